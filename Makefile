@@ -1,0 +1,34 @@
+# Each target sets up everything it needs: a .venv beside this file, and in it the packages of pyproject.toml.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: train test soak bench fmt clean
+
+# Hope on the Python standard library: 3 layers, d 192, four CMS periods; at most 15 minutes on 2 cores, compilation included.
+train: $(READY)
+	$(BIN)/nldsl train examples/hope.nl --set d=192 --set depth=3 --set length=32 --steps 500 --batch 8 --length 256
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -m "not soak"
+
+# Everything that takes hours; writes down what came out.
+soak: $(READY)
+	$(BIN)/python -m pytest -q -m soak --soak-log examples/LOG.md
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+fmt: $(READY)
+	$(BIN)/ruff check --fix nldsl tests
+	$(BIN)/nldsl fmt --write examples/*.nl nldsl/std/*.nl
+
+# torch first and exactly: a range would fetch the newest build with gigabytes of CUDA packages.
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
+	touch $(READY)
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,4 @@
+"""`python -m nldsl` is the command `nldsl`."""
+from nldsl.cli import main
+
+main()

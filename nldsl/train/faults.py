@@ -1,0 +1,78 @@
+"""What can go wrong with a run, each with its code: data (N70x), run folder and checkpoint (N71x), training (N72x).
+
+One constructor for each situation; the prose stands here and nowhere else.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+
+from nldsl.diagnostic import Diagnostic, Diagnostics
+
+
+def fault(code: str, message: str, help: str) -> Diagnostics:
+    return Diagnostics([Diagnostic(code, message, help=help)])
+
+
+def missing(path: Path) -> Diagnostics:
+    return fault("N701", f"there is no text at `{path}`",
+                 "DATA is a text file or a folder of text; without it the Python standard library is read")
+
+
+def unreadable(path: Path, error: OSError) -> Diagnostics:
+    return fault("N702", f"`{path}` cannot be read: {error.strerror}", "change its permissions, or move it out of the folder")
+
+
+def without_text(name: str) -> Diagnostics:
+    return fault("N703", f"`{name}` holds no text", "files with a byte 0 in a folder do not count as text, nor do names that begin with a dot")
+
+
+def too_short(name: str, part: str, has: int, length: int) -> Diagnostics:
+    return fault("N704", f"the longest {part} text of `{name}` has {has} bytes, a sequence has {length}",
+                 f"train on shorter sequences, at most `--length {max(2, has)}`, or on more text")
+
+
+def not_bytes(inputs: str) -> Diagnostics:
+    return fault("N705", f"text gives one byte a token, but the program's inputs are {inputs}",
+                 "a program that is trained on text has one input, `input ids: index(256)`")
+
+
+def not_a_run(folder: Path) -> Diagnostics:
+    return fault("N710", f"`{folder}` is not a run folder: it has no run.json", "name the folder that `nldsl train` printed, such as runs/hope-1")
+
+
+def differs(folder: Path, what: str, was: object, now: object) -> Diagnostics:
+    return fault("N711", f"`{folder}` cannot go on: its {what} was {was}, now it is {now}",
+                 "resume with what the run began with (leave the option out), or begin a new run")
+
+
+def damaged(path: Path, why: str) -> Diagnostics:
+    return fault("N712", f"`{path}` is not a whole checkpoint: {why}", "restore the file, or begin a new run")
+
+
+def other_tensors(path: Path, names: list[str]) -> Diagnostics:
+    shown = ", ".join(f"`{name}`" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return fault("N712", f"`{path}` belongs to another program: {shown} differ",
+                 "the compiler or the library changed since the run began; begin a new run")
+
+
+def cannot_write(path: Path, error: OSError) -> Diagnostics:
+    return fault("N713", f"`{path}` cannot be written: {error.strerror}",
+                 "what was saved before is whole; make room and go on with `nldsl train --resume`")
+
+
+def in_use(folder: Path) -> Diagnostics:
+    return fault("N714", f"another process is training in `{folder}`", "wait for it or stop it, or begin a new run with another `--out`")
+
+
+def already_a_run(folder: Path) -> Diagnostics:
+    return fault("N715", f"`{folder}` already holds a run", f"go on with `nldsl train --resume {folder}`, or name another folder")
+
+
+def nothing_saved(folder: Path) -> Diagnostics:
+    return fault("N716", f"`{folder}` has no checkpoint yet", f"let it train first: `nldsl train --resume {folder}`")
+
+
+def not_finite(step: int, loss: float) -> Diagnostics:
+    return fault("N720", f"the loss of step {step} is {loss}",
+                 "the last checkpoint is kept; lower the rates (an inner rate above about 1 / chunk diverges), or clip the gradient")
+

@@ -1,0 +1,96 @@
+"""The training loop, and the two things that may end it early: a signal and a loss that is no number."""
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import torch
+
+from nldsl.train import faults, metrics
+from nldsl.train.display import Display
+from nldsl.train.metrics import Journal
+
+DRAIN_SECONDS = 0.5                                # metrics are fetched from the device at most this often
+
+
+def loop(step: Any, state: Any, batches: Callable[[int], list[dict[str, torch.Tensor]]], steps: int,
+         log: Log, save: Callable[[Any], None], due: Callable[[int], bool], interrupt: Interrupt) -> None:
+    """Train from `state.step` to `steps`, or to the step in which the interrupt comes; the last state is saved."""
+    with interrupt.after_the_step():
+        while state.step < steps and not interrupt.asked:
+            n = state.step + 1
+            log.add(n, step(state, batches(n)), step.fired(n))
+            if n == steps or interrupt.asked or due(n):
+                log.drain()
+                save(state)
+
+
+class Log:
+    """Metrics on their way from the device to the journal and the screen; waits for the device only in `drain`."""
+
+    def __init__(self, journal: Journal, display: Display, tokens: int) -> None:
+        self.journal, self.display, self.tokens = journal, display, tokens
+        self._pending: list[tuple[int, dict[str, torch.Tensor], tuple[str, ...]]] = []
+        self._since = time.perf_counter()
+
+    def add(self, n: int, values: dict[str, torch.Tensor], ticked: tuple[str, ...]) -> None:
+        """Take over the 0-d tensors of step `n`; cloned, since a step may write its next ones in the same place."""
+        self._pending.append((n, {name: value.detach().clone() for name, value in values.items()}, ticked))
+        if time.perf_counter() - self._since >= DRAIN_SECONDS:
+            self.drain()
+
+    def drain(self) -> None:
+        """Write every pending step. Raises N720 at the first loss that is not finite: it is written, and not saved."""
+        numbers = [(n, {name: value.item() for name, value in values.items()}, ticked) for n, values, ticked in self._pending]
+        now = time.perf_counter()
+        seconds = (now - self._since) / max(1, len(numbers))
+        self._pending, self._since = [], now
+        for n, values, ticked in numbers:
+            loss = values["loss"]
+            known = {name: value if math.isfinite(value) else None for name, value in values.items()}
+            self.journal.write("step", step=n, **known, bits=metrics.bits(loss) if math.isfinite(loss) else None,
+                               tokens=self.tokens, seconds=round(seconds, 6), ticked=ticked)
+            if not math.isfinite(loss):
+                raise faults.not_finite(n, loss)
+            self.display.step(n, loss, self.tokens / seconds, ticked)
+
+
+class Interrupt:
+    """Ctrl-C and SIGTERM: at once outside the loop, after the step inside it; a second one is always at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._patient = False
+
+    def __enter__(self) -> Interrupt:
+        self._before = {number: signal.signal(number, self._heard) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def after_the_step(self) -> Patience:
+        return Patience(self)
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        if self.asked or not self._patient:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class Patience:
+    """While entered, the first signal only sets `interrupt.asked`."""
+
+    def __init__(self, interrupt: Interrupt) -> None:
+        self.interrupt = interrupt
+
+    def __enter__(self) -> None:
+        self.interrupt._patient = True
+
+    def __exit__(self, *_: object) -> None:
+        self.interrupt._patient = False
