@@ -1,0 +1,60 @@
+"""The grammar as lark reads it, and one attempt at a text with it: a tree, or where and on what it was refused."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
+
+from nldsl.frontend.lex import RESERVED
+from nldsl.frontend.syntax import UNITS
+
+END = "$END"
+RESERVED_NAME = "RESERVED"      # in the place of a terminal: a reserved word where only a name may stand
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The parser stood in `state`, behind the words of types `before`, and could not take a word of type `type`."""
+
+    state: int
+    before: str
+    type: str
+    offset: int | None                # None at the end of the text
+    expected: frozenset[str]
+
+
+def folder() -> Path:
+    """Beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).parent.parent
+    inside = package / "grammar"
+    return inside if inside.is_dir() else package.parent / "grammar"
+
+
+@cache
+def parser() -> Lark:
+    return Lark((folder() / "nl.lark").read_text(encoding="utf-8"), parser="lalr", propagate_positions=True,
+                maybe_placeholders=True)
+
+
+def attempt(text: str, versioned: bool = True) -> Tree | Refusal:
+    """`versioned` is false for a text whose version line is missing: it is read as if it stood there."""
+    reading = parser().parse_interactive(text)
+    before = "" if versioned else "NUMBER"
+    try:
+        for token in () if versioned else (Token("NLDSL", "nldsl"), Token("NUMBER", "1")):
+            reading.feed_token(token)
+        for token in reading.lexer_thread.lex(reading.parser_state):
+            if token.type == "NAME" and token in RESERVED and not (before == "AT" and token in UNITS):
+                return Refusal(reading.parser_state.position, before, RESERVED_NAME, token.start_pos,
+                               frozenset(reading.accepts()))
+            reading.feed_token(token)
+            before = token.type
+        return reading.feed_eof()
+    except UnexpectedToken as refused:
+        at_end = refused.token.type == END
+        return Refusal(reading.parser_state.position, before, refused.token.type, None if at_end else refused.token.start_pos,
+                       frozenset(reading.accepts()))
+    except UnexpectedCharacters as refused:
+        return Refusal(reading.parser_state.position, before, "", refused.pos_in_stream, frozenset(reading.accepts()))

@@ -1,0 +1,142 @@
+"""A refused word -> what the user should read, by the example of the same mistake in grammar/syntax_errors.nl.
+
+Each malformed snippet of that file is parsed once; where it is refused is the key under which its message is
+kept. A text refused in the same state of the parser, on a word of the same type, gets that message; next best
+is the same pair of words; else the words that could have stood there are listed.
+"""
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from functools import cache
+
+from lark import Tree
+
+from nldsl.diagnostic import Diagnostic
+from nldsl.frontend.grammar import RESERVED_NAME, Refusal, attempt, folder
+from nldsl.frontend.lex import STATEMENT_WORDS, Places, Word, is_start
+
+HEAD = "##"
+SPOKEN = {
+    "NAME": "a name", "NUMBER": "a number", "STRING": "a string", "UNIT": "a unit of time (token, step, ..)",
+    "EQUAL": "`=`", "__ANON_0": "`->`", "__ANON_1": "`<-`", "COLON": "`:`", "COMMA": "`,`", "DOT": "`.`", "AT": "`@`",
+    "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`", "LBRACE": "`{`", "RBRACE": "`}`", "VBAR": "`|`",
+    "LESSTHAN": "`<`", "MORETHAN": "`>`", "COMPARE": "a comparison", "$END": "the end of the file",
+}
+GROUPS: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"NAME", "NUMBER", "STRING", "LPAR", "LSQB", "VBAR", "LESSTHAN", "ADD"}), "an expression"),
+    (frozenset({"ADD", "MUL"}), "an operator"),
+    (frozenset({word.upper() for word in STATEMENT_WORDS} | {"NAME"}), "a statement"),
+)
+ONLY_INSIDE_EXPRESSIONS = frozenset({"POW", "TRANSPOSE", "DOT", "AT", "LPAR", "LSQB", "COMPARE", "__ANON_0"})
+MOST_EXPECTED = 5
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A message with the snippets it is shown for. `{word}` is the refused word, `{before}` the one before it."""
+
+    code: str
+    message: str
+    help: str
+    words: frozenset[str]      # if any: the word before must be one of them
+    snippets: list[str] = field(default_factory=list)
+
+
+def read_entries(text: str) -> list[Entry]:
+    entries: list[Entry] = []
+    snippet: list[str] = []
+
+    def finish() -> None:
+        if entries and "".join(snippet).strip():
+            entries[-1].snippets.append("\n".join(snippet).strip())
+        snippet.clear()
+
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith(HEAD) and not lines[number - 1].startswith(HEAD):
+            finish()
+            head = [line.removeprefix(HEAD).strip()]
+            for more in lines[number + 1:]:
+                if not more.startswith(HEAD):
+                    break
+                head.append(more.removeprefix(HEAD).strip())
+            code, message = head[0].split(" ", 1)
+            said = dict(more.split(": ", 1) for more in head[1:])
+            entries.append(Entry(code, message, said.get("help", "").replace("\\n", "\n"), frozenset(said.get("behind", "").split())))
+        elif not line.strip():
+            finish()
+        elif not line.startswith("#"):
+            snippet.append(line)
+    finish()
+    return entries
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    return tuple(read_entries((folder() / "syntax_errors.nl").read_text(encoding="utf-8")))
+
+
+@cache
+def _by_refusal() -> tuple[dict[tuple[int, str], list[Entry]], dict[tuple[str, str], list[Entry]]]:
+    by_state: dict[tuple[int, str], list[Entry]] = {}
+    by_words: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries():
+        for snippet in entry.snippets:
+            refused = attempt(snippet, versioned=False)
+            if isinstance(refused, Tree):
+                raise ValueError(f"grammar/syntax_errors.nl: a snippet under {entry.code} is no mistake: {snippet}")
+            by_state.setdefault((refused.state, refused.type), []).append(entry)
+            by_words.setdefault((refused.before, refused.type), []).append(entry)
+    return by_state, by_words
+
+
+def place_of(refused: Refusal, words: list[Word]) -> int:
+    """The number of the refused word; at the end of the text, one past the last."""
+    if refused.offset is None:
+        return len(words)
+    return bisect_left([word.start for word in words], refused.offset)
+
+
+def explain_mistake(refused: Refusal, words: list[Word], places: Places) -> Diagnostic:
+    i = place_of(refused, words)
+    before = words[i - 1].text if i else ""
+    if i < len(words):
+        word, span = words[i].text, places.span(words[i].start, words[i].end)
+    else:
+        end = words[-1].end if words else 0
+        word, span = "", places.span(end, end)
+    starts_next = i < len(words) and words[i].first and is_start(words, i)
+    if refused.type == RESERVED_NAME and not starts_next:
+        return Diagnostic("N012", f"`{word}` is a word of the language and cannot be a name", span,
+                          help=f"choose another name, such as `{word}_1`")
+    for entry in _matching(refused):
+        if not entry.words or before in entry.words:
+            return Diagnostic(entry.code, entry.message.format(word=word, before=before), span,
+                              help=entry.help.format(word=word, before=before))
+    found = f"`{word}`" if word else "the end of the file"
+    return Diagnostic("N030", f"{found} cannot stand here", span, label=_expected(refused),
+                      notes=((f"`{before}` is not finished", None),) if starts_next and before else ())
+
+
+def _matching(refused: Refusal) -> list[Entry]:
+    """Entries with a condition first: they are the closer match."""
+    by_state, by_words = _by_refusal()
+    same_state = by_state.get((refused.state, refused.type), [])
+    same_words = [entry for entry in by_words.get((refused.before, refused.type), []) if entry.words]
+    return sorted(same_state + same_words, key=lambda entry: not entry.words)
+
+
+def _expected(refused: Refusal) -> str:
+    rest = set(refused.expected)
+    said: list[str] = []
+    for group, words in GROUPS:
+        if group <= rest:
+            said.append(words)
+            rest -= group
+            if words == "an operator":
+                rest -= ONLY_INSIDE_EXPRESSIONS
+    said += sorted(SPOKEN.get(kind, f"`{kind.lower()}`") for kind in rest if kind not in ("ADD", "MUL"))
+    if not said or len(said) > MOST_EXPECTED:
+        return f"expected {', '.join(said[:MOST_EXPECTED])} .." if said else ""
+    return "expected " + " or ".join([", ".join(said[:-1])] * bool(said[:-1]) + said[-1:])

@@ -1,0 +1,96 @@
+"""Text -> syntax tree. All that is wrong with the text is said at once, as `Diagnostics`; nothing else is raised.
+
+    parse(Source("titans.nl", text)) -> File(version, (Import(..), Dims(..), ..), comments)
+
+After a mistake the statement around it is blanked out and the text is read again, so that one pass reports
+several independent mistakes and places stay true. Nothing here recurses on the depth of the text.
+"""
+from __future__ import annotations
+
+from lark import Tree
+
+from nldsl.diagnostic import Diagnostic, Diagnostics
+from nldsl.frontend import lex
+from nldsl.frontend.grammar import attempt
+from nldsl.frontend.lex import Places, Word
+from nldsl.frontend.mistakes import explain_mistake, place_of
+from nldsl.frontend.placement import misplaced
+from nldsl.frontend.syntax import Comment, File
+from nldsl.frontend.tree import build, too_deep
+from nldsl.source import Source
+
+VERSION = "1"
+DEEPEST_TREE = 150        # pieces inside each other; a sum of n terms is n deep
+MOST_MISTAKES = 20
+
+
+def parse(source: Source) -> File:
+    places = Places.of(source)
+    words_read, comments = lex.scan(places)
+    wrong, text, words = _blank_bad_words(words_read, places)
+    found = [diagnostic for diagnostic, _ in wrong]
+    found += _version(words_read, places)
+    if any(words_read[i].text in "{}" for _, i in wrong):
+        raise Diagnostics(found)          # without the blocks, every place would be a guess
+    tree, more = _read(text, words, places)
+    found += more
+    whole = places.span(0, len(source.text))
+    file = build(tree, tuple(Comment(word.text.rstrip(), places.span(word.start, word.end)) for word in comments), whole)
+    deep = too_deep(file, DEEPEST_TREE)
+    if deep:
+        found.append(Diagnostic("N009", f"more than {DEEPEST_TREE} operators or blocks stand inside each other here", deep.span,
+                                help="give parts of the expression names of their own"))
+    found += misplaced(file)
+    if found:
+        raise Diagnostics(found)
+    return file
+
+
+def _blank_bad_words(words: list[Word], places: Places) -> tuple[list[tuple[Diagnostic, int]], str, list[Word]]:
+    """The mistakes of single words and of brackets; the text and its words without the statements they stand in."""
+    wrong = lex.faults(words, places) + lex.brackets(words, places)
+    text, bad = places.source.text, set()
+    for diagnostic, i in wrong:
+        if diagnostic.code == "N003":
+            bad.add(i)
+            text = _blanked(text, words[i].start, words[i].end)
+        elif words[i].text not in "{}":
+            begin, end = lex.statement(words, i)
+            bad.update(range(begin, end))
+            text = _blanked(text, words[begin].start, words[end - 1].end)
+    return wrong, text, [word for i, word in enumerate(words) if i not in bad]
+
+
+def _blanked(text: str, start: int, end: int) -> str:
+    return text[:start] + "".join(c if c == "\n" else " " for c in text[start:end]) + text[end:]
+
+
+def _version(words: list[Word], places: Places) -> list[Diagnostic]:
+    if not words or words[0].text != "nldsl":
+        at = words[0] if words else None
+        return [Diagnostic("N001", "a file begins with the version of the language", places.span(at.start, at.end) if at else places.span(0, 0),
+                           help=f"write `nldsl {VERSION}` on the first line")]
+    if len(words) > 1 and words[1].kind == "number" and words[1].text != VERSION:
+        return [Diagnostic("N002", f"this compiler reads version {VERSION} of the language, the file is in version {words[1].text}",
+                           places.span(words[1].start, words[1].end), help=f"write `nldsl {VERSION}`, or use a compiler of that version")]
+    return []
+
+
+def _read(text: str, words: list[Word], places: Places) -> tuple[Tree, list[Diagnostic]]:
+    """The tree of all statements that can be read, and the mistakes in the others."""
+    found: list[Diagnostic] = []
+    versioned = bool(words) and words[0].text == "nldsl"
+    while True:
+        read = attempt(text, versioned)
+        if isinstance(read, Tree):
+            return read, found
+        found.append(explain_mistake(read, words, places))
+        i = place_of(read, words)
+        if i and (i == len(words) or lex.is_start(words, i) and words[i - 1].text not in "{}"):
+            i -= 1      # the statement before is the one that is not finished
+        if i >= len(words) or len(found) >= MOST_MISTAKES:
+            raise Diagnostics(found)
+        begin, end = lex.statement(words, i)
+        text = _blanked(text, words[begin].start, words[end - 1].end)
+        words = words[:begin] + words[end:]
+        versioned = versioned and begin > 0
