@@ -215,7 +215,7 @@ class Interner:
     def __init__(self) -> None:
         self._table: dict[tuple, Node] = {}
 
-    def __call__(self, op: str, *args: Node, type: Type, span: Span | None = None, turn: tuple[str, ...] = (), name: str = "",
+    def __call__(self, op: str, *args: Node, type: Type, span: Span | None = None, turn: tuple[str, ...] = (), called: str = "",
                  **attrs: Any) -> Node:
         arity, names = OPS[op]
         assert arity is None or arity == len(args), (op, len(args))
@@ -224,7 +224,7 @@ class Interner:
         key = (op, tuple(id(a) for a in args), items, type)
         found = self._table.get(key)
         if found is None:
-            found = self._table[key] = Node(op, args, items, type, span, turn, name)
+            found = self._table[key] = Node(op, args, items, type, span, turn, called)
         return found
 
 

@@ -1,0 +1,203 @@
+"""Core equations -> array equations: trees become their leaves, inner gradients become their derivatives.
+
+    recall.M : tree(W2, W1)            recall.M.W2, recall.M.W1 : two cells
+    grad(|plain(M)(k) - v|^2, P)       2 einsum("hi,hj->hij", .., k), ...
+
+A *cell* is one array of one memory. Everything the forward pass of a step needs is expressed over cells, inputs and weights;
+the equations of step-clock levels (optimizers) keep their trees and are not touched here.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nldsl.graph.equations import ELEMENTWISE, Clock, Node, Program, Shape, Tree, walk
+from nldsl.schedule.algebra import Algebra
+from nldsl.schedule.differentiate import gradient
+
+Value = Node | dict[str, Node]
+
+
+@dataclass
+class Cell:
+    """One array memory on the token clock. `next` is its value after a tick of `clock`; between ticks it is held."""
+
+    name: str
+    shape: Shape
+    level: str
+    clock: Clock
+    reset: Clock
+    start: Node
+    next: Node
+
+
+class Unsupported(Exception):
+    """A program that means something but has no lowering; `node` (or `span`) is where, `help` what can be said instead."""
+
+    def __init__(self, message: str, node: Node | None = None, help: str = "", span: object = None) -> None:
+        super().__init__(message)
+        self.node, self.help = node, help
+        self.span = span or (node.span if node is not None else None)
+
+
+class Cells:
+    """Rewrites nodes of a program into array form, and collects the cells that they reach."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.al = Algebra()
+        self.cells: dict[str, Cell] = {}
+        self._done: dict[int, Value] = {}
+        self._keep: list[Node] = []                            # ids in _done stay valid while their nodes live
+        self._folds: dict[tuple[int, str, Clock], Node] = {}
+
+    def array(self, node: Node) -> Node:
+        """The array form of a node that is no tree, with every cell it reaches registered."""
+        value = self.value(node)
+        assert isinstance(value, Node)
+        pending = [value]
+        while pending:
+            for part in walk(*pending):
+                if part.op in ("read", "now", "held") and part["memory"] not in self.cells:
+                    self._register(part)
+            known = [c for c in self.cells.values() if c.next is None]
+            pending = []
+            for cell in known:
+                self._fill(cell)
+                pending += [cell.next, cell.start]
+        return value
+
+    def value(self, node: Node) -> Value:
+        for part in walk(node):
+            if id(part) not in self._done:
+                self._keep.append(part)
+                self._done[id(part)] = self._rewrite(part)
+        return self._done[id(node)]
+
+    # -- memories
+
+    def on_token(self, memory: str) -> bool:
+        return self.program.levels[self.program.memories[memory].level].clock.unit == "token"
+
+    def _atom(self, node: Node, path: str | None, shape: Shape) -> Node:
+        memory = self.program.memories[node["memory"]]
+        if node.op != "plain" and not self.on_token(memory.name):
+            if node.op != "read":
+                raise Unsupported(f"`{memory.name}` ticks once a step; inside a step only its held value can be read", node,
+                                  "read it without `@`")
+            if memory.slots is not None:
+                slot = memory.slots[path if path is not None else ""]
+                return self.al.make("weight", type=shape, name=slot)
+        name = memory.name if path is None else f"{memory.name}.{path}"
+        attrs = dict(node.attrs) | {"memory": name}
+        return self.al.make(node.op, type=shape, span=node.span, turn=node.turn, **attrs)
+
+    def _register(self, atom: Node) -> None:
+        name = atom["memory"]
+        owner = next((m for m in self.program.memories.values()
+                      if name == m.name or (isinstance(m.type, Tree) and name.startswith(m.name + ".")
+                                            and name[len(m.name) + 1:] in m.type.paths())), None)
+        assert owner is not None, name
+        if not self.on_token(owner.name):
+            return
+        level = self.program.levels[owner.level]
+        self.cells[name] = Cell(name, atom.type, level.name, level.clock, level.reset, None, None)  # type: ignore[arg-type]
+
+    def _fill(self, cell: Cell) -> None:
+        memory = next(m for m in self.program.memories.values() if m.level == cell.level
+                      and (cell.name == m.name or (isinstance(m.type, Tree) and cell.name.startswith(m.name + "."))))
+        path = None if cell.name == memory.name else cell.name[len(memory.name) + 1:]
+        assert memory.start is not None and memory.next is not None, memory.name
+        start, after = self.value(memory.start), self.value(memory.next)
+        cell.start = self._as_leaf(start, path, cell.shape)
+        cell.next = self._as_leaf(after, path, cell.shape)
+
+    def _as_leaf(self, value: Value, path: str | None, shape: Shape) -> Node:
+        node = value[path] if isinstance(value, dict) else value
+        return node if node.type == shape else self.al.scale_to(node, self.al.const(0, shape))
+
+    # -- nodes
+
+    def _rewrite(self, node: Node) -> Value:
+        al, args = self.al, [self._done[id(a)] for a in node.args]
+        if node.op in ("read", "now", "held", "plain"):
+            if isinstance(node.type, Tree):
+                return {path: self._atom(node, path, shape) for path, shape in node.type.leaves}
+            return self._atom(node, None, node.type)
+        if node.op == "leaf":
+            return args[0][node["path"]]
+        if node.op == "tree":
+            return dict(zip(node.type.paths(), args))
+        if node.op == "total":
+            tree = args[0] if isinstance(args[0], dict) else {"": args[0]}
+            parts = [al.sum(x, range(node["keep"], len(x.type))) for x in tree.values()]
+            out = parts[0]
+            for part in parts[1:]:
+                out = al.add(out, part)
+            return out
+        if node.op == "grad":
+            return self._gradient(node, *args)
+        if node.op in ("fold", "window", "ahead", "stop") and isinstance(args[0], dict):
+            return {path: al.make(node.op, x, type=x.type, span=node.span, turn=node.turn, **dict(node.attrs))
+                    for path, x in args[0].items()}
+        if isinstance(node.type, Tree):
+            if node.op not in ELEMENTWISE and node.op not in ("random", "load"):
+                raise Unsupported(f"`{node.op}` of a tree", node)
+            if not args:
+                return {path: al.make(node.op, type=shape, **(dict(node.attrs) | {"name": f"{node['name']}.{path}"}))
+                        for path, shape in node.type.leaves}
+            leaves = {}
+            for path, shape in node.type.leaves:
+                parts = [a[path] if isinstance(a, dict) else a for a in args]
+                full = [p if p.type in ((), shape) else al.spread(p, shape, tuple(range(len(p.type)))) for p in parts]
+                if all(p.type == () for p in full):
+                    full[0] = al.spread(full[0], shape, ())
+                leaves[path] = al.call_op(node.op, full)
+            return leaves
+        return al.call(node, args)
+
+    def _gradient(self, node: Node, objective: Node, point: Value) -> Value:
+        memory = node["memory"]
+        context = frozenset(id(self._done[id(c)]) for c in node["context"] if id(c) in self._done
+                            and isinstance(self._done[id(c)], Node))
+        inside = [n for n in walk(objective) if n.op == "plain" and self._belongs(n["memory"], memory)]
+        outside = [n for n in self._reached(objective, context) if n.op == "read" and self._belongs(n["memory"], memory)]
+        if outside:
+            raise Unsupported(f"the objective reaches `{memory}` through the rest of the network on the token clock", node,
+                              "put the level on the step clock, or read the memory inside its own objective")
+        at = point if isinstance(point, dict) else {"": point}
+        wrt, bind = [], {}
+        for path, value in at.items():
+            name = f"{memory}.{path}" if isinstance(point, dict) else memory
+            atom = next((n for n in inside if n["memory"] == name), None) or self.al.make("plain", type=value.type, memory=name)
+            wrt.append(atom)
+            bind[id(atom)] = value
+        slopes = gradient(self.al, objective, wrt, context)
+        bound = [self.substitute(s, bind) for s in slopes]
+        return dict(zip(at, bound)) if isinstance(point, dict) else bound[0]
+
+    @staticmethod
+    def _belongs(cell: str, memory: str) -> bool:
+        return cell == memory or cell.startswith(memory + ".")
+
+    @staticmethod
+    def _reached(root: Node, stop: frozenset[int]) -> list[Node]:
+        seen, stack, out = set(), [root], []
+        while stack:
+            node = stack.pop()
+            if id(node) not in seen and id(node) not in stop:
+                seen.add(id(node))
+                out.append(node)
+                stack.extend(node.args)
+        return out
+
+    def substitute(self, root: Node, bind: Mapping[int, Node]) -> Node:
+        done: dict[int, Node] = {}
+        for node in walk(root):
+            if id(node) in bind:
+                done[id(node)] = bind[id(node)]
+            elif any(done[id(a)] is not a for a in node.args):
+                done[id(node)] = self.al.call(node, [done[id(a)] for a in node.args])
+            else:
+                done[id(node)] = node
+        return done[id(root)]

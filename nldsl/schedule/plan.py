@@ -1,0 +1,287 @@
+"""CHECKED PROGRAM -> SCHEDULE: what is computed in what order.
+
+    streams   array equations over all tokens at once (embed, projections, norms, head)
+    regions   memories that tick within a sequence, with the streams that run through them; computed chunk by chunk
+    blocks    runs of streams and regions that belong to one turn of the outermost `for` (one layer)
+    learners  step-clock levels with the fold of the objective that they hear
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import networkx as nx
+
+from nldsl.graph.equations import Clock, Node, Program, walk
+from nldsl.schedule.cells import Cell, Cells, Unsupported
+from nldsl.schedule.timetable import Timetable, timetable
+
+STATE = ("read", "now", "held")
+FREE_CHUNK = 64                       # tokens per piece where nothing in the text fixes a chunk
+
+
+@dataclass(eq=False)
+class Region:
+    """Cells that tick within a sequence and all equations that lie between them."""
+
+    cells: list[Cell]
+    inside: list[Node]                # in dependence order: the equations of the cells and what is read from them
+    inputs: list[Node]                # token streams computed before
+    statics: list[Node]               # values without a time computed before
+    outputs: list[Node]               # token streams handed on
+    holds: list[tuple[str, Clock]]    # copies (cell, clock) that some read sees
+    chunk: int                        # tokens per piece
+    fixed: bool                       # does the text fix the chunk (a clock is read or resets), or the compiler?
+    turn: tuple[str, ...] = ()
+    name: str = ""
+
+
+@dataclass(eq=False)
+class Block:
+    key: str
+    items: list[Node | Region]
+    inputs: list[Node] = field(default_factory=list)
+    outputs: list[Node] = field(default_factory=list)
+
+
+@dataclass
+class Schedule:
+    program: Program
+    cells: Cells
+    outputs: dict[str, Node]          # array form of what the forward pass returns
+    regions: list[Region]
+    blocks: list[Block]
+    table: Timetable
+
+
+def moving(roots: Iterable[Node]) -> set[int]:
+    """Ids of the nodes that have a value for each token: they reach an input, a token-clock memory or the position."""
+    ids: set[int] = set()
+    for node in walk(*roots):
+        if node.op in ("input", "rope", "held_stream") or node.op in STATE or any(id(a) in ids for a in node.args):
+            ids.add(id(node))
+    return ids
+
+
+def plan(program: Program, outputs: Mapping[str, Node]) -> Schedule:
+    """The forward schedule that computes `outputs` (named nodes of the program) and every memory that they read."""
+    cells = Cells(program)
+    roots = {name: cells.array(node) for name, node in outputs.items()}
+    links: list[tuple[str, str]] = []
+    while True:
+        regions, conflict = _regions(cells, roots, links)
+        if conflict is None:
+            break
+        links.append(conflict)
+    blocks = _blocks(cells, roots, regions)
+    steps = {n: l.clock for n, l in program.levels.items() if l.clock.unit == "step"}
+    try:
+        table = timetable(steps)
+    except OverflowError as error:
+        raise Unsupported(str(error), span=next(iter(program.levels.values())).span, help="periods that divide each other") from error
+    return Schedule(program, cells, roots, regions, blocks, table)
+
+
+def _family(program: Program, level: str) -> str:
+    while program.levels[level].parent:
+        level = program.levels[level].parent  # type: ignore[assignment]
+    return level
+
+
+def _regions(cells: Cells, roots: Mapping[str, Node], links: list[tuple[str, str]]) -> tuple[list[Region], tuple[str, str] | None]:
+    live = cells.cells
+    everything = list(walk(*roots.values(), *(c.next for c in live.values())))
+    graph: nx.DiGraph = nx.DiGraph()
+    for node in everything:
+        graph.add_node(id(node))
+        graph.add_edges_from((id(node), id(a)) for a in node.args)
+        if node.op in STATE and node["memory"] in live:
+            graph.add_edge(id(node), node["memory"])
+    families: dict[str, list[str]] = {}
+    for cell in live.values():
+        graph.add_edge(cell.name, id(cell.next))
+        families.setdefault(_family(cells.program, cell.level), []).append(cell.name)
+    pairs = [(a, b) for names in families.values() for a, b in zip(names, names[1:])] + links
+    graph.add_edges_from(pairs + [(b, a) for a, b in pairs])
+
+    home: dict[int, int] = {}                                   # node id -> index of the component that holds a cell
+    groups: list[list[Cell]] = []
+    for component in nx.strongly_connected_components(graph):
+        members = [live[m] for m in component if isinstance(m, str)]
+        if members:
+            members.sort(key=lambda c: list(live).index(c.name))
+            for m in component:
+                if not isinstance(m, str):
+                    home[m] = len(groups)
+            groups.append(members)
+    of_cell = {c.name: i for i, cs in enumerate(groups) for c in cs}
+    token = moving([n for n in everything])
+    attached = _attach(everything, home, of_cell)
+    regions: list[Region] = []
+    users: dict[int, list[Node]] = {}
+    for node in everything:
+        for arg in node.args:
+            users.setdefault(id(arg), []).append(node)
+    root_ids = {id(r) for r in roots.values()}
+    next_ids = {id(c.next): of_cell[c.name] for c in live.values()}
+    for i, members in enumerate(groups):
+        wanted = {id(n) for n in walk(*(c.next for c in members))}
+        inside = [n for n in everything if home.get(id(n)) == i and (id(n) in wanted or n.op in STATE) or attached.get(id(n)) == i]
+        ids = {id(n) for n in inside}
+        for c in members:                                       # a next that does not depend on the memory itself
+            if id(c.next) not in ids and c.next.op in STATE:
+                inside.append(c.next)
+                ids.add(id(c.next))
+        args = {id(a): a for n in inside for a in n.args if id(a) not in ids}
+        args |= {id(c.next): c.next for c in members if id(c.next) not in ids}
+        outputs = [n for n in inside if id(n) in root_ids or any(id(u) not in ids for u in users.get(id(n), []))
+                   or next_ids.get(id(n), i) != i]
+        holds = sorted({(n["memory"], n["clock"]) for n in inside if n.op == "held"}, key=lambda h: (h[0], h[1].period, h[1].phase))
+        clocks = [c for _, c in holds] + [c.clock for c in members if c.clock.period > 1 or c.clock.phase]
+        clocks += [c.reset for c in members if c.reset.unit == "token"]
+        spans = [x for c in clocks for x in (c.period, c.phase) if x]
+        turn = next((n.turn for n in inside if n.turn), ())
+        name = _family(cells.program, members[0].level)
+        regions.append(Region(members, inside, [a for a in args.values() if id(a) in token],
+                              [a for a in args.values() if id(a) not in token and a.op not in ("const", "eye")],
+                              outputs, holds, math.gcd(*spans) if spans else FREE_CHUNK, bool(spans), turn, name))
+    return regions, _conflict(regions, everything)
+
+
+def _attach(everything: list[Node], home: dict[int, int], of_cell: dict[str, int]) -> dict[int, int]:
+    """Reads that belong to a region though its memories do not need them: everything from a read of the state up to the last
+    operator that consumes a value of the state, so that no per-token state leaves the region."""
+    state: dict[int, int] = {}                                  # value made of one region's state (and of nothing that moves)
+    depends: dict[int, set[int]] = {}                           # regions whose state is reached without crossing another region
+    consumer: dict[int, int] = {}
+    for node in everything:
+        if id(node) in home and node.op not in STATE:
+            continue
+        if node.op in STATE:
+            owner = of_cell.get(node["memory"])
+            if owner is not None:
+                state[id(node)], depends[id(node)] = owner, {owner}
+            continue
+        near: set[int] = set().union(*(depends.get(id(a), set()) for a in node.args)) if node.args else set()
+        depends[id(node)] = near
+        owners = {state[id(a)] for a in node.args if id(a) in state}
+        if owners:
+            index = min(owners)
+            consumer[id(node)] = index
+            if all(id(a) in state or a.op in ("const", "weight", "eye") for a in node.args) and len(owners) == 1:
+                state[id(node)] = index
+                del consumer[id(node)]
+    attached: dict[int, int] = {i: r for i, r in consumer.items() if i not in home}
+    needed: dict[int, set[int]] = {}
+    for node in reversed(everything):
+        goal = needed.setdefault(id(node), set())
+        if id(node) in attached:
+            goal.add(attached[id(node)])
+        elif goal & depends.get(id(node), set()) and id(node) not in home and id(node) not in state:
+            attached[id(node)] = min(goal & depends[id(node)])
+            goal = {attached[id(node)]}
+        for arg in node.args:
+            if id(arg) not in home or arg.op in STATE:
+                needed.setdefault(id(arg), set()).update(goal)
+    for node in everything:                                     # the reads themselves, and values made of state alone
+        if id(node) in state and id(node) not in home:
+            attached[id(node)] = state[id(node)]
+    return attached
+
+
+def _conflict(regions: list[Region], everything: list[Node]) -> tuple[str, str] | None:
+    """Two regions that need each other within one instant must become one; None when the regions are ordered."""
+    place = {id(n): r for r in regions for n in r.inside}
+    graph: nx.DiGraph = nx.DiGraph()
+    for node in everything:
+        graph.add_node(place.get(id(node), id(node)))
+        for arg in node.args:
+            a, b = place.get(id(node), id(node)), place.get(id(arg), id(arg))
+            if a is not b and a != b:
+                graph.add_edge(a, b)
+    for region in regions:
+        for cell in region.cells:
+            target = place.get(id(cell.next), id(cell.next))
+            if target is not region:
+                graph.add_edge(region, target)
+    for component in nx.strongly_connected_components(graph):
+        found = [m for m in component if isinstance(m, Region)]
+        if len(found) > 1:
+            return found[0].cells[0].name, found[1].cells[0].name
+        if found and len(component) > 1:
+            raise Unsupported(f"a stream between two reads of `{found[0].cells[0].name}` cannot be ordered", found[0].inside[0])
+    return None
+
+
+def _blocks(cells: Cells, roots: Mapping[str, Node], regions: list[Region]) -> list[Block]:
+    """Dependence order cut into runs of one outermost turn; values without a time are left to where they are used."""
+    order = list(walk(*roots.values(), *(c.next for c in cells.cells.values()), *(c.start for c in cells.cells.values())))
+    token = moving(order)
+    place: dict[int, Region] = {id(n): r for r in regions for n in r.inside}
+    items: dict[int, Node | Region] = {}
+    needs: dict[int, set[int]] = {}
+
+    def handle(node: Node) -> int | None:
+        region = place.get(id(node))
+        if region is not None:
+            return id(region)
+        return id(node) if id(node) in token else None
+
+    wanted: set[int] = {id(n) for n in walk(*roots.values())}
+    for region in regions:
+        wanted |= {id(n) for x in region.inputs for n in walk(x)}
+    for node in order:
+        if id(node) in place or id(node) not in token or id(node) not in wanted:
+            continue
+        items[id(node)] = node
+        needs[id(node)] = {h for a in node.args if (h := handle(a)) is not None}
+    for region in regions:
+        items[id(region)] = region
+        needs[id(region)] = {h for a in region.inputs if (h := handle(a)) is not None}
+    users: dict[int, list[int]] = {}
+    for key, before in needs.items():
+        for b in before:
+            users.setdefault(b, []).append(key)
+    left = {key: len(before) for key, before in needs.items()}
+    ready = [key for key in items if left[key] == 0]
+    blocks: list[Block] = []
+    while ready:
+        current = blocks[-1].key if blocks else ""
+        keys = {k: (items[k].turn[:1] or ("",))[0] for k in ready}
+        pick = next((k for k in ready if keys[k] == current), None)
+        if pick is None:
+            pick = next((k for k in ready if keys[k] == ""), ready[0]) if not blocks else \
+                next((k for k in ready if keys[k] != ""), ready[0])
+            blocks.append(Block(keys[pick], []))
+        elif not blocks:
+            blocks.append(Block(keys[pick], []))
+        blocks[-1].items.append(items[pick])
+        ready.remove(pick)
+        for user in users.get(pick, []):
+            left[user] -= 1
+            if left[user] == 0:
+                ready.append(user)
+    _interfaces(blocks, roots, place)
+    return blocks
+
+
+def _interfaces(blocks: list[Block], roots: Mapping[str, Node], place: dict[int, Region]) -> None:
+    made: dict[int, int] = {}
+    for i, block in enumerate(blocks):
+        for item in block.items:
+            for node in item.outputs if isinstance(item, Region) else [item]:
+                made[id(node)] = i
+    for i, block in enumerate(blocks):
+        used: dict[int, Node] = {}
+        for item in block.items:
+            for node in (item.inputs if isinstance(item, Region) else item.args):
+                used[id(node)] = node
+        block.inputs = [n for n in used.values() if id(n) in made and made[id(n)] != i]
+        for node in block.inputs:
+            source = blocks[made[id(node)]]
+            if node not in source.outputs:
+                source.outputs.append(node)
+    for root in roots.values():
+        if id(root) in made and root not in blocks[made[id(root)]].outputs:
+            blocks[made[id(root)]].outputs.append(root)

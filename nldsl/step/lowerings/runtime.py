@@ -1,0 +1,175 @@
+"""The functions that an emitted step calls. Their source is copied into it, so an emitted file needs only torch.
+
+Layouts: B batch, T tokens of this call, J tokens of this piece as keys, P.. the axes shared by a memory and its gates (heads).
+"""
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def full(like: Tensor, value: object, shape: tuple[int, ...]) -> Tensor:
+    """A constant of the dtype and device of `like`."""
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(shape)
+
+
+def conv(x: Tensor, kernel: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+    """Depthwise causal convolution. x [B, T, ..], kernel [n, ..], tail [B, n - 1, ..]: the inputs before x. Returns y and the new tail."""
+    padded = torch.cat([tail.to(x.dtype), x], 1)
+    width, length = kernel.shape[0], x.shape[1]
+    y = kernel[0] * padded[:, :length]
+    for j in range(1, width):
+        y = y + kernel[j] * padded[:, j:j + length]
+    return y, padded[:, length:]
+
+
+def rope(x: Tensor, base: float, position: int) -> Tensor:
+    """Rotates the halves of the last axis of x [B, T, .., 2m] by position * base^(-i/m)."""
+    half = x.shape[-1] // 2
+    steps = torch.arange(position, position + x.shape[1], device=x.device, dtype=x.dtype)
+    rates = base ** (-torch.arange(half, device=x.device, dtype=x.dtype) / half)
+    angle = (steps[:, None] * rates).reshape(x.shape[1], *([1] * (x.dim() - 3)), half)
+    u, w = x[..., :half], x[..., half:]
+    return torch.cat([u * angle.cos() - w * angle.sin(), u * angle.sin() + w * angle.cos()], -1)
+
+
+def behind(x: Tensor, before: Tensor | None) -> Tensor:
+    """x [B, T, ..] one token late: what stood at the previous token. Without `before` (the value at the last token of the
+    previous call) the first token has no predecessor and the result has T - 1 rows."""
+    return x[:, :-1] if before is None else torch.cat([before, x[:, :-1]], 1)
+
+
+def newest(x: Tensor, before: Tensor | None) -> Tensor:
+    """x [B, T, ..] at the tokens whose predecessor `behind` gives."""
+    return x[:, 1:] if before is None else x
+
+
+def cross_entropy(x: Tensor, ids: Tensor) -> Tensor:
+    """log sum exp x - x[ids] over the last axis, in the precision of x or float32, whichever is wider."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return torch.logsumexp(wide, -1) - wide.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+
+def log_decay(c: Tensor) -> Tensor:
+    """log c for gates c >= 0. An exact zero counts as the least usable number, with the gradient of the identity."""
+    least = torch.finfo(c.dtype).tiny ** 0.5
+    return (c + torch.where(c < least, least - c, 0.0).detach()).log()
+
+
+def decay(log_c: Tensor) -> tuple[Tensor, Tensor]:
+    """log_c [B, P.., T] -> L [B, P.., T, J] with L[t, j] = prod of c over j < l <= t (0 above the diagonal), and the products
+    from the start of the piece [B, P.., T]. Only differences of cumulative logs are exponentiated, masked before exp."""
+    s = log_c.cumsum(-1)
+    later = torch.ones(s.shape[-1], s.shape[-1], dtype=torch.bool, device=s.device).tril()
+    gaps = (s.unsqueeze(-1) - s.unsqueeze(-2)).masked_fill(~later, float("-inf"))
+    return gaps.exp(), s.exp()
+
+
+def signed(c: Tensor, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """`decay` of |c| made into that of c: the sign of a product is the product of the signs."""
+    flips = torch.where(c < 0, -1.0, 1.0).to(c.dtype).cumprod(-1).detach()
+    kernel, prefix = pair
+    return kernel * flips.unsqueeze(-1) * flips.unsqueeze(-2), prefix * flips
+
+
+def running(like: Tensor) -> tuple[Tensor, Tensor]:
+    """`decay` of gates that are all 1; like [B, P.., T]."""
+    ones = torch.ones_like(like)
+    return torch.ones(like.shape[-1], like.shape[-1], dtype=like.dtype, device=like.device).tril().expand(*like.shape, like.shape[-1]), ones
+
+
+def late(kernel: Tensor) -> Tensor:
+    """Rows one token later, [.., T, J] -> [.., T, J]: what the state before each token holds."""
+    return F.pad(kernel, (0, 0, 1, 0))[..., :-1, :]
+
+
+def late_prefix(prefix: Tensor, first: float) -> Tensor:
+    """Prefix products one token later, [B, P.., T]; `first` at the first token."""
+    return F.pad(prefix, (1, 0), value=first)[..., :-1]
+
+
+def erased(kernel: Tensor) -> Tensor:
+    """Inverse of I + strictly lower `kernel` [.., T, J]: what each write becomes once later erases have read it (WY form)."""
+    eye = torch.eye(kernel.shape[-1], dtype=kernel.dtype, device=kernel.device)
+    return torch.linalg.solve_triangular(eye + kernel, eye.expand_as(kernel), upper=False, unitriangular=True)
+
+
+def pick(flag: bool | Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """new where the flag holds, else old; a Python flag costs nothing."""
+    if isinstance(flag, bool):
+        return new if flag else old
+    return torch.where(flag, new, old)
+
+
+def attend(q: Tensor, pairs: list, scale: float, position: int) -> Tensor:
+    """Softmax over all pairs of all groups at once. q [B, T, ..]. A group is (k, v, score_eq, value_eq, first, last): with
+    `first` None its pairs are those of the token itself (k, v [B, T, ..] or without both), else k, v are [B, S, ..], the keys of
+    tokens `first`..`first + S - 1`, and `last(t)` is the oldest token that t sees."""
+    scores = []
+    for k, v, score_eq, value_eq, first, oldest in pairs:
+        s = torch.einsum(score_eq, q, k) * scale
+        if first is not None:
+            t = torch.arange(position, position + q.shape[1], device=q.device)
+            j = torch.arange(first, first + k.shape[1], device=q.device)
+            seen = (j[None, :] <= t[:, None]) & (j[None, :] >= oldest(t)[:, None])
+            shape = [1] * s.dim()
+            shape[1], shape[-1] = seen.shape
+            s = s.masked_fill(~seen.reshape(shape), float("-inf"))
+        scores.append(s)
+    heads = q.dim() - 1
+    flat = [s.flatten(heads) if s.dim() > heads else s.unsqueeze(-1) for s in scores]
+    weights = torch.cat(flat, -1).softmax(-1)
+    out, at = None, 0
+    for (k, v, score_eq, value_eq, first, oldest), s, f in zip(pairs, scores, flat):
+        w = weights[..., at:at + f.shape[-1]].reshape(s.shape)
+        at += f.shape[-1]
+        part = torch.einsum(value_eq, w, v)
+        out = part if out is None else out + part
+    return out
+
+
+def roll(body, state: tuple, streams: tuple, statics: tuple, position: int, chunk: int, clocks: tuple, mode: str) -> tuple:
+    """Runs `body` over pieces of at most `chunk` tokens that end where the chunk clock ticks.
+
+    body(state, streams, statics, ends) -> (state, outputs); `ends[i]` says whether clock i = (period, phase) ticks at the last
+    token of the piece. mode "loop" calls it once a piece; "scan" rolls the full pieces into one loop of the compiler.
+    """
+    length = streams[0].shape[1]
+    cuts = [0] + [t for t in range(1, length) if (position + t) % chunk == 0] + [length]
+    outs: list[tuple] = []
+
+    def flags(a: int) -> tuple:
+        return tuple(p > 0 and position + a > f and (position + a - f) % p == 0 for p, f in clocks)
+
+    full = [(a, b) for a, b in zip(cuts, cuts[1:]) if b - a == chunk and (position + b) % chunk == 0]
+    if mode == "scan" and len(full) > 3:
+        head = [(a, b) for a, b in zip(cuts, cuts[1:]) if b <= full[0][0]]
+        rest = [(a, b) for a, b in zip(cuts, cuts[1:]) if a >= full[-1][1]]
+    else:
+        head, rest, full = list(zip(cuts, cuts[1:])), [], []
+    for a, b in head:
+        state, out = body(state, tuple(x[:, a:b] for x in streams), statics, flags(b))
+        outs.append(out)
+    if full:
+        n, a = len(full), full[0][0]
+        stacked = tuple(x[:, a:a + n * chunk].unflatten(1, (n, chunk)).movedim(1, 0).contiguous() for x in streams)
+        rows = [flags(b) for _, b in full]
+        same = tuple(len({r[i] for r in rows}) == 1 for i in range(len(clocks)))
+        moving = tuple(torch.tensor([r[i] for r in rows], device=streams[0].device) for i in range(len(clocks)) if not same[i])
+
+        def step(carry, xs):
+            here = iter(xs[len(stacked):])
+            ends = tuple(rows[0][i] if same[i] else next(here) for i in range(len(clocks)))
+            carry, out = body(carry, xs[:len(stacked)], statics, ends)
+            return tuple(c.clone(memory_format=torch.contiguous_format) for c in carry), \
+                tuple(o.clone(memory_format=torch.contiguous_format) for o in out)
+
+        from torch._higher_order_ops.scan import scan
+        state = tuple(s.clone(memory_format=torch.contiguous_format) for s in state)
+        state, out = scan(step, state, stacked + moving, dim=0)
+        outs.append(tuple(o.movedim(0, 1).flatten(1, 2) for o in out))
+    for a, b in rest:
+        state, out = body(state, tuple(x[:, a:b] for x in streams), statics, flags(b))
+        outs.append(out)
+    return state, tuple(torch.cat(parts, 1) if len(parts) > 1 else parts[0] for parts in zip(*outs))

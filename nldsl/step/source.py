@@ -1,0 +1,273 @@
+"""One emitted Python function: array equations -> lines of torch code.
+
+A value has a *lead*: "" (no batch: weights), "B" (a memory held through a piece), "BT" (a value for each token). Its tensor has the
+dimensions of the lead, then its axes. Operators align leads by broadcasting; nothing is expanded that need not be.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nldsl.graph.equations import Node, Shape
+from nldsl.schedule.cells import Unsupported
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A value in the emitted code: a variable (or literal) and what it holds."""
+
+    text: str
+    lead: str
+    shape: Shape
+    literal: float | None = None
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+FUNCTION = {"exp": "torch.exp", "log": "torch.log", "sqrt": "torch.sqrt", "abs": "torch.abs", "sign": "torch.sign", "tanh": "torch.tanh",
+            "sigmoid": "torch.sigmoid", "silu": "F.silu", "softplus": "F.softplus", "cos": "torch.cos", "floor": "torch.floor"}
+INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "le": "<=", "ge": ">=", "eq": "=="}
+
+
+def wider(leads: Sequence[str]) -> str:
+    return max(leads, key=len, default="")
+
+
+class Fn:
+    """Collects the lines of one function. `given` maps node ids to values that exist before its first line."""
+
+    def __init__(self, lead: str = "BT") -> None:
+        self.lines: list[str] = []
+        self.env: dict[int, Ref] = {}
+        self._made: dict[str, Ref] = {}
+        self._count = 0
+        self.token_lead = lead                                 # lead of a value that has a time, in this function
+        self.like = ""                                         # any tensor in scope, for the dtype and device of constants
+
+    def bind(self, node: Node, text: str, lead: str) -> Ref:
+        ref = self.env[id(node)] = Ref(text, lead, node.type)
+        return ref
+
+    def fresh(self, stem: str = "v") -> str:
+        self._count += 1
+        return f"{stem}{self._count}"
+
+    def let(self, expression: str, lead: str, shape: Shape, stem: str = "v") -> Ref:
+        """A variable for the expression; the same expression is written once."""
+        found = self._made.get(expression)
+        if found is None:
+            found = self._made[expression] = Ref(self.fresh(stem), lead, shape)
+            self.lines.append(f"{found.text} = {expression}")
+        return found
+
+    def tensor(self, ref: Ref) -> str:
+        """The text of a value where a real tensor is needed."""
+        if ref.literal is None:
+            return ref.text
+        sizes = "".join(f"{a.size}, " for a in ref.shape)
+        return self.let(f"full({self.like}, {ref.literal!r}, ({sizes}))", "", ref.shape, "c").text
+
+    def align(self, ref: Ref, lead: str, rank: int) -> str:
+        """Text of the value, broadcastable against dimensions lead + rank."""
+        if ref.literal is not None:
+            return repr(ref.literal)
+        text = ref.text
+        if ref.rank == 0 and rank and ref.lead:
+            text += "[" + ":, " * len(ref.lead) + "None, " * rank
+            text = text[:-2] + "]"
+        if ref.lead == "B" and lead == "BT":
+            text += ".unsqueeze(1)"
+        return text
+
+    def over(self, ref: Ref) -> str:
+        """Text of a tensor that has a value for each token."""
+        if ref.lead != "BT":
+            raise Unsupported("a value without a time is used as a stream")
+        return ref.text
+
+    def value(self, node: Node) -> Ref:
+        """Code for a node and everything below it that is not there yet."""
+        stack = [node]
+        while stack:
+            top = stack[-1]
+            if id(top) in self.env:
+                stack.pop()
+                continue
+            waiting = [a for a in top.args if id(a) not in self.env]
+            if waiting:
+                stack.extend(reversed(waiting))
+                continue
+            self.env[id(top)] = self.emit(top, [self.env[id(a)] for a in top.args])
+            stack.pop()
+        return self.env[id(node)]
+
+    def emit(self, node: Node, args: list[Ref]) -> Ref:
+        rule = RULES.get(node.op)
+        if rule is None:
+            raise Unsupported(f"`{node.op}` cannot be computed here", node)
+        return rule(self, node, args)
+
+
+Rule = Callable[[Fn, Node, list[Ref]], Ref]
+
+
+def _const(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    value = node["value"]
+    if isinstance(value, (int, float)):
+        return Ref(repr(float(value)), "", node.type, float(value))
+    sizes = ", ".join(str(a.size) for a in node.type)
+    return fn.let(f"full({fn.like}, {_plain(value)!r}, ({sizes},))", "", node.type, "c")
+
+
+def _plain(value: object) -> object:
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _elementwise(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    lead, rank = wider([a.lead for a in args]), len(node.type)
+    texts = [fn.align(a, lead, rank) for a in args]
+    op = node.op
+    if all(a.literal is not None for a in args):
+        texts[0] = fn.tensor(Ref(texts[0], "", node.type if not args[0].shape else args[0].shape, args[0].literal))
+    if op in INFIX:
+        text = f"{texts[0]} {INFIX[op]} {texts[1]}"
+    elif op == "neg":
+        text = f"-{texts[0]}"
+    elif op == "gelu":
+        text = f"F.gelu({texts[0]}, approximate='tanh')"
+    elif op in ("max", "min"):
+        bound = [i for i, a in enumerate(args) if a.literal is not None]
+        if bound:
+            text = f"{texts[1 - bound[0]]}.clamp({'min' if op == 'max' else 'max'}={texts[bound[0]]})"
+        else:
+            text = f"torch.{op}imum({texts[0]}, {texts[1]})"
+    elif op == "where":
+        if args[1].literal is not None and args[2].literal is not None:
+            texts[1] = fn.tensor(Ref(texts[1], "", (), args[1].literal))
+        test = texts[0] if args[0].literal is None else f"({texts[0]} != 0)"
+        text = f"torch.where({test}, {texts[1]}, {texts[2]})"
+    else:
+        text = f"{FUNCTION[op]}({texts[0]})"
+    return fn.let(text, lead, node.type)
+
+
+def _spread(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    (x,) = args
+    if x.literal is not None:
+        return Ref(x.text, "", node.type, x.literal)
+    dims = list(node["dims"])
+    text = x.text
+    lead = len(x.lead)
+    if dims != sorted(dims):
+        order = sorted(range(len(dims)), key=lambda i: dims[i])
+        text += f".permute({', '.join(str(i) for i in [*range(lead), *(lead + o for o in order)])})"
+        dims.sort()
+    if len(dims) < len(node.type):
+        index = [":"] * lead + [":" if d in dims else "None" for d in range(len(node.type))]
+        text += f"[{', '.join(index)}]"
+        sizes = ["-1"] * lead + [str(a.size) for a in node.type]
+        text += f".expand({', '.join(sizes)})"
+    return fn.let(text, x.lead, node.type)
+
+
+def _permute(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    (x,) = args
+    lead = len(x.lead)
+    order = [*range(lead), *(lead + d for d in node["dims"])]
+    return fn.let(f"{fn.tensor(x)}.permute({', '.join(map(str, order))})", x.lead, node.type)
+
+
+def _reshape(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    (x,) = args
+    sizes = ", ".join(str(a.size) for a in node.type)
+    keep = f"*{fn.tensor(x)}.shape[:{len(x.lead)}], " if x.lead else ""
+    return fn.let(f"{fn.tensor(x)}.reshape({keep}{sizes})", x.lead, node.type)
+
+
+def _einsum(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    left, out = node["eq"].split("->")
+    la, lb = left.split(",")
+    a, b = args
+    lead = wider([a.lead, b.lead])
+    return fn.let(f'torch.einsum("{a.lead}{la},{b.lead}{lb}->{lead}{out}", {fn.tensor(a)}, {fn.tensor(b)})', lead, node.type)
+
+
+def _reduce(name: str) -> Rule:
+    def rule(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+        (x,) = args
+        if not node["dims"]:
+            return x
+        dims = ", ".join(str(d - x.rank) for d in node["dims"])
+        return fn.let(f"{fn.tensor(x)}.{name}(({dims},))" if name != "amax" else f"{fn.tensor(x)}.amax(({dims},))", x.lead, node.type)
+    return rule
+
+
+def _softmax(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    return fn.let(f"{fn.tensor(args[0])}.softmax({node['dim'] % len(node.type) - len(node.type)})", args[0].lead, node.type)
+
+
+def _select(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    (x,) = args
+    return fn.let(f"{fn.tensor(x)}.select({node['dim'] % x.rank - x.rank}, {node['index']})", x.lead, node.type)
+
+
+def _gather_leads(fn: Fn, args: list[Ref]) -> tuple[list[str], str]:
+    """Texts of tensors with one common lead, expanded, for stack and join."""
+    lead = wider([a.lead for a in args])
+    wide = next((a for a in args if a.lead == lead), args[0])
+    texts = []
+    for a in args:
+        text = fn.tensor(a)
+        if a.lead != lead:
+            text = fn.align(a, lead, a.rank) if a.literal is None else text
+            sizes = [f"{wide.text}.shape[{i}]" for i in range(len(lead))] + [str(x.size) for x in a.shape]
+            text += f".expand({', '.join(sizes)})"
+        texts.append(text)
+    return texts, lead
+
+
+def _stack(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    texts, lead = _gather_leads(fn, args)
+    return fn.let(f"torch.stack([{', '.join(texts)}], {node['dim'] % len(node.type) - len(node.type)})", lead, node.type)
+
+
+def _join(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    texts, lead = _gather_leads(fn, args)
+    return fn.let(f"torch.cat([{', '.join(texts)}], {node['dim'] % len(node.type) - len(node.type)})", lead, node.type)
+
+
+def _diag(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    return fn.let(f"torch.diag_embed({fn.tensor(args[0])})", args[0].lead, node.type)
+
+
+def _eye(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    n = node.type[0].size
+    return fn.let(f"torch.eye({n}, dtype={fn.like}.dtype, device={fn.like}.device)", "", node.type, "c")
+
+
+def _gather(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    table, ids = args
+    return fn.let(f"F.embedding({ids.text}, {table.text})" if len(node.type) == 1 else f"{table.text}[{ids.text}]", ids.lead, node.type)
+
+
+def _cross_entropy(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    x, ids = args
+    if ids.shape != x.shape[:-1]:
+        raise Unsupported("`cross_entropy` of several rows with one label", node)
+    return fn.let(f"cross_entropy({x.text}, {ids.text})", wider([x.lead, ids.lead]), node.type)
+
+
+def _stop(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    (x,) = args
+    return x if x.literal is not None else fn.let(f"{x.text}.detach()", x.lead, node.type)
+
+
+RULES: dict[str, Rule] = {
+    "const": _const, "spread": _spread, "permute": _permute, "reshape": _reshape, "einsum": _einsum,
+    "sum": _reduce("sum"), "mean": _reduce("mean"), "amax": _reduce("amax"), "softmax": _softmax, "select": _select,
+    "stack": _stack, "join": _join, "diag": _diag, "eye": _eye, "gather": _gather, "cross_entropy": _cross_entropy, "stop": _stop,
+    **{op: _elementwise for op in (*INFIX, *FUNCTION, "neg", "gelu", "max", "min", "where")},
+}
