@@ -78,7 +78,7 @@ def read(path: Path) -> Corpus:
         texts = [(file, content(file)) for file in files_below(path)]
         binary = sum(BOUNDARY in text for _, text in texts)
         return corpus(str(path), (text for _, text in texts if BOUNDARY not in text), binary)
-    if not path.exists():
+    if not path.is_file():
         raise faults.missing(path)
     return corpus(str(path), content(path).split(bytes([BOUNDARY])))
 
