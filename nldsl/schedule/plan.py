@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import networkx as nx
 
-from nldsl.graph.equations import Clock, Node, Program, walk
+from nldsl.graph.equations import ELEMENTWISE, Clock, Node, Program, numel, walk
 from nldsl.schedule.cells import Cell, Cells, Unsupported
 from nldsl.schedule.timetable import Timetable, timetable
 
@@ -135,6 +135,7 @@ def _regions(cells: Cells, roots: Mapping[str, Node], links: list[tuple[str, str
                 ids.add(id(c.next))
         args = {id(a): a for n in inside for a in n.args if id(a) not in ids}
         args |= {id(c.next): c.next for c in members if id(c.next) not in ids}
+        args = {id(f): f for a in args.values() for f in _narrow(a, token, ids)}
         outputs = [n for n in inside if id(n) in root_ids or any(id(u) not in ids for u in users.get(id(n), []))
                    or next_ids.get(id(n), i) != i]
         holds = sorted({(n["memory"], n["clock"]) for n in inside if n.op == "held"}, key=lambda h: (h[0], h[1].period, h[1].phase))
@@ -147,6 +148,20 @@ def _regions(cells: Cells, roots: Mapping[str, Node], links: list[tuple[str, str
                               [a for a in args.values() if id(a) not in token and a.op not in ("const", "eye")],
                               outputs, holds, math.gcd(*spans) if spans else FREE_CHUNK, bool(spans), turn, name))
     return regions, _conflict(regions, everything)
+
+
+def _narrow(node: Node, token: set[int], inside: set[int]) -> list[Node]:
+    """The smallest values from which cheap operators make the node: a region takes `k` and `rate`, not `rate * k * k^T`."""
+    if id(node) in inside:
+        return []
+    cheap = node.op in ELEMENTWISE or node.op in ("spread", "permute", "reshape", "eye", "const") or (
+        node.op == "einsum" and set(node["eq"].split("->")[0]) - {","} <= set(node["eq"].split("->")[1]))
+    if not cheap:
+        return [node]
+    parts = {id(f): f for a in node.args for f in _narrow(a, token, inside)}
+    if node.op in ("const", "eye") or sum(numel(f.type) for f in parts.values() if id(f) in token) < numel(node.type):
+        return list(parts.values())
+    return [node]
 
 
 def _attach(everything: list[Node], home: dict[int, int], of_cell: dict[str, int]) -> dict[int, int]:

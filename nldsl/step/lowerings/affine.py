@@ -94,7 +94,7 @@ class Solver:
     prefix: dict[str, int]
     solved: dict[str, Run] = field(default_factory=dict)
     memo: dict[int, Value] = field(default_factory=dict)
-    solving: str | None = None
+    solving: list[str] = field(default_factory=list)
 
     # -- gates
 
@@ -132,14 +132,14 @@ class Solver:
     def solve(self, name: str) -> Run:
         if name in self.solved:
             return self.solved[name]
-        if self.solving is not None and self.solving == name:
-            raise NotAffine(f"`{name}` at a token needs itself at that token")
-        outer, memo, self.solving = self.solving, self.memo, name
-        if outer is not None and any(isinstance(v, (Run, Vec)) and (getattr(v, "own", None) or getattr(v, "reads", ())) for v in memo.values()):
-            self.memo = {i: v for i, v in memo.items() if isinstance(v, Ref)}
+        if name in self.solving:
+            raise NotAffine(f"`{name}` and `{self.solving[-1]}` need each other at a token")
+        memo, self.memo = self.memo, {}                        # what depends on the memory being solved is not kept
+        self.solving.append(name)
         cell = self.cells[name]
         after = self.as_run(self.value(cell.next), self.prefix[name])
-        self.solving, self.memo = outer, memo
+        self.solving.pop()
+        self.memo = memo
         self.solved[name] = self.filter(cell, after)
         return self.solved[name]
 
@@ -240,7 +240,7 @@ class Solver:
     def evaluate(self, node: Node) -> Value:
         if node.op == "read" and node["memory"] in self.cells:
             name = node["memory"]
-            if name == self.solving:
+            if self.solving and name == self.solving[-1]:
                 return Run(node.type, self.prefix[name], own=ONE)
             run = self.solve(name)
             keeps = self.cells[name].next.op != "read"
@@ -435,7 +435,7 @@ class Solver:
         """No special form: materialise, unless the memory being solved is among the arguments."""
         for a in args:
             if isinstance(a, Vec) or (isinstance(a, Run) and (a.own is not None or a.erases)):
-                raise NotAffine(f"`{node.op}` of the memory being updated", self.solving or "")
+                raise NotAffine(f"`{node.op}` of the memory being updated", self.solving[-1] if self.solving else "")
         return None
 
     # -- tensors
@@ -451,7 +451,7 @@ class Solver:
 
     def as_run(self, value: Value, prefix: int, shape: Shape | None = None) -> Run:
         if isinstance(value, Vec):
-            raise NotAffine("a vector that the memory answered is kept in it", self.solving or "")
+            raise NotAffine("a vector that the memory answered is kept in it", self.solving[-1] if self.solving else "")
         if isinstance(value, Run):
             if value.prefix == prefix:
                 return value
@@ -469,7 +469,7 @@ class Solver:
         if isinstance(value, Ref):
             return value
         if isinstance(value, Vec) or value.own is not None or value.erases:
-            raise NotAffine("the memory being updated is used as a whole", self.solving or "")
+            raise NotAffine("the memory being updated is used as a whole", self.solving[-1] if self.solving else "")
         p, total = P[:value.prefix], None
         rest = len(value.shape) - value.prefix
         r = "uvwxyz"[:rest]
