@@ -11,18 +11,21 @@ from nldsl.frontend.lex import RESERVED
 from nldsl.frontend.syntax import UNITS
 
 END = "$END"
-RESERVED_NAME = "RESERVED"      # in the place of a terminal: a reserved word where only a name may stand
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """The parser stood in `state`, behind the words of types `before`, and could not take a word of type `type`."""
+    """The parser stood in `state`, behind a word of type `before`, and could not take a word of type `type`.
+
+    If `reserved`, it could have taken the word as a name, but the word is the language's own.
+    """
 
     state: int
     before: str
     type: str
     offset: int | None                # None at the end of the text
     expected: frozenset[str]
+    reserved: bool = False
 
 
 def folder() -> Path:
@@ -47,8 +50,8 @@ def attempt(text: str, versioned: bool = True) -> Tree | Refusal:
             reading.feed_token(token)
         for token in reading.lexer_thread.lex(reading.parser_state):
             if token.type == "NAME" and token in RESERVED and not (before == "AT" and token in UNITS):
-                return Refusal(reading.parser_state.position, before, RESERVED_NAME, token.start_pos,
-                               frozenset(reading.accepts()))
+                return Refusal(reading.parser_state.position, before, token.upper(), token.start_pos,
+                               frozenset(reading.accepts()), reserved=True)
             reading.feed_token(token)
             before = token.type
         return reading.feed_eof()

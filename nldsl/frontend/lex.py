@@ -29,7 +29,7 @@ WORDS = re.compile(r"""
   | (?P<number>   \.?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?([A-Za-z0-9_]|\.(?![*/^]))*)
   | (?P<name>     [A-Za-z][A-Za-z0-9_]*)
   | (?P<sign>     <-|->|<=|>=|==|\.[*/^]|\^T(?![A-Za-z0-9_])|[-+*/^.,:=@()\[\]{}<>|_])
-  | (?P<stray>    [^\s"#0-9A-Za-z]|.)
+  | (?P<stray>    '[^'\n]*' | [^\s"#0-9A-Za-z]|.)
 """, re.VERBOSE)
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 OPENING = {close: open for open, close in CLOSING.items()}
@@ -101,21 +101,23 @@ def faults(words: list[Word], places: Places) -> list[tuple[Diagnostic, int]]:
         span = places.span(word.start, word.end)
         before = words[i - 1].text if i else ""
         if word.kind == "stray":
-            found.append((Diagnostic("N003", f"{_shown(word.text)} has no meaning in nldsl", span, help=INSTEAD.get(word.text, "")), i))
+            found.append((Diagnostic("N003", f"{_shown(word.text)} has no meaning in nldsl", span, help=INSTEAD.get(word.text[0], "")), i))
         elif word.kind == "unclosed":
             found.append((Diagnostic("N004", "this string does not end on its line", span, help='close it with `"`'), i))
         elif word.kind == "number":
-            found.extend((fault, i) for fault in _number_faults(word.text, span))
+            found.extend((fault, i) for fault in _number_faults(word.text, span, after_value=bool(i) and words[i - 1].end == word.start))
         elif word.text == "_" and before != "|":
             found.append((Diagnostic("N012", "a name begins with a letter", span, help="`_` stands inside names, and before the order of a norm: `|x|_p`"), i))
     return found
 
 
 def _shown(text: str) -> str:
-    return f"`{text}`" if text.isprintable() else f"the character U+{ord(text):04X}"
+    return f"`{text}`" if len(text) > 1 or text.isprintable() else f"the character U+{ord(text):04X}"
 
 
-def _number_faults(text: str, span: Span) -> list[Diagnostic]:
+def _number_faults(text: str, span: Span, after_value: bool) -> list[Diagnostic]:
+    if text[0] == "." and after_value:
+        return [Diagnostic("N005", f"`{text}` is neither a part nor a number", span, help="a part has a name: `M.W2`; an entry stands in brackets: `x[0]`")]
     if not NUMBER.fullmatch(text):
         return [Diagnostic("N005", f"`{text}` is not a number", span, help=_number_instead(text))]
     value = float(text) if len(text) <= LONGEST_NUMBER else float("inf")

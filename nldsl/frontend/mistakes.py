@@ -6,15 +6,16 @@ is the same pair of words; else the words that could have stood there are listed
 """
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cache
 
 from lark import Tree
 
 from nldsl.diagnostic import Diagnostic
-from nldsl.frontend.grammar import RESERVED_NAME, Refusal, attempt, folder
+from nldsl.frontend.grammar import Refusal, attempt, folder
 from nldsl.frontend.lex import STATEMENT_WORDS, Places, Word, is_start
+from nldsl.source import Span
 
 HEAD = "##"
 SPOKEN = {
@@ -23,8 +24,9 @@ SPOKEN = {
     "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`", "LBRACE": "`{`", "RBRACE": "`}`", "VBAR": "`|`",
     "LESSTHAN": "`<`", "MORETHAN": "`>`", "COMPARE": "a comparison", "$END": "the end of the file",
 }
+_EXPRESSION = frozenset({"NAME", "NUMBER", "STRING", "LPAR", "LSQB", "VBAR", "LESSTHAN", "ADD"})
 GROUPS: tuple[tuple[frozenset[str], str], ...] = (
-    (frozenset({"NAME", "NUMBER", "STRING", "LPAR", "LSQB", "VBAR", "LESSTHAN", "ADD"}), "an expression"),
+    (_EXPRESSION, "an expression"),
     (frozenset({"ADD", "MUL"}), "an operator"),
     (frozenset({word.upper() for word in STATEMENT_WORDS} | {"NAME"}), "a statement"),
 )
@@ -39,7 +41,9 @@ class Entry:
     code: str
     message: str
     help: str
-    words: frozenset[str]      # if any: the word before must be one of them
+    behind: frozenset[str]     # if any: the word before must be one of them
+    then: str                  # if any: the word that must follow the refused one
+    word: str                  # if any: the refused word itself, first on its line, in whatever state
     snippets: list[str] = field(default_factory=list)
 
 
@@ -63,7 +67,7 @@ def read_entries(text: str) -> list[Entry]:
                 head.append(more.removeprefix(HEAD).strip())
             code, message = head[0].split(" ", 1)
             said = dict(more.split(": ", 1) for more in head[1:])
-            entries.append(Entry(code, message, said.get("help", "").replace("\\n", "\n"), frozenset(said.get("behind", "").split())))
+            entries.append(Entry(code, message, said.get("help", "").replace("\\n", "\n"), frozenset(said.get("behind", "").split()), said.get("then", ""), said.get("word", "")))
         elif not line.strip():
             finish()
         elif not line.startswith("#"):
@@ -95,7 +99,7 @@ def place_of(refused: Refusal, words: list[Word]) -> int:
     """The number of the refused word; at the end of the text, one past the last."""
     if refused.offset is None:
         return len(words)
-    return bisect_left([word.start for word in words], refused.offset)
+    return bisect_right([word.start for word in words], refused.offset) - 1
 
 
 def explain_mistake(refused: Refusal, words: list[Word], places: Places) -> Diagnostic:
@@ -107,24 +111,40 @@ def explain_mistake(refused: Refusal, words: list[Word], places: Places) -> Diag
         end = words[-1].end if words else 0
         word, span = "", places.span(end, end)
     starts_next = i < len(words) and words[i].first and is_start(words, i)
-    if refused.type == RESERVED_NAME and not starts_next:
-        return Diagnostic("N012", f"`{word}` is a word of the language and cannot be a name", span,
-                          help=f"choose another name, such as `{word}_1`")
+    if refused.type in ("EQUAL", "__ANON_1") and before in STATEMENT_WORDS:
+        return _reserved(before, places.span(words[i - 1].start, words[i - 1].end))
+    if starts_next and _EXPRESSION <= refused.expected:
+        return Diagnostic("N021", f"an expression is expected behind `{before}`", places.span(words[i - 1].start, words[i - 1].end),
+                          notes=((f"`{word}` begins the next statement", span),))
+    after = words[i + 1].text if i + 1 < len(words) else ""
     for entry in _matching(refused):
-        if not entry.words or before in entry.words:
-            return Diagnostic(entry.code, entry.message.format(word=word, before=before), span,
-                              help=entry.help.format(word=word, before=before))
+        if (not entry.behind or before in entry.behind) and entry.then in ("", after) and (not entry.word or entry.word == word and words[i].first):
+            if entry.behind:
+                span = places.span(words[i - 1].start, words[i - 1].end)
+            return Diagnostic(entry.code, _filled(entry.message, word, before), span, help=_filled(entry.help, word, before))
+    if refused.reserved:
+        return _reserved(word, span)
     found = f"`{word}`" if word else "the end of the file"
     return Diagnostic("N030", f"{found} cannot stand here", span, label=_expected(refused),
                       notes=((f"`{before}` is not finished", None),) if starts_next and before else ())
+
+
+def _reserved(word: str, span: Span) -> Diagnostic:
+    return Diagnostic("N012", f"`{word}` is a word of the language and cannot be a name", span,
+                      help=f"choose another name, such as `{word}_1`")
 
 
 def _matching(refused: Refusal) -> list[Entry]:
     """Entries with a condition first: they are the closer match."""
     by_state, by_words = _by_refusal()
     same_state = by_state.get((refused.state, refused.type), [])
-    same_words = [entry for entry in by_words.get((refused.before, refused.type), []) if entry.words]
-    return sorted(same_state + same_words, key=lambda entry: not entry.words)
+    same_words = [entry for entry in by_words.get((refused.before, refused.type), []) if entry.behind]
+    same_word = [entry for entry in entries() if entry.word]
+    return sorted(same_word + same_state + same_words, key=lambda entry: not (entry.behind or entry.then or entry.word))
+
+
+def _filled(words: str, word: str, before: str) -> str:
+    return words.replace("`{word}`", f"`{word}`" if word else "the end of the file").replace("{word}", word).replace("{before}", before)
 
 
 def _expected(refused: Refusal) -> str:

@@ -40,7 +40,7 @@ def parse(source: Source) -> File:
     if deep:
         found.append(Diagnostic("N009", f"more than {DEEPEST_TREE} operators or blocks stand inside each other here", deep.span,
                                 help="give parts of the expression names of their own"))
-    found += misplaced(file)
+    found += misplaced(file, complete=not found)
     if found:
         raise Diagnostics(found)
     return file
@@ -86,11 +86,13 @@ def _read(text: str, words: list[Word], places: Places) -> tuple[Tree, list[Diag
             return read, found
         found.append(explain_mistake(read, words, places))
         i = place_of(read, words)
-        if i and (i == len(words) or lex.is_start(words, i) and words[i - 1].text not in "{}"):
-            i -= 1      # the statement before is the one that is not finished
-        if i >= len(words) or len(found) >= MOST_MISTAKES:
+        if not words or len(found) >= MOST_MISTAKES:
             raise Diagnostics(found)
         begin, end = lex.statement(words, i)
+        if i == begin and i and words[i - 1].text not in "{}":      # the statement before is the one that is not finished
+            first_only = words[i].first
+            begin, before_end = lex.statement(words, i - 1)
+            end = before_end if first_only else end
         text = _blanked(text, words[begin].start, words[end - 1].end)
         words = words[:begin] + words[end:]
         versioned = versioned and begin > 0

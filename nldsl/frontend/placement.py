@@ -26,7 +26,8 @@ NAMED = (syntax.Clock, syntax.Input, syntax.Def, syntax.Member, syntax.For, synt
          syntax.Param)
 
 
-def misplaced(file: File) -> list[Diagnostic]:
+def misplaced(file: File, complete: bool) -> list[Diagnostic]:
+    """`complete` is false if statements that could not be read are left out: one of them may be the missing `return`."""
     found: list[Diagnostic] = []
     waiting: list[tuple[tuple[Statement, ...], str, bool]] = [(file.statements, FILE, False)]
     while waiting:
@@ -39,7 +40,7 @@ def misplaced(file: File) -> list[Diagnostic]:
                 waiting.append((statement.block.statements, place, True))
             elif isinstance(statement, Def) and isinstance(statement.body, Block):
                 waiting.append((statement.body.statements, DEF, False))
-                found += _without_return(statement, statement.body)
+                found += _without_return(statement, statement.body) if complete else []
     return found + [_unnameable(node.name) for node in walk(file) if isinstance(node, NAMED) and node.name.text in UNNAMEABLE]
 
 
