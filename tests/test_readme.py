@@ -1,0 +1,109 @@
+"""README.md is run: its commands, their outputs, its excerpts of the examples and its list of files.
+
+A block ```console holds `$ command` lines, each followed by its output, in which `...` stands for anything: within a line
+for some text, alone on a line for any lines. Blocks run in order in one folder. ```console soak runs in a fresh clone.
+"""
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nldsl import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+@dataclass(frozen=True)
+class Block:
+    info: str
+    text: str
+    line: int
+
+
+def blocks(info: str) -> list[Block]:
+    found = re.finditer(r"^```(.*)\n((?:(?!```).*\n)*)```$", README, re.MULTILINE)
+    return [Block(m[1], m[2], README.count("\n", 0, m.start()) + 2) for m in found if m[1] == info]
+
+
+def commands(block: Block) -> list[tuple[str, str]]:
+    """Each `$ command` with the output expected of it."""
+    parts = re.split(r"^\$ (.*)\n", block.text, flags=re.MULTILINE)
+    assert parts[0] == "", f"README.md:{block.line}: a console block begins with a command"
+    return list(zip(parts[1::2], parts[2::2]))
+
+
+def matches(expected: str, output: str) -> bool:
+    pattern = ""
+    for line in expected.splitlines(keepends=True):
+        pattern += r"(?:.*\n)*" if line.strip() == "..." else ".*".join(map(re.escape, line.split("...")))
+    return re.fullmatch(pattern, output if output.endswith("\n") or not output else output + "\n") is not None
+
+
+def run(command: str, folder: Path, seconds: int) -> str:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "160"}
+    result = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, text=True, timeout=seconds,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert result.returncode == 0, f"$ {command}\n{result.stdout}"
+    return result.stdout
+
+
+def check(block: Block, folder: Path, seconds: int) -> None:
+    for command, expected in commands(block):
+        output = run(command, folder, seconds)
+        assert matches(expected, output), f"README.md:{block.line}: $ {command}\n{output}"
+
+
+def test_the_commands_do_what_the_readme_shows(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    for block in blocks("console"):
+        check(block, tmp_path, 300)
+
+
+@pytest.mark.soak
+def test_a_newcomer_gets_what_the_readme_shows(tmp_path: Path) -> None:
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tmp_path / "clone")], check=True)
+    for block in blocks("console soak"):
+        check(block, tmp_path / "clone", 30 * 60)
+
+
+def test_excerpts_stand_in_an_example() -> None:
+    examples = {path.name: [line.strip() for line in path.read_text().splitlines()] for path in (ROOT / "examples").glob("*.nl")}
+    for block in blocks("nl"):
+        lines = [line.strip() for line in textwrap.dedent(block.text).strip().splitlines()]
+        assert any(lines == text[i:i + len(lines)] for text in examples.values() for i in range(len(text))), block.text
+
+
+def test_every_file_of_the_package_is_in_the_table() -> None:
+    table = README[README.index("## The pipeline, file by file"):]
+    named = set(re.findall(r"\]\((nldsl/[\w/]+\.\w+)\)", table))
+    there = {str(path.relative_to(ROOT)) for path in (ROOT / "nldsl").rglob("*.py") if path.name != "__init__.py"}
+    there |= {str(path.relative_to(ROOT)) for path in (ROOT / "nldsl").rglob("*.nl")}
+    assert sorted(there) == sorted(named)
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_verb_and_exit_code_is_listed() -> None:
+    verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert verbs == set(re.findall(r"^\| `nldsl (\w+)", README, re.MULTILINE))
+    codes = set(map(int, re.findall(r"^\| (\d+) \|", README, re.MULTILINE)))
+    assert codes == {0, cli.REJECTED, cli.USAGE, cli.RUN, cli.BACKEND, cli.INTERRUPTED}
+
+
+def test_the_matcher() -> None:
+    assert matches("a\n...\nb ... c\n", "a\nx\ny\nb 1 2 c\n")
+    assert matches("a\n...\n", "a\n")
+    assert not matches("a\nb\n", "a\nx\nb\n")
+    assert not matches("a 1\n", "a 2\n")
