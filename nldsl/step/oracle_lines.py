@@ -1,0 +1,202 @@
+"""Lines of time, what the text alone says about clocks, and the cut that hides a value from some learners."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nldsl.graph.equations import Clock, Level, Node, Program, walk
+from nldsl.step.oracle_operators import Value, each
+
+_viewer: str | None = None                        # the level whose gradient is being taken
+
+
+@contextmanager
+def viewed_by(level: str) -> Iterator[None]:
+    global _viewer
+    before, _viewer = _viewer, level
+    yield
+    _viewer = before
+
+
+class _Cut(torch.autograd.Function):
+    """The identity, with derivative zero for the levels in `blind`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, blind: frozenset[str]) -> Tensor:
+        ctx.blind = blind
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor | None, None]:
+        return (None if _viewer in ctx.blind else bar), None
+
+
+def cut(value: Value, blind: frozenset[str]) -> Value:
+    return each(lambda x: _Cut.apply(x, blind) if x.requires_grad else x, value)
+
+
+def mark(value: Value, lanes: int) -> Value:
+    """The same value as an object of its own that one can differentiate in: what adding a fresh zero to it would do."""
+    def copy(x: Tensor) -> Tensor:
+        x = x.expand([lanes, *x.shape[1:]]).clone()
+        return x if x.requires_grad else x.requires_grad_()
+    return each(copy, value)
+
+
+@dataclass
+class Line:
+    """Instants 0, 1, ..: the steps of the run, or tokens, with the step and the first token of the sequence each belongs to."""
+
+    unit: str
+    lanes: int = 1
+    tables: list[dict[Node, Value]] = field(default_factory=list)
+    memo: dict[tuple[str, str, int], Any] = field(default_factory=dict)
+    inputs: list[dict[str, Tensor]] = field(default_factory=list)
+    step: list[int] = field(default_factory=list)
+    first: list[int] = field(default_factory=list)
+    shown: dict[str, int] = field(default_factory=dict)       # by output: the first instant not yet handed out
+
+    def __len__(self) -> int:
+        return len(self.tables)
+
+    def position(self, i: int) -> int:
+        return i - self.first[i]
+
+    def ends(self, i: int) -> bool:
+        """Is i the last token of its sequence? Not known to be before the next sequence begins."""
+        return i + 1 < len(self) and self.first[i + 1] == i + 1
+
+    def copy(self) -> Line:
+        return Line(self.unit, self.lanes, [*self.tables[:-1], *map(dict, self.tables[-1:])], dict(self.memo), list(self.inputs),
+                    list(self.step), list(self.first), dict(self.shown))
+
+
+@dataclass
+class Inside:
+    """An evaluation that differs from the ordinary one in the nodes of `touched`.
+
+    In an objective: plain reads of a memory see `plain`, and the streams of `context` are constants for `viewer`. For the
+    derivative of one stream in another: that stream is `fixed` at one instant.
+    """
+
+    touched: frozenset[Node]
+    outer: Inside | None = None
+    viewer: str = ""
+    plain: dict[str, Value] = field(default_factory=dict)
+    context: frozenset[Node] = frozenset()
+    fixed: dict[tuple[Node, int], Value] = field(default_factory=dict)
+    table: dict[tuple[int, int, Node], Value] = field(default_factory=dict)
+
+
+class Text:
+    """Facts that hold at every instant."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        roots = [*program.outputs.values(), *(r for m in program.memories.values() for r in (m.start, m.next) if r is not None),
+                 *(o for level in program.levels.values() for o in level.objectives)]
+        self.nodes = list(walk(*roots))
+        self.learners = {n["memory"] for n in self.nodes if n.op == "grad"}
+        self.foresees = self._reaching(lambda n: n.op == "ahead")
+        self.may_lack = self._reaching(lambda n: n.op in ("ahead", "held_stream"))
+        self.by_token = self._reaching(self._token_leaf, self._gathers_tokens)
+        self._touched: dict[tuple[Node, frozenset[Node]], frozenset[Node]] = {}
+        self._pulse: dict[Node, frozenset[str]] = {}
+
+    def _reaching(self, starts: Callable[[Node], bool], ends: Callable[[Node], bool] = lambda n: False) -> frozenset[Node]:
+        found: set[Node] = set()
+        for node in self.nodes:                               # arguments come first
+            if not ends(node) and (starts(node) or any(a in found for a in node.args)):
+                found.add(node)
+        return frozenset(found)
+
+    def level(self, memory: str) -> Level:
+        return self.program.levels[self.program.memories[memory].level]
+
+    def unit(self, level: Level) -> str:
+        return "step" if level.clock.unit in ("step", "never") else "token"
+
+    def _token_leaf(self, node: Node) -> bool:
+        if node.op in ("read", "now", "held", "plain"):
+            return self.unit(self.level(node["memory"])) == "token"
+        if node.op == "tick":
+            return self.unit(self.program.levels[node["level"]]) == "token"
+        return node.op in ("input", "rope")
+
+    def _gathers_tokens(self, node: Node) -> bool:
+        if node.op != "fold":
+            return False
+        since = node["since"]
+        return since.unit == "step" if isinstance(since, Clock) else self.unit(self.program.levels[since]) == "step"
+
+    def root(self, level: Level) -> Level:
+        """An update level has the period, and the `bptt`, of the level whose equation calls it."""
+        while level.parent is not None:
+            level = self.program.levels[level.parent]
+        return level
+
+    def slower(self, a: Level, b: Level) -> bool:
+        def pace(level: Level) -> tuple[int, int]:
+            clock = self.root(level).clock
+            return ["token", "sequence", "document", "step", "never"].index(clock.unit), clock.period
+        return pace(a) > pace(b)
+
+    def sees(self, viewer: Level, level: Level) -> str | Clock:
+        """How far `viewer` sees through the ticks of `level`; what is not said is not seen."""
+        if not self.slower(viewer, level):
+            return "none"
+        said = self.root(level).bptt
+        named = [b.depth for b in said if b.viewer == viewer.name] or [b.depth for b in said if b.viewer is None]
+        return named[0] if named else "none"
+
+    def pulse(self, node: Node) -> frozenset[str]:
+        """The levels at whose ticks a stream has its instants, with "token" if at every token; nothing for a constant."""
+        for part in walk(node):
+            if part in self._pulse:
+                continue
+            found = set().union(*(self._pulse[a] for a in part.args))
+            if part.op in ("read", "now", "held"):
+                found = {self.program.memories[part["memory"]].level}
+            elif part.op == "fold" and not isinstance(part["since"], Clock):
+                found = {part["since"]}
+            elif part.op == "grad":
+                found = set(self._pulse[part.args[0]])
+            elif part.op in ("input", "rope"):
+                found = {"token"}
+            self._pulse[part] = frozenset(found)
+        return self._pulse[node]
+
+    def touched(self, root: Node, changed: frozenset[Node], plain: bool) -> frozenset[Node]:
+        """The nodes under root that see a change of the nodes in `changed`, or of plain reads."""
+        key = (root, changed)
+        if key not in self._touched:
+            found: set[Node] = set()
+            for node in walk(root):
+                if node in changed or plain and node.op == "plain" or any(a in found for a in node.args):
+                    found.add(node)
+            self._touched[key] = frozenset(found)
+        return self._touched[key]
+
+    def outside(self, objective: Node, memory: str, context: frozenset[Node]) -> bool:
+        """Can the objective see reads of `memory` outside its level: directly, or in the past of a faster memory?"""
+        owner, seen, stack = self.level(memory), set(context), [objective]
+        while stack:
+            node = stack.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            stack.extend(node.args)
+            if node.op == "weight" and self.program.weights[node["name"]].owner == memory:
+                return True
+            if node.op in ("read", "now", "held"):
+                if node["memory"] == memory:
+                    if node.op == "read":
+                        return True
+                elif self.slower(owner, self.level(node["memory"])):
+                    return True
+        return False
