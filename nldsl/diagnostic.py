@@ -27,6 +27,7 @@ Severity = Literal["error", "warning", "note"]
 COLOURS = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 EDGE = "bold blue"
 LINES_OF_ONE_SPAN = 6        # a longer span shows its first line only
+WIDEST_LINE = 160            # of a longer line, only what is near the words is shown
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,9 @@ def _excerpt(span: Span, label: str, mark: str, colour: str, margin: int) -> Tex
         text = _line(span.source, number)
         start = span.column - 1 if number == span.line else len(text) - len(text.lstrip())
         end = span.end_column - 1 if number == span.end_line else len(text.rstrip())
+        if len(text) > WIDEST_LINE:
+            left = max(0, start - WIDEST_LINE // 2)
+            text, start, end = text[left:left + WIDEST_LINE], start - left, min(end - left, WIDEST_LINE)
         page.append(f"{number:>{margin}} | ", style=EDGE)
         page.append(_printable(text) + "\n")
         page.append(" " * margin + " | ", style=EDGE)

@@ -49,15 +49,15 @@ def parse(source: Source) -> File:
 def _blank_bad_words(words: list[Word], places: Places) -> tuple[list[tuple[Diagnostic, int]], str, list[Word]]:
     """The mistakes of single words and of brackets; the text and its words without the statements they stand in."""
     wrong = lex.faults(words, places) + lex.brackets(words, places)
+    if len(wrong) > MOST_MISTAKES:
+        raise Diagnostics([diagnostic for diagnostic, _ in sorted(wrong, key=lambda found: found[1])[:MOST_MISTAKES]])
     text, bad = places.source.text, set()
-    for diagnostic, i in wrong:
-        if diagnostic.code == "N003":
-            bad.add(i)
-            text = _blanked(text, words[i].start, words[i].end)
-        elif words[i].text not in "{}":
-            begin, end = lex.statement(words, i)
-            bad.update(range(begin, end))
-            text = _blanked(text, words[begin].start, words[end - 1].end)
+    for _, i in wrong:
+        if words[i].text in "{}":
+            continue
+        begin, end = (i, i + 1) if words[i].text == ";" else lex.statement(words, i)
+        bad.update(range(begin, end))
+        text = _blanked(text, words[begin].start, words[end - 1].end)
     return wrong, text, [word for i, word in enumerate(words) if i not in bad]
 
 
