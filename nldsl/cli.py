@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from nldsl import pipeline
 from nldsl.diagnostic import Diagnostics, render
@@ -117,6 +118,25 @@ def generate(run: RunFolder, prompt: Annotated[str, typer.Argument(help="What th
         from nldsl.train import run as runs
 
         say(prompt + runs.write_on(runs.reopen(run), prompt.encode(), n, seed, temperature))
+
+
+@app.command()
+def bench(spec: Spec, sets: Sets = None,
+          steps: Annotated[int, typer.Option(min=1, help="Timed steps.")] = 20,
+          batch: Annotated[int, typer.Option(min=1)] = 4,
+          length: Annotated[int, typer.Option(min=2)] = 256,
+          device: Device = None, precision: In = None) -> None:
+    """Time the training step, compiled and not."""
+    with reported():
+        from nldsl.train.bench import CAPTURES, HEADINGS, timed
+
+        program = pipeline.load(spec_of(spec), overrides(sets))
+        timings = [timed(program, capture, steps, batch, length, device or "cpu", precision.value if precision else "float32")
+                   for capture in CAPTURES]
+        table = Table(*HEADINGS)
+        for timing in timings:
+            table.add_row(*timing.row(timings[0]))
+        Console().print(table)
 
 
 def overrides(sets: list[str] | None) -> dict[str, str]:

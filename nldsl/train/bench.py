@@ -1,0 +1,49 @@
+"""What compiling brings: the emitted source as it is, and the compiled step, side by side on this machine."""
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+
+from nldsl import pipeline
+from nldsl.graph.equations import Program
+
+CAPTURES = ("eager", "auto")
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """`compile_seconds` covers every tick kind; `step_seconds` is the median of `steps` later steps."""
+
+    capture: str
+    compile_seconds: float
+    step_seconds: float
+    tokens: int                                    # a step
+
+    def row(self, eager: Timing) -> tuple[str, ...]:
+        return (self.capture, f"{self.compile_seconds:.1f} s", f"{1000 * self.step_seconds:.1f} ms", f"{self.tokens / self.step_seconds:,.0f}",
+                f"{eager.step_seconds / self.step_seconds:.2f}")
+
+
+HEADINGS = ("capture", "compile", "step", "tokens/s", "times eager")
+
+
+def timed(program: Program, capture: str, steps: int, batch: int, length: int, device: str, precision: str) -> Timing:
+    """Train on random bytes: LongTensor [batch, length]."""
+    generator = torch.Generator().manual_seed(SEED)
+    name = next(iter(program.inputs))
+    ids = torch.randint(0, program.vocab[name], (batch, length), generator=generator).to(device)
+    began = time.perf_counter()
+    step = pipeline.compile_program(program, device=device, precision=precision, capture=capture, planned_steps=steps)
+    state = step.init(SEED)
+    step.warm(state, {name: ids}, lambda text: None)
+    compiled = time.perf_counter() - began
+    seconds = []
+    for _ in range(steps):
+        began = time.perf_counter()
+        step(state, [{name: ids}])["loss"].item()
+        seconds.append(time.perf_counter() - began)
+    return Timing(capture, compiled, statistics.median(seconds), batch * length)
