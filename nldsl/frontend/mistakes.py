@@ -67,7 +67,8 @@ def read_entries(text: str) -> list[Entry]:
                 head.append(more.removeprefix(HEAD).strip())
             code, message = head[0].split(" ", 1)
             said = dict(more.split(": ", 1) for more in head[1:])
-            entries.append(Entry(code, message, said.get("help", "").replace("\\n", "\n"), frozenset(said.get("behind", "").split()), said.get("then", ""), said.get("word", "")))
+            entries.append(Entry(code, message, said.get("help", ""), frozenset(said.get("behind", "").split()),
+                                 said.get("then", ""), said.get("word", "")))
         elif not line.strip():
             finish()
         elif not line.startswith("#"):

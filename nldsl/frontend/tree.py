@@ -7,8 +7,8 @@ from typing import Any
 from lark import Token, Transformer_NonRecursive, Tree
 
 from nldsl.frontend import syntax
-from nldsl.frontend.syntax import Comment, File, Name, Number, Span, String, Syntax
-from nldsl.source import Source
+from nldsl.frontend.syntax import Comment, File, Name, Number, String, Syntax
+from nldsl.source import Source, Span
 
 Build = Callable[[list[Any], Span], Any]
 
