@@ -293,7 +293,7 @@ def test_titans_memory() -> None:
     w = {n: x.requires_grad_() for n, x in oracle.weights.items()}
     net = lambda W, z: (W[1] @ torch.nn.functional.silu(W[0] @ z[..., None]))[..., 0]  # noqa: E731
     M = [w["W2"].expand(2, 6, 3), w["W1"].expand(2, 3, 6)]
-    S, total = [torch.zeros_like(x) for x in M], 0.0
+    S, total, held = [torch.zeros_like(x) for x in M], 0.0, M
     for t in range(8):
         k, v, q = (b[n][:, t] for n in "kvq")
         rate, decay, forget = (torch.sigmoid(k @ w[n])[:, None, None] for n in ("rate", "decay", "forget"))
@@ -303,7 +303,7 @@ def test_titans_memory() -> None:
         M = [(1 - forget) * x + s for x, s in zip(M, S)]
         total = total + net(M, q).square().sum()
     found = oracle.run(b)
-    for x, (path, y) in zip(M, found.memories["r.M"].items()):
+    for x, y in zip(M, found.memories["r.M"].values()):
         close(y, x)
     slopes = oracle.gradients(b)
     for name, slope in zip(w, torch.autograd.grad(total / 16, list(w.values()))):

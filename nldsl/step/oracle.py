@@ -63,8 +63,12 @@ class Oracle:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        now = {slot: self.memories[x.name][path] for x in self._slow for path, slot in (x.slots or {}).items()}
-        return self._meaning.initial | now
+        now, values = dict(self._meaning.initial), self.memories
+        for memory in self._slow:
+            value = values[memory.name]
+            for path, slot in (memory.slots or {}).items():
+                now[slot] = value[path] if isinstance(value, dict) else value
+        return now
 
     # -- one batch
 

@@ -26,6 +26,7 @@ class Meaning(Text):
         self.initial, self.seed, self.planned, self.files = dict(weights), seed, planned, files
         self.steps = Line("step", tables=[{}])
         self.streams: list[list[tuple[Line, range]]] = [[]]   # by step: the tokens that belong to it
+        self._depths: dict[str, dict[str, str | Clock]] = {}  # by level, by viewer
         self.paths = {slot: path for m in program.memories.values() for path, slot in (m.slots or {}).items()}
 
     # -- clocks
@@ -104,7 +105,9 @@ class Meaning(Text):
 
     def _hide(self, level: Level, value: Value, ends: Callable[[str | Clock], bool]) -> Value:
         """A constant from here on for the learners whose sight ends here."""
-        depths = {w.name: self.sees(w, level) for w in self.program.levels.values()}
+        if level.name not in self._depths:
+            self._depths[level.name] = {w.name: self.sees(w, level) for w in self.program.levels.values()}
+        depths = self._depths[level.name]
         blind = frozenset(name for name, depth in depths.items() if ends(depth))
         if all(name in blind or depth == "none" for name, depth in depths.items()):
             return each(Tensor.detach, value)
@@ -137,16 +140,17 @@ class Meaning(Text):
         owner = self.program.weights[name].owner
         if owner is None:
             return self.initial[name].unsqueeze(0)
-        return self.read(self.program.memories[owner], self.steps, step)[self.paths[name]]
+        value = self.read(self.program.memories[owner], self.steps, step)
+        return value[self.paths[name]] if isinstance(value, dict) else value
 
     def _start(self, memory: Memory, level: Level, line: Line, i: int) -> Value:
         """The start, after the ticks of instant i; `number` counts the resets in the life of this memory."""
         birth = line.first[min(i + 1, len(line) - 1)] if line.unit == "token" else 0
         number = sum(self.resets(level, line, j) for j in range(birth, i + 1))
         if memory.slots is not None:
-            weights = self.program.weights
-            return {path: (initial(weights[slot], self.seed, number) if number else self.initial[slot]).unsqueeze(0)
-                    for path, slot in memory.slots.items()}
+            drawn = {path: (initial(self.program.weights[slot], self.seed, number) if number else self.initial[slot]).unsqueeze(0)
+                     for path, slot in memory.slots.items()}
+            return drawn if isinstance(memory.type, Tree) else drawn[""]
         assert memory.start is not None, memory.name
         return conform(self._start_value(memory.start, level, line, i, number), memory.type)
 

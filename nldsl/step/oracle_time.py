@@ -18,8 +18,6 @@ from nldsl.step.oracle_operators import ABSENT, Value, each, einsum, leaves, lik
 if TYPE_CHECKING:
     from nldsl.step.oracle_meaning import Meaning
 
-Here = tuple[Line, int, Inside | None]
-
 
 def _input(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
     return line.inputs[i][node["name"]]
@@ -92,6 +90,10 @@ def instants(m: Meaning, span: str | Clock | int, line: Line, i: int) -> range:
     return range(m.last_tick(m.program.levels[span], line, i) + 1, i + 1)
 
 
+def _over_lanes(value: Value, lanes: int) -> Value:
+    return each(lambda x: x.expand([lanes, *x.shape[1:]]).sum(0, keepdim=True), value)
+
+
 def _terms(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Iterator[tuple[Value, int]]:
     """The terms of a window, each with the number of sequences that it stands for."""
     term = node.args[0]
@@ -106,10 +108,8 @@ def _terms(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) ->
             clocks = [c for c in clocks if (c.unit in ("step", "never")) == (where.unit == "step")]
             if "token" in pulse or not clocks or any(m.fires(c, where, t) for c in clocks):
                 value = m.value(term, where, t, inside)
-                if value is not ABSENT and where is not line:
-                    yield each(lambda x: x.expand([where.lanes, *x.shape[1:]]).sum(0, keepdim=True), value), where.lanes
-                elif value is not ABSENT:
-                    yield value, 1
+                if value is not ABSENT:
+                    yield (value, 1) if where is line else (_over_lanes(value, where.lanes), where.lanes)
 
 
 def _fold(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
