@@ -1,0 +1,51 @@
+"""The compiler, each stage called once, top to bottom.
+
+    text -> syntax tree -> program (core equations, levels) -> checked -> schedule -> step source -> compiled step
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from nldsl.diagnostic import Diagnostic, Diagnostics
+from nldsl.frontend.parse import parse
+from nldsl.graph.desugar import elaborate
+from nldsl.graph.equations import Program
+from nldsl.rules import check
+from nldsl.schedule.cells import Unsupported
+from nldsl.schedule.differentiate import NoDerivative
+from nldsl.source import Source, Span
+from nldsl.step.compile import CompiledStep
+
+STANDARD = Path(__file__).parent / "std"
+
+
+def load(path: str | Path, sets: Mapping[str, str] | None = None) -> Program:
+    """Reads, elaborates and checks a spec. Raises Diagnostics with every finding."""
+    path = Path(path)
+    return load_text(path.read_text(encoding="utf-8"), path.name, sets, [path.parent])
+
+
+def load_text(text: str, name: str = "spec.nl", sets: Mapping[str, str] | None = None, search: list[Path] | None = None) -> Program:
+    source = Source(name, text)
+    program = elaborate(parse(source), source, sets=dict(sets or {}), search=[*(search or []), STANDARD])
+    return check(program)
+
+
+def compile_program(program: Program, device: str = "cpu", precision: str = "float32", capture: str = "auto",
+                    planned_steps: int = 1000, accumulate: int = 1) -> CompiledStep:
+    """The training step of a checked program. Raises Diagnostics (N8xx) for what has no lowering yet."""
+    try:
+        return CompiledStep(program, device, precision, capture, planned_steps, accumulate)
+    except Unsupported as error:
+        raise Diagnostics([Diagnostic("N801", f"this compiler cannot lower {error}", error.span or whole(program),
+                                      help=error.help or "`nldsl explain N801` lists what is lowered")]) from error
+    except NoDerivative as error:
+        raise Diagnostics([Diagnostic("N505", f"`{error.node.op}` has no second derivative", error.node.span or whole(program),
+                                      help="put it outside the objective, or in `stop`")]) from error
+
+
+def whole(program: Program) -> Span:
+    source = program.source
+    first = source.text.splitlines()[0] if source.text else ""
+    return Span(source, 0, len(first), 1, 1, 1, len(first) + 1)
