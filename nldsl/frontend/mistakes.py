@@ -1,8 +1,8 @@
 """A refused word -> what the user should read, by the example of the same mistake in grammar/syntax_errors.nl.
 
 Each malformed snippet of that file is parsed once; where it is refused is the key under which its message is
-kept. A text refused in the same state of the parser, on a word of the same type, gets that message; next best
-is the same pair of words; else the words that could have stood there are listed.
+kept. A text refused in the same state of the parser, on a word of the same type, where the same words could
+have stood, gets that message. Without such a message the words that could have stood there are listed.
 """
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ GROUPS: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({word.upper() for word in STATEMENT_WORDS} | {"NAME"}), "a statement"),
 )
 ONLY_INSIDE_EXPRESSIONS = frozenset({"POW", "TRANSPOSE", "DOT", "AT", "LPAR", "LSQB", "COMPARE", "__ANON_0"})
+ENDS = frozenset({"RBRACE", "$END"})      # a block goes on like a file, but for its end
+WAITING = frozenset("+ - * / .* ./ ^ .^ = <- -> <= >= == , ( [".split())
 MOST_EXPECTED = 5
 
 
@@ -44,6 +46,7 @@ class Entry:
     behind: frozenset[str]     # if any: the word before must be one of them
     then: str                  # if any: the word that must follow the refused one
     word: str                  # if any: the refused word itself, first on its line, in whatever state
+    anywhere: bool             # whatever could have stood there
     snippets: list[str] = field(default_factory=list)
 
 
@@ -68,7 +71,7 @@ def read_entries(text: str) -> list[Entry]:
             code, message = head[0].split(" ", 1)
             said = dict(more.split(": ", 1) for more in head[1:])
             entries.append(Entry(code, message, said.get("help", ""), frozenset(said.get("behind", "").split()),
-                                 said.get("then", ""), said.get("word", "")))
+                                 said.get("then", ""), said.get("word", ""), "anywhere" in said))
         elif not line.strip():
             finish()
         elif not line.startswith("#"):
@@ -83,15 +86,15 @@ def entries() -> tuple[Entry, ...]:
 
 
 @cache
-def _by_refusal() -> tuple[dict[tuple[int, str], list[Entry]], dict[tuple[str, str], list[Entry]]]:
-    by_state: dict[tuple[int, str], list[Entry]] = {}
+def _by_refusal() -> tuple[dict[tuple[int, str], list[tuple[Entry, frozenset[str]]]], dict[tuple[str, str], list[Entry]]]:
+    by_state: dict[tuple[int, str], list[tuple[Entry, frozenset[str]]]] = {}
     by_words: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries():
         for snippet in entry.snippets:
             refused = attempt(snippet, versioned=False)
             if isinstance(refused, Tree):
                 raise ValueError(f"grammar/syntax_errors.nl: a snippet under {entry.code} is no mistake: {snippet}")
-            by_state.setdefault((refused.state, refused.type), []).append(entry)
+            by_state.setdefault((refused.state, refused.type), []).append((entry, refused.expected - ENDS))
             by_words.setdefault((refused.before, refused.type), []).append(entry)
     return by_state, by_words
 
@@ -114,7 +117,10 @@ def explain_mistake(refused: Refusal, words: list[Word], places: Places) -> Diag
     starts_next = i < len(words) and words[i].first and is_start(words, i)
     if refused.type in ("EQUAL", "__ANON_1") and before in STATEMENT_WORDS:
         return _reserved(before, places.span(words[i - 1].start, words[i - 1].end))
-    if starts_next and _EXPRESSION <= refused.expected:
+    if refused.type in ("EQUAL", "__ANON_1") and i > 1 and words[i - 1].first and words[i - 2].text in WAITING:
+        i, word, span = i - 1, before, places.span(words[i - 1].start, words[i - 1].end)
+        before, starts_next = words[i - 1].text, True
+    if starts_next and (before in WAITING or _EXPRESSION <= refused.expected):
         return Diagnostic("N021", f"an expression is expected behind `{before}`", places.span(words[i - 1].start, words[i - 1].end),
                           notes=((f"`{word}` begins the next statement", span),))
     after = words[i + 1].text if i + 1 < len(words) else ""
@@ -139,9 +145,11 @@ def _matching(refused: Refusal) -> list[Entry]:
     """Entries with a condition first: they are the closer match."""
     by_state, by_words = _by_refusal()
     same_state = by_state.get((refused.state, refused.type), [])
+    exact = [entry for entry, expected in same_state if expected == refused.expected - ENDS]
+    loose = [entry for entry, _ in same_state if entry.anywhere]
     same_words = [entry for entry in by_words.get((refused.before, refused.type), []) if entry.behind]
     same_word = [entry for entry in entries() if entry.word]
-    return sorted(same_word + same_state + same_words, key=lambda entry: not (entry.behind or entry.then or entry.word))
+    return sorted(same_word + same_words + exact + loose, key=lambda entry: not (entry.behind or entry.then or entry.word))
 
 
 def _filled(words: str, word: str, before: str) -> str:
