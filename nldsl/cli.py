@@ -18,6 +18,9 @@ from rich.table import Table
 
 from nldsl import pipeline
 from nldsl.diagnostic import Diagnostics, render
+from nldsl.explanation import explanations, near
+from nldsl.graph.equations import Program
+from nldsl.source import Source
 
 REJECTED, USAGE, RUN, BACKEND, INTERRUPTED = 1, 2, 3, 4, 130
 FAMILY_EXITS = {"N7": RUN, "N8": BACKEND}          # the other families are about the program
@@ -55,7 +58,7 @@ How = Annotated[Capture | None, typer.Option(help="whole: a step is one graph; s
 def check(spec: Spec, sets: Sets = None) -> None:
     """Report everything that is wrong with a spec."""
     with reported():
-        program = pipeline.load(spec_of(spec), overrides(sets))
+        program = loaded(spec, sets)
         say(f"{spec}: {len(program.levels)} levels, {len(program.memories)} memories, no findings")
 
 
@@ -68,7 +71,7 @@ def compile_(spec: Spec, sets: Sets = None,
 
 
 @app.command()
-def train(spec: Annotated[Path | None, typer.Argument(metavar="SPEC", help="A .nl file; left out with --resume.")] = None,
+def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A .nl file; may be left out with --resume.", exists=True, dir_okay=False)] = None,
           data: Data = None, sets: Sets = None,
           steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps [default: 1000].")] = None,
           seed: Annotated[int | None, typer.Option(min=0, help="Of weights and batches [default: 0].")] = None,
@@ -130,13 +133,38 @@ def bench(spec: Spec, sets: Sets = None,
     with reported():
         from nldsl.train.bench import CAPTURES, HEADINGS, timed
 
-        program = pipeline.load(spec_of(spec), overrides(sets))
+        program = loaded(spec, sets)
         timings = [timed(program, capture, steps, batch, length, device or "cpu", precision.value if precision else "float32")
                    for capture in CAPTURES]
         table = Table(*HEADINGS)
         for timing in timings:
             table.add_row(*timing.row(timings[0]))
         Console().print(table)
+
+
+@app.command()
+def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="Such as N610.")]) -> None:
+    """Say at length what a diagnostic means, with a mistake and its correction."""
+    found = explanations().get(code.upper())
+    if found is None:
+        meant = near(code)
+        raise typer.BadParameter(f"there is no diagnostic {code}" + (f"; did you mean {' or '.join(meant)}?" if meant else ""))
+    say(str(found).rstrip("\n"))
+
+
+def source_of(spec: str) -> tuple[Source, list[Path]]:
+    """A spec's text, and the folder where its imports are looked for first. A file that cannot be read is a usage error."""
+    if spec == "-":
+        return Source("<stdin>", sys.stdin.buffer.read().decode("utf-8", errors="replace")), [Path()]
+    try:
+        return Source(Path(spec).name, Path(spec).read_bytes().decode("utf-8", errors="replace")), [Path(spec).parent]
+    except OSError as error:
+        raise typer.BadParameter(f"`{spec}` cannot be read: {error.strerror}") from None
+
+
+def loaded(spec: str, sets: list[str] | None) -> Program:
+    source, search = source_of(spec)
+    return pipeline.load_text(source.text, source.name, overrides(sets), search)
 
 
 def overrides(sets: list[str] | None) -> dict[str, str]:

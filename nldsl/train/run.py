@@ -1,6 +1,6 @@
 """A spec, a text and numbers -> a run folder: begun, resumed, trained, opened again.
 
-    RUN/hope.nl                   the spec as it was, and what it imports from its own folder
+    RUN/hope.nl                   the spec as it was, and beside it all that it imports
     RUN/run.json                  every number the run is made of, resolved
     RUN/metrics.jsonl             what happened, see metrics.py
     RUN/loss.svg                  the curve
@@ -8,7 +8,6 @@
 """
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from nldsl.train.loop import Interrupt, Log, loop
 from nldsl.train.metrics import Journal
 from nldsl.train.sample import LENGTH, opening, readable, sample
 from nldsl.train.score import Score, score
+from nldsl.train.specs import files_of, fingerprint, text_of
 
 NUMBERS, METRICS, PICTURE = "run.json", "metrics.jsonl", "loss.svg"
 SAVE_SECONDS = 60.0                                # between two saves when `--save-every` is not given
@@ -80,8 +80,8 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for file in files_of(spec):
-            (folder / file.name).write_bytes(file.read_bytes())
+        for name, file in files_of(spec).items():
+            (folder / name).write_bytes(file.read_bytes())
         (folder / NUMBERS).write_text(json.dumps(numbers, indent=2) + "\n")
     except OSError as error:
         raise faults.cannot_write(folder, error) from None
@@ -110,22 +110,12 @@ def reopen(folder: Path, given: dict[str, Any] | None = None, spec: Path | None 
 
 
 def read(spec: Path, settings: Settings) -> tuple[Program, Corpus]:
-    program = pipeline.load(spec, settings.sets)
+    program = pipeline.load_text(text_of(spec), spec.name, settings.sets, [spec.parent])
     if len(program.inputs) != 1 or set(program.vocab.values()) != {256}:
         raise faults.not_bytes(", ".join(f"`{name}`" for name in program.inputs) or "none")
     corpus = data.load(Path(settings.data) if settings.data else None)
     corpus.require(settings.length)
     return program, corpus
-
-
-def files_of(spec: Path) -> list[Path]:
-    """The spec and every other spec of its folder that it may import."""
-    return [spec]
-
-
-def fingerprint(spec: Path) -> str:
-    """SHA-256 of the spec."""
-    return hashlib.sha256(spec.read_bytes()).hexdigest()
 
 
 def unused(folder: Path, stem: str) -> Path:
