@@ -55,7 +55,7 @@ class Cells:
         """The array form of a node that is no tree, with every cell it reaches registered."""
         value = self.value(node)
         assert isinstance(value, Node)
-        pending = [value]
+        pending = [value, *(c.next for c in self.cells.values() if c.next is not None)]
         while pending:
             for part in walk(*pending):
                 if part.op in ("read", "now", "held") and part["memory"] not in self.cells:
@@ -65,6 +65,8 @@ class Cells:
             for cell in known:
                 self._fill(cell)
                 pending += [cell.next, cell.start]
+            if known:
+                pending += [c.next for c in self.cells.values()]
         return value
 
     def value(self, node: Node) -> Value:
@@ -138,8 +140,11 @@ class Cells:
         if node.op == "grad":
             return self._gradient(node, *args)
         if node.op in ("fold", "window", "ahead", "stop") and isinstance(args[0], dict):
-            return {path: al.make(node.op, x, type=x.type, span=node.span, turn=node.turn, **dict(node.attrs))
+            return {path: self._stretch(node, x) if node.op == "fold" else
+                    al.make(node.op, x, type=x.type, span=node.span, turn=node.turn, **dict(node.attrs))
                     for path, x in args[0].items()}
+        if node.op == "fold":
+            return self._stretch(node, args[0])
         if isinstance(node.type, Tree):
             if node.op not in ELEMENTWISE and node.op not in ("random", "load"):
                 raise Unsupported(f"`{node.op}` of a tree", node)
@@ -155,6 +160,31 @@ class Cells:
                 leaves[path] = al.call_op(node.op, full)
             return leaves
         return al.call(node, args)
+
+    def _stretch(self, node: Node, term: Node) -> Node:
+        """A fold since a tick is a memory: it adds each term and restarts after the tick. Kept as it is while it waits for a gradient."""
+        al = self.al
+        if any(n.op == "plain" for n in walk(term)):
+            return al.make("fold", term, type=term.type, span=node.span, turn=node.turn, **dict(node.attrs))
+        since = node["since"]
+        level = since if isinstance(since, str) else ""
+        clock = self.program.levels[since].clock if isinstance(since, str) else since
+        if clock.unit not in ("token", "sequence"):
+            raise Unsupported("a fold since a tick of another clock than `token`", node)
+        total = self._accumulator(term, level, clock)
+        if node["how"] == "sum":
+            return total
+        return al.div(total, self._accumulator(al.const(1), level, clock))
+
+    def _accumulator(self, term: Node, level: str, clock: Clock) -> Node:
+        key = (id(term), level, clock)
+        if key not in self._folds:
+            name = f"fold.{len(self._folds) + 1}"
+            before = self.al.make("read", type=term.type, memory=name)
+            reset = clock if clock.unit == "token" else Clock("never", 0)
+            self._folds[key] = self.al.make("now", type=term.type, memory=name)
+            self.cells[name] = Cell(name, term.type, level, Clock("token", 1), reset, self.al.const(0, term.type), self.al.add(before, term))
+        return self._folds[key]
 
     def _gradient(self, node: Node, objective: Node, point: Value) -> Value:
         memory = node["memory"]
@@ -172,9 +202,35 @@ class Cells:
             atom = next((n for n in inside if n["memory"] == name), None) or self.al.make("plain", type=value.type, memory=name)
             wrt.append(atom)
             bind[id(atom)] = value
-        slopes = gradient(self.al, objective, wrt, context)
-        bound = [self.substitute(s, bind) for s in slopes]
+        slopes = self._through_folds(node, objective, wrt, context)
+        bound = [self._fold_back(self.substitute(s, bind)) for s in slopes]
         return dict(zip(at, bound)) if isinstance(point, dict) else bound[0]
+
+    def _through_folds(self, node: Node, objective: Node, wrt: list[Node], context: frozenset[int]) -> list[Node]:
+        """The derivative of a fold is the fold of the derivative: the memory does not move within its own period."""
+        al = self.al
+        folds = [f for f in walk(objective) if f.op in ("fold", "window")]
+        slopes = gradient(al, objective, [*wrt, *folds], context)
+        total = slopes[:len(wrt)]
+        for fold, bar in zip(folds, slopes[len(wrt):]):
+            scale = al.number(bar)
+            if scale is None:
+                raise Unsupported("an objective that is no linear function of its fold", node)
+            inner = gradient(al, fold.args[0], wrt, context)
+            for i, slope in enumerate(inner):
+                if al.number(slope) != 0:
+                    part = al.make(fold.op, slope, type=slope.type, span=fold.span, turn=fold.turn, **dict(fold.attrs))
+                    total[i] = al.add(total[i], al.mul(al.const(scale), part))
+        return total
+
+    def _fold_back(self, root: Node) -> Node:
+        """Folds of derivatives, now bound to a value, become memories like any other."""
+        done: dict[int, Node] = {}
+        for node in walk(root):
+            args = [done[id(a)] for a in node.args]
+            done[id(node)] = self._stretch(node, args[0]) if node.op == "fold" else \
+                self.al.call(node, args) if any(a is not b for a, b in zip(args, node.args)) else node
+        return done[id(root)]
 
     @staticmethod
     def _belongs(cell: str, memory: str) -> bool:

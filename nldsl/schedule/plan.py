@@ -84,7 +84,7 @@ def plan(program: Program, outputs: Mapping[str, Node]) -> Schedule:
 
 
 def _family(program: Program, level: str) -> str:
-    while program.levels[level].parent:
+    while level in program.levels and program.levels[level].parent:
         level = program.levels[level].parent  # type: ignore[assignment]
     return level
 

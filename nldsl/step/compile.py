@@ -19,7 +19,7 @@ from nldsl.graph.equations import Node, Program, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import Schedule, plan
 from nldsl.step.emit import Emitted, Emitter
-from nldsl.step.state import State, allocate, planned
+from nldsl.step.state import State, allocate, layout, planned
 from nldsl.step.updates import Updates
 
 PRECISION = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
@@ -27,6 +27,12 @@ CAPTURES = ("auto", "split", "whole", "eager")
 WHOLE_SECONDS = 120.0                  # predicted compile time above which `auto` does not choose `whole`
 Batch = Mapping[str, Tensor]
 GLUE = '''
+def weights(S):
+    """Leaves for differentiation that share the storage of the flat state."""
+    W = {name: S[owner].view(-1)[at:end].view(sizes) for name, (owner, at, end, sizes) in SLOTS.items()}
+    return {name: w.detach().requires_grad_() for name, w in W.items()}
+
+
 def fresh(W, inputs, mode):
     """Sums and numbers of terms of every stream that a level hears, over sequences from their first token."""
     like = next(iter(W.values()))
@@ -92,14 +98,14 @@ class CompiledStep:
                 names += leaves
                 owners[heard.memory] = (leaves, flat)
         kinds = "\n\n".join(
-            f"def step_{i + 1}(S, W, inputs, planned, mode):\n"
-            "    W = {name: w.detach().requires_grad_() for name, w in W.items()}\n"
+            f"def step_{i + 1}(S, inputs, planned, mode):\n"
+            "    W = weights(S)\n"
             "    sums, terms = fresh(W, inputs, mode)\n"
             "    G = gradients(W, sums)\n"
             "    with torch.no_grad():\n"
             f"        tick_{i + 1}(S, W, G, terms, planned)\n"
             "    return {name: s.detach() for name, s in sums.items()}, terms\n" for i in range(len(self.schedule.table.kinds)))
-        return "\n".join([self.emitted.text, f"HEARD = {self.heard!r}\nLEARNERS = {learners!r}\n", GLUE, self.updates.emit(), kinds])
+        return "\n".join([self.emitted.text, f"HEARD = {self.heard!r}\nLEARNERS = {learners!r}\nSLOTS = {layout(self.program, self.updates.state)!r}\n", GLUE, self.updates.emit(), kinds])
 
     # -- capture
 
@@ -160,7 +166,7 @@ class CompiledStep:
         inputs = [self.place(b) for b in batches]
         if self.capture == "whole" and len(inputs) == 1:
             with torch._dynamo.config.patch(trace_autograd_ops=True), self.autocast():
-                return self._kinds[kind](state.tensors, state.views, inputs[0], self._planned, self.mode)
+                return self._kinds[kind](state.tensors, inputs[0], self._planned, self.mode)
         total: dict[str, Tensor] = {}
         grads: dict[str, Tensor] = {}
         terms: dict[str, int] = {}

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nldsl.graph.equations import Node, Shape, walk
+from nldsl.graph.equations import Axis, Node, Shape, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import STATE, Block, Region, Schedule, moving
 from nldsl.step.lowerings import runtime
@@ -176,11 +176,16 @@ class Emitter:
         for name, shape in zip(state_names, shapes):
             self.carries[name] = (shape, "state")
             taken.append(carry.take(name))
-        function, chunk, clocks, temporal = self.region(region, inputs, starts)
-        for name, shape in temporal:
-            self.carries[name] = (shape, "tail")
-            taken.append(carry.take(name))
+        function, chunk, clocks = self.region(region, inputs, starts)
         given = "".join(fn.over(s) + ", " for s in streams)
+        for node, n in windowed(region, inputs):
+            if node is None:
+                given += f"exists({fn.over(streams[0])}, {n}, position), "
+                continue
+            name = self.carry_name(node, "tail", (Axis("tail", n - 1), *node.type), carry)
+            pair = fn.let(f"lookback({fn.over(fn.value(node))}, {name})", "", (), "pair")
+            carry.results.append(f"{pair.text}[1]")
+            given += f"{pair.text}[0], "
         fixed = "".join(fn.tensor(s) + ", " for s in [*statics, *(s for s in starts if s is not None)])
         ticks = "".join(f"({p}, {f}), " for p, f in clocks)
         call = f"roll({function}, ({''.join(t + ', ' for t in taken)}), ({given}), ({fixed}), position, {chunk}, ({ticks}), mode)"
@@ -190,9 +195,9 @@ class Emitter:
         for i, node in enumerate(region.outputs):
             fn.env[id(node)] = fn.let(f"{rolled.text}[1][{i}]", "BT", node.type)
 
-    def region(self, region: Region, inputs: list[Node], starts: list[Ref | None]) -> tuple[str, int, list[tuple[int, int]], list]:
+    def region(self, region: Region, inputs: list[Node], starts: list[Ref | None]) -> tuple[str, int, list[tuple[int, int]]]:
         levels = self.schedule.program.levels
-        prefix = {c.name: int(levels[c.level].per is not None) for c in region.cells}
+        prefix = {c.name: int(c.level in levels and levels[c.level].per is not None) for c in region.cells}
         why = ""
         if all(c.clock.period == 1 and not c.clock.phase for c in region.cells):
             for _ in range(len(region.cells) + 1):
@@ -210,7 +215,7 @@ class Emitter:
         return self.region_body(region, inputs, starts, "B", prefix)
 
     def region_body(self, region: Region, inputs: list[Node], starts: list[Ref | None], lead: str,
-                    prefix: dict[str, int]) -> tuple[str, int, list[tuple[int, int]], list]:
+                    prefix: dict[str, int]) -> tuple[str, int, list[tuple[int, int]]]:
         fn = Fn(lead)
         cells = {c.name: c for c in region.cells}
         n = len(region.cells)
@@ -232,12 +237,12 @@ class Emitter:
                 clocks.append((period, phase))
             return f"ends[{clocks.index((period, phase))}]"
 
-        temporal: list[tuple[str, Shape]] = []
-        if bad := next((x for x in region.inside if x.op in TEMPORAL or x.op in ("fold", "window", "grad_stream")), None):
+        if bad := next((x for x in region.inside if (x.op in TEMPORAL and x.op != "window") or x.op == "grad_stream"), None):
             raise Unsupported(f"`{bad.op}` inside the recurrence of `{region.cells[0].name}`", bad)
+        if lead == "BT" and any(x.op == "window" for x in region.inside):
+            raise NotAffine("an objective over a sliding window")
         if lead == "BT":
-            first = streams_shape(inputs)
-            fn.lines.append(f"B, T = {first}.shape[:2]")
+            fn.lines.append("B, T = streams[0].shape[:2]")
             solver = Solver(fn, cells, state, prefix)
             after = {name: solver.last(solver.solve(name)) for name in cells}
             outputs = [solver.over_tokens(solver.plain(solver.value(x))).text for x in region.outputs]
@@ -246,6 +251,7 @@ class Emitter:
                 for node in region.inside:
                     if node.op == "read" and node["memory"] == name:
                         fn.bind(node, ref.text, "B")
+            fn.lazy["window"] = lambda node: self.window(fn, region, inputs, node)
             after = {}
             for cell in in_order(region):
                 new = fn.value(cell.next)
@@ -277,7 +283,27 @@ class Emitter:
             body = [f"state, outs = {inner}(state, tuple(x[:, 0] for x in streams), statics, ends)",
                     "return state, tuple(x.unsqueeze(1) for x in outs)"]
         name = self.define("region", "state, streams, statics, ends", body)
-        return name, region.chunk if lead == "BT" else 1, clocks, temporal
+        return name, region.chunk if lead == "BT" else 1, clocks
+
+    def window(self, fn: Fn, region: Region, inputs: list[Node], node: Node) -> Ref:
+        """A term of this instant's memory over the last tokens: the streams look back, the memory does not."""
+        extra, ids = windowed(region, inputs), {id(x) for x in inputs}
+        inner = fn.child()
+        inner.token_lead = "BT"
+        for part in walk(node.args[0]):
+            if id(part) in ids:
+                at = len(inputs) + extra.index((part, node["length"]))
+                inner.bind(part, f"streams[{at}]", "BT")
+            elif part.op in STATE or (id(part) in fn.env and fn.env[id(part)].lead == ""):
+                inner.env[id(part)] = fn.value(part)
+        term = inner.value(node.args[0])
+        mask = f"streams[{len(inputs) + extra.index((None, node['length']))}]"
+        rank = len(node.type)
+        shaped = mask + "[" + ":, " * 2 + "None, " * rank + "]" if rank else mask
+        total = f"({fn.tensor(term)} * {shaped}).sum(1)" if term.lead == "BT" else f"{fn.align(term, 'B', rank)} * {shaped}.sum(1)"
+        if node["how"] == "mean":
+            total = f"{total} / {shaped}.sum(1)"
+        return fn.let(total, "B", node.type)
 
     # -- the module
 
@@ -315,6 +341,7 @@ class Emitter:
             elif kind == "before":
                 fn.lines.append(f'carry["{name}"] = None')
             else:
+                sizes = f"0, {sizes}" if kind == "past" else sizes
                 fn.lines.append(f'carry["{name}"] = like.new_zeros((batch, {sizes}))')
         body = fn.lines + ["return carry"]
         return "def start(W, batch, like):\n" + "\n".join("    " + line for line in body) + "\n"
@@ -323,7 +350,7 @@ class Emitter:
 def _conv(em: Emitter, fn: Fn, carry: _Carry, node: Node, args: list[Ref]) -> None:
     x, kernel = args
     width = node.args[1].type[0].size
-    tail = em.carry_name(node, "tail", (node.args[1].type[0].__class__("tail", width - 1), *node.type), carry)
+    tail = em.carry_name(node, "tail", (Axis("tail", width - 1), *node.type), carry)
     pair = fn.let(f"conv({fn.over(x)}, {kernel.text}, {tail})", "", (), "pair")
     carry.results.append(f"{pair.text}[1]")
     fn.env[id(node)] = fn.let(f"{pair.text}[0]", "BT", node.type)
@@ -333,7 +360,53 @@ def _rope(em: Emitter, fn: Fn, carry: _Carry, node: Node, args: list[Ref]) -> No
     fn.env[id(node)] = fn.let(f"rope({fn.over(args[0])}, {node['base']!r}, position)", "BT", node.type)
 
 
-TEMPORAL = {"conv": _conv, "rope": _rope}
+def _attend(em: Emitter, fn: Fn, carry: _Carry, node: Node, args: list[Ref]) -> None:
+    """Keys and values of earlier tokens are carried; a window keeps only what it still sees."""
+    q, groups = args[0], []
+    for i, (score_eq, value_eq, span) in enumerate(node["groups"]):
+        k, v = args[1 + 2 * i], args[2 + 2 * i]
+        left, scores = score_eq.split("->")
+        lq, lk = left.split(",")
+        _, values = value_eq.split("->")[0].split(",")
+        out = value_eq.split("->")[1]
+        pairs = "".join(c for c in scores if c not in out)
+        heads = "".join(c for c in scores if c not in pairs)
+        if span is None:
+            kt, vt = fn.tensor(k), fn.tensor(v)
+            eqs = f"BT{lq},{k.lead}{lk}->BT{heads}{pairs}", f"BT{heads}{pairs},{v.lead}{values}->BT{out}"
+            text = "None"
+        else:
+            kept = []
+            for x, child in ((k, node.args[1 + 2 * i]), (v, node.args[2 + 2 * i])):
+                over = x.text if x.lead == "BT" else fn.let(f"{fn.tensor(x)}.expand(*{fn.over(q)}.shape[:2], "
+                                                            f"{', '.join(str(a.size) for a in x.shape)})", "BT", x.shape).text
+                name = em.carry_name(child, "past", child.type, carry)
+                all_ = fn.let(f"torch.cat([{name}, {over}], 1)", "BT", x.shape)
+                kept.append(all_.text)
+                carry.results.append(all_.text if span[0] == "since" else f"{all_.text}[:, -{span[1] - 1}:]" if span[1] > 1 else f"{all_.text}[:, :0]")
+            kt, vt = kept
+            eqs = f"BT{lq},BJ{lk}->BT{heads}{pairs}J", f"BT{heads}{pairs}J,BJ{values}->BT{out}"
+            text = repr(span) if span[0] == "last" else repr(("since", span[1].period if span[1].unit == "token" else 0, span[1].phase))
+        groups.append(f"({kt}, {vt}, {eqs[0]!r}, {eqs[1]!r}, {2 + len(heads)}, {text}), ")
+    fn.env[id(node)] = fn.let(f"attend({fn.over(q)}, ({''.join(groups)}), {node['scale']!r}, position)", "BT", node.type)
+
+
+def _window(em: Emitter, fn: Fn, carry: _Carry, node: Node, args: list[Ref]) -> None:
+    """A sum or mean over the last tokens of a stream that no memory of the sequence takes part in."""
+    n = node["length"]
+    like = next(iter(r for r in fn.env.values() if r.lead == "BT" and r.shape)) if args[0].lead != "BT" else args[0]
+    x = fn.over(args[0]) if args[0].lead == "BT" else fn.let(
+        f"{fn.tensor(args[0])}.expand(*{like.text}.shape[:2], {', '.join(str(a.size) for a in node.type)})", "BT", node.type).text
+    tail = em.carry_name(node, "tail", (Axis("tail", n - 1), *node.type), carry)
+    pair = fn.let(f"lookback({x}, {tail})", "", (), "pair")
+    carry.results.append(f"{pair.text}[1]")
+    total = f"{pair.text}[0].sum(2)"
+    if node["how"] == "mean":
+        total += f" / exists({x}, {n}, position).sum(2)" + ("[" + ":, " * 2 + "None, " * len(node.type) + "]" if node.type else "")
+    fn.env[id(node)] = fn.let(total, "BT", node.type)
+
+
+TEMPORAL = {"conv": _conv, "rope": _rope, "attend": _attend, "window": _window}
 PRELUDE = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor\n\n\n"
 
 
@@ -373,8 +446,17 @@ def region_resets(region: Region) -> bool:
     return any(c.reset.unit == "token" for c in region.cells)
 
 
-def streams_shape(inputs: list[Node]) -> str:
-    return "streams[0]"
+def windowed(region: Region, inputs: list[Node]) -> list[tuple[Node | None, int]]:
+    """Inputs that a sliding window of the region looks back on, with its length; (None, n) for which of the tokens exist."""
+    ids = {id(x): x for x in inputs}
+    found: dict[tuple[int, int], tuple[Node | None, int]] = {}
+    for node in region.inside:
+        if node.op == "window":
+            for part in walk(node.args[0]):
+                if id(part) in ids:
+                    found[id(part), node["length"]] = (part, node["length"])
+            found[0, node["length"]] = (None, node["length"])
+    return list(found.values())
 
 
 def expand(fn: Fn, ref: Ref, like: str, shape: Shape) -> str:

@@ -46,6 +46,14 @@ class Fn:
         self._count = 0
         self.token_lead = lead                                 # lead of a value that has a time, in this function
         self.like = ""                                         # any tensor in scope, for the dtype and device of constants
+        self.lazy: dict[str, Callable[[Node], Ref]] = {}       # operators whose arguments are evaluated elsewhere
+
+    def child(self) -> Fn:
+        """A function in whose lines other values stand for the same nodes; it writes into the same lines."""
+        other = Fn(self.token_lead)
+        other.__dict__ |= {k: v for k, v in self.__dict__.items() if k != "env"}
+        other.fresh = self.fresh                               # type: ignore[method-assign]
+        return other
 
     def bind(self, node: Node, text: str, lead: str) -> Ref:
         ref = self.env[id(node)] = Ref(text, lead, node.type)
@@ -95,6 +103,9 @@ class Fn:
             top = stack[-1]
             if id(top) in self.env:
                 stack.pop()
+                continue
+            if top.op in self.lazy:
+                self.env[id(top)] = self.lazy[top.op](top)
                 continue
             waiting = [a for a in top.args if id(a) not in self.env]
             if waiting:

@@ -5,6 +5,7 @@ A memory of many arrays is one vector; the arrays are views of it. `tensors` is 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
@@ -48,17 +49,23 @@ def shape_of(memory: Memory) -> tuple[int, ...]:
     return (size(memory.type),) if isinstance(memory.type, Tree) else tuple(a.size for a in memory.type)
 
 
-def views(program: Program, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weight name -> view of its owner, and step-clock memories without slots by their own name; leaves for autograd."""
+def layout(program: Program, names: Collection[str]) -> dict[str, tuple[str, int, int, list[int]]]:
+    """Where each weight lies: name -> (memory, first, end, sizes). A step-clock memory that is one array lies in itself."""
     out = {}
     for name, (owner, at, shape) in slots(program).items():
-        if owner in tensors:
-            flat = tensors[owner].reshape(-1)
-            out[name] = flat[at:at + numel(shape)].view([a.size for a in shape]).detach().requires_grad_()
-    for name, tensor in tensors.items():
-        if name in program.memories and program.memories[name].slots is None and not isinstance(program.memories[name].type, Tree):
-            out[name] = tensor.detach().requires_grad_()
+        if owner in names:
+            out[name] = (owner, at, at + numel(shape), [a.size for a in shape])
+    for name in names:
+        memory = program.memories.get(name)
+        if memory is not None and memory.slots is None and not isinstance(memory.type, Tree):
+            out[name] = (name, 0, numel(memory.type), [a.size for a in memory.type])
     return out
+
+
+def views(program: Program, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Leaves for autograd, each a view of its owner's storage."""
+    return {name: tensors[owner].view(-1)[at:end].view(sizes).detach().requires_grad_()
+            for name, (owner, at, end, sizes) in layout(program, tensors).items()}
 
 
 def start_of(program: Program, memory: Memory, seed: int) -> Tensor:

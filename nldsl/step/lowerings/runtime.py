@@ -34,6 +34,19 @@ def rope(x: Tensor, base: float, position: int) -> Tensor:
     return torch.cat([u * angle.cos() - w * angle.sin(), u * angle.sin() + w * angle.cos()], -1)
 
 
+def lookback(x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+    """x [B, T, ..], tail [B, n - 1, ..] -> for each token the last n values, oldest first, [B, T, n, ..]; and the new tail."""
+    padded = torch.cat([tail.to(x.dtype), x], 1)
+    return padded.unfold(1, tail.shape[1] + 1, 1).movedim(-1, 2), padded[:, x.shape[1]:]
+
+
+def exists(like: Tensor, n: int, position: int) -> Tensor:
+    """[B, T, n]: 1 where that one of the last n tokens lies in the sequence; like [B, T, ..]."""
+    t = torch.arange(position, position + like.shape[1], device=like.device)
+    back = torch.arange(n - 1, -1, -1, device=like.device)
+    return (t[:, None] >= back).to(like.dtype).expand(like.shape[0], -1, -1)
+
+
 def behind(x: Tensor, before: Tensor | None) -> Tensor:
     """x [B, T, ..] one token late: what stood at the previous token. Without `before` (the value at the last token of the
     previous call) the first token has no predecessor and the result has T - 1 rows."""
@@ -102,29 +115,38 @@ def pick(flag: bool | Tensor, new: Tensor, old: Tensor) -> Tensor:
     return torch.where(flag, new, old)
 
 
-def attend(q: Tensor, pairs: list, scale: float, position: int) -> Tensor:
-    """Softmax over all pairs of all groups at once. q [B, T, ..]. A group is (k, v, score_eq, value_eq, first, last): with
-    `first` None its pairs are those of the token itself (k, v [B, T, ..] or without both), else k, v are [B, S, ..], the keys of
-    tokens `first`..`first + S - 1`, and `last(t)` is the oldest token that t sees."""
+def oldest(t: Tensor, span: tuple) -> Tensor:
+    """First token that token t (from 0) sees: ("last", n) a sliding window, ("since", period, phase) the stretch after the last
+    tick strictly before t; period 0 is the sequence."""
+    if span[0] == "last":
+        return t - (span[1] - 1)
+    if span[1] == 0:
+        return torch.zeros_like(t)
+    ticks = torch.div(t - span[2], span[1], rounding_mode="floor").clamp_min(0)
+    return torch.where(ticks > 0, span[2] + ticks * span[1], torch.zeros_like(t))
+
+
+def attend(q: Tensor, pairs: tuple, scale: float, position: int) -> Tensor:
+    """Softmax over all pairs of all groups at once. q [B, T, ..]. A group is (k, v, score_eq, value_eq, heads, span): with span
+    None its pairs are those of the token itself, else k, v are [B, S, ..], the last S keys up to the last token of this call.
+    `heads` is the number of dimensions of a score that are no pairs."""
     scores = []
-    for k, v, score_eq, value_eq, first, oldest in pairs:
+    for k, v, score_eq, value_eq, heads, span in pairs:
         s = torch.einsum(score_eq, q, k) * scale
-        if first is not None:
+        if span is not None:
             t = torch.arange(position, position + q.shape[1], device=q.device)
-            j = torch.arange(first, first + k.shape[1], device=q.device)
-            seen = (j[None, :] <= t[:, None]) & (j[None, :] >= oldest(t)[:, None])
+            j = torch.arange(position + q.shape[1] - k.shape[1], position + q.shape[1], device=q.device)
+            seen = (j[None, :] <= t[:, None]) & (j[None, :] >= oldest(t, span)[:, None])
             shape = [1] * s.dim()
             shape[1], shape[-1] = seen.shape
             s = s.masked_fill(~seen.reshape(shape), float("-inf"))
         scores.append(s)
-    heads = q.dim() - 1
-    flat = [s.flatten(heads) if s.dim() > heads else s.unsqueeze(-1) for s in scores]
+    flat = [s.flatten(g[4]) if s.dim() > g[4] else s.unsqueeze(-1) for s, g in zip(scores, pairs)]
     weights = torch.cat(flat, -1).softmax(-1)
     out, at = None, 0
-    for (k, v, score_eq, value_eq, first, oldest), s, f in zip(pairs, scores, flat):
-        w = weights[..., at:at + f.shape[-1]].reshape(s.shape)
+    for (k, v, score_eq, value_eq, heads, span), s, f in zip(pairs, scores, flat):
+        part = torch.einsum(value_eq, weights[..., at:at + f.shape[-1]].reshape(s.shape), v)
         at += f.shape[-1]
-        part = torch.einsum(value_eq, w, v)
         out = part if out is None else out + part
     return out
 
