@@ -8,19 +8,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from nldsl import pipeline
 from nldsl.diagnostic import Diagnostics, render
 from nldsl.explanation import explanations, near
-from nldsl.graph.equations import Program
 from nldsl.source import Source
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from nldsl.graph.equations import Program
 
 REJECTED, USAGE, RUN, BACKEND, INTERRUPTED = 1, 2, 3, 4, 130
 FAMILY_EXITS = {"N7": RUN, "N8": BACKEND}          # the other families are about the program
@@ -29,19 +32,19 @@ app = typer.Typer(name="nldsl", help="Nested optimisation levels: from a spec to
                   add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
-class Capture(str, Enum):
+class Capture(StrEnum):
     auto, split, whole, eager = "auto", "split", "whole", "eager"
 
 
-class Precision(str, Enum):
+class Precision(StrEnum):
     float32, bfloat16, float64 = "float32", "bfloat16", "float64"
 
 
-class Stage(str, Enum):
+class Stage(StrEnum):
     tokens, ast, graph, schedule, python = "tokens", "ast", "graph", "schedule", "python"
 
 
-class Picture(str, Enum):
+class Picture(StrEnum):
     table, mermaid, svg = "table", "mermaid", "svg"
 
 
@@ -49,25 +52,97 @@ Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A .nl file, or - for 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 Data = Annotated[Path | None, typer.Argument(metavar="[DATA]", help="A text file or a folder of text.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a dim, a clock's count or a constant of the spec.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N [default: cpu].")]
-In = Annotated[Precision | None, typer.Option(help="Of weights and arithmetic [default: float32].")]
-How = Annotated[Capture | None, typer.Option(help="whole: a step is one graph; split: a graph for each distinct block; eager: no compiler [default: auto].")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+In = Annotated[Precision, typer.Option(help="Of weights and arithmetic.")]
+How = Annotated[Capture, typer.Option(help="whole: a step is one graph; split: a graph for each distinct block; eager: no compiler.")]
 
 
 @app.command()
 def check(spec: Spec, sets: Sets = None) -> None:
     """Report everything that is wrong with a spec."""
     with reported():
-        program = loaded(spec, sets)
-        say(f"{spec}: {len(program.levels)} levels, {len(program.memories)} memories, no findings")
+        program = loaded(source_of(spec), sets)
+        say(f"{spec}: {len(program.levels)} levels, {len(program.memories)} memories, no errors")
 
 
 @app.command("compile")
 def compile_(spec: Spec, sets: Sets = None,
-             emit: Annotated[Stage | None, typer.Option(help="Print one stage of the compiler instead of compiling.")] = None,
+             emit: Annotated[Stage | None, typer.Option(help="Print one stage instead of compiling.")] = None,
              out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the emitted step, the picture and a manifest here.")] = None,
-             capture: How = None, device: Device = None, precision: In = None) -> None:
+             batch: Annotated[int, typer.Option(min=1, help="Sequences in a micro-batch.")] = 4,
+             length: Annotated[int, typer.Option(min=2, help="Tokens in a sequence.")] = 256,
+             capture: How = Capture.auto, device: Device = "cpu", precision: In = Precision.float32) -> None:
     """Compile a spec and report its levels, timetable, lowerings and costs."""
+    with reported():
+        from nldsl import artefacts, pipeline, stages
+        from nldsl.device import available
+        from nldsl.step.report import report
+        from nldsl.train.bench import random_batch
+        from nldsl.train.display import shown_on
+
+        text = source_of(spec)
+        if emit is Stage.tokens or emit is Stage.ast:
+            return say(stages.tokens(text.source) if emit is Stage.tokens else stages.ast(text.source))
+        program = loaded(text, sets)
+        if emit is Stage.graph:
+            return say(stages.graph(program))
+        step = pipeline.compile_program(program, device=available(device), precision=precision.value, capture=capture.value)
+        if emit is not None:
+            return say(step.source if emit is Stage.python else stages.schedule(step))
+        display = shown_on(Console())
+        step.warm(step.init(0), random_batch(program, batch, length, device), display.compiling)
+        display.close()
+        Console().print(report(program, step))
+        if out is not None:
+            say(f"{out}: {', '.join(artefacts.write(step, text.source, out))}")
+
+
+@app.command()
+def graph(spec: Spec, sets: Sets = None,
+          form: Annotated[Picture, typer.Option("--as", help="How to draw it.")] = Picture.table,
+          out: Annotated[Path | None, typer.Option("-o", "--out", help="Write it to a file.")] = None) -> None:
+    """Draw the level graph: levels, memories, what flows between them."""
+    with reported():
+        from nldsl.graph.level_graph import level_graph, mermaid, svg
+        from nldsl.step.report import levels_table
+
+        program = loaded(source_of(spec), sets)
+        match form:
+            case Picture.table:
+                page = levels_table(program)
+            case Picture.mermaid:
+                page = mermaid(level_graph(program))
+            case Picture.svg:
+                page = svg(level_graph(program))
+        if out is None:
+            return say(page)
+        with written(out) as file:
+            Console(file=file, width=160).print(page, markup=False, highlight=False, soft_wrap=form is not Picture.table, end="")
+
+
+@app.command()
+def fmt(files: Annotated[list[str], typer.Argument(metavar="FILE..", help="Specs, or - for standard input.")],
+        write: Annotated[bool, typer.Option("--write", help="Rewrite the files.")] = False,
+        check: Annotated[bool, typer.Option("--check", help="Only say which files are not in the standard form: exit code 1.")] = False) -> None:
+    """Print specs in the standard form."""
+    with reported():
+        from nldsl.frontend.parse import parse
+        from nldsl.frontend.unparse import unparse
+
+        changed = []
+        for name in files:
+            source = source_of(name).source
+            text = unparse(parse(source))
+            if text != source.text:
+                changed.append(name)
+            if write and name != "-" and text != source.text:
+                with written(Path(name)) as file:
+                    file.write(text)
+            elif not check:
+                say(text)
+        if check and changed:
+            say("\n".join(changed))
+            raise typer.Exit(REJECTED)
 
 
 @app.command()
@@ -78,7 +153,9 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
           batch: Annotated[int | None, typer.Option(min=1, help="Sequences in a micro-batch [default: 4].")] = None,
           length: Annotated[int | None, typer.Option(min=2, help="Bytes in a sequence [default: 256].")] = None,
           accumulate: Annotated[int | None, typer.Option(min=1, help="Micro-batches in a step [default: 1].")] = None,
-          device: Device = None, precision: In = None, capture: How = None,
+          device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N [default: cpu].")] = None,
+          precision: Annotated[Precision | None, typer.Option(help="Of weights and arithmetic [default: float32].")] = None,
+          capture: Annotated[Capture | None, typer.Option(help="As in compile [default: auto].")] = None,
           out: Annotated[Path | None, typer.Option(help="The run folder [default: the next free runs/SPEC-N].")] = None,
           resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
           save_every: Annotated[int | None, typer.Option(min=1, help="Steps between saves [default: a minute].")] = None) -> None:
@@ -92,9 +169,11 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
     if resume is not None and out is not None:
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
     with reported():
+        from nldsl.device import available
         from nldsl.train import run as runs
         from nldsl.train.display import shown_on
 
+        available(device or "cpu")
         run = runs.begin(spec, runs.Settings(**given), out) if resume is None else runs.reopen(resume, given, spec)
         if not runs.train(run, shown_on(Console()), save_every):
             raise typer.Exit(INTERRUPTED)
@@ -128,18 +207,18 @@ def bench(spec: Spec, sets: Sets = None,
           steps: Annotated[int, typer.Option(min=1, help="Timed steps.")] = 20,
           batch: Annotated[int, typer.Option(min=1)] = 4,
           length: Annotated[int, typer.Option(min=2)] = 256,
-          device: Device = None, precision: In = None) -> None:
+          device: Device = "cpu", precision: In = Precision.float32) -> None:
     """Time the training step, compiled and not."""
     with reported():
+        from nldsl.device import available
         from nldsl.train.bench import CAPTURES, HEADINGS, timed
 
-        program = loaded(spec, sets)
-        timings = [timed(program, capture, steps, batch, length, device or "cpu", precision.value if precision else "float32")
-                   for capture in CAPTURES]
+        program = loaded(source_of(spec), sets)
+        timings = [timed(program, capture, steps, batch, length, available(device), precision.value) for capture in CAPTURES]
         table = Table(*HEADINGS)
         for timing in timings:
             table.add_row(*timing.row(timings[0]))
-        Console().print(table)
+        say(table)
 
 
 @app.command()
@@ -152,19 +231,36 @@ def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="Such as N6
     say(str(found).rstrip("\n"))
 
 
-def source_of(spec: str) -> tuple[Source, list[Path]]:
-    """A spec's text, and the folder where its imports are looked for first. A file that cannot be read is a usage error."""
+class Text(NamedTuple):
+    """A spec as given, and the folder where its imports are looked for first."""
+
+    source: Source
+    folder: Path
+
+
+def source_of(spec: str) -> Text:
+    """A file that cannot be read is a usage error; bytes that are not UTF-8 are left for the compiler to reject at their place."""
     if spec == "-":
-        return Source("<stdin>", sys.stdin.buffer.read().decode("utf-8", errors="replace")), [Path()]
+        return Text(Source("<stdin>", sys.stdin.buffer.read().decode("utf-8", errors="replace")), Path())
     try:
-        return Source(Path(spec).name, Path(spec).read_bytes().decode("utf-8", errors="replace")), [Path(spec).parent]
+        return Text(Source(Path(spec).name, Path(spec).read_bytes().decode("utf-8", errors="replace")), Path(spec).parent)
     except OSError as error:
         raise typer.BadParameter(f"`{spec}` cannot be read: {error.strerror}") from None
 
 
-def loaded(spec: str, sets: list[str] | None) -> Program:
-    source, search = source_of(spec)
-    return pipeline.load_text(source.text, source.name, overrides(sets), search)
+def loaded(text: Text, sets: list[str] | None) -> Program:
+    from nldsl import pipeline
+
+    return pipeline.load_text(text.source.text, text.source.name, overrides(sets), [text.folder])
+
+
+@contextmanager
+def written(path: Path) -> Iterator[TextIO]:
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        raise typer.BadParameter(f"`{path}` cannot be written: {error.strerror}") from None
 
 
 def overrides(sets: list[str] | None) -> dict[str, str]:
@@ -189,8 +285,11 @@ def reported() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def say(text: Any) -> None:
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+def say(page: RenderableType) -> None:
+    """Print text as it is, ending in one line end, or a table."""
+    if isinstance(page, str):
+        return Console().print(page.removesuffix("\n"), markup=False, highlight=False, soft_wrap=True)
+    Console().print(page)
 
 
 def main() -> None:

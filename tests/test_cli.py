@@ -13,7 +13,7 @@ from nldsl import cli
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CONTRACT = {
     "check": {"spec", "--set"},
-    "compile": {"spec", "--set", "--emit", "--out", "--capture", "--device", "--precision"},
+    "compile": {"spec", "--set", "--emit", "--out", "--batch", "--length", "--capture", "--device", "--precision"},
     "train": {"spec", "data", "--set", "--steps", "--seed", "--batch", "--length", "--accumulate", "--device", "--precision", "--capture",
               "--out", "--resume", "--save-every"},
     "eval": {"run", "data", "--length", "--bytes"},
@@ -50,7 +50,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
 def test_the_examples_pass_check(example: str) -> None:
     status, out, err = nldsl("check", str(EXAMPLES / example))
     assert (status, err) == (0, "")
-    assert "no findings" in out
+    assert "no errors" in out
 
 
 def test_check_reads_standard_input_and_rejects_with_1() -> None:

@@ -38,7 +38,7 @@ def commands(block: Block) -> list[tuple[str, str]]:
     """Each `$ command` with the output expected of it."""
     parts = re.split(r"^\$ (.*)\n", block.text, flags=re.MULTILINE)
     assert parts[0] == "", f"README.md:{block.line}: a console block begins with a command"
-    return list(zip(parts[1::2], parts[2::2]))
+    return list(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def matches(expected: str, output: str) -> bool:

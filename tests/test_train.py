@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from rich.console import Console
 
 from nldsl.diagnostic import Diagnostics
 from nldsl.train import baseline, checkpoint, data, metrics
-from nldsl.train.display import shown_on, short
+from nldsl.train.display import short, shown_on
 
 TINY = """nldsl 1
 import layers, optimizers

@@ -32,18 +32,23 @@ HEADINGS = ("capture", "compile", "step", "tokens/s", "times eager")
 
 
 def timed(program: Program, capture: str, steps: int, batch: int, length: int, device: str, precision: str) -> Timing:
-    """Train on random bytes: LongTensor [batch, length]."""
-    generator = torch.Generator().manual_seed(SEED)
-    name = next(iter(program.inputs))
-    ids = torch.randint(0, program.vocab[name], (batch, length), generator=generator).to(device)
+    data = random_batch(program, batch, length, device)
     began = time.perf_counter()
     step = pipeline.compile_program(program, device=device, precision=precision, capture=capture, planned_steps=steps)
     state = step.init(SEED)
-    step.warm(state, {name: ids}, lambda text: None)
+    step.warm(state, data)
     compiled = time.perf_counter() - began
     seconds = []
     for _ in range(steps):
         began = time.perf_counter()
-        step(state, [{name: ids}])["loss"].item()
+        step(state, [data])["loss"].item()
         seconds.append(time.perf_counter() - began)
     return Timing(capture, compiled, statistics.median(seconds), batch * length)
+
+
+def random_batch(program: Program, batch: int, length: int, device: str) -> dict[str, torch.Tensor]:
+    """For each input a LongTensor [batch, length], or its shape behind these axes if it holds numbers."""
+    generator = torch.Generator().manual_seed(SEED)
+    return {name: (torch.randint(0, program.vocab[name], (batch, length), generator=generator) if name in program.vocab else
+                   torch.randn((batch, length, *(axis.size for axis in node.type)), generator=generator)).to(device)
+            for name, node in program.inputs.items()}

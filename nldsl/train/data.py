@@ -125,7 +125,7 @@ def corpus(name: str, texts: Iterable[bytes], binary: int = 0) -> Corpus:
         train = [text for key, text in unique.items() if key not in chosen]
         held_out = [text for key, text in unique.items() if key in chosen]
     else:
-        train, held_out = map(list, zip(*(split(text) for text in unique.values())))
+        train, held_out = map(list, zip(*(split(text) for text in unique.values()), strict=True))
     parts = [joined(train), joined(held_out)]
     return Corpus(name, *parts, documents=len(unique), duplicates=given - len(unique), binary=binary,
                   sha256=hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest())
@@ -146,7 +146,7 @@ def joined(texts: list[bytes]) -> np.ndarray:
 def extents(text: np.ndarray) -> list[tuple[int, int]]:
     """[begin, end) of each document of a joined text, its boundary included: that the text ends is predicted too."""
     ends = np.flatnonzero(text == BOUNDARY) + 1
-    return list(zip([0, *ends[:-1].tolist()], ends.tolist()))
+    return list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
 
 
 def windows(text: np.ndarray, length: int, limit: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What can go wrong with a run, each with its code: data (N70x), run folder and checkpoint (N71x), training (N72x).
+"""What can go wrong with a run, each with its code: data (N70x), run folder and checkpoint (N71x), training (N72x), device (N80x).
 
 One constructor for each situation; the prose stands here and nowhere else.
 """
@@ -76,3 +76,7 @@ def not_finite(step: int, loss: float) -> Diagnostics:
     return fault("N720", f"the loss of step {step} is {loss}",
                  "the last checkpoint is kept; lower the rates (an inner rate above about 1 / chunk diverges), or clip the gradient")
 
+
+def no_device(device: str, count: int) -> Diagnostics:
+    return fault("N802", f"this machine has no `{device}`: torch sees {count} CUDA devices",
+                 "`--device cpu`, or a torch build for this accelerator")

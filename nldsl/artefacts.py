@@ -1,0 +1,33 @@
+"""A compiled step -> files to keep: its source, its picture, and a manifest of every number it was made with."""
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from nldsl.graph.level_graph import level_graph, mermaid, svg
+from nldsl.source import Source
+from nldsl.step.compile import CompiledStep
+from nldsl.train import faults
+
+
+def write(step: CompiledStep, source: Source, folder: Path) -> list[str]:
+    """Write step.py, levels.svg, levels.mmd and manifest.json; returns their names. Raises N713 if the disk refuses."""
+    graph = level_graph(step.program)
+    manifest = {
+        "spec": source.name, "spec_sha256": hashlib.sha256(source.text.encode()).hexdigest(),
+        "dims": dict(step.program.dims), "sets": {name: str(value) for name, value in step.program.sets.items()},
+        "device": step.device, "precision": step.precision, "capture": step.capture, "why": step.why, "torch": torch.__version__,
+        "tick_kinds": [list(kind) for kind in step.schedule.table.kinds], "lowerings": dict(step.emitted.lowering),
+        "compile_seconds": {name: round(seconds, 2) for name, seconds in step.compile_seconds.items()},
+    }
+    files = {"step.py": step.source, "levels.svg": svg(graph), "levels.mmd": mermaid(graph), "manifest.json": json.dumps(manifest, indent=2) + "\n"}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text)
+    except OSError as error:
+        raise faults.cannot_write(folder, error) from None
+    return sorted(files)
