@@ -131,7 +131,7 @@ def _attend(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -
         weights = k_eq.split("->")[1]
         kept = [c for c in weights if c in mapped]
         pairs = [c for c in weights if c not in mapped]
-        for j in [i] if span is None else instants(m, span, line, i):
+        for j in [i] if span is None else instants(m, span[1], line, i):
             k, v = (m.value(node.args[2 * g + n], line, j, inside) for n in (1, 2))
             if k is not ABSENT and v is not ABSENT:
                 score = einsum(k_eq, q, k) * node["scale"]
@@ -181,7 +181,8 @@ def _grad(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> 
     if home is line:
         elsewhere = _derivative(value.sum(), leaves(read), level.name)
     else:                                         # one value for all lanes, one gradient for each
-        lanes = [_derivative(lane, leaves(read), level.name) for lane in value.expand([line.lanes])]
+        each_lane = value.expand([line.lanes, *value.shape[1:]])
+        lanes = [_derivative(lane.sum(), leaves(read), level.name) for lane in each_lane]
         elsewhere = [torch.cat(parts) for parts in zip(*lanes, strict=True)]
     return each(torch.add, slope, like(read, elsewhere))
 
