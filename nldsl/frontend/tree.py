@@ -69,9 +69,10 @@ class _Builder(Transformer_NonRecursive):
 
 
 def build(tree: Tree, comments: tuple[Comment, ...], whole: Span) -> File:
-    version, *statements = [_Builder(whole.source).transform(child) if isinstance(child, Tree) else child
-                            for child in tree.children]
-    return File(Number(str(version), whole), tuple(statements), comments, whole)
+    version, *parts = tree.children
+    builder = _Builder(whole.source)
+    span = whole if version.start_pos is None else builder.span(version)      # it has no place if the text lacks it
+    return File(Number(str(version), span), tuple(builder.transform(part) for part in parts), comments, whole)
 
 
 def too_deep(file: File, limit: int) -> Syntax | None:
