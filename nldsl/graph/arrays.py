@@ -1,0 +1,340 @@
+"""Arithmetic on arrays and trees with named axes: alignment by name, spreading, folding of constants, products.
+
+    rate [head] hidden, k [head, e]  ->  mul(spread(rate), k)          0 * x -> 0      x + 0 -> x      1 * x -> x
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from nldsl.graph.axes import Match, match, named, rename_text
+from nldsl.graph.equations import Axis, Node, Shape, Tree
+from nldsl.graph.values import Array, Hidden, shape_text
+from nldsl.graph.world import World
+
+FOLDS: dict[str, Callable[..., float]] = {
+    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b,
+    "pow": lambda a, b: a ** b, "max": max, "min": min, "le": lambda a, b: float(a <= b), "ge": lambda a, b: float(a >= b),
+    "eq": lambda a, b: float(a == b), "neg": lambda a: -a, "exp": math.exp, "log": math.log, "sqrt": math.sqrt, "abs": abs,
+    "sign": lambda a: float((a > 0) - (a < 0)), "tanh": math.tanh, "sigmoid": lambda a: 1 / (1 + math.exp(-a)),
+    "silu": lambda a: a / (1 + math.exp(-a)), "softplus": lambda a: math.log1p(math.exp(a)), "cos": math.cos, "floor": math.floor,
+    "gelu": lambda a: a * (1 + math.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a ** 3))) / 2,
+    "where": lambda c, a, b: a if c else b,
+}
+
+
+def fold(op: str, *values: float) -> float | None:
+    """The value of a constant expression, None where it has none that is a finite real number."""
+    try:
+        value = FOLDS[op](*values)
+    except (ArithmeticError, ValueError):
+        return None
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+class Arrays:
+    """Makes the nodes of array expressions."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.node = world.node
+
+    # ---- constants
+
+    def const(self, value: float) -> Array:
+        return Array(self.node("const", type=(), value=float(value)))
+
+    def number(self, node: Node) -> float | None:
+        """The number that every entry of the node is, if it is constant."""
+        while node.op == "spread":
+            node = node.args[0]
+        if node.op == "const" and isinstance(node["value"], float):
+            return node["value"]
+        if node.op == "tree" and node.args:
+            values = {self.number(arg) for arg in node.args}
+            return values.pop() if len(values) == 1 else None
+        return None
+
+    # ---- shape
+
+    def tree(self, leaves: Sequence[tuple[str, Array]]) -> Array:
+        """The tree of these leaves; hidden axes that one has, all have."""
+        hidden = self.union(array.hidden for _, array in leaves)
+        full = [(path, self.expand(array, hidden, array.seen)) for path, array in leaves]
+        type_ = Tree(tuple((path, node.type) for path, node in full))
+        if full and all(n.op == "leaf" and n["path"] == p and n.args[0] is full[0][1].args[0] for p, n in full):
+            if full[0][1].args[0].type == type_:
+                return Array(full[0][1].args[0], hidden)
+        return Array(self.node("tree", *(node for _, node in full), type=type_), hidden)
+
+    def leaf(self, array: Array, path: str) -> Array:
+        node = array.node
+        assert isinstance(node.type, Tree)
+        if node.op == "tree":
+            return Array(node.args[node.type.paths().index(path)], array.hidden)
+        return Array(self.node("leaf", node, type=node.type.shape(path), path=path), array.hidden)
+
+    def leaves(self, array: Array) -> list[tuple[str, Array]]:
+        assert isinstance(array.node.type, Tree)
+        return [(path, self.leaf(array, path)) for path in array.node.type.paths()]
+
+    def field(self, array: Array, name: str) -> Array:
+        """`M.W2`, or the part `M.gate` of a deeper tree."""
+        if not array.is_tree:
+            self.world.fail("N203", f"an array has no part `{name}`", help="only the weights of a definition have parts")
+        paths = array.node.type.paths()
+        if name in paths:
+            return self.leaf(array, name)
+        part = [path for path in paths if path.startswith(name + ".")]
+        if not part:
+            from nldsl.graph.world import did_you_mean
+            self.world.fail("N101", f"there is no weight `{name}` here: {', '.join(paths)}", help=did_you_mean(name, paths))
+        return self.tree([(path[len(name) + 1:], self.leaf(array, path)) for path in part])
+
+    def union(self, hiddens) -> tuple[Hidden, ...]:
+        found = {h.order: h for hidden in hiddens for h in hidden}
+        return tuple(found[order] for order in sorted(found))
+
+    def permute(self, node: Node, dims: Sequence[int]) -> Node:
+        if list(dims) == list(range(len(dims))):
+            return node
+        if node.op == "permute":
+            return self.permute(node.args[0], [node["dims"][d] for d in dims])
+        return self.node("permute", node, type=tuple(node.type[d] for d in dims), dims=tuple(dims))
+
+    def spread(self, node: Node, to: Shape, dims: Sequence[int]) -> Node:
+        """`node` with axis i at dims[i] of shape `to`."""
+        order = sorted(range(len(dims)), key=lambda i: dims[i])
+        node, dims = self.permute(node, order), sorted(dims)
+        if len(to) == len(dims):
+            return node if node.type == to else self.node("reshape", node, type=to)
+        if node.op == "spread":
+            return self.spread(node.args[0], to, [dims[d] for d in node["dims"]])
+        return self.node("spread", node, type=to, dims=tuple(dims))
+
+    def expand(self, array: Array, hidden: tuple[Hidden, ...], seen: Shape, places: Sequence[int] | None = None) -> Node:
+        """The node with exactly these axes; visible axis i is places[i] of `seen`."""
+        to = tuple(h.axis for h in hidden) + tuple(seen)
+        places = range(len(array.seen)) if places is None else places
+        dims = [hidden.index(h) for h in array.hidden] + [len(hidden) + p for p in places]
+        return self.spread(array.node, to, dims)
+
+    def expose(self, array: Array, which: Sequence[Hidden]) -> Array:
+        """Hidden axes become visible, in front of the others."""
+        which = [h for h in array.hidden if h in which]
+        if not which:
+            return array
+        kept = tuple(h for h in array.hidden if h not in which)
+        if array.is_tree and array.hidden != (*kept, *which):
+            return self.tree([(path, self.expose(leaf, which)) for path, leaf in self.leaves(array)])
+        if array.is_tree:
+            return Array(array.node, kept)
+        order = [array.hidden.index(h) for h in (*kept, *which)]
+        return Array(self.permute(array.node, [*order, *range(len(order), len(array.node.type))]), kept, array.vocab)
+
+    def absorb(self, array: Array, hidden: Hidden, at: int | None = None) -> Array:
+        """The visible axis of that name (or at that place) becomes hidden; without one, nothing changes."""
+        if array.is_tree:
+            leaves = self.leaves(array)
+            if any(hidden.axis in leaf.seen for _, leaf in leaves):
+                if all(leaf.seen[:1] == (hidden.axis,) for _, leaf in leaves):
+                    return Array(array.node, (*array.hidden, hidden))
+                return self.tree([(path, self.absorb(leaf, hidden)) for path, leaf in leaves])
+            return array
+        if at is None:
+            if hidden.axis not in array.seen:
+                return array
+            at = array.seen.index(hidden.axis)
+        k = len(array.hidden)
+        dims = [*range(k), k + at, *(i for i in range(k, len(array.node.type)) if i != k + at)]
+        return Array(self.permute(array.node, dims), (*array.hidden, hidden), array.vocab)
+
+    def merge(self, a: Shape, b: Shape) -> Match:
+        found = match(a, b)
+        if found.clash:
+            left, right = found.clash
+            if left.name == right.name:
+                self.world.fail("N201", f"axis `{left.name}` has two sizes here, {left.size} and {right.size}")
+            self.world.fail("N201", f"{shape_text(a)} and {shape_text(b)} do not mix: `{left.name}` and `{right.name}` have one size, "
+                                    "but they are different axes", help="give the axis one name in both places")
+        return found
+
+    # ---- elementwise
+
+    def unary(self, op: str, a: Array) -> Array:
+        value = self.number(a.node)
+        if value is not None and a.node.op == "const" and (folded := fold(op, value)) is not None:
+            return self.const(folded)
+        if op == "neg" and a.node.op == "neg":
+            return Array(a.node.args[0], a.hidden)
+        return Array(self.node(op, a.node, type=a.node.type), a.hidden)
+
+    def binary(self, op: str, a: Array, b: Array) -> Array:
+        if a.is_tree or b.is_tree:
+            return self.simplify(op, a, b) or self.trees(op, a, b)
+        hidden = self.union((a.hidden, b.hidden))
+        found = self.merge(a.seen, b.seen)
+        x, y = (v.node if v.node.type == () else self.expand(v, hidden, found.shape, places)
+                for v, places in ((a, found.left), (b, found.right)))
+        if (short := self.simplify(op, Array(x, hidden if x.type else ()), Array(y, hidden if y.type else ()))) is not None:
+            return short
+        return Array(self.node(op, x, y, type=x.type if x.type else y.type), hidden)
+
+    def simplify(self, op: str, a: Array, b: Array) -> Array | None:
+        """Of operands that have one shape, or one is ()."""
+        x, y = self.number(a.node), self.number(b.node)
+        if x is not None and y is not None and (folded := fold(op, x, y)) is not None:
+            return self.filled(folded, a if a.node.type else b)
+        fits_a = a.is_tree or a.node.type or not b.node.type          # the result has the shape of a
+        fits_b = b.is_tree or b.node.type or not a.node.type
+        if fits_a and ((op in ("add", "sub") and y == 0) or (op in ("mul", "div", "pow") and y == 1)):
+            return a
+        if fits_b and ((op == "add" and x == 0) or (op == "mul" and x == 1)):
+            return b
+        if fits_b and op == "sub" and x == 0:
+            return self.unary("neg", b)
+        if (op == "mul" and 0 in (x, y)) or (op == "div" and x == 0):
+            return self.filled(0.0, a if a.node.type else b)
+        return None
+
+    def filled(self, value: float, like: Array) -> Array:
+        const = self.const(value)
+        if like.is_tree:
+            return self.tree([(path, Array(self.spread(const.node, shape, ()), like.hidden)) for path, shape in like.node.type.leaves])
+        return Array(self.spread(const.node, like.node.type, ()), like.hidden)
+
+    def trees(self, op: str, a: Array, b: Array) -> Array:
+        if a.is_tree and b.is_tree:
+            if a.node.type.paths() != b.node.type.paths():
+                self.world.fail("N203", f"two trees with different weights: {_some(a.node.type)} and {_some(b.node.type)}")
+            if a.node.type == b.node.type and a.hidden == b.hidden:
+                return Array(self.node(op, a.node, b.node, type=a.node.type), a.hidden)
+            return self.tree([(path, self.binary(op, x, y)) for (path, x), (_, y) in zip(self.leaves(a), self.leaves(b))])
+        tree, array = (a, b) if a.is_tree else (b, a)
+        if array.is_scalar and set(array.hidden) <= set(tree.hidden):
+            node = array.node if not array.node.type else self.expand(array, tree.hidden, ())
+            args = (tree.node, node) if a.is_tree else (node, tree.node)
+            return Array(self.node(op, *args, type=tree.node.type), tree.hidden)
+        return self.tree([(path, self.binary(op, leaf, array) if a.is_tree else self.binary(op, array, leaf))
+                          for path, leaf in self.leaves(tree)])
+
+    def where(self, c: Array, a: Array, b: Array) -> Array:
+        for value in (c, a, b):
+            if value.is_tree:
+                parts = [self.leaves(v) if v.is_tree else None for v in (c, a, b)]
+                paths = value.node.type.paths()
+                if any(p is not None and tuple(path for path, _ in p) != paths for p in parts):
+                    self.world.fail("N203", "trees with different weights in `where`")
+                picked = [[p[i][1] if p else v for p, v in zip(parts, (c, a, b))] for i in range(len(paths))]
+                return self.tree([(path, self.where(*row)) for path, row in zip(paths, picked)])
+        if (value := self.number(c.node)) is not None and c.node.type == ():
+            return a if value else b
+        nodes, hidden = self.aligned([c, a, b])
+        return Array(self.node("where", *nodes, type=nodes[0].type), hidden)
+
+    def aligned(self, arrays: Sequence[Array]) -> tuple[list[Node], tuple[Hidden, ...]]:
+        """All with the same axes."""
+        hidden = self.union(array.hidden for array in arrays)
+        shape: Shape = ()
+        for array in arrays:
+            shape = self.merge(shape, array.seen).shape
+        return [self.expand(array, hidden, shape, self.merge(shape, array.seen).right) for array in arrays], hidden
+
+    def conform(self, array: Array, hidden: tuple[Hidden, ...], seen: Shape, what: str) -> Node:
+        """The node with exactly these axes; a scalar fills them."""
+        found = match(seen, array.seen)
+        if found.clash or named(found.shape) != named(seen) or (array.seen and len(array.seen) != len(seen)):
+            self.world.fail("N204", f"{what} has the axes {shape_text(seen)}, the value {shape_text(array.seen)}")
+        if extra := [h.axis.name for h in array.hidden if h not in hidden]:
+            self.world.fail("N204", f"the value has one entry for each `{extra[0]}`, {what} has not")
+        return self.expand(array, hidden, seen, found.right)
+
+    def rename(self, array: Array, seen: Shape) -> Array:
+        """An axis without a name takes the declared one."""
+        to = tuple(h.axis for h in array.hidden) + seen
+        return array if array.node.type == to else Array(self.node("reshape", array.node, type=to), array.hidden, array.vocab)
+
+    # ---- sums and products
+
+    def total(self, op: str, a: Array) -> Array:
+        """`sum(a)` or `mean(a)` over all visible axes and leaves."""
+        hidden = tuple(h.axis for h in a.hidden)
+        if a.is_tree:
+            value = Array(self.node("total", a.node, type=hidden, keep=len(hidden)), a.hidden)
+            count = sum(math.prod(axis.size for axis in shape[len(hidden):]) for _, shape in a.node.type.leaves)
+            return value if op == "sum" else self.binary("div", value, self.const(count))
+        if not a.seen:
+            return a
+        dims = tuple(range(len(hidden), len(a.node.type)))
+        return Array(self.node(op, a.node, type=hidden, dims=dims), a.hidden)
+
+    def along(self, op: str, a: Array, axis: Axis) -> Array:
+        """`sum(a, n)`, `mean(a, n)`, `softmax(a, n)`; of a tree, leaf by leaf."""
+        if a.is_tree:
+            return self.tree([(path, self.along(op, leaf, axis)) for path, leaf in self.leaves(a)])
+        places = [i for i, own in enumerate(a.seen) if own == axis]
+        if not places:
+            self.world.fail("N204", f"{shape_text(a.seen)} has no axis `{axis.name}`")
+        dim = len(a.hidden) + places[-1]
+        if op == "softmax":
+            return Array(self.node(op, a.node, type=a.node.type, dim=dim), a.hidden)
+        type_ = tuple(own for i, own in enumerate(a.node.type) if i != dim)
+        return Array(self.node(op, a.node, type=type_, dims=(dim,)), a.hidden)
+
+    def inner(self, a: Array, b: Array) -> Array:
+        return self.total("sum", self.binary("mul", a, b))
+
+    def outer(self, a: Array, b: Array) -> Array:
+        """`u * v^T`; a scalar factor of u stays outside."""
+        if a.node.op == "mul":
+            for factor, vector in (a.node.args, a.node.args[::-1]):
+                k = len(a.hidden)
+                if vector.type == a.node.type and factor.op == "spread" and all(d < k for d in factor["dims"]):
+                    scale = Array(factor.args[0], tuple(a.hidden[d] for d in factor["dims"]))
+                    return self.binary("mul", scale, self.outer(Array(vector, a.hidden), b))
+                if vector.type == a.node.type and factor.type == () and a.node.type != ():
+                    return self.binary("mul", Array(factor), self.outer(Array(vector, a.hidden), b))
+        return self.einsum(a, b, range(len(a.seen)), range(len(a.seen), len(a.seen) + len(b.seen)),
+                           range(len(a.seen) + len(b.seen)), (*a.seen, *b.seen))
+
+    def einsum(self, a: Array, b: Array, left: Sequence[int], right: Sequence[int], out: Sequence[int], seen: Shape) -> Array:
+        """Visible axis i of a has letter left[i], of b right[i]; the result has the letters `out` and the axes `seen`."""
+        hidden = self.union((a.hidden, b.hidden))
+        letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        code = {h: letters[i] for i, h in enumerate(hidden)}
+        own = letters[len(hidden):]
+        eq = "{},{}->{}".format("".join(code[h] for h in a.hidden) + "".join(own[i] for i in left),
+                                "".join(code[h] for h in b.hidden) + "".join(own[i] for i in right),
+                                "".join(code[h] for h in hidden) + "".join(own[i] for i in out))
+        type_ = tuple(h.axis for h in hidden) + tuple(seen)
+        return Array(self.node("einsum", a.node, b.node, type=type_, eq=eq), hidden)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """`a * b` of two arrays, a with two or more visible axes: see section 7 of the language."""
+        last = a.seen[-1]
+        meets = next((i for i, axis in enumerate(b.seen) if axis == last), None)
+        if meets is None:
+            meets = next((i for i, axis in enumerate(b.seen) if axis.size == last.size and rename_text(axis, last)), None)
+        if meets is None:
+            self.world.fail("N204", f"the left side ends in axis `{last.name}`, the right side has {shape_text(b.seen)}",
+                            help="`.*` multiplies entry by entry")
+        left, right, out, seen = list(range(len(a.seen))), [], [], []
+        batch = {axis: i for i, axis in enumerate(a.seen[:-2])}
+        fresh = len(a.seen)
+        for i, axis in enumerate(b.seen):
+            if i == meets:
+                right.append(len(a.seen) - 1)
+            elif axis in batch:
+                right.append(batch.pop(axis))
+            else:
+                right.append(fresh)
+                fresh += 1
+        for letter, axis in [*zip(left[:-1], a.seen[:-1]), *((r, axis) for r, axis in zip(right, b.seen) if r >= len(a.seen))]:
+            out.append(letter)
+            seen.append(axis)
+        return self.einsum(a, b, left, right, out, tuple(seen))
+
+
+def _some(tree: Tree) -> str:
+    paths = tree.paths()
+    return ", ".join(paths[:4]) + (", .." if len(paths) > 4 else "")

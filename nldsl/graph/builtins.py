@@ -1,0 +1,342 @@
+"""The built-in names: what each takes and the node it makes. Those with weights are named by `names.py`."""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from nldsl.frontend import syntax
+from nldsl.graph import attention, windows
+from nldsl.graph.arrays import fold
+from nldsl.graph.equations import Axis, Shape, numel
+from nldsl.graph.names import join
+from nldsl.graph.scope import Site
+from nldsl.graph.values import Array, Eye, Items, MemoryValue, Num, Row, Text, kind_of, shape_text
+from nldsl.graph.world import did_you_mean
+
+UNARY = frozenset("exp log sqrt abs sign tanh sigmoid silu gelu softplus floor cos".split())
+EMBED_SCALE = 0.02
+
+
+def evaluate(expr: syntax.Expr, site: Site) -> Any:
+    return site.world.evaluate(expr, site)
+
+
+def as_array(value: Any, site: Site, span: Any = None) -> Array:
+    return site.world.as_array(value, site, span)
+
+
+def array(expr: syntax.Expr, site: Site) -> Array:
+    return as_array(evaluate(expr, site), site, expr.span)
+
+
+def constant(name: str, site: Site) -> Any:
+    """The built-in names that are no functions."""
+    world = site.world
+    if name == "pi":
+        return Num(math.pi, "pi")
+    if name == "I":
+        return Eye(Num(1, "1"))
+    if name in ("tick", "ticks"):
+        level = site.scope.update or site.scope.level
+        if level is None:
+            world.fail("N307", f"`{name}` counts the ticks of the level that calls this def, and none does",
+                       help="call the def in a level's equation")
+        return Array(world.node(name, type=(), level=level.name))
+    if name in ("learned", "random"):
+        if site.scope.start is None:
+            world.fail("N209", f"`{name}` stands only in the start of a memory")
+        return site.scope.start(name)
+    return None
+
+
+def given(call: syntax.Call, site: Site, *params: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The arguments of a built-in by name, not yet worked out."""
+    world, found, names = site.world, {}, iter((*params, *optional))
+    for arg in call.args:
+        if isinstance(arg, syntax.Named):
+            name, value = arg.name.text, arg.value
+            if name not in (*params, *optional) or name in found:
+                world.fail("N107", f"`{call.callee.text}` has no parameter `{name}` left", arg.span,
+                           help=did_you_mean(name, (*params, *optional)))
+        else:
+            name, value = next(names, None), arg
+            if name is None:
+                world.fail("N107", f"`{call.callee.text}` takes {len(params) + len(optional)} arguments", arg.span)
+        found[name] = value
+    if missing := [name for name in params if name not in found]:
+        world.fail("N107", f"`{call.callee.text}` lacks its argument `{missing[0]}`", call.span)
+    return found
+
+
+def axes_of(expr: syntax.Expr, site: Site) -> Shape:
+    """A list of sizes: `[head, e]`, `shape(x)`."""
+    value = evaluate(expr, site)
+    if not isinstance(value, Items) or value.paths is not None:
+        site.world.fail("N202", f"a list of axes such as `[head, e]` is needed here, this is {kind_of(value)}", expr.span)
+    spans = [item.span for item in expr.items] if isinstance(expr, syntax.List) else [expr.span] * len(value.items)
+    return tuple(site.world.axis(size, span) for size, span in zip(value.items, spans))
+
+
+def component(call: syntax.Call, site: Site) -> str:
+    """The name of the weight that a call makes."""
+    return join(site.scope.path, site.scope.components.get(id(call), call.callee.text))
+
+
+# ---- with weights
+
+def weight(call: syntax.Call, site: Site) -> Array:
+    args = given(call, site, "shape", optional=("init",))
+    shape = axes_of(args["shape"], site)
+    if "init" not in args:
+        return site.scope.weights(site, component(call, site), shape, "normal", 1 / math.sqrt(shape[-1].size if shape else 1), 0.0)
+    fill = plain(evaluate(args["init"], site), site, args["init"].span)
+    if isinstance(fill, list) and (len(shape) == 0 or len(fill) != shape[0].size):
+        site.world.fail("N204", f"the list has {len(fill)} entries, the weight {shape_text(shape)}", args["init"].span)
+    return site.scope.weights(site, component(call, site), shape, "fill", 0.0, fill)
+
+
+def plain(value: Any, site: Site, span: Any) -> Any:
+    if isinstance(value, Num):
+        return float(value.value)
+    if isinstance(value, Items) and value.paths is None:
+        return [plain(item, site, span) for item in value.items]
+    site.world.fail("N202", f"a number or a list of numbers is needed here, this is {kind_of(value)}", span)
+
+
+def linear(call: syntax.Call, site: Site, name: str = "") -> Array:
+    args = given(call, site, "x", "out")
+    x, out, world = array(args["x"], site), axes_of(args["out"], site), site.world
+    if x.is_tree:
+        world.fail("N203", "`linear` takes an array, this is a tree", args["x"].span)
+    inputs = x.seen
+    w = site.scope.weights(site, component(call, site), (*out, *inputs), "normal", 1 / math.sqrt(numel(inputs)), 0.0)
+    n, m = len(out), len(inputs)
+    return world.arrays.einsum(w, x, range(n + m), range(n, n + m), range(n), out)
+
+
+def affine(call: syntax.Call, site: Site) -> Array:
+    y = linear(call, site)
+    return site.world.arrays.binary("add", y, site.scope.weights(site, component(call, site) + ".bias", y.seen, "fill", 0.0, 0.0))
+
+
+def conv(call: syntax.Call, site: Site) -> Array:
+    args, world = given(call, site, "x", "n"), site.world
+    outside_memory("conv", call, site)
+    x, n = array(args["x"], site), world.axis(evaluate(args["n"], site), args["n"].span)
+    if x.is_tree:
+        world.fail("N203", "`conv` takes an array, this is a tree", args["x"].span)
+    kernel = site.scope.weights(site, component(call, site), (n, *x.seen), "normal", 1 / math.sqrt(n.size), 0.0)
+    k = len(x.hidden)
+    node = world.arrays.spread(kernel.node, (n, *x.node.type), (0, *range(1 + k, 1 + len(x.node.type))))
+    return Array(world.node("conv", x.node, node, type=x.node.type), x.hidden)
+
+
+def embed(call: syntax.Call, site: Site) -> Array:
+    args = given(call, site, "ids", "out")
+    ids, out = array(args["ids"], site), axes_of(args["out"], site)
+    if ids.vocab is None:
+        site.world.fail("N203", "`embed` takes a stream of `index(n)`", args["ids"].span)
+    vocab = site.world.axis(ids.vocab, args["ids"].span)
+    table = site.scope.weights(site, component(call, site), (vocab, *out), "normal", EMBED_SCALE, 0.0)
+    return gather(table, ids, site)
+
+
+def outside_memory(name: str, call: syntax.Call, site: Site) -> None:
+    if site.scope.template:
+        site.world.fail("N208", f"a def that is a memory's type holds no `{name}`", call.span)
+
+
+def gather(table: Array, ids: Array, site: Site) -> Array:
+    if ids.vocab is None:
+        site.world.fail("N203", "an entry is picked by a number or a stream of `index(n)`")
+    if table.is_tree or not table.seen or table.hidden:
+        site.world.fail("N204", "rows are picked by a stream from an array whose first axis is the vocabulary")
+    if table.seen[0].size != ids.vocab.value:
+        site.world.fail("N204", f"the table has {table.seen[0].size} rows, the stream is `index({ids.vocab.text})`")
+    return Array(site.world.node("gather", table.node, ids.node, type=table.seen[1:]))
+
+
+# ---- axes
+
+def stack(parts: list[Array], site: Site) -> Array:
+    """A new first axis without a name; of trees, leaf by leaf."""
+    world, arrays = site.world, site.world.arrays
+    if not parts:
+        world.fail("N204", "an empty list is no array")
+    if any(part.is_tree for part in parts):
+        paths = next(part.node.type.paths() for part in parts if part.is_tree)
+        if any(part.is_tree and part.node.type.paths() != paths for part in parts):
+            world.fail("N203", "trees with different weights cannot be stacked")
+        return arrays.tree([(path, stack([arrays.leaf(p, path) if p.is_tree else p for p in parts], site)) for path in paths])
+    nodes, hidden = arrays.aligned(parts)
+    dim, n = len(hidden), Axis(str(len(parts)), len(parts))
+    values = [arrays.number(node) for node in nodes]
+    if nodes[0].type == () and None not in values:
+        return Array(world.node("const", type=(n,), value=tuple(values)))
+    return Array(world.node("stack", *nodes, type=(*nodes[0].type[:dim], n, *nodes[0].type[dim:]), dim=dim), hidden)
+
+
+def join_axes(call: syntax.Call, site: Site) -> Array:
+    parts, world = [array(arg, site) for arg in positional(call, site)], site.world
+    for part, arg in zip(parts, call.args):
+        if part.is_tree or len(part.seen) != 1:
+            world.fail("N204", "`join` takes arrays of one axis", arg.span, help="`flat(x)` makes one axis of all")
+    hidden = world.arrays.union(part.hidden for part in parts)
+    nodes = [world.arrays.expand(part, hidden, part.seen) for part in parts]
+    size = sum(part.seen[0].size for part in parts)
+    dim = len(hidden)
+    return Array(world.node("join", *nodes, type=(*nodes[0].type[:dim], Axis(str(size), size)), dim=dim), hidden)
+
+
+def positional(call: syntax.Call, site: Site) -> list[syntax.Expr]:
+    for arg in call.args:
+        if isinstance(arg, syntax.Named | syntax.Window):
+            site.world.fail("N107", f"`{call.callee.text}` takes plain arguments", arg.span)
+    if not call.args:
+        site.world.fail("N107", f"`{call.callee.text}` takes at least one argument", call.span)
+    return list(call.args)
+
+
+def flat(call: syntax.Call, site: Site) -> Array:
+    x = one_array(call, site)
+    n = numel(x.seen)
+    type_ = (*(h.axis for h in x.hidden), Axis(str(n), n))
+    return Array(site.world.node("reshape", x.node, type=type_), x.hidden)
+
+
+def diag(call: syntax.Call, site: Site) -> Array:
+    x = one_array(call, site)
+    if not x.seen:
+        site.world.fail("N204", "`diag` takes an array with an axis", call.span)
+    return Array(site.world.node("diag", x.node, type=(*x.node.type, x.node.type[-1])), x.hidden)
+
+
+def one_array(call: syntax.Call, site: Site) -> Array:
+    x = array(given(call, site, "x")["x"], site)
+    if x.is_tree:
+        site.world.fail("N203", f"`{call.callee.text}` takes an array, this is a tree", call.span)
+    return x
+
+
+def shape(call: syntax.Call, site: Site) -> Items:
+    x = as_array(evaluate(given(call, site, "x")["x"], site), site, call.span)
+    if x.is_tree:
+        leaves = site.world.arrays.leaves(x)
+        return Items(tuple(sizes(leaf) for _, leaf in leaves), tuple(path for path, _ in leaves))
+    return sizes(x)
+
+
+def sizes(x: Array) -> Items:
+    return Items(tuple(Num(axis.size, axis.name) for axis in x.seen))
+
+
+# ---- numbers and streams
+
+def elementwise(op: str) -> Callable[[syntax.Call, Site], Any]:
+    def build(call: syntax.Call, site: Site) -> Any:
+        value = evaluate(given(call, site, "x")["x"], site)
+        if isinstance(value, Num) and (folded := fold(op, value.value)) is not None:
+            return Num(folded, f"{op}({value.text})")
+        return site.world.arrays.unary(op, as_array(value, site, call.span))
+    return build
+
+
+def extreme(op: str) -> Callable[[syntax.Call, Site], Any]:
+    def build(call: syntax.Call, site: Site) -> Any:
+        values = [evaluate(arg, site) for arg in positional(call, site)]
+        if len(values) < 2:
+            site.world.fail("N107", f"`{op}` takes two arguments", call.span)
+        if all(isinstance(value, Num) for value in values):
+            return {"max": max, "min": min}[op](values, key=lambda n: n.value)
+        result = as_array(values[0], site, call.args[0].span)
+        for value, arg in zip(values[1:], call.args[1:]):
+            result = site.world.arrays.binary(op, result, as_array(value, site, arg.span))
+        return result
+    return build
+
+
+def where(call: syntax.Call, site: Site) -> Any:
+    values = [evaluate(arg, site) for arg in given(call, site, "condition", "a", "b").values()]
+    if isinstance(values[0], Num):
+        return values[1] if values[0].value else values[2]
+    return site.world.arrays.where(*(as_array(value, site, call.span) for value in values))
+
+
+def softmax(call: syntax.Call, site: Site) -> Array:
+    args = given(call, site, "x", optional=("axis",))
+    x, world = array(args["x"], site), site.world
+    if "axis" in args:
+        return world.arrays.along("softmax", x, world.axis(evaluate(args["axis"], site), args["axis"].span))
+    return rows(x, site)
+
+
+def rows(x: Array, site: Site) -> Array:
+    arrays = site.world.arrays
+    if x.is_tree:
+        return arrays.tree([(path, rows(leaf, site)) for path, leaf in arrays.leaves(x)])
+    if not x.seen:
+        site.world.fail("N204", "`softmax` takes an array with an axis")
+    return Array(site.world.node("softmax", x.node, type=x.node.type, dim=len(x.node.type) - 1), x.hidden)
+
+
+def cross_entropy(call: syntax.Call, site: Site) -> Array:
+    args, world = given(call, site, "x", "i"), site.world
+    x, i = array(args["x"], site), array(args["i"], site)
+    if x.is_tree or len(x.seen) != 1:
+        world.fail("N204", f"`cross_entropy` takes one axis, this is {world.axes(x)}", args["x"].span)
+    if i.vocab is None:
+        world.fail("N203", "the target of `cross_entropy` is a stream of `index(n)`", args["i"].span)
+    if i.vocab.value != x.seen[0].size:
+        world.fail("N204", f"{x.seen[0].size} logits, the target is `index({i.vocab.text})`", args["x"].span)
+    return Array(world.node("cross_entropy", x.node, i.node, type=x.node.type[:-1]), x.hidden)
+
+
+def through(op: str) -> Callable[[syntax.Call, Site], Array]:
+    def build(call: syntax.Call, site: Site) -> Array:
+        if op == "ahead":
+            outside_memory("next", call, site)
+        x = array(given(call, site, "x")["x"], site)
+        return Array(site.world.node(op, x.node, type=x.node.type), x.hidden, x.vocab)
+    return build
+
+
+def rope(call: syntax.Call, site: Site) -> Array:
+    args, world = given(call, site, "x", optional=("base",)), site.world
+    x, base = array(args["x"], site), evaluate(args["base"], site) if "base" in args else Num(1e4, "1e4")
+    if x.is_tree or not x.seen or x.seen[-1].size % 2:
+        world.fail("N204", "`rope` takes an array whose last axis has an even size", args["x"].span)
+    if not isinstance(base, Num):
+        world.fail("N202", "the base of `rope` is a number", args["base"].span)
+    return Array(world.node("rope", x.node, type=x.node.type, base=float(base.value)), x.hidden)
+
+
+def range_(call: syntax.Call, site: Site) -> Items:
+    n = given(call, site, "n")["n"]
+    size = site.world.whole(evaluate(n, site), n.span)
+    if size > 20_000:
+        site.world.fail("N212", f"range({size}) has too many turns", n.span)
+    return Items(tuple(Num(i, str(i)) for i in range(size)))
+
+
+def misplaced(where: str) -> Callable[[syntax.Call, Site], Any]:
+    def build(call: syntax.Call, site: Site) -> Any:
+        site.world.fail("N209", f"`{call.callee.text}` stands only {where}", call.span)
+    return build
+
+
+def load(call: syntax.Call, site: Site) -> Any:
+    if site.scope.start is None:
+        site.world.fail("N209", "`load` stands only in the start of a memory", call.span)
+    return site.scope.start("load", call, site)
+
+
+TABLE: dict[str, Callable[[syntax.Call, Site], Any]] = {
+    "weight": weight, "linear": linear, "affine": affine, "conv": conv, "embed": embed, "attend": attention.attend, "rope": rope,
+    "next": through("ahead"), "stop": through("stop"), "grad": lambda c, s: s.world.grad(c, s),
+    "prox": misplaced("as the whole right side of `M <- prox(P, eta)`"), "sum": windows.reduction("sum"), "mean": windows.reduction("mean"),
+    "softmax": softmax, **{op: elementwise(op) for op in UNARY}, "max": extreme("max"), "min": extreme("min"), "where": where,
+    "diag": diag, "join": join_axes, "stack": lambda c, s: stack([array(arg, s) for arg in positional(c, s)], s), "flat": flat,
+    "shape": shape, "index": misplaced("in the type of an `input`"), "range": range_, "cross_entropy": cross_entropy, "load": load,
+}
+BUILT_IN = frozenset(TABLE) | {"learned", "random", "tick", "ticks", "pi", "I"}

@@ -1,0 +1,359 @@
+"""Calls: a def is inlined, its parameters see the axes they declare, all other axes and the leaves of trees are mapped over.
+
+A memory whose type is a def is called like the def, with its leaves in the place of the weights.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nldsl.frontend import syntax
+from nldsl.graph import builtins
+from nldsl.graph.axes import rename_text, see
+from nldsl.graph.equations import Axis, Shape
+from nldsl.graph.names import join
+from nldsl.graph.scope import Scope, Site, Thunk, show_axes
+from nldsl.graph.values import Array, Definition, Hidden, Items, MemoryValue, Num, kind_of, shape_text
+from nldsl.graph.world import MOST_CALLS, did_you_mean
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A weight of a def that is a memory's type."""
+
+    path: str
+    shape: Shape
+    init: str
+    scale: float
+    fill: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """A def as a memory's type: the axes of its input, its other arguments, its weights. `parts` is one for each leaf of a tree input."""
+
+    definition: Definition
+    input: Shape
+    bound: dict[str, Thunk]
+    leaves: tuple[Leaf, ...]
+    parts: tuple[tuple[str, Template], ...] = ()
+
+
+def call(expr: syntax.Call, site: Site) -> Any:
+    if isinstance(expr.callee, syntax.Name) and expr.callee.text in builtins.TABLE:
+        return builtins.TABLE[expr.callee.text](expr, site)
+    value = site.world.evaluate(expr.callee, site)
+    if isinstance(value, Definition):
+        return call_def(value, expr, site)
+    if isinstance(value, MemoryValue):
+        return call_memory(value, expr, site)
+    site.world.fail("N202", f"{kind_of(value)} cannot be called", expr.callee.span)
+
+
+# ---- arguments
+
+def arguments(callee: syntax.Def, args: tuple, site: Site, span: Any, skip: int = 0) -> dict[str, Thunk]:
+    """The given arguments by parameter, the first `skip` parameters left out."""
+    world, params = site.world, [param.name.text for param in callee.params][skip:]
+    free, bound = iter(params), {}
+    for arg in args:
+        if isinstance(arg, syntax.Window):
+            world.fail("N107", "`over` stands only in `sum`, `mean` and `attend`", arg.span)
+        if isinstance(arg, syntax.Named):
+            name, value = arg.name.text, arg.value
+            if name not in params:
+                world.fail("N107", f"`{callee.name.text}` has no parameter `{name}`", arg.name.span, help=did_you_mean(name, params))
+        else:
+            name, value = next(free, ""), arg
+            if not name:
+                world.fail("N107", f"`{callee.name.text}` takes {len(params)} argument{'s' * (len(params) != 1)}", arg.span,
+                           notes=[("defined here", callee.name.span)])
+        if name in bound:
+            world.fail("N107", f"the parameter `{name}` is given twice", arg.span)
+        bound[name] = Thunk(world, lambda value=value: world.evaluate(value, site), "", value.span, value, site)
+    missing = [p.name.text for p in callee.params[skip:] if p.default is None and p.name.text not in bound]
+    if missing:
+        world.fail("N107", f"`{callee.name.text}` lacks its argument `{missing[0]}`", span, notes=[("defined here", callee.name.span)])
+    return bound
+
+
+def frame(callee: Definition, expr: Any, site: Site, path: str) -> Scope:
+    world = site.world
+    callers = site.scope.home().callers
+    if callee.syntax in callers or len(callers) >= MOST_CALLS:
+        world.fail("N108", f"`{callee.syntax.name.text}` calls itself: a def is inlined, so this has no end", expr.span)
+    scope = Scope(world, "def", callee.scope, path)
+    scope.callers = (*callers, callee.syntax)
+    scope.turn, scope.hidden, scope.leaf = site.scope.turn, site.scope.hidden, site.scope.leaf
+    scope.weights, scope.template = site.scope.weights, site.scope.template
+    scope.update = site.scope.level or site.scope.update
+    return scope
+
+
+def declare(scope: Scope, callee: Definition, bound: dict[str, Any]) -> None:
+    """Parameters as names of the frame; a default reads the frame."""
+    for param in callee.syntax.params:
+        value = bound.get(param.name.text)
+        if value is None:
+            value = Thunk(scope.world, lambda param=param: scope.world.evaluate(param.default, Site(scope, ())), "", param.default.span,
+                          param.default, Site(scope, ()))
+        scope.define(param.name, value)
+
+
+def declared_axes(shape: syntax.Shape, scope: Scope) -> tuple[Axis | str, ...]:
+    """A name bound nowhere is a letter."""
+    found: list[Axis | str] = []
+    for axis in shape.axes:
+        if isinstance(axis, syntax.Name) and scope.find(axis.text) is None:
+            found.append(axis.text)
+        else:
+            found.append(scope.world.axis(scope.world.evaluate(axis, Site(scope, ())), axis.span))
+    return tuple(found)
+
+
+class Mapping:
+    """The axes that one call maps over; index i of one argument meets index i of another."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.keys = site, []
+
+    def key(self, axis: Axis, among: list[Hidden]) -> Hidden:
+        found = next((k for k in self.keys if k.axis == axis and k not in among), None)
+        if found is None:
+            found = self.site.world.hide(axis)
+            self.keys.append(found)
+        among.append(found)
+        return found
+
+    def see(self, value: Array, declared: tuple[Axis | str, ...], what: str, span: Any) -> tuple[Array, Shape]:
+        """The argument as the parameter sees it, and the axes that it sees."""
+        world = self.site.world
+        found = see(declared, value.seen)
+        if found.missing is not None:
+            near = next((axis for axis in value.seen if axis.size == found.missing.size), None)
+            world.fail("N201" if near else "N204", f"`{what}` sees the axis `{found.missing.name}`, the argument has {shape_text(value.seen)}", span,
+                       help=f"`{near.name}` has the same size, but is another axis" if near else "")
+        if found.short:
+            want = ", ".join(axis if isinstance(axis, str) else axis.name for axis in declared)
+            at = f", the leaf `{self.site.scope.leaf}`," if self.site.scope.leaf else ""
+            world.fail("N205", f"`{what}` sees `[{want}]`, this argument{at} has only {shape_text(value.seen)}", span)
+        among: list[Hidden] = []
+        places = {place: self.key(value.seen[place], among) for place in found.mapped}
+        order = sorted((*((h.order, i, h) for i, h in enumerate(value.hidden)),
+                        *((h.order, len(value.hidden) + place, h) for place, h in places.items())), key=lambda item: item[:2])
+        dims = [i for _, i, _ in order] + [len(value.hidden) + place for place in found.places]
+        node = world.arrays.permute(value.node, dims)
+        seen = Array(node, tuple(h for _, _, h in order), value.vocab)
+        axes = tuple(own if isinstance(axis, str) else axis for axis, own in zip(declared, seen.seen))
+        return world.arrays.rename(seen, axes), axes
+
+
+# ---- defs
+
+def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Any:
+    world = site.world
+    makes = world.naming.of_call(expr, site.scope) if isinstance(expr.callee, syntax.Name) else None
+    path = join(site.scope.path, site.scope.components.get(id(expr), expr.callee.text if makes is not None else ""))
+    bound = arguments(callee.syntax, expr.args, site, expr.span)
+    bare = bool(makes and makes.bare and path)
+    shaped = {p.name.text: value for p in callee.syntax.params if p.shape is not None and p.name.text in bound
+              and (value := world.as_array(bound[p.name.text].force(), site, bound[p.name.text].span)) is not None}
+    tree = next((value for value in shaped.values() if value.is_tree), None)
+    if tree is None:
+        return inline(callee, expr, site, path, bound, shaped, bare)
+    paths, results = tree.node.type.paths(), []
+    trees = {name: value for name, thunk in bound.items() if (value := tree_of(shaped.get(name) or thunk, paths, site)) is not None}
+    for leaf in paths:
+        inner = Site(leaf_scope(site.scope, leaf), site.place)
+        picked = {name: world.arrays.leaf(value, leaf) for name, value in trees.items()}
+        args = {**bound, **{name: value for name, value in picked.items() if name not in shaped}}
+        result = inline(callee, expr, inner, path, args, {**shaped, **{n: v for n, v in picked.items() if n in shaped}}, bare,
+                        alike=[name for name in picked if name not in shaped])
+        results.append((leaf, world.as_array(result, site, expr.span)))
+    return world.arrays.tree(results)
+
+
+def tree_of(value: Any, paths: tuple[str, ...], site: Site) -> Array | None:
+    """The value if it is a tree with these leaves: then it is mapped along with the others."""
+    value = value.force() if isinstance(value, Thunk) else value
+    value = value.memory.read(value) if isinstance(value, MemoryValue) else value
+    return value if isinstance(value, Array) and value.is_tree and value.node.type.paths() == paths else None
+
+
+def leaf_scope(scope: Scope, leaf: str) -> Scope:
+    inner = Scope(scope.world, "turn", scope, scope.path)
+    inner.components, inner.leaf = scope.components, join(scope.leaf, leaf)
+    inner.start = scope.start
+    return inner
+
+
+def inline(callee: Definition, expr: syntax.Call, site: Site, path: str, bound: dict[str, Any], shaped: dict[str, Array], bare: bool,
+           alike: list[str] = []) -> Any:
+    scope, mapping = frame(callee, expr, site, path), Mapping(site)
+    declare(scope, callee, bound)
+    for param in callee.syntax.params:
+        name = param.name.text
+        if name in shaped:
+            declared = declared_axes(param.shape, scope)
+            before = shaped[name]
+            scope.names[name].base, axes = mapping.see(before, declared, name, bound[name].span if isinstance(bound[name], Thunk) else expr.span)
+            for letter, axis in zip(declared, axes):
+                if isinstance(letter, str):
+                    bind_letter(scope, letter, axis)
+            for other in alike:
+                if bound[other].seen == before.seen:
+                    scope.names[other].base, _ = mapping.see(bound[other], declared, other, expr.span)
+        elif param.shape is not None and name not in bound:
+            world_value = scope.world.as_array(scope.names[name].base.force(), Site(scope, ()))
+            scope.names[name].base, _ = mapping.see(world_value, declared_axes(param.shape, scope), name, param.span)
+    keys = tuple(sorted(mapping.keys, key=lambda h: h.order))
+    scope.hidden = (*scope.hidden, *keys)
+    return show_axes(site.world, body(callee, scope, bare), keys)
+
+
+def bind_letter(scope: Scope, letter: str, axis: Axis) -> None:
+    from nldsl.graph.scope import Entry
+    if letter not in scope.names:
+        scope.names[letter] = Entry(Num(axis.size, axis.name))
+
+
+def body(callee: Definition, scope: Scope, bare: bool = False) -> Any:
+    """The value that a def returns in this frame."""
+    world, text = scope.world, callee.syntax
+    if isinstance(text.body, syntax.Block):
+        world.instantiate(text.body.statements, scope, (), bare)
+        if scope.result is None:
+            world.fail("N203", f"`{text.name.text}` returns nothing", text.name.span, help="`return ..` as its last statement")
+        expr, site = scope.result
+        for thunk in scope.pending:
+            thunk.force()
+    else:
+        scope.components = world.naming.components((text.body,), scope, bare)
+        expr, site = text.body, Site(scope, (0,))
+    value = world.evaluate(expr, site)
+    if not scope.template:
+        world.later(scope.settle)
+    return check_shape(value, text.result, Site(scope, site.place), f"`{text.name.text}`") if text.result is not None else value
+
+
+def check_shape(value: Any, shape: syntax.Shape, site: Site, what: str) -> Any:
+    """The value with the axes that the text declares for it; an axis without a name takes the declared one."""
+    world = site.world
+    found = world.as_array(value, site, shape.span)
+    declared = tuple(world.axis(world.evaluate(axis, site), axis.span) for axis in shape.axes)
+    if found.is_tree or len(found.seen) != len(declared) or not all(rename_text(a, b) for a, b in zip(found.seen, declared)):
+        said = "a tree" if found.is_tree else shape_text(found.seen)
+        world.fail("N204", f"{what} is declared with {shape_text(declared)}, its value has {said}", shape.span)
+    return world.arrays.rename(found, declared)
+
+
+# ---- memories
+
+def template(callee: Definition, kind: syntax.Kind, site: Site) -> Template:
+    """The weights of a def, found by inlining it once on an input of the given shape."""
+    world, text = site.world, callee.syntax
+    if not text.params:
+        world.fail("N207", f"`{text.name.text}` has no parameter for the input of a memory", kind.span)
+    args, first = list(kind.args or ()), text.params[0]
+    given = None
+    if args and not isinstance(args[0], syntax.Named | syntax.Window):
+        value = world.evaluate(args[0], site)
+        if isinstance(value, Items):
+            given, args = value, args[1:]
+    bound = arguments(text, tuple(args), site, kind.span, skip=1)
+    if given is not None and given.paths is not None:
+        parts = tuple((path, shaped_template(callee, tuple(world.axis(n) for n in items.items), bound, site, kind))
+                      for path, items in zip(given.paths, given.items))
+        leaves = tuple(Leaf(join(path, leaf.path), leaf.shape, leaf.init, leaf.scale, leaf.fill) for path, part in parts for leaf in part.leaves)
+        return Template(callee, (), bound, leaves, parts)
+    if given is not None:
+        return shaped_template(callee, tuple(world.axis(n, kind.span) for n in given.items), bound, site, kind)
+    axes = declared_axes(first.shape, callee.scope) if first.shape is not None else ()
+    if first.shape is None or any(isinstance(axis, str) for axis in axes):
+        world.fail("N207", f"the input of `{text.name.text}` is declared with no named axes", kind.span,
+                   help=f"`{text.name.text}([d])` says its axes")
+    return shaped_template(callee, axes, bound, site, kind)
+
+
+def shaped_template(callee: Definition, shape: Shape, bound: dict[str, Thunk], site: Site, kind: syntax.Kind) -> Template:
+    world, leaves = site.world, []
+
+    def record(_: Site, path: str, axes: Shape, init: str, scale: float, fill: Any) -> Array:
+        if path not in [leaf.path for leaf in leaves]:
+            leaves.append(Leaf(path, axes, init, scale, fill))
+        return Array(world.node("weight", type=axes, name=path))
+
+    scope = frame(callee, kind, site, "")
+    scope.weights, scope.template, scope.hidden, scope.leaf = record, True, (), ""
+    stand_in = Array(world.node("input", type=shape, name="template"))
+    enter(callee, scope, stand_in, shape, bound, Mapping(site), kind.span)
+    body(callee, scope)
+    if not leaves:
+        world.fail("N207", f"`{callee.syntax.name.text}` has no weights", kind.span)
+    return Template(callee, shape, bound, tuple(leaves))
+
+
+def enter(callee: Definition, scope: Scope, x: Array, shape: Shape, bound: dict[str, Thunk], mapping: Mapping, span: Any) -> None:
+    """Bind the input of a memory's def, which sees exactly the axes of the memory's type, and its other parameters."""
+    first = callee.syntax.params[0]
+    seen, _ = mapping.see(x, shape, first.name.text, span)
+    declare(scope, callee, {**bound, first.name.text: seen})
+    if first.shape is not None:
+        for letter, axis in zip(declared_axes(first.shape, scope), shape):
+            if isinstance(letter, str):
+                bind_letter(scope, letter, axis)
+
+
+def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Any:
+    world = site.world
+    kind = value.memory.type.force().template
+    if kind is None or value.path:
+        world.fail("N202", "only a memory of a def's weights can be called", expr.callee.span, help="`M * k` for a matrix")
+    if len(expr.args) != 1 or isinstance(expr.args[0], syntax.Named | syntax.Window):
+        world.fail("N107", "a memory is called with its input alone; the other arguments stand in its type", expr.span)
+    x = world.as_array(world.evaluate(expr.args[0], site), site, expr.args[0].span)
+    weights = value.memory.read(value)
+    if not kind.parts:
+        return apply(kind, weights, x, expr, site)
+    if not x.is_tree or x.node.type.paths() != tuple(path for path, _ in kind.parts):
+        world.fail("N203", "this memory has weights for each leaf of a tree, the argument is another tree or an array", expr.args[0].span)
+    return world.arrays.tree([(path, apply(part, world.arrays.field(weights, path), world.arrays.leaf(x, path), expr, site))
+                              for path, part in kind.parts])
+
+
+def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Site) -> Any:
+    """The def's body with these weights. Axes of the memory itself meet those of the argument, or the result gains them."""
+    world, mapping = site.world, Mapping(site)
+    if x.is_tree:
+        world.fail("N203", "this memory takes an array, the argument is a tree", expr.args[0].span)
+    shape = kind.leaves[0].shape
+    own = world.arrays.leaf(weights, kind.leaves[0].path).seen
+    own = own[:len(own) - len(shape)]
+    mapped = [x.seen[i] for i in see(kind.input, x.seen).mapped]
+    among: list[Hidden] = []
+    for axis in [*(axis for axis in own if axis not in mapped), *mapped]:
+        mapping.key(axis, among)
+    taken: list[Hidden] = []
+    for axis in own:
+        weights = world.arrays.absorb(weights, mapping.key(axis, taken), 0) if not weights.is_tree else lead(weights, mapping.key(axis, taken), site)
+    scope = frame(kind.definition, expr, site, "")
+
+    def leaf(_: Site, path: str, axes: Shape, *rest: Any) -> Array:
+        found = world.arrays.leaf(weights, path)
+        if found.seen != axes:
+            world.fail("N204", f"the weight `{path}` of this memory is {shape_text(found.seen)}, this input asks for {shape_text(axes)}", expr.span)
+        return found
+
+    scope.weights, scope.template = leaf, True
+    enter(kind.definition, scope, x, kind.input, kind.bound, mapping, expr.args[0].span)
+    keys = tuple(sorted(mapping.keys, key=lambda h: h.order))
+    scope.hidden = (*scope.hidden, *keys)
+    return show_axes(world, body(kind.definition, scope), keys)
+
+
+def lead(weights: Array, key: Hidden, site: Site) -> Array:
+    """The first visible axis of every leaf becomes hidden."""
+    arrays = site.world.arrays
+    if not weights.hidden or weights.hidden[-1].order < key.order:
+        return Array(weights.node, (*weights.hidden, key))
+    return arrays.tree([(path, arrays.absorb(leaf, key, 0)) for path, leaf in arrays.leaves(weights)])

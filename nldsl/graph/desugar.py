@@ -1,0 +1,137 @@
+"""SYNTAX TREE -> CORE: `elaborate` runs the passes in order.
+
+    files       imports, dims, clocks, defs and literals
+    declare     every name, level and memory; loops unrolled, defs inlined where they are called
+    work out    streams and equations, then levels of `rest of X`, then of `rest`, when all weights are known
+    resolve     reads inside a level become the version in force, in its objective `plain`
+"""
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nldsl.diagnostic import Diagnostics
+from nldsl.frontend.syntax import File, Input, Kind, Shape
+from nldsl.graph import expressions, levels, statements
+from nldsl.graph.arrays import Arrays
+from nldsl.graph.equations import Memory, Program, Weight
+from nldsl.graph.files import Files
+from nldsl.graph.names import Naming, join
+from nldsl.graph.ownership import Owners
+from nldsl.graph.scope import Scope, Site, Thunk
+from nldsl.graph.values import Array
+from nldsl.graph.versions import Versions
+from nldsl.graph.world import Poisoned, World
+from nldsl.source import Source
+
+STACK = 512 * 2 ** 20                                        # address space of the thread, touched only as far as needed
+DEPTH = 100_000
+
+
+def elaborate(file: File, source: Source, *, sets: Mapping[str, str] = {}, search: Sequence[Path] = ()) -> Program:
+    """The program that a file says. Raises Diagnostics with all independent findings."""
+    result: list[Any] = []
+
+    def run() -> None:
+        try:
+            result.append(program(file, source, dict(sets), search))
+        except (Diagnostics, RecursionError, AssertionError, Exception) as error:      # handed on to the caller's thread
+            result.append(error)
+
+    limit, size = sys.getrecursionlimit(), threading.stack_size(STACK)
+    sys.setrecursionlimit(DEPTH)
+    try:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(size)
+        sys.setrecursionlimit(limit)
+    if isinstance(result[0], Exception):
+        raise result[0]
+    return result[0]
+
+
+def program(file: File, source: Source, sets: dict[str, str], search: Sequence[Path]) -> Program:
+    world = World(sets)
+    world.arrays, world.naming, world.owners = Arrays(world), Naming(), Owners(world)
+    world.evaluate, world.as_array, world.axes = expressions.evaluate, expressions.as_array, expressions.axes
+    world.instantiate, world.grad = statements.instantiate, levels.grad
+    scope = Files(world, search).main(file, source)
+    scope.weights = new_weight
+    for statement in file.statements:
+        if isinstance(statement, Input):
+            attempt(lambda statement=statement: scope.define(statement.name, input_node(statement, scope)))
+    statements.instantiate(file.statements, scope)
+    world.later(scope.settle)
+    world.run()
+    world.stop_if_found()
+    world.owners.check()
+    world.stop_if_found()
+    return close(world, scope, source)
+
+
+def attempt(task: Any) -> None:
+    try:
+        task()
+    except Poisoned:
+        pass
+
+
+def input_node(statement: Input, scope: Scope) -> Array:
+    world, name, kind = scope.world, statement.name.text, statement.type
+    statements.hides(statement.name, scope)
+    site = Site(scope, ())
+    with world.at(statement.span, ()):
+        if isinstance(kind, Shape):
+            type_ = tuple(world.axis(world.evaluate(axis, site), axis.span) for axis in kind.axes)
+            node = world.node("input", type=type_, name=name)
+            vocab = None
+        elif isinstance(kind, Kind) and str(kind.place) == "index" and kind.args and len(kind.args) == 1:
+            vocab = world.evaluate(kind.args[0], site)
+            world.vocab[name] = world.whole(vocab, kind.args[0].span, least=1)
+            node = world.node("input", type=(), name=name)
+        else:
+            world.fail("N202", "an input is `index(n)` or a shape", kind.span)
+    world.inputs[name] = node
+    return Array(node, (), vocab)
+
+
+def new_weight(site: Site, name: str, shape: Any, init: str, scale: float, fill: Any) -> Array:
+    """A slot with a name of its own; a def mapped over the leaves of a tree shares its weights between them."""
+    world = site.world
+    known = world.weights.get(name)
+    if known is not None and site.scope.leaf:
+        if known.shape != shape:
+            name = join(name, site.scope.leaf)
+    elif known is not None:
+        name = next(f"{name}{k}" for k in range(2, 10 ** 6) if f"{name}{k}" not in world.weights)
+    if name not in world.weights:
+        world.weights[name] = Weight(name, shape, init, scale, fill, world.span)
+    return Array(world.node("weight", type=shape, name=name))
+
+
+def close(world: World, scope: Scope, source: Source) -> Program:
+    """Everything with versions in the place of reads."""
+    world.level_of = {memory.name: level.name for level in world.instances.values() for memory in level.memories.values()}
+    resolve = Versions(world).resolve
+    memories = {}
+    for level in world.instances.values():
+        for memory in level.memories.values():
+            start = memory.start.force()
+            last = memory.versions[-1][1].force() if memory.versions else None
+            memories[memory.name] = Memory(memory.name, memory.type.force().core, level.name, None if start is None else resolve(start),
+                                           None if last is None else resolve(last), memory.slots, memory.text.span)
+    found = {name: level.record(resolve) for name, level in world.instances.items()}
+    outputs = {}
+    for name, entry in scope.names.items():
+        value = (entry.versions[-1][1] if entry.versions else entry.base)
+        value = value.force() if isinstance(value, Thunk) else value
+        if isinstance(value, Array) and name not in world.inputs:
+            outputs[name] = resolve(value.node)
+    world.stop_if_found()
+    return Program(world.inputs, world.vocab, world.weights, memories, found, outputs, world.clocks,
+                   {name: int(num.value) for name, (num, _) in world.dims.items()}, world.used, source)

@@ -1,0 +1,120 @@
+"""The core as text: every equation once, arguments first, by its qualified name or a number.
+
+    loss.x = gather(weight loss.x, ids)
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from nldsl.graph.equations import Axis, Clock, Node, Program, Tree, Type, walk
+
+LEAVES = {"input", "weight", "plain", "read", "now", "held", "const", "tick", "ticks", "eye", "random", "load"}
+
+
+def dump(program: Program) -> str:
+    """Deterministic text of a whole program."""
+    page = Page(program)
+    lines = [f"dim {name} = {size}" for name, size in program.dims.items()]
+    lines += [f"clock {name} = {rate(clock)}" for name, clock in program.clocks.items()]
+    lines += [f"input {name}: " + (f"index({program.vocab[name]})" if name in program.vocab else typed(node.type))
+              for name, node in program.inputs.items()]
+    lines += ["", "weights"]
+    lines += [f"  {w.name}: {typed(w.shape)} {initial(w)}, owner {w.owner}" for w in program.weights.values()]
+    lines += ["", "equations"]
+    lines += page.lines
+    for level in program.levels.values():
+        lines += ["", f"level {level.name}" + (f" per {level.per.name}" if level.per else "") + f" every {rate(level.clock)}"
+                  + f", reset {rate(level.reset)}" + (f", in {level.parent}" if level.parent else "")]
+        lines += [f"  bptt {rate(b.depth) if isinstance(b.depth, Clock) else b.depth}" + (f" to {b.viewer}" if b.viewer else "") for b in level.bptt]
+        if level.context:
+            lines.append("  context " + ", ".join(page.name(node) for node in level.context))
+        lines += [f"  minimize {page.name(node)}" for node in level.objectives]
+        for name in level.memories:
+            memory = program.memories[name]
+            lines.append(f"  memory {name}: {typed(memory.type)}")
+            lines.append("    start " + ("its slots" if memory.start is None else page.name(memory.start)))
+            if memory.next is not None:
+                lines.append(f"    next {page.name(memory.next)}")
+    lines += ["", *(f"output {name} = {page.name(node)}" for name, node in program.outputs.items())]
+    return "\n".join(lines) + "\n"
+
+
+class Page:
+    """Names for nodes and one line for each."""
+
+    def __init__(self, program: Program) -> None:
+        self.names: dict[int, str] = {}
+        self.taken: set[str] = set()
+        self.lines: list[str] = []
+        for node in every(program):
+            if node.op not in LEAVES:
+                self.line(node)
+
+    def line(self, node: Node) -> None:
+        name = node.name
+        if not name or name in self.taken:
+            name = f"%{len(self.names)}"
+        self.taken.add(name)
+        self.names[id(node)] = name
+        args = [*map(self.name, node.args), *(f"{key}={self.attr(value)}" for key, value in node.attrs)]
+        self.lines.append(f"  {name} = {node.op}({', '.join(args)}): {typed(node.type)}")
+
+    def name(self, node: Node) -> str:
+        if node.op == "const":
+            return number(node["value"])
+        if node.op == "input":
+            return node["name"]
+        if node.op in ("eye", "random", "load", "held"):
+            return f"{node.op}({', '.join([*(self.attr(value) for _, value in node.attrs), *([typed(node.type)] if node.op == 'eye' else [])])})"
+        if node.op in LEAVES:
+            return f"{node.op}({node.attrs[0][1]})"
+        return self.names[id(node)]
+
+    def attr(self, value: Any) -> str:
+        if isinstance(value, Node):
+            return self.name(value)
+        if isinstance(value, Clock):
+            return value.name or rate(value)
+        if isinstance(value, tuple):
+            return "(" + ", ".join(map(self.attr, value)) + ")"
+        return number(value) if isinstance(value, float) else str(value)
+
+
+def roots(program: Program) -> list[Node]:
+    """Every node that a program names."""
+    found = list(program.outputs.values())
+    for level in program.levels.values():
+        found += [*level.context, *level.objectives]
+    for memory in program.memories.values():
+        found += [node for node in (memory.start, memory.next) if node is not None]
+    return found
+
+
+def every(program: Program) -> Iterable[Node]:
+    """Every node, arguments first; the context of a gradient is among its objective's."""
+    return walk(*roots(program))
+
+
+def number(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(number, value)) + ")"
+    return f"{value:.10g}"
+
+
+def typed(type_: Type) -> str:
+    if isinstance(type_, Tree):
+        if len(type_.leaves) > 8:
+            return "{" + f"{len(type_.leaves)} leaves" + "}"
+        return "{" + ", ".join(f"{path}: {typed(shape)}" for path, shape in type_.leaves) + "}"
+    return "[" + ", ".join(axis.name for axis in type_) + "]"
+
+
+def rate(clock: Clock) -> str:
+    if clock.unit == "never":
+        return "never"
+    return f"{clock.period} {clock.unit}" + (f" phase {clock.phase}" if clock.phase else "")
+
+
+def initial(weight: Any) -> str:
+    return f"N(0, {weight.scale:.6g})" if weight.init == "normal" else f"= {weight.fill}"

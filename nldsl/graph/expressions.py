@@ -1,0 +1,297 @@
+"""Expressions: each form of the syntax tree to its value. Arithmetic on numbers is done here, on arrays in arrays.py."""
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from nldsl.frontend import syntax
+from nldsl.graph import builtins, calls
+from nldsl.graph.equations import Axis, Clock
+from nldsl.graph.scope import Site
+from nldsl.graph.values import Array, Builtin, ClockValue, Eye, Family, Items, MemoryValue, Num, Row, Text, kind_of, shape_text
+
+OPS = {"+": "add", "-": "sub", ".*": "mul", "./": "div", ".^": "pow", "^": "pow", "*": "mul", "/": "div", "<=": "le", ">=": "ge",
+       "==": "eq"}
+
+
+def evaluate(expr: syntax.Expr, site: Site) -> Any:
+    with site.world.at(expr.span, site.scope.turn):
+        return FORMS[type(expr)](expr, site)
+
+
+def number(expr: syntax.Expr, site: Site) -> Num:
+    value = evaluate(expr, site)
+    if not isinstance(value, Num):
+        site.world.fail("N202", f"a number known before the run is needed here, this is {kind_of(value)}", expr.span)
+    return value
+
+
+def array(expr: syntax.Expr, site: Site) -> Array:
+    return as_array(evaluate(expr, site), site, expr.span)
+
+
+def as_array(value: Any, site: Site, span: Any = None) -> Array:
+    """A memory is read here, a number becomes a constant, a list an array."""
+    arrays = site.world.arrays
+    if isinstance(value, Array):
+        return value
+    if isinstance(value, Num):
+        return arrays.const(value.value)
+    if isinstance(value, MemoryValue):
+        return value.memory.read(value)
+    if isinstance(value, Row):
+        return value.array
+    if isinstance(value, Items) and value.paths is None:
+        return builtins.stack([as_array(item, site, span) for item in value.items], site)
+    if isinstance(value, Eye):
+        site.world.fail("N204", "the size of `I` is that of the square matrix beside it, and there is none", span)
+    site.world.fail("N202", f"an array is needed here, this is {kind_of(value)}", span)
+
+
+def name(expr: syntax.Name, site: Site) -> Any:
+    if (constant := builtins.constant(expr.text, site)) is not None:
+        return constant
+    return site.value(expr)
+
+
+def binary(expr: syntax.Binary, site: Site) -> Any:
+    if expr.op == "^" and isinstance(expr.left, syntax.Norm):
+        return power_of_norm(expr, site)
+    return arithmetic(expr.op, evaluate(expr.left, site), evaluate(expr.right, site), site)
+
+
+def arithmetic(op: str, a: Any, b: Any, site: Site) -> Any:
+    world, arrays = site.world, site.world.arrays
+    if isinstance(a, Num) and isinstance(b, Num):
+        return count(op, a, b, site)
+    if isinstance(a, Eye) or isinstance(b, Eye):
+        return with_identity(op, a, b, site)
+    if op == "*" and isinstance(b, Row):
+        u = as_array(a, site)
+        if u.is_scalar:
+            return Row(arrays.binary("mul", u, b.array))
+        if u.is_tree or len(u.seen) != 1:
+            world.fail("N204", "`* v^T` needs one axis on its left: the outer product `u * v^T`", help="`*` without `^T`, or `.*`")
+        return arrays.outer(u, b.array)
+    if op == "*" and isinstance(a, Row):
+        v = as_array(b, site)
+        if v.is_scalar:
+            return Row(arrays.binary("mul", a.array, v))
+        world.fail("N204", "a row cannot stand on the left of `*`", help="`<u, v>` is the inner product, `sum(v .* b, n)` a sum over one axis")
+    x, y = as_array(a, site), as_array(b, site)
+    if op == "*":
+        return product(x, y, site)
+    if op == "/" and not y.is_scalar:
+        world.fail("N204", f"`/` divides by a number, the right side has {axes(y)}", help="`./` divides entry by entry")
+    if op == "^" and not x.is_scalar:
+        world.fail("N204", f"`^` is for numbers, the left side has {axes(x)}", help="`.^` takes the power of each entry")
+    return arrays.binary(OPS[op], x, y)
+
+
+def product(x: Array, y: Array, site: Site) -> Array:
+    arrays = site.world.arrays
+    if x.is_scalar or y.is_scalar:
+        return arrays.binary("mul", x, y)
+    if x.is_tree or y.is_tree:
+        left = arrays.leaves(x) if x.is_tree else [(path, x) for path in y.node.type.paths()]
+        right = arrays.leaves(y) if y.is_tree else [(path, y) for path in x.node.type.paths()]
+        if [p for p, _ in left] != [p for p, _ in right]:
+            site.world.fail("N203", "two trees with different weights")
+        return arrays.tree([(path, product(a, b, site)) for (path, a), (_, b) in zip(left, right)])
+    if len(x.seen) == 1:
+        site.world.fail("N204", f"{shape_text(x.seen)} * {shape_text(y.seen)}: an array of one axis has no product `*`",
+                        help="`.*` for entries, `<v, b>` for their sum, `u * v^T` for the outer product")
+    return arrays.matmul(x, y)
+
+
+def axes(value: Array) -> str:
+    return "a tree of weights" if value.is_tree else shape_text(value.seen)
+
+
+def count(op: str, a: Num, b: Num, site: Site) -> Num:
+    """Arithmetic before the run. Whole numbers stay whole where they can."""
+    try:
+        if op in ("/", "./"):
+            exact = isinstance(a.value, int) and isinstance(b.value, int) and b.value != 0 and a.value % b.value == 0
+            value = a.value // b.value if exact else a.value / b.value
+        elif op in ("^", ".^"):
+            if abs(b.value) > 1024:
+                raise OverflowError
+            value = a.value ** b.value
+        else:
+            value = {"+": lambda x, y: x + y, "-": lambda x, y: x - y, "*": lambda x, y: x * y, ".*": lambda x, y: x * y,
+                     "<=": lambda x, y: int(x <= y), ">=": lambda x, y: int(x >= y), "==": lambda x, y: int(x == y)}[op](a.value, b.value)
+        if isinstance(value, complex) or not math.isfinite(value):
+            raise OverflowError
+    except (ArithmeticError, ValueError):
+        site.world.fail("N211", f"`{a.text} {op} {b.text}` has no finite value")
+    return Num(value, f"{a.tight if op not in '+-' else a.text} {op} {b.tight}")
+
+
+def with_identity(op: str, a: Any, b: Any, site: Site) -> Any:
+    arrays = site.world.arrays
+    if isinstance(a, Eye) and isinstance(b, Eye):
+        if op in ("+", "-"):
+            return Eye(arithmetic(op, a.factor, b.factor, site))
+        if op in ("*", ".*"):
+            return Eye(arithmetic("*", a.factor, b.factor, site))
+    elif op in ("*", "/"):
+        eye, other = (a, b) if isinstance(a, Eye) else (b, a)
+        scalar = isinstance(other, Num) or as_array(other, site).is_scalar
+        if scalar and (op == "*" or eye is a):
+            return Eye(arithmetic(op, eye.factor, other, site))
+        if op == "*":
+            return arithmetic("*", eye.factor, other, site)
+    elif op in ("+", "-", ".*"):
+        eye, other = (a, b) if isinstance(a, Eye) else (b, a)
+        matrix = as_array(other, site)
+        full = identity(eye, matrix, site)
+        return arrays.binary(OPS[op], full, matrix) if eye is a else arrays.binary(OPS[op], matrix, full)
+    site.world.fail("N204", f"`I` cannot stand beside `{op}` here")
+
+
+def identity(eye: Eye, beside: Array, site: Site) -> Array:
+    arrays = site.world.arrays
+    if beside.is_tree or len(beside.seen) < 2 or beside.seen[-1].size != beside.seen[-2].size:
+        site.world.fail("N204", f"`I` stands beside {axes(beside)}, which is no square matrix")
+    last = len(beside.node.type) - 1
+    plain = site.world.node("eye", type=beside.node.type[-2:])
+    full = Array(arrays.spread(plain, beside.node.type, (last - 1, last)), beside.hidden)
+    return arrays.binary("mul", as_array(eye.factor, site), full)
+
+
+def unary(expr: syntax.Unary, site: Site) -> Any:
+    value = evaluate(expr.operand, site)
+    if expr.op == "+":
+        return value
+    if isinstance(value, Num):
+        return Num(-value.value, f"-{value.tight}")
+    if isinstance(value, Eye):
+        return Eye(arithmetic("-", Num(0, "0"), value.factor, site))
+    if isinstance(value, Row):
+        return Row(site.world.arrays.unary("neg", value.array))
+    return site.world.arrays.unary("neg", as_array(value, site))
+
+
+def order(norm: syntax.Norm, site: Site) -> Num:
+    return Num(2, "2") if norm.order is None else number(norm.order, site)
+
+
+def sum_of_powers(norm: syntax.Norm, p: Num, site: Site) -> Array:
+    arrays, value = site.world.arrays, array(norm.value, site)
+    if p.value == 2:
+        return arrays.inner(value, value)
+    size = arrays.unary("abs", value)
+    return arrays.total("sum", size if p.value == 1 else arrays.binary("pow", size, arrays.const(p.value)))
+
+
+def norm(expr: syntax.Norm, site: Site) -> Array:
+    """`|a|_p`, over all visible axes and leaves."""
+    p, arrays = order(expr, site), site.world.arrays
+    if p.value <= 0:
+        site.world.fail("N211", f"the order of a norm is above 0, not {p.value:g}", expr.span)
+    powers = sum_of_powers(expr, p, site)
+    if p.value == 1:
+        return powers
+    return arrays.unary("sqrt", powers) if p.value == 2 else arrays.binary("pow", powers, arrays.const(1 / p.value))
+
+
+def power_of_norm(expr: syntax.Binary, site: Site) -> Any:
+    """`|x|^2` is `<x, x>`, and `|x|_p ^ p` has no root either."""
+    exponent, p = evaluate(expr.right, site), order(expr.left, site)
+    if isinstance(exponent, Num) and exponent.value == p.value and p.value > 0:
+        return sum_of_powers(expr.left, p, site)
+    return arithmetic("^", evaluate(expr.left, site), exponent, site)
+
+
+def inner(expr: syntax.Inner, site: Site) -> Array:
+    return site.world.arrays.inner(array(expr.left, site), array(expr.right, site))
+
+
+def transpose(expr: syntax.Transpose, site: Site) -> Any:
+    value = evaluate(expr.value, site)
+    if isinstance(value, Eye):
+        return value
+    return Row(value.array).array if isinstance(value, Row) else transposed(as_array(value, site), site)
+
+
+def transposed(value: Array, site: Site) -> Any:
+    arrays = site.world.arrays
+    if value.is_tree:
+        leaves = [(path, transposed(leaf, site)) for path, leaf in arrays.leaves(value)]
+        if any(isinstance(leaf, Row) for _, leaf in leaves):
+            site.world.fail("N205", "a leaf of this tree is no matrix", help="pass it to a def with `[a, b]`, which sees one matrix at a time")
+        return arrays.tree(leaves)
+    if not value.seen:
+        return value
+    if len(value.seen) == 1:
+        return Row(value)
+    n = len(value.node.type)
+    return Array(arrays.permute(value.node, [*range(n - 2), n - 1, n - 2]), value.hidden)
+
+
+def index(expr: syntax.Index, site: Site) -> Any:
+    world, value = site.world, evaluate(expr.value, site)
+    where = evaluate(expr.index, site)
+    if isinstance(value, Array | MemoryValue) and not isinstance(where, Num):
+        return builtins.gather(as_array(value, site), as_array(where, site), site)
+    i = world.whole(where, expr.index.span) if not isinstance(value, Family) else 0
+    if isinstance(value, Family):
+        if not isinstance(where, Num) or where.value not in value.members:
+            said = ", ".join(f"{member:g}" for member in value.members)
+            world.fail("N101", f"`{value.name}` has no such member", expr.index.span, help=f"there are {said}")
+        return value.members[where.value]
+    if isinstance(value, Items) and value.paths is None:
+        if i >= len(value.items):
+            world.fail("N211", f"the list has {len(value.items)} entries, there is no [{i}]", expr.index.span)
+        return value.items[i]
+    whole = as_array(value, site)
+    if whole.is_tree or not whole.seen:
+        world.fail("N204", f"`[..]` takes the first axis, and {axes(whole)} has none", expr.span)
+    if i >= whole.seen[0].size:
+        world.fail("N211", f"axis `{whole.seen[0].name}` has {whole.seen[0].size} entries, there is no [{i}]", expr.index.span)
+    dim = len(whole.hidden)
+    type_ = tuple(axis for j, axis in enumerate(whole.node.type) if j != dim)
+    return Array(world.node("select", whole.node, type=type_, dim=dim, index=i), whole.hidden)
+
+
+def field(expr: syntax.Field, site: Site) -> Any:
+    value = evaluate(expr.value, site)
+    if hasattr(value, "member"):                            # a LevelInstance
+        return value.member(expr.name, site)
+    if isinstance(value, MemoryValue):
+        return value.memory.part(value, expr.name)
+    with site.world.at(expr.name.span, site.scope.turn):
+        return site.world.arrays.field(as_array(value, site), expr.name.text)
+
+
+def instant(expr: syntax.Instant, site: Site) -> Any:
+    world, value = site.world, evaluate(expr.value, site)
+    if expr.clock.text == "now":
+        if not isinstance(value, MemoryValue) or value.version is not None:
+            world.fail("N203", "`@now` reads a memory from outside its level", expr.span)
+        return replace(value, at="now")
+    clock = evaluate(expr.clock, site)
+    if not isinstance(clock, ClockValue):
+        world.fail("N202", f"`@` names a clock, `{expr.clock.text}` is {kind_of(clock)}", expr.clock.span)
+    if isinstance(value, MemoryValue):
+        return replace(value, at=clock.clock)
+    stream = as_array(value, site)
+    return replace(stream, node=world.node("held_stream", stream.node, type=stream.node.type, clock=clock.clock))
+
+
+def literal_list(expr: syntax.List, site: Site) -> Items:
+    return Items(tuple(evaluate(item, site) for item in expr.items))
+
+
+def pair(expr: syntax.Pair, site: Site) -> Any:
+    site.world.fail("N203", "a pair `a -> b` stands among the arguments of `attend` or `load`", expr.span)
+
+
+FORMS: dict[type, Any] = {
+    syntax.Name: name, syntax.Number: lambda e, s: Num(e.value, e.text), syntax.String: lambda e, s: Text(e.text),
+    syntax.Binary: binary, syntax.Unary: unary, syntax.Pair: pair, syntax.Field: field, syntax.Instant: instant,
+    syntax.Call: lambda e, s: calls.call(e, s), syntax.Index: index, syntax.Transpose: transpose, syntax.List: literal_list,
+    syntax.Norm: norm, syntax.Inner: inner,
+}

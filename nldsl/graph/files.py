@@ -1,0 +1,178 @@
+"""Files: what an import makes visible, constants and dims, and `--set`."""
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nldsl.frontend import syntax
+from nldsl.frontend.parse import parse
+from nldsl.graph import builtins
+from nldsl.graph.clocks import clock_of
+from nldsl.graph.names import join
+from nldsl.graph.scope import Entry, Scope, Site, Thunk
+from nldsl.graph.statements import hides
+from nldsl.graph.values import ClockValue, Definition, Items, Num
+from nldsl.graph.world import Poisoned, World, did_you_mean
+from nldsl.source import Source
+
+STD = Path(__file__).parent.parent / "std"
+NUMERIC = (syntax.Number, syntax.Unary, syntax.Binary, syntax.List, syntax.Name, syntax.Index)
+
+
+class Files:
+    """The files of one program, each elaborated once."""
+
+    def __init__(self, world: World, search: Sequence[Path]) -> None:
+        self.world, self.search = world, tuple(search)
+        self.scopes: dict[Path, Scope] = {}
+        self.settable: set[str] = set()
+
+    def main(self, file: syntax.File, source: Source) -> Scope:
+        self.world.main = scope = Scope(self.world, "file", None)
+        self.constants(file, scope, Path(source.name).parent, "")
+        for name in self.world.sets.keys() - self.world.used_sets:
+            self.world.report("N112", f"--set {name}: there is no such dim, clock or constant", help=did_you_mean(name, self.settable))
+        return scope
+
+    def constants(self, file: syntax.File, scope: Scope, folder: Path, name: str) -> None:
+        """Imports, dims, clocks, defs and literals: all that a def of this file sees."""
+        world = self.world
+        for statement in file.statements:
+            try:
+                if isinstance(statement, syntax.Import):
+                    for imported in statement.names:
+                        self.load(imported, scope, folder)
+                elif isinstance(statement, syntax.Def):
+                    define(scope, statement.name, Definition(statement, scope))
+                elif isinstance(statement, syntax.Dims):
+                    for binding in statement.bindings:
+                        self.dim(binding, scope, name)
+                elif isinstance(statement, syntax.Clock):
+                    self.clock(statement, scope, name)
+                elif isinstance(statement, syntax.Define) and statement.shape is None and literal(statement.value, scope):
+                    self.literal(statement, scope, name)
+            except Poisoned:
+                pass
+        for entry in list(scope.names.values()):
+            if isinstance(entry.base, Thunk):
+                try:
+                    entry.base.force()
+                except Poisoned:
+                    pass
+
+    def load(self, imported: syntax.Name, scope: Scope, folder: Path) -> None:
+        world = self.world
+        places = [folder, *self.search, STD]
+        path = next((found for place in places if (found := Path(place) / f"{imported.text}.nl").is_file()), None)
+        if path is None:
+            known = {found.stem for place in places if place.is_dir() for found in sorted(place.glob("*.nl"))}
+            world.fail("N106", f"there is no file `{imported.text}.nl`", imported.span, help=did_you_mean(imported.text, known))
+        path = Path(os.path.realpath(path))
+        if path not in self.scopes:
+            self.scopes[path] = Scope(world, "file", None)
+            shown = path.name if path.is_relative_to(STD.resolve()) else str(folder / f"{imported.text}.nl")
+            source = Source(f"std/{path.name}" if path.is_relative_to(STD.resolve()) else shown, path.read_text(encoding="utf-8"))
+            self.constants(parse(source), self.scopes[path], path.parent, imported.text)
+        for name, entry in self.scopes[path].names.items():
+            if isinstance(entry.base, Definition):
+                other = scope.imported.get(name) or scope.names.get(name)
+                if other is not None and other.base is not entry.base:
+                    world.report("N104", f"two files define `{name}`", imported.span, notes=[("here", other.span), ("and here", entry.span)])
+                scope.imported.setdefault(name, Entry(entry.base, entry.span, True))
+
+    def dim(self, binding: syntax.Binding, scope: Scope, file: str) -> None:
+        world, name = self.world, binding.name
+
+        def run() -> Num:
+            given = self.given(name.text, "")
+            value = given if given is not None else world.evaluate(binding.value, Site(scope, ()))
+            size = world.whole(value, binding.value.span, least=1)
+            found = Num(size, name.text)
+            before = world.dims.setdefault(name.text, (found, name.span))
+            if before[0].value != size:
+                world.report("N104", f"`dim {name.text}` is {before[0].value} in one file and {size} in another", name.span,
+                             notes=[("the other one", before[1])])
+            return found
+
+        self.settable.add(name.text)
+        define(scope, name, Thunk(world, run, name.text, name.span))
+
+    def clock(self, statement: syntax.Clock, scope: Scope, file: str) -> None:
+        world, name = self.world, statement.name
+
+        def run() -> ClockValue:
+            given = self.given(name.text, file)
+            count = None if given is None else world.whole(given, statement.period.span, least=1)
+            found = clock_of(statement.period, Site(scope, ()), statement.phase, count)
+            object.__setattr__(found, "name", name.text)
+            world.clocks.setdefault(join(file, name.text), found)
+            return ClockValue(found)
+
+        self.settable.add(join(file, name.text))
+        define(scope, name, Thunk(world, run, name.text, name.span))
+
+    def literal(self, statement: syntax.Define, scope: Scope, file: str) -> None:
+        world, name = self.world, statement.name
+
+        def run() -> Any:
+            given = self.given(name.text, file)
+            value = given if given is not None else world.evaluate(statement.value, Site(scope, ()))
+            return Num(value.value, name.text) if isinstance(value, Num) else value
+
+        hides(name, scope)
+        self.settable.add(join(file, name.text))
+        define(scope, name, Thunk(world, run, name.text, name.span))
+
+    def given(self, name: str, file: str) -> Any:
+        """The value of `--set name=value`."""
+        full = join(file, name)
+        if full not in self.world.sets:
+            return None
+        self.world.used_sets.add(full)
+        value = read_value(self.world.sets[full])
+        if value is None:
+            self.world.fail("N112", f"--set {full}={self.world.sets[full]}: a number or a list of numbers is needed")
+        self.world.used[full] = plain(value)
+        return value
+
+
+def define(scope: Scope, name: syntax.Name, base: Any) -> None:
+    if name.text in scope.imported:
+        scope.world.report("N104", f"`{name.text}` is defined here and in an imported file", name.span,
+                           notes=[("the other one", scope.imported[name.text].span)])
+    elif name.text in builtins.BUILT_IN:
+        scope.world.report("N103", f"`{name.text}` hides a built-in name", name.span, help="another name")
+    scope.define(name, base, constant=True)
+
+
+def literal(expr: syntax.Expr, scope: Scope) -> bool:
+    """A number or a list, or arithmetic on such constants above it."""
+    for piece in syntax.walk(expr):
+        if not isinstance(piece, NUMERIC):
+            return False
+        if isinstance(piece, syntax.Name) and not (piece.text in scope.names and isinstance(scope.names[piece.text].base, Thunk)):
+            return False
+    return True
+
+
+def read_value(text: str) -> Num | Items | None:
+    """`64`, `-1e-3`, `[1, 2, 4]`."""
+    text = text.strip()
+    if text.startswith("[") and text.endswith("]"):
+        items = [read_value(item) for item in text[1:-1].split(",") if item.strip()]
+        return Items(tuple(items)) if all(isinstance(item, Num) for item in items) else None
+    try:
+        return Num(int(text), text)
+    except ValueError:
+        pass
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return Num(value, text) if value == value and abs(value) != float("inf") else None
+
+
+def plain(value: Any) -> Any:
+    return [plain(item) for item in value.items] if isinstance(value, Items) else value.value

@@ -1,0 +1,218 @@
+"""Names and what they stand for: scopes, versions by place in the text, and values worked out when first asked for.
+
+`x = e` is an equation, so its order does not matter: it becomes a thunk. `x <- e` makes a version that is visible from its
+place on; places are tuples that compare in textual order, turns of a loop included.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nldsl.frontend import syntax
+from nldsl.graph.values import Array, MemoryValue, Value
+from nldsl.graph.world import Poisoned, World, did_you_mean
+from nldsl.source import Span
+
+Place = tuple[int, ...]
+
+
+class Thunk:
+    """A value to be worked out once. `name` is that of a definition, "" of an argument."""
+
+    def __init__(self, world: World, run: Callable[[], Any], name: str = "", span: Span | None = None, expr: Any = None,
+                 site: Site | None = None) -> None:
+        self.world, self.run, self.name, self.span, self.expr, self.site = world, run, name, span, expr, site
+        self.value: Any = None
+        self.state = "new"
+
+    def force(self) -> Any:
+        if self.state == "done":
+            return self.value
+        if self.state == "poisoned":
+            raise Poisoned
+        if self.state == "forcing":
+            self.world.fail(*cycle(self), span=self.span)
+        self.state = "forcing"
+        self.world.forcing.append(self)
+        try:
+            self.value = self.run()
+            self.state = "done"
+            return self.value
+        except Poisoned:
+            self.state = "poisoned"
+            raise
+        finally:
+            self.world.forcing.pop()
+
+
+def cycle(thunk: Thunk) -> tuple[str, str]:
+    """Code and message for a value that needs itself at one instant."""
+    forcing = thunk.world.forcing
+    names = [t.name for t in forcing[forcing.index(thunk):] if t.name]
+    if len(names) <= 1:
+        name = names[0] if names else "the value"
+        return "N105", f"`{name}` is defined by itself at one instant: write `{name} <- ..` for a next version"
+    chain = ", ".join(f"`{a}` needs `{b}`" for a, b in zip(names, [*names[1:], names[0]]))
+    return "N401", f"a cycle at one instant: {chain}"
+
+
+@dataclass
+class Entry:
+    base: Any                                               # a Thunk or a value
+    span: Span | None = None
+    constant: bool = False                                  # visible in the defs of its file
+    versions: list[tuple[Place, Thunk]] = field(default_factory=list)
+
+    def at(self, place: Place) -> Any:
+        found = self.base
+        for where, thunk in self.versions:
+            if where < place:
+                found = thunk
+        return found
+
+
+class Scope:
+    """`kind` is "file", "def", "level" or "turn"."""
+
+    def __init__(self, world: World, kind: str, parent: Scope | None, path: str = "", place: Place = ()) -> None:
+        self.world, self.kind, self.parent, self.path, self.place = world, kind, parent, path, place
+        self.names: dict[str, Entry] = {}
+        self.turn: tuple[str, ...] = parent.turn if parent else ()
+        self.level: Any = parent.level if parent else None       # the LevelInstance in whose text this is
+        self.update: Any = parent.update if parent else None     # the LevelInstance whose equation called this def
+        self.hidden: tuple = parent.hidden if parent else ()     # axes hidden from everything in here
+        self.components: dict[int, str] = {}                     # id of a call -> its part of a qualified name
+        self.weights: Any = parent.weights if parent else None   # how `weight` is made here
+        self.leaf: str = parent.leaf if parent else ""           # the leaf that a call was mapped over
+        self.result: tuple[syntax.Return | None, Site] | None = None
+        self.imported: dict[str, Entry] = {}
+        self.template: bool = parent.template if parent else False   # in the def of a memory's type
+        self.start: Any = parent.start if parent and kind == "turn" else None   # makes `learned` in a memory's start
+        self.callers: tuple = parent.callers if parent else ()   # the defs that this text is inlined in
+        self.pending: list[Thunk] = []                           # versions made in this def or file, in textual order
+
+    def frame(self) -> Scope:
+        """The def, level or file around the turns of loops."""
+        scope = self
+        while scope.kind == "turn":
+            scope = scope.parent
+        return scope
+
+    def home(self) -> Scope:
+        """The def or file around."""
+        scope = self
+        while scope.kind not in ("def", "file"):
+            scope = scope.parent
+        return scope
+
+    def chain(self) -> Iterator[Scope]:
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.parent
+
+    def define(self, name: syntax.Name, base: Any, constant: bool = False) -> Entry:
+        if name.text in self.names:
+            self.world.report("N105", f"`{name.text}` is defined twice", name.span, help=f"`{name.text} <- ..` makes a next version",
+                              notes=[("first here", self.names[name.text].span)])
+            return self.names[name.text]
+        entry = self.names[name.text] = Entry(base, name.span, constant)
+        return entry
+
+    def find(self, name: str) -> tuple[Entry, Scope] | None:
+        """The entry that a name means here. From a def only the constants of its file are seen."""
+        through_def = False
+        for scope in self.chain():
+            entry = scope.names.get(name) or scope.imported.get(name)
+            if entry is not None:
+                if scope.kind == "file" and through_def and not entry.constant:
+                    return None
+                return entry, scope
+            through_def = through_def or scope.kind == "def"
+        return None
+
+    def hides(self, name: str) -> Entry | None:
+        """The outer definition that an inner `name = ..` would hide."""
+        found = self.parent.find(name) if self.parent else None
+        return found[0] if found else self.imported.get(name)
+
+    def settle(self) -> None:
+        """Work out what nothing has asked for: it may be wrong too."""
+        for entry in self.names.values():
+            for thunk in (entry.base, *(version for _, version in entry.versions)):
+                if isinstance(thunk, Thunk) and thunk.name:
+                    try:
+                        thunk.force()
+                    except Poisoned:
+                        pass
+
+    def visible(self) -> set[str]:
+        return {name for scope in self.chain() for name in (*scope.names, *scope.imported)}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where an expression stands."""
+
+    scope: Scope
+    place: Place
+
+    @property
+    def world(self) -> World:
+        return self.scope.world
+
+    def value(self, name: syntax.Name) -> Any:
+        """What a name stands for here, versions and hidden axes taken into account."""
+        found = self.scope.find(name.text)
+        if found is None:
+            unknown(self, name)
+        entry, scope = found
+        own = scope.home() is self.scope.home()
+        base = entry.at(self.place) if own else entry.base
+        value = base.force() if isinstance(base, Thunk) else base
+        if hasattr(value, "read_at"):                        # a MemoryInstance: read in its own level
+            return value.read_at(self)
+        for inner in reversed(list(self._between(scope))):
+            value = hide_axis(self.world, value, inner.level.per)
+        return value
+
+    def _between(self, scope: Scope) -> Iterator[Scope]:
+        """The level scopes with a `per` that lie inside `scope`, inner first."""
+        for inner in self.scope.chain():
+            if inner is scope:
+                return
+            if inner.kind == "level" and inner.level.per is not None:
+                yield inner
+
+
+def hide_axis(world: World, value: Value, hidden: Any) -> Value:
+    if isinstance(value, Array) and hidden not in value.hidden:
+        return world.arrays.absorb(value, hidden)
+    if isinstance(value, MemoryValue):
+        return value.viewed("absorb", hidden)
+    return value
+
+
+def show_axes(world: World, value: Any, which: tuple) -> Any:
+    """The value of a call outside it: the axes mapped over are visible again."""
+    if not which:
+        return value
+    if isinstance(value, Array):
+        return world.arrays.expose(value, which)
+    if isinstance(value, MemoryValue):
+        return value.viewed("expose", which)
+    if hasattr(value, "items") and isinstance(value.items, tuple):
+        return replace(value, items=tuple(show_axes(world, item, which) for item in value.items))
+    return value
+
+
+def unknown(site: Site, name: syntax.Name) -> None:
+    world = site.world
+    for scope in site.scope.chain():
+        if name.text in scope.names:
+            world.fail("N102", f"a def sees its parameters and constants of its file, not the stream `{name.text}`", name.span,
+                       help=f"make `{name.text}` a parameter of the def")
+    from nldsl.graph.builtins import BUILT_IN
+    world.fail("N101", f"there is no `{name.text}` here", name.span,
+               help=did_you_mean(name.text, site.scope.visible() | BUILT_IN))

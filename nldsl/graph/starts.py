@@ -1,0 +1,132 @@
+"""Starts of memories: constants, `random`, `learned`, `load`, and what other memories hold. They read no streams."""
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from nldsl.frontend import syntax
+from nldsl.graph.calls import Leaf
+from nldsl.graph.equations import Node, Shape, Tree, Weight
+from nldsl.graph.scope import Scope, Site
+from nldsl.graph.values import Array, Num, Text
+from nldsl.graph.world import did_you_mean
+
+if TYPE_CHECKING:
+    from nldsl.graph.levels import MemoryInstance
+
+
+def start(memory: MemoryInstance) -> Node | None:
+    """The node of a start; None where the memory's value is its weight slots."""
+    world, text, type_ = memory.world, memory.text, memory.type.force()
+    rest = isinstance(text.type, syntax.Rest)
+    drawn = isinstance(text.start, syntax.Name) and text.start.text == "random"
+    if rest:
+        memory.slots = {path: path for path in type_.core.paths()}
+    elif drawn and type_.template is not None and memory.level.parent is None and memory.level.clock.unit in ("step", "never"):
+        memory.slots = {leaf.path: slot(memory, f"{memory.name}.{leaf.path}", shape, leaf, memory.name).name
+                        for leaf, (_, shape) in zip(type_.template.leaves, type_.core.leaves)}
+    if memory.slots is not None and drawn:
+        return None
+    scope = Scope(world, "turn", memory.level.scope, memory.level.scope.path)
+    scope.start = lambda *how: begin(memory, *how)
+    site = Site(scope, memory.site.place)
+    value = world.as_array(world.evaluate(text.start, site), site, text.start.span)
+    with world.at(text.start.span, scope.turn):
+        return memory.conform(value, f"`{text.name.text}`")
+
+
+def begin(memory: MemoryInstance, how: str, *rest: Any) -> Array:
+    """`random`, `learned` or `load(..)` in the start of this memory."""
+    type_ = memory.type.force()
+    if how == "load":
+        return load(memory, *rest)
+    make = random if how == "random" else learned
+    if not isinstance(type_.core, Tree):
+        return Array(make(memory, "", type_.core, initial(type_.seen)), type_.hidden)
+    k = len(type_.hidden)
+    leaves = {leaf.path: leaf for leaf in type_.template.leaves} if type_.template else {}
+    nodes = [make(memory, path, shape, leaves.get(path) or initial(shape[k:])) for path, shape in type_.core.leaves]
+    return Array(memory.world.node("tree", *nodes, type=type_.core), type_.hidden)
+
+
+def initial(shape: Shape) -> Leaf:
+    """As `weight(shape)` begins."""
+    return Leaf("", shape, "normal", 1 / math.sqrt(shape[-1].size if shape else 1), 0.0)
+
+
+def random(memory: MemoryInstance, path: str, shape: Shape, leaf: Leaf) -> Node:
+    world = memory.world
+    if leaf.init == "fill":
+        return filled(memory, shape, leaf)
+    return world.node("random", type=shape, name=f"{memory.name}.{path}" if path else memory.name, scale=leaf.scale)
+
+
+def filled(memory: MemoryInstance, shape: Shape, leaf: Leaf) -> Node:
+    world = memory.world
+    if isinstance(leaf.fill, list):
+        value = world.node("const", type=leaf.shape[:depth(leaf.fill)], value=frozen(leaf.fill))
+        k = len(shape) - len(leaf.shape)
+        return world.arrays.spread(value, shape, range(k, k + len(value.type)))
+    return world.arrays.spread(world.arrays.const(leaf.fill).node, shape, ())
+
+
+def frozen(fill: Any) -> Any:
+    return tuple(frozen(item) for item in fill) if isinstance(fill, list) else fill
+
+
+def depth(fill: Any) -> int:
+    return 1 + depth(fill[0]) if isinstance(fill, list) else 0
+
+
+def learned(memory: MemoryInstance, path: str, shape: Shape, leaf: Leaf) -> Node:
+    """A parameter that a slower level owns."""
+    name = f"{memory.name}.start.{path}" if path else f"{memory.name}.start"
+    return memory.world.node("weight", type=shape, name=slot(memory, name, shape, leaf, None).name)
+
+
+def slot(memory: MemoryInstance, name: str, shape: Shape, leaf: Leaf, owner: str | None) -> Weight:
+    fill = leaf.fill
+    if isinstance(fill, list):
+        for axis in reversed(shape[:len(shape) - len(leaf.shape)]):
+            fill = [fill] * axis.size
+    return memory.world.weights.setdefault(name, Weight(name, shape, leaf.init, leaf.scale, fill, memory.text.span, owner))
+
+
+def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
+    """`load("file", "theirs.{layer}" -> ours, ..)`: one to one both ways; a loop is the path component of its variable."""
+    world, type_ = memory.world, memory.type.force()
+    file = world.evaluate(call.args[0], site) if call.args else None
+    if not isinstance(file, Text):
+        world.fail("N107", "`load` takes the name of a checkpoint and pairs \"theirs\" -> ours", call.span)
+    wanted: dict[str, tuple[str, syntax.Pair]] = {}
+    for arg in call.args[1:]:
+        if not isinstance(arg, syntax.Pair) or not isinstance(arg.key, syntax.String):
+            world.fail("N107", "a pair \"theirs\" -> ours is needed here", arg.span)
+        ours = arg.value.span.text().replace(" ", "")
+        if ours in wanted:
+            world.fail("N107", f"`{ours}` is loaded twice", arg.span)
+        wanted[ours] = (arg.key.text, arg)
+    paths = type_.core.paths() if isinstance(type_.core, Tree) else ("",)
+    used, nodes = set(), []
+    for path in paths:
+        ours, turns = re.sub(r"\[[^\]]*\]", "", path), dict(re.findall(r"(\w+)\[([^\]]*)\]", path))
+        if ours not in wanted:
+            world.fail("N701", f"no pair loads the weight `{path}`", call.span, help=did_you_mean(ours, wanted))
+        used.add(ours)
+        theirs, pair = wanted[ours]
+        key = re.sub(r"\{(\w+)\}", lambda m: turns.get(m[1]) or variable(m[1], site, pair), theirs)
+        shape = type_.core.shape(path) if isinstance(type_.core, Tree) else type_.core
+        nodes.append(world.node("load", type=shape, file=file.text, key=key))
+    for ours in wanted.keys() - used:
+        world.report("N701", f"there is no weight `{ours}` to load", wanted[ours][1].value.span, help=did_you_mean(ours, paths))
+    if not isinstance(type_.core, Tree):
+        return Array(nodes[0], type_.hidden)
+    return Array(world.node("tree", *nodes, type=type_.core), type_.hidden)
+
+
+def variable(name: str, site: Site, pair: syntax.Pair) -> str:
+    found = site.scope.find(name)
+    if found is None or not isinstance(found[0].base, Num):
+        site.world.fail("N101", f"`{{{name}}}` is no loop variable here", pair.key.span)
+    return f"{found[0].base.value:g}"

@@ -1,0 +1,190 @@
+"""Statements: a block declares its names, then its loops are unrolled and its levels and versions made, in textual order."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nldsl.frontend import syntax
+from nldsl.graph import calls
+from nldsl.graph.builtins import BUILT_IN
+from nldsl.graph.clocks import clock_of
+from nldsl.graph.equations import Node
+from nldsl.graph.levels import LevelInstance, MemoryInstance
+from nldsl.graph.names import join
+from nldsl.graph.scope import Entry, Place, Scope, Site, Thunk
+from nldsl.graph.values import Array, ClockValue, Family, Items, Num, kind_of
+from nldsl.graph.world import MOST_TURNS, Poisoned
+
+
+def instantiate(statements: Sequence[syntax.Statement], scope: Scope, place: Place = (), bare: bool = False) -> None:
+    """Make everything that a block says; nothing is worked out but the lists of loops, clocks and axes."""
+    world = scope.world
+    for i, statement in enumerate(statements):
+        declare(statement, Site(scope, (*place, i)))
+    scope.components.update(world.naming.components(statements, scope, bare))
+    for i, statement in enumerate(statements):
+        try:
+            make(statement, Site(scope, (*place, i)))
+        except Poisoned:
+            pass
+
+
+def declare(statement: syntax.Statement, site: Site) -> None:
+    scope, world = site.scope, site.world
+    if isinstance(statement, syntax.Define):
+        if statement.name.text in scope.names and scope.names[statement.name.text].constant and scope.kind == "file":
+            return                                          # a literal of the file, declared before
+        hides(statement.name, scope)
+        scope.define(statement.name, Thunk(world, lambda: definition(statement, site), statement.name.text, statement.name.span,
+                                           statement.value, site))
+    elif isinstance(statement, syntax.Clock) and scope.kind != "file":
+        hides(statement.name, scope)
+        scope.define(statement.name, Thunk(world, lambda: clock(statement, site), statement.name.text, statement.name.span))
+    elif isinstance(statement, syntax.Memory):
+        if statement.name.text in scope.names:
+            scope.define(statement.name, None)              # says that it is there twice
+            return
+        memory = MemoryInstance(scope.level, statement, site)
+        scope.define(statement.name, memory)
+        scope.level.memories[statement.name.text] = memory
+        if isinstance(statement.type, syntax.Rest):
+            world.owners.register(memory)
+
+
+def hides(name: syntax.Name, scope: Scope) -> None:
+    outer = scope.hides(name.text)
+    if outer is not None:
+        notes = [("the outer one", outer.span)] if outer.span else []
+        scope.world.report("N103", f"`{name.text}` hides an outer name", name.span, help="another name", notes=notes)
+    elif name.text in BUILT_IN:
+        scope.world.report("N103", f"`{name.text}` hides a built-in name", name.span, help="another name")
+
+
+def definition(statement: syntax.Define, site: Site) -> Any:
+    world = site.world
+    value = world.evaluate(statement.value, site)
+    if statement.shape is not None:
+        value = calls.check_shape(value, statement.shape, site, f"`{statement.name.text}`")
+    name_node(value, site.scope, statement.name.text)
+    return value
+
+
+def name_node(value: Any, scope: Scope, name: str) -> None:
+    """Reports speak of a node by the first definition it is the value of."""
+    if isinstance(value, Array) and not scope.template:
+        node: Node = value.node
+        if not node.name and node.op not in ("input", "weight", "read", "now", "held", "plain", "const"):
+            object.__setattr__(node, "name", join(scope.path, name))
+
+
+def clock(statement: syntax.Clock, site: Site) -> ClockValue:
+    found = clock_of(statement.period, site, statement.phase)
+    object.__setattr__(found, "name", statement.name.text)
+    site.world.clocks.setdefault(join(site.scope.path, statement.name.text), found)
+    return ClockValue(found)
+
+
+def make(statement: syntax.Statement, site: Site) -> None:
+    scope, world = site.scope, site.world
+    with world.at(statement.span, scope.turn):
+        if isinstance(statement, syntax.Level):
+            level(statement, site)
+        elif isinstance(statement, syntax.For):
+            unroll(statement, site)
+        elif isinstance(statement, syntax.Update):
+            version(statement, site)
+        elif isinstance(statement, syntax.Return):
+            scope.result = (statement.value, site)
+        elif isinstance(statement, syntax.Minimize):
+            scope.level.add_objective(statement, site)
+        elif isinstance(statement, syntax.Context):
+            scope.level.contexts += [(name, site) for name in statement.names]
+        elif isinstance(statement, syntax.Reset):
+            scope.level.resets.append((statement, site))
+        elif isinstance(statement, syntax.Bptt):
+            scope.level.bptts.append((statement, site))
+
+
+def level(statement: syntax.Level, site: Site) -> None:
+    scope, world, member = site.scope, site.world, statement.member
+    if scope.template:
+        world.fail("N208", "a def that is a memory's type holds no level", statement.span)
+    home = scope.home()
+    if member.index is None:
+        name = join(scope.path, member.name.text)
+    else:
+        index = world.evaluate(member.index, site)
+        if not isinstance(index, Num):
+            world.fail("N202", f"the index of a family is a number, this is {kind_of(index)}", member.index.span)
+        name = join(home.path, f"{member.name.text}[{index.value:g}]")
+    if home.leaf:
+        name += f"[{home.leaf}]"
+    found = LevelInstance(world, statement, scope, site.place, name)
+    if member.index is None:
+        scope.define(member.name, found)
+    else:
+        family = home.names.get(member.name.text)
+        if family is None:
+            family = home.define(member.name, Family(member.name.text))
+        if not isinstance(family.base, Family) or index.value in family.base.members:
+            world.fail("N105", f"`{name}` is defined twice", member.span, notes=[("first here", family.span)])
+        family.base.members[index.value] = found
+    if name in world.instances:
+        world.fail("N105", f"the level `{name}` is defined twice", member.span)
+    world.instances[name] = found
+    instantiate(statement.block.statements, found.scope, (*site.place, 0))
+    world.later(found.finish, found.when())
+    world.later(found.scope.settle, found.when())
+
+
+def unroll(statement: syntax.For, site: Site) -> None:
+    scope, world = site.scope, site.world
+    items = world.evaluate(statement.items, site)
+    if not isinstance(items, Items) or items.paths is not None:
+        world.fail("N202", f"`for` runs over a list or `range(n)`, this is {kind_of(items)}", statement.items.span)
+    world.turns += len(items.items)
+    if world.turns > MOST_TURNS:
+        world.fail("N212", f"more than {MOST_TURNS} turns of `for` in the whole program", statement.items.span)
+    for t, item in enumerate(items.items):
+        value = f"{item.value:g}" if isinstance(item, Num) else str(t)
+        turn = f"{statement.name.text}[{value}]"
+        inner = Scope(world, "turn", scope, join(scope.path, turn))
+        if scope.level is None:
+            inner.turn = (*scope.turn, turn)
+        inner.define(statement.name, Num(item.value, value) if isinstance(item, Num) else item)
+        instantiate(statement.block.statements, inner, (*site.place, t))
+        if not scope.template:
+            world.later(inner.settle)
+
+
+def version(statement: syntax.Update, site: Site) -> None:
+    scope, world, name = site.scope, site.world, statement.place.names[0]
+    entry = next((inner.names[name.text] for inner in up_to_home(scope) if name.text in inner.names), None)
+    if entry is None:
+        world.fail("N101", f"there is no `{name.text}` in this scope to give a next version", name.span, help=f"`{name.text} = ..` defines it")
+    if isinstance(entry.base, MemoryInstance):
+        if scope.level is not entry.base.level:
+            world.fail("N109", "a memory is moved in its own level", name.span)
+        entry.base.add_version(statement, site)
+        return
+    if len(statement.place.names) > 1:
+        world.fail("N109", f"only a memory of a def's weights has parts to move, `{name.text}` is none", statement.place.span)
+
+    def run() -> Any:
+        value = world.evaluate(statement.value, site)
+        name_node(value, scope, name.text)
+        return value
+
+    thunk = Thunk(world, run, name.text, statement.span)
+    entry.versions.append((site.place, thunk))
+    if scope.level is None:
+        scope.home().pending.append(thunk)
+
+
+def up_to_home(scope: Scope) -> list[Scope]:
+    found = []
+    for inner in scope.chain():
+        found.append(inner)
+        if inner is scope.home():
+            return found
+    return found

@@ -1,0 +1,142 @@
+"""What an expression stands for while it is elaborated: numbers, arrays, memories, levels, clocks and definitions.
+
+An array knows which of its leading axes the text does not see: the axis of `level .. per h` and the axes that a call
+maps over. They are told apart by identity, so a hidden `head` and a visible `head` never meet.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from nldsl.frontend import syntax
+from nldsl.graph.equations import Axis, Clock, Node, Shape, Tree
+
+if TYPE_CHECKING:
+    from nldsl.graph.levels import LevelInstance, MemoryInstance
+    from nldsl.graph.scope import Scope
+
+
+@dataclass(frozen=True)
+class Num:
+    """A compile-time number; `text` names the axis that has it as its size: `4 * d`."""
+
+    value: int | float
+    text: str
+
+    @property
+    def tight(self) -> str:
+        return self.text if self.text.replace(".", "").replace("_", "").isalnum() else f"({self.text})"
+
+
+@dataclass(frozen=True, eq=False)
+class Hidden:
+    """An axis that the text does not see. `order` sorts outer before inner."""
+
+    axis: Axis
+    order: int
+
+
+@dataclass(frozen=True, eq=False)
+class Array:
+    """An array or a tree: a node whose first axes are the hidden ones. `vocab` is n of a stream of `index(n)`."""
+
+    node: Node
+    hidden: tuple[Hidden, ...] = ()
+    vocab: Num | None = None
+
+    @property
+    def is_tree(self) -> bool:
+        return isinstance(self.node.type, Tree)
+
+    @property
+    def seen(self) -> Shape:
+        assert not isinstance(self.node.type, Tree)
+        return self.node.type[len(self.hidden):]
+
+    @property
+    def is_scalar(self) -> bool:
+        return not self.is_tree and not self.seen
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """`v^T` of one axis."""
+
+    array: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Eye:
+    """`c * I`: its shape is that of the matrix beside it."""
+
+    factor: Num | Array
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """A list. `paths` of `shape(tree)` name the trees' leaves, one list of axes each."""
+
+    items: tuple[Any, ...]
+    paths: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class ClockValue:
+    clock: Clock
+
+
+@dataclass(frozen=True, eq=False)
+class Definition:
+    """A `def` and the file whose constants it sees."""
+
+    syntax: syntax.Def
+    scope: Scope
+
+
+@dataclass(frozen=True, eq=False)
+class Builtin:
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """The levels `n[i]`, by index."""
+
+    name: str
+    members: dict[int | float, LevelInstance] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryValue:
+    """A memory, not read yet. `version` counts the `<-` before a read inside the level, None is a read from outside.
+
+    `views` are the changes of hidden axes on the way from the memory to the place that reads it.
+    """
+
+    memory: MemoryInstance
+    version: int | None = None
+    at: Clock | str | None = None                 # a clock, or "now"
+    path: str = ""
+    views: tuple[tuple[str, Any], ...] = ()
+
+    def viewed(self, how: str, what: Any) -> MemoryValue:
+        return replace(self, views=(*self.views, (how, what)))
+
+
+Value = Num | Array | Row | Eye | Items | Text | ClockValue | Definition | Builtin | Family | MemoryValue
+
+
+def kind_of(value: Any) -> str:
+    """For messages: `a clock`, `a number`."""
+    names = {"Num": "a number", "Items": "a list", "Text": "a string", "ClockValue": "a clock", "Definition": "a definition",
+             "Builtin": "a built-in", "Family": "a family of levels", "LevelInstance": "a level", "MemoryValue": "a memory"}
+    return names.get(type(value).__name__, "an array")
+
+
+def shape_text(shape: Shape) -> str:
+    return "[" + ", ".join(axis.name for axis in shape) + "]"

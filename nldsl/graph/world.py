@@ -1,0 +1,132 @@
+"""The state of one elaboration: nodes made, findings, the place in the text, and the work put off until later."""
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from nldsl.diagnostic import Diagnostic, Diagnostics
+from nldsl.graph.equations import Axis, Clock, Interner, Level, Memory, Node, Type, Weight
+from nldsl.graph.values import Hidden, Num
+from nldsl.source import Span
+
+MOST_NODES = 2_000_000           # beyond this no later stage is of use
+MOST_TURNS = 20_000
+MOST_CALLS = 200                 # calls inside calls
+LARGEST_SIZE = 2 ** 40
+SOON, PARTS, LAST = 0, 1, 2      # level bodies; levels of `rest of X`; levels of `rest`
+
+
+class Poisoned(Exception):
+    """The value cannot be had because of a finding that is already recorded."""
+
+
+class World:
+    def __init__(self, sets: dict[str, str]) -> None:
+        self.sets = sets
+        self.used_sets: set[str] = set()
+        self.findings: list[Diagnostic] = []
+        self.intern = Interner()
+        self.made = 0
+        self.turns = 0
+        self.span: Span | None = None
+        self.turn: tuple[str, ...] = ()
+        self.forcing: list[Any] = []                      # thunks in progress, for cycles
+        self.calls: list[Any] = []                        # defs in progress, for recursion
+        self.work: tuple[deque[Callable[[], None]], ...] = (deque(), deque(), deque())
+        self.order = itertools.count()
+        self.dims: dict[str, tuple[Num, Span]] = {}
+        self.clocks: dict[str, Clock] = {}
+        self.inputs: dict[str, Node] = {}
+        self.vocab: dict[str, int] = {}
+        self.weights: dict[str, Weight] = {}
+        self.memories: dict[str, Memory] = {}
+        self.levels: dict[str, Level] = {}
+        self.versions: dict[str, Node] = {}               # "memory#k" -> its value with placeholders
+        self.instances: dict[str, Any] = {}               # level name -> LevelInstance
+        self.main: Any = None                             # scope of the main file
+        self.used: dict[str, Any] = {}                    # constants replaced by --set
+
+    # ---- findings
+
+    def report(self, code: str, message: str, span: Span | None = None, label: str = "", help: str = "",
+               notes: Iterable[tuple[str, Span | None]] = (), severity: str = "error") -> None:
+        """Record a finding; a def called many times has it once."""
+        if not any(d.code == code and d.span == span and span is not None for d in self.findings):
+            self.findings.append(Diagnostic(code, message, span, label, tuple(notes), help, severity))
+
+    def fail(self, code: str, message: str, span: Span | None = None, label: str = "", help: str = "",
+             notes: Iterable[tuple[str, Span | None]] = ()) -> NoReturn:
+        self.report(code, message, span or self.span, label, help, notes)
+        raise Poisoned
+
+    def stop_if_found(self) -> None:
+        if any(d.severity == "error" for d in self.findings):
+            raise Diagnostics(self.findings)
+
+    # ---- nodes
+
+    def node(self, op: str, *args: Node, type: Type, **attrs: Any) -> Node:
+        self.made += 1
+        if self.made > MOST_NODES:
+            self.fail("N212", f"the program has more than {MOST_NODES} equations", help="fewer turns of `for`")
+        return self.intern(op, *args, type=type, span=self.span, turn=self.turn, **attrs)
+
+    @contextmanager
+    def at(self, span: Span | None, turn: tuple[str, ...]) -> Any:
+        before = self.span, self.turn
+        self.span, self.turn = span, turn
+        try:
+            yield
+        finally:
+            self.span, self.turn = before
+
+    def hide(self, axis: Axis) -> Hidden:
+        return Hidden(axis, next(self.order))
+
+    def axis(self, num: Num, span: Span | None = None) -> Axis:
+        """The axis with this size and name."""
+        size = self.whole(num, span, least=1)
+        return Axis(num.text if not _is_number(num.text) else str(size), size)
+
+    def whole(self, num: Any, span: Span | None = None, least: int = 0) -> int:
+        if not isinstance(num, Num):
+            self.fail("N202", "a number known before the run is needed here", span)
+        if num.value != num.value or abs(num.value) == float("inf") or int(num.value) != num.value or num.value < least:
+            said = num.text if num.text == f"{num.value:g}" else f"`{num.text}` is {num.value:g}"
+            self.fail("N206", f"{said}: a whole number of at least {least} is needed", span, help="`floor(..)` rounds down")
+        if num.value > LARGEST_SIZE:
+            self.fail("N212", f"{num.value:g} is too large a size", span)
+        return int(num.value)
+
+    # ---- work put off
+
+    def later(self, task: Callable[[], None], when: int = SOON) -> None:
+        self.work[when].append(task)
+
+    def run(self) -> None:
+        """Do all work put off, the sooner kinds first; a finding spoils only its own task."""
+        while True:
+            queue = next((queue for queue in self.work if queue), None)
+            if queue is None:
+                return
+            try:
+                queue.popleft()()
+            except Poisoned:
+                pass
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(set(known)), 1)
+    return f"did you mean `{near[0]}`?" if near else ""
