@@ -151,6 +151,7 @@ class Program:
     dims: dict[str, int]
     sets: dict[str, Any] = field(default_factory=dict)
     source: Any = None                # the Source of the main file
+    findings: tuple[Any, ...] = ()    # warnings and notes, `Diagnostic`s
 
 
 # op -> (number of array arguments or None for any, attributes). The law table: `check_node` verifies it after every stage.

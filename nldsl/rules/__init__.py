@@ -1,0 +1,36 @@
+"""PROGRAM -> CHECKED PROGRAM: the rules that a program obeys beyond having a meaning.
+
+Takes what `nldsl.graph.desugar` made: names, shapes and kinds are right there. Gives the same program, with what was noticed in
+`findings`; an error raises `Diagnostics` with the findings of all rules. Each rule is a pure function from a program to what is wrong
+with it, and none relies on another, so one pass says everything.
+
+Sections 4 to 6 and 8 of the language are where the rules come from; 2512.24695, Defs. 2 and 3 and sec. 8, and 2511.07343, App. C, are why.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from nldsl.diagnostic import Diagnostic, Diagnostics
+from nldsl.graph.equations import Program
+from nldsl.rules import causality, clocks, context, gradients, ownership
+from nldsl.rules.flow import first_of_each
+
+Rule = Callable[[Program], Iterable[Diagnostic]]
+
+# From what a program is made of to what it does; of findings at one place the earlier rule's is told first.
+RULES: tuple[Rule, ...] = (
+    ownership.still, ownership.twice,
+    clocks.windows, clocks.resets, clocks.depths, clocks.units, clocks.kinds,
+    causality.cycles, causality.pending, causality.absence, causality.future, causality.recency,
+    context.closure, context.unused, context.dead,
+    gradients.deaf, gradients.unheard, gradients.place, gradients.target, gradients.second_order, gradients.paths, gradients.erase,
+)
+
+
+def check(program: Program) -> Program:
+    """The program with its warnings and notes. Raises Diagnostics with everything found if one finding is an error."""
+    findings = tuple(first_of_each(finding for rule in RULES for finding in rule(program)))
+    if any(finding.severity == "error" for finding in findings):
+        raise Diagnostics(findings)
+    return replace(program, findings=(*program.findings, *findings))

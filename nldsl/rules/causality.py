@@ -1,0 +1,193 @@
+"""Causality: every value has what it needs at its instant, and no prediction sees what it predicts."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import networkx as nx
+
+from nldsl.diagnostic import Diagnostic
+from nldsl.graph.equations import Clock, Node, Program, walk
+from nldsl.rules.flow import reach, root_of, roots
+from nldsl.rules.words import clock_name, head_of, said, short
+
+
+def cycles(program: Program) -> Iterator[Diagnostic]:
+    """`l.M@now` is the value after this instant's tick, so the tick may not need what is computed from it.
+
+    Cycles among definitions alone are met where names are looked up (N401); these pass through a tick.
+
+        loss = cross_entropy(head(fast.F@now(h)), next(ids))     level fast .. minimize loss ..        # N402
+        loss = cross_entropy(head(fast.F(h)), next(ids))         level fast .. minimize loss ..
+    """
+    needs: nx.DiGraph = nx.DiGraph()
+    ways = {}
+    for memory in program.memories.values():
+        met = reach([memory.next] if memory.next is not None else [])
+        for node in met.nodes:
+            if node.op == "now":
+                needs.add_edge(memory.name, node["memory"])
+                ways.setdefault((memory.name, node["memory"]), met.way(node))
+    for knot in nx.strongly_connected_components(needs):
+        ring = _shortest_ring(needs.subgraph(knot))
+        if not ring:
+            continue
+        steps = [ways[a, b] for a, b in zip(ring, [*ring[1:], ring[0]])]
+        names: list[str] = []
+        for memory, way in zip(ring, steps):
+            names += [f"this tick of `{_level(program, memory)}`", *(f"`{n}`" for n in dict.fromkeys(short(n.name) for n in way if n.name))]
+        names = list(dict.fromkeys(names))
+        chain = ", ".join(f"{a} needs {b}" for a, b in zip(names, [*names[1:], names[0]]))
+        read = steps[0][-1]
+        yield Diagnostic("N402", f"a cycle at one instant: {chain}", read.span, "the value after the tick",
+                         help="leave out `@now`: the value before the tick")
+
+
+def _shortest_ring(knot: nx.DiGraph) -> list[str]:
+    best: list[str] = []
+    for a, b in knot.edges:
+        ring = [a] if a == b else nx.shortest_path(knot, b, a)
+        if not best or len(ring) < len(best):
+            best = ring
+    return best
+
+
+def _level(program: Program, memory: str) -> str:
+    return short(root_of(program, program.levels[program.memories[memory].level]).name)
+
+
+def pending(program: Program) -> Iterator[Diagnostic]:
+    """A level whose objective looks at the next token ticks when that token has come: at its own instant there is no `@now`.
+
+        level fast every token { .. minimize loss .. }   y = fast.F@now(h)       # N406: loss reads next(ids)
+        level fast every token { .. minimize loss .. }   y = fast.F(h)
+    """
+    late = {level.name for level in program.levels.values() if level.clock.unit == "token"
+            and any(n.op == "ahead" for o in level.objectives for n in reach([o]).nodes)}
+    if not late:
+        return
+    owners = {m.name: root_of(program, program.levels[m.level]).name for m in program.memories.values()}
+    inside = {id(n) for m in program.memories.values() if m.next is not None and owners[m.name] in late
+              for n in reach([m.next], into=lambda n: n.args[1:] if n.op == "grad" else n.args).nodes}
+    for node in walk(*roots(program)):
+        if node.op == "now" and owners[node["memory"]] in late and id(node) not in inside:
+            level = program.levels[owners[node["memory"]]]
+            yield Diagnostic("N406", f"this tick of `{short(level.name)}` waits for the next token: its objective reads `next`", node.span,
+                             "the value after a tick that is yet to come", (("ticks late", head_of(level)),),
+                             "leave out `@now`: the value before the tick")
+
+
+def absence(program: Program) -> Iterator[Diagnostic]:
+    """A stream `x@c` has no value before the first tick of c. An objective loses the term and a window passes over it; an equation cannot.
+
+        M <- M + x@chunk                                                         # N403
+        M <- M + mean(x over chunk)
+    """
+    def into(node: Node) -> Iterable[Node]:
+        if node.op in ("fold", "window"):
+            return ()
+        if node.op == "grad":
+            return node.args[1:]
+        return node.args[:1] if node.op == "attend" else node.args
+
+    for memory in program.memories.values():
+        for node in reach([memory.next] if memory.next is not None else [], into=into).nodes:
+            if node.op == "held_stream":
+                clock = clock_name(node["clock"])
+                yield Diagnostic("N403", f"`{said(node.args[0])}@{clock}` has no value before the first tick of `{clock}`", node.span,
+                                 f"in the equation of `{short(memory.name)}`",
+                                 help=f"`mean({said(node.args[0])} over {clock})`, or a memory that ticks at `{clock}` and is read with `@{clock}`")
+
+
+def future(program: Program) -> Iterator[Diagnostic]:
+    """`next` may reach an objective alone: a model that reads its own target predicts nothing.
+
+        x = embed(next(ids), [d])   loss = cross_entropy(f(x), next(ids))        # N404
+        x = embed(ids, [d])         loss = cross_entropy(f(x), next(ids))
+    """
+    def onward(node: Node) -> Iterable[Node]:
+        return () if node.op in ("grad", "grad_stream") else node.args
+
+    whole = list(walk(*roots(program)))
+    heads = [(n.args[0], "the prediction") for n in whole if n.op == "cross_entropy"]
+    heads += [(m.next, f"the equation of `{short(m.name)}`") for m in program.memories.values() if m.next is not None]
+    losses = {id(n) for level in program.levels.values() for o in level.objectives for n in reach([o]).nodes}
+    losses |= {id(n) for n in whole if n.op == "cross_entropy"}
+    heads += [(node, f"`{name}`, which is in no objective,") for name, node in program.outputs.items()
+              if id(node) not in losses and not any(id(n) in losses for n in reach([node]).nodes)]
+    for head, what in heads:
+        met = reach([head], into=onward)
+        node = next((n for n in met.nodes if n.op == "ahead"), None)
+        if node is not None:
+            chain = " <- ".join(f"`{name}`" for name in dict.fromkeys(short(n.name) for n in met.way(node) if n.name))
+            yield Diagnostic("N404", f"{what} reads the next token" + (f": {chain}" if chain else ""), node.span, "one token later",
+                             help=f"`{said(node.args[0])}` without `next`, or read it in an objective alone")
+
+
+def recency(program: Program) -> Iterator[Diagnostic]:
+    """A stale read knows nothing of the tokens since its chunk began; something local should, as wide as the chunk.
+
+    `M@chunk` is up to a chunk old. Convolutions, attention and fresh memories on the way to the output are what sees the tokens since.
+
+        y = recall.M@chunk(unit(linear(x, [head, e])))                           # N405: sees one token and what is a chunk old
+        y = recall.M@chunk(q) + attend(rope(q), rope(k) -> v over 64 token)
+    """
+    outputs = list(program.outputs.values())
+    width = widths(program, outputs)
+    stale: list[tuple[Node, int, float]] = []
+    for output in outputs:
+        for node in reach([output], into=lambda n: () if n.op in ("grad", "grad_stream") else n.args).nodes:
+            if (age := _age(program, node)) > width[id(output)]:
+                stale.append((node, age, width[id(output)]))
+    for node, age, seen in stale:
+        tokens = f"{seen:g} token{'s' * (seen != 1)}"
+        yield Diagnostic("N405", f"`{said(node)}` is up to {age} tokens old, and all that lies between input and output is {tokens} wide", node.span,
+                         "a stale read", help=f"a local path as wide: `attend(q, k -> v over {age} token)`, a wider `conv`, or a fresh read "
+                         f"`@now`", severity="warning")
+
+
+def _age(program: Program, node: Node) -> int:
+    """How many tokens ago the value that a read sees may have been made; 0 of one that is fresh."""
+    if node.op == "held" and node["clock"].unit == "token":
+        return node["clock"].period
+    if node.op in ("read", "now") and program.memories[node["memory"]].next is not None:
+        clock = program.levels[program.memories[node["memory"]].level].clock
+        return clock.period if clock.unit == "token" and clock.period > 1 else 0
+    return 0
+
+
+def widths(program: Program, outputs: Iterable[Node]) -> dict[int, float]:
+    """Of each node, how many of the last tokens it sees by ways without a stale read."""
+    found: dict[int, float] = {}
+    for node in walk(*outputs):
+        widest = max((found[id(a)] for a in node.args), default=0)
+        found[id(node)] = widest + _more(program, node, widest)
+    return found
+
+
+def _more(program: Program, node: Node, widest: float) -> float:
+    if node.op == "input":
+        return 1
+    if node.op == "conv":
+        return node.args[1].type[0].size - 1
+    if node.op == "window":
+        return node["length"] - 1
+    if node.op == "fold":
+        return _stretch(node["since"]) - 1
+    if node.op == "attend":
+        return max((_stretch(span) - 1 for _, _, span in node["groups"] if span is not None), default=0)
+    if node.op in ("read", "now") and not _age(program, node):
+        clock = program.levels[program.memories[node["memory"]].level].clock
+        return math.inf if clock.unit == "token" and program.memories[node["memory"]].next is not None else 0
+    return 0
+
+
+def _stretch(span: object) -> float:
+    """Tokens in a window: a clock, a number, or what a pair of `attend` says."""
+    if isinstance(span, tuple):
+        span = span[1]
+    if isinstance(span, Clock):
+        return span.period if span.unit == "token" else math.inf
+    return float(span) if isinstance(span, int | float) else math.inf
+
+

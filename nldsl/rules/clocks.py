@@ -1,0 +1,176 @@
+"""Clocks: every level ticks at instants that exist, hears only what it can hear there, and the whole repeats soon enough."""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from nldsl.diagnostic import Diagnostic
+from nldsl.frontend import syntax
+from nldsl.graph.equations import Clock, Level, Node, Program
+from nldsl.rules.flow import clock_of, reach, speed
+from nldsl.rules.words import clauses, every, head_of, place_of, rate_of, said, short
+from nldsl.source import Span
+
+LONGEST_HYPERPERIOD = 1_000_000
+MANY_KINDS = 8
+
+
+def windows(program: Program) -> Iterator[Diagnostic]:
+    """A faster stream reaches a slower level through a window alone.
+
+    At the tick of a slower level a faster stream has many values, one for each instant since the last tick. Which of them, or what of
+    all of them, the level learns from is a choice that the text must make.
+
+        level training every step { .. minimize loss .. }                        # N301
+        level training every step { .. minimize mean(loss over period) .. }
+    """
+    for level in program.levels.values():
+        for name in level.memories:
+            after = program.memories[name].next
+            offender = _faster(program, level, after) if after is not None else None
+            if offender is None:
+                continue
+            node, objective = offender
+            told = clock_of(program, node) if node.op != "input" else Clock("token", 1)
+            pieces = list(clauses(level, syntax.Minimize)) if objective else []
+            words = pieces[0].objective.span.text() if len(pieces) == 1 else said(node)
+            span = place_of(level, syntax.Minimize) if objective else _equation(level, name)
+            yield Diagnostic("N301", f"{_quoted(words)} has a value every {every(told)}, this level ticks every {every(level.clock)}",
+                             span, f"every {every(told)}", (("ticks here", rate_of(level)),),
+                             f"`mean({words} over period)`, or `sum`" if objective else f"a window: `mean({said(node)} over period)`, or `sum`")
+            break
+
+
+def _quoted(words: str) -> str:
+    return f"`{' '.join(words.split())}`"
+
+
+def _equation(level: Level, memory: str) -> Span | None:
+    updates = [u for u in clauses(level, syntax.Update) if u.place.names[0].text == short(memory)]
+    return updates[-1].value.span if updates else head_of(level)
+
+
+def _faster(program: Program, level: Level, after: Node) -> tuple[Node, bool] | None:
+    """The first value met that changes between this level's ticks, and whether the way to it leads through an objective."""
+    family = {level.name, *(other.name for other in program.levels.values() if other.parent == level.name), level.parent}
+
+    def into(node: Node) -> Iterable[Node]:
+        return () if node.op in ("fold", "window") else node.args
+
+    met = reach([after], into=into)
+    for node in met.nodes:
+        if node.args or (node.op in ("read", "now", "plain") and program.memories[node["memory"]].level in family):
+            continue
+        if node.op in ("tick", "ticks", "held"):
+            continue
+        if speed(clock_of(program, node)) < speed(level.clock):
+            way = met.way(node)
+            return node, any(a.op == "grad" and b is a.args[0] for a, b in zip(way, way[1:]))
+    return None
+
+
+def resets(program: Program) -> Iterator[Diagnostic]:
+    """A reset comes at a tick of its level: its period is a multiple of the level's, on the same unit or a slower one.
+
+        level recall every 16 token { .. reset every 100 token }                 # N305
+        level recall every 16 token { .. reset every 96 token }
+    """
+    for level in program.levels.values():
+        reset, clock = level.reset, level.clock
+        if level.parent is not None or "never" in (reset.unit, clock.unit):
+            continue
+        span = place_of(level, syntax.Reset)
+        note = (("ticks here", rate_of(level)),)
+        if reset.unit == clock.unit:
+            if reset.period % clock.period:
+                below = reset.period // clock.period * clock.period
+                near = " or ".join(str(n) for n in (below, below + clock.period) if n)
+                yield Diagnostic("N305", f"{reset.period} is not a multiple of {clock.period}", span, f"every {every(reset)}", note,
+                                 f"{near} {clock.unit}")
+            elif (reset.phase - clock.phase) % clock.period:
+                yield Diagnostic("N305", f"a reset with phase {reset.phase} falls between the ticks of period {clock.period} and phase "
+                                 f"{clock.phase}", span, f"every {every(reset)}", note, f"phase {clock.phase}")
+        elif speed(reset) < speed(clock):
+            yield Diagnostic("N305", f"a level that ticks every {every(clock)} cannot restart every {every(reset)}, which is more often",
+                             span, f"every {every(reset)}", note, f"a multiple of {every(clock)}, or `reset never`")
+
+
+def depths(program: Program) -> Iterator[Diagnostic]:
+    """`bptt n c` cuts more often than the memory restarts, else it cuts nothing.
+
+        level recall every token { .. reset every 64 token   bptt 128 token }    # N306
+        level recall every token { .. reset every 64 token   bptt full }
+    """
+    for level in program.levels.values():
+        for clause in level.bptt if level.parent is None else ():
+            if isinstance(clause.depth, Clock) and speed(clause.depth) > speed(level.reset):
+                yield Diagnostic("N306", f"the memory restarts every {every(level.reset)}, before the first cut after {every(clause.depth)}",
+                                 clause.span or head_of(level), f"every {every(clause.depth)}",
+                                 help="`bptt full`: the restart ends every path anyway")
+
+
+def units(program: Program) -> Iterator[Diagnostic]:
+    """The data must tick the units that the text counts in.
+
+        level recall every token { .. reset every document }                     # N308: text has no `document`
+        level recall every token { .. reset every sequence }
+    """
+    for level in program.levels.values():
+        named = [(level.clock, rate_of(level)), (level.reset, place_of(level, syntax.Reset))]
+        named += [(b.depth, b.span or head_of(level)) for b in level.bptt if isinstance(b.depth, Clock)]
+        for clock, span in named:
+            if clock.unit == "document":
+                yield Diagnostic("N308", "no data ticks `document`: a batch holds sequences and tokens alone", span, "counts documents",
+                                 help="`sequence`, where each document is a sequence of its own")
+            elif clock.unit in ("token", "sequence") and not program.inputs and level.parent is None and span is not None \
+                    and (clock is level.clock):
+                yield Diagnostic("N308", f"nothing ticks `{clock.unit}`: the program has no `input`", span, f"counts {clock.unit}s",
+                                 help="`input x: [..]`, or the rate `step`")
+
+
+def kinds(program: Program) -> Iterator[Diagnostic]:
+    """Periods that do not divide each other make many kinds of step, each of them compiled, and a long way to the first repetition.
+
+        level a every 2 step   level b every 3 step   level c every 5 step   level d every 7 step      # N311: 16 kinds
+        level a every 2 step   level b every 4 step   level c every 8 step   level d every 8 step
+    """
+    slow = [level for level in program.levels.values() if level.clock.unit == "step" and level.clock.period > 0 and level.parent is None]
+    periods = sorted({level.clock.period for level in slow})
+    if not periods:
+        return
+    hyper = math.lcm(*periods)
+    odd = next((b for a, b in zip(periods, periods[1:]) if b % a), None)
+    if odd is None:
+        return
+    at = next(level for level in slow if level.clock.period == odd)
+    instead = ", ".join(str(n) for n in harmonic(periods))
+    said_periods = ", ".join(str(n) for n in periods)
+    if hyper > LONGEST_HYPERPERIOD:
+        yield Diagnostic("N312", f"the periods {said_periods} repeat only after {hyper} steps", rate_of(at), f"every {every(at.clock)}",
+                         help=f"periods that divide each other: {instead}")
+        return
+    count = len(tick_kinds([level.clock for level in slow], hyper))
+    if count > MANY_KINDS:
+        yield Diagnostic("N311", f"the periods {said_periods} make {count} kinds of step, each of them compiled", rate_of(at),
+                         f"every {every(at.clock)}", help=f"periods that divide each other: {instead}", severity="warning")
+
+
+def harmonic(periods: list[int]) -> list[int]:
+    """Each period as the nearest multiple of the one before."""
+    found: list[int] = []
+    for period in periods:
+        last = found[-1] if found else period
+        found.append(max(last, round(period / last) * last))
+    return sorted(set(found))
+
+
+def tick_kinds(clocks: Iterable[Clock], hyper: int) -> set[tuple[int, ...]]:
+    """Which of the clocks tick together, over a hyperperiod after the last phase. Few clocks tick often, so their ticks are listed."""
+    clocks = list(clocks)
+    start = max(clock.phase for clock in clocks)
+    ticks: dict[int, set[int]] = {}
+    for i, clock in enumerate(set(clocks)):
+        for n in range(clock.phase + clock.period, start + hyper + 1, clock.period):
+            ticks.setdefault(n, set()).add(i)
+    return {tuple(sorted(found)) for found in ticks.values()} | ({()} if len(ticks) < start + hyper else set())
+

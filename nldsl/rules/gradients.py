@@ -1,0 +1,304 @@
+"""Gradients: each has something to hear, is taken where it means what it says, and can be differentiated as often as it will be."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from nldsl.diagnostic import Diagnostic
+from nldsl.frontend import syntax
+from nldsl.graph.equations import Clock, Level, Memory, Node, Program, walk
+from nldsl.rules.flow import (
+    SHAPE_ONLY,
+    bare,
+    constants_of,
+    equations,
+    gradients,
+    heard,
+    in_every_instance,
+    is_of,
+    reach,
+    root_of,
+    slopes,
+    speed,
+)
+from nldsl.rules.words import clock_name, every, head_of, place_of, short
+
+
+def deaf(program: Program) -> Iterator[Diagnostic]:
+    """A gradient in a memory on which the objective does not depend is zero, always: the memory would never learn.
+
+        minimize |k - v|^2      M <- M - rate * grad(M)                          # N511
+        minimize |M(k) - v|^2   M <- M - rate * grad(M)
+
+    Of a level on the step clock the objective is a loss, and what it must reach are the reads of the memory elsewhere.
+    """
+    asked = gradients(program)
+
+    def judge(level: Level) -> Iterable[Diagnostic]:
+        told: set[str] = set()
+        for node in asked:
+            memory = program.memories[node["memory"]]
+            if memory.level != level.name or memory.name in told:
+                continue
+            met = heard(program, node.args[0], memory, node["context"])
+            if not any(is_of(program, n, memory) for n in met.nodes):
+                told.add(memory.name)
+                name = short(memory.name)
+                yield Diagnostic("N511", f"the objective does not depend on `{name}`: this gradient is zero", node.span or head_of(level),
+                                 "zero at every tick", (("the objective", place_of(level, syntax.Minimize)),),
+                                 f"an objective in which `{name}` is read, without `@`: a read with `@` is data")
+
+    yield from in_every_instance(program, judge)
+
+
+def unheard(program: Program) -> Iterator[Diagnostic]:
+    """A weight that its owner learns is on some path of the owner's loss; a weight that no path reaches keeps its first value.
+
+        b = linear(x, [d])   loss = cross_entropy(linear(x, [vocab]), next(ids))  # N513: `b` is read by nothing
+    """
+    for memory in program.memories.values():
+        if not memory.slots:
+            continue
+        level = program.levels[memory.level]
+        asked = [n for root in equations(program, level) for n in walk(root) if n.op == "grad" and n["memory"] == memory.name]
+        if not asked:
+            continue
+        met = [node for ask in asked for node in heard(program, ask.args[0], memory, ask["context"]).nodes]
+        whole = any(n.op in ("read", "plain") and n["memory"] == memory.name for n in met)
+        names = {n["name"] for n in met if n.op == "weight"}
+        if whole or not names & set(memory.slots.values()):
+            continue
+        for slot in memory.slots.values():
+            weight = program.weights[slot]
+            if slot not in names:
+                yield Diagnostic("N513", f"no gradient of `{short(level.name)}` reaches the weight `{slot}`", weight.span or memory.span,
+                                 "keeps its first value", help="a path from this weight to the loss, or leave it out", severity="warning")
+
+
+def place(program: Program) -> Iterator[Diagnostic]:
+    """A loss that reads the memory elsewhere has its gradient where those reads were: at the value held since the last tick.
+
+    The reads of a task loss lie in the past and are not evaluated again, so their gradient can be had at no other value.
+
+        minimize mean(loss over period)   F <- F - rate * grad(F@far)            # N507
+        minimize mean(loss over period)   F <- F - rate * grad(F)
+    """
+    for node in gradients(program):
+        memory = program.memories[node["memory"]]
+        level = program.levels[memory.level]
+        objective, at = node.args
+        outside = [n for n in heard(program, objective, memory, node["context"]).nodes if n.op != "plain" and is_of(program, n, memory)]
+        if not outside:
+            continue
+        name = short(memory.name)
+        if at.op == "held":
+            yield Diagnostic("N507", f"the objective reads `{name}` outside its level, and not with the value of `{name}@{clock_name(at['clock'])}`",
+                             node.span, "taken at a held value", (("read here", outside[0].span),), f"`grad({name})`")
+        elif not (at.op == "read" and at["memory"] == memory.name):
+            yield Diagnostic("N507", f"the objective reads `{name}` outside its level, before this tick moved it", node.span,
+                             "taken at a moved value", (("read here", outside[0].span),), f"take `grad({name})` before the first `<-`")
+        else:
+            yield from _window(level, objective, name)
+
+
+def _window(level: Level, objective: Node, name: str) -> Iterator[Diagnostic]:
+    own = level.clock
+    for part in reach([objective], into=lambda n: () if n.op in ("fold", "window") else n.args).nodes:
+        since: Clock | None = None
+        if part.op == "fold" and isinstance(part["since"], Clock):
+            since = part["since"]
+        elif part.op == "window":
+            since = Clock("token", part["length"])
+        if since is not None and speed(since) > speed(own):
+            yield Diagnostic("N507", f"the window reaches back past the last tick of this level, where `{name}` had another value",
+                             part.span or head_of(level), f"{every(since)}; the level ticks every {every(own)}", help="`over period`")
+
+
+def target(program: Program) -> Iterator[Diagnostic]:
+    """A plain read of M in the target learns too. Eq. 85 of 2512.24695 keeps the target fixed, by `@`.
+
+        minimize |M(k) - M(v)|^2                                                 # N508
+        minimize |M(k) - M@near(v)|^2
+    """
+    def judge(level: Level) -> Iterable[Diagnostic]:
+        for objective in level.objectives:
+            for part in walk(objective):
+                error = _squared(part)
+                sides = error.args if error is not None and error.op in ("sub", "add") else ()
+                for name in level.memories if sides else ():
+                    if all(any(n.op == "plain" and n["memory"] == name for n in reach([side], constants_of(level.context), slopes).nodes)
+                           for side in sides) and not _in_line(error, name):
+                        m = short(name)
+                        yield Diagnostic("N508", f"the target contains a plain read of `{m}` and learns too; Eq. 85 keeps it fixed",
+                                         place_of(level, syntax.Minimize), "learns on both sides", help=f"`{m}@c` for a clock c in the target",
+                                         severity="note")
+                        return
+
+    yield from in_every_instance(program, judge)
+
+
+def _squared(node: Node) -> Node | None:
+    """x, of |x|^2."""
+    if node.op in ("mul", "einsum") and node.args[0] is node.args[1]:
+        return bare(node.args[0])
+    return None
+
+
+def _in_line(error: Node, memory: str) -> bool:
+    """Is one side the other's input? A residual z + M(z) is one prediction, and `M^T M - I` has no target."""
+    left, right = error.args
+    if error.op == "add":
+        return True
+    return any(n is left for n in walk(right)) or any(n is right for n in walk(left))
+
+
+def second_order(program: Program) -> Iterator[Diagnostic]:
+    """Fused attention has no second derivative, and a slower learner differentiates the gradient of an inner objective once more.
+
+        minimize |attend(q, M * k -> v) - u|^2   .. grad(M) ..   bptt full       # N514
+        minimize |attend(q, M * k -> v) - u|^2   .. grad(M) ..   bptt none
+    """
+    asked = gradients(program)
+    learners = {program.memories[n["memory"]].level for n in asked}
+    for node in asked:
+        memory = program.memories[node["memory"]]
+        level = program.levels[memory.level]
+        root = root_of(program, level)
+        slower = [name for name in learners if speed(program.levels[name].clock) > speed(root.clock)]
+        if not slower or (root.bptt and all(b.depth == "none" for b in root.bptt)):
+            continue
+        for part in reach([node.args[0]], constants_of(node["context"]), slopes).nodes:
+            if part.op == "attend" and any(n.op == "plain" and n["memory"] == memory.name for n in walk(part)):
+                yield Diagnostic("N514", f"`{short(slower[0])}` differentiates this gradient again, and `attend` has no second derivative",
+                                 part.span or node.span, "in the objective of an inner level", (("the gradient", node.span),),
+                                 "`bptt none`, or the softmax written out with `exp` and `sum`")
+                break
+
+
+def paths(program: Program) -> Iterator[Diagnostic]:
+    """How far a slower learner sees through the updates of a level is never left open: it decides what is learned, and what it costs.
+
+        level recall every token { memory M: net = learned .. }                  # N510: `training` learns the start through the updates
+        level recall every token { memory M: net = learned ..  bptt full }
+    """
+    asked = gradients(program)
+
+    def judge(level: Level) -> Iterable[Diagnostic]:
+        if level.parent is not None or level.bptt or level.clock.unit == "never":
+            return
+        for node in asked:
+            memory = program.memories[node["memory"]]
+            learner = program.levels[memory.level]
+            if speed(learner.clock) <= speed(level.clock):
+                continue
+            met = heard(program, node.args[0], memory, node["context"])
+            if what := _through(program, level, memory, met.nodes):
+                yield Diagnostic("N510", f"`{short(learner.name)}` reaches {what} through this level's updates", head_of(level),
+                                 "says not how far a slower level sees", (("the learner", learner.span and head_of(learner)),),
+                                 "`bptt full`, `bptt none` or `bptt n clock`")
+                return
+
+    yield from in_every_instance(program, judge)
+
+
+def _through(program: Program, level: Level, memory: Memory, met: list[Node]) -> str:
+    """What of `memory` is reached behind an update of the level, in words."""
+    for name in level.memories:
+        own = program.memories[name]
+        if own.next is None or not any(n.op in ("read", "now", "held") and n["memory"] == name for n in met):
+            continue
+        if own.start is not None and any(is_of(program, n, memory) for n in walk(own.start)):
+            return f"the start of `{short(name)}`"
+        behind = heard(program, own.next, memory, ())
+        hit = next((n for n in behind.nodes if is_of(program, n, memory)), None)
+        if hit is not None:
+            what = hit["name"] if hit.op == "weight" else hit["memory"]
+            return f"`{what if hit.op == 'weight' and len(what) < 60 else short(what)}`"
+    return ""
+
+
+def erase(program: Program) -> Iterator[Diagnostic]:
+    """`keep * I - rate * k * k^T` shrinks along k by rate |k|^2: with a long k the memory grows without bound.
+
+    Delta gradient descent (2512.24695, Eqs. 57, 88) is stable for rate |k|^2 below 1, which a unit k or the closed form's rate grants.
+
+        M <- M * (keep * I - rate * k * k^T) + S                                 # N509, with k = linear(x, [e])
+        M <- M * (keep * I - rate * k * k^T) + S                                 # with k = unit(linear(x, [e]))
+    """
+    def judge(level: Level) -> Iterable[Diagnostic]:
+        for root in equations(program, level):
+            for part in walk(root):
+                k = _erased(part)
+                if k is None or is_unit(k) or _normalised_rate(part.args[1], k):
+                    continue
+                name = short(k.name) if k.name else _words(k)
+                yield Diagnostic("N509", f"`{name}` is not of unit length, so this erase can make the memory grow", part.span or head_of(level),
+                                 f"shrinks by the rate times |{name}|^2", (("its value", k.span),),
+                                 f"`unit({name})`, or the rate `eta / (1 + eta * |{name}|^2)`", severity="warning")
+
+    yield from in_every_instance(program, judge)
+
+
+def _words(node: Node) -> str:
+    text = node.span.text() if node.span else node.op
+    return text if len(text) < 24 and "\n" not in text else "k"
+
+
+def _erased(node: Node) -> Node | None:
+    """k, of `A - r k k^T` with an identity in A."""
+    if node.op != "sub" or not any(n.op == "eye" for n in reach([node.args[0]], into=_factors).nodes):
+        return None
+    for part in reach([node.args[1]], into=_factors).nodes:
+        if part.op in ("einsum", "mul"):
+            left, right = (_core(a) for a in part.args)
+            if left is right and left.type and not any(n.op == "eye" for n in walk(left)):
+                return left
+    return None
+
+
+def _factors(node: Node) -> tuple[Node, ...]:
+    return node.args if node.op in ("mul", "div", "neg", "einsum", *SHAPE_ONLY) else ()
+
+
+def _core(node: Node) -> Node:
+    """What is multiplied, without its scalar factors and changes of shape."""
+    while True:
+        if node.op in SHAPE_ONLY:
+            node = node.args[0]
+        elif node.op == "mul" and any(_scalar(a) for a in node.args):
+            node = node.args[0] if _scalar(node.args[1]) else node.args[1]
+        else:
+            return node
+
+
+def _scalar(node: Node) -> bool:
+    """One number spread over the axes that the other factor has beyond its own."""
+    return node.type == () or (node.op == "spread" and len(node.args[0].type) < len(node.type))
+
+
+def is_unit(node: Node) -> bool:
+    """Is the length at most 1 by the way it was made? x / sqrt(|x|^2 + c), or a softmax."""
+    while node.op in (*SHAPE_ONLY, "stop", "select", "neg"):
+        node = node.args[0]
+    if node.op in ("softmax", "const"):
+        return True
+    if node.op == "mul":                                        # x * (1 / |x|)
+        return any(n.op == "div" and is_unit_divisor(n.args[1]) for a in node.args for n in (a, bare(a)))
+    return node.op == "div" and is_unit_divisor(node.args[1])
+
+
+def is_unit_divisor(node: Node) -> bool:
+    """The root of a sum of squares; of a mean it is longer than 1 by the root of the size."""
+    met = reach([node], into=lambda n: n.args if n.op in ("add", "max", "mul", *SHAPE_ONLY) else ())
+    for part in met.nodes:
+        if part.op == "sqrt":
+            inside = reach(part.args, into=lambda n: n.args if n.op in ("add", "max", *SHAPE_ONLY) else ())
+            return not any(n.op == "mean" for n in inside.nodes)
+    return False
+
+
+def _normalised_rate(erased: Node, k: Node) -> bool:
+    """Is the rate divided by something that grows with |k|^2?"""
+    for part in walk(erased):
+        if part.op == "div" and any(n.op in ("einsum", "mul") and all(_core(a) is k for a in n.args) for n in walk(part.args[1])):
+            return True
+    return False

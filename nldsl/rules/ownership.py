@@ -1,0 +1,44 @@
+"""Ownership: each memory and each weight is moved by its own level, and by no other.
+
+That every weight has an owner (N110), and only one (N111), is found where `rest` takes the weights that are left.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from nldsl.diagnostic import Diagnostic
+from nldsl.graph.equations import Level, Program
+from nldsl.rules.flow import in_every_instance
+from nldsl.rules.words import head_of, short
+
+
+def still(program: Program) -> Iterator[Diagnostic]:
+    """A level that ticks moves each of its memories; what is only read belongs to a level `never`, or is a weight.
+
+        level recall every token { memory M .. memory N ..  M <- M + N * k }     # N114: N stays where it began
+        level recall every token { memory M ..  M <- M + N * k }   level fixed never { memory N .. }
+    """
+    def judge(level: Level) -> Iterable[Diagnostic]:
+        if level.clock.unit == "never":
+            return
+        for name in level.memories:
+            memory = program.memories[name]
+            if memory.next is None or (memory.next.op == "read" and memory.next["memory"] == name):
+                yield Diagnostic("N114", f"no `<-` moves `{short(name)}`", memory.span or head_of(level), "keeps its start",
+                                 help=f"`{short(name)} <- ..`, or put it in a level with the rate `never`")
+
+    yield from in_every_instance(program, judge)
+
+
+def twice(program: Program) -> Iterator[Diagnostic]:
+    """One weight is the value of one memory: two owners would each undo what the other learned.
+
+        level a .. { memory W: rest of x .. }   level b .. { memory V: rest of x .. }                 # N111
+    """
+    owner: dict[str, str] = {}
+    for memory in program.memories.values():
+        for slot in (memory.slots or {}).values():
+            if slot in owner:
+                yield Diagnostic("N111", f"`{short(owner[slot])}` and `{short(memory.name)}` both own the weight `{slot}`", memory.span, "the second",
+                                 (("the first", program.memories[owner[slot]].span),), "one of the two without it: `rest of ..` names a part")
+            owner.setdefault(slot, memory.name)
