@@ -39,7 +39,7 @@ def conv4(xs: list[Tensor], kernel: Tensor) -> list[Tensor]:
 def self_modifying(xs: list[Tensor], w: Weights, at: str, chunks: dict[str, int], length: int) -> list[Tensor]:
     def local(name: str) -> list[Tensor]:                                        # sec. 8.3: convolutions of width 4
         return conv4([torch.einsum("bd,hed->bhe", x, w[f"{at}.{name}.linear"]) for x in xs], w[f"{at}.{name}.conv"])
-    M = {b: tuple(w[f"{at}.{b}.recall.M.{n}"].expand(xs[0].shape[0], -1, -1, -1) for n in ("W2", "W1")) for b in BOXES}
+    M = {b: tuple(w[f"{at}.{b}.recall.M.start.{n}"].expand(xs[0].shape[0], -1, -1, -1) for n in ("W2", "W1")) for b in BOXES}
     A, out = dict(M), []
     for t, (z, q) in enumerate(zip(local("z"), local("q"))):
         A = {b: M[b] if t % chunks[b] == 0 else A[b] for b in BOXES}             # Eq. 90: all is read where the chunk begins
@@ -65,7 +65,7 @@ def self_modifying(xs: list[Tensor], w: Weights, at: str, chunks: dict[str, int]
 def losses(w: Weights, ids: Tensor, depth: int, near: int, far: int, periods: list[int]) -> Tensor:
     """[B, T - 1]: the loss of each token that has a successor. Weights by qualified name; every memory of a step is one of them."""
     chunks = {b: far if b == "M_mem" else near for b in BOXES}
-    xs = [w["loss.embed"][ids[:, t]] for t in range(ids.shape[1])]
+    xs = [w["loss.x"][ids[:, t]] for t in range(ids.shape[1])]
     for n in range(depth):
         at = f"loss.layer[{n}]"
         mixed = self_modifying([rmsnorm(x, w[f"{at}.rmsnorm"]) for x in xs], w, f"{at}.self_modifying_titans", chunks, far)

@@ -39,7 +39,7 @@ def heads(x: Tensor, weight: Tensor) -> Tensor:
 
 def memory_layer(xs: list[Tensor], w: Weights, at: str, chunk: int) -> list[Tensor]:
     lanes = xs[0].shape[0]
-    M2, M1 = (w[f"{at}.recall.M.{name}"].expand(lanes, -1, -1, -1) for name in ("W2", "W1"))
+    M2, M1 = (w[f"{at}.recall.M.start.{name}"].expand(lanes, -1, -1, -1) for name in ("W2", "W1"))
     S2, S1 = torch.zeros_like(M2), torch.zeros_like(M1)
     past: dict[str, list[Tensor]] = {name: [] for name in "qkv"}
     out = []
@@ -67,10 +67,10 @@ def memory_layer(xs: list[Tensor], w: Weights, at: str, chunk: int) -> list[Tens
 
 def losses(w: Weights, ids: Tensor, depth: int, chunk: int) -> Tensor:
     """[B, T - 1]: the loss of each token that has a successor. Weights by qualified name."""
-    xs = [w["loss.embed"][ids[:, t]] for t in range(ids.shape[1])]
+    xs = [w["loss.x"][ids[:, t]] for t in range(ids.shape[1])]
     for n in range(depth):
         at = f"loss.layer[{n}]"
-        mixed = memory_layer([rmsnorm(x, w[f"{at}.rmsnorm"]) for x in xs], w, f"{at}.neural_memory", chunk)
+        mixed = memory_layer([rmsnorm(x, w[f"{at}.rmsnorm"]) for x in xs], w, f"{at}.mixer", chunk)
         xs = [x + y for x, y in zip(xs, mixed)]
         zs = [rmsnorm(x, w[f"{at}.rmsnorm2"]) for x in xs]
         gate, up, down = (w[f"{at}.swiglu.{name}"].T for name in ("gate", "up", "down"))

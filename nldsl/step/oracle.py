@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import Clock, Program, walk
+from nldsl.graph.equations import Clock, Program
 from nldsl.step.initial import initial_weights
 from nldsl.step.oracle_lines import Line
 from nldsl.step.oracle_meaning import Meaning
@@ -59,11 +59,11 @@ class Oracle:
     def memories(self) -> dict[str, Value]:
         """The memories of the step clock as they stand before the next tick."""
         m = self._meaning
-        return {x.name: each(lambda v: v[0].detach(), m.settled(x, m.steps, len(m.steps) - 2)) for x in self._slow}
+        return {x.name: each(lambda v: v[0].detach().clone(), m.settled(x, m.steps, len(m.steps) - 2)) for x in self._slow}
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        now, values = dict(self._meaning.initial), self.memories
+        now, values = {n: w.clone() for n, w in self._meaning.initial.items()}, self.memories
         for memory in self._slow:
             value = values[memory.name]
             for path, slot in (memory.slots or {}).items():
@@ -132,7 +132,7 @@ class Oracle:
         now, found = len(m.steps) - 1, {}
         for memory in self._slow:
             if memory.next is not None and self.program.levels[memory.level].parent is None:
-                node = next((n for n in walk(memory.next) if n.op == "grad" and n["memory"] == memory.name), None)
+                node = next((n for n in m.nodes if n.op == "grad" and n["memory"] == memory.name), None)
                 value = ABSENT if node is None else m.value(node, m.steps, now)
                 if value is not ABSENT:
                     paths = value if isinstance(value, dict) else {"": value}
