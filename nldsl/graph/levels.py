@@ -11,7 +11,7 @@ from nldsl.graph.clocks import NEVER, clock_of, default_reset, rate_of
 from nldsl.graph.equations import Bptt, Clock, Level, Memory, Node, Shape, Tree, Type
 from nldsl.graph.names import join
 from nldsl.graph.scope import Place, Scope, Site, Thunk, show_axes
-from nldsl.graph.values import Array, Definition, Hidden, MemoryValue, kind_of
+from nldsl.graph.values import Array, Definition, Eye, Hidden, MemoryValue, Num, kind_of
 from nldsl.graph.world import LAST, PARTS, SOON, Poisoned, World, did_you_mean
 
 
@@ -210,6 +210,8 @@ class LevelInstance:
         found = []
         for name, site in self.contexts:
             value = self.world.evaluate(name, site)
+            if isinstance(value, Eye | Num):
+                continue                                    # known before the run: data of no stream
             node = self.world.as_array(value, site, name.span).node
             if node not in found:
                 found.append(node)
