@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from nldsl.graph.equations import ELEMENTWISE, Interner, Node, Shape, Tree, Type
+from nldsl.source import Span
 
 FOLD: dict[str, Callable[..., float]] = {
     "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b,
@@ -25,7 +27,13 @@ def rank(type: Type) -> int:
 
 class Algebra:
     def __init__(self) -> None:
-        self.make = Interner()
+        self._intern = Interner()
+        self.span: Span | None = None                          # where new nodes are said to come from
+        self.turn: tuple[str, ...] = ()
+
+    def make(self, op: str, *args: Node, type: Type, span: Span | None = None, turn: tuple[str, ...] = (), called: str = "",
+             **attrs: Any) -> Node:
+        return self._intern(op, *args, type=type, span=span or self.span, turn=turn or self.turn, called=called, **attrs)
 
     def const(self, value: float, shape: Type = ()) -> Node:
         node = self.make("const", type=(), value=float(value))

@@ -73,6 +73,7 @@ class Cells:
         for part in walk(node):
             if id(part) not in self._done:
                 self._keep.append(part)
+                self.al.span, self.al.turn = part.span, part.turn
                 self._done[id(part)] = self._rewrite(part)
         return self._done[id(node)]
 

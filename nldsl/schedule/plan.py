@@ -119,12 +119,6 @@ def _regions(cells: Cells, roots: Mapping[str, Node], links: list[tuple[str, str
     token = moving([n for n in everything])
     attached = _attach(everything, home, of_cell)
     regions: list[Region] = []
-    users: dict[int, list[Node]] = {}
-    for node in everything:
-        for arg in node.args:
-            users.setdefault(id(arg), []).append(node)
-    root_ids = {id(r) for r in roots.values()}
-    next_ids = {id(c.next): of_cell[c.name] for c in live.values()}
     for i, members in enumerate(groups):
         wanted = {id(n) for n in walk(*(c.next for c in members))}
         inside = [n for n in everything if home.get(id(n)) == i and (id(n) in wanted or n.op in STATE) or attached.get(id(n)) == i]
@@ -136,8 +130,6 @@ def _regions(cells: Cells, roots: Mapping[str, Node], links: list[tuple[str, str
         args = {id(a): a for n in inside for a in n.args if id(a) not in ids}
         args |= {id(c.next): c.next for c in members if id(c.next) not in ids}
         args = {id(f): f for a in args.values() for f in _narrow(a, token, ids)}
-        outputs = [n for n in inside if id(n) in root_ids or any(id(u) not in ids for u in users.get(id(n), []))
-                   or next_ids.get(id(n), i) != i]
         holds = sorted({(n["memory"], n["clock"]) for n in inside if n.op == "held"}, key=lambda h: (h[0], h[1].period, h[1].phase))
         clocks = [c for _, c in holds] + [c.clock for c in members if c.clock.period > 1 or c.clock.phase]
         clocks += [c.reset for c in members if c.reset.unit == "token"]
@@ -146,8 +138,28 @@ def _regions(cells: Cells, roots: Mapping[str, Node], links: list[tuple[str, str
         name = _family(cells.program, members[0].level)
         regions.append(Region(members, inside, [a for a in args.values() if id(a) in token],
                               [a for a in args.values() if id(a) not in token and a.op not in ("const", "eye")],
-                              outputs, holds, math.gcd(*spans) if spans else FREE_CHUNK, bool(spans), turn, name))
+                              [], holds, math.gcd(*spans) if spans else FREE_CHUNK, bool(spans), turn, name))
+    _handed_on(regions, roots)
     return regions, _conflict(regions, everything)
+
+
+def _handed_on(regions: list[Region], roots: Mapping[str, Node]) -> None:
+    """Outputs of each region: its values that a stream outside or another region takes."""
+    place = {id(n): r for r in regions for n in r.inside}
+    seen: set[int] = set()
+    stack = [*roots.values(), *(n for r in regions for n in r.inputs)]
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if id(node) in place:
+            place[id(node)].outputs.append(node)
+        else:
+            stack.extend(node.args)
+    for region in regions:
+        order = {id(n): i for i, n in enumerate(region.inside)}
+        region.outputs.sort(key=lambda n: order[id(n)])
 
 
 def _narrow(node: Node, token: set[int], inside: set[int]) -> list[Node]:

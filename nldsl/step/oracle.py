@@ -36,13 +36,13 @@ class Result:
 
 
 class Oracle:
-    """`planned_ticks` is what `ticks` means, one number or one for each level; `files` holds what `load` reads."""
+    """`planned_steps` is the length of the run, from which `ticks` follows; `files` holds what `load` reads."""
 
     def __init__(self, program: Program, weights: Mapping[str, Tensor] | None = None, seed: int = 0,
-                 planned_ticks: Mapping[str, int] | int = 1000, files: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
+                 planned_steps: int = 1000, files: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
         given = initial_weights(program, seed) if weights is None else weights
         self.program = program
-        self._meaning = m = Meaning(program, {n: w.detach().double() for n, w in given.items()}, seed, planned_ticks, files or {})
+        self._meaning = m = Meaning(program, {n: w.detach().double() for n, w in given.items()}, seed, planned_steps, files or {})
         sys.setrecursionlimit(max(sys.getrecursionlimit(), 30 * len(m.nodes) + 10_000))
         levels = program.levels
         self._slow = [x for x in program.memories.values() if m.unit(levels[x.level]) == "step"]

@@ -20,7 +20,7 @@ from nldsl.step.oracle_time import TIME
 
 
 class Meaning(Text):
-    def __init__(self, program: Program, weights: Mapping[str, Tensor], seed: int, planned: Mapping[str, int] | int,
+    def __init__(self, program: Program, weights: Mapping[str, Tensor], seed: int, planned: int,
                  files: Mapping[str, Mapping[str, Tensor]]) -> None:
         super().__init__(program)
         self.initial, self.seed, self.planned, self.files = dict(weights), seed, planned, files

@@ -46,8 +46,8 @@ def _tick(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> 
 
 
 def _ticks(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
-    planned = m.planned if isinstance(m.planned, int) else m.planned[node["level"]]
-    return torch.tensor([float(planned)], dtype=torch.float64)
+    clock = m.program.levels[node["level"]].clock
+    return torch.tensor([float(max(1, (m.planned - clock.phase) // max(1, clock.period)))], dtype=torch.float64)
 
 
 def _held_stream(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:

@@ -79,14 +79,18 @@ def start_of(program: Program, memory: Memory, seed: int) -> Tensor:
 
 
 def constant(node: Node, memory: Memory, seed: int) -> Tensor:
-    sizes = shape_of(memory)
-    while node.op == "spread":
-        node = node.args[0]
+    """A start that reads nothing: numbers and draws, flat if it is a tree."""
+    if node.op == "tree":
+        return torch.cat([constant(a, memory, seed).expand([x.size for x in shape]).reshape(-1)
+                          for a, (_, shape) in zip(node.args, memory.type.leaves)])
+    if node.op == "spread":
+        return constant(node.args[0], memory, seed).expand(
+            shape_of(memory) if isinstance(node.type, Tree) else [a.size for a in node.type]).clone()
     if node.op == "const":
-        value = torch.tensor(node["value"], dtype=torch.float64)
-        return value.expand(sizes).clone()
+        return torch.tensor(node["value"], dtype=torch.float64).expand(shape_of(memory) if isinstance(node.type, Tree) else
+                                                                        [a.size for a in node.type]).clone()
     if node.op == "random":
-        return normal(seed, node["name"], sizes, node["scale"])
+        return normal(seed, node["name"], [a.size for a in node.type], node["scale"])
     raise Unsupported(f"`{memory.name}` on the step clock starts from an expression", node, "0, a number or `random`")
 
 

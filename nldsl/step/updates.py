@@ -9,7 +9,7 @@ many tensors they are. Leaves are cut out only where a rule speaks of them (Newt
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nldsl.graph.equations import Level, Node, Program, Shape, Tree, Type, numel, walk
 from nldsl.schedule.algebra import Algebra
@@ -65,9 +65,14 @@ class FlatFn(Fn):
         if isinstance(node.type, Tree):
             if node.op == "spread":
                 return Ref(args[0].text, "", (), args[0].literal)
-            if any(a.shape for a in args):
+            if any(a.type for a in node.args if not isinstance(a.type, Tree)):
                 raise Unsupported("an array beside a tree on the step clock", node)
+            node = replace(node, type=())
         return super().emit(node, args)
+
+    def bind(self, node: Node, text: str, lead: str) -> Ref:
+        ref = self.env[id(node)] = Ref(text, lead, () if isinstance(node.type, Tree) else node.type)
+        return ref
 
 
 class Updates:
@@ -115,22 +120,44 @@ class Updates:
     def rewrite(self, root: Node) -> Node:
         """Inner gradients become their derivatives; the gradient of a task loss becomes a value that the step provides."""
         done: dict[int, Node] = {}
-        skip: set[int] = set()
-        for node in walk(root):
+        for node in self.near(root):
             if node.op == "grad":
-                memory = self.program.memories[node["memory"]]
-                level = self.program.levels[memory.level]
-                done[id(node)] = self.task_gradient(node, level) if any(n.op == "fold" and not self.local(n) for n in walk(node.args[0])) \
-                    else self.inner_gradient(node, done)
-            elif node.op in ("fold", "window", "ahead") and not self.local(node):
-                skip.add(id(node))
-            elif any(id(a) in skip for a in node.args):
-                skip.add(id(node))
-            elif node.op in ("held", "held_stream", "input", "random", "load", "window", "grad_stream"):
+                level = self.program.levels[self.program.memories[node["memory"]].level]
+                done[id(node)] = self.task_gradient(node, level) if self.heard_by(node) else self.inner_gradient(node, done)
+            elif node.op in ("held", "held_stream", "input", "random", "load", "window", "grad_stream", "ahead"):
                 raise Unsupported(f"`{node.op}` in the update of a level on the step clock", node)
             else:
                 done[id(node)] = self.al.call(node, [done[id(a)] for a in node.args])
         return done[id(root)]
+
+    def heard_by(self, node: Node) -> bool:
+        """Is this the gradient of a stream, not of something computed at the tick itself?"""
+        seen: set[int] = set()
+        stack = [node.args[0]]
+        while stack:
+            part = stack.pop()
+            if id(part) not in seen and part.op != "grad":
+                seen.add(id(part))
+                if part.op == "fold":
+                    if not self.local(part):
+                        return True
+                stack.extend(part.args)
+        return False
+
+    def near(self, root: Node) -> list[Node]:
+        """Nodes of an equation, arguments first, without the network below the gradient of a stream."""
+        seen: set[int] = set()
+        out, stack = [], [(root, False)]
+        while stack:
+            node, ready = stack.pop()
+            if ready:
+                out.append(node)
+            elif id(node) not in seen:
+                seen.add(id(node))
+                stack.append((node, True))
+                if node.op != "grad" or not self.heard_by(node):
+                    stack.extend((a, False) for a in reversed(node.args))
+        return out
 
     @staticmethod
     def local(node: Node) -> bool:
