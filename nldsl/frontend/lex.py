@@ -152,7 +152,7 @@ def is_start(words: list[Word], i: int) -> bool:
     before = words[i - 1] if i else None
     if before is None or before.text in ("{", "}"):
         return True
-    return word.first and (before.kind in ("number", "string") or before.text in (")", "]", "|", ">", "^T")
+    return word.first and (before.kind in ("number", "string", "unclosed", "stray") or before.text in (")", "]", "|", ">", "^T")
                            or before.kind == "name" and before.text not in RESERVED - {"token", "step", "update", "sequence", "document", "never", "rest"})
 
 

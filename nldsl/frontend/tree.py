@@ -76,11 +76,12 @@ def build(tree: Tree, comments: tuple[Comment, ...], whole: Span) -> File:
 
 
 def too_deep(file: File, limit: int) -> Syntax | None:
-    """The first piece with more than `limit` pieces around it."""
-    waiting: list[tuple[Syntax, int]] = [(file, 0)]
+    """The whole expression, or the statement, in which more than `limit` pieces stand inside each other."""
+    waiting: list[tuple[Syntax, int, Syntax]] = [(file, 0, file)]
     while waiting:
-        node, depth = waiting.pop()
+        node, depth, whole = waiting.pop()
         if depth > limit:
-            return node
-        waiting.extend((child, depth + 1) for child in reversed(syntax.children(node)))
+            return whole
+        inner = isinstance(node, syntax.Expr | syntax.Named | syntax.Window)
+        waiting.extend((child, depth + 1, whole if inner else child) for child in reversed(syntax.children(node)))
     return None
