@@ -41,7 +41,7 @@ def self_modifying(xs: list[Tensor], w: Weights, at: str, chunks: dict[str, int]
         return conv4([torch.einsum("bd,hed->bhe", x, w[f"{at}.{name}.linear"]) for x in xs], w[f"{at}.{name}.conv"])
     M = {b: tuple(w[f"{at}.{b}.recall.M.start.{n}"].expand(xs[0].shape[0], -1, -1, -1) for n in ("W2", "W1")) for b in BOXES}
     A, out = dict(M), []
-    for t, (z, q) in enumerate(zip(local("z"), local("q"))):
+    for t, (z, q) in enumerate(zip(local("z"), local("q"), strict=True)):
         A = {b: M[b] if t % chunks[b] == 0 else A[b] for b in BOXES}             # Eq. 90: all is read where the chunk begins
         k, v = unit(box(A["M_k"], z)), unit(box(A["M_v"], z))                    # Eq. 83; sec. 8.3: unit length
         eta = torch.sigmoid((w[f"{at}.r"] * box(A["M_eta"], z)).sum(-1)) / length    # Eq. 83, in (0, 1 / chunk)
@@ -69,11 +69,11 @@ def losses(w: Weights, ids: Tensor, depth: int, near: int, far: int, periods: li
     for n in range(depth):
         at = f"loss.layer[{n}]"
         mixed = self_modifying([rmsnorm(x, w[f"{at}.rmsnorm"]) for x in xs], w, f"{at}.self_modifying_titans", chunks, far)
-        xs = [x + y for x, y in zip(xs, mixed)]                                  # Eq. 94
+        xs = [x + y for x, y in zip(xs, mixed, strict=True)]                                  # Eq. 94
         for p in periods:                                                        # Eqs. 70, 97: the fastest block first
             block = f"{at}.continuum.p[{p}]"
             gate, up, down = (w[f"{at}.continuum.ffn[{p}].F.{name}"].T for name in ("gate", "up", "down"))
             zs = [rmsnorm(x, w[f"{block}.rmsnorm"]) for x in xs]
-            xs = [x + (silu(z @ gate) * (z @ up)) @ down for x, z in zip(xs, zs)]
+            xs = [x + (silu(z @ gate) * (z @ up)) @ down for x, z in zip(xs, zs, strict=True)]
     logits = [rmsnorm(x, w["loss.rmsnorm"]) @ w["loss.linear"].T for x in xs[:-1]]
-    return torch.stack([torch.logsumexp(z, -1) - z.gather(-1, i[:, None])[:, 0] for z, i in zip(logits, ids.T[1:])], 1)
+    return torch.stack([torch.logsumexp(z, -1) - z.gather(-1, i[:, None])[:, 0] for z, i in zip(logits, ids.T[1:], strict=True)], 1)

@@ -71,9 +71,9 @@ def losses(w: Weights, ids: Tensor, depth: int, chunk: int) -> Tensor:
     for n in range(depth):
         at = f"loss.layer[{n}]"
         mixed = memory_layer([rmsnorm(x, w[f"{at}.rmsnorm"]) for x in xs], w, f"{at}.mixer", chunk)
-        xs = [x + y for x, y in zip(xs, mixed)]
+        xs = [x + y for x, y in zip(xs, mixed, strict=True)]
         zs = [rmsnorm(x, w[f"{at}.rmsnorm2"]) for x in xs]
         gate, up, down = (w[f"{at}.swiglu.{name}"].T for name in ("gate", "up", "down"))
-        xs = [x + (silu(z @ gate) * (z @ up)) @ down for x, z in zip(xs, zs)]
+        xs = [x + (silu(z @ gate) * (z @ up)) @ down for x, z in zip(xs, zs, strict=True)]
     logits = [rmsnorm(x, w["loss.rmsnorm"]) @ w["loss.linear"].T for x in xs[:-1]]
-    return torch.stack([torch.logsumexp(z, -1) - z.gather(-1, i[:, None])[:, 0] for z, i in zip(logits, ids.T[1:])], 1)
+    return torch.stack([torch.logsumexp(z, -1) - z.gather(-1, i[:, None])[:, 0] for z, i in zip(logits, ids.T[1:], strict=True)], 1)

@@ -1,89 +1,15 @@
-"""The oracle against recurrences worked out by hand, first on equations built without the language, then on the examples."""
+"""The oracle against recurrences worked out by hand, on equations built without the language."""
 from __future__ import annotations
-
-from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from equations_by_hand import NEVER, SEQUENCE, TOKEN, Text, close, draw
 from torch import Tensor
 
-import reference_hope
-import reference_titans
-from nldsl.frontend.parse import parse
-from nldsl.graph.desugar import elaborate
-from nldsl.graph.equations import Axis, Bptt, Clock, Interner, Level, Memory, Node, Program, Shape, Tree, Weight
-from nldsl.source import Source
+from nldsl.graph.equations import Axis, Bptt, Clock, Node, Tree
 from nldsl.step.oracle import Oracle
 
-torch.set_num_threads(1)
-TOKEN, SEQUENCE, NEVER = Clock("token", 1), Clock("sequence", 1), Clock("never", 0)
 E = Axis("e", 3)
-
-
-class Text:
-    """A program under construction; operators on nodes are written out, shapes are given where they are not the argument's."""
-
-    def __init__(self) -> None:
-        self.make = Interner()
-        self.program = Program({}, {}, {}, {}, {}, {}, {}, {})
-
-    def op(self, op: str, *args: Node, type: Shape | Tree | None = None, **attrs: Any) -> Node:
-        args = tuple(a if isinstance(a, Node) else self.make("const", type=(), value=float(a)) for a in args)
-        shape = max((a.type for a in args), key=lambda t: len(t.leaves) + 9 if isinstance(t, Tree) else len(t)) if type is None else type
-        return self.make(op, *args, type=shape, **attrs)
-
-    def input(self, name: str, *shape: Axis) -> Node:
-        node = self.program.inputs[name] = self.make("input", type=shape, name=name)
-        return node
-
-    def weight(self, name: str, *shape: Axis, **how: Any) -> Node:
-        self.program.weights[name] = Weight(name, shape, scale=1.0, **how)
-        return self.make("weight", type=shape, name=name)
-
-    def level(self, name: str, clock: Clock, reset: Clock, *bptt: Bptt, parent: str | None = None) -> Level:
-        level = self.program.levels[name] = Level(name, clock, reset=reset, bptt=bptt, parent=parent)
-        return level
-
-    def memory(self, level: Level, name: str, start: Node | None, type: Shape | Tree, slots: dict[str, str] | None = None) -> Memory:
-        memory = self.program.memories[name] = Memory(name, type, level.name, start, slots=slots)
-        level.memories.append(name)
-        return memory
-
-    def at(self, op: str, memory: Memory, **attrs: Any) -> Node:
-        return self.make(op, type=memory.type, memory=memory.name, **attrs)
-
-    def grad(self, objective: Node, point: Node, memory: Memory, *context: Node) -> Node:
-        level = self.program.levels[memory.level]
-        if objective not in level.objectives:
-            level.objectives.append(objective)
-        return self.make("grad", objective, point, type=memory.type, memory=memory.name, context=context)
-
-    def square(self, x: Node) -> Node:
-        return self.op("total", self.op("mul", x, x), type=(), keep=0)
-
-    def train(self, loss: Node, rate: float, period: int = 1, *bptt: Bptt) -> None:
-        """W <- W - rate * grad(W) on the step clock; W is every weight that nothing owns yet."""
-        level = self.level("training", Clock("step", period), NEVER, *bptt)
-        free = {n: w for n, w in self.program.weights.items() if w.owner is None}
-        for weight in free.values():
-            weight.owner = "training.W"
-        memory = self.memory(level, "training.W", None, Tree(tuple((n, w.shape) for n, w in free.items())), {n: n for n in free})
-        whole = self.op("fold", loss, how="mean", since="training")
-        slope = self.grad(whole, self.at("read", memory), memory)
-        memory.next = self.op("sub", self.at("read", memory), self.op("mul", rate, slope))
-
-
-def close(a: Tensor, b: Tensor) -> None:
-    assert a.shape == b.shape
-    a, b = a.detach(), b.detach()
-    assert (a - b).abs().max() <= 1e-9 * max(1.0, float(b.abs().max())), (a - b).abs().max()
-
-
-def draw(*sizes: int, seed: int = 0) -> Tensor:
-    return torch.randn(sizes, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def associative(text: Text, objective: str, anchor: Clock | None = None, reset: Clock = SEQUENCE, bptt: str | Clock = "full",
@@ -175,6 +101,15 @@ def test_resets() -> None:
     assert (outputs[1] - outputs[2]).abs().max() > 1e-3
 
 
+def test_one_memory_a_lane_carried_from_step_to_step() -> None:
+    text, b = Text(), batch(tokens=6)
+    associative(text, "delta", None, NEVER)
+    whole = Oracle(text.program).run(b).outputs["y"]
+    oracle = Oracle(text.program)
+    halves = [oracle.step({n: x[:, part] for n, x in b.items()})[0]["y"] for part in (slice(0, 3), slice(3, 6))]
+    close(torch.cat(halves, 1), whole)
+
+
 def recurrence(M: Tensor, b: dict[str, Tensor], cut: int) -> Tensor:
     """The loss of the delta rule, with the memory a constant from every `cut`-th token on; 0: no cut, -1: a constant at each update."""
     total, M = torch.zeros((), dtype=torch.float64), M.expand(2, 3, 3)
@@ -249,7 +184,7 @@ def test_pending_ticks_of_a_task_loss(period: int) -> None:
     found = oracle.run(b)
     close(found.outputs["loss"], want)
     close(found.memories["fast.F"], F)
-    for name, slope in zip(w, torch.autograd.grad(want.mean(), list(w.values()))):
+    for name, slope in zip(w, torch.autograd.grad(want.mean(), list(w.values())), strict=True):
         close(oracle.gradients(b)[name], slope)
     for cut in range(1, 8):
         head = oracle.run({"k": b["k"][:, :cut]})
@@ -307,14 +242,14 @@ def test_titans_memory() -> None:
         rate, decay, forget = (torch.sigmoid(k @ w[n])[:, None, None] for n in ("rate", "decay", "forget"))
         held = M if t % 3 == 0 else held
         g = torch.autograd.grad((net(held, k) - v).square().sum(), held, create_graph=True)
-        S = [decay * s - rate * x for s, x in zip(S, g)]
-        M = [(1 - forget) * x + s for x, s in zip(M, S)]
+        S = [decay * s - rate * x for s, x in zip(S, g, strict=True)]
+        M = [(1 - forget) * x + s for x, s in zip(M, S, strict=True)]
         total = total + net(M, q).square().sum()
     found = oracle.run(b)
-    for x, y in zip(M, found.memories["r.M"].values()):
+    for x, y in zip(M, found.memories["r.M"].values(), strict=True):
         close(y, x)
     slopes = oracle.gradients(b)
-    for name, slope in zip(w, torch.autograd.grad(total / 16, list(w.values()))):
+    for name, slope in zip(w, torch.autograd.grad(total / 16, list(w.values())), strict=True):
         close(slopes[name], slope)
 
 
@@ -453,129 +388,3 @@ def test_the_error_signal_of_a_stream() -> None:
         y = torch.tanh(data[:, t] * oracle.weights["w"]).requires_grad_()
         old = torch.tanh(data[:, t - 1] * oracle.weights["w"]) if t else 0.0
         close(found[:, t], torch.autograd.grad((y * (y + old) - data[:, t + 1]).square().sum(), y)[0])
-
-
-ROOT = Path(__file__).parent.parent
-Losses = Callable[[dict[str, Tensor], Tensor], Tensor]
-
-
-def program(text: str, **sets: object) -> Program:
-    source = Source("spec.nl", text)
-    return elaborate(parse(source), source, sets={name: str(value) for name, value in sets.items()}, search=[ROOT / "nldsl" / "std"])
-
-
-def example(name: str, **sets: object) -> Program:
-    return program((ROOT / "examples" / name).read_text(), d=8, head=2, vocab=11, depth=2, **sets)
-
-
-def tokens(*sizes: int, seed: int = 0) -> Tensor:
-    return torch.randint(11, sizes, generator=torch.Generator().manual_seed(seed))
-
-
-CASES: Mapping[str, tuple[Callable[[], Program], Losses]] = {
-    "titans": (partial(example, "titans.nl", chunk=4), partial(reference_titans.losses, depth=2, chunk=4)),
-    "titans, token by token": (partial(example, "titans.nl", chunk=1), partial(reference_titans.losses, depth=2, chunk=1)),
-    "hope": (partial(example, "hope.nl", near=2, length=4, periods=[1, 2]),
-             partial(reference_hope.losses, depth=2, near=2, far=4, periods=[1, 2])),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_examples_against_references(case: str) -> None:
-    make, losses = CASES[case]
-    oracle, ids = Oracle(make()), tokens(2, 11)
-    w = {name: x.requires_grad_() for name, x in oracle.weights.items()}
-    want = losses(w, ids)
-    close(oracle.run({"ids": ids}).outputs["loss"], want)
-    found = oracle.gradients({"ids": ids})
-    assert found.keys() == w.keys()
-    for name, slope in zip(w, torch.autograd.grad(want.mean(), list(w.values())), strict=True):
-        assert slope.abs().max() > 1e-6, name
-        close(found[name], slope)
-
-
-@pytest.mark.parametrize("case", ["titans", "hope"])
-def test_examples_cut_anywhere(case: str) -> None:
-    oracle, ids = Oracle(CASES[case][0]()), tokens(2, 9)
-    whole = oracle.run({"ids": ids})
-    state, parts = None, []
-    for cut in (1, 3, 4, 8, 9):
-        part = oracle.run({"ids": ids[:, sum(p.shape[1] for p in parts):cut]}, state)
-        parts.append(ids[:, sum(p.shape[1] for p in parts):cut])
-        state = part.state
-        begin = max(0, sum(p.shape[1] for p in parts[:-1]) - 1)
-        assert torch.equal(part.outputs["loss"], whole.outputs["loss"][:, begin:cut - 1])
-    for name, memory in whole.memories.items():
-        for path, value in memory.items():
-            assert torch.equal(part.memories[name][path], value)
-
-
-def test_hope_trains_as_torch_would() -> None:
-    """Four steps, blocks of period 1 and 2: AdamW, clipping and the schedule by torch.optim on the losses of the reference."""
-    make, losses = CASES["hope"]
-    oracle = Oracle(make(), planned_ticks=100)
-    w = {name: x.requires_grad_() for name, x in oracle.weights.items()}
-    groups = {p: [[x for n, x in w.items() if f"layer[{layer}].continuum.ffn[{p}]." in n] for layer in range(2)] for p in (1, 2)}
-    owned = {id(x) for blocks in groups.values() for block in blocks for x in block}
-    training = [x for x in w.values() if id(x) not in owned]
-    optimizers = {id(xs): torch.optim.AdamW(xs, 1e-3, eps=1e-8, weight_decay=0.1) for xs in [training, *groups[1], *groups[2]]}
-
-    def tick(xs: list[Tensor], slopes: list[Tensor]) -> None:
-        length = torch.sqrt(sum((s * s).sum() for s in slopes))
-        for x, slope in zip(xs, slopes, strict=True):
-            x.grad = slope * min(1.0, 1 / (float(length) + 1e-6))
-        optimizers[id(xs)].step()
-
-    waiting: dict[int, list[Tensor]] = {}
-    for step in range(4):
-        ids = tokens(2, 7, seed=step)
-        total = losses(w, ids).mean()
-        slopes = {id(xs): torch.autograd.grad(total, xs, retain_graph=True) for xs in [training, *groups[1], *groups[2]]}
-        s = (step + 1) / 100
-        optimizers[id(training)].param_groups[0]["lr"] = 3e-3 * (
-            s / 0.02 if s <= 0.02 else (1 + torch.cos(torch.tensor(torch.pi * (s - 0.02) / 0.98, dtype=torch.float64)).item()) / 2)
-        for xs in [training, *groups[1]]:
-            tick(xs, list(slopes[id(xs)]))
-        for xs in groups[2]:
-            before = waiting.pop(id(xs), None)
-            if before is None:
-                waiting[id(xs)] = list(slopes[id(xs)])
-            else:
-                tick(xs, [(a + b) / 2 for a, b in zip(before, slopes[id(xs)], strict=True)])
-        oracle.step({"ids": ids})
-        for name, value in oracle.weights.items():
-            close(value, w[name])
-
-
-LINEAR = """nldsl 1
-import optimizers
-dim n = 3
-input x: [n]
-y = weight([n]) .* x
-loss = |y - 1|^2
-level training every step {
-    memory W: rest = random
-    context x
-    minimize mean(loss over period)
-    W <- W + %s
-}
-"""
-
-
-@pytest.mark.parametrize("text, make", [
-    ("adamw(W, grad(W), lr = 0.01, decay = 0.1)", partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1)),
-    ("0.01 * adam(grad(W))", partial(torch.optim.Adam, lr=0.01)),
-    ("adagrad(grad(W), lr = 0.01)", partial(torch.optim.Adagrad, lr=0.01, eps=1e-10)),
-    ("0.01 * momentum(grad(W), 1, 0.9)", partial(torch.optim.SGD, lr=0.01, momentum=0.9)),
-    ("nesterov(grad(W), 0.01, 0.9)", partial(torch.optim.SGD, lr=0.01, momentum=0.9, nesterov=True)),
-])
-def test_optimizers_of_the_library(text: str, make: Callable[..., torch.optim.Optimizer]) -> None:
-    oracle = Oracle(program(LINEAR % text))
-    (name, w), = oracle.weights.items()
-    optimizer = make([w.requires_grad_()])
-    for step in range(20):
-        x = draw(2, 4, 3, seed=step)
-        w.grad, = torch.autograd.grad(((w * x - 1) ** 2).sum(-1).mean(), w)
-        optimizer.step()
-        oracle.step({"x": x})
-        close(oracle.weights[name], w)
