@@ -14,7 +14,7 @@ from nldsl.graph.equations import Axis, Shape
 from nldsl.graph.names import join
 from nldsl.graph.scope import Scope, Site, Thunk, show_axes
 from nldsl.graph.values import Array, Definition, Hidden, Items, MemoryValue, Num, kind_of, shape_text
-from nldsl.graph.world import MOST_CALLS, did_you_mean
+from nldsl.graph.world import DEEPEST, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ def arguments(callee: syntax.Def, args: tuple, site: Site, span: Any, skip: int 
 def frame(callee: Definition, expr: Any, site: Site, path: str) -> Scope:
     world = site.world
     callers = site.scope.home().callers
-    if callee.syntax in callers or len(callers) >= MOST_CALLS:
+    world.count_call(expr.span)
+    if callee.syntax in callers or len(callers) >= DEEPEST:
         world.fail("N108", f"`{callee.syntax.name.text}` calls itself: a def is inlined, so this has no end", expr.span)
     scope = Scope(world, "def", callee.scope, path)
     scope.callers = (*callers, callee.syntax)

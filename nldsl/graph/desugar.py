@@ -10,10 +10,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from nldsl.diagnostic import Diagnostics
+from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend.syntax import File, Input, Kind, Shape
 from nldsl.graph import expressions, levels, statements
 from nldsl.graph.arrays import Arrays
@@ -33,26 +34,17 @@ DEPTH = 100_000
 
 def elaborate(file: File, source: Source, *, sets: Mapping[str, str] = {}, search: Sequence[Path] = ()) -> Program:
     """The program that a file says. Raises Diagnostics with all independent findings."""
-    result: list[Any] = []
-
-    def run() -> None:
-        try:
-            result.append(program(file, source, dict(sets), search))
-        except (Diagnostics, RecursionError, AssertionError, Exception) as error:      # handed on to the caller's thread
-            result.append(error)
-
     limit, size = sys.getrecursionlimit(), threading.stack_size(STACK)
     sys.setrecursionlimit(DEPTH)
     try:
-        thread = threading.Thread(target=run)
-        thread.start()
-        thread.join()
+        with ThreadPoolExecutor(1) as thread:               # definitions nest deeper than the caller's stack may allow
+            return thread.submit(program, file, source, dict(sets), search).result()
+    except RecursionError:
+        raise Diagnostics([Diagnostic("N213", "definitions that need each other nest too deep", file.version.span,
+                                      help="fewer definitions in one chain, or each below those that it needs")]) from None
     finally:
         threading.stack_size(size)
         sys.setrecursionlimit(limit)
-    if isinstance(result[0], Exception):
-        raise result[0]
-    return result[0]
 
 
 def program(file: File, source: Source, sets: dict[str, str], search: Sequence[Path]) -> Program:
@@ -64,7 +56,11 @@ def program(file: File, source: Source, sets: dict[str, str], search: Sequence[P
     scope.weights = new_weight
     for statement in file.statements:
         if isinstance(statement, Input):
-            attempt(lambda statement=statement: scope.define(statement.name, input_node(statement, scope)))
+            try:
+                node = input_node(statement, scope)
+            except Poisoned:
+                node = statements.poisoned(world)
+            scope.define(statement.name, node)
     statements.instantiate(file.statements, scope)
     world.later(scope.settle)
     world.run()
@@ -72,13 +68,6 @@ def program(file: File, source: Source, sets: dict[str, str], search: Sequence[P
     world.owners.check()
     world.stop_if_found()
     return close(world, scope, source)
-
-
-def attempt(task: Any) -> None:
-    try:
-        task()
-    except Poisoned:
-        pass
 
 
 def input_node(statement: Input, scope: Scope) -> Array:

@@ -11,6 +11,7 @@ from nldsl.graph.equations import Axis, Clock
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array, Builtin, ClockValue, Eye, Family, Items, MemoryValue, Num, Row, Text, kind_of, shape_text
 
+LONGEST_TEXT = 80                # of the name that an axis takes from an expression
 OPS = {"+": "add", "-": "sub", ".*": "mul", "./": "div", ".^": "pow", "^": "pow", "*": "mul", "/": "div", "<=": "le", ">=": "ge",
        "==": "eq"}
 
@@ -126,7 +127,8 @@ def count(op: str, a: Num, b: Num, site: Site) -> Num:
             raise OverflowError
     except (ArithmeticError, ValueError):
         site.world.fail("N211", f"`{a.text} {op} {b.text}` has no finite value")
-    return Num(value, f"{a.tight if op not in '+-' else a.text} {op} {b.tight}")
+    text = f"{a.tight if op not in '+-' else a.text} {op} {b.tight}"
+    return Num(value, text if len(text) <= LONGEST_TEXT else f"{value:g}")
 
 
 def with_identity(op: str, a: Any, b: Any, site: Site) -> Any:

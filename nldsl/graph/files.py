@@ -31,12 +31,13 @@ class Files:
 
     def main(self, file: syntax.File, source: Source) -> Scope:
         self.world.main = scope = Scope(self.world, "file", None)
-        self.constants(file, scope, Path(source.name).parent, "")
+        folder = Path(source.name).parent
+        self.constants(file, scope, folder if folder.name else None, "")
         for name in self.world.sets.keys() - self.world.used_sets:
             self.world.report("N112", f"--set {name}: there is no such dim, clock or constant", help=did_you_mean(name, self.settable))
         return scope
 
-    def constants(self, file: syntax.File, scope: Scope, folder: Path, name: str) -> None:
+    def constants(self, file: syntax.File, scope: Scope, folder: Path | None, name: str) -> None:
         """Imports, dims, clocks, defs and literals: all that a def of this file sees."""
         world = self.world
         for statement in file.statements:
@@ -62,18 +63,18 @@ class Files:
                 except Poisoned:
                     pass
 
-    def load(self, imported: syntax.Name, scope: Scope, folder: Path) -> None:
+    def load(self, imported: syntax.Name, scope: Scope, folder: Path | None) -> None:
         world = self.world
-        places = [folder, *self.search, STD]
-        path = next((found for place in places if (found := Path(place) / f"{imported.text}.nl").is_file()), None)
+        places = [*([] if folder is None else [folder]), *map(Path, self.search), STD]
+        path = next((found for place in places if (found := place / f"{imported.text}.nl").is_file()), None)
         if path is None:
             known = {found.stem for place in places if place.is_dir() for found in sorted(place.glob("*.nl"))}
             world.fail("N106", f"there is no file `{imported.text}.nl`", imported.span, help=did_you_mean(imported.text, known))
         path = Path(os.path.realpath(path))
         if path not in self.scopes:
             self.scopes[path] = Scope(world, "file", None)
-            shown = path.name if path.is_relative_to(STD.resolve()) else str(folder / f"{imported.text}.nl")
-            source = Source(f"std/{path.name}" if path.is_relative_to(STD.resolve()) else shown, path.read_text(encoding="utf-8"))
+            shown = f"std/{path.name}" if path.parent == STD.resolve() else path.name
+            source = Source(shown, path.read_text(encoding="utf-8"))
             self.constants(parse(source), self.scopes[path], path.parent, imported.text)
         for name, entry in self.scopes[path].names.items():
             if isinstance(entry.base, Definition):

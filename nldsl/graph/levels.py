@@ -185,7 +185,11 @@ class LevelInstance:
         if site.scope.level is self:
             return memory.read_at(site)
         value = MemoryValue(memory, None, "now" if site.scope.start is not None else None)
-        return value.viewed("expose", (self.per,)) if self.per is not None else value
+        if self.per is None:
+            return value
+        value = value.viewed("expose", (self.per,))
+        reader = site.scope.level
+        return value if reader is None or reader.per is None else value.viewed("absorb", reader.per)
 
     def objective(self, place: Place) -> Thunk | None:
         """The objective last above this place."""
@@ -322,7 +326,7 @@ def grad(call: syntax.Call, site: Site) -> Array:
         return Array(world.node("grad_stream", e.node, y.node, type=y.node.type), y.hidden)
     value, level = world.evaluate(call.args[0], site), site.scope.level
     if not isinstance(value, MemoryValue) or value.memory.level is not level or value.path or value.at == "now":
-        world.fail("N505", "`grad(P)` takes a memory of the level it stands in, or `M@clock`", call.args[0].span,
+        world.fail("N515", "`grad(P)` takes a memory of the level it stands in, or `M@clock`", call.args[0].span,
                    help="`grad(e, y)` is the derivative of a stream; `grad(M).W` is a part of a gradient")
     objective = level.objective(site.place)
     if objective is None:

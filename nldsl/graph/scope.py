@@ -214,5 +214,7 @@ def unknown(site: Site, name: syntax.Name) -> None:
             world.fail("N102", f"a def sees its parameters and constants of its file, not the stream `{name.text}`", name.span,
                        help=f"make `{name.text}` a parameter of the def")
     from nldsl.graph.builtins import BUILT_IN
+    if any(finding.code == "N106" for finding in world.findings):
+        raise Poisoned                                       # it may well stand in the file that is not there
     world.fail("N101", f"there is no `{name.text}` here", name.span,
                help=did_you_mean(name.text, site.scope.visible() | BUILT_IN))

@@ -112,14 +112,14 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
     for path in paths:
         ours, turns = re.sub(r"\[[^\]]*\]", "", path), dict(re.findall(r"(\w+)\[([^\]]*)\]", path))
         if ours not in wanted:
-            world.fail("N701", f"no pair loads the weight `{path}`", call.span, help=did_you_mean(ours, wanted))
+            world.fail("N116", f"no pair loads the weight `{path}`", call.span, help=did_you_mean(ours, wanted))
         used.add(ours)
         theirs, pair = wanted[ours]
         key = re.sub(r"\{(\w+)\}", lambda m: turns.get(m[1]) or variable(m[1], site, pair), theirs)
         shape = type_.core.shape(path) if isinstance(type_.core, Tree) else type_.core
         nodes.append(world.node("load", type=shape, file=file.text, key=key))
     for ours in wanted.keys() - used:
-        world.report("N701", f"there is no weight `{ours}` to load", wanted[ours][1].value.span, help=did_you_mean(ours, paths))
+        world.report("N116", f"there is no weight `{ours}` to load", wanted[ours][1].value.span, help=did_you_mean(ours, paths))
     if not isinstance(type_.core, Tree):
         return Array(nodes[0], type_.hidden)
     return Array(world.node("tree", *nodes, type=type_.core), type_.hidden)

@@ -13,7 +13,7 @@ from nldsl.graph.levels import LevelInstance, MemoryInstance
 from nldsl.graph.names import join
 from nldsl.graph.scope import Entry, Place, Scope, Site, Thunk
 from nldsl.graph.values import Array, ClockValue, Family, Items, Num, kind_of
-from nldsl.graph.world import MOST_TURNS, Poisoned
+from nldsl.graph.world import MOST_TURNS, Poisoned, World
 
 
 def instantiate(statements: Sequence[syntax.Statement], scope: Scope, place: Place = (), bare: bool = False) -> None:
@@ -88,7 +88,11 @@ def make(statement: syntax.Statement, site: Site) -> None:
     scope, world = site.scope, site.world
     with world.at(statement.span, scope.turn):
         if isinstance(statement, syntax.Level):
-            level(statement, site)
+            try:
+                level(statement, site)
+            except Poisoned:
+                scope.names.setdefault(statement.member.name.text, Entry(poisoned(world), statement.member.span))
+                raise
         elif isinstance(statement, syntax.For):
             unroll(statement, site)
         elif isinstance(statement, syntax.Update):
@@ -103,6 +107,13 @@ def make(statement: syntax.Statement, site: Site) -> None:
             scope.level.resets.append((statement, site))
         elif isinstance(statement, syntax.Bptt):
             scope.level.bptts.append((statement, site))
+
+
+def poisoned(world: World) -> Thunk:
+    """Stands for what could not be made, so that its readers are not findings as well."""
+    thunk = Thunk(world, lambda: None)
+    thunk.state = "poisoned"
+    return thunk
 
 
 def level(statement: syntax.Level, site: Site) -> None:

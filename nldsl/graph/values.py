@@ -74,7 +74,7 @@ class Eye:
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """A list. `paths` of `shape(tree)` name the trees' leaves, one list of axes each."""
+    """A list. Of `shape(tree)`, `paths` name the leaves and the items are a list of axes each."""
 
     items: tuple[Any, ...]
     paths: tuple[str, ...] | None = None

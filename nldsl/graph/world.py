@@ -13,9 +13,10 @@ from nldsl.graph.equations import Axis, Clock, Interner, Level, Memory, Node, Ty
 from nldsl.graph.values import Hidden, Num
 from nldsl.source import Span
 
-MOST_NODES = 2_000_000           # beyond this no later stage is of use
+MOST_NODES = 1_000_000           # asked for, equal ones included: beyond this no later stage is of use
 MOST_TURNS = 20_000
-MOST_CALLS = 200                 # calls inside calls
+MOST_CALLS = 50_000              # of defs, all told
+DEEPEST = 100                    # calls inside calls
 LARGEST_SIZE = 2 ** 40
 SOON, PARTS, LAST = 0, 1, 2      # level bodies; levels of `rest of X`; levels of `rest`
 
@@ -35,7 +36,7 @@ class World:
         self.span: Span | None = None
         self.turn: tuple[str, ...] = ()
         self.forcing: list[Any] = []                      # thunks in progress, for cycles
-        self.calls: list[Any] = []                        # defs in progress, for recursion
+        self.calls = 0
         self.work: tuple[deque[Callable[[], None]], ...] = (deque(), deque(), deque())
         self.order = itertools.count()
         self.dims: dict[str, tuple[Num, Span]] = {}
@@ -74,6 +75,11 @@ class World:
         if self.made > MOST_NODES:
             self.fail("N212", f"the program has more than {MOST_NODES} equations", help="fewer turns of `for`")
         return self.intern(op, *args, type=type, span=self.span, turn=self.turn, **attrs)
+
+    def count_call(self, span: Span) -> None:
+        self.calls += 1
+        if self.calls > MOST_CALLS:
+            self.fail("N212", f"the program has more than {MOST_CALLS} calls once its loops and defs are unrolled", span)
 
     @contextmanager
     def at(self, span: Span | None, turn: tuple[str, ...]) -> Any:
