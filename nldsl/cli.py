@@ -5,6 +5,7 @@ loss became infinite; 4 the machine cannot run it; 130 interrupted (what was ann
 """
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from nldsl.graph.equations import Program
 
 REJECTED, USAGE, RUN, BACKEND, INTERRUPTED = 1, 2, 3, 4, 130
+WIDE = 200                                         # columns of a table that goes to a file or a pipe
 FAMILY_EXITS = {"N7": RUN, "N8": BACKEND}          # the other families are about the program
 
 app = typer.Typer(name="nldsl", help="Nested optimisation levels: from a spec to one compiled training step.", no_args_is_help=True,
@@ -92,7 +94,7 @@ def compile_(spec: Spec, sets: Sets = None,
         display = shown_on(Console())
         step.warm(step.init(0), random_batch(program, batch, length, device), display.compiling)
         display.close()
-        Console().print(report(program, step))
+        say(report(program, step))
         if out is not None:
             say(f"{out}: {', '.join(artefacts.write(step, text.source, out))}")
 
@@ -117,7 +119,7 @@ def graph(spec: Spec, sets: Sets = None,
         if out is None:
             return say(page)
         with written(out) as file:
-            Console(file=file, width=160).print(page, markup=False, highlight=False, soft_wrap=form is not Picture.table, end="")
+            Console(file=file, width=WIDE).print(page, markup=False, highlight=False, soft_wrap=form is not Picture.table, end="")
 
 
 @app.command()
@@ -289,7 +291,7 @@ def say(page: RenderableType) -> None:
     """Print text as it is, ending in one line end, or a table."""
     if isinstance(page, str):
         return Console().print(page.removesuffix("\n"), markup=False, highlight=False, soft_wrap=True)
-    Console().print(page)
+    Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE).print(page)
 
 
 def main() -> None:

@@ -294,7 +294,7 @@ def test_the_journal_is_cut_behind_the_checkpoint_and_at_a_broken_line(tmp_path:
 
 def test_the_run_folder_is_complete(unbroken: Path) -> None:
     assert sorted(file.name for file in (unbroken / "run").iterdir()) == [
-        "checkpoint.safetensors", "loss.svg", "metrics.jsonl", "run.json", "tiny.nl"]
+        "checkpoint.safetensors", "layers.nl", "loss.svg", "metrics.jsonl", "optimizers.nl", "run.json", "tiny.nl"]
     assert (unbroken / "run" / "loss.svg").read_text().count("<path") > 2
     numbers = json.loads((unbroken / "run" / "run.json").read_text())
     assert numbers["settings"]["batch"] == 2 and numbers["dims"]["d"] == 8
@@ -311,7 +311,7 @@ def test_the_live_display_says_what_the_lines_say() -> None:
         display.close()
         for words in ("block layer", "loss 2.0000", "2.885 bits per byte", "1,500 tokens/s", "training"):
             assert words in text.getvalue(), (terminal, words)
-    assert short(("model.ffn[1]", "model.b.ffn[1]", "training")) == "ffn[1] x2, training"
+    assert short(("model.ffn[1]", "model.b.ffn[1]", "training", "training.adamw.adam.moments")) == "ffn[1] x2, training"
 
 
 # The corpus

@@ -46,8 +46,9 @@ def fit(train: np.ndarray) -> Order2:
 
 def backed_off(counts: np.ndarray, context: np.ndarray, s: np.ndarray, shorter: np.ndarray) -> np.ndarray:
     """Probability of bytes `s` [n] in rows `context` [n] of `counts`, given their probability in the shorter context."""
-    seen = counts.sum(-1)[context]
-    different = (counts > 0).sum(-1)[context]
+    rows, row = np.unique(context, return_inverse=True)
+    seen = counts[rows].sum(-1)[row]
+    different = (counts[rows] > 0).sum(-1)[row]
     known = np.maximum(seen + different, 1)
     return np.where(seen > 0, (counts[context, s] + different * shorter) / known, shorter)
 

@@ -128,8 +128,9 @@ def smoothed(old: float | None, new: float) -> float:
 
 
 def short(ticked: tuple[str, ...]) -> str:
-    """The last part of each level's name, with how many have it: `ffn[1] x3, training`."""
-    counts = Counter(name.rsplit(".", 1)[-1] for name in ticked)
+    """The last part of each level's name, with how many have it, without the levels inside them: `ffn[1] x3, training`."""
+    inside = {name for name in ticked for outer in ticked if name.startswith(outer + ".")}
+    counts = Counter(name.rsplit(".", 1)[-1] for name in ticked if name not in inside)
     return ", ".join(name if n == 1 else f"{name} x{n}" for name, n in counts.items()) or "none"
 
 
