@@ -1,4 +1,4 @@
-"""Arithmetic on arrays and trees with named axes: alignment by name, spreading, folding of constants, products.
+"""Arithmetic on arrays and trees with named axes: constants folded, elementwise operators, sums and products.
 
     rate [head] hidden, k [head, e]  ->  mul(spread(rate), k)          0 * x -> 0      x + 0 -> x      1 * x -> x
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from nldsl.graph.axes import Match, match, named, rename_text
-from nldsl.graph.equations import Axis, Node, Shape, Tree
-from nldsl.graph.values import Array, Hidden, shape_text
-from nldsl.graph.world import World
+from nldsl.graph.axes import fits
+from nldsl.graph.equations import Axis, Shape, Tree
+from nldsl.graph.shapes import Shapes
+from nldsl.graph.values import Array, shape_text
 
 FOLDS: dict[str, Callable[..., float]] = {
     "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b,
@@ -32,132 +32,8 @@ def fold(op: str, *values: float) -> float | None:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-class Arrays:
+class Arrays(Shapes):
     """Makes the nodes of array expressions."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.node = world.node
-
-    # ---- constants
-
-    def const(self, value: float) -> Array:
-        return Array(self.node("const", type=(), value=float(value)))
-
-    def number(self, node: Node) -> float | None:
-        """The number that every entry of the node is, if it is constant."""
-        while node.op == "spread":
-            node = node.args[0]
-        if node.op == "const" and isinstance(node["value"], float):
-            return node["value"]
-        if node.op == "tree" and node.args:
-            values = {self.number(arg) for arg in node.args}
-            return values.pop() if len(values) == 1 else None
-        return None
-
-    # ---- shape
-
-    def tree(self, leaves: Sequence[tuple[str, Array]]) -> Array:
-        """The tree of these leaves; hidden axes that one has, all have."""
-        hidden = self.union(array.hidden for _, array in leaves)
-        full = [(path, self.expand(array, hidden, array.seen)) for path, array in leaves]
-        type_ = Tree(tuple((path, node.type) for path, node in full))
-        if full and all(n.op == "leaf" and n["path"] == p and n.args[0] is full[0][1].args[0] for p, n in full):
-            if full[0][1].args[0].type == type_:
-                return Array(full[0][1].args[0], hidden)
-        return Array(self.node("tree", *(node for _, node in full), type=type_), hidden)
-
-    def leaf(self, array: Array, path: str) -> Array:
-        node = array.node
-        assert isinstance(node.type, Tree)
-        if node.op == "tree":
-            return Array(node.args[node.type.paths().index(path)], array.hidden)
-        return Array(self.node("leaf", node, type=node.type.shape(path), path=path), array.hidden)
-
-    def leaves(self, array: Array) -> list[tuple[str, Array]]:
-        assert isinstance(array.node.type, Tree)
-        return [(path, self.leaf(array, path)) for path in array.node.type.paths()]
-
-    def field(self, array: Array, name: str) -> Array:
-        """`M.W2`, or the part `M.gate` of a deeper tree."""
-        if not array.is_tree:
-            self.world.fail("N203", f"an array has no part `{name}`", help="only the weights of a definition have parts")
-        paths = array.node.type.paths()
-        if name in paths:
-            return self.leaf(array, name)
-        part = [path for path in paths if path.startswith(name + ".")]
-        if not part:
-            from nldsl.graph.world import did_you_mean
-            self.world.fail("N101", f"there is no weight `{name}` here: {', '.join(paths)}", help=did_you_mean(name, paths))
-        return self.tree([(path[len(name) + 1:], self.leaf(array, path)) for path in part])
-
-    def union(self, hiddens) -> tuple[Hidden, ...]:
-        found = {h.order: h for hidden in hiddens for h in hidden}
-        return tuple(found[order] for order in sorted(found))
-
-    def permute(self, node: Node, dims: Sequence[int]) -> Node:
-        if list(dims) == list(range(len(dims))):
-            return node
-        if node.op == "permute":
-            return self.permute(node.args[0], [node["dims"][d] for d in dims])
-        return self.node("permute", node, type=tuple(node.type[d] for d in dims), dims=tuple(dims))
-
-    def spread(self, node: Node, to: Shape, dims: Sequence[int]) -> Node:
-        """`node` with axis i at dims[i] of shape `to`."""
-        order = sorted(range(len(dims)), key=lambda i: dims[i])
-        node, dims = self.permute(node, order), sorted(dims)
-        if len(to) == len(dims):
-            return node if node.type == to else self.node("reshape", node, type=to)
-        if node.op == "spread":
-            return self.spread(node.args[0], to, [dims[d] for d in node["dims"]])
-        return self.node("spread", node, type=to, dims=tuple(dims))
-
-    def expand(self, array: Array, hidden: tuple[Hidden, ...], seen: Shape, places: Sequence[int] | None = None) -> Node:
-        """The node with exactly these axes; visible axis i is places[i] of `seen`."""
-        to = tuple(h.axis for h in hidden) + tuple(seen)
-        places = range(len(array.seen)) if places is None else places
-        dims = [hidden.index(h) for h in array.hidden] + [len(hidden) + p for p in places]
-        return self.spread(array.node, to, dims)
-
-    def expose(self, array: Array, which: Sequence[Hidden]) -> Array:
-        """Hidden axes become visible, in front of the others."""
-        which = [h for h in array.hidden if h in which]
-        if not which:
-            return array
-        kept = tuple(h for h in array.hidden if h not in which)
-        if array.is_tree and array.hidden != (*kept, *which):
-            return self.tree([(path, self.expose(leaf, which)) for path, leaf in self.leaves(array)])
-        if array.is_tree:
-            return Array(array.node, kept)
-        order = [array.hidden.index(h) for h in (*kept, *which)]
-        return Array(self.permute(array.node, [*order, *range(len(order), len(array.node.type))]), kept, array.vocab)
-
-    def absorb(self, array: Array, hidden: Hidden, at: int | None = None) -> Array:
-        """The visible axis of that name (or at that place) becomes hidden; without one, nothing changes."""
-        if array.is_tree:
-            leaves = self.leaves(array)
-            if any(hidden.axis in leaf.seen for _, leaf in leaves):
-                if all(leaf.seen[:1] == (hidden.axis,) for _, leaf in leaves):
-                    return Array(array.node, (*array.hidden, hidden))
-                return self.tree([(path, self.absorb(leaf, hidden)) for path, leaf in leaves])
-            return array
-        if at is None:
-            if hidden.axis not in array.seen:
-                return array
-            at = array.seen.index(hidden.axis)
-        k = len(array.hidden)
-        dims = [*range(k), k + at, *(i for i in range(k, len(array.node.type)) if i != k + at)]
-        return Array(self.permute(array.node, dims), (*array.hidden, hidden), array.vocab)
-
-    def merge(self, a: Shape, b: Shape) -> Match:
-        found = match(a, b)
-        if found.clash:
-            left, right = found.clash
-            if left.name == right.name:
-                self.world.fail("N201", f"axis `{left.name}` has two sizes here, {left.size} and {right.size}")
-            self.world.fail("N201", f"{shape_text(a)} and {shape_text(b)} do not mix: `{left.name}` and `{right.name}` have one size, "
-                                    "but they are different axes", help="give the axis one name in both places")
-        return found
 
     # ---- elementwise
 
@@ -209,7 +85,7 @@ class Arrays:
                 self.world.fail("N203", f"two trees with different weights: {_some(a.node.type)} and {_some(b.node.type)}")
             if a.node.type == b.node.type and a.hidden == b.hidden:
                 return Array(self.node(op, a.node, b.node, type=a.node.type), a.hidden)
-            return self.tree([(path, self.binary(op, x, y)) for (path, x), (_, y) in zip(self.leaves(a), self.leaves(b))])
+            return self.tree([(path, self.binary(op, x, y)) for (path, x), (_, y) in zip(self.leaves(a), self.leaves(b), strict=True)])
         tree, array = (a, b) if a.is_tree else (b, a)
         if array.is_scalar and set(array.hidden) <= set(tree.hidden):
             node = array.node if not array.node.type else self.expand(array, tree.hidden, ())
@@ -225,34 +101,12 @@ class Arrays:
                 paths = value.node.type.paths()
                 if any(p is not None and tuple(path for path, _ in p) != paths for p in parts):
                     self.world.fail("N203", "trees with different weights in `where`")
-                picked = [[p[i][1] if p else v for p, v in zip(parts, (c, a, b))] for i in range(len(paths))]
-                return self.tree([(path, self.where(*row)) for path, row in zip(paths, picked)])
+                picked = [[p[i][1] if p else v for p, v in zip(parts, (c, a, b), strict=True)] for i in range(len(paths))]
+                return self.tree([(path, self.where(*row)) for path, row in zip(paths, picked, strict=True)])
         if (value := self.number(c.node)) is not None and c.node.type == ():
             return a if value else b
         nodes, hidden = self.aligned([c, a, b])
         return Array(self.node("where", *nodes, type=nodes[0].type), hidden)
-
-    def aligned(self, arrays: Sequence[Array]) -> tuple[list[Node], tuple[Hidden, ...]]:
-        """All with the same axes."""
-        hidden = self.union(array.hidden for array in arrays)
-        shape: Shape = ()
-        for array in arrays:
-            shape = self.merge(shape, array.seen).shape
-        return [self.expand(array, hidden, shape, self.merge(shape, array.seen).right) for array in arrays], hidden
-
-    def conform(self, array: Array, hidden: tuple[Hidden, ...], seen: Shape, what: str) -> Node:
-        """The node with exactly these axes; a scalar fills them."""
-        found = match(seen, array.seen)
-        if found.clash or named(found.shape) != named(seen) or (array.seen and len(array.seen) != len(seen)):
-            self.world.fail("N204", f"{what} has the axes {shape_text(seen)}, the value {shape_text(array.seen)}")
-        if extra := [h.axis.name for h in array.hidden if h not in hidden]:
-            self.world.fail("N204", f"the value has one entry for each `{extra[0]}`, {what} has not")
-        return self.expand(array, hidden, seen, found.right)
-
-    def rename(self, array: Array, seen: Shape) -> Array:
-        """An axis without a name takes the declared one."""
-        to = tuple(h.axis for h in array.hidden) + seen
-        return array if array.node.type == to else Array(self.node("reshape", array.node, type=to), array.hidden, array.vocab)
 
     # ---- sums and products
 
@@ -314,7 +168,7 @@ class Arrays:
         last = a.seen[-1]
         meets = next((i for i, axis in enumerate(b.seen) if axis == last), None)
         if meets is None:
-            meets = next((i for i, axis in enumerate(b.seen) if axis.size == last.size and rename_text(axis, last)), None)
+            meets = next((i for i, axis in enumerate(b.seen) if axis.size == last.size and fits(axis, last)), None)
         if meets is None:
             self.world.fail("N204", f"the left side ends in axis `{last.name}`, the right side has {shape_text(b.seen)}",
                             help="`.*` multiplies entry by entry")
@@ -329,7 +183,7 @@ class Arrays:
             else:
                 right.append(fresh)
                 fresh += 1
-        for letter, axis in [*zip(left[:-1], a.seen[:-1]), *((r, axis) for r, axis in zip(right, b.seen) if r >= len(a.seen))]:
+        for letter, axis in [*zip(left[:-1], a.seen[:-1], strict=True), *((r, axis) for r, axis in zip(right, b.seen, strict=False) if r >= len(a.seen))]:
             out.append(letter)
             seen.append(axis)
         return self.einsum(a, b, left, right, out, tuple(seen))

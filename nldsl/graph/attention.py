@@ -7,8 +7,7 @@ from __future__ import annotations
 import math
 
 from nldsl.frontend import syntax
-from nldsl.graph.axes import rename_text
-from nldsl.graph.equations import Shape
+from nldsl.graph.axes import fits
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array, shape_text
 from nldsl.graph.windows import span_of_pairs
@@ -32,7 +31,7 @@ def attend(call: syntax.Call, site: Site) -> Array:
     letters = iter(LETTERS[len(hidden):])
     own = [next(letters) for _ in q.seen]
     nodes, groups, result = [query], [], None
-    for (k, v, span), arg in zip(pairs, call.args[1:]):
+    for (k, v, span), arg in zip(pairs, call.args[1:], strict=True):
         with world.at(arg.span, site.scope.turn):
             spare = iter(LETTERS[len(hidden) + len(q.seen):])
             key, among = letters_of_key(k, q, own, spare, site)
@@ -67,11 +66,11 @@ def pair(arg: syntax.Arg, site: Site) -> tuple[Array, Array, object]:
 
 def letters_of_key(k: Array, q: Array, own: list[str], spare, site: Site) -> tuple[list[str], list[str]]:
     """Letters of the key's axes, and those among them that count further pairs."""
-    places = [i for i, axis in enumerate(k.seen) if rename_text(axis, q.seen[-1])]
+    places = [i for i, axis in enumerate(k.seen) if fits(axis, q.seen[-1])]
     if not places:
         site.world.fail("N204", f"the key {shape_text(k.seen)} lacks the last axis of the query, `{q.seen[-1].name}`")
     contracted = next((i for i in reversed(places) if k.seen[i] == q.seen[-1]), places[-1])
-    batch = dict(zip(q.seen[:-1], own[:-1]))
+    batch = dict(zip(q.seen[:-1], own[:-1], strict=True))
     key, among = [], []
     for i, axis in enumerate(k.seen):
         if i == contracted:
@@ -87,8 +86,8 @@ def letters_of_key(k: Array, q: Array, own: list[str], spare, site: Site) -> tup
 def letters_of_value(v: Array, k: Array, q: Array, own: list[str], key: list[str], among: list[str], spare,
                      site: Site) -> tuple[list[str], list[tuple[str, object]]]:
     """Letters of the value's axes, and the axes of the value proper."""
-    batch = dict(zip(q.seen[:-1], own[:-1]))
-    further = {axis: letter for axis, letter in zip(k.seen, key) if letter in among}
+    batch = dict(zip(q.seen[:-1], own[:-1], strict=True))
+    further = {axis: letter for axis, letter in zip(k.seen, key, strict=True) if letter in among}
     value, left = [], []
     for axis in v.seen:
         if axis in batch:

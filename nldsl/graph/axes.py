@@ -21,11 +21,11 @@ def nameless(axis: Axis) -> bool:
     return axis.name == str(axis.size)
 
 
-def rename_text(a: Axis, b: Axis) -> bool:
+def fits(a: Axis, b: Axis) -> bool:
     return a.size == b.size and (a.name == b.name or nameless(a) or nameless(b))
 
 
-def named(shape: Shape) -> tuple[int, ...]:
+def sizes(shape: Shape) -> tuple[int, ...]:
     return tuple(axis.size for axis in shape)
 
 
@@ -35,7 +35,7 @@ def match(a: Shape, b: Shape) -> Match:
     [head, e] with [e] -> [head, e];  [a, e] with [head] -> [a, e, head]
     """
     pairs: dict[int, int] = {}                              # index in b -> index in a
-    for test in (lambda x, y: x == y, rename_text):
+    for test in (lambda x, y: x == y, fits):
         for j in reversed(range(len(b))):
             if j not in pairs:
                 free = [i for i in range(len(a)) if i not in pairs.values() and test(a[i], b[j])]
@@ -70,7 +70,7 @@ def see(declared: tuple[Axis | str, ...], shape: Shape) -> Seen:
     [e] sees the last axis of [head, e] and maps over head;  [a, b] takes the last two
     """
     taken: dict[int, int] = {}                              # index in declared -> index in shape
-    for test in (lambda x, y: x == y, rename_text):
+    for test in (lambda x, y: x == y, fits):
         for d in reversed(range(len(declared))):
             axis = declared[d]
             if isinstance(axis, Axis) and d not in taken:
@@ -82,7 +82,7 @@ def see(declared: tuple[Axis | str, ...], shape: Shape) -> Seen:
     free = [i for i in range(len(shape)) if i not in taken.values()]
     if missing is not None or len(free) < len(letters):
         return Seen((), (), missing, max(0, len(letters) - len(free)))
-    for d, i in zip(letters, free[len(free) - len(letters):]):
+    for d, i in zip(letters, free[len(free) - len(letters):], strict=True):
         taken[d] = i
     mapped = tuple(i for i in free if i not in taken.values())
     return Seen(tuple(taken[d] for d in range(len(declared))), mapped)

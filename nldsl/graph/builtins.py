@@ -1,4 +1,4 @@
-"""The built-in names: what each takes and the node it makes. Those with weights are named by `names.py`."""
+"""The built-in names: what each takes and the node it makes."""
 from __future__ import annotations
 
 import math
@@ -7,27 +7,14 @@ from typing import Any
 
 from nldsl.frontend import syntax
 from nldsl.graph import attention, windows
+from nldsl.graph.arguments import array, as_array, evaluate, given, outside_memory, positional
 from nldsl.graph.arrays import fold
-from nldsl.graph.equations import Axis, Shape, numel
-from nldsl.graph.names import join
+from nldsl.graph.equations import Axis, numel
+from nldsl.graph.parameters import affine, conv, embed, linear, weight
 from nldsl.graph.scope import Site
-from nldsl.graph.values import Array, Eye, Items, MemoryValue, Num, Row, Text, kind_of, shape_text
-from nldsl.graph.world import did_you_mean
+from nldsl.graph.values import Array, Eye, Items, Num
 
 UNARY = frozenset("exp log sqrt abs sign tanh sigmoid silu gelu softplus floor cos".split())
-EMBED_SCALE = 0.02
-
-
-def evaluate(expr: syntax.Expr, site: Site) -> Any:
-    return site.world.evaluate(expr, site)
-
-
-def as_array(value: Any, site: Site, span: Any = None) -> Array:
-    return site.world.as_array(value, site, span)
-
-
-def array(expr: syntax.Expr, site: Site) -> Array:
-    return as_array(evaluate(expr, site), site, expr.span)
 
 
 def constant(name: str, site: Site) -> Any:
@@ -48,113 +35,6 @@ def constant(name: str, site: Site) -> Any:
             world.fail("N209", f"`{name}` stands only in the start of a memory")
         return site.scope.start(name)
     return None
-
-
-def given(call: syntax.Call, site: Site, *params: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The arguments of a built-in by name, not yet worked out."""
-    world, found, names = site.world, {}, iter((*params, *optional))
-    for arg in call.args:
-        if isinstance(arg, syntax.Named):
-            name, value = arg.name.text, arg.value
-            if name not in (*params, *optional) or name in found:
-                world.fail("N107", f"`{call.callee.text}` has no parameter `{name}` left", arg.span,
-                           help=did_you_mean(name, (*params, *optional)))
-        else:
-            name, value = next(names, None), arg
-            if name is None:
-                world.fail("N107", f"`{call.callee.text}` takes {len(params) + len(optional)} arguments", arg.span)
-        found[name] = value
-    if missing := [name for name in params if name not in found]:
-        world.fail("N107", f"`{call.callee.text}` lacks its argument `{missing[0]}`", call.span)
-    return found
-
-
-def axes_of(expr: syntax.Expr, site: Site) -> Shape:
-    """A list of sizes: `[head, e]`, `shape(x)`."""
-    value = evaluate(expr, site)
-    if not isinstance(value, Items) or value.paths is not None:
-        site.world.fail("N202", f"a list of axes such as `[head, e]` is needed here, this is {kind_of(value)}", expr.span)
-    spans = [item.span for item in expr.items] if isinstance(expr, syntax.List) else [expr.span] * len(value.items)
-    return tuple(site.world.axis(size, span) for size, span in zip(value.items, spans))
-
-
-def component(call: syntax.Call, site: Site) -> str:
-    """The name of the weight that a call makes."""
-    return join(site.scope.path, site.scope.components.get(id(call), call.callee.text))
-
-
-# ---- with weights
-
-def weight(call: syntax.Call, site: Site) -> Array:
-    args = given(call, site, "shape", optional=("init",))
-    shape = axes_of(args["shape"], site)
-    if "init" not in args:
-        return site.scope.weights(site, component(call, site), shape, "normal", 1 / math.sqrt(shape[-1].size if shape else 1), 0.0)
-    fill = plain(evaluate(args["init"], site), site, args["init"].span)
-    if isinstance(fill, list) and (len(shape) == 0 or len(fill) != shape[0].size):
-        site.world.fail("N204", f"the list has {len(fill)} entries, the weight {shape_text(shape)}", args["init"].span)
-    return site.scope.weights(site, component(call, site), shape, "fill", 0.0, fill)
-
-
-def plain(value: Any, site: Site, span: Any) -> Any:
-    if isinstance(value, Num):
-        return float(value.value)
-    if isinstance(value, Items) and value.paths is None:
-        return [plain(item, site, span) for item in value.items]
-    site.world.fail("N202", f"a number or a list of numbers is needed here, this is {kind_of(value)}", span)
-
-
-def linear(call: syntax.Call, site: Site, name: str = "") -> Array:
-    args = given(call, site, "x", "out")
-    x, out, world = array(args["x"], site), axes_of(args["out"], site), site.world
-    if x.is_tree:
-        world.fail("N203", "`linear` takes an array, this is a tree", args["x"].span)
-    inputs = x.seen
-    w = site.scope.weights(site, component(call, site), (*out, *inputs), "normal", 1 / math.sqrt(numel(inputs)), 0.0)
-    n, m = len(out), len(inputs)
-    return world.arrays.einsum(w, x, range(n + m), range(n, n + m), range(n), out)
-
-
-def affine(call: syntax.Call, site: Site) -> Array:
-    y = linear(call, site)
-    return site.world.arrays.binary("add", y, site.scope.weights(site, component(call, site) + ".bias", y.seen, "fill", 0.0, 0.0))
-
-
-def conv(call: syntax.Call, site: Site) -> Array:
-    args, world = given(call, site, "x", "n"), site.world
-    outside_memory("conv", call, site)
-    x, n = array(args["x"], site), world.axis(evaluate(args["n"], site), args["n"].span)
-    if x.is_tree:
-        world.fail("N203", "`conv` takes an array, this is a tree", args["x"].span)
-    kernel = site.scope.weights(site, component(call, site), (n, *x.seen), "normal", 1 / math.sqrt(n.size), 0.0)
-    k = len(x.hidden)
-    node = world.arrays.spread(kernel.node, (n, *x.node.type), (0, *range(1 + k, 1 + len(x.node.type))))
-    return Array(world.node("conv", x.node, node, type=x.node.type), x.hidden)
-
-
-def embed(call: syntax.Call, site: Site) -> Array:
-    args = given(call, site, "ids", "out")
-    ids, out = array(args["ids"], site), axes_of(args["out"], site)
-    if ids.vocab is None:
-        site.world.fail("N203", "`embed` takes a stream of `index(n)`", args["ids"].span)
-    vocab = site.world.axis(ids.vocab, args["ids"].span)
-    table = site.scope.weights(site, component(call, site), (vocab, *out), "normal", EMBED_SCALE, 0.0)
-    return gather(table, ids, site)
-
-
-def outside_memory(name: str, call: syntax.Call, site: Site) -> None:
-    if site.scope.template:
-        site.world.fail("N208", f"a def that is a memory's type holds no `{name}`", call.span)
-
-
-def gather(table: Array, ids: Array, site: Site) -> Array:
-    if ids.vocab is None:
-        site.world.fail("N203", "an entry is picked by a number or a stream of `index(n)`")
-    if table.is_tree or not table.seen or table.hidden:
-        site.world.fail("N204", "rows are picked by a stream from an array whose first axis is the vocabulary")
-    if table.seen[0].size != ids.vocab.value:
-        site.world.fail("N204", f"the table has {table.seen[0].size} rows, the stream is `index({ids.vocab.text})`")
-    return Array(site.world.node("gather", table.node, ids.node, type=table.seen[1:]))
 
 
 # ---- axes
@@ -179,7 +59,7 @@ def stack(parts: list[Array], site: Site) -> Array:
 
 def join_axes(call: syntax.Call, site: Site) -> Array:
     parts, world = [array(arg, site) for arg in positional(call, site)], site.world
-    for part, arg in zip(parts, call.args):
+    for part, arg in zip(parts, call.args, strict=True):
         if part.is_tree or len(part.seen) != 1:
             world.fail("N204", "`join` takes arrays of one axis", arg.span, help="`flat(x)` makes one axis of all")
     hidden = world.arrays.union(part.hidden for part in parts)
@@ -187,15 +67,6 @@ def join_axes(call: syntax.Call, site: Site) -> Array:
     size = sum(part.seen[0].size for part in parts)
     dim = len(hidden)
     return Array(world.node("join", *nodes, type=(*nodes[0].type[:dim], Axis(str(size), size)), dim=dim), hidden)
-
-
-def positional(call: syntax.Call, site: Site) -> list[syntax.Expr]:
-    for arg in call.args:
-        if isinstance(arg, syntax.Named | syntax.Window):
-            site.world.fail("N107", f"`{call.callee.text}` takes plain arguments", arg.span)
-    if not call.args:
-        site.world.fail("N107", f"`{call.callee.text}` takes at least one argument", call.span)
-    return list(call.args)
 
 
 def flat(call: syntax.Call, site: Site) -> Array:
@@ -250,7 +121,7 @@ def extreme(op: str) -> Callable[[syntax.Call, Site], Any]:
         if all(isinstance(value, Num) for value in values):
             return {"max": max, "min": min}[op](values, key=lambda n: n.value)
         result = as_array(values[0], site, call.args[0].span)
-        for value, arg in zip(values[1:], call.args[1:]):
+        for value, arg in zip(values[1:], call.args[1:], strict=True):
             result = site.world.arrays.binary(op, result, as_array(value, site, arg.span))
         return result
     return build

@@ -1,42 +1,16 @@
-"""Calls: a def is inlined, its parameters see the axes they declare, all other axes and the leaves of trees are mapped over.
-
-A memory whose type is a def is called like the def, with its leaves in the place of the weights.
-"""
+"""Calls: a def is inlined, its parameters see the axes they declare, all other axes and the leaves of trees are mapped over."""
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from nldsl.frontend import syntax
 from nldsl.graph import builtins
-from nldsl.graph.axes import rename_text, see
+from nldsl.graph.axes import fits, see
 from nldsl.graph.equations import Axis, Shape
 from nldsl.graph.names import join
 from nldsl.graph.scope import Scope, Site, Thunk, show_axes
-from nldsl.graph.values import Array, Definition, Hidden, Items, MemoryValue, Num, kind_of, shape_text
+from nldsl.graph.values import Array, Definition, Hidden, MemoryValue, Num, kind_of, shape_text
 from nldsl.graph.world import DEEPEST, did_you_mean
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A weight of a def that is a memory's type."""
-
-    path: str
-    shape: Shape
-    init: str
-    scale: float
-    fill: Any
-
-
-@dataclass(frozen=True, eq=False)
-class Template:
-    """A def as a memory's type: the axes of its input, its other arguments, its weights. `parts` is one for each leaf of a tree input."""
-
-    definition: Definition
-    input: Shape
-    bound: dict[str, Thunk]
-    leaves: tuple[Leaf, ...]
-    parts: tuple[tuple[str, Template], ...] = ()
 
 
 def call(expr: syntax.Call, site: Site) -> Any:
@@ -46,7 +20,7 @@ def call(expr: syntax.Call, site: Site) -> Any:
     if isinstance(value, Definition):
         return call_def(value, expr, site)
     if isinstance(value, MemoryValue):
-        return call_memory(value, expr, site)
+        return site.world.call_memory(value, expr, site)
     site.world.fail("N202", f"{kind_of(value)} cannot be called", expr.callee.span)
 
 
@@ -145,7 +119,7 @@ class Mapping:
         dims = [i for _, i, _ in order] + [len(value.hidden) + place for place in found.places]
         node = world.arrays.permute(value.node, dims)
         seen = Array(node, tuple(h for _, _, h in order), value.vocab)
-        axes = tuple(own if isinstance(axis, str) else axis for axis, own in zip(declared, seen.seen))
+        axes = tuple(own if isinstance(axis, str) else axis for axis, own in zip(declared, seen.seen, strict=True))
         return world.arrays.rename(seen, axes), axes
 
 
@@ -169,7 +143,7 @@ def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Any:
         picked = {name: world.arrays.leaf(value, leaf) for name, value in trees.items()}
         args = {**bound, **{name: value for name, value in picked.items() if name not in shaped}}
         result = inline(callee, expr, inner, path, args, {**shaped, **{n: v for n, v in picked.items() if n in shaped}}, bare,
-                        alike=[name for name in picked if name not in shaped])
+                        alike=tuple(name for name in picked if name not in shaped))
         results.append((leaf, world.as_array(result, site, expr.span)))
     return world.arrays.tree(results)
 
@@ -189,7 +163,7 @@ def leaf_scope(scope: Scope, leaf: str) -> Scope:
 
 
 def inline(callee: Definition, expr: syntax.Call, site: Site, path: str, bound: dict[str, Any], shaped: dict[str, Array], bare: bool,
-           alike: list[str] = []) -> Any:
+           alike: tuple[str, ...] = ()) -> Any:
     scope, mapping = frame(callee, expr, site, path), Mapping(site)
     declare(scope, callee, bound)
     for param in callee.syntax.params:
@@ -198,7 +172,7 @@ def inline(callee: Definition, expr: syntax.Call, site: Site, path: str, bound: 
             declared = declared_axes(param.shape, scope)
             before = shaped[name]
             scope.names[name].base, axes = mapping.see(before, declared, name, bound[name].span if isinstance(bound[name], Thunk) else expr.span)
-            for letter, axis in zip(declared, axes):
+            for letter, axis in zip(declared, axes, strict=True):
                 if isinstance(letter, str):
                     bind_letter(scope, letter, axis)
             for other in alike:
@@ -242,119 +216,7 @@ def check_shape(value: Any, shape: syntax.Shape, site: Site, what: str) -> Any:
     world = site.world
     found = world.as_array(value, site, shape.span)
     declared = tuple(world.axis(world.evaluate(axis, site), axis.span) for axis in shape.axes)
-    if found.is_tree or len(found.seen) != len(declared) or not all(rename_text(a, b) for a, b in zip(found.seen, declared)):
+    if found.is_tree or len(found.seen) != len(declared) or not all(fits(a, b) for a, b in zip(found.seen, declared, strict=True)):
         said = "a tree" if found.is_tree else shape_text(found.seen)
         world.fail("N204", f"{what} is declared with {shape_text(declared)}, its value has {said}", shape.span)
     return world.arrays.rename(found, declared)
-
-
-# ---- memories
-
-def template(callee: Definition, kind: syntax.Kind, site: Site) -> Template:
-    """The weights of a def, found by inlining it once on an input of the given shape."""
-    world, text = site.world, callee.syntax
-    if not text.params:
-        world.fail("N207", f"`{text.name.text}` has no parameter for the input of a memory", kind.span)
-    args, first = list(kind.args or ()), text.params[0]
-    given = None
-    if args and not isinstance(args[0], syntax.Named | syntax.Window):
-        value = world.evaluate(args[0], site)
-        if isinstance(value, Items):
-            given, args = value, args[1:]
-    bound = arguments(text, tuple(args), site, kind.span, skip=1)
-    if given is not None and given.paths is not None:
-        parts = tuple((path, shaped_template(callee, tuple(world.axis(n) for n in items.items), bound, site, kind))
-                      for path, items in zip(given.paths, given.items))
-        leaves = tuple(Leaf(join(path, leaf.path), leaf.shape, leaf.init, leaf.scale, leaf.fill) for path, part in parts for leaf in part.leaves)
-        return Template(callee, (), bound, leaves, parts)
-    if given is not None:
-        return shaped_template(callee, tuple(world.axis(n, kind.span) for n in given.items), bound, site, kind)
-    axes = declared_axes(first.shape, callee.scope) if first.shape is not None else ()
-    if first.shape is None or any(isinstance(axis, str) for axis in axes):
-        world.fail("N207", f"the input of `{text.name.text}` is declared with no named axes", kind.span,
-                   help=f"`{text.name.text}([d])` says its axes")
-    return shaped_template(callee, axes, bound, site, kind)
-
-
-def shaped_template(callee: Definition, shape: Shape, bound: dict[str, Thunk], site: Site, kind: syntax.Kind) -> Template:
-    world, leaves = site.world, []
-
-    def record(_: Site, path: str, axes: Shape, init: str, scale: float, fill: Any) -> Array:
-        if path not in [leaf.path for leaf in leaves]:
-            leaves.append(Leaf(path, axes, init, scale, fill))
-        return Array(world.node("weight", type=axes, name=path))
-
-    scope = frame(callee, kind, site, "")
-    scope.weights, scope.template, scope.hidden, scope.leaf = record, True, (), ""
-    stand_in = Array(world.node("input", type=shape, name="template"))
-    enter(callee, scope, stand_in, shape, bound, Mapping(site), kind.span)
-    body(callee, scope)
-    if not leaves:
-        world.fail("N207", f"`{callee.syntax.name.text}` has no weights", kind.span)
-    return Template(callee, shape, bound, tuple(leaves))
-
-
-def enter(callee: Definition, scope: Scope, x: Array, shape: Shape, bound: dict[str, Thunk], mapping: Mapping, span: Any) -> None:
-    """Bind the input of a memory's def, which sees exactly the axes of the memory's type, and its other parameters."""
-    first = callee.syntax.params[0]
-    seen, _ = mapping.see(x, shape, first.name.text, span)
-    declare(scope, callee, {**bound, first.name.text: seen})
-    if first.shape is not None:
-        for letter, axis in zip(declared_axes(first.shape, scope), shape):
-            if isinstance(letter, str):
-                bind_letter(scope, letter, axis)
-
-
-def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Any:
-    world = site.world
-    kind = value.memory.type.force().template
-    if kind is None or value.path:
-        world.fail("N202", "only a memory of a def's weights can be called", expr.callee.span, help="`M * k` for a matrix")
-    if len(expr.args) != 1 or isinstance(expr.args[0], syntax.Named | syntax.Window):
-        world.fail("N107", "a memory is called with its input alone; the other arguments stand in its type", expr.span)
-    x = world.as_array(world.evaluate(expr.args[0], site), site, expr.args[0].span)
-    weights = value.memory.read(value)
-    if not kind.parts:
-        return apply(kind, weights, x, expr, site)
-    if not x.is_tree or x.node.type.paths() != tuple(path for path, _ in kind.parts):
-        world.fail("N203", "this memory has weights for each leaf of a tree, the argument is another tree or an array", expr.args[0].span)
-    return world.arrays.tree([(path, apply(part, world.arrays.field(weights, path), world.arrays.leaf(x, path), expr, site))
-                              for path, part in kind.parts])
-
-
-def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Site) -> Any:
-    """The def's body with these weights. Axes of the memory itself meet those of the argument, or the result gains them."""
-    world, mapping = site.world, Mapping(site)
-    if x.is_tree:
-        world.fail("N203", "this memory takes an array, the argument is a tree", expr.args[0].span)
-    shape = kind.leaves[0].shape
-    own = world.arrays.leaf(weights, kind.leaves[0].path).seen
-    own = own[:len(own) - len(shape)]
-    mapped = [x.seen[i] for i in see(kind.input, x.seen).mapped]
-    among: list[Hidden] = []
-    for axis in [*(axis for axis in own if axis not in mapped), *mapped]:
-        mapping.key(axis, among)
-    taken: list[Hidden] = []
-    for axis in own:
-        weights = world.arrays.absorb(weights, mapping.key(axis, taken), 0) if not weights.is_tree else lead(weights, mapping.key(axis, taken), site)
-    scope = frame(kind.definition, expr, site, "")
-
-    def leaf(_: Site, path: str, axes: Shape, *rest: Any) -> Array:
-        found = world.arrays.leaf(weights, path)
-        if found.seen != axes:
-            world.fail("N204", f"the weight `{path}` of this memory is {shape_text(found.seen)}, this input asks for {shape_text(axes)}", expr.span)
-        return found
-
-    scope.weights, scope.template = leaf, True
-    enter(kind.definition, scope, x, kind.input, kind.bound, mapping, expr.args[0].span)
-    keys = tuple(sorted(mapping.keys, key=lambda h: h.order))
-    scope.hidden = (*scope.hidden, *keys)
-    return show_axes(world, body(kind.definition, scope), keys)
-
-
-def lead(weights: Array, key: Hidden, site: Site) -> Array:
-    """The first visible axis of every leaf becomes hidden."""
-    arrays = site.world.arrays
-    if not weights.hidden or weights.hidden[-1].order < key.order:
-        return Array(weights.node, (*weights.hidden, key))
-    return arrays.tree([(path, arrays.absorb(leaf, key, 0)) for path, leaf in arrays.leaves(weights)])

@@ -16,7 +16,7 @@ from typing import Any
 
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend.syntax import File, Input, Kind, Shape
-from nldsl.graph import expressions, levels, statements
+from nldsl.graph import expressions, levels, statements, templates
 from nldsl.graph.arrays import Arrays
 from nldsl.graph.equations import Memory, Program, Weight
 from nldsl.graph.files import Files
@@ -51,7 +51,7 @@ def program(file: File, source: Source, sets: dict[str, str], search: Sequence[P
     world = World(sets)
     world.arrays, world.naming, world.owners = Arrays(world), Naming(), Owners(world)
     world.evaluate, world.as_array, world.axes = expressions.evaluate, expressions.as_array, expressions.axes
-    world.instantiate, world.grad = statements.instantiate, levels.grad
+    world.instantiate, world.grad, world.call_memory = statements.instantiate, levels.grad, templates.call_memory
     scope = Files(world, search).main(file, source)
     scope.weights = new_weight
     for statement in file.statements:

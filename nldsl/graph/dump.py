@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nldsl.graph.equations import Axis, Clock, Node, Program, Tree, Type, walk
+from nldsl.graph.equations import Clock, Node, Program, Tree, Type, walk
 
 LEAVES = {"input", "weight", "plain", "read", "now", "held", "const", "tick", "ticks", "eye", "random", "load"}
 

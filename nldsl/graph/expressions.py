@@ -6,10 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from nldsl.frontend import syntax
-from nldsl.graph import builtins, calls
-from nldsl.graph.equations import Axis, Clock
+from nldsl.graph import builtins, calls, parameters
 from nldsl.graph.scope import Site
-from nldsl.graph.values import Array, Builtin, ClockValue, Eye, Family, Items, MemoryValue, Num, Row, Text, kind_of, shape_text
+from nldsl.graph.values import Array, ClockValue, Eye, Family, Items, MemoryValue, Num, Row, Text, kind_of, shape_text
 
 LONGEST_TEXT = 80                # of the name that an axis takes from an expression
 OPS = {"+": "add", "-": "sub", ".*": "mul", "./": "div", ".^": "pow", "^": "pow", "*": "mul", "/": "div", "<=": "le", ">=": "ge",
@@ -99,7 +98,7 @@ def product(x: Array, y: Array, site: Site) -> Array:
         right = arrays.leaves(y) if y.is_tree else [(path, y) for path in x.node.type.paths()]
         if [p for p, _ in left] != [p for p, _ in right]:
             site.world.fail("N203", "two trees with different weights")
-        return arrays.tree([(path, product(a, b, site)) for (path, a), (_, b) in zip(left, right)])
+        return arrays.tree([(path, product(a, b, site)) for (path, a), (_, b) in zip(left, right, strict=True)])
     if len(x.seen) == 1:
         site.world.fail("N204", f"{shape_text(x.seen)} * {shape_text(y.seen)}: an array of one axis has no product `*`",
                         help="`.*` for entries, `<v, b>` for their sum, `u * v^T` for the outer product")
@@ -237,7 +236,7 @@ def index(expr: syntax.Index, site: Site) -> Any:
     world, value = site.world, evaluate(expr.value, site)
     where = evaluate(expr.index, site)
     if isinstance(value, Array | MemoryValue) and not isinstance(where, Num):
-        return builtins.gather(as_array(value, site), as_array(where, site), site)
+        return parameters.gather(as_array(value, site), as_array(where, site), site)
     i = world.whole(where, expr.index.span) if not isinstance(value, Family) else 0
     if isinstance(value, Family):
         if not isinstance(where, Num) or where.value not in value.members:

@@ -39,7 +39,6 @@ class Files:
 
     def constants(self, file: syntax.File, scope: Scope, folder: Path | None, name: str) -> None:
         """Imports, dims, clocks, defs and literals: all that a def of this file sees."""
-        world = self.world
         for statement in file.statements:
             try:
                 if isinstance(statement, syntax.Import):

@@ -1,8 +1,8 @@
 """The laws of the core: what each op asks of the shapes of its arguments. Verified after each stage in tests."""
 from __future__ import annotations
 
-from nldsl.graph.equations import ELEMENTWISE, Node, Program, Shape, Tree, Type, numel
 from nldsl.graph.dump import every
+from nldsl.graph.equations import ELEMENTWISE, Node, Program, Shape, Tree, Type, numel
 
 SAME = frozenset({"held_stream", "softmax", "rope", "ahead", "fold", "window", "stop"})
 
@@ -97,16 +97,16 @@ def arrays(node: Node, types: list[Shape]) -> bool:
 def einsum(eq: str, types: list[Shape], out: Shape) -> bool:
     left, _, right = eq.partition("->")
     bound: dict[str, int] = {}
-    for letters, type_ in zip((*left.split(","), right), (*types, out)):
+    for letters, type_ in zip((*left.split(","), right), (*types, out), strict=True):
         if len(letters) != len(type_) or len(set(letters)) != len(letters):
             return False
-        if any(bound.setdefault(letter, axis.size) != axis.size for letter, axis in zip(letters, type_)):
+        if any(bound.setdefault(letter, axis.size) != axis.size for letter, axis in zip(letters, type_, strict=True)):
             return False
     return set(right) <= set(left)
 
 
 def attended(group: tuple[str, str, object], q: Shape, k: Shape, v: Shape, out: Shape) -> bool:
     scores, _, letters = group[0].partition("->")
-    one = dict(zip(scores.replace(",", ""), (*q, *k)))
+    one = dict(zip(scores.replace(",", ""), (*q, *k), strict=True))
     between = tuple(one[letter] for letter in letters)
     return einsum(group[0], [q, k], between) and einsum(group[1], [between, v], out)

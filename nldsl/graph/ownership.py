@@ -4,11 +4,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nldsl.graph.equations import Tree
-from nldsl.graph.names import join
 from nldsl.graph.world import World
 
 if TYPE_CHECKING:
-    from nldsl.graph.levels import MemoryInstance
+    from nldsl.graph.memories import MemoryInstance
 
 
 class Owners:

@@ -17,7 +17,7 @@ from nldsl.graph.values import Array
 from nldsl.graph.world import World
 
 if TYPE_CHECKING:
-    from nldsl.graph.levels import MemoryInstance
+    from nldsl.graph.memories import MemoryInstance
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def cycle(thunk: Thunk) -> tuple[str, str]:
     if len(names) <= 1:
         name = names[0] if names else "the value"
         return "N105", f"`{name}` is defined by itself at one instant: write `{name} <- ..` for a next version"
-    chain = ", ".join(f"`{a}` needs `{b}`" for a, b in zip(names, [*names[1:], names[0]]))
+    chain = ", ".join(f"`{a}` needs `{b}`" for a, b in zip(names, [*names[1:], names[0]], strict=True))
     return "N401", f"a cycle at one instant: {chain}"
 
 

@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from nldsl.frontend import syntax
-from nldsl.graph.calls import Leaf
 from nldsl.graph.equations import Node, Shape, Tree, Weight
 from nldsl.graph.scope import Scope, Site
+from nldsl.graph.templates import Leaf
 from nldsl.graph.values import Array, Num, Text
 from nldsl.graph.world import did_you_mean
 
 if TYPE_CHECKING:
-    from nldsl.graph.levels import MemoryInstance
+    from nldsl.graph.memories import MemoryInstance
 
 
 def start(memory: MemoryInstance) -> Node | None:
@@ -25,7 +25,7 @@ def start(memory: MemoryInstance) -> Node | None:
         memory.slots = {path: path for path in type_.core.paths()}
     elif drawn and type_.template is not None and memory.level.parent is None and memory.level.clock.unit in ("step", "never"):
         memory.slots = {leaf.path: slot(memory, f"{memory.name}.{leaf.path}", shape, leaf, memory.name).name
-                        for leaf, (_, shape) in zip(type_.template.leaves, type_.core.leaves)}
+                        for leaf, (_, shape) in zip(type_.template.leaves, type_.core.leaves, strict=True)}
     if memory.slots is not None and drawn:
         return None
     scope = Scope(world, "turn", memory.level.scope, memory.level.scope.path)
@@ -115,9 +115,10 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
             world.fail("N116", f"no pair loads the weight `{path}`", call.span, help=did_you_mean(ours, wanted))
         used.add(ours)
         theirs, pair = wanted[ours]
-        key = re.sub(r"\{(\w+)\}", lambda m: turns.get(m[1]) or variable(m[1], site, pair), theirs)
+        for name in re.findall(r"\{(\w+)\}", theirs):
+            theirs = theirs.replace(f"{{{name}}}", turns.get(name) or variable(name, site, pair))
         shape = type_.core.shape(path) if isinstance(type_.core, Tree) else type_.core
-        nodes.append(world.node("load", type=shape, file=file.text, key=key))
+        nodes.append(world.node("load", type=shape, file=file.text, key=theirs))
     for ours in wanted.keys() - used:
         world.report("N116", f"there is no weight `{ours}` to load", wanted[ours][1].value.span, help=did_you_mean(ours, paths))
     if not isinstance(type_.core, Tree):

@@ -9,7 +9,8 @@ from nldsl.graph import calls
 from nldsl.graph.builtins import BUILT_IN
 from nldsl.graph.clocks import clock_of
 from nldsl.graph.equations import Node
-from nldsl.graph.levels import LevelInstance, MemoryInstance
+from nldsl.graph.levels import LevelInstance
+from nldsl.graph.memories import MemoryInstance
 from nldsl.graph.names import join
 from nldsl.graph.scope import Entry, Place, Scope, Site, Thunk
 from nldsl.graph.values import Array, ClockValue, Family, Items, Num, kind_of

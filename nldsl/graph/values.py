@@ -12,7 +12,8 @@ from nldsl.frontend import syntax
 from nldsl.graph.equations import Axis, Clock, Node, Shape, Tree
 
 if TYPE_CHECKING:
-    from nldsl.graph.levels import LevelInstance, MemoryInstance
+    from nldsl.graph.levels import LevelInstance
+    from nldsl.graph.memories import MemoryInstance
     from nldsl.graph.scope import Scope
 
 

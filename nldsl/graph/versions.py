@@ -67,12 +67,12 @@ class Versions:
             if args[:2] == list(node.args) and attrs["context"] == node["context"]:
                 return node
             args = args[:2]
-        elif all(a is b for a, b in zip(args, node.args)):
+        elif all(a is b for a, b in zip(args, node.args, strict=True)):
             return node
         if node.op == "leaf" and args[0].op == "tree":
             assert isinstance(args[0].type, Tree)
             return args[0].args[args[0].type.paths().index(node["path"])]
         if node.op == "tree" and all(a.op == "leaf" and a["path"] == p and a.args[0] is args[0].args[0] and a.args[0].type == node.type
-                                     for a, p in zip(args, node.type.paths())):
+                                     for a, p in zip(args, node.type.paths(), strict=True)):
             return args[0].args[0]
         return world.intern(node.op, *args, type=node.type, span=node.span, turn=node.turn, called=node.name, **attrs)

@@ -6,7 +6,6 @@ from typing import Any
 
 from nldsl.frontend import syntax
 from nldsl.graph.clocks import clock_of, stretch_count
-from nldsl.graph.equations import Clock
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array
 

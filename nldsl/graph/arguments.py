@@ -1,0 +1,54 @@
+"""Arguments of built-ins: by place or by name, worked out where they stand."""
+from __future__ import annotations
+
+from typing import Any
+
+from nldsl.frontend import syntax
+from nldsl.graph.scope import Site
+from nldsl.graph.values import Array
+from nldsl.graph.world import did_you_mean
+
+
+def evaluate(expr: syntax.Expr, site: Site) -> Any:
+    return site.world.evaluate(expr, site)
+
+
+def as_array(value: Any, site: Site, span: Any = None) -> Array:
+    return site.world.as_array(value, site, span)
+
+
+def array(expr: syntax.Expr, site: Site) -> Array:
+    return as_array(evaluate(expr, site), site, expr.span)
+
+
+def given(call: syntax.Call, site: Site, *params: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The arguments of a built-in by name, not yet worked out."""
+    world, found, names = site.world, {}, iter((*params, *optional))
+    for arg in call.args:
+        if isinstance(arg, syntax.Named):
+            name, value = arg.name.text, arg.value
+            if name not in (*params, *optional) or name in found:
+                world.fail("N107", f"`{call.callee.text}` has no parameter `{name}` left", arg.span,
+                           help=did_you_mean(name, (*params, *optional)))
+        else:
+            name, value = next(names, None), arg
+            if name is None:
+                world.fail("N107", f"`{call.callee.text}` takes {len(params) + len(optional)} arguments", arg.span)
+        found[name] = value
+    if missing := [name for name in params if name not in found]:
+        world.fail("N107", f"`{call.callee.text}` lacks its argument `{missing[0]}`", call.span)
+    return found
+
+
+def outside_memory(name: str, call: syntax.Call, site: Site) -> None:
+    if site.scope.template:
+        site.world.fail("N208", f"a def that is a memory's type holds no `{name}`", call.span)
+
+
+def positional(call: syntax.Call, site: Site) -> list[syntax.Expr]:
+    for arg in call.args:
+        if isinstance(arg, syntax.Named | syntax.Window):
+            site.world.fail("N107", f"`{call.callee.text}` takes plain arguments", arg.span)
+    if not call.args:
+        site.world.fail("N107", f"`{call.callee.text}` takes at least one argument", call.span)
+    return list(call.args)

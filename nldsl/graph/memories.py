@@ -1,0 +1,151 @@
+"""Memories while they are elaborated: their types, reads, starts and versions."""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from nldsl.frontend import syntax
+from nldsl.graph import prox, starts
+from nldsl.graph.equations import Clock, Node, Shape, Tree, Type
+from nldsl.graph.names import join
+from nldsl.graph.scope import Place, Site, Thunk, show_axes
+from nldsl.graph.templates import Template, template
+from nldsl.graph.values import Array, Definition, Hidden, MemoryValue, kind_of
+from nldsl.graph.world import did_you_mean
+
+if TYPE_CHECKING:
+    from nldsl.graph.levels import LevelInstance
+
+
+@dataclass(frozen=True)
+class MemoryType:
+    """`core` is the type with the hidden axes in front."""
+
+    core: Type
+    hidden: tuple[Hidden, ...]
+    template: Template | None = None
+    rest: bool = False
+
+    @property
+    def seen(self) -> Shape:
+        assert not isinstance(self.core, Tree)
+        return self.core[len(self.hidden):]
+
+
+class MemoryInstance:
+    def __init__(self, level: LevelInstance, text: syntax.Memory, site: Site) -> None:
+        self.level, self.text, self.site, self.world = level, text, site, site.world
+        self.name = join(level.name, text.name.text)
+        self.versions: list[tuple[Place, Thunk]] = []
+        self.type = Thunk(self.world, self._type, text.name.text, text.type.span)
+        self.start = Thunk(self.world, lambda: starts.start(self), text.name.text, text.start.span)
+        self.slots: dict[str, str] | None = None
+
+    def _type(self) -> MemoryType:
+        kind, world, hidden = self.text.type, self.world, self.level.scope.hidden
+        front = tuple(h.axis for h in hidden)
+        with world.at(kind.span, self.site.scope.turn):
+            if isinstance(kind, syntax.Shape):
+                axes = tuple(world.axis(world.evaluate(axis, self.site), axis.span) for axis in kind.axes)
+                return MemoryType((*front, *axes), hidden)
+            if isinstance(kind, syntax.Like):
+                like = world.as_array(world.evaluate(kind.name, self.site), self.site, kind.span)
+                if like.is_tree:
+                    leaves = tuple((path, (*front, *leaf.seen)) for path, leaf in world.arrays.leaves(like))
+                    return MemoryType(Tree(leaves), hidden)
+                return MemoryType((*front, *like.seen), hidden)
+            if isinstance(kind, syntax.Rest):
+                return MemoryType(world.owners.claim(self), ())
+            callee = world.evaluate(kind.place.names[0], self.site) if len(kind.place.names) == 1 else None
+            if not isinstance(callee, Definition):
+                world.fail("N202", f"a memory's type is a shape, `like x`, `rest` or a def, `{kind.place}` is {kind_of(callee)}", kind.span)
+            made = template(callee, kind, self.site)
+            return MemoryType(Tree(tuple((leaf.path, (*front, *leaf.shape)) for leaf in made.leaves)), hidden, made)
+
+    def read_at(self, site: Site) -> MemoryValue:
+        """The memory by its bare name, in its own level."""
+        if site.scope.start is not None:
+            return MemoryValue(self, None, "start")
+        return MemoryValue(self, sum(place < site.place for place, _ in self.versions))
+
+    def read(self, value: MemoryValue) -> Array:
+        """The node of a read, with the changes of hidden axes on the way."""
+        type_, world = self.type.force(), self.world
+        if value.at == "start":
+            node = self.start.force()
+            if node is None:
+                world.fail("N209", f"the start of `{self.text.name.text}` is no value: it is `random` weights")
+        elif isinstance(value.at, Clock):
+            node = world.node("held", type=type_.core, memory=self.name, clock=value.at)
+        elif value.at == "now":
+            node = world.node("now", type=type_.core, memory=self.name)
+        elif value.version is None:
+            node = world.node("read", type=type_.core, memory=self.name)
+        else:
+            node = world.node("plain", type=type_.core, memory=f"{self.name}#{value.version}")
+        array = Array(node, type_.hidden)
+        for name in value.path.split("/") if value.path else ():
+            array = world.arrays.field(array, name)
+        for how, what in value.views:
+            if how == "expose":
+                array = show_axes(world, array, what)
+            elif what not in array.hidden:
+                array = world.arrays.absorb(array, what)
+        return array
+
+    def part(self, value: MemoryValue, name: syntax.Name) -> MemoryValue:
+        tree = self.type.force().core
+        prefix = ".".join([*(value.path.split("/") if value.path else []), name.text])
+        paths = tree.paths() if isinstance(tree, Tree) else ()
+        if not any(path == prefix or path.startswith(prefix + ".") for path in paths):
+            self.world.fail("N101", f"`{self.text.name.text}` has no weight `{prefix}`" + (f": {', '.join(paths)}" if paths else ""),
+                            name.span, help=did_you_mean(prefix, paths))
+        return replace(value, path=f"{value.path}/{name.text}" if value.path else name.text)
+
+    def add_version(self, text: syntax.Update, site: Site) -> None:
+        count = len(self.versions)
+
+        def run() -> Node:
+            node = self._version(text, site, count)
+            self.world.versions[f"{self.name}#{count + 1}"] = node
+            return node
+
+        self.versions.append((site.place, Thunk(self.world, run, text.place.names[0].text, text.span)))
+
+    def _version(self, text: syntax.Update, site: Site, count: int) -> Node:
+        world, type_ = self.world, self.type.force()
+        if isinstance(text.value, syntax.Call) and isinstance(text.value.callee, syntax.Name) and text.value.callee.text == "prox":
+            value = prox.closed_form(self, text, site)
+        else:
+            value = world.as_array(world.evaluate(text.value, site), site, text.value.span)
+        with world.at(text.value.span, site.scope.turn):
+            if len(text.place.names) == 1:
+                return self.conform(value, f"`{text.place}`")
+            path = ".".join(name.text for name in text.place.names[1:])
+            paths = type_.core.paths() if isinstance(type_.core, Tree) else ()
+            if path not in paths:
+                world.fail("N101", f"`{text.place.names[0].text}` has no weight `{path}`" + (f": {', '.join(paths)}" if paths else ""),
+                           text.place.span, help=did_you_mean(path, paths))
+            before = self.read(MemoryValue(self, count))
+            shape = type_.core.shape(path)[len(type_.hidden):]
+            new = Array(world.arrays.conform(value, type_.hidden, shape, f"`{text.place}`"), type_.hidden)
+            return world.arrays.tree([(p, new if p == path else leaf) for p, leaf in world.arrays.leaves(before)]).node
+
+    def conform(self, value: Array, what: str) -> Node:
+        """The value as one of this memory's type."""
+        world, type_ = self.world, self.type.force()
+        arrays = world.arrays
+        if not isinstance(type_.core, Tree):
+            if value.is_tree:
+                world.fail("N203", f"{what} is an array, the value is a tree")
+            return arrays.conform(value, type_.hidden, type_.seen, what)
+        if value.node.type == type_.core and value.hidden == type_.hidden:
+            return value.node
+        if value.is_tree and value.node.type.paths() != type_.core.paths():
+            world.fail("N203", f"{what} and its value are trees with different weights")
+        k = len(type_.hidden)
+        parts = dict(arrays.leaves(value)) if value.is_tree else {}
+        if not value.is_tree and not value.is_scalar:
+            world.fail("N203", f"{what} is a tree of weights, the value an array")
+        return arrays.tree([(path, Array(arrays.conform(parts.get(path, value), type_.hidden, shape[k:], f"{what}, weight `{path}`,"), type_.hidden))
+                            for path, shape in type_.core.leaves]).node

@@ -1,0 +1,95 @@
+"""The built-ins that make weights: `weight linear affine conv embed`. Their names are those of `names.py`."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nldsl.frontend import syntax
+from nldsl.graph.arguments import array, evaluate, given, outside_memory
+from nldsl.graph.equations import Shape, numel
+from nldsl.graph.names import join
+from nldsl.graph.scope import Site
+from nldsl.graph.values import Array, Items, Num, kind_of, shape_text
+
+EMBED_SCALE = 0.02
+
+
+def axes_of(expr: syntax.Expr, site: Site) -> Shape:
+    """A list of sizes: `[head, e]`, `shape(x)`."""
+    value = evaluate(expr, site)
+    if not isinstance(value, Items) or value.paths is not None:
+        site.world.fail("N202", f"a list of axes such as `[head, e]` is needed here, this is {kind_of(value)}", expr.span)
+    spans = [item.span for item in expr.items] if isinstance(expr, syntax.List) else [expr.span] * len(value.items)
+    return tuple(site.world.axis(size, span) for size, span in zip(value.items, spans, strict=True))
+
+
+def component(call: syntax.Call, site: Site) -> str:
+    """The name of the weight that a call makes."""
+    return join(site.scope.path, site.scope.components.get(id(call), call.callee.text))
+
+
+def weight(call: syntax.Call, site: Site) -> Array:
+    args = given(call, site, "shape", optional=("init",))
+    shape = axes_of(args["shape"], site)
+    if "init" not in args:
+        return site.scope.weights(site, component(call, site), shape, "normal", 1 / math.sqrt(shape[-1].size if shape else 1), 0.0)
+    fill = plain(evaluate(args["init"], site), site, args["init"].span)
+    if isinstance(fill, list) and (len(shape) == 0 or len(fill) != shape[0].size):
+        site.world.fail("N204", f"the list has {len(fill)} entries, the weight {shape_text(shape)}", args["init"].span)
+    return site.scope.weights(site, component(call, site), shape, "fill", 0.0, fill)
+
+
+def plain(value: Any, site: Site, span: Any) -> Any:
+    if isinstance(value, Num):
+        return float(value.value)
+    if isinstance(value, Items) and value.paths is None:
+        return [plain(item, site, span) for item in value.items]
+    site.world.fail("N202", f"a number or a list of numbers is needed here, this is {kind_of(value)}", span)
+
+
+def linear(call: syntax.Call, site: Site, name: str = "") -> Array:
+    args = given(call, site, "x", "out")
+    x, out, world = array(args["x"], site), axes_of(args["out"], site), site.world
+    if x.is_tree:
+        world.fail("N203", "`linear` takes an array, this is a tree", args["x"].span)
+    inputs = x.seen
+    w = site.scope.weights(site, component(call, site), (*out, *inputs), "normal", 1 / math.sqrt(numel(inputs)), 0.0)
+    n, m = len(out), len(inputs)
+    return world.arrays.einsum(w, x, range(n + m), range(n, n + m), range(n), out)
+
+
+def affine(call: syntax.Call, site: Site) -> Array:
+    y = linear(call, site)
+    return site.world.arrays.binary("add", y, site.scope.weights(site, component(call, site) + ".bias", y.seen, "fill", 0.0, 0.0))
+
+
+def conv(call: syntax.Call, site: Site) -> Array:
+    args, world = given(call, site, "x", "n"), site.world
+    outside_memory("conv", call, site)
+    x, n = array(args["x"], site), world.axis(evaluate(args["n"], site), args["n"].span)
+    if x.is_tree:
+        world.fail("N203", "`conv` takes an array, this is a tree", args["x"].span)
+    kernel = site.scope.weights(site, component(call, site), (n, *x.seen), "normal", 1 / math.sqrt(n.size), 0.0)
+    k = len(x.hidden)
+    node = world.arrays.spread(kernel.node, (n, *x.node.type), (0, *range(1 + k, 1 + len(x.node.type))))
+    return Array(world.node("conv", x.node, node, type=x.node.type), x.hidden)
+
+
+def embed(call: syntax.Call, site: Site) -> Array:
+    args = given(call, site, "ids", "out")
+    ids, out = array(args["ids"], site), axes_of(args["out"], site)
+    if ids.vocab is None:
+        site.world.fail("N203", "`embed` takes a stream of `index(n)`", args["ids"].span)
+    vocab = site.world.axis(ids.vocab, args["ids"].span)
+    table = site.scope.weights(site, component(call, site), (vocab, *out), "normal", EMBED_SCALE, 0.0)
+    return gather(table, ids, site)
+
+
+def gather(table: Array, ids: Array, site: Site) -> Array:
+    if ids.vocab is None:
+        site.world.fail("N203", "an entry is picked by a number or a stream of `index(n)`")
+    if table.is_tree or not table.seen or table.hidden:
+        site.world.fail("N204", "rows are picked by a stream from an array whose first axis is the vocabulary")
+    if table.seen[0].size != ids.vocab.value:
+        site.world.fail("N204", f"the table has {table.seen[0].size} rows, the stream is `index({ids.vocab.text})`")
+    return Array(site.world.node("gather", table.node, ids.node, type=table.seen[1:]))

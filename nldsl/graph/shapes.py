@@ -1,0 +1,158 @@
+"""Axes of arrays: hidden and visible ones, spreading, permuting, trees and their leaves."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from nldsl.graph.axes import Match, match, sizes
+from nldsl.graph.equations import Node, Shape, Tree
+from nldsl.graph.values import Array, Hidden, shape_text
+from nldsl.graph.world import World, did_you_mean
+
+
+class Shapes:
+    """Makes the nodes that move, add and drop axes."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.node = world.node
+
+    # ---- constants
+
+    def const(self, value: float) -> Array:
+        return Array(self.node("const", type=(), value=float(value)))
+
+    def number(self, node: Node) -> float | None:
+        """The number that every entry of the node is, if it is constant."""
+        while node.op == "spread":
+            node = node.args[0]
+        if node.op == "const" and isinstance(node["value"], float):
+            return node["value"]
+        if node.op == "tree" and node.args:
+            values = {self.number(arg) for arg in node.args}
+            return values.pop() if len(values) == 1 else None
+        return None
+
+    # ---- shape
+
+    def tree(self, leaves: Sequence[tuple[str, Array]]) -> Array:
+        """The tree of these leaves; hidden axes that one has, all have."""
+        hidden = self.union(array.hidden for _, array in leaves)
+        full = [(path, self.expand(array, hidden, array.seen)) for path, array in leaves]
+        type_ = Tree(tuple((path, node.type) for path, node in full))
+        if full and all(n.op == "leaf" and n["path"] == p and n.args[0] is full[0][1].args[0] for p, n in full):
+            if full[0][1].args[0].type == type_:
+                return Array(full[0][1].args[0], hidden)
+        return Array(self.node("tree", *(node for _, node in full), type=type_), hidden)
+
+    def leaf(self, array: Array, path: str) -> Array:
+        node = array.node
+        assert isinstance(node.type, Tree)
+        if node.op == "tree":
+            return Array(node.args[node.type.paths().index(path)], array.hidden)
+        return Array(self.node("leaf", node, type=node.type.shape(path), path=path), array.hidden)
+
+    def leaves(self, array: Array) -> list[tuple[str, Array]]:
+        assert isinstance(array.node.type, Tree)
+        return [(path, self.leaf(array, path)) for path in array.node.type.paths()]
+
+    def field(self, array: Array, name: str) -> Array:
+        """`M.W2`, or the part `M.gate` of a deeper tree."""
+        if not array.is_tree:
+            self.world.fail("N203", f"an array has no part `{name}`", help="only the weights of a definition have parts")
+        paths = array.node.type.paths()
+        if name in paths:
+            return self.leaf(array, name)
+        part = [path for path in paths if path.startswith(name + ".")]
+        if not part:
+            self.world.fail("N101", f"there is no weight `{name}` here: {', '.join(paths)}", help=did_you_mean(name, paths))
+        return self.tree([(path[len(name) + 1:], self.leaf(array, path)) for path in part])
+
+    def union(self, hiddens: Iterable[tuple[Hidden, ...]]) -> tuple[Hidden, ...]:
+        found = {h.order: h for hidden in hiddens for h in hidden}
+        return tuple(found[order] for order in sorted(found))
+
+    def permute(self, node: Node, dims: Sequence[int]) -> Node:
+        if list(dims) == list(range(len(dims))):
+            return node
+        if node.op == "permute":
+            return self.permute(node.args[0], [node["dims"][d] for d in dims])
+        return self.node("permute", node, type=tuple(node.type[d] for d in dims), dims=tuple(dims))
+
+    def spread(self, node: Node, to: Shape, dims: Sequence[int]) -> Node:
+        """`node` with axis i at dims[i] of shape `to`."""
+        order = sorted(range(len(dims)), key=lambda i: dims[i])
+        node, dims = self.permute(node, order), sorted(dims)
+        if len(to) == len(dims):
+            return node if node.type == to else self.node("reshape", node, type=to)
+        if node.op == "spread":
+            return self.spread(node.args[0], to, [dims[d] for d in node["dims"]])
+        return self.node("spread", node, type=to, dims=tuple(dims))
+
+    def expand(self, array: Array, hidden: tuple[Hidden, ...], seen: Shape, places: Sequence[int] | None = None) -> Node:
+        """The node with exactly these axes; visible axis i is places[i] of `seen`."""
+        to = tuple(h.axis for h in hidden) + tuple(seen)
+        places = range(len(array.seen)) if places is None else places
+        dims = [hidden.index(h) for h in array.hidden] + [len(hidden) + p for p in places]
+        return self.spread(array.node, to, dims)
+
+    def expose(self, array: Array, which: Sequence[Hidden]) -> Array:
+        """Hidden axes become visible, in front of the others."""
+        which = [h for h in array.hidden if h in which]
+        if not which:
+            return array
+        kept = tuple(h for h in array.hidden if h not in which)
+        if array.is_tree and array.hidden != (*kept, *which):
+            return self.tree([(path, self.expose(leaf, which)) for path, leaf in self.leaves(array)])
+        if array.is_tree:
+            return Array(array.node, kept)
+        order = [array.hidden.index(h) for h in (*kept, *which)]
+        return Array(self.permute(array.node, [*order, *range(len(order), len(array.node.type))]), kept, array.vocab)
+
+    def absorb(self, array: Array, hidden: Hidden, at: int | None = None) -> Array:
+        """The visible axis of that name (or at that place) becomes hidden; without one, nothing changes."""
+        if array.is_tree:
+            leaves = self.leaves(array)
+            if any(hidden.axis in leaf.seen for _, leaf in leaves):
+                if all(leaf.seen[:1] == (hidden.axis,) for _, leaf in leaves):
+                    return Array(array.node, (*array.hidden, hidden))
+                return self.tree([(path, self.absorb(leaf, hidden)) for path, leaf in leaves])
+            return array
+        if at is None:
+            if hidden.axis not in array.seen:
+                return array
+            at = array.seen.index(hidden.axis)
+        k = len(array.hidden)
+        dims = [*range(k), k + at, *(i for i in range(k, len(array.node.type)) if i != k + at)]
+        return Array(self.permute(array.node, dims), (*array.hidden, hidden), array.vocab)
+
+    def merge(self, a: Shape, b: Shape) -> Match:
+        found = match(a, b)
+        if found.clash:
+            left, right = found.clash
+            if left.name == right.name:
+                self.world.fail("N201", f"axis `{left.name}` has two sizes here, {left.size} and {right.size}")
+            self.world.fail("N201", f"{shape_text(a)} and {shape_text(b)} do not mix: `{left.name}` and `{right.name}` have one size, "
+                                    "but they are different axes", help="give the axis one name in both places")
+        return found
+
+    def aligned(self, arrays: Sequence[Array]) -> tuple[list[Node], tuple[Hidden, ...]]:
+        """All with the same axes."""
+        hidden = self.union(array.hidden for array in arrays)
+        shape: Shape = ()
+        for array in arrays:
+            shape = self.merge(shape, array.seen).shape
+        return [self.expand(array, hidden, shape, self.merge(shape, array.seen).right) for array in arrays], hidden
+
+    def conform(self, array: Array, hidden: tuple[Hidden, ...], seen: Shape, what: str) -> Node:
+        """The node with exactly these axes; a scalar fills them."""
+        found = match(seen, array.seen)
+        if found.clash or sizes(found.shape) != sizes(seen) or (array.seen and len(array.seen) != len(seen)):
+            self.world.fail("N204", f"{what} has the axes {shape_text(seen)}, the value {shape_text(array.seen)}")
+        if extra := [h.axis.name for h in array.hidden if h not in hidden]:
+            self.world.fail("N204", f"the value has one entry for each `{extra[0]}`, {what} has not")
+        return self.expand(array, hidden, seen, found.right)
+
+    def rename(self, array: Array, seen: Shape) -> Array:
+        """An axis without a name takes the declared one."""
+        to = tuple(h.axis for h in array.hidden) + seen
+        return array if array.node.type == to else Array(self.node("reshape", array.node, type=to), array.hidden, array.vocab)

@@ -1,0 +1,147 @@
+"""A def as a memory's type: its weights are the memory, and calling the memory inlines the def on them."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nldsl.frontend import syntax
+from nldsl.graph.axes import see
+from nldsl.graph.calls import Mapping, arguments, bind_letter, body, declare, declared_axes, frame
+from nldsl.graph.equations import Shape
+from nldsl.graph.names import join
+from nldsl.graph.scope import Scope, Site, Thunk, show_axes
+from nldsl.graph.values import Array, Definition, Hidden, Items, MemoryValue, shape_text
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A weight of a def that is a memory's type."""
+
+    path: str
+    shape: Shape
+    init: str
+    scale: float
+    fill: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """A def as a memory's type: the axes of the input that it sees, its other arguments, its weights. Of a tree input, `parts` is one
+    for each leaf."""
+
+    definition: Definition
+    input: Shape
+    bound: dict[str, Thunk]
+    leaves: tuple[Leaf, ...]
+    parts: tuple[tuple[str, Template], ...] = ()
+
+
+def template(callee: Definition, kind: syntax.Kind, site: Site) -> Template:
+    """The weights of a def, found by inlining it once on an input of the given shape."""
+    world, text = site.world, callee.syntax
+    if not text.params:
+        world.fail("N207", f"`{text.name.text}` has no parameter for the input of a memory", kind.span)
+    args, first = list(kind.args or ()), text.params[0]
+    given = None
+    if args and not isinstance(args[0], syntax.Named | syntax.Window):
+        value = world.evaluate(args[0], site)
+        if isinstance(value, Items):
+            given, args = value, args[1:]
+    bound = arguments(text, tuple(args), site, kind.span, skip=1)
+    if given is not None and given.paths is not None:
+        parts = tuple((path, shaped_template(callee, tuple(world.axis(n) for n in items.items), bound, site, kind))
+                      for path, items in zip(given.paths, given.items, strict=True))
+        leaves = tuple(Leaf(join(path, leaf.path), leaf.shape, leaf.init, leaf.scale, leaf.fill) for path, part in parts for leaf in part.leaves)
+        return Template(callee, (), bound, leaves, parts)
+    if given is not None:
+        return shaped_template(callee, tuple(world.axis(n, kind.span) for n in given.items), bound, site, kind)
+    axes = declared_axes(first.shape, callee.scope) if first.shape is not None else ()
+    if first.shape is None or any(isinstance(axis, str) for axis in axes):
+        world.fail("N207", f"the input of `{text.name.text}` is declared with no named axes", kind.span,
+                   help=f"`{text.name.text}([d])` says its axes")
+    return shaped_template(callee, axes, bound, site, kind)
+
+
+def shaped_template(callee: Definition, shape: Shape, bound: dict[str, Thunk], site: Site, kind: syntax.Kind) -> Template:
+    world, leaves = site.world, []
+
+    def record(_: Site, path: str, axes: Shape, init: str, scale: float, fill: Any) -> Array:
+        if path not in [leaf.path for leaf in leaves]:
+            leaves.append(Leaf(path, axes, init, scale, fill))
+        return Array(world.node("weight", type=axes, name=path))
+
+    scope = frame(callee, kind, site, "")
+    scope.weights, scope.template, scope.hidden, scope.leaf = record, True, (), ""
+    stand_in = Array(world.node("input", type=shape, name="template"))
+    seen = enter(callee, scope, stand_in, None, bound, Mapping(site), kind.span)
+    body(callee, scope)
+    if not leaves:
+        world.fail("N207", f"`{callee.syntax.name.text}` has no weights", kind.span)
+    return Template(callee, seen, bound, tuple(leaves))
+
+
+def enter(callee: Definition, scope: Scope, x: Array, given: Shape | None, bound: dict[str, Thunk], mapping: Mapping, span: Any) -> Shape:
+    """Bind the input of a memory's def and its other parameters; the axes that the def sees, which are `given` where they are known."""
+    first = callee.syntax.params[0]
+    declare(scope, callee, {**bound, first.name.text: x})
+    own = declared_axes(first.shape, scope) if first.shape is not None else x.seen if given is None else given
+    scope.names[first.name.text].base, axes = mapping.see(x, own if given is None else given, first.name.text, span)
+    for letter, axis in zip(own, axes, strict=True):
+        if isinstance(letter, str):
+            bind_letter(scope, letter, axis)
+    return axes
+
+
+def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Any:
+    world = site.world
+    kind = value.memory.type.force().template
+    if kind is None or value.path:
+        world.fail("N202", "only a memory of a def's weights can be called", expr.callee.span, help="`M * k` for a matrix")
+    if len(expr.args) != 1 or isinstance(expr.args[0], syntax.Named | syntax.Window):
+        world.fail("N107", "a memory is called with its input alone; the other arguments stand in its type", expr.span)
+    x = world.as_array(world.evaluate(expr.args[0], site), site, expr.args[0].span)
+    weights = value.memory.read(value)
+    if not kind.parts:
+        return apply(kind, weights, x, expr, site)
+    if not x.is_tree or x.node.type.paths() != tuple(path for path, _ in kind.parts):
+        world.fail("N203", "this memory has weights for each leaf of a tree, the argument is another tree or an array", expr.args[0].span)
+    return world.arrays.tree([(path, apply(part, world.arrays.field(weights, path), world.arrays.leaf(x, path), expr, site))
+                              for path, part in kind.parts])
+
+
+def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Site) -> Any:
+    """The def's body with these weights. Axes of the memory itself meet those of the argument, or the result gains them."""
+    world, mapping = site.world, Mapping(site)
+    if x.is_tree:
+        world.fail("N203", "this memory takes an array, the argument is a tree", expr.args[0].span)
+    shape = kind.leaves[0].shape
+    own = world.arrays.leaf(weights, kind.leaves[0].path).seen
+    own = own[:len(own) - len(shape)]
+    mapped = [x.seen[i] for i in see(kind.input, x.seen).mapped]
+    among: list[Hidden] = []
+    for axis in [*(axis for axis in own if axis not in mapped), *mapped]:
+        mapping.key(axis, among)
+    taken: list[Hidden] = []
+    for axis in own:
+        weights = world.arrays.absorb(weights, mapping.key(axis, taken), 0) if not weights.is_tree else lead(weights, mapping.key(axis, taken), site)
+    scope = frame(kind.definition, expr, site, "")
+
+    def leaf(_: Site, path: str, axes: Shape, *rest: Any) -> Array:
+        found = world.arrays.leaf(weights, path)
+        if found.seen != axes:
+            world.fail("N204", f"the weight `{path}` of this memory is {shape_text(found.seen)}, this input asks for {shape_text(axes)}", expr.span)
+        return found
+
+    scope.weights, scope.template = leaf, True
+    enter(kind.definition, scope, x, kind.input, kind.bound, mapping, expr.args[0].span)
+    keys = tuple(sorted(mapping.keys, key=lambda h: h.order))
+    scope.hidden = (*scope.hidden, *keys)
+    return show_axes(world, body(kind.definition, scope), keys)
+
+
+def lead(weights: Array, key: Hidden, site: Site) -> Array:
+    """The first visible axis of every leaf becomes hidden."""
+    arrays = site.world.arrays
+    if not weights.hidden or weights.hidden[-1].order < key.order:
+        return Array(weights.node, (*weights.hidden, key))
+    return arrays.tree([(path, arrays.absorb(leaf, key, 0)) for path, leaf in arrays.leaves(weights)])
