@@ -13,6 +13,7 @@ from lark import Tree
 
 from nldsl.diagnostic import Diagnostics
 from nldsl.frontend import lex, syntax
+from nldsl.frontend.editor import textmate
 from nldsl.frontend.expression_text import expression
 from nldsl.frontend.grammar import attempt, parser
 from nldsl.frontend.lex import Places
@@ -109,6 +110,10 @@ def test_long_lines_are_wrapped() -> None:
     printed = unparse(parse(Source("a.nl", f"nldsl 1\ndef f(x) = {terms}\n")))
     assert max(map(len, printed.splitlines())) <= 100
     assert_round_trip(printed)
+
+
+def test_editors_know_the_words(golden) -> None:
+    golden(ROOT / "grammar" / "editors" / "nldsl.tmLanguage.json", textmate())
 
 
 # ---- text drawn from the grammar
