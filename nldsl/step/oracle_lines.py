@@ -107,6 +107,7 @@ class Text:
         self.by_token = self._reaching(self._token_leaf, self._gathers_tokens)
         self._touched: dict[tuple[Node, frozenset[Node]], frozenset[Node]] = {}
         self._pulse: dict[Node, frozenset[str]] = {}
+        self._depths: dict[str, dict[str, str | Clock]] = {}
 
     def _reaching(self, starts: Callable[[Node], bool], ends: Callable[[Node], bool] = lambda n: False) -> frozenset[Node]:
         found: set[Node] = set()
@@ -146,13 +147,18 @@ class Text:
             return ["token", "sequence", "document", "step", "never"].index(clock.unit), clock.period
         return pace(a) > pace(b)
 
-    def sees(self, viewer: Level, level: Level) -> str | Clock:
-        """How far `viewer` sees through the ticks of `level`; what is not said is not seen."""
-        if not self.slower(viewer, level):
-            return "none"
-        said = self.root(level).bptt
-        named = [b.depth for b in said if b.viewer == viewer.name] or [b.depth for b in said if b.viewer is None]
-        return named[0] if named else "none"
+    def depths(self, level: Level) -> dict[str, str | Clock]:
+        """How far each other level sees through the ticks of this one; what is not said is not seen."""
+        if level.name not in self._depths:
+            said = self.root(level).bptt
+            self._depths[level.name] = {name: next(iter([b.depth for b in said if b.viewer == name]
+                                                        or [b.depth for b in said if b.viewer is None]), "none")
+                                        if self.slower(viewer, level) else "none"
+                                        for name, viewer in self.program.levels.items()}
+        return self._depths[level.name]
+
+    def seen(self, level: Level) -> bool:
+        return any(depth != "none" for depth in self.depths(level).values())
 
     def pulse(self, node: Node) -> frozenset[str]:
         """The levels at whose ticks a stream has its instants, with "token" if at every token; nothing for a constant."""

@@ -26,7 +26,6 @@ class Meaning(Text):
         self.initial, self.seed, self.planned, self.files = dict(weights), seed, planned, files
         self.steps = Line("step", tables=[{}])
         self.streams: list[list[tuple[Line, range]]] = [[]]   # by step: the tokens that belong to it
-        self._depths: dict[str, dict[str, str | Clock]] = {}  # by level, by viewer
         self.paths = {slot: path for m in program.memories.values() for path, slot in (m.slots or {}).items()}
 
     # -- clocks
@@ -105,9 +104,7 @@ class Meaning(Text):
 
     def _hide(self, level: Level, value: Value, ends: Callable[[str | Clock], bool]) -> Value:
         """A constant from here on for the learners whose sight ends here."""
-        if level.name not in self._depths:
-            self._depths[level.name] = {w.name: self.sees(w, level) for w in self.program.levels.values()}
-        depths = self._depths[level.name]
+        depths = self.depths(level)
         blind = frozenset(name for name, depth in depths.items() if ends(depth))
         if all(name in blind or depth == "none" for name, depth in depths.items()):
             return each(Tensor.detach, value)

@@ -149,11 +149,12 @@ def _attend(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -
     return sum(out[1:], out[0])
 
 
-def _derivative(total: Tensor, targets: list[Tensor], viewer: str) -> list[Tensor]:
+def _derivative(total: Tensor, targets: list[Tensor], viewer: str, again: bool = True) -> list[Tensor]:
+    """`again`: to be differentiated in turn."""
     found: tuple[Tensor | None, ...] = (None,) * len(targets)
     if total.requires_grad:
         with viewed_by(viewer):
-            found = torch.autograd.grad(total, targets, create_graph=True, allow_unused=True)
+            found = torch.autograd.grad(total, targets, retain_graph=True, create_graph=again, allow_unused=True)
     return [torch.zeros_like(t) if f is None else f for f, t in zip(found, targets, strict=True)]
 
 
@@ -173,16 +174,17 @@ def _grad(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> 
     value = m.value(objective, line, i, here)
     if value is ABSENT:
         return ABSENT
-    slope = like(point, _derivative(value.sum(), leaves(point), level.name))
+    again = m.seen(level)
+    slope = like(point, _derivative(value.sum(), leaves(point), level.name, again))
     if not m.outside(objective, memory.name, context):
         return slope
     home, at_home = m.home(level, line, i)
     read = m.read(memory, home, at_home)
     if home is line:
-        elsewhere = _derivative(value.sum(), leaves(read), level.name)
+        elsewhere = _derivative(value.sum(), leaves(read), level.name, again)
     else:                                         # one value for all lanes, one gradient for each
         each_lane = value.expand([line.lanes, *value.shape[1:]])
-        lanes = [_derivative(lane.sum(), leaves(read), level.name) for lane in each_lane]
+        lanes = [_derivative(lane.sum(), leaves(read), level.name, again) for lane in each_lane]
         elsewhere = [torch.cat(parts) for parts in zip(*lanes, strict=True)]
     return each(torch.add, slope, like(read, elsewhere))
 
