@@ -197,9 +197,9 @@ def beside(p: Page) -> tuple[list[str], str]:
     elif side.startswith("attention"):
         p.use("layers", "attention")
     elif side == "shapes":
-        lines += ["pile: [2, d] = stack(x, tanh(x))", "wide = flat(join(x, pile[0]) * pile[1]^T)", "tip = flat(pile)"]
-        side = "linear(wide, [d]) + linear(tip, [d]) * pile[0][0]"
-        lines[-2] = "wide = join(flat(x * pile[1]^T), pile[0], where(x <= 9, x, 0 * x), min(max(x, -9), 9))"
+        lines += ["pile: [2, d] = stack(x, tanh(x))", "many = x", "tip = flat(pile)"]
+        side = "linear(many, [d]) + linear(tip, [d]) * pile[0][0]"
+        lines[-2] = "many = join(flat(x * pile[1]^T), pile[0], where(x <= 9, x, 0 * x), min(max(x, -9), 9))"
     elif side == "table":
         lines.append("heights = [1, 2, 3][floor(3 / 2)] * where(1 == 1, 1, 2) * mean(x) + <x, x> / (1 + |x|)")
         side = "heights * x"

@@ -54,7 +54,7 @@ def optimizer(p: Page, memory: str, objective_scale: str = "") -> list[str]:
     if how == "gd":
         return [f"{memory} <- {memory} - 0.05 * {slope}"]
     if how == "twice":
-        return [f"{memory} <- 0.99 * {memory}", f"{memory} <- {memory} - 0.05 * {slope}"]
+        return [f"{memory} <- {memory} - 0.05 * {slope}", f"{memory} <- 0.99 * {memory}"]
     p.use("optimizers", how)
     return [f"{memory} <- {memory} + " + {
         "adamw": f"adamw({memory}, {slope}, lr = 0.01, decay = 0.1, eps = 0.01)", "sgd": f"sgd({slope}, 0.05)", "momentum": f"momentum({slope}, 0.05, 0.9)",
@@ -113,7 +113,7 @@ def programs(draw: Draw, kinds: Sequence[Callable[[Page], tuple[list[str], str]]
     arguments = f"{source}, loss" if wants_loss else source
     text: list[str] = []
     if flat == "flat":
-        text = [f"x = {embedded(source)}", *lines, f"out = {out}"]
+        text = [f"x = {embedded(source, language)}", *lines, f"out = {out}"]
         last = "x + out"
     else:
         extra = f", {source}, loss" if made.endswith("loss") else ""
@@ -123,18 +123,18 @@ def programs(draw: Draw, kinds: Sequence[Callable[[Page], tuple[list[str], str]]
         turn = [f"x <- x + mix(rmsnorm(x){extra})"] + ([f"x <- continuum(x, {source}, loss)"] if slow else [])
         if flat == "argument":
             p.define("def tower(source, mixer, depth = 1) {\n" + "\n".join(indent([
-                f"x = {embedded('source')}", "for layer in range(depth) { x <- x + mixer(rmsnorm(x)) }", "return x"])) + "\n}")
-            text = [f"net = tower({source}, mix{p.pick('', ', depth = 2')})"]
+                f"x = {embedded('source', language)}", "for layer in range(depth) { x <- x + mixer(rmsnorm(x)) }", "return x"])) + "\n}")
+            text = [f"whole = tower({source}, mix{p.pick('', ', depth = 2')})"]
         else:
             many = p.pick(1, 2) if flat == "layers" else 0
-            body = [f"x = {embedded(source)}", *(["for layer in range(%d) {" % many, *indent(turn), "}"] if many else turn), "return x"]
+            body = [f"x = {embedded(source, language)}", *(["for layer in range(%d) {" % many, *indent(turn), "}"] if many else turn), "return x"]
             p.define(f"def model({arguments}) -> [d] {{\n" + "\n".join(indent(body)) + "\n}")
-            text = [f"net = model({arguments})"]
-        last = p.pick("net", "rmsnorm(net)")
+            text = [f"whole = model({arguments})"]
+        last = p.pick("whole", "rmsnorm(whole)")
     size = "vocab" if language else "c"
-    text.append(f"made = linear({last}, [{size}])")
-    text.append("loss = cross_entropy(made, next(ids))" if language else p.pick(
-        "loss = |made - next(signal)|^2 / 2", "loss = sqrt(1 + |made - next(signal)|^2)", "loss = mean((made - next(signal)) .^ 2)"))
+    text.append(f"answer = linear({last}, [{size}])")
+    text.append("loss = cross_entropy(answer, next(ids))" if language else p.pick(
+        "loss = |answer - next(signal)|^2 / 2", "loss = sqrt(1 + |answer - next(signal)|^2)", "loss = mean((answer - next(signal)) .^ 2)"))
     text += training(p, source, flat != "flat")
     head = p.head("input ids: index(vocab)" if language else "input signal: [c]")
     program = "\n".join([*head, *text]) + "\n"
@@ -144,8 +144,8 @@ def programs(draw: Draw, kinds: Sequence[Callable[[Page], tuple[list[str], str]]
     return Drawn(program, draw(st.integers(1, 3)), draw(st.integers(1, 9)), draw(st.integers(0, 99)), found)
 
 
-def embedded(source: str) -> str:
-    return "embed(ids, [d])" if source == "ids" else "linear(signal, [d])" if source == "signal" else "EMBED"
+def embedded(source: str, language: bool) -> str:
+    return f"embed({source}, [d])" if language else f"linear({source}, [d])"
 
 
 def result(p: Page, names: list[str]) -> str:
@@ -161,7 +161,7 @@ def training(p: Page, source: str, whole: bool) -> list[str]:
     rate = p.pick("step", "step", "step", "2 step", "step phase 1", "3 step")
     of = "rest"
     if whole and p.maybe(6):
-        of = "rest of net"
+        of = "rest of whole"
         lines += p.pick(["level frozen never { memory W: rest = random }"],
                         ["level heads every 2 step {", *indent(["memory W: rest = random", f"context {source}", "minimize mean(loss over period)",
                                                                   "W <- W - 0.05 * grad(W)"]), "}"])
