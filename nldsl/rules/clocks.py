@@ -161,7 +161,7 @@ def harmonic(periods: list[int]) -> list[int]:
     for period in periods:
         last = found[-1] if found else period
         found.append(max(last, round(period / last) * last))
-    return sorted(set(found))
+    return found
 
 
 def tick_kinds(clocks: Iterable[Clock], hyper: int) -> set[tuple[int, ...]]:

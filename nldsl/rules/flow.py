@@ -119,7 +119,8 @@ def depths(fast: Level, learner: Level) -> list[Bptt]:
 def heard(program: Program, objective: Node, memory: Memory, context: Iterable[Node], passing: Callable[[Level], bool] | None = None) -> Met:
     """Every node with a path of derivatives from the objective, as the owner of `memory` sees it: through the updates of faster levels.
 
-    `passing` says through the updates of which levels; without it, as their `bptt` says.
+    `passing` says through the updates of which levels; without it, as their `bptt` says. A level that says nothing passes reads and
+    not the weights it owns: those of `rest` are everywhere, and a slower learner that is to see through their ticks says so.
     """
     learner = program.levels[memory.level]
 
@@ -130,14 +131,14 @@ def heard(program: Program, objective: Node, memory: Memory, context: Iterable[N
     passing = passing or through
 
     def into(node: Node) -> Iterable[Node]:
-        if node.op not in ("read", "now", "held") or node["memory"] == memory.name:
+        other = memory_of(program, node)
+        if other is None or other is memory:
             return slopes(node)
-        other = program.memories[node["memory"]]
         level = program.levels[other.level]
         if speed(level.clock) >= speed(learner.clock):
             return ()
-        behind = [other.next] if passing(root_of(program, level)) else []
-        return [n for n in (*behind, other.start) if n is not None]
+        open_ = any(b.depth != "none" for b in depths(level, learner)) if node.op == "weight" else passing(root_of(program, level))
+        return [n for n in (other.next if open_ else None, other.start) if n is not None]
 
     return reach([objective], constants_of(context), into)
 
@@ -149,10 +150,19 @@ def root_of(program: Program, level: Level) -> Level:
     return level
 
 
+def memory_of(program: Program, node: Node) -> Memory | None:
+    """The memory that a read, or a weight, is the value of."""
+    if node.op in ("read", "now", "held"):
+        return program.memories[node["memory"]]
+    return program.memories.get(program.weights[node["name"]].owner or "") if node.op == "weight" else None
+
+
 def is_of(program: Program, node: Node, memory: Memory) -> bool:
-    """Is the node a plain read of the memory?"""
+    """Is the node a plain read of the memory? A start takes the newest value, and is one too."""
     if node.op in ("plain", "read"):
         return node["memory"] == memory.name
+    if node.op == "now" and node["memory"] == memory.name:
+        return any(n is node for other in program.memories.values() if other.start is not None for n in walk(other.start))
     return node.op == "weight" and program.weights[node["name"]].owner == memory.name
 
 

@@ -154,7 +154,7 @@ def _in_line(error: Node, memory: str) -> bool:
 def second_order(program: Program) -> Iterator[Diagnostic]:
     """Fused attention has no second derivative, and a slower learner differentiates the gradient of an inner objective once more.
 
-        minimize |attend(q, M * k -> v) - u|^2   .. grad(M) ..   bptt full       # N514
+        minimize |attend(q, M * k -> v) - u|^2   .. grad(M) ..   bptt full       # N505
         minimize |attend(q, M * k -> v) - u|^2   .. grad(M) ..   bptt none
     """
     asked = gradients(program)
@@ -168,7 +168,7 @@ def second_order(program: Program) -> Iterator[Diagnostic]:
             continue
         for part in reach([node.args[0]], constants_of(node["context"]), slopes).nodes:
             if part.op == "attend" and any(n.op == "plain" and n["memory"] == memory.name for n in walk(part)):
-                yield Diagnostic("N514", f"`{short(slower[0])}` differentiates this gradient again, and `attend` has no second derivative",
+                yield Diagnostic("N505", f"`{short(slower[0])}` differentiates this gradient again, and `attend` has no second derivative",
                                  part.span or node.span, "in the objective of an inner level", (("the gradient", node.span),),
                                  "`bptt none`, or the softmax written out with `exp` and `sum`")
                 break

@@ -23,7 +23,7 @@ def still(program: Program) -> Iterator[Diagnostic]:
             return
         for name in level.memories:
             memory = program.memories[name]
-            if memory.next is None or (memory.next.op == "read" and memory.next["memory"] == name):
+            if memory.next is None:
                 yield Diagnostic("N114", f"no `<-` moves `{short(name)}`", memory.span or head_of(level), "keeps its start",
                                  help=f"`{short(name)} <- ..`, or put it in a level with the rate `never`")
 
