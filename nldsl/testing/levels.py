@@ -87,18 +87,20 @@ def learner(p: Page, name: str, told: Told) -> tuple[list[str], Callable[[str], 
     extra = kind == "matrix" and not periodic and p.maybe(6)
     if extra:
         body.insert(1, "memory B: [e] = 0")
-    lines, goal = objective(p, value("M", told.k) + (" + B" if extra else ""), target, kind)
+    lines, goal, form = objective(p, value("M", told.k) + (" + B" if extra else ""), target)
     body.append("context " + ", ".join(dict.fromkeys(context)))
     body += lines
     inner = False
+    windowed = False
     if periodic:
         how = p.pick("sum", "mean")
         inner = kind == "matrix" and p.maybe(4)
         goal = goal if inner else f"{how}({goal} over period)"
     elif p.maybe(8):
+        windowed = True
         goal = f"{p.pick('sum', 'mean')}({goal} over {p.pick('2 token', '3 token', 'sequence', p.clock())})"
     body.append(f"minimize {goal}")
-    body += moves(p, told, kind, periodic, inner, extra)
+    body += moves(p, told, kind, periodic, inner, extra, "" if windowed or told.target else form)
     body += lifetime(p, rhythm)
     lines = [f"level {name}{per} {rhythm} {{", *indent(body), "}"]
     when = p.pick("", "@now", "clock")
@@ -106,11 +108,12 @@ def learner(p: Page, name: str, told: Told) -> tuple[list[str], Callable[[str], 
     return lines, lambda q: value(f"{name}.M{when}", q)
 
 
-def objective(p: Page, made: str, wanted: str, kind: str) -> tuple[list[str], str]:
+def objective(p: Page, made: str, wanted: str) -> tuple[list[str], str, str]:
+    """Equations, the objective, and its name."""
     form = p.pick("half", "square", "dot", "L3", "L4", "charbonnier", "logistic", "huber", "decayed", "clipped", "floored", "exact", "sum")
     if form == "huber":
         lines = [f"error = {made} - {wanted}"]
-        return lines, "where(|error| <= 2, |error|^2 / 2, 2 * |error|)"
+        return lines, "where(|error| <= 2, |error|^2 / 2, 2 * |error|)", form
     square = f"|{made} - {wanted}|^2 / 2"
     return [], {
         "half": square, "square": f"|{made} - {wanted}|^2", "dot": f"-<{made}, {wanted}>", "L3": f"|{made} - {wanted}|_3 ^ 3 / 3",
@@ -118,22 +121,25 @@ def objective(p: Page, made: str, wanted: str, kind: str) -> tuple[list[str], st
         "logistic": f"sum(softplus({made}) - ({made}) .* {wanted})", "decayed": f"{square} + 0.05 * |M|^2",
         "clipped": f"min({square}, 9)", "floored": f"max({square}, -1)", "exact": f"where(1 >= 0, {square}, 1)",
         "sum": f"sum(({made} - {wanted}) .^ 2)",
-    }[form]
+    }[form], form
 
 
-def moves(p: Page, told: Told, kind: str, periodic: bool, inner: bool, extra: bool) -> list[str]:
+def moves(p: Page, told: Told, kind: str, periodic: bool, inner: bool, extra: bool, goal: str) -> list[str]:
     rate, keep = told.rate, told.keep
     if periodic:
         rate, keep = (x if number(x) else f"mean({x} over period)" for x in (rate, keep))
     at = "M" if periodic or p.maybe(2) else f"M@{told.target or p.clock()}"
     slope = f"sum(grad(M) over period)" if inner else f"grad({at})"
     parts = kind in ("net", "residual", "normed", "gated")
-    forms = ["plain"] * 3 + ["kept"] * 3 + ["twice", "by hand"] + (["erase"] * 3 + ["channel", "simplex"] if kind == "matrix" and not periodic else []) \
-        + (["parts"] * 3 if parts and not periodic else [])
+    quadratic = at == "M" and not periodic and not extra and goal in ("half", "square") and kind in ("matrix",)
+    forms = ["plain"] * 3 + ["kept"] * 3 + ["twice", "by hand"] + (["erase"] * 3 + ["channel", "channel", "simplex"] if kind == "matrix" and not periodic else []) \
+        + (["parts"] * 3 if parts and not periodic else []) + (["closed"] * 3 if quadratic else [])
     form = p.pick(*forms)
     lines: list[str] = []
     if form == "twice":
         lines = [f"M <- {keep} * M", f"M <- M - {rate} * {'sum(grad(M) over period)' if inner else 'grad(M)'}"]
+    elif form == "closed":
+        lines = [f"M <- prox({p.pick('M', keep + ' * M')}, {rate})"]
     elif form == "by hand":
         lines = [f"memory S: like M = 0", f"S <- 0.5 * S - {rate} * {slope}", f"M <- {keep} * M + S"]
     elif form == "parts":
@@ -157,18 +163,18 @@ def moves(p: Page, told: Told, kind: str, periodic: bool, inner: bool, extra: bo
 
 def step(p: Page, slope: str, rate: str, keep: str, kind: str) -> str:
     """The step to add: an optimizer of the library, or one of the program's own."""
-    how = p.pick("momentum", "sgd", "nesterov", "adam", "adamw", "adagrad", "clip", "fading", "orthogonal")
+    how = p.pick("momentum", "sgd", "nesterov", "adam", "adamw", "adagrad", "clip", "fading", "orthogonal", "m3")
     if how == "fading":
         p.define("def fading(g) = -0.05 / (1 + tick) * g")
         return f"fading({slope})"
-    name = {"orthogonal": "newton_schulz" if kind == "matrix" else "momentum"}.get(how, how)
-    p.use("optimizers", name)
+    name = {"orthogonal": "newton_schulz", "m3": "m3"}.get(how, how) if kind == "matrix" or how not in ("orthogonal", "m3") else "momentum"
+    p.use("associative_optimizers" if name == "m3" else "optimizers", name)
     beta = p.pick("0.5", "0", keep)
     return {
         "momentum": f"momentum({slope}, {rate}, {beta})", "sgd": f"sgd({slope}, {rate})", "nesterov": f"nesterov({slope}, {rate}, {beta})",
         "adam": f"{rate} * adam({slope}, eps = 0.1)", "adamw": f"adamw(M, {slope}, {rate}, decay = 0.1, eps = 0.1)",
         "adagrad": f"adagrad({slope}, {rate}, 0.1)", "clip": f"-{rate} * clip({slope}, 1)",
-        "newton_schulz": f"-{rate} * newton_schulz({slope}, 2)",
+        "m3": f"m3({slope}, {rate}, 0.5, 0.1, 0.1, 0.1, 0.1, 2)", "newton_schulz": f"-{rate} * newton_schulz({slope}, 2)",
     }[name]
 
 

@@ -183,13 +183,12 @@ def dual(p: Page) -> tuple[list[str], str]:
 
 def beside(p: Page) -> tuple[list[str], str]:
     """A memory beside attention or a window of the stream itself."""
-    lines, y = single(p)
-    side = p.pick("mean(x over 3 token)", "sum(x over chunk)", "attend(a, b -> c over 3 token)", "attend(a, b -> c over sequence)", "attend(a, P -> P)",
+    lines, y = p.pick(single, chain)(p)
+    side = p.pick("mean(x over 3 token)", "sum(x over CLOCK)", "attend(a, b -> w over 3 token)", "attend(a, b -> w over sequence)", "attend(a, P -> P)",
                   "attention(x, head, 2, 3)", "shapes", "table")
-    if "chunk" in side:
-        side = side.replace("chunk", p.clock())
+    side = side.replace("CLOCK", p.clock()) if "CLOCK" in side else side
     if side.startswith("attend("):
-        lines += ["a = linear(x, [d])", "b = linear(x, [d])", "c = linear(x, [d])"]
+        lines += ["a = linear(x, [d])", "b = linear(x, [d])", "w = linear(x, [d])"]
         if " P " in side:
             lines.append("P = weight([sub, d])")
             p.dims.setdefault("sub", "2")
@@ -221,4 +220,24 @@ def tasked(p: Page) -> tuple[list[str], str]:
         p.pick("bptt full", "bptt full to training", "bptt none")]), "}", "h = fast.F(x)"], "h|loss"
 
 
-KINDS = (single, single, single, chain, chain, self_modifying, several_steps, family, inherited, dual, beside, beside, surprised, tasked)
+def closed(p: Page) -> tuple[list[str], str]:
+    """An exact step towards the minimiser."""
+    p.use("layers", "unit")
+    memory, value = p.pick(("[e, e]", "M * k"), ("[e]", "M"))
+    eta = p.pick("0.5", "rate")
+    rate = ["rate = sigmoid(affine(x, [head]))"] if eta == "rate" else []
+    return ["q = unit(linear(x, [head, e]))", *(["k = unit(linear(x, [head, e]))"] if "k" in value else []), "v = linear(x, [head, e])", *rate,
+            "level recall per head every token {", *indent([
+                f"memory M: {memory} = {p.pick('0', 'learned')}", f"context {'k, v' if 'k' in value else 'v'}", f"minimize |{value} - v|^2 / 2",
+                f"M <- prox(M, {eta})", "bptt full"]), "}", f"y = recall.M@now {'*' if 'k' in value else '.*'} q"], "y"
+
+
+def stale_stream(p: Page) -> tuple[list[str], str]:
+    """A level that learns from what a stream was when a clock last ticked; before that there is nothing to learn from."""
+    clock = p.clock()
+    return ["k = linear(x, [e])", f"v = stop(k@{clock})", "level recall every token {", *indent([
+        "memory M: [e, e] = learned", "context k, v", "minimize |M * tanh(k) - v|^2 / 2", "M <- M - 0.05 * grad(M)", "bptt full"]), "}",
+        "y = recall.M * tanh(k)"], "y"
+
+
+KINDS = (single, single, single, chain, chain, self_modifying, several_steps, family, inherited, dual, beside, beside, closed, stale_stream, surprised, tasked)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from nldsl.graph.equations import Program
 from nldsl.testing.constructs import constructs
-from nldsl.testing.mixers import KINDS, tasked
+from nldsl.testing.mixers import KINDS, surprised, tasked
 from nldsl.testing.page import Draw, Page, indent
 
 
@@ -120,13 +120,22 @@ def programs(draw: Draw, kinds: Sequence[Callable[[Page], tuple[list[str], str]]
         p.define("\n".join([f"def mix(x: [d]{extra}) -> [d] {{", *indent([*lines, f"return {out}"]), "}"]))
         if slow:
             p.define("\n".join((continuum if slow == "continuum" else nest)(p, source)))
-        turn = [f"x <- x + mix(rmsnorm(x){extra})"] + ([f"x <- continuum(x, {source}, loss)"] if slow else [])
+        turn = [f"x <- x + mix(rmsnorm(x){extra})"]
+        if p.maybe(4):
+            p.nested = True
+            second, made = p.pick(*[k for k in KINDS if k not in (surprised, tasked)])(p)
+            p.define("\n".join(["def blend(x: [d]) -> [d] {", *indent([*second, f"return {result(p, made.split('|'))}"]), "}"]))
+            turn.append("x <- x + blend(rmsnorm(x))")
+        turn += [f"x <- continuum(x, {source}, loss)"] if slow else []
         if flat == "argument":
             p.define("def tower(source, mixer, depth = 1) {\n" + "\n".join(indent([
                 f"x = {embedded('source', language)}", "for layer in range(depth) { x <- x + mixer(rmsnorm(x)) }", "return x"])) + "\n}")
-            text = [f"whole = tower({source}, mix{p.pick('', ', depth = 2')})"]
+            depth = p.pick("", ", depth = 2")
+            p.nested = p.nested or bool(depth)
+            text = [f"whole = tower({source}, mix{depth})"]
         else:
             many = p.pick(1, 2) if flat == "layers" else 0
+            p.nested = p.nested or many == 2
             body = [f"x = {embedded(source, language)}", *(["for layer in range(%d) {" % many, *indent(turn), "}"] if many else turn), "return x"]
             p.define(f"def model({arguments}) -> [d] {{\n" + "\n".join(indent(body)) + "\n}")
             text = [f"whole = model({arguments})"]
@@ -142,6 +151,47 @@ def programs(draw: Draw, kinds: Sequence[Callable[[Page], tuple[list[str], str]]
     if p.nested:
         found |= {f"{name}, nested" for name in found}
     return Drawn(program, draw(st.integers(1, 3)), draw(st.integers(1, 9)), draw(st.integers(0, 99)), found)
+
+
+def corners() -> list[Drawn]:
+    """Gates at 0 and 1, a sequence of one token, one shorter than a chunk, one sequence alone."""
+    text = """nldsl 1
+import layers, optimizers
+dim d = 3, head = 2, e = 2, vocab = 3
+rate = RATE
+keep = KEEP
+clock chunk = 4 token
+input ids: index(vocab)
+def net(z: [e]) -> [e] {
+    W2 = weight([2 * e, e])
+    W1 = weight([e, 2 * e])
+    return W1 * silu(W2 * z)
+}
+x = embed(ids, [d])
+q = unit(linear(rmsnorm(x), [head, e]))
+k = unit(linear(rmsnorm(x), [head, e]))
+v = linear(rmsnorm(x), [head, e])
+level recall per head every token {
+    memory M: net = learned
+    context k, v
+    minimize |M(k) - v|^2 / 2
+    S = momentum(grad(M@chunk), rate, 0.5)
+    M <- keep * M + S
+    bptt full
+}
+y = recall.M@now(q)
+loss = cross_entropy(linear(linear(y, [d]) + x, [vocab]), next(ids))
+level training every step {
+    memory W: rest = random
+    context ids
+    minimize mean(loss over period)
+    W <- W - 0.1 * grad(W)
+}
+"""
+    gates = ("sigmoid(affine(rmsnorm(x), [head]))", "0.05 * sigmoid(affine(rmsnorm(x), [head]))")
+    choices = [("0", "1", 2, 9), ("0.05", "0", 2, 9), ("0.05", "1", 1, 9), (gates[1], gates[0], 2, 1), (gates[1], gates[0], 3, 3), (gates[1], gates[0], 1, 8)]
+    return [Drawn(found, batch, length, 0, constructs(found)) for rate, keep, batch, length in choices
+            for found in [text.replace("RATE", rate).replace("KEEP", keep)]]
 
 
 def embedded(source: str, language: bool) -> str:
