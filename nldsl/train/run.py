@@ -25,7 +25,7 @@ from nldsl.train.display import Display
 from nldsl.train.loop import Interrupt, Log, loop
 from nldsl.train.metrics import Journal
 from nldsl.train.sample import LENGTH, opening, readable, sample
-from nldsl.train.score import Score, score
+from nldsl.train.score import LEAST_SCORED, SCORED, Score, score
 from nldsl.train.specs import files_of, fingerprint, text_of
 
 NUMBERS, METRICS, PICTURE = "run.json", "metrics.jsonl", "loss.svg"
@@ -214,7 +214,8 @@ def finish(run: Run, step: Any, state: Any, journal: Journal, display: Display) 
     """Score the held-out text, draw the curve, let the model write."""
     s = run.settings
     display.say("scoring held-out text")
-    result = score(step, state, run.input, run.corpus.train, run.corpus.held_out, s.batch, s.length, s.length)
+    limit = min(SCORED, max(LEAST_SCORED, s.steps * s.batch * s.length * s.accumulate // 8))
+    result = score(step, state, run.input, run.corpus.train, run.corpus.held_out, s.batch, s.length, s.length, limit)
     journal.write("held_out", step=state.step, bits=result.model, order2=result.order2, order0=result.order0, terms=result.terms)
     metrics.picture(run.folder / METRICS, run.folder / PICTURE, result.order2)
     prompt = opening(run.corpus)

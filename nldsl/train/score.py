@@ -11,7 +11,8 @@ import torch
 from nldsl.train import baseline
 from nldsl.train.data import windows
 
-SCORED = 1 << 17                                   # held-out bytes scored at the end of a training run
+SCORED = 1 << 17                                   # held-out bytes scored at the end of a long run; an eighth of a short run's bytes,
+LEAST_SCORED = 1 << 12                             # but at least these: scoring should not take longer than training
 
 
 @dataclass(frozen=True)
