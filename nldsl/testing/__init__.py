@@ -5,6 +5,6 @@
     constructs      which constructs of the language a text uses                (constructs.py)
 """
 from nldsl.testing.constructs import ALL, constructs
-from nldsl.testing.programs import Drawn, corners, data, programs
+from nldsl.testing.programs import Drawn, corners, data, programs, sample
 
-__all__ = ["ALL", "Drawn", "constructs", "corners", "data", "programs"]
+__all__ = ["ALL", "Drawn", "constructs", "corners", "data", "programs", "sample"]

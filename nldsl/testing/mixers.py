@@ -1,7 +1,7 @@
 """Draws what a sequence layer does with x: [d]: projections, one or several memories, and how they are read."""
 from __future__ import annotations
 
-from nldsl.testing.levels import Told, learner
+from nldsl.testing.levels import NETWORKS, Told, learner
 from nldsl.testing.page import Page, indent
 
 
@@ -96,7 +96,6 @@ def self_modifying(p: Page) -> tuple[list[str], str]:
         writes = ["M <- M * (keep * I - rate * k * k^T) + S"]
     else:
         if not any(f"def {network}(" in d for d in p.defs):
-            from nldsl.testing.levels import NETWORKS
             p.define(NETWORKS[network].replace("ACT", p.pick("silu", "tanh")))
         body = [f"memory M: {network} = learned", "context k, v", "target = M@C(v)", "minimize |M(k) - target|^2 / 2"]
         writes = ["M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2", "M.W1 <- keep * M.W1 + S.W1"]
@@ -104,14 +103,15 @@ def self_modifying(p: Page) -> tuple[list[str], str]:
         p.use("optimizers", "momentum")
     made = f"momentum({slope}, rate, 0.5)" if momentum else f"-rate * {slope}"
     lines += indent([*body, f"S = {made}", *writes, p.pick("bptt full", "bptt none", f"bptt 2 {clock}")]) + ["}", "return box.M"]
-    p.define("def self_referential(k, v, rate, keep, C) {\n" + "\n".join(indent(lines)) + "\n}")
+    name = p.fresh("self_referential")
+    p.define(f"def {name}(k, v, rate, keep, C) {{\n" + "\n".join(indent(lines)) + "\n}")
     p.use("layers", "unit")
 
     def read(memory: str, at: str, x: str) -> str:
         return f"{memory}@{at} * {x}" if network == "matrix" else f"{memory}@{at}({x})"
     out = [f"z = {projection(p, 'head, e', False)}", f"q = {projection(p, 'head, e', True)}"]
     names = ["M_k", "M_v", "M_mem"] if p.maybe(2) else ["M_k", "M_mem"]
-    out += [f"{n} = self_referential(k, v, rate, keep, {far if n == 'M_mem' else clock})" for n in names]
+    out += [f"{n} = {name}(k, v, rate, keep, {far if n == 'M_mem' else clock})" for n in names]
     out.append(f"k = unit({read('M_k', clock, 'z')})")
     out.append(f"v = unit({read('M_v', clock, 'z')})" if "M_v" in names else "v = linear(x, [head, e])")
     out.append(f"rate = 0.05 * sigmoid(sum(weight([head, e]) .* {read('M_k', clock, 'z')}, e))")

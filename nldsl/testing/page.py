@@ -5,16 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import strategies as st
-
-Draw = Callable[[st.SearchStrategy[Any]], Any]
+Choose = Callable[[int], int]          # a whole number below the argument
 
 
 @dataclass
 class Page:
     """`pick` chooses among alternatives, the simplest first: a failing program shrinks towards the first of each."""
 
-    draw: Draw
+    choose: Choose
     dims: dict[str, str] = field(default_factory=dict)
     constants: dict[str, str] = field(default_factory=dict)
     clocks: dict[str, tuple[str, int]] = field(default_factory=dict)      # name -> text after `=`, period in tokens (0: steps)
@@ -24,14 +22,14 @@ class Page:
     count: int = 0
 
     def pick(self, *options: Any) -> Any:
-        return self.draw(st.sampled_from(options))
+        return options[self.choose(len(options))]
 
     def maybe(self, one_in: int = 2) -> bool:
         """False is simplest."""
-        return self.draw(st.integers(0, one_in - 1)) == one_in - 1
+        return self.choose(one_in) == one_in - 1
 
     def size(self, *sizes: int) -> int:
-        return self.draw(st.sampled_from(sizes))
+        return sizes[self.choose(len(sizes))]
 
     def use(self, library: str, name: str) -> str:
         self.imports.add(library)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 
 import torch
 from hypothesis import strategies as st
@@ -21,7 +22,9 @@ from torch import Tensor
 from nldsl.graph.equations import Program
 from nldsl.testing.constructs import constructs
 from nldsl.testing.mixers import KINDS, surprised, tasked
-from nldsl.testing.page import Draw, Page, indent
+from nldsl.testing.page import Choose, Page, indent
+
+Kind = Callable[[Page], tuple[list[str], str]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class Drawn:
     length: int
     seed: int
     constructs: frozenset[str]
+
+    def batches(self, program: Program, count: int) -> list[dict[str, Tensor]]:
+        return [data(program, self.batch, self.length, self.seed + i) for i in range(count)]
 
     def __repr__(self) -> str:
         return f"batch {self.batch}, length {self.length}, seed {self.seed}\n{self.text}"
@@ -87,9 +93,22 @@ def nest(p: Page, source: str) -> list[str]:
 
 
 @st.composite
-def programs(draw: Draw, kinds: Sequence[Callable[[Page], tuple[list[str], str]]] = KINDS) -> Drawn:
+def programs(draw: Callable[[st.SearchStrategy[int]], int], kinds: Sequence[Kind] = KINDS) -> Drawn:
     """Valid programs. `kinds` narrows what their layers are; see `nldsl.testing.mixers`."""
-    p = Page(draw)
+    return written(lambda n: draw(st.integers(0, n - 1)), kinds)
+
+
+def sample(count: int, seed: int, kinds: Sequence[Kind] = KINDS) -> list[Drawn]:
+    """Different programs without Hypothesis: each alternative as likely as the next."""
+    random, found = Random(seed), {}
+    while len(found) < count:
+        drawn = written(random.randrange, kinds)
+        found.setdefault(drawn.text, drawn)
+    return list(found.values())
+
+
+def written(choose: Choose, kinds: Sequence[Kind]) -> Drawn:
+    p = Page(choose)
     p.dims = {"d": str(p.size(2, 3, 4)), "head": str(p.size(2, 1, 3)), "e": str(p.size(2, 3, 1))}
     language = p.maybe(2)
     source = "ids" if language else "signal"
@@ -150,7 +169,7 @@ def programs(draw: Draw, kinds: Sequence[Callable[[Page], tuple[list[str], str]]
     found = constructs(program)
     if p.nested:
         found |= {f"{name}, nested" for name in found}
-    return Drawn(program, draw(st.integers(1, 3)), draw(st.integers(1, 9)), draw(st.integers(0, 99)), found)
+    return Drawn(program, 1 + choose(3), 1 + choose(9), choose(100), found)
 
 
 def corners() -> list[Drawn]:

@@ -1,0 +1,86 @@
+"""A law as a test: one function of a program, checked over many programs that Hypothesis draws.
+
+    @over(25)
+    def test_mine(subject, drawn):          # subject: see laws.py
+        assert laws.splits(subject, drawn.batches(subject.program, 1)[0]) <= laws.EXACT
+
+What is drawn but not judged is counted: programs that this compiler does not lower, by what it says of them, and programs so
+sensitive that rounding alone would decide.
+"""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from hypothesis import HealthCheck, Phase, example, given, settings
+
+from nldsl.diagnostic import Diagnostics
+from nldsl.pipeline import load_text
+from nldsl.testing import laws
+from nldsl.testing.programs import Drawn, corners, data, programs
+
+STEADY = 1e-11               # how far one unit in the last place of weights and inputs may carry
+
+
+@dataclass
+class Tally:
+    judged: set[str] = field(default_factory=set)
+    rejected: Counter[str] = field(default_factory=Counter)     # not lowered: code and message
+    unsteady: set[str] = field(default_factory=set)
+    constructs: set[str] = field(default_factory=set)
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.judged)} programs judged, {len(self.unsteady)} too sensitive, {sum(self.rejected.values())} not lowered"]
+        return "\n".join(lines + [f"  {n} x {message}" for message, n in self.rejected.most_common()])
+
+
+TALLY = Tally()
+
+
+@lru_cache(maxsize=256)
+def subject_of(drawn: Drawn) -> laws.Subject | None:
+    """None if the program is not lowered or not steady; both are counted."""
+    program = load_text(drawn.text, "drawn.nl")
+    try:
+        subject = laws.Subject(program, drawn.seed)
+    except Diagnostics as error:
+        if any(d.code != "N801" for d in error.diagnostics):
+            raise
+        TALLY.rejected[error.diagnostics[0].message] += 1
+        return None
+    if not laws.sensitivity(subject, data(program, drawn.batch, drawn.length, drawn.seed)) <= STEADY:
+        TALLY.unsteady.add(drawn.text)
+        return None
+    TALLY.constructs |= drawn.constructs
+    TALLY.judged.add(drawn.text)
+    return subject
+
+
+def over(count: int, strategy=None) -> Callable[[Callable[[laws.Subject, Drawn], None]], Callable[[], None]]:
+    """At least the corners and then `count` different programs that are lowered and steady."""
+    def decorate(law: Callable[[laws.Subject, Drawn], None]) -> Callable[[], None]:
+        done: set[str] = set()
+        failed: list[Drawn] = []
+
+        def test(drawn: Drawn) -> None:
+            if not failed and (len(done) >= count or drawn.text in done):
+                return
+            subject = subject_of(drawn)
+            if subject is None:
+                return
+            try:
+                law(subject.restart(), drawn)
+            except BaseException:
+                failed.append(drawn)
+                raise
+            done.add(drawn.text)
+        test = given(strategy or programs())(test)
+        for corner in corners():
+            test = example(corner)(test)
+        test = settings(max_examples=5 * count, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+                        phases=[Phase.explicit, Phase.generate, Phase.shrink])(test)
+        test.__name__, test.__doc__, test.__module__ = law.__name__, law.__doc__, law.__module__
+        return test
+    return decorate
