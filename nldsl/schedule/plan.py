@@ -2,7 +2,7 @@
 
     streams   array equations over all tokens at once (embed, projections, norms, head)
     regions   memories that tick within a sequence, with the streams that run through them; computed chunk by chunk
-    blocks    runs of streams and regions that belong to one turn of the outermost `for` (one layer)
+    blocks    runs of streams that belong to one turn of the outermost `for` (one layer), or one region
     learners  step-clock levels with the fold of the objective that they hear
 """
 from __future__ import annotations
@@ -242,7 +242,7 @@ def _conflict(regions: list[Region], everything: list[Node]) -> tuple[str, str] 
 
 
 def _blocks(cells: Cells, roots: Mapping[str, Node], regions: list[Region]) -> list[Block]:
-    """Dependence order cut into runs of one outermost turn; values without a time are left to where they are used."""
+    """Dependence order cut into regions and runs of streams of one outermost turn; values without a time are left to where they are used."""
     order = list(walk(*roots.values(), *(c.next for c in cells.cells.values()), *(c.start for c in cells.cells.values())))
     token = moving(order)
     place: dict[int, Region] = {id(n): r for r in regions for n in r.inside}
@@ -273,15 +273,12 @@ def _blocks(cells: Cells, roots: Mapping[str, Node], regions: list[Region]) -> l
     left = {key: len(before) for key, before in needs.items()}
     ready = [key for key in items if left[key] == 0]
     blocks: list[Block] = []
-    while ready:
+    while ready:                                                # streams of the current turn, then its regions, then the next turn
         current = blocks[-1].key if blocks else ""
         keys = {k: (items[k].turn[:1] or ("",))[0] for k in ready}
-        pick = next((k for k in ready if keys[k] == current), None)
-        if pick is None:
-            pick = next((k for k in ready if keys[k] == ""), ready[0]) if not blocks else \
-                next((k for k in ready if keys[k] != ""), ready[0])
-            blocks.append(Block(keys[pick], []))
-        elif not blocks:
+        pick = min(ready, key=lambda k: (keys[k] != current, isinstance(items[k], Region), keys[k] == ""))
+        alone = isinstance(items[pick], Region)
+        if not blocks or alone or keys[pick] != current or isinstance(blocks[-1].items[-1], Region):
             blocks.append(Block(keys[pick], []))
         blocks[-1].items.append(items[pick])
         ready.remove(pick)

@@ -130,7 +130,7 @@ class CompiledStep:
     def _compile(self) -> list[Callable[..., Any]]:
         count = len(self.schedule.table.kinds)
         module = self.module
-        self.mode = "loop" if self.capture == "eager" else "scan"
+        self.mode = "scan" if self.capture == "whole" else "loop"
         if self.capture == "split":
             for name in self.emitted.functions:
                 module[name] = torch.compile(module[name], fullgraph=True, dynamic=False)

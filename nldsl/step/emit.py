@@ -22,7 +22,7 @@ from nldsl.step.source import Fn, Ref
 
 @dataclass
 class Emitted:
-    """The forward part of a step. `lowering` says for each region how its update is computed; `functions` are the blocks."""
+    """The forward part of a step. `lowering` says for each region how its update is computed; `functions` are what is compiled."""
 
     text: str
     functions: list[str]
@@ -51,6 +51,7 @@ class Emitter:
         self.texts: list[str] = []
         self.carries: dict[str, tuple[Shape, str]] = {}
         self.lowering: dict[str, str] = {}
+        self.bodies: list[str] = []                             # functions worth compiling: streams of a block, one piece of a region
         order = list(walk(*schedule.outputs.values(), *(c.next for c in schedule.cells.cells.values())))
         self.token = moving(order)
         self.shifted: set[int] = set()
@@ -177,6 +178,7 @@ class Emitter:
             self.carries[name] = (shape, "state")
             taken.append(carry.take(name))
         function, chunk, clocks = self.region(region, inputs, starts)
+        self.bodies.append(function)
         given = "".join(fn.over(s) + ", " for s in streams)
         for node, n in windowed(region, inputs):
             if node is None:
@@ -314,13 +316,15 @@ class Emitter:
         for block in self.schedule.blocks:
             function, lines = self.block(block)
             order.append(function)
+            if not isinstance(block.items[0], Region):
+                self.bodies.append(function)
             calls += lines
         results = "".join(f'"{name}": {self.local(node)}, ' for name, node in self.schedule.outputs.items())
         body = ["new = {}", *calls, "return {" + results + "}, new"]
         text = "\n".join(self.texts)
         text += "\ndef forward(W, inputs, carry, position, mode):\n" + "\n".join("    " + line for line in body) + "\n"
         text += "\n" + self.start()
-        return Emitted(PRELUDE + used_runtime(text) + "\n" + text, list(dict.fromkeys(order)), order, self.carries, self.lowering)
+        return Emitted(PRELUDE + used_runtime(text) + "\n" + text, list(dict.fromkeys(self.bodies)), order, self.carries, self.lowering)
 
     def start(self) -> str:
         """The carry of a fresh sequence: starts of memories, empty tails; `before` values do not exist yet."""

@@ -158,40 +158,49 @@ def roll(body, state: tuple, streams: tuple, statics: tuple, position: int, chun
     token of the piece. mode "loop" calls it once a piece; "scan" rolls the full pieces into one loop of the compiler.
     """
     length = streams[0].shape[1]
-    cuts = [0] + [t for t in range(1, length) if (position + t) % chunk == 0] + [length]
+    cuts = [0, *(t for t in range(1, length) if (position + t) % chunk == 0), length]
+    pieces = list(zip(cuts, cuts[1:]))
+    full = [(a, b) for a, b in pieces if b - a == chunk and (position + b) % chunk == 0]
+    first, last = (full[0][0], full[-1][1]) if full else (0, 0)
+    ticks = {b: tuple(p > 0 and position + b > f and (position + b - f) % p == 0 for p, f in clocks) for _, b in pieces}
     outs: list[tuple] = []
-
-    def flags(a: int) -> tuple:
-        return tuple(p > 0 and position + a > f and (position + a - f) % p == 0 for p, f in clocks)
-
-    full = [(a, b) for a, b in zip(cuts, cuts[1:]) if b - a == chunk and (position + b) % chunk == 0]
-    if mode == "scan" and len(full) > 3:
-        head = [(a, b) for a, b in zip(cuts, cuts[1:]) if b <= full[0][0]]
-        rest = [(a, b) for a, b in zip(cuts, cuts[1:]) if a >= full[-1][1]]
-    else:
-        head, rest, full = list(zip(cuts, cuts[1:])), [], []
-    for a, b in head:
-        state, out = body(state, tuple(x[:, a:b] for x in streams), statics, flags(b))
+    for a, b in [piece for piece in pieces if not full or piece[0] < first]:
+        state, out = body(state, tuple(x[:, a:b] for x in streams), statics, ticks[b])
         outs.append(out)
     if full:
-        n, a = len(full), full[0][0]
-        stacked = tuple(x[:, a:a + n * chunk].unflatten(1, (n, chunk)).movedim(1, 0).contiguous() for x in streams)
-        rows = [flags(b) for _, b in full]
-        same = tuple(len({r[i] for r in rows}) == 1 for i in range(len(clocks)))
-        moving = tuple(torch.tensor([r[i] for r in rows], device=streams[0].device) for i in range(len(clocks)) if not same[i])
-
-        def step(carry, xs):
-            here = iter(xs[len(stacked):])
-            ends = tuple(rows[0][i] if same[i] else next(here) for i in range(len(clocks)))
-            carry, out = body(carry, xs[:len(stacked)], statics, ends)
-            return tuple(c.clone(memory_format=torch.contiguous_format) for c in carry), \
-                tuple(o.clone(memory_format=torch.contiguous_format) for o in out)
-
-        from torch._higher_order_ops.scan import scan
-        state = tuple(s.clone(memory_format=torch.contiguous_format) for s in state)
-        state, out = scan(step, state, stacked + moving, dim=0)
-        outs.append(tuple(o.movedim(0, 1).flatten(1, 2) for o in out))
-    for a, b in rest:
-        state, out = body(state, tuple(x[:, a:b] for x in streams), statics, flags(b))
+        stacked = tuple(x[:, first:last].unflatten(1, (len(full), chunk)).movedim(1, 0).contiguous() for x in streams)
+        same = tuple(len({ticks[b][i] for _, b in full}) == 1 for i in range(len(clocks)))
+        flags = torch.tensor([ticks[b] for _, b in full], device=streams[0].device)
+        if mode == "scan" and len(full) > 3:
+            state, out = scanned(body, state, stacked, statics, ticks[full[0][1]], same, flags)
+            outs.append(out)
+        else:
+            rows = list(zip(*(x.unbind(0) for x in stacked)))
+            for i, (_, b) in enumerate(full):
+                ends = tuple(t if fixed else flags[i, k] for k, (t, fixed) in enumerate(zip(ticks[b], same)))
+                state, out = body(state, rows[i], statics, ends)
+                outs.append(out)
+    for a, b in [piece for piece in pieces if full and piece[0] >= last]:
+        state, out = body(state, tuple(x[:, a:b] for x in streams), statics, ticks[b])
         outs.append(out)
     return state, tuple(torch.cat(parts, 1) if len(parts) > 1 else parts[0] for parts in zip(*outs))
+
+
+def scanned(body, state: tuple, stacked: tuple, statics: tuple, ticks: tuple, same: tuple, flags: Tensor) -> tuple:
+    """All full pieces as one loop of the compiler, stacked [n, B, C, ..]. It wants every tensor its own and contiguous."""
+    from torch._higher_order_ops.scan import scan
+
+    def own(xs: tuple) -> tuple:
+        return tuple(x.clone(memory_format=torch.contiguous_format) for x in xs)
+
+    statics = own(statics)                                     # weights are views of one tensor
+    moving = tuple(flags[:, i].clone() for i, fixed in enumerate(same) if not fixed)
+
+    def step(carry: tuple, xs: tuple) -> tuple:
+        here = iter(xs[len(stacked):])
+        ends = tuple(t if fixed else next(here) for t, fixed in zip(ticks, same))
+        carry, out = body(carry, xs[:len(stacked)], statics, ends)
+        return own(carry), own(out)
+
+    state, out = scan(step, own(state), stacked + moving, dim=0)
+    return state, tuple(o.movedim(0, 1).flatten(1, 2) for o in out)
