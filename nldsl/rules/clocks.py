@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from nldsl.diagnostic import Diagnostic
 from nldsl.frontend import syntax
 from nldsl.graph.equations import Clock, Level, Node, Program
-from nldsl.rules.flow import clock_of, reach, speed
+from nldsl.rules.flow import clock_of, reach, root_of, speed
 from nldsl.rules.words import clauses, every, head_of, place_of, rate_of, said, short
 from nldsl.source import Span
 
@@ -30,11 +30,15 @@ def windows(program: Program) -> Iterator[Diagnostic]:
             offender = _faster(program, level, after) if after is not None else None
             if offender is None:
                 continue
-            node, objective = offender
-            told = clock_of(program, node) if node.op != "input" else Clock("token", 1)
+            node, learners = offender
+            told = clock_of(program, node)
+            root = root_of(program, level)
+            if speed(told) < speed(root.clock):                  # an optimizer only passes on what it is given
+                level = root
+            objective = level.name in learners
             pieces = list(clauses(level, syntax.Minimize)) if objective else []
             words = pieces[0].objective.span.text() if len(pieces) == 1 else said(node)
-            span = place_of(level, syntax.Minimize) if objective else _equation(level, name)
+            span = place_of(level, syntax.Minimize) if objective else _equation(program, level, name)
             yield Diagnostic("N301", f"{_quoted(words)} has a value every {every(told)}, this level ticks every {every(level.clock)}",
                              span, f"every {every(told)}", (("ticks here", rate_of(level)),),
                              f"`mean({words} over period)`, or `sum`" if objective else f"a window: `mean({said(node)} over period)`, or `sum`")
@@ -45,13 +49,13 @@ def _quoted(words: str) -> str:
     return f"`{' '.join(words.split())}`"
 
 
-def _equation(level: Level, memory: str) -> Span | None:
-    updates = [u for u in clauses(level, syntax.Update) if u.place.names[0].text == short(memory)]
+def _equation(program: Program, level: Level, memory: str) -> Span | None:
+    updates = [u for u in clauses(level, syntax.Update) if program.memories[memory].level != level.name or u.place.names[0].text == short(memory)]
     return updates[-1].value.span if updates else head_of(level)
 
 
-def _faster(program: Program, level: Level, after: Node) -> tuple[Node, bool] | None:
-    """The first value met that changes between this level's ticks, and whether the way to it leads through an objective."""
+def _faster(program: Program, level: Level, after: Node) -> tuple[Node, set[str]] | None:
+    """The first value met that changes between this level's ticks, and the levels through whose objective the way to it leads."""
     family = {level.name, *(other.name for other in program.levels.values() if other.parent == level.name), level.parent}
 
     def into(node: Node) -> Iterable[Node]:
@@ -65,7 +69,7 @@ def _faster(program: Program, level: Level, after: Node) -> tuple[Node, bool] | 
             continue
         if speed(clock_of(program, node)) < speed(level.clock):
             way = met.way(node)
-            return node, any(a.op == "grad" and b is a.args[0] for a, b in zip(way, way[1:]))
+            return node, {program.memories[a["memory"]].level for a, b in zip(way, way[1:]) if a.op == "grad" and b is a.args[0]}
     return None
 
 

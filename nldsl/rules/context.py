@@ -7,7 +7,8 @@ from nldsl.diagnostic import Diagnostic
 from nldsl.frontend import syntax
 from nldsl.graph.equations import Level, Node, Program, walk
 from nldsl.rules.flow import SHAPE_ONLY, constants_of, in_every_instance, reach
-from nldsl.rules.words import context_name, head_of, place_of, said, short
+from nldsl.rules.words import context_names, head_of, place_of, said, short
+from nldsl.source import Span
 
 
 def closure(program: Program) -> Iterator[Diagnostic]:
@@ -28,7 +29,7 @@ def closure(program: Program) -> Iterator[Diagnostic]:
                     continue
                 way = list(dict.fromkeys(said(n) for n in met.way(node) if n.name or n is node))
                 chain = " <- ".join(f"`{name}`" for name in way)
-                listed = ", ".join(dict.fromkeys([*(context_name(level, i)[0] for i in range(len(level.context))), way[0]]))
+                listed = ", ".join(dict.fromkeys([*(name for name, _ in context_names(level)), way[0]]))
                 yield Diagnostic("N610", f"the objective reaches `{node['name']}`" + (f": {chain}" if len(way) > 1 else ""),
                                  place_of(level, syntax.Minimize), "reads data that is not its context",
                                  (("the context", place_of(level, syntax.Context)),), f"`context {listed}`")
@@ -43,16 +44,17 @@ def unused(program: Program) -> Iterator[Diagnostic]:
         context k, v, q   minimize |M(k) - v|^2                                  # N611: q
         context k, v      minimize |M(k) - v|^2
     """
-    def judge(level: Level) -> Iterable[Diagnostic]:
-        if not level.objectives:
-            return
-        data = constants_of(level.context)
-        met = reach(level.objectives, data)
-        for i, stream in enumerate(level.context):
-            if not any(id(form) in met for form in _forms(stream)) and stream.op != "const":
-                name, span = context_name(level, i)
-                yield Diagnostic("N611", f"the objective never meets `{name}`", span, "learned from by nothing",
-                                 (("the objective", place_of(level, syntax.Minimize)),), f"leave out `{name}`")
+    def judge(level: Level) -> Iterable[Diagnostic] | None:
+        names = context_names(level)
+        if not level.objectives or len(names) != len(level.context):      # called with a constant, or with one stream twice
+            return None
+        met = reach(level.objectives, constants_of(level.context))
+        return [found(level, name, span) for stream, (name, span) in zip(level.context, names)
+                if not any(id(form) in met for form in _forms(stream))]
+
+    def found(level: Level, name: str, span: Span | None) -> Diagnostic:
+        return Diagnostic("N611", f"the objective never meets `{name}`", span, "learned from by nothing",
+                          (("the objective", place_of(level, syntax.Minimize)),), f"leave out `{name}`")
 
     yield from in_every_instance(program, judge)
 

@@ -42,14 +42,17 @@ def first_of_each(findings: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
             yield finding
 
 
-def in_every_instance(program: Program, judge: Callable[[Level], Iterable[Diagnostic]]) -> Iterator[Diagnostic]:
-    """Findings that hold of a level's text wherever it is called: one call with a constant makes no fault of the library."""
+def in_every_instance(program: Program, judge: Callable[[Level], Iterable[Diagnostic] | None]) -> Iterator[Diagnostic]:
+    """Findings that hold of a level's text wherever it is called: one call with a constant makes no fault of the library.
+
+    The judge says None of an instance that tells nothing of the text.
+    """
     instances: dict[object, list[Level]] = {}
     for level in program.levels.values():
         instances.setdefault(level.span or level.name, []).append(level)
     for levels in instances.values():
-        told = [{(d.code, d.span): d for d in judge(level)} for level in levels]
-        for key, finding in told[0].items():
+        told = [{(d.code, d.span): d for d in found} for level in levels if (found := judge(level)) is not None]
+        for key, finding in told[0].items() if told else ():
             if all(key in other for other in told[1:]):
                 yield finding
 

@@ -20,7 +20,7 @@ from nldsl.rules.flow import (
     slopes,
     speed,
 )
-from nldsl.rules.words import clock_name, every, head_of, place_of, short
+from nldsl.rules.words import clock_name, every, head_of, place_of, said, short
 
 
 def deaf(program: Program) -> Iterator[Diagnostic]:
@@ -230,7 +230,7 @@ def erase(program: Program) -> Iterator[Diagnostic]:
                 k = _erased(part)
                 if k is None or is_unit(k) or _normalised_rate(part.args[1], k):
                     continue
-                name = short(k.name) if k.name else _words(k)
+                name = said(k) if k.name or k.op == "input" else _words(k)
                 yield Diagnostic("N509", f"`{name}` is not of unit length, so this erase can make the memory grow", part.span or head_of(level),
                                  f"shrinks by the rate times |{name}|^2", (("its value", k.span),),
                                  f"`unit({name})`, or the rate `eta / (1 + eta * |{name}|^2)`", severity="warning")

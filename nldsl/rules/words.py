@@ -52,12 +52,11 @@ def rate_of(level: Level) -> Span | None:
     return text.rate.span if text else level.span
 
 
-def context_name(level: Level, place: int) -> tuple[str, Span | None]:
-    """The name of the context stream in that place, as the level lists it."""
-    names = [name for clause in clauses(level, syntax.Context) for name in clause.names]
-    if place < len(names):
-        return names[place].text, names[place].span
-    return said(level.context[place]), head_of(level)
+def context_names(level: Level) -> list[tuple[str, Span | None]]:
+    """The names that the level lists. A name that stands for a constant has no stream in `level.context`."""
+    if text_of(level) is None:
+        return [(said(node), None) for node in level.context]
+    return [(name.text, name.span) for clause in clauses(level, syntax.Context) for name in clause.names]
 
 
 def short(qualified: str) -> str:
