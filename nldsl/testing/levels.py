@@ -54,7 +54,7 @@ def number(text: str) -> bool:
 
 def learner(p: Page, name: str, told: Told) -> tuple[list[str], Callable[[str], str]]:
     """Lines of the level, and the text that reads it with a query."""
-    kind = p.pick("matrix", "vector", "net", "residual", "gated", "deep", "normed", "library")
+    kind = p.pick("matrix", "matrix", "matrix", "vector", "net", "residual", "gated", "deep", "normed", "library")
     per = " per head" if told.per else ""
     network = kind not in ("matrix", "vector")
     body: list[str] = []
@@ -163,11 +163,11 @@ def moves(p: Page, told: Told, kind: str, periodic: bool, inner: bool, extra: bo
 
 def step(p: Page, slope: str, rate: str, keep: str, kind: str) -> str:
     """The step to add: an optimizer of the library, or one of the program's own."""
-    how = p.pick("momentum", "sgd", "nesterov", "adam", "adamw", "adagrad", "clip", "fading", "orthogonal", "m3")
+    how = p.pick("momentum", "sgd", "nesterov", "adam", "adamw", "adagrad", "clip", "fading", *(("orthogonal", "m3", "m3") if kind == "matrix" else ()))
     if how == "fading":
         p.define("def fading(g) = -0.05 / (1 + tick) * g")
         return f"fading({slope})"
-    name = {"orthogonal": "newton_schulz", "m3": "m3"}.get(how, how) if kind == "matrix" or how not in ("orthogonal", "m3") else "momentum"
+    name = "newton_schulz" if how == "orthogonal" else how
     p.use("associative_optimizers" if name == "m3" else "optimizers", name)
     beta = p.pick("0.5", "0", keep)
     return {
