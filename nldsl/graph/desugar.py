@@ -66,6 +66,8 @@ def program(file: File, source: Source, sets: dict[str, str], search: Sequence[P
     world.run()
     world.stop_if_found()
     world.owners.check()
+    for level in world.instances.values():
+        level.check_objectives()
     world.stop_if_found()
     return close(world, scope, source)
 

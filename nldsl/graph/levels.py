@@ -92,7 +92,6 @@ class LevelInstance:
 
     def finish(self) -> None:
         """Elaborate the equations; everything around is declared by now."""
-        world = self.world
         self.check()
         for memory in self.memories.values():
             for thunk in (memory.type, memory.start):
@@ -102,16 +101,19 @@ class LevelInstance:
         for _, thunk, _ in self.objectives:
             attempt(thunk)
         attempt(self.context_nodes)
+
+    def check_objectives(self) -> None:
+        """Each is read. Known when everything is worked out and nothing is missing."""
         for i, (_, _, text) in enumerate(self.objectives):
-            if i not in self.read_objectives and not prox_reads(self):
-                world.report("N504", "no `grad` or `prox` reads this objective", text.span, help="an equation with `grad(M)`, or no objective")
+            if i not in self.read_objectives:
+                self.world.report("N504", "no `grad` or `prox` reads this objective", text.span, help="an equation with `grad(M)`, or no objective")
 
     def check(self) -> None:
         world, text = self.world, self.text
         if not self.memories:
             world.report("N502", f"level `{text.member.name.text}` has no memory", text.member.span)
         written = any(memory.versions for memory in self.memories.values())
-        if self.clock.unit == "never" and written:
+        if self.clock.unit == "never" and written and self.parent is None:
             span = next(thunk.span for memory in self.memories.values() for _, thunk in memory.versions)
             world.report("N503", "a level with rate `never` has no ticks, so no `<-`", span)
         elif self.clock.unit != "never" and not written and self.memories:
@@ -164,10 +166,6 @@ class LevelInstance:
                 if isinstance(value, LevelInstance):
                     return value.name
         self.world.fail("N101", f"there is no level `{member.name.text}` here", member.span)
-
-
-def prox_reads(level: LevelInstance) -> bool:
-    return any(isinstance(piece, syntax.Name) and piece.text == "prox" for piece in syntax.walk(level.text.block))
 
 
 def attempt(thunk: Thunk) -> Any:

@@ -1,6 +1,7 @@
 """Memories while they are elaborated: their types, reads, starts and versions."""
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ class MemoryInstance:
         """The memory by its bare name, in its own level."""
         if site.scope.start is not None:
             return MemoryValue(self, None, "start")
-        return MemoryValue(self, sum(place < site.place for place, _ in self.versions))
+        return MemoryValue(self, bisect_left(self.versions, site.place, key=lambda version: version[0]))
 
     def read(self, value: MemoryValue) -> Array:
         """The node of a read, with the changes of hidden axes on the way."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nldsl.graph.equations import Tree
-from nldsl.graph.world import World
+from nldsl.graph.world import Poisoned, World
 
 if TYPE_CHECKING:
     from nldsl.graph.memories import MemoryInstance
@@ -33,6 +33,8 @@ class Owners:
             if weight.owner is None and under(name, prefix) and not any(under(name, other) for other in longer):
                 weight.owner = memory.name
                 leaves.append((name, weight.shape))
+        if not leaves and self.world.findings:
+            raise Poisoned                                   # the weights may well be where something is wrong
         if not leaves:
             self.world.fail("N113", f"there is no unowned weight under `{prefix}`" if prefix else "there is no unowned weight left",
                             memory.text.type.span)

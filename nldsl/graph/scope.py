@@ -5,6 +5,7 @@ place on; places are tuples that compare in textual order, turns of a loop inclu
 """
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -65,11 +66,8 @@ class Entry:
     versions: list[tuple[Place, Thunk]] = field(default_factory=list)
 
     def at(self, place: Place) -> Any:
-        found = self.base
-        for where, thunk in self.versions:
-            if where < place:
-                found = thunk
-        return found
+        k = bisect_left(self.versions, place, key=lambda version: version[0])
+        return self.versions[k - 1][1] if k else self.base
 
 
 class Scope:
@@ -120,11 +118,11 @@ class Scope:
         entry = self.names[name.text] = Entry(base, name.span, constant)
         return entry
 
-    def find(self, name: str) -> tuple[Entry, Scope] | None:
-        """The entry that a name means here. From a def only the constants of its file are seen."""
+    def find(self, name: str, without: Scope | None = None) -> tuple[Entry, Scope] | None:
+        """The entry that a name means here, `without` the names of one scope. From a def only the constants of its file are seen."""
         through_def = False
         for scope in self.chain():
-            entry = scope.names.get(name) or scope.imported.get(name)
+            entry = (None if scope is without else scope.names.get(name)) or scope.imported.get(name)
             if entry is not None:
                 if scope.kind == "file" and through_def and not entry.constant:
                     return None
@@ -134,8 +132,8 @@ class Scope:
 
     def hides(self, name: str) -> Entry | None:
         """The outer definition that an inner `name = ..` would hide."""
-        found = self.parent.find(name) if self.parent else None
-        return found[0] if found else self.imported.get(name)
+        found = self.find(name, self)
+        return found[0] if found else None
 
     def settle(self) -> None:
         """Work out what nothing has asked for: it may be wrong too."""

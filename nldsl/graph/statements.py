@@ -35,7 +35,8 @@ def declare(statement: syntax.Statement, site: Site) -> None:
     if isinstance(statement, syntax.Define):
         if statement.name.text in scope.names and scope.names[statement.name.text].constant and scope.kind == "file":
             return                                          # a literal of the file, declared before
-        hides(statement.name, scope)
+        if not next_version(statement, scope):
+            hides(statement.name, scope)
         scope.define(statement.name, Thunk(world, lambda: definition(statement, site), statement.name.text, statement.name.span,
                                            statement.value, site))
     elif isinstance(statement, syntax.Clock) and scope.kind != "file":
@@ -50,6 +51,13 @@ def declare(statement: syntax.Statement, site: Site) -> None:
         scope.level.memories[statement.name.text] = memory
         if isinstance(statement.type, syntax.Rest):
             world.owners.register(memory)
+
+
+def next_version(statement: syntax.Define, scope: Scope) -> bool:
+    """`x = x + ..` of an outer x: the cycle is the finding."""
+    outer = scope.hides(statement.name.text)
+    return outer is not None and not outer.constant and any(
+        isinstance(piece, syntax.Name) and piece.text == statement.name.text for piece in syntax.walk(statement.value))
 
 
 def hides(name: syntax.Name, scope: Scope) -> None:

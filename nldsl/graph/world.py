@@ -18,6 +18,7 @@ MOST_TURNS = 20_000
 MOST_CALLS = 50_000              # of defs, all told
 DEEPEST = 100                    # calls inside calls
 LARGEST_SIZE = 2 ** 40
+TOO_LARGE = "N212"
 SOON, PARTS, LAST = 0, 1, 2      # level bodies; levels of `rest of X`; levels of `rest`
 
 
@@ -62,6 +63,8 @@ class World:
     def fail(self, code: str, message: str, span: Span | None = None, label: str = "", help: str = "",
              notes: Iterable[tuple[str, Span | None]] = ()) -> NoReturn:
         self.report(code, message, span or self.span, label, help, notes)
+        if code == TOO_LARGE:
+            raise Diagnostics(self.findings)                 # nothing else would be looked at in good time
         raise Poisoned
 
     def stop_if_found(self) -> None:
