@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 import networkx as nx
 
@@ -32,12 +33,12 @@ def cycles(program: Program) -> Iterator[Diagnostic]:
         ring = _shortest_ring(needs.subgraph(knot))
         if not ring:
             continue
-        steps = [ways[a, b] for a, b in zip(ring, [*ring[1:], ring[0]])]
+        steps = [ways[a, b] for a, b in pairwise([*ring, ring[0]])]
         names: list[str] = []
-        for memory, way in zip(ring, steps):
+        for memory, way in zip(ring, steps, strict=True):
             names += [f"this tick of `{_level(program, memory)}`", *(f"`{n}`" for n in dict.fromkeys(short(n.name) for n in way if n.name))]
         names = list(dict.fromkeys(names))
-        chain = ", ".join(f"{a} needs {b}" for a, b in zip(names, [*names[1:], names[0]]))
+        chain = ", ".join(f"{a} needs {b}" for a, b in pairwise([*names, names[0]]))
         read = steps[0][-1]
         yield Diagnostic("N402", f"a cycle at one instant: {chain}", read.span, "the value after the tick",
                          help="leave out `@now`: the value before the tick")
@@ -111,10 +112,11 @@ def future(program: Program) -> Iterator[Diagnostic]:
     whole = list(walk(*roots(program)))
     heads = [(n.args[0], "the prediction") for n in whole if n.op == "cross_entropy"]
     heads += [(m.next, f"the equation of `{short(m.name)}`") for m in program.memories.values() if m.next is not None]
-    losses = {id(n) for level in program.levels.values() for o in level.objectives for n in reach([o]).nodes}
-    losses |= {id(n) for n in whole if n.op == "cross_entropy"}
+    objectives = [o for level in program.levels.values() for o in level.objectives]
+    read = reach(objectives)
+    losses = {id(o) for o in objectives} | {id(n) for n in whole if n.op == "cross_entropy"}
     heads += [(node, f"`{name}`, which is in no objective,") for name, node in program.outputs.items()
-              if id(node) not in losses and not any(id(n) in losses for n in reach([node]).nodes)]
+              if id(node) not in read and not any(id(n) in losses for n in reach([node]).nodes)]
     for head, what in heads:
         met = reach([head], into=onward)
         node = next((n for n in met.nodes if n.op == "ahead"), None)

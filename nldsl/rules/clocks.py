@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from nldsl.diagnostic import Diagnostic
 from nldsl.frontend import syntax
@@ -69,7 +70,7 @@ def _faster(program: Program, level: Level, after: Node) -> tuple[Node, set[str]
             continue
         if speed(clock_of(program, node)) < speed(level.clock):
             way = met.way(node)
-            return node, {program.memories[a["memory"]].level for a, b in zip(way, way[1:]) if a.op == "grad" and b is a.args[0]}
+            return node, {program.memories[a["memory"]].level for a, b in pairwise(way) if a.op == "grad" and b is a.args[0]}
     return None
 
 
@@ -143,7 +144,7 @@ def kinds(program: Program) -> Iterator[Diagnostic]:
     if not periods:
         return
     hyper = math.lcm(*periods)
-    odd = next((b for a, b in zip(periods, periods[1:]) if b % a), None)
+    odd = next((b for a, b in pairwise(periods) if b % a), None)
     if odd is None:
         return
     at = next(level for level in slow if level.clock.period == odd)

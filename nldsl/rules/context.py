@@ -49,7 +49,7 @@ def unused(program: Program) -> Iterator[Diagnostic]:
         if not level.objectives or len(names) != len(level.context):      # called with a constant, or with one stream twice
             return None
         met = reach(level.objectives, constants_of(level.context))
-        return [found(level, name, span) for stream, (name, span) in zip(level.context, names)
+        return [found(level, name, span) for stream, (name, span) in zip(level.context, names, strict=True)
                 if not any(id(form) in met for form in _forms(stream))]
 
     def found(level: Level, name: str, span: Span | None) -> Diagnostic:

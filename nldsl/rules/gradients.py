@@ -249,9 +249,10 @@ def _erased(node: Node) -> Node | None:
         return None
     for part in reach([node.args[1]], into=_factors).nodes:
         if part.op in ("einsum", "mul"):
-            left, right = (_core(a) for a in part.args)
-            if left is right and left.type and not any(n.op == "eye" for n in walk(left)):
-                return left
+            left, right = (_peeled(a) for a in part.args)
+            k = next((n for n in left if any(n is m for m in right)), None)          # a factor on one side alone is the rate
+            if k is not None and k.type and not any(n.op == "eye" for n in walk(k)):
+                return k
     return None
 
 
@@ -259,15 +260,16 @@ def _factors(node: Node) -> tuple[Node, ...]:
     return node.args if node.op in ("mul", "div", "neg", "einsum", *SHAPE_ONLY) else ()
 
 
-def _core(node: Node) -> Node:
-    """What is multiplied, without its scalar factors and changes of shape."""
+def _peeled(node: Node) -> list[Node]:
+    """What is multiplied, with fewer and fewer scalar factors, its axes as they were before they were spread."""
+    found = []
     while True:
-        if node.op in SHAPE_ONLY:
+        while node.op in SHAPE_ONLY:
             node = node.args[0]
-        elif node.op == "mul" and any(_scalar(a) for a in node.args):
-            node = node.args[0] if _scalar(node.args[1]) else node.args[1]
-        else:
-            return node
+        found.append(node)
+        if node.op != "mul" or not any(_scalar(a) for a in node.args):
+            return found
+        node = node.args[0] if _scalar(node.args[1]) else node.args[1]
 
 
 def _scalar(node: Node) -> bool:
@@ -282,7 +284,7 @@ def is_unit(node: Node) -> bool:
     if node.op in ("softmax", "const"):
         return True
     if node.op == "mul":                                        # x * (1 / |x|)
-        return any(n.op == "div" and is_unit_divisor(n.args[1]) for a in node.args for n in (a, bare(a)))
+        return any(n.op == "div" and n.args[0].op == "const" and is_unit_divisor(n.args[1]) for a in node.args for n in _peeled(a)[:1])
     return node.op == "div" and is_unit_divisor(node.args[1])
 
 
@@ -299,6 +301,6 @@ def is_unit_divisor(node: Node) -> bool:
 def _normalised_rate(erased: Node, k: Node) -> bool:
     """Is the rate divided by something that grows with |k|^2?"""
     for part in walk(erased):
-        if part.op == "div" and any(n.op in ("einsum", "mul") and all(_core(a) is k for a in n.args) for n in walk(part.args[1])):
+        if part.op == "div" and any(n.op in ("einsum", "mul") and all(_peeled(a)[-1] is _peeled(k)[-1] for a in n.args) for n in walk(part.args[1])):
             return True
     return False
