@@ -5,6 +5,7 @@ dimensions of the lead, then its axes. Operators align leads by broadcasting; no
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -282,3 +283,16 @@ RULES: dict[str, Rule] = {
     "stack": _stack, "join": _join, "diag": _diag, "eye": _eye, "gather": _gather, "cross_entropy": _cross_entropy, "stop": _stop,
     **{op: _elementwise for op in (*INFIX, *FUNCTION, "neg", "gelu", "max", "min", "where")},
 }
+
+
+def prune(lines: list[str], results: Sequence[str]) -> list[str]:
+    """Drops assignments that nothing uses."""
+    needed = set(re.findall(r"[A-Za-z_]\w*", " ".join(results)))
+    kept = []
+    for line in reversed(lines):
+        target, _, expression = line.partition(" = ")
+        names = re.findall(r"\w+", target)
+        if line.startswith("#") or line.startswith("B, T") or not names or names[0] in needed:
+            kept.append(line)
+            needed |= set(re.findall(r"[A-Za-z_]\w*", expression))
+    return kept[::-1]
