@@ -55,12 +55,11 @@ def unheard(program: Program) -> Iterator[Diagnostic]:
 
         b = linear(x, [d])   loss = cross_entropy(linear(x, [vocab]), next(ids))  # N513: `b` is read by nothing
     """
+    every_grad = gradients(program)
     for memory in program.memories.values():
-        if not memory.slots:
-            continue
         level = program.levels[memory.level]
-        asked = [n for root in equations(program, level) for n in walk(root) if n.op == "grad" and n["memory"] == memory.name]
-        if not asked:
+        asked = [n for n in every_grad if n["memory"] == memory.name]
+        if not memory.slots or not asked:
             continue
         met = [node for ask in asked for node in heard(program, ask.args[0], memory, ask["context"]).nodes]
         whole = any(n.op in ("read", "plain") and n["memory"] == memory.name for n in met)
@@ -72,6 +71,11 @@ def unheard(program: Program) -> Iterator[Diagnostic]:
             if slot not in names:
                 yield Diagnostic("N513", f"no gradient of `{short(level.name)}` reaches the weight `{slot}`", weight.span or memory.span,
                                  "keeps its first value", help="a path from this weight to the loss, or leave it out", severity="warning")
+
+
+def _outside(node: Node) -> tuple[Node, ...]:
+    """An equation without what its gradients differentiate: that may be the whole network."""
+    return () if node.op == "grad" else node.args
 
 
 def place(program: Program) -> Iterator[Diagnostic]:
@@ -226,7 +230,7 @@ def erase(program: Program) -> Iterator[Diagnostic]:
     """
     def judge(level: Level) -> Iterable[Diagnostic]:
         for root in equations(program, level):
-            for part in walk(root):
+            for part in reach([root], into=_outside).nodes:
                 k = _erased(part)
                 if k is None or is_unit(k) or _normalised_rate(part.args[1], k):
                     continue
