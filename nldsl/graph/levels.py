@@ -22,6 +22,7 @@ class LevelInstance:
         self.resets: list[tuple[syntax.Reset, Site]] = []
         self.bptts: list[tuple[syntax.Bptt, Site]] = []
         self.context_nodes = Thunk(world, self._context, "", text.span)
+        self.clauses = Thunk(world, lambda: (self._reset(), self._bptt()), "", text.span)
         site = Site(around, place)
         self.parent: LevelInstance | None = None
         self.clock = rate_of(text.rate, site)
@@ -101,6 +102,7 @@ class LevelInstance:
         for _, thunk, _ in self.objectives:
             attempt(thunk)
         attempt(self.context_nodes)
+        attempt(self.clauses)
 
     def check_objectives(self) -> None:
         """Each is read. Known when everything is worked out and nothing is missing."""
@@ -128,7 +130,7 @@ class LevelInstance:
         root = self
         while root.parent is not None:
             root = root.parent
-        reset, bptt = self._reset(), self._bptt()
+        reset, bptt = self.clauses.force()
         objectives = [resolve(thunk.force().node, self.name) for _, thunk, _ in self.objectives]
         context = [resolve(node, self.name) for node in self.context_nodes.force()]
         per = self.per or next((up.per for up in self._ancestors() if up.per), None)

@@ -52,8 +52,11 @@ class Shapes:
         return Array(self.node("leaf", node, type=node.type.shape(path), path=path), array.hidden)
 
     def leaves(self, array: Array) -> list[tuple[str, Array]]:
-        assert isinstance(array.node.type, Tree)
-        return [(path, self.leaf(array, path)) for path in array.node.type.paths()]
+        node = array.node
+        assert isinstance(node.type, Tree)
+        if node.op == "tree":
+            return [(path, Array(arg, array.hidden)) for path, arg in zip(node.type.paths(), node.args, strict=True)]
+        return [(path, Array(self.node("leaf", node, type=shape, path=path), array.hidden)) for path, shape in node.type.leaves]
 
     def field(self, array: Array, name: str) -> Array:
         """`M.W2`, or the part `M.gate` of a deeper tree."""

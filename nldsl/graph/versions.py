@@ -19,16 +19,19 @@ class Versions:
     def __init__(self, world: World) -> None:
         self.world = world
         self.done: dict[Key, Node] = {}
+        self.open: dict[int, frozenset[str]] = {}
         self.keep: list[Node] = []
 
     def resolve(self, root: Node, level: str = "") -> Node:
-        stack = [(root, level)]
+        self.survey(root)
+        stack = [self.key(root, level)]
+        goal = stack[0]
         while stack:
             node, where = stack[-1]
             if (id(node), where) in self.done:
                 stack.pop()
                 continue
-            needs = self.needs(node, where)
+            needs = [self.key(*need) for need in self.needs(node, where)]
             missing = [need for need in needs if (id(need[0]), need[1]) not in self.done]
             if missing:
                 stack.extend(missing)
@@ -36,7 +39,34 @@ class Versions:
             stack.pop()
             self.keep.append(node)
             self.done[(id(node), where)] = self.rebuilt(node, where, [self.done[(id(n), w)] for n, w in needs])
-        return self.done[(id(root), level)]
+        return self.done[(id(goal[0]), goal[1])]
+
+    def key(self, node: Node, where: str) -> tuple[Node, str]:
+        """A node without reads of that level means the same everywhere: it is looked at once."""
+        if id(node) not in self.open:
+            self.survey(node)
+        return node, where if where in self.open[id(node)] else ""
+
+    def survey(self, root: Node) -> None:
+        """Which levels' numbered reads a node depends on."""
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if id(node) in self.open:
+                stack.pop()
+                continue
+            args = node.args[1:] if node.op == "grad" else node.args          # the objective is the same everywhere
+            missing = [arg for arg in args if id(arg) not in self.open]
+            if missing:
+                stack.extend(missing)
+                continue
+            stack.pop()
+            self.keep.append(node)
+            if node.op == "plain":
+                memory = node["memory"].rpartition("#")[0]
+                self.open[id(node)] = frozenset((self.level(memory),)) if memory else frozenset()
+            else:
+                self.open[id(node)] = frozenset().union(*(self.open[id(arg)] for arg in args)) if args else frozenset()
 
     def needs(self, node: Node, where: str) -> list[tuple[Node, str]]:
         if node.op == "plain":
