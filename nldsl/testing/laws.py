@@ -23,7 +23,6 @@ from nldsl.step.compile import CompiledStep, load_module
 from nldsl.step.emit import Emitter
 from nldsl.step.oracle import Oracle
 from nldsl.step.oracle_operators import Value, leaves
-from nldsl.step.state import State
 
 EXACT = 1e-9                 # float64, the same equations in another order
 VALUES, GRADIENTS = 1e-4, 1e-3   # float32, other kernels
@@ -306,5 +305,34 @@ def cut(program: Program) -> bool:
         any(n.op in ("stop", "sign") for n in walk(*roots))
 
 
-def fresh_state(subject: Subject, seed: int) -> State:
-    return subject.step.init(seed)
+def stride(subject: Subject, batches: Sequence[Batch], times: float) -> None:
+    """One step on each batch, then everything that moved is moved `times` as far: a training with a large learning rate."""
+    subject.restart()
+    for batch in batches:
+        subject.step(subject.state, [batch])
+    with torch.no_grad():
+        for name, view in subject.state.views.items():
+            owner = next((t for n, t in subject.state.tensors.items() if t.data_ptr() == view.data_ptr()), None)
+            if owner is not None:
+                owner.add_((owner - subject._start[_name(subject, owner)]) * (times - 1))
+
+
+def _name(subject: Subject, tensor: Tensor) -> str:
+    return next(n for n, t in subject.state.tensors.items() if t is tensor)
+
+
+def renaming(subject: Subject, other: Subject, batches: Sequence[Batch]) -> float:
+    """Two programs that differ in names alone, from one start: streams, and all that is kept after a step on each batch."""
+    subject.restart()
+    for a, b in zip(subject.state.tensors.values(), other.state.tensors.values(), strict=True):
+        b.copy_(a)
+    worst = 0.0
+    for batch in batches:
+        same = dict(zip(other.program.inputs, batch.values(), strict=True))
+        with torch.no_grad():
+            pairs = zip(subject.forward(batch)[0].values(), other.forward(same)[0].values(), strict=True)
+            worst = max([worst, *(_apart(a, b) for a, b in pairs)])
+        subject.step(subject.state, [batch])
+        other.step(other.state, [same])
+        worst = max([worst, *(_apart(a, b) for a, b in zip(subject.state.tensors.values(), other.state.tensors.values(), strict=True))])
+    return worst
