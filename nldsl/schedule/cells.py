@@ -210,7 +210,7 @@ class Cells:
     def _through_folds(self, node: Node, objective: Node, wrt: list[Node], context: frozenset[int]) -> list[Node]:
         """The derivative of a fold is the fold of the derivative: the memory does not move within its own period."""
         al = self.al
-        folds = [f for f in walk(objective) if f.op in ("fold", "window")]
+        folds = [f for f in walk(objective) if f.op in ("fold", "window") and any(n.op == "plain" for n in walk(f.args[0]))]
         slopes = gradient(al, objective, [*wrt, *folds], context)
         total = slopes[:len(wrt)]
         for fold, bar in zip(folds, slopes[len(wrt):]):

@@ -17,7 +17,7 @@ from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import Block, Region, Schedule, moving
 from nldsl.step.lowerings import runtime
 from nldsl.step.lowerings.temporal import TEMPORAL
-from nldsl.step.regions import call_region
+from nldsl.step.regions import call_region, resets
 from nldsl.step.source import Fn, prune
 
 
@@ -92,7 +92,7 @@ class Emitter:
         inputs = {id(n): n for n in block.inputs}
         roots: list[Node] = []
         for item in block.items:
-            roots += (item.inputs + item.statics) if isinstance(item, Region) else list(item.args)
+            roots += (item.inputs + item.statics + resets(item)) if isinstance(item, Region) else list(item.args)
             if not isinstance(item, Region) and item.op == "input":
                 inputs.setdefault(id(item), item)
         for root in roots:

@@ -21,7 +21,7 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     inputs = region.inputs or [next(iter(em.schedule.program.inputs.values()))]
     streams = [fn.value(n) for n in inputs]
     statics = [fn.value(n) for n in region.statics]
-    starts = [fn.value(c.start) if region_resets(region) else None for c in region.cells]
+    starts = [fn.value(s) for s in resets(region)]
     state_names = [c.name for c in region.cells] + [f"{m}@{c.name or c.period}" for m, c in region.holds]
     shapes = [c.shape for c in region.cells] + [next(x.shape for x in region.cells if x.name == m) for m, _ in region.holds]
     taken = []
@@ -39,7 +39,7 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
         pair = fn.let(f"lookback({fn.over(fn.value(node))}, {name})", "", (), "pair")
         carry.results.append(f"{pair.text}[1]")
         given += f"{pair.text}[0], "
-    fixed = "".join(fn.tensor(s) + ", " for s in [*statics, *(s for s in starts if s is not None)])
+    fixed = "".join(fn.tensor(s) + ", " for s in [*statics, *starts])
     ticks = "".join(f"({p}, {f}), " for p, f in clocks)
     call = f"roll({function}, ({''.join(t + ', ' for t in taken)}), ({given}), ({fixed}), position, {chunk}, ({ticks}), mode)"
     rolled = fn.let(call, "", (), "rolled")
@@ -49,7 +49,7 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
         fn.env[id(node)] = fn.let(f"{rolled.text}[1][{i}]", "BT", node.type)
 
 
-def region_function(em: Emitter, region: Region, inputs: list[Node], starts: list[Ref | None]) -> tuple[str, int, list[tuple[int, int]]]:
+def region_function(em: Emitter, region: Region, inputs: list[Node], starts: list[Ref]) -> tuple[str, int, list[tuple[int, int]]]:
     levels = em.schedule.program.levels
     prefix = {c.name: int(c.level in levels and levels[c.level].per is not None) for c in region.cells}
     why = ""
@@ -69,7 +69,7 @@ def region_function(em: Emitter, region: Region, inputs: list[Node], starts: lis
     return region_body(em, region, inputs, starts, "B", prefix)
 
 
-def region_body(em: Emitter, region: Region, inputs: list[Node], starts: list[Ref | None], lead: str,
+def region_body(em: Emitter, region: Region, inputs: list[Node], starts: list[Ref], lead: str,
                 prefix: dict[str, int]) -> tuple[str, int, list[tuple[int, int]]]:
     fn = Fn(lead)
     cells = {c.name: c for c in region.cells}
@@ -84,7 +84,8 @@ def region_body(em: Emitter, region: Region, inputs: list[Node], starts: list[Re
         fn.bind(node, f"streams[{i}]", lead)
     for i, node in enumerate(region.statics):
         fn.bind(node, f"statics[{i}]", "")
-    reset = {c.name: f"statics[{len(region.statics) + i}]" for i, c in enumerate(region.cells) if starts[i] is not None}
+    reset = {c.name: f"statics[{len(region.statics) + i}]" for i, c in enumerate(region.cells)
+             if starts and c.reset.unit == "token"}
     clocks: list[tuple[int, int]] = []
 
     def flag(period: int, phase: int) -> str:
@@ -162,8 +163,9 @@ def window(em: Emitter, fn: Fn, region: Region, inputs: list[Node], node: Node) 
     return fn.let(total, "B", node.type)
 
 
-def region_resets(region: Region) -> bool:
-    return any(c.reset.unit == "token" for c in region.cells)
+def resets(region: Region) -> list[Node]:
+    """Starts that a region returns to within a sequence: one for each cell, or none."""
+    return [c.start for c in region.cells] if any(c.reset.unit == "token" for c in region.cells) else []
 
 
 def windowed(region: Region, inputs: list[Node]) -> list[tuple[Node | None, int]]:

@@ -77,7 +77,7 @@ class Fn:
         if ref.literal is None:
             return ref.text
         sizes = "".join(f"{a.size}, " for a in ref.shape)
-        return self.let(f"full({self.like}, {ref.literal!r}, ({sizes}))", "", ref.shape, "c").text
+        return self.let(f"full({self.like}, {ref.literal!r}, ({sizes}))", "", ref.shape, "k").text
 
     def align(self, ref: Ref, lead: str, rank: int) -> str:
         """Text of the value, broadcastable against dimensions lead + rank."""
@@ -131,7 +131,7 @@ def _const(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     if isinstance(value, (int, float)):
         return Ref(repr(float(value)), "", node.type, float(value))
     sizes = ", ".join(str(a.size) for a in node.type)
-    return fn.let(f"full({fn.like}, {_plain(value)!r}, ({sizes},))", "", node.type, "c")
+    return fn.let(f"full({fn.like}, {_plain(value)!r}, ({sizes},))", "", node.type, "k")
 
 
 def _plain(value: object) -> object:
@@ -257,7 +257,7 @@ def _diag(fn: Fn, node: Node, args: list[Ref]) -> Ref:
 
 def _eye(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     n = node.type[0].size
-    return fn.let(f"torch.eye({n}, dtype={fn.like}.dtype, device={fn.like}.device)", "", node.type, "c")
+    return fn.let(f"torch.eye({n}, dtype={fn.like}.dtype, device={fn.like}.device)", "", node.type, "k")
 
 
 def _gather(fn: Fn, node: Node, args: list[Ref]) -> Ref:
