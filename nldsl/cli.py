@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from nldsl.diagnostic import Diagnostics, render
 from nldsl.explanation import explanations, near
@@ -64,7 +63,7 @@ def check(spec: Spec, sets: Sets = None) -> None:
     """Report everything that is wrong with a spec."""
     with reported():
         program = loaded(source_of(spec), sets)
-        say(f"{spec}: {len(program.levels)} levels, {len(program.memories)} memories, no errors")
+        say(f"{spec}: {len(program.levels)} levels, {len(program.memories)} memories, accepted")
 
 
 @app.command("compile")
@@ -177,6 +176,7 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
 
         available(device or "cpu")
         run = runs.begin(spec, runs.Settings(**given), out) if resume is None else runs.reopen(resume, given, spec)
+        noted(run.program)
         if not runs.train(run, shown_on(Console()), save_every):
             raise typer.Exit(INTERRUPTED)
 
@@ -213,14 +213,9 @@ def bench(spec: Spec, sets: Sets = None,
     """Time the training step, compiled and not."""
     with reported():
         from nldsl.device import available
-        from nldsl.train.bench import CAPTURES, HEADINGS, timed
+        from nldsl.train.bench import compared
 
-        program = loaded(source_of(spec), sets)
-        timings = [timed(program, capture, steps, batch, length, available(device), precision.value) for capture in CAPTURES]
-        table = Table(*HEADINGS)
-        for timing in timings:
-            table.add_row(*timing.row(timings[0]))
-        say(table)
+        say(compared(loaded(source_of(spec), sets), steps, batch, length, available(device), precision.value))
 
 
 @app.command()
@@ -253,7 +248,13 @@ def source_of(spec: str) -> Text:
 def loaded(text: Text, sets: list[str] | None) -> Program:
     from nldsl import pipeline
 
-    return pipeline.load_text(text.source.text, text.source.name, overrides(sets), [text.folder])
+    return noted(pipeline.load_text(text.source.text, text.source.name, overrides(sets), [text.folder]))
+
+
+def noted(program: Program) -> Program:
+    """Print the warnings and notes of a program that was accepted."""
+    sys.stderr.write(render(program.findings, color=sys.stderr.isatty()))
+    return program
 
 
 @contextmanager

@@ -21,6 +21,19 @@ from nldsl import cli
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
+TABLE = "| stage | from → to | files |\n|---|---|---|\n"
+STAGES = {
+    "frontend": "text → words → syntax tree",
+    "graph": "syntax tree → core equations and level graph",
+    "rules": "program → checked program",
+    "schedule": "checked program → schedule",
+    "step": "schedule → source → compiled step; the slow interpreter that is the meaning",
+    "train": "compiled step → run",
+    "std": "the library, in the language",
+    "testing": "programs at random and the laws they obey, for tests",
+    "beside them": "the stages in order, diagnostics, the command line",
+}
+
 
 @dataclass(frozen=True)
 class Block:
@@ -45,7 +58,7 @@ def matches(expected: str, output: str) -> bool:
     pattern = ""
     for line in expected.splitlines(keepends=True):
         pattern += r"(?:.*\n)*" if line.strip() == "..." else ".*".join(map(re.escape, line.split("...")))
-    return re.fullmatch(pattern, output if output.endswith("\n") or not output else output + "\n") is not None
+    return re.fullmatch(pattern, "".join(line.rstrip() + "\n" for line in output.splitlines())) is not None
 
 
 def run(command: str, folder: Path, seconds: int) -> str:
@@ -82,12 +95,25 @@ def test_excerpts_stand_in_an_example() -> None:
         assert any(lines == text[i:i + len(lines)] for text in examples.values() for i in range(len(text))), block.text
 
 
-def test_every_file_of_the_package_is_in_the_table() -> None:
-    table = README[README.index("## The pipeline, file by file"):]
-    named = set(re.findall(r"\]\((nldsl/[\w/]+\.\w+)\)", table))
-    there = {str(path.relative_to(ROOT)) for path in (ROOT / "nldsl").rglob("*.py") if path.name != "__init__.py"}
-    there |= {str(path.relative_to(ROOT)) for path in (ROOT / "nldsl").rglob("*.nl")}
-    assert sorted(there) == sorted(named)
+def pipeline_table() -> str:
+    package = ROOT / "nldsl"
+    rows = []
+    for stage, arrow in STAGES.items():
+        folder = package / stage if stage != "beside them" else package
+        files = [path for pattern in ("*.py", "*.nl") for path in (folder.glob(pattern) if folder == package else folder.rglob(pattern))]
+        links = " ".join(f"[{path.relative_to(folder)}]({path.relative_to(ROOT)})" for path in sorted(files) if path.name != "__init__.py")
+        rows.append(f"| {stage} | {arrow} | {links} |\n")
+    return "".join(rows)
+
+
+def test_every_file_of_the_package_is_in_the_table(request: pytest.FixtureRequest) -> None:
+    begin = README.index(TABLE) + len(TABLE)
+    if request.config.getoption("--update-golden"):
+        (ROOT / "README.md").write_text(README[:begin] + pipeline_table())
+    else:
+        assert pipeline_table() == README[begin:]
+    folders = {path.name for path in (ROOT / "nldsl").iterdir() if path.is_dir() and any(path.glob("*.[pn][yl]"))}
+    assert folders | {"beside them"} == set(STAGES)
 
 
 def test_links_lead_somewhere() -> None:

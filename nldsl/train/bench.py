@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 import torch
+from rich.table import Table
 
 from nldsl import pipeline
 from nldsl.graph.equations import Program
@@ -28,7 +29,13 @@ class Timing:
                 f"{eager.step_seconds / self.step_seconds:.2f}")
 
 
-HEADINGS = ("capture", "compile", "step", "tokens/s", "times eager")
+def compared(program: Program, steps: int, batch: int, length: int, device: str, precision: str) -> Table:
+    """A row for each capture, the first one without the compiler."""
+    timings = [timed(program, capture, steps, batch, length, device, precision) for capture in CAPTURES]
+    table = Table("capture", "compile", "step", "tokens/s", "times eager")
+    for timing in timings:
+        table.add_row(*timing.row(timings[0]))
+    return table
 
 
 def timed(program: Program, capture: str, steps: int, batch: int, length: int, device: str, precision: str) -> Timing:
