@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from nldsl.diagnostic import Diagnostics, render
-from nldsl.graph.equations import Program, Tree, numel
+from nldsl.graph.equations import Program, Tree, numel, walk
 from nldsl.pipeline import STANDARD, load_text
 from nldsl.step.oracle import Oracle
 
@@ -153,11 +153,12 @@ def peak() -> int:
 
 def small(program: Program) -> bool:
     """Can the oracle run two steps of it in a moment?"""
-    size = sum(numel(w.shape) for w in program.weights.values())
-    size += sum(sum(numel(s) for _, s in m.type.leaves) if isinstance(m.type, Tree) else numel(m.type) for m in program.memories.values())
+    ends_of = [*program.inputs.values(), *program.outputs.values(), *(n for m in program.memories.values() for n in (m.start, m.next) if n is not None)]
+    nodes = list(walk(*ends_of))
+    sizes = [sum(numel(shape) for _, shape in n.type.leaves) if isinstance(n.type, Tree) else numel(n.type) for n in nodes]
     clocks = [level.clock.period for level in program.levels.values()]
-    return bool(program.inputs) and size < 20_000 and max(clocks, default=1) < 1000 and \
-        not any(n.op == "load" for m in program.memories.values() if m.start is not None for n in [m.start, *m.start.args])
+    return bool(program.inputs) and max(sizes) <= 4096 and len(nodes) < 5000 and max(clocks, default=1) < 1000 and \
+        not any(n.op == "load" for n in nodes) and sum(program.vocab.values()) <= 4096
 
 
 def two_steps(program: Program) -> None:
