@@ -67,7 +67,7 @@ def nameless(subject: laws.Subject, drawn: Drawn) -> None:
 def steep(subject: laws.Subject, drawn: Drawn) -> None:
     """What is learned is the slope of what is minimised, wherever the text hides no derivative."""
     if not laws.cut(subject.program) and drawn.length > 1:
-        assert laws.slope(subject, drawn.batches(subject.program, 1)[0], drawn.seed) <= 1e-6
+        assert laws.slope(subject, drawn.batches(subject.program, 1)[0], drawn.seed) <= laws.DIFFERENCE
 
 
 def example(name: str, length: int = 9) -> tuple[laws.Subject, Drawn]:

@@ -12,7 +12,7 @@ A failing program shrinks to fewer and simpler statements.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 import torch
@@ -35,7 +35,7 @@ class Drawn:
     batch: int
     length: int
     seed: int
-    constructs: frozenset[str]
+    constructs: frozenset[str] = field(repr=False, compare=False)
 
     def batches(self, program: Program, count: int) -> list[dict[str, Tensor]]:
         return [data(program, self.batch, self.length, self.seed + i) for i in range(count)]

@@ -79,7 +79,8 @@ def over(count: int, strategy=None) -> Callable[[Callable[[laws.Subject, Drawn],
         test = given(strategy or programs())(test)
         for corner in corners():
             test = example(corner)(test)
-        test = settings(max_examples=5 * count, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        test = settings(max_examples=5 * count, derandomize=True, deadline=None, database=None, report_multiple_bugs=False,
+                        suppress_health_check=list(HealthCheck),
                         phases=[Phase.explicit, Phase.generate, Phase.shrink])(test)
         test.__name__, test.__doc__, test.__module__ = law.__name__, law.__doc__, law.__module__
         return test
