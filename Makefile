@@ -16,8 +16,10 @@ test: $(READY)
 soak: $(READY)
 	$(BIN)/python -m pytest -q -m soak --soak-log examples/LOG.md
 
+# The training step with and without the compiler, on this machine.
 bench: $(READY)
-	$(BIN)/python -m benchmarks
+	$(BIN)/nldsl bench examples/titans.nl --set d=192 --set depth=3
+	$(BIN)/nldsl bench examples/hope.nl --set d=192 --set depth=3 --set length=32
 
 fmt: $(READY)
 	$(BIN)/ruff check --fix nldsl tests

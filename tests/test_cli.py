@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from nldsl import cli
 
@@ -25,10 +26,20 @@ CONTRACT = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def nldsl(*arguments: str, text: str = "") -> tuple[int, str, str]:
-    result = subprocess.run([sys.executable, "-m", "nldsl", *arguments], input=text, capture_output=True, text=True, timeout=120)
-    assert "Traceback" not in result.stderr, result.stderr
-    return result.returncode, result.stdout, result.stderr
+    """In this process; what is no exit is raised."""
+    result = CliRunner().invoke(cli.app, arguments, input=text, catch_exceptions=False)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_package_is_a_command() -> None:
+    result = subprocess.run([sys.executable, "-m", "nldsl", "explain", "N610"], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0 and result.stdout.startswith("N610") and result.stderr == ""
 
 
 def test_verbs_and_options_are_frozen() -> None:
