@@ -25,6 +25,8 @@ def given(call: syntax.Call, site: Site, *params: str, optional: tuple[str, ...]
     """The arguments of a built-in by name, not yet worked out."""
     world, found, names = site.world, {}, iter((*params, *optional))
     for arg in call.args:
+        if isinstance(arg, syntax.Window):
+            world.fail("N107", "`over` stands only in `sum`, `mean` and `attend`", arg.span)
         if isinstance(arg, syntax.Named):
             name, value = arg.name.text, arg.value
             if name not in (*params, *optional) or name in found:

@@ -19,7 +19,7 @@ def attend(call: syntax.Call, site: Site) -> Array:
     world, arrays = site.world, site.world.arrays
     if site.scope.template:
         world.fail("N208", "a def that is a memory's type holds no `attend`", call.span)
-    if len(call.args) < 2:
+    if len(call.args) < 2 or isinstance(call.args[0], syntax.Named | syntax.Window):
         world.fail("N107", "`attend` takes a query and pairs `key -> value`", call.span)
     q = plain_array(call.args[0], site)
     if not q.seen:

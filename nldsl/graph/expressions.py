@@ -11,8 +11,7 @@ from nldsl.graph.scope import Site
 from nldsl.graph.values import Array, ClockValue, Eye, Family, Items, MemoryValue, Num, Row, Text, kind_of, shape_text
 
 LONGEST_TEXT = 80                # of the name that an axis takes from an expression
-OPS = {"+": "add", "-": "sub", ".*": "mul", "./": "div", ".^": "pow", "^": "pow", "*": "mul", "/": "div", "<=": "le", ">=": "ge",
-       "==": "eq"}
+OPS = {"+": "add", "-": "sub", ".*": "mul", "./": "div", ".^": "pow", "^": "pow", "*": "mul", "/": "div", "<=": "le", ">=": "ge", "==": "eq"}
 
 
 def evaluate(expr: syntax.Expr, site: Site) -> Any:
@@ -170,9 +169,8 @@ def unary(expr: syntax.Unary, site: Site) -> Any:
         return Num(-value.value, f"-{value.tight}")
     if isinstance(value, Eye):
         return Eye(arithmetic("-", Num(0, "0"), value.factor, site))
-    if isinstance(value, Row):
-        return Row(site.world.arrays.unary("neg", value.array))
-    return site.world.arrays.unary("neg", as_array(value, site))
+    negative = site.world.arrays.unary("neg", as_array(value, site))
+    return Row(negative) if isinstance(value, Row) else negative
 
 
 def order(norm: syntax.Norm, site: Site) -> Num:
@@ -212,9 +210,9 @@ def inner(expr: syntax.Inner, site: Site) -> Array:
 
 def transpose(expr: syntax.Transpose, site: Site) -> Any:
     value = evaluate(expr.value, site)
-    if isinstance(value, Eye):
-        return value
-    return Row(value.array).array if isinstance(value, Row) else transposed(as_array(value, site), site)
+    if isinstance(value, Row):
+        return value.array
+    return value if isinstance(value, Eye) else transposed(as_array(value, site), site)
 
 
 def transposed(value: Array, site: Site) -> Any:
@@ -253,7 +251,7 @@ def index(expr: syntax.Index, site: Site) -> Any:
     if i >= whole.seen[0].size:
         world.fail("N211", f"axis `{whole.seen[0].name}` has {whole.seen[0].size} entries, there is no [{i}]", expr.index.span)
     dim = len(whole.hidden)
-    type_ = tuple(axis for j, axis in enumerate(whole.node.type) if j != dim)
+    type_ = whole.node.type[:dim] + whole.node.type[dim + 1:]
     return Array(world.node("select", whole.node, type=type_, dim=dim, index=i), whole.hidden)
 
 
@@ -290,9 +288,13 @@ def pair(expr: syntax.Pair, site: Site) -> Any:
     site.world.fail("N203", "a pair `a -> b` stands among the arguments of `attend` or `load`", expr.span)
 
 
+def misplaced(expr: syntax.Named | syntax.Window, site: Site) -> Any:
+    site.world.fail("N107", "this argument stands by itself, without a name and without `over`", expr.span)
+
+
 FORMS: dict[type, Any] = {
     syntax.Name: name, syntax.Number: lambda e, s: Num(e.value, e.text), syntax.String: lambda e, s: Text(e.text),
     syntax.Binary: binary, syntax.Unary: unary, syntax.Pair: pair, syntax.Field: field, syntax.Instant: instant,
     syntax.Call: lambda e, s: calls.call(e, s), syntax.Index: index, syntax.Transpose: transpose, syntax.List: literal_list,
-    syntax.Norm: norm, syntax.Inner: inner,
+    syntax.Norm: norm, syntax.Inner: inner, syntax.Named: misplaced, syntax.Window: misplaced,
 }

@@ -85,8 +85,10 @@ class Shapes:
         """`node` with axis i at dims[i] of shape `to`."""
         order = sorted(range(len(dims)), key=lambda i: dims[i])
         node, dims = self.permute(node, order), sorted(dims)
+        if node.type != (own := tuple(to[d] for d in dims)):     # an axis without a name takes one
+            node = self.node("reshape", node, type=own)
         if len(to) == len(dims):
-            return node if node.type == to else self.node("reshape", node, type=to)
+            return node
         if node.op == "spread":
             return self.spread(node.args[0], to, [dims[d] for d in node["dims"]])
         return self.node("spread", node, type=to, dims=tuple(dims))
