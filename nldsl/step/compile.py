@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import Node, Program, walk
+from nldsl.graph.equations import Node, Program, numel, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import Schedule, plan
 from nldsl.step.emit import Emitted, Emitter
@@ -166,7 +166,10 @@ class CompiledStep:
         inputs = [self.place(b) for b in batches]
         if self.capture == "whole" and len(inputs) == 1:
             with torch._dynamo.config.patch(trace_autograd_ops=True), self.autocast():
-                return self._kinds[kind](state.tensors, inputs[0], self._planned, self.mode)
+                self.module[f"before_{kind + 1}"](state.tensors, self.terms(inputs[0]))
+                done = self._kinds[kind](state.tensors, inputs[0], self._planned, self.mode)
+                self.module[f"after_{kind + 1}"](state.tensors, done[1])
+                return done
         total: dict[str, Tensor] = {}
         grads: dict[str, Tensor] = {}
         terms: dict[str, int] = {}
@@ -178,8 +181,15 @@ class CompiledStep:
             total = {k: total.get(k, 0.0) + s.detach() for k, s in sums.items()}
             terms = {k: terms.get(k, 0) + n for k, n in counts.items()}
         with torch.no_grad():
+            self.module[f"before_{kind + 1}"](state.tensors, terms)
             self.module[f"tick_{kind + 1}"](state.tensors, state.views, grads, terms, self._planned)
+            self.module[f"after_{kind + 1}"](state.tensors, terms)
         return total, terms
+
+    def terms(self, batch: Batch) -> dict[str, int]:
+        """Number of terms of each heard stream over a batch: the last token of a sequence has no next one."""
+        lanes, length = next(iter(batch.values())).shape[:2]
+        return {name: lanes * (length - any(n.op == "ahead" for n in walk(node))) * numel(node.type) for name, node in self.updates.streams.items()}
 
     def place(self, batch: Batch) -> dict[str, Tensor]:
         return {name: x.to(self.device, self.dtype if x.is_floating_point() else torch.long) for name, x in batch.items()}

@@ -314,8 +314,6 @@ class Updates:
         for heard in self.hears:
             if self.keeps(heard):
                 lines.append(f'S["{heard.key}.sum"].add_(G["{heard.key}"])')
-        for level, stream in dict.fromkeys((h.level, h.stream) for h in self.hears if self.keeps(h)):
-            lines.append(f'S["{level}|{stream}.terms"].add_(N["{stream}"])')
         if fired:
             lines.append("new = {}")
         pending = [l for l in self.roots if l.name in fired]
@@ -328,19 +326,24 @@ class Updates:
             names += results
         for name in names:
             lines.append(f'S["{name}"].copy_(new["{name}"])')
-        for level in pending:
-            for member in self.family(level):
-                if member.name in fired:
-                    lines.append(f'S["{member.name}.tick"].add_(1)')
         for heard in self.hears:
             if self.keeps(heard) and heard.level in fired:
                 lines.append(f'S["{heard.key}.sum"].zero_()')
-        for level, stream in dict.fromkeys((h.level, h.stream) for h in self.hears if self.keeps(h) and h.level in fired):
-            lines.append(f'S["{level}|{stream}.terms"].zero_()')
         return f"def tick_{index + 1}(S, W, G, N, planned):\n" + "\n".join("    " + l for l in lines or ["pass"]) + "\n"
 
+    def count_functions(self, index: int) -> str:
+        """Source of the two functions that keep the counters of a tick kind: before its updates and after. They stay outside the
+        graphs: a compiled CPU graph loses in-place writes to scalars."""
+        fired = set(self.table.kinds[index])
+        pairs = list(dict.fromkeys((h.level, h.stream) for h in self.hears if self.keeps(h)))
+        before = [f'S["{level}|{stream}.terms"].add_(N["{stream}"])' for level, stream in pairs]
+        after = [f'S["{m.name}.tick"].add_(1)' for l in self.roots for m in self.family(l) if m.name in fired]
+        after += [f'S["{level}|{stream}.terms"].zero_()' for level, stream in pairs if level in fired]
+        return "\n\n".join(f"def {stem}_{index + 1}(S, N):\n" + "\n".join("    " + l for l in lines or ["pass"]) + "\n"
+                           for stem, lines in (("before", before), ("after", after)))
+
     def emit(self) -> str:
-        kinds = [self.tick_function(i) for i in range(len(self.table.kinds))]
+        kinds = [f(i) for i in range(len(self.table.kinds)) for f in (self.tick_function, self.count_functions)]
         return "\n".join(self.texts) + "\n" + "\n".join(kinds)
 
 
