@@ -104,8 +104,9 @@ def late_prefix(prefix: Tensor, first: float) -> Tensor:
 
 def erased(kernel: Tensor) -> Tensor:
     """Inverse of I + strictly lower `kernel` [.., T, J]: what each write becomes once later erases have read it (WY form)."""
-    eye = torch.eye(kernel.shape[-1], dtype=kernel.dtype, device=kernel.device)
-    return torch.linalg.solve_triangular(eye + kernel, eye.expand_as(kernel), upper=False, unitriangular=True)
+    wide = kernel.to(torch.promote_types(kernel.dtype, torch.float32))
+    eye = torch.eye(kernel.shape[-1], dtype=wide.dtype, device=kernel.device)
+    return torch.linalg.solve_triangular(eye + wide, eye.expand_as(wide), upper=False, unitriangular=True)
 
 
 def pick(flag: bool | Tensor, new: Tensor, old: Tensor) -> Tensor:
