@@ -15,119 +15,18 @@ previous or stale reads. The naive form is the token loop of `emit.py`, against 
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from nldsl.graph.equations import Node, Shape
 from nldsl.schedule.cells import Cell
-from nldsl.step.source import Fn, Ref
-
-NONNEGATIVE = {"sigmoid", "exp", "softplus", "abs", "sqrt", "softmax"}
-
-
-class NotAffine(Exception):
-    """The update is not affine with scalar gates; `cell` names a memory that could be tried with a gate per entry."""
-
-    def __init__(self, why: str, cell: str = "") -> None:
-        super().__init__(why)
-        self.cell = cell
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A number for each token (and head): text of a tensor [B, P.., T], or a literal."""
-
-    text: str
-    literal: float | None = None
-    nonnegative: bool = False
-
-
-ONE = Rows("1.0", 1.0, True)
-
-
-@dataclass(frozen=True)
-class Carry:
-    phi: Rows
-    state: Ref                        # [B, P.., rest]
-
-
-@dataclass(frozen=True)
-class Write:
-    """sum_j K[t, j] x_j. `kernel` is None where K is diagonal, then `gate` is its diagonal. x_j is u_j z_j^T, or u_j if z is None."""
-
-    kernel: str | None
-    gate: Rows
-    u: Ref                            # [B, T, P.., out] or [B, T, P.., rest]
-    z: Ref | None                     # [B, T, P.., in]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A value for each token of the piece, unmaterialised. `own` is the coefficient of the memory being solved, at t - 1."""
-
-    shape: Shape
-    prefix: int
-    terms: tuple[Carry | Write, ...] = ()
-    own: Rows | None = None
-    erases: tuple[tuple[Rows, Ref, Ref], ...] = ()
-
-
-@dataclass(frozen=True)
-class Vec:
-    """sum of gate_t (X_{t-1} a_t) + rest_t: what a memory being solved answers to a key."""
-
-    shape: Shape
-    reads: tuple[tuple[Rows, Ref], ...]
-    rest: Ref | None
-
-
-Value = Ref | Run | Vec
-P = "pqrs"                            # letters of the prefix axes
+from nldsl.step.lowerings.forms import ONE, P, Carry, NotAffine, Rows, Run, Value, Vec, Write, factored, matrix_terms
+from nldsl.step.lowerings.piece import Piece
+from nldsl.step.source import Ref
 
 
 @dataclass
-class Solver:
-    """Evaluates the equations of one region over one piece. `state` gives the start of each cell, `prefix` its gate axes."""
-
-    fn: Fn
-    cells: dict[str, Cell]
-    state: dict[str, Ref]
-    prefix: dict[str, int]
-    solved: dict[str, Run] = field(default_factory=dict)
-    memo: dict[int, Value] = field(default_factory=dict)
-    solving: list[str] = field(default_factory=list)
-
-    # -- gates
-
-    def rows(self, ref: Ref, node: Node | None, prefix: int) -> Rows:
-        if ref.literal is not None:
-            return Rows(ref.text, ref.literal, ref.literal >= 0)
-        text = ref.text + "[..., None]" * (prefix - ref.rank)
-        if ref.lead != "BT":
-            text = f"{text}.expand(B, T, {'-1, ' * prefix})" if ref.lead == "" else f"{text}.unsqueeze(1).expand(-1, T, {'-1, ' * prefix})"
-        if prefix:
-            text = f"{text}.movedim(1, -1)"
-        return Rows(self.fn.let(text, "", ()).text, None, node is not None and nonnegative(node))
-
-    def times(self, a: Rows, b: Rows) -> Rows:
-        if a.literal is not None and b.literal is not None:
-            return Rows(repr(a.literal * b.literal), a.literal * b.literal, a.literal * b.literal >= 0)
-        for x, y in ((a, b), (b, a)):
-            if x.literal == 1:
-                return y
-        return Rows(self.fn.let(f"{a.text} * {b.text}", "", ()).text, None, a.nonnegative and b.nonnegative)
-
-    def plus(self, a: Rows, b: Rows) -> Rows:
-        if a.literal is not None and b.literal is not None:
-            return Rows(repr(a.literal + b.literal), a.literal + b.literal, a.literal + b.literal >= 0)
-        return Rows(self.fn.let(f"{a.text} + {b.text}", "", ()).text, None, a.nonnegative and b.nonnegative)
-
-    def by_token(self, rows: Rows, trailing: int) -> str:
-        """[B, P.., T] -> [B, T, P.., 1..]"""
-        if rows.literal is not None:
-            return rows.text
-        return f"{rows.text}.movedim(-1, 1)" + ("[" + "..., " + "None, " * trailing + "]" if trailing else "")
-
-    # -- the recurrences
+class Solver(Piece):
+    """Evaluates the equations of one region over one piece."""
 
     def solve(self, name: str) -> Run:
         if name in self.solved:
@@ -155,7 +54,7 @@ class Solver:
             if len(run.erases) > 1 or len(run.shape) != run.prefix + 2:
                 raise NotAffine(f"`{cell.name}` erases more than once a token")
             gate, a, b = run.erases[0]
-            delayed = [self.late(t, first=i == 0) for i, t in enumerate(terms)]
+            delayed = [self.late(t, run.prefix, first=i == 0) for i, t in enumerate(terms)]
             p, o, i = P[:run.prefix], "o", "i"
             answers = self.contract(Run(run.shape, run.prefix, tuple(delayed)), a, f"{p}oi", f"{p}i", f"{p}o")
             assert isinstance(answers, Ref)
@@ -166,52 +65,6 @@ class Solver:
             y = self.fn.let(f'torch.einsum("B{p}TJ,BJ{p}{o}->BT{p}{o}", {inverse.text}, {answers.text})', "BT", answers.shape)
             terms.append(self.through(kernel, Write(None, gate, y, b)))
         return Run(run.shape, run.prefix, tuple(terms))
-
-    def decay(self, c: Rows, prefix: int) -> tuple[str, str]:
-        if c.literal is not None:
-            like = self.like_rows(prefix)
-            text = f"running({like})" if c.literal == 1 else f"decay(torch.full_like({like}, {c.literal!r}).abs().clamp_min(1e-30).log())"
-            if c.literal < 0:
-                text = f"signed(torch.full_like({like}, {c.literal!r}), {text})"
-        elif c.nonnegative:
-            text = f"decay(log_decay({c.text}))"
-        else:
-            text = f"signed({c.text}, decay(log_decay({c.text}.abs())))"
-        pair = self.fn.let(text, "", (), "pair")
-        return self.fn.let(f"{pair.text}[0]", "", (), "kernel").text, self.fn.let(f"{pair.text}[1]", "", (), "phi").text
-
-    def like_rows(self, prefix: int) -> str:
-        state = next(s for n, s in self.state.items() if self.prefix[n] == prefix)
-        sizes = ", ".join(str(a.size) for a in state.shape[:prefix])
-        return self.fn.let(f"{self.fn.like}.new_zeros((B, {sizes + ', ' if sizes else ''}T))", "", ()).text
-
-    def through(self, kernel: str, term: Carry | Write) -> Carry | Write:
-        """The term after the memory has accumulated it."""
-        let = self.fn.let
-        if isinstance(term, Carry):
-            if term.phi.literal is not None:
-                return Carry(Rows(let(f"{kernel}.sum(-1) * {term.phi.text}", "", ()).text), term.state)
-            return Carry(Rows(let(f"({kernel} @ {term.phi.text}.unsqueeze(-1)).squeeze(-1)", "", ()).text), term.state)
-        if term.kernel is not None:
-            return replace(term, kernel=let(f"{kernel} @ {term.kernel}", "", ()).text)
-        if term.gate.literal == 1:
-            return replace(term, kernel=kernel, gate=ONE)
-        scaled = f"{kernel} * {term.gate.text}" + ("" if term.gate.literal is not None else ".unsqueeze(-2)")
-        return replace(term, kernel=let(scaled, "", ()).text, gate=ONE)
-
-    def late(self, term: Carry | Write, first: bool = False) -> Carry | Write:
-        """The term as it stood before each token."""
-        if isinstance(term, Carry):
-            phi = term.phi.text if term.phi.literal is None else f"torch.full_like({self.like_rows(self._prefix_of(term))}, {term.phi.text})"
-            return Carry(Rows(self.fn.let(f"late_prefix({phi}, {1.0 if first else 0.0})", "", ()).text), term.state)
-        if term.kernel is None:
-            diagonal = term.gate.text if term.gate.literal is None else \
-                f"torch.full_like({self.like_rows(self._prefix_of(term))}, {term.gate.text})"
-            return replace(term, kernel=self.fn.let(f"late(torch.diag_embed({diagonal}))", "", ()).text, gate=ONE)
-        return replace(term, kernel=self.fn.let(f"late({term.kernel})", "", ()).text)
-
-    def _prefix_of(self, term: Carry | Write) -> int:
-        return next(iter(self.prefix.values()))
 
     # -- evaluation
 
@@ -243,9 +96,8 @@ class Solver:
             if self.solving and name == self.solving[-1]:
                 return Run(node.type, self.prefix[name], own=ONE)
             run = self.solve(name)
-            keeps = self.cells[name].next.op != "read"
-            return replace(run, terms=tuple(self.late(t, first=i == 0 and isinstance(t, Carry) and t.state is self.state[name])
-                                            for i, t in enumerate(run.terms))) if keeps else run
+            return replace(run, terms=tuple(self.late(t, run.prefix, first=i == 0 and isinstance(t, Carry) and t.state is self.state[name])
+                                            for i, t in enumerate(run.terms)))
         if node.op == "now":
             return self.solve(node["memory"])
         args = [self.memo.get(id(a), self.fn.env.get(id(a))) for a in node.args]
@@ -438,134 +290,3 @@ class Solver:
                 raise NotAffine(f"`{node.op}` of the memory being updated", self.solving[-1] if self.solving else "")
         return None
 
-    # -- tensors
-
-    def over_tokens(self, ref: Ref) -> Ref:
-        """A real tensor with a value for each token."""
-        if ref.lead == "BT":
-            return ref
-        text = self.fn.tensor(ref)
-        sizes = ", ".join(str(a.size) for a in ref.shape)
-        text = f"{text}.expand(B, T, {sizes})" if ref.lead == "" else f"{text}.unsqueeze(1).expand(B, T, {sizes})"
-        return self.fn.let(text, "BT", ref.shape)
-
-    def as_run(self, value: Value, prefix: int, shape: Shape | None = None) -> Run:
-        if isinstance(value, Vec):
-            raise NotAffine("a vector that the memory answered is kept in it", self.solving[-1] if self.solving else "")
-        if isinstance(value, Run):
-            if value.prefix == prefix:
-                return value
-            value = self.plain(value)
-        if value.literal == 0:
-            return Run(shape or value.shape, prefix)
-        if shape is not None and value.shape != shape:
-            value = Ref(f"{self.fn.align(value, value.lead, len(shape))}.expand(*{value.text}.shape[:{len(value.lead)}], "
-                        + ", ".join(str(a.size) for a in shape) + ")", value.lead, shape) if value.literal is None else \
-                Ref(value.text, "", shape, value.literal)
-        return Run(value.shape, prefix, (Write(None, ONE, self.over_tokens(value), None),))
-
-    def plain(self, value: Value) -> Ref:
-        """The value at every token as one tensor [B, T, ..]."""
-        if isinstance(value, Ref):
-            return value
-        if isinstance(value, Vec) or value.own is not None or value.erases:
-            raise NotAffine("the memory being updated is used as a whole", self.solving[-1] if self.solving else "")
-        p, total = P[:value.prefix], None
-        rest = len(value.shape) - value.prefix
-        r = "uvwxyz"[:rest]
-        for t in value.terms:
-            if isinstance(t, Carry):
-                text = f"{self.by_token(t.phi, rest)} * {t.state.text}.unsqueeze(1)"
-                if t.phi.literal is not None:
-                    text = f"{t.phi.text} * {t.state.text}.unsqueeze(1).expand(-1, T, {'-1, ' * len(value.shape)})"
-            else:
-                parts = f"BJ{p}{r[:1]},BJ{p}{r[1:2]}" if t.z is not None else f"BJ{p}{r}"
-                tensors = f"{t.u.text}, {t.z.text}" if t.z is not None else t.u.text
-                if t.kernel is None:
-                    text = f'torch.einsum("{parts.replace("J", "T")}->BT{p}{r}", {tensors})' if t.z is not None else t.u.text
-                    text += "" if t.gate.literal == 1 else f" * {self.by_token(t.gate, rest)}"
-                else:
-                    text = f'torch.einsum("B{p}TJ,{parts}->BT{p}{r}", {t.kernel}, {tensors})'
-            ref = self.fn.let(text, "BT", value.shape)
-            total = ref if total is None else self.fn.let(f"{total.text} + {ref.text}", "BT", value.shape)
-        return total if total is not None else Ref("0.0", "", value.shape, 0.0)
-
-    def last(self, run: Run) -> str:
-        """The value after the last token of the piece, [B, ..]."""
-        p, total = P[:run.prefix], None
-        rest = len(run.shape) - run.prefix
-        r = "uvwxyz"[:rest]
-        tail = "[..., " + "None, " * rest + "]" if rest else ""
-        for t in run.terms:
-            if isinstance(t, Carry):
-                text = f"{t.phi.text} * {t.state.text}" if t.phi.literal is not None else f"{t.phi.text}[..., -1]{tail} * {t.state.text}"
-            elif t.kernel is None:
-                gate = "" if t.gate.literal == 1 else f" * {t.gate.text}" + ("" if t.gate.literal is not None else f"[..., -1]{tail}")
-                text = (f'torch.einsum("B{p}u,B{p}v->B{p}uv", {t.u.text}[:, -1], {t.z.text}[:, -1])' if t.z is not None
-                        else f"{t.u.text}[:, -1]") + gate
-            else:
-                row = self.fn.let(f"{t.kernel}[..., -1, :]", "", ())
-                if t.z is None:
-                    text = f'torch.einsum("B{p}J,BJ{p}{r}->B{p}{r}", {row.text}, {t.u.text})'
-                else:
-                    u = self.fn.let(f"{t.u.text} * {row.text}.movedim(-1, 1)[..., None]", "BT", ())
-                    text = f'torch.einsum("BJ{p}u,BJ{p}v->B{p}uv", {u.text}, {t.z.text})'
-            ref = self.fn.let(text, "B", run.shape)
-            total = ref if total is None else self.fn.let(f"{total.text} + {ref.text}", "B", run.shape)
-        return total.text if total is not None else f"torch.zeros_like({self.state_text(run)})"
-
-    def state_text(self, run: Run) -> str:
-        return next(s.text for s in self.state.values() if s.shape == run.shape)
-
-
-def nonnegative(node: Node) -> bool:
-    """Is the value provably >= 0?"""
-    if node.op in NONNEGATIVE:
-        return True
-    if node.op == "const":
-        return isinstance(node["value"], (int, float)) and node["value"] >= 0
-    if node.op in ("mul", "add", "div", "max"):
-        return all(nonnegative(a) for a in node.args) or (node.op == "max" and any(nonnegative(a) for a in node.args))
-    if node.op == "sub":
-        one, x = node.args
-        return one.op == "const" and one["value"] == 1 and x.op == "sigmoid"
-    if node.op in ("spread", "select", "sum", "mean", "permute"):
-        return nonnegative(node.args[0])
-    return False
-
-
-def factored(node: Node) -> bool:
-    """Is this X times a square matrix that is a sum of gate * I and gate * a b^T?"""
-    left, out = node["eq"].split("->")
-    la, lb = left.split(",")
-    return (len(la) >= 2 and len(lb) == len(la) and lb[:-1] == la[:-2] + la[-1] and out == la[:-1] + lb[-1]
-            and matrix_terms(node.args[1]) is not None)
-
-
-def matrix_terms(node: Node) -> list[tuple[list[Node], Node | None]] | None:
-    """A square matrix as a sum of gate * I and gate * a b^T: [(gates, None or the outer product)], or None."""
-    if node.op in ("add", "sub"):
-        a, b = (matrix_terms(x) for x in node.args)
-        if a is None or b is None:
-            return None
-        return a + ([(g + [MINUS], o) for g, o in b] if node.op == "sub" else b)
-    if node.op == "neg":
-        inner = matrix_terms(node.args[0])
-        return None if inner is None else [(g + [MINUS], o) for g, o in inner]
-    if node.op == "mul":
-        for x, g in (node.args, node.args[::-1]):
-            inner = matrix_terms(x)
-            if inner is not None:
-                return [(gates + [g], o) for gates, o in inner]
-        return None
-    if node.op == "eye" or (node.op == "spread" and node.args[0].op == "eye"):
-        return [([], None)]
-    if node.op == "einsum":
-        left, out = node["eq"].split("->")
-        la, lb = left.split(",")
-        if out == la + lb[-1] and lb[:-1] == la[:-1]:
-            return [([], node)]
-    return None
-
-
-MINUS = Node("const", (), (("value", -1.0),), ())

@@ -188,20 +188,21 @@ def roll(body, state: tuple, streams: tuple, statics: tuple, position: int, chun
 
 
 def scanned(body, state: tuple, stacked: tuple, statics: tuple, ticks: tuple, same: tuple, flags: Tensor) -> tuple:
-    """All full pieces as one loop of the compiler, stacked [n, B, C, ..]. It wants every tensor its own and contiguous."""
+    """All full pieces as one loop of the compiler, stacked [n, B, C, ..]. It wants every tensor its own and contiguous, and values
+    that do not change carried along: gradients of captured ones are lost."""
     from torch._higher_order_ops.scan import scan
+    width = len(state)
 
     def own(xs: tuple) -> tuple:
         return tuple(x.clone(memory_format=torch.contiguous_format) for x in xs)
 
-    statics = own(statics)                                     # weights are views of one tensor
     moving = tuple(flags[:, i].clone() for i, fixed in enumerate(same) if not fixed)
 
     def step(carry: tuple, xs: tuple) -> tuple:
         here = iter(xs[len(stacked):])
         ends = tuple(t if fixed else next(here) for t, fixed in zip(ticks, same))
-        carry, out = body(carry, xs[:len(stacked)], statics, ends)
-        return own(carry), own(out)
+        state, out = body(carry[:width], xs[:len(stacked)], carry[width:], ends)
+        return own(state + carry[width:]), own(out)
 
-    state, out = scan(step, own(state), stacked + moving, dim=0)
-    return state, tuple(o.movedim(0, 1).flatten(1, 2) for o in out)
+    carry, out = scan(step, own(state + statics), stacked + moving, dim=0)
+    return carry[:width], tuple(o.movedim(0, 1).flatten(1, 2) for o in out)
