@@ -7,7 +7,7 @@ READY := .venv/ready
 
 # Hope on the Python standard library: 3 layers, d 192, four CMS periods; at most 15 minutes on 2 cores, compilation included.
 train: $(READY)
-	$(BIN)/nldsl train examples/hope.nl --set d=192 --set head=6 --set depth=3 --set near=32 --steps 400 --batch 8 --length 256
+	$(BIN)/nldsl train examples/hope.nl --set d=192 --set head=6 --set depth=3 --set near=32 --steps 180 --batch 8 --length 256
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -m "not soak"
