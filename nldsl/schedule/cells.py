@@ -29,6 +29,7 @@ class Cell:
     reset: Clock
     start: Node
     next: Node
+    cut: Clock | None = None         # slower learners see no further back than the last tick of this clock
 
 
 class Unsupported(Exception):
@@ -104,6 +105,10 @@ class Cells:
         if not self.on_token(owner.name):
             return
         level = self.program.levels[owner.level]
+        if level.reset.unit not in ("sequence", "token"):
+            raise Unsupported(f"`reset {level.reset.unit}` of a memory on the token clock", atom, "reset every sequence", level.span)
+        if any(b.viewer is not None for b in level.bptt) and len({b.depth for b in level.bptt}) > 1:
+            raise Unsupported("a `bptt` that differs between learners", atom, "one `bptt` for all learners", level.span)
         self.cells[name] = Cell(name, atom.type, level.name, level.clock, level.reset, None, None)  # type: ignore[arg-type]
 
     def _fill(self, cell: Cell) -> None:
@@ -114,6 +119,13 @@ class Cells:
         start, after = self.value(memory.start), self.value(memory.next)
         cell.start = self._as_leaf(start, path, cell.shape)
         cell.next = self._as_leaf(after, path, cell.shape)
+        if cell.reset.unit == "token" and any(n.op == "random" for n in walk(cell.start)):
+            raise Unsupported("a start drawn anew within a sequence", cell.start, "a learned start")
+        depths = {b.depth for b in self.program.levels[cell.level].bptt}
+        if not depths or depths == {"none"}:
+            cell.next = self.al.make("stop", cell.next, type=cell.shape)
+        elif depths != {"full"}:
+            cell.cut = next(iter(depths))                      # type: ignore[assignment]
 
     def _as_leaf(self, value: Value, path: str | None, shape: Shape) -> Node:
         node = value[path] if isinstance(value, dict) else value
@@ -215,6 +227,8 @@ class Cells:
         total = slopes[:len(wrt)]
         for fold, bar in zip(folds, slopes[len(wrt):]):
             scale = al.number(bar)
+            if fold.op == "fold" and not self._still(node, fold):
+                raise Unsupported("a fold in an objective whose memory moves within the stretch", node, "over period")
             if scale is None:
                 raise Unsupported("an objective that is no linear function of its fold", node)
             inner = gradient(al, fold.args[0], wrt, context)
@@ -223,6 +237,15 @@ class Cells:
                     part = al.make(fold.op, slope, type=slope.type, span=fold.span, turn=fold.turn, **dict(fold.attrs))
                     total[i] = al.add(total[i], al.mul(al.const(scale), part))
         return total
+
+    def _still(self, node: Node, fold: Node) -> bool:
+        """Does the point at which the gradient stands keep its value between the ticks that bound the fold?"""
+        level = self.program.memories[node["memory"]].level
+        point = node.args[1]
+        if point.op == "held":
+            return fold["since"] == point["clock"] or fold["since"] == level == "" or (
+                fold["since"] == level and self.program.levels[level].clock.period == 1)
+        return fold["since"] == level
 
     def _fold_back(self, root: Node) -> Node:
         """Folds of derivatives, now bound to a value, become memories like any other."""

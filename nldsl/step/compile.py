@@ -19,6 +19,7 @@ from nldsl.graph.equations import Node, Program, numel, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import Schedule, plan
 from nldsl.step.emit import Emitted, Emitter
+from nldsl.step.initial import normal
 from nldsl.step.state import State, allocate, layout, planned
 from nldsl.step.updates import Updates
 
@@ -144,7 +145,10 @@ class CompiledStep:
 
     def init(self, seed: int) -> State:
         """A fresh state; a tensor's value depends on `seed` and its qualified name."""
-        return allocate(self.program, self.updates.state, seed, self.device, self.dtype)
+        state = allocate(self.program, self.updates.state, seed, self.device, self.dtype)
+        for name, (shape, scale) in self.emitted.randoms.items():
+            state.views[name] = normal(seed, name.removeprefix("random:"), [a.size for a in shape], scale).to(self.device, self.dtype)
+        return state
 
     def fired(self, n: int) -> tuple[str, ...]:
         """Levels that tick at step n, counted from 1."""
@@ -153,6 +157,9 @@ class CompiledStep:
     def __call__(self, state: State, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """One optimizer step over the micro-batches, in place. Returns 0-d tensors: `loss` is the mean over target tokens."""
         kind = self.schedule.table.kind(state.step + 1)
+        if not any(n for b in batches for n in self.terms(b).values()):
+            state.step += 1                                    # no objective has a term: the tick is skipped (language, section 5)
+            return {"loss": torch.zeros((), dtype=self.dtype, device=self.device)}
         sums, terms = self._run(kind, state, batches)
         state.step += 1
         return self.metrics(sums, terms)
@@ -201,7 +208,7 @@ class CompiledStep:
         """Compiles every tick kind, on a copy of the state."""
         if self.capture == "eager":
             return
-        copy = allocate(self.program, self.updates.state, 0, self.device, self.dtype)
+        copy = self.init(0)
         for i, kind in enumerate(self.schedule.table.kinds):
             on_event(f"tick kind {i + 1} of {len(self.schedule.table.kinds)}: {len(kind)} levels"
                      + (f", with {len(self.emitted.functions)} distinct blocks" if i == 0 and self.capture == "split" else ""))

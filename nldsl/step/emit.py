@@ -52,6 +52,7 @@ class Emitter:
         self.texts: list[str] = []
         self.carries: dict[str, tuple[Shape, str]] = {}
         self.lowering: dict[str, str] = {}
+        self.randoms: dict[str, tuple[Shape, float]] = {}
         self.bodies: list[str] = []                             # functions worth compiling: streams of a block, one piece of a region
         order = list(walk(*schedule.outputs.values(), *(c.next for c in schedule.cells.cells.values())))
         self.token = moving(order)
@@ -182,7 +183,7 @@ class Emitter:
         text = "\n".join(self.texts)
         text += "\ndef forward(W, inputs, carry, position, mode):\n" + "\n".join("    " + line for line in body) + "\n"
         text += "\n" + self.start()
-        return Emitted(PRELUDE + used_runtime(text) + "\n" + text, list(dict.fromkeys(self.bodies)), order, self.carries, self.lowering)
+        return Emitted(PRELUDE + used_runtime(text) + "\n" + text, list(dict.fromkeys(self.bodies)), order, self.carries, self.lowering, self.randoms)
 
     def start(self) -> str:
         """The carry of a fresh sequence: starts of memories, empty tails; `before` values do not exist yet."""
@@ -192,6 +193,8 @@ class Emitter:
         weights = self.weights_of([c.start for c in live], set())
         for node in weights:
             fn.bind(node, f'W["{weight_name(node)}"]', "")
+            if node.op == "random":
+                self.randoms[weight_name(node)] = (node.type, node["scale"])
         fn.like = fn.env[id(weights[0])].text if weights else "like"
         fn.lines.append("carry = {}")
         for name, (shape, kind) in self.carries.items():

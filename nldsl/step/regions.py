@@ -99,7 +99,8 @@ def region_body(em: Emitter, region: Region, inputs: list[Node], starts: list[Re
         raise NotAffine("an objective over a sliding window")
     if lead == "BT":
         fn.lines.append("B, T = streams[0].shape[:2]")
-        solver = Solver(fn, cells, state, prefix)
+        nodes = walk(*region.outputs, *(c.next for c in region.cells))
+        solver = Solver(fn, cells, state, prefix, {x["memory"] for x in nodes if x.op == "read"})
         after = {name: solver.last(solver.solve(name)) for name in cells}
         outputs = [solver.over_tokens(solver.plain(solver.value(x))).text for x in region.outputs]
     else:
@@ -131,6 +132,13 @@ def region_body(em: Emitter, region: Region, inputs: list[Node], starts: list[Re
             start = f"{reset[memory]}.expand_as(state[{n + k}])"
             copy = fn.let(f"pick({flag(cell.reset.period, cell.reset.phase)}, {start}, {copy})", "B", cell.shape).text
         held[k] = copy
+    for cell in region.cells:
+        if cell.cut is not None:                               # at the end of the instant: later tokens are cut, this one is not
+            seen = flag(cell.cut.period, cell.cut.phase)
+            after[cell.name] = fn.let(f"pick({seen}, {after[cell.name]}.detach(), {after[cell.name]})", "B", cell.shape).text
+            for k, (memory, _) in enumerate(region.holds):
+                if memory == cell.name:
+                    held[k] = fn.let(f"pick({seen}, {held[k]}.detach(), {held[k]})", "B", cell.shape).text
     new = [after[c.name] for c in region.cells] + [held[k] for k in range(len(region.holds))]
     body = prune(fn.lines, [*new, *outputs])
     body.append(f"return ({''.join(x + ', ' for x in new)}), ({''.join(x + ', ' for x in outputs)})")

@@ -90,6 +90,8 @@ class Updates:
         self.roots = [l for l in program.levels.values() if l.clock.unit == "step" and l.parent is None]
         for level in self.roots:
             for member in self.family(level):
+                if member.reset.unit != "never":
+                    raise Unsupported("a reset on the step clock", span=member.span, help="reset never")
                 for name in member.memories:
                     memory = program.memories[name]
                     self.state[name] = size(memory.type)

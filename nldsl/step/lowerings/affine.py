@@ -45,7 +45,9 @@ class Solver(Piece):
     def filter(self, cell: Cell, run: Run) -> Run:
         own = run.own
         if own is None and not run.erases:
-            return replace(run, own=None)
+            if cell.name not in self.read_late:
+                return run
+            return replace(run, terms=(Carry(Rows(self.like_rows(run.prefix)), self.state[cell.name]), *run.terms))
         own = own or Rows("0.0", 0.0, True)
         kernel, prefix = self.decay(own, run.prefix)
         terms = [Carry(Rows(prefix), self.state[cell.name])]
@@ -280,8 +282,7 @@ class Solver(Piece):
                     y = f'torch.einsum("B{side}TJ,BJ{p}{kept}->BT{out}", {let(seen, "", ()).text}, {far.text})'
             ref = let(y, "BT", shape)
             total = ref if total is None else let(f"{total.text} + {ref.text}", "BT", shape)
-        assert total is not None
-        return total
+        return total if total is not None else Ref("0.0", "", shape, 0.0)
 
     def _stuck(self, node: Node, *args: Value) -> None:
         """No special form: materialise, unless the memory being solved is among the arguments."""

@@ -17,6 +17,7 @@ class Piece:
     cells: dict[str, Cell]
     state: dict[str, Ref]
     prefix: dict[str, int]
+    read_late: set[str] = field(default_factory=set)           # cells that someone reads before this token's write
     solved: dict[str, Run] = field(default_factory=dict)
     memo: dict[int, Value] = field(default_factory=dict)
     solving: list[str] = field(default_factory=list)
