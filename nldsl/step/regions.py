@@ -31,13 +31,14 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     function, chunk, clocks = region_function(em, region, inputs, starts)
     em.bodies.append(function)
     given = "".join(fn.over(s) + ", " for s in streams)
+    tails = []
     for node, n in windowed(region, inputs):
         if node is None:
             given += f"exists({fn.over(streams[0])}, {n}, position), "
             continue
         name = em.carry_name(node, "tail", (Axis("tail", n - 1), *node.type), carry)
         pair = fn.let(f"lookback({fn.over(fn.value(node))}, {name})", "", (), "pair")
-        carry.results.append(f"{pair.text}[1]")
+        tails.append(f"{pair.text}[1]")
         given += f"{pair.text}[0], "
     fixed = "".join(fn.tensor(s) + ", " for s in [*statics, *starts])
     ticks = "".join(f"({p}, {f}), " for p, f in clocks)
@@ -45,6 +46,7 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     rolled = fn.let(call, "", (), "rolled")
     for i in range(len(taken)):
         carry.results.append(f"{rolled.text}[0][{i}]")
+    carry.results += tails                                     # in the order in which the names were taken
     for i, node in enumerate(region.outputs):
         fn.env[id(node)] = fn.let(f"{rolled.text}[1][{i}]", "BT", node.type)
 
