@@ -152,6 +152,8 @@ class Cells:
             return out
         if node.op == "grad":
             return self._gradient(node, *args)
+        if node.op == "tick":
+            return self._count(node)
         if node.op in ("fold", "window", "ahead", "stop") and isinstance(args[0], dict):
             return {path: self._stretch(node, x) if node.op == "fold" else
                     al.make(node.op, x, type=x.type, span=node.span, turn=node.turn, **dict(node.attrs))
@@ -199,6 +201,16 @@ class Cells:
             self.cells[name] = Cell(name, term.type, level, Clock("token", 1), reset, self.al.const(0, term.type), self.al.add(before, term))
         return self._folds[key]
 
+    def _count(self, node: Node) -> Node:
+        """The ticks of a level since its reset are a memory that each of its ticks moves by one."""
+        level, name = self.program.levels[node["level"]], f"tick.{node['level']}"
+        if level.clock.unit != "token":
+            raise Unsupported(f"`tick` of a level that ticks every {level.clock.unit} within a sequence", node)
+        if name not in self.cells:
+            before = self.al.make("read", type=(), memory=name)
+            self.cells[name] = Cell(name, (), level.name, level.clock, level.reset, self.al.const(0), self.al.add(before, self.al.const(1)))
+        return self.al.make("now", type=(), memory=name)
+
     def _gradient(self, node: Node, objective: Node, point: Value) -> Value:
         memory = node["memory"]
         context = frozenset(id(self._done[id(c)]) for c in node["context"] if id(c) in self._done
@@ -216,6 +228,9 @@ class Cells:
             wrt.append(atom)
             bind[id(atom)] = value
         slopes = self._through_folds(node, objective, wrt, context)
+        for other in walk(*slopes):                            # a memory that learns beside this one is as it was before the tick
+            if other.op == "plain" and id(other) not in bind:
+                bind[id(other)] = self.al.make("read", type=other.type, memory=other["memory"])
         bound = [self._fold_back(self.substitute(s, bind)) for s in slopes]
         return dict(zip(at, bound)) if isinstance(point, dict) else bound[0]
 

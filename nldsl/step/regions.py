@@ -53,7 +53,7 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
 
 def region_function(em: Emitter, region: Region, inputs: list[Node], starts: list[Ref]) -> tuple[str, int, list[tuple[int, int]]]:
     levels = em.schedule.program.levels
-    prefix = {c.name: int(c.level in levels and levels[c.level].per is not None) for c in region.cells}
+    prefix = {c.name: int(bool(c.shape) and c.level in levels and levels[c.level].per is not None) for c in region.cells}
     why = ""
     if all(c.clock.period == 1 and not c.clock.phase for c in region.cells):
         for _ in range(len(region.cells) + 1):
