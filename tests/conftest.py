@@ -5,11 +5,17 @@ the change is then read as a diff.
 """
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,11 +40,26 @@ def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
     return compare
 
 
+def machine() -> str:
+    """What a number in the log was measured on."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip() or "no checkout"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {len(os.sched_getaffinity(0))} cores"
+    return f"{commit}; {device}; Python {platform.python_version()}, torch {torch.__version__}"
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """One line a test, with what it recorded by `record_property`; parts of one test share a line."""
     log: Path | None = config.getoption("--soak-log")
     if not log:
         return
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)
                if "soak" in report.keywords and report.when == "call"]
+    rows: dict[tuple[str, str], list[pytest.TestReport]] = {}
+    for report in reports:
+        rows.setdefault((report.nodeid.partition("[")[0], report.outcome), []).append(report)
     with log.open("a", encoding="utf-8") as lines:
-        lines.writelines(f"- {date.today()} `{report.nodeid}` {report.outcome} after {report.duration:.0f} s\n" for report in reports)
+        lines.write(f"\n## {date.today()}: {machine()}\n\n")
+        for (name, outcome), parts in rows.items():
+            found = "; ".join(dict.fromkeys(f"{key} {value}" for part in parts for key, value in part.user_properties))
+            count = f" x {len(parts)}" if len(parts) > 1 else ""
+            lines.write(f"- `{name}`{count} {outcome} in {sum(part.duration for part in parts):.0f} s{': ' + found if found else ''}\n")
