@@ -10,7 +10,7 @@ train: $(READY)
 	$(BIN)/nldsl train examples/hope.nl --set d=192 --set head=6 --set depth=3 --set near=32 --steps 180 --batch 8 --length 256
 
 # A file's tests share what they made, so a file stays in one process; each process has one core.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -n 2 --dist loadfile
 
 test: $(READY)
 	$(PYTEST) -m "not soak"
