@@ -58,6 +58,19 @@ def test_whole_is_split(name: str) -> None:
         assert max(apart(traced(made, capture)[0], plain, batches)) <= laws.EXACT, capture
 
 
+def test_scoring_runs_the_graphs_of_training() -> None:
+    made = load_text(corners()[4].text)
+    batch = data(made, 2, 8, 0)
+    step, counted = traced(made, "split")
+    state = step.init(0)
+    step(state, [batch])
+    before = counted.graphs
+    total, terms, _ = step.evaluate(state, batch)
+    assert counted.graphs == before
+    plain = compile_program(made, precision="float64", capture="eager")
+    assert laws.deviation(total, plain.evaluate(state, batch)[0]) <= laws.EXACT and int(terms) == 14
+
+
 def compiled_agrees(made, capture: str, length: int = 9, steps: int = 2) -> None:
     fast, slow = (compile_program(made, precision="float32", capture=c) for c in (capture, "eager"))
     batches = [data(made, 2, length, i) for i in range(steps)]

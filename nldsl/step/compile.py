@@ -232,14 +232,14 @@ class CompiledStep:
         name = "loss" if "loss" in self.heard else self.heard[0]
         inputs = self.place(batch)
         first = next(iter(inputs.values()))
-        with torch.no_grad(), self.autocast():
-            fresh = carry is None
+        fresh = carry is None
+        with torch.set_grad_enabled(fresh and self.capture == "split"), self.autocast():   # the graphs of training serve here too
             carried, position = carry or (self.module["start"](state.views, first.shape[0], next(iter(state.views.values()))), 0)
             if fresh and self.capture != "eager":
                 outputs, new = self.module["forward"](state.views, inputs, carried, 0, self.mode)
             else:
                 outputs, new = self.reader(name, self.updates.streams[name])["forward"](state.views, inputs, carried, position, "loop")
-        value = outputs[name]
+        value, new = outputs[name].detach(), {key: x if x is None else x.detach() for key, x in new.items()}
         return value.sum(), torch.tensor(value.numel()), (new, position + first.shape[1])
 
     def logits(self) -> Node:
