@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nldsl.graph.equations import ELEMENTWISE, Clock, Node, Program, Shape, Tree, walk
+from nldsl.graph.equations import ELEMENTWISE, Clock, Level, Node, Program, Shape, Tree, walk
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.differentiate import gradient
 
@@ -30,6 +30,16 @@ class Cell:
     start: Node
     next: Node
     cut: Clock | None = None         # slower learners see no further back than the last tick of this clock
+    life: Clock = Clock("sequence", 1)   # what ends it: `never`, or so many sequences, and it goes on in its lane's next sequence
+
+    @property
+    def lasts(self) -> bool:
+        return outlives(self.life)
+
+
+def outlives(life: Clock) -> bool:
+    """Does what restarts at ticks of this clock outlive a sequence?"""
+    return life.unit in ("never", "document") or life.unit == "sequence" and (life.period, life.phase) != (1, 0)
 
 
 class Unsupported(Exception):
@@ -105,11 +115,22 @@ class Cells:
         if not self.on_token(owner.name):
             return
         level = self.program.levels[owner.level]
-        if level.reset.unit not in ("sequence", "token"):
-            raise Unsupported(f"`reset {level.reset.unit}` of a memory on the token clock", atom, "reset every sequence", level.span)
+        if level.reset.unit not in ("sequence", "token", "never"):
+            raise Unsupported(f"`reset every {level.reset.period} {level.reset.unit}` of a memory on the token clock", atom,
+                              "`reset every sequence`, every n of them, or `reset never`", level.span)
+        if outlives(level.reset):
+            self._seen_within_a_step(level)
         if any(b.viewer is not None for b in level.bptt) and len({b.depth for b in level.bptt}) > 1:
             raise Unsupported("a `bptt` that differs between learners", atom, "one `bptt` for all learners", level.span)
-        self.cells[name] = Cell(name, atom.type, level.name, level.clock, level.reset, None, None)  # type: ignore[arg-type]
+        self.cells[name] = Cell(name, atom.type, level.name, level.clock, level.reset, None, None, life=level.reset)  # type: ignore[arg-type]
+
+    def _seen_within_a_step(self, level: Level) -> None:
+        """What a lane carries into a step is a constant there: right for learners that tick at every step and so see no further back."""
+        for learner in self.program.levels.values():
+            depth = next((b.depth for b in level.bptt if b.viewer == learner.name), next((b.depth for b in level.bptt if b.viewer is None), "none"))
+            if learner.parent is None and learner.objectives and learner.clock.unit == "step" and learner.clock != Clock("step", 1) and depth != "none":
+                raise Unsupported(f"a memory that outlives a sequence, seen by `{learner.name}` through {learner.clock.period} steps", None,
+                                  f"`bptt none`, or `bptt none to {learner.name.rsplit('.', 1)[-1]}`", level.span)
 
     def _fill(self, cell: Cell) -> None:
         memory = next(m for m in self.program.memories.values() if m.level == cell.level
@@ -194,11 +215,12 @@ class Cells:
     def _accumulator(self, term: Node, level: str, clock: Clock) -> Node:
         key = (id(term), level, clock)
         if key not in self._folds:
-            name = f"fold.{len(self._folds) + 1}"
+            name = f"{level}.fold.".lstrip(".") + str(1 + sum(other == level for _, other, _ in self._folds))
+            life = self.program.levels[level].reset if level else Clock("sequence", 1)
             before = self.al.make("read", type=term.type, memory=name)
             reset = clock if clock.unit == "token" else Clock("never", 0)
             self._folds[key] = self.al.make("now", type=term.type, memory=name)
-            self.cells[name] = Cell(name, term.type, level, Clock("token", 1), reset, self.al.const(0, term.type), self.al.add(before, term))
+            self.cells[name] = Cell(name, term.type, level, Clock("token", 1), reset, self.al.const(0, term.type), self.al.add(before, term), life=life)
         return self._folds[key]
 
     def _count(self, node: Node) -> Node:

@@ -131,7 +131,7 @@ def _regions(cells: Cells, roots: Mapping[str, Node], links: list[tuple[str, str
         args |= {id(c.next): c.next for c in members if id(c.next) not in ids}
         args = {id(f): f for a in args.values() for f in _narrow(a, token, ids)}
         holds = sorted({(n["memory"], n["clock"]) for n in inside if n.op == "held"}, key=lambda h: (h[0], h[1].period, h[1].phase))
-        clocks = [c for _, c in holds] + [c.clock for c in members if c.clock.period > 1 or c.clock.phase]
+        clocks = [c for _, c in holds if c.unit == "token"] + [c.clock for c in members if c.clock.period > 1 or c.clock.phase]
         clocks += [c.reset for c in members if c.reset.unit == "token"] + [c.cut for c in members if c.cut is not None]
         spans = [x for c in clocks for x in (c.period, c.phase) if x]
         turn = next((n.turn for n in inside if n.turn), ())

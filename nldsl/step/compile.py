@@ -18,6 +18,7 @@ from torch import Tensor
 from nldsl.graph.equations import Node, Program, numel, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import Schedule, plan
+from nldsl.step import lanes
 from nldsl.step.emit import Emitted, Emitter
 from nldsl.step.initial import normal
 from nldsl.step.state import State, allocate, layout, planned
@@ -34,12 +35,12 @@ def weights(S):
     return {name: w.detach().requires_grad_() for name, w in W.items()}
 
 
-def fresh(W, inputs, mode):
-    """Sums and numbers of terms of every stream that a level hears, over sequences from their first token."""
+def fresh(W, inputs, mode, lanes):
+    """Over sequences from their first token: sums and numbers of terms of every stream that a level hears, and what outlives them."""
     like = next(iter(W.values()))
     batch = next(iter(inputs.values())).shape[0]
-    outputs, _ = forward(W, inputs, start(W, batch, like), 0, mode)
-    return {name: outputs[name].sum() for name in HEARD}, {name: outputs[name].numel() for name in HEARD}
+    outputs, new = forward(W, inputs, start(W, batch, like, lanes), 0, mode)
+    return {name: outputs[name].sum() for name in HEARD}, {name: outputs[name].numel() for name in HEARD}, {name: new[name].detach() for name in LASTING}
 
 
 def gradients(W, sums):
@@ -99,13 +100,13 @@ class CompiledStep:
                 names += leaves
                 owners[heard.memory] = (leaves, flat)
         kinds = "\n\n".join(
-            f"def step_{i + 1}(S, inputs, planned, mode):\n"
+            f"def step_{i + 1}(S, inputs, planned, mode, lanes):\n"
             "    W = weights(S)\n"
-            "    sums, terms = fresh(W, inputs, mode)\n"
+            "    sums, terms, lasting = fresh(W, inputs, mode, lanes)\n"
             "    G = gradients(W, sums)\n"
             "    with torch.no_grad():\n"
             f"        tick_{i + 1}(S, W, G, terms, planned)\n"
-            "    return {name: s.detach() for name, s in sums.items()}, terms\n" for i in range(len(self.schedule.table.kinds)))
+            "    return {name: s.detach() for name, s in sums.items()}, terms, lasting\n" for i in range(len(self.schedule.table.kinds)))
         return "\n".join([self.emitted.text, f"HEARD = {self.heard!r}\nLEARNERS = {learners!r}\nSLOTS = {layout(self.program, self.updates.state)!r}\n", GLUE, self.updates.emit(), kinds])
 
     # -- capture
@@ -158,11 +159,33 @@ class CompiledStep:
         """One optimizer step over the micro-batches, in place. Returns 0-d tensors: `loss` is the mean over target tokens."""
         kind = self.schedule.table.kind(state.step + 1)
         if not any(n for b in batches for n in self.terms(b).values()):
+            self._read(state, batches)
             state.step += 1                                    # no objective has a term: the tick is skipped (language, section 5)
             return {"loss": torch.zeros((), dtype=self.dtype, device=self.device)}
         sums, terms = self._run(kind, state, batches)
         state.step += 1
         return self.metrics(sums, terms)
+
+    def seat(self, state: State, count: int) -> None:
+        """Give the state `count` lanes, the sequences of a step, for what outlives a sequence. They are fixed from then on."""
+        if not state.lanes:
+            state.lanes = lanes.seat(self.emitted, count, self.device, self.dtype)
+        if state.lanes and len(state.lanes[lanes.READ]) != count:
+            raise ValueError(f"this state has {len(state.lanes[lanes.READ])} lanes, the step {count} sequences")
+
+    def _read(self, state: State, batches: Sequence[Batch]) -> None:
+        """A step in which nothing is learned from the batch: what outlives a sequence has read it all the same."""
+        if self.emitted.lasting:
+            inputs = [self.place(b) for b in batches]
+            self.seat(state, sum(map(lanes_of, inputs)))
+            with torch.no_grad(), self.autocast():
+                self._keep(state, inputs, [self.module["fresh"](state.views, b, self.mode, lanes.part(state.lanes, i, lanes_of(b)))[2]
+                                           for i, b in enumerate(inputs)])
+
+    def _keep(self, state: State, inputs: Sequence[Batch], lasting: Sequence[Mapping[str, Tensor]]) -> None:
+        for i, (batch, carry) in enumerate(zip(inputs, lasting) if self.emitted.lasting else ()):
+            here = lanes.part(state.lanes, i, lanes_of(batch))
+            lanes.keep(state.lanes, lanes.onward(here, carry), i, lanes_of(batch))
 
     def metrics(self, sums: Mapping[str, Tensor], terms: Mapping[str, int]) -> dict[str, Tensor]:
         means = {name: (sums[name] / max(1, terms[name])).detach() for name in sums}
@@ -171,18 +194,23 @@ class CompiledStep:
 
     def _run(self, kind: int, state: State, batches: Sequence[Batch]) -> tuple[dict[str, Tensor], dict[str, int]]:
         inputs = [self.place(b) for b in batches]
+        self.seat(state, sum(map(lanes_of, inputs)))
+        seats = [lanes.part(state.lanes, i, lanes_of(b)) for i, b in enumerate(inputs)]
         if self.capture == "whole" and len(inputs) == 1:
             with torch._dynamo.config.patch(trace_autograd_ops=True), self.autocast():
                 self.module[f"before_{kind + 1}"](state.tensors, self.terms(inputs[0]))
-                done = self._kinds[kind](state.tensors, inputs[0], self._planned, self.mode)
+                done = self._kinds[kind](state.tensors, inputs[0], self._planned, self.mode, seats[0])
                 self.module[f"after_{kind + 1}"](state.tensors, done[1])
-                return done
+                self._keep(state, inputs, [done[2]])
+                return done[:2]
         total: dict[str, Tensor] = {}
         grads: dict[str, Tensor] = {}
         terms: dict[str, int] = {}
-        for batch in inputs:
+        lasting = []
+        for batch, here in zip(inputs, seats):
             with self.autocast():
-                sums, counts = self.module["fresh"](state.views, batch, self.mode)
+                sums, counts, last = self.module["fresh"](state.views, batch, self.mode, here)
+            lasting.append(last)
             got = self.module["gradients"](state.views, sums)
             grads = got if not grads else {k: grads[k] + g for k, g in got.items()}
             total = {k: total.get(k, 0.0) + s.detach() for k, s in sums.items()}
@@ -191,12 +219,13 @@ class CompiledStep:
             self.module[f"before_{kind + 1}"](state.tensors, terms)
             self.module[f"tick_{kind + 1}"](state.tensors, state.views, grads, terms, self._planned)
             self.module[f"after_{kind + 1}"](state.tensors, terms)
+        self._keep(state, inputs, lasting)
         return total, terms
 
     def terms(self, batch: Batch) -> dict[str, int]:
         """Number of terms of each heard stream over a batch: the last token of a sequence has no next one."""
-        lanes, length = next(iter(batch.values())).shape[:2]
-        return {name: lanes * (length - any(n.op == "ahead" for n in walk(node))) * numel(node.type) for name, node in self.updates.streams.items()}
+        sequences, length = next(iter(batch.values())).shape[:2]
+        return {name: sequences * (length - any(n.op == "ahead" for n in walk(node))) * numel(node.type) for name, node in self.updates.streams.items()}
 
     def place(self, batch: Batch) -> dict[str, Tensor]:
         return {name: x.to(self.device, self.dtype if x.is_floating_point() else torch.long) for name, x in batch.items()}
@@ -264,6 +293,10 @@ class CompiledStep:
                 ids = torch.multinomial(scores.softmax(-1), 1, generator=generator).to(self.device)
                 out.append(ids)
         return torch.cat(out, 1)[0]
+
+
+def lanes_of(batch: Batch) -> int:
+    return len(next(iter(batch.values())))
 
 
 def _no_kinds(program: Program) -> Any:

@@ -1,7 +1,7 @@
 """SCHEDULE -> PYTHON: readable source of one training step, one function per distinct block.
 
     forward(W, inputs, carry, position, mode)   all blocks in order; returns the wanted streams and the new carry
-    start(W, batch)                             the carry before the first token of a sequence
+    start(W, batch, like, lanes)                the carry before the first token of a sequence; lanes: what outlived the one before
     block_i(..)                                 a run of streams and regions (a layer); equal layers share one function
     region_i(state, streams, statics, ends)     one piece of tokens of memories that learn while they read
 """
@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nldsl.graph.equations import Node, Shape, walk
+from nldsl.graph.equations import Clock, Node, Shape, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import Block, Region, Schedule, moving
 from nldsl.step.lowerings import runtime
@@ -30,6 +30,7 @@ class Emitted:
     block_of: list[str]                       # function of each block, in order
     carries: dict[str, tuple[Shape, str]]     # carried tensors: shape without batch, kind ("state", "tail", "before")
     lowering: dict[str, str]
+    lasting: dict[str, tuple[str, Clock, Clock]]   # carried tensors that outlive a sequence: the memory, what ends it, what it is copied at
     randoms: dict[str, tuple[Shape, float]] = field(default_factory=dict)
 
 
@@ -52,6 +53,7 @@ class Emitter:
         self.texts: list[str] = []
         self.carries: dict[str, tuple[Shape, str]] = {}
         self.lowering: dict[str, str] = {}
+        self.lasting: dict[str, tuple[str, Clock, Clock]] = {}
         self.randoms: dict[str, tuple[Shape, float]] = {}
         self.bodies: list[str] = []                             # functions worth compiling: streams of a block, one piece of a region
         order = list(walk(*schedule.outputs.values(), *(c.next for c in schedule.cells.cells.values())))
@@ -183,7 +185,7 @@ class Emitter:
         text = "\n".join(self.texts)
         text += "\ndef forward(W, inputs, carry, position, mode):\n" + "\n".join("    " + line for line in body) + "\n"
         text += "\n" + self.start()
-        return Emitted(PRELUDE + used_runtime(text) + "\n" + text, list(dict.fromkeys(self.bodies)), order, self.carries, self.lowering, self.randoms)
+        return Emitted(PRELUDE + used_runtime(text) + "\n" + text, list(dict.fromkeys(self.bodies)), order, self.carries, self.lowering, self.lasting, self.randoms)
 
     def start(self) -> str:
         """The carry of a fresh sequence: starts of memories, empty tails; `before` values do not exist yet."""
@@ -208,8 +210,10 @@ class Emitter:
             else:
                 sizes = f"0, {sizes}" if kind == "past" else sizes
                 fn.lines.append(f'carry["{name}"] = like.new_zeros((batch, {sizes}))')
-        body = fn.lines + ["return carry"]
-        return "def start(W, batch, like):\n" + "\n".join("    " + line for line in body) + "\n"
+        lasting = {name: (memory, *((c.period, c.phase) if c.unit == "sequence" else (0, 0) for c in clocks))
+                   for name, (memory, *clocks) in self.lasting.items()}
+        body = fn.lines + ["return resumed(carry, lanes, LASTING) if lanes else carry" if lasting else "return carry"]
+        return f"LASTING = {lasting!r}\n\n\ndef start(W, batch, like, lanes=None):\n" + "\n".join("    " + line for line in body) + "\n"
 
 
 def weight_name(node: Node) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nldsl.graph.equations import Axis, Node, Shape, walk
+from nldsl.graph.equations import Axis, Clock, Node, Shape, walk
 from nldsl.schedule.cells import Cell, Unsupported
 from nldsl.schedule.plan import STATE, Region
 from nldsl.step.lowerings.affine import NotAffine, Solver
@@ -15,6 +15,8 @@ from nldsl.step.source import Fn, Ref, prune
 
 if TYPE_CHECKING:
     from nldsl.step.emit import Carry, Emitter
+
+NEVER = Clock("never", 0)
 
 
 def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
@@ -25,8 +27,12 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     state_names = [c.name for c in region.cells] + [f"{m}@{c.name or c.period}" for m, c in region.holds]
     shapes = [c.shape for c in region.cells] + [next(x.shape for x in region.cells if x.name == m) for m, _ in region.holds]
     taken = []
-    for name, shape in zip(state_names, shapes):
+    owners = region.cells + [next(x for x in region.cells if x.name == m) for m, _ in region.holds]
+    copied = [None] * len(region.cells) + [clock for _, clock in region.holds]
+    for name, shape, cell, clock in zip(state_names, shapes, owners, copied):
         em.carries[name] = (shape, "state")
+        if cell.lasts:
+            em.lasting[name] = (cell.name, cell.life, clock if clock is not None and clock.unit == "sequence" else NEVER)
         taken.append(carry.take(name))
     function, chunk, clocks = region_function(em, region, inputs, starts)
     em.bodies.append(function)
@@ -90,7 +96,8 @@ def region_body(em: Emitter, region: Region, inputs: list[Node], starts: list[Re
              if starts and c.reset.unit == "token"}
     clocks: list[tuple[int, int]] = []
 
-    def flag(period: int, phase: int) -> str:
+    def flag(clock: Clock) -> str:
+        period, phase = (clock.period, clock.phase) if clock.unit == "token" else (0, 0)    # a sequence ends between two calls
         if (period, phase) not in clocks:
             clocks.append((period, phase))
         return f"ends[{clocks.index((period, phase))}]"
@@ -116,7 +123,7 @@ def region_body(em: Emitter, region: Region, inputs: list[Node], starts: list[Re
             new = fn.value(cell.next)
             text = expand(fn, new, state[cell.name].text, cell.shape)
             if cell.clock.period > 1 or cell.clock.phase:
-                text = fn.let(f"pick({flag(cell.clock.period, cell.clock.phase)}, {text}, {state[cell.name].text})", "B", cell.shape).text
+                text = fn.let(f"pick({flag(cell.clock)}, {text}, {state[cell.name].text})", "B", cell.shape).text
             after[cell.name] = text
             for node in walk(*region.outputs, *(c.next for c in region.cells)):
                 if node.op == "now" and node["memory"] == cell.name:
@@ -126,17 +133,17 @@ def region_body(em: Emitter, region: Region, inputs: list[Node], starts: list[Re
     for cell in region.cells:
         if cell.name in reset:
             start = f"{reset[cell.name]}.expand_as({state[cell.name].text})"
-            after[cell.name] = fn.let(f"pick({flag(cell.reset.period, cell.reset.phase)}, {start}, {after[cell.name]})", "B", cell.shape).text
+            after[cell.name] = fn.let(f"pick({flag(cell.reset)}, {start}, {after[cell.name]})", "B", cell.shape).text
     for k, (memory, clock) in enumerate(region.holds):
         cell = cells[memory]
-        copy = fn.let(f"pick({flag(clock.period, clock.phase)}, {after[memory]}, state[{n + k}])", "B", cell.shape).text
+        copy = fn.let(f"pick({flag(clock)}, {after[memory]}, state[{n + k}])", "B", cell.shape).text
         if memory in reset:
             start = f"{reset[memory]}.expand_as(state[{n + k}])"
-            copy = fn.let(f"pick({flag(cell.reset.period, cell.reset.phase)}, {start}, {copy})", "B", cell.shape).text
+            copy = fn.let(f"pick({flag(cell.reset)}, {start}, {copy})", "B", cell.shape).text
         held[k] = copy
     for cell in region.cells:
         if cell.cut is not None:                               # at the end of the instant: later tokens are cut, this one is not
-            seen = flag(cell.cut.period, cell.cut.phase)
+            seen = flag(cell.cut)
             after[cell.name] = fn.let(f"pick({seen}, {after[cell.name]}.detach(), {after[cell.name]})", "B", cell.shape).text
             for k, (memory, _) in enumerate(region.holds):
                 if memory == cell.name:

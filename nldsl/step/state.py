@@ -19,10 +19,11 @@ from nldsl.step.updates import size, slots
 
 @dataclass
 class State:
-    """`tensors`: name -> tensor of the run's device and precision, counters float64. `step`: optimizer steps done."""
+    """`tensors`: name -> tensor of the run's device and precision, counters float64. `step`: optimizer steps done. `lanes`: see lanes.py."""
 
     tensors: dict[str, Tensor]
     step: int = 0
+    lanes: dict[str, Tensor] = field(default_factory=dict)
     views: dict[str, Tensor] = field(default_factory=dict)     # weight name -> leaf that shares its owner's storage
 
 

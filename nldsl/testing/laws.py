@@ -60,6 +60,7 @@ class Subject:
         for name, tensor in self._start.items():
             self.state.tensors[name].copy_(tensor)
         self.state.step = 0
+        self.state.lanes.clear()
         return self
 
     def forward(self, batch: Batch, carry: Any = None, position: int = 0, weights: Mapping[str, Tensor] | None = None) -> tuple[dict[str, Tensor], Any]:
@@ -73,7 +74,7 @@ class Subject:
 
     def gradients(self, batch: Batch) -> dict[str, Tensor]:
         """Of each weight that a level of the step clock learns from a fold over its period; unscaled by the rest of the objective."""
-        sums, terms = self.step.module["fresh"](self.state.views, self.step.place(batch), self.step.mode)
+        sums, terms, _ = self.step.module["fresh"](self.state.views, self.step.place(batch), self.step.mode, {})
         G, found = self.step.module["gradients"](self.state.views, sums), {}
         for heard in self.step.updates.hears:
             memory = self.program.memories[heard.memory]
@@ -267,7 +268,7 @@ def slope(subject: Subject, batch: Batch, seed: int = 0) -> float:
     def value(moved: float) -> tuple[dict[str, Tensor], Tensor]:
         W = {n: w.detach() + moved * direction[n] if n in direction else w.detach() for n, w in subject.state.views.items()}
         W = {n: w.requires_grad_() for n, w in W.items()}
-        return W, step.module["fresh"](W, inputs, step.mode)[0][name]
+        return W, step.module["fresh"](W, inputs, step.mode, {})[0][name]
     W, total = value(0.0)
     if not total.requires_grad:
         return 0.0

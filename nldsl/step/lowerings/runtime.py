@@ -116,6 +116,26 @@ def pick(flag: bool | Tensor, new: Tensor, old: Tensor) -> Tensor:
     return torch.where(flag, new, old)
 
 
+def lanewise(flag: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """new [B, ..] in the lanes where the flag [B] holds, else old."""
+    return torch.where(flag.reshape(-1, *[1] * (new.dim() - 1)), new, old.to(new.dtype))
+
+
+def resumed(carry: dict, lanes: dict, lasting: dict) -> dict:
+    """The carry of the sequence that each lane reads next. What outlives a sequence goes on in its lane; it starts in a lane that has
+    read nothing, and after so many sequences. `lasting`: name -> (the memory that it is or is a copy of, the two clocks)."""
+    n = lanes["sequences"]
+    for name, (memory, life, copied) in lasting.items():
+        carry[name] = lanewise((n == 0) | completed(n, *life), carry[name], lanes[name])
+        carry[name] = lanewise(completed(n, *copied), carry[memory], carry[name])
+    return carry
+
+
+def completed(n: Tensor, period: int, phase: int) -> Tensor:
+    """Does a clock tick at the n-th of its units? Period 0 never does."""
+    return (n > phase) & ((n - phase) % period == 0) if period else torch.zeros_like(n, dtype=torch.bool)
+
+
 def oldest(t: Tensor, span: tuple) -> Tensor:
     """First token that token t (from 0) sees: ("last", n) a sliding window, ("since", period, phase) the stretch after the last
     tick strictly before t; period 0 is the sequence."""
