@@ -1,0 +1,77 @@
+"""The systems that the examples say: sizes that a test can afford, and the loop over tokens that each must equal."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+
+import reference_hope
+import reference_titans
+from references import attention, hope, lact, linear, miras, network, omega, titans, tnt, ttt
+from torch import Tensor
+
+from nldsl.graph.equations import Program
+from nldsl.pipeline import load_text
+from nldsl.testing import laws
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+BASE = {"d": 6, "head": 2, "vocab": 5, "depth": 1}
+Losses = Callable[[dict[str, Tensor], Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Spec:
+    losses: Losses
+    sizes: Mapping[str, object] = field(default_factory=dict)
+
+
+def layer(mixer: Callable[..., Tensor], sizes: Mapping[str, object] | None = None, **known: object) -> Spec:
+    """A sequence layer in the network of the library; `known` is what its loop must be told, and is set in the text too."""
+    return Spec(partial(network.losses, mixer=partial(mixer, **known)), {**known, **(sizes or {})})
+
+
+PERIODS = [1, 2, 3]
+HOPE = {"near": 2, "length": 4, "periods": PERIODS}
+SPECS: dict[str, Spec] = {
+    "linear_attention": layer(linear.linear_attention),
+    "retnet": layer(linear.retnet, {"d": 8}),
+    "gla": layer(linear.gla, {"rank": 4}),
+    "deltanet": layer(linear.deltanet),
+    "gated_deltanet": layer(linear.gated_deltanet),
+    "delta_product": layer(linear.delta_product),
+    "longhorn": layer(linear.longhorn),
+    "oja": layer(linear.oja),
+    "ttt_linear": layer(ttt.ttt_linear, chunk=2),
+    "ttt_mlp": layer(ttt.ttt_mlp, chunk=2),
+    "titans": Spec(partial(reference_titans.losses, depth=1, chunk=2), {"chunk": 2}),
+    "titans_mag": layer(titans.mag, {"persistent": 2}, chunk=2, window=3),
+    "titans_mal": layer(titans.mal, {"persistent": 2}, chunk=2, window=3),
+    "moneta": layer(miras.moneta, {"rank": 4}, chunk=2),
+    "yaad": layer(miras.yaad, {"rank": 4}, chunk=2),
+    "memora": layer(miras.memora, {"rank": 4}, chunk=2),
+    "omeganet": layer(omega.omeganet, chunk=2, c=3),
+    "atlas": layer(omega.atlas, chunk=2, c=3),
+    "lact": layer(lact.lact, {"d": 8, "hidden": 5}, length=3),
+    "tnt": layer(tnt.tnt, shard=4, wide=4, narrow=[1, 2]),
+    "transformer": layer(attention.attention, {"d": 8}),
+    "transformer_swa": layer(attention.attention, {"d": 8}, window=3),
+    "hope": Spec(partial(reference_hope.losses, depth=1, near=2, far=4, periods=PERIODS), HOPE),
+    "hope_ablation": Spec(partial(network.continuum, mixer=partial(hope.self_modifying, near=2, length=4), name="self_modifying_titans", periods=PERIODS), HOPE),
+    "hope_attention": Spec(partial(network.continuum, mixer=partial(attention.attention, window=3), name="attention", periods=PERIODS),
+                           {"d": 8, "window": 3, "periods": PERIODS}),
+}
+
+
+def text(name: str) -> str:
+    return (EXAMPLES / f"{name}.nl").read_text(encoding="utf-8")
+
+
+def tiny(name: str, edited: str | None = None, **sets: object) -> Program:
+    values = BASE | dict(SPECS[name].sizes) | sets
+    return load_text(edited or text(name), f"{name}.nl", {k: str(v) for k, v in values.items()})
+
+
+@cache
+def subject(name: str) -> laws.Subject:
+    return laws.Subject(tiny(name))

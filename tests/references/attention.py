@@ -1,0 +1,17 @@
+"""Softmax attention, one token at a time: the non-parametric memory of arXiv 2512.24695, Eq. 62."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from references.network import Weights, heads, joined, rotate
+
+
+def attention(x: Tensor, w: Weights, window: int = 10 ** 9) -> Tensor:
+    q, k, v = rotate(heads(x, w["q"])), rotate(heads(x, w["k"])), heads(x, w["v"])
+    rows = []
+    for t in range(x.shape[1]):
+        seen = slice(max(0, t + 1 - window), t + 1)
+        weights = torch.softmax(torch.einsum("bhe,bnhe->bhn", q[:, t], k[:, seen]) / q.shape[-1] ** 0.5, -1)
+        rows.append(torch.einsum("bhn,bnhe->bhe", weights, v[:, seen]))
+    return joined(torch.stack(rows, 1), w["linear"])
