@@ -21,10 +21,10 @@ def low(x: Tensor, w: Weights, name: str) -> Tensor:
 
 
 def run(x: Tensor, w: Weights, state: list[Tensor], weights: Callable[[list[Tensor]], list[Tensor]],
-        loss: Callable[[Tensor, int], Tensor], step: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], chunk: int) -> Tensor:
+        loss: Callable[[Tensor, int], Tensor], step: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], chunk: int, base: float = 0.1) -> Tensor:
     """`state` moves by `step(state, slope, rate, keep)`; what is read and differentiated is `weights(state)`."""
     q, k, v = unit(project(x, w, "q")), unit(project(x, w, "k")), project(x, w, "v")
-    rate, keep = 0.1 * torch.sigmoid(low(x, w, "rate")), torch.sigmoid(low(x, w, "keep") + 4)
+    rate, keep = base * torch.sigmoid(low(x, w, "rate")), torch.sigmoid(low(x, w, "keep") + 4)
     out = []
     for t in range(x.shape[1]):
         if t % chunk == 0:
@@ -59,4 +59,4 @@ def yaad(x: Tensor, w: Weights, chunk: int) -> Tensor:
 def memora(x: Tensor, w: Weights, chunk: int) -> Tensor:
     born = [torch.softmax(s, -1) for s in starts(x, w, "W")]
     return run(x, w, born, list, lambda e, t: e.square(),
-               lambda a, g, rate, keep: torch.softmax(keep * a.log() - rate * g, -1), chunk)     # Eq. 27
+               lambda a, g, rate, keep: torch.softmax(keep * a.log() - rate * g, -1), chunk, 0.01)     # Eq. 27
