@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from nldsl.graph.files import Files
 from nldsl.graph.names import Naming, join
 from nldsl.graph.ownership import Owners
 from nldsl.graph.scope import Scope, Site, Thunk
-from nldsl.graph.values import Array
+from nldsl.graph.values import Array, MemoryValue
 from nldsl.graph.versions import Versions
 from nldsl.graph.world import Poisoned, World
 from nldsl.source import Source
@@ -121,6 +122,9 @@ def close(world: World, scope: Scope, source: Source) -> Program:
     for name, entry in scope.names.items():
         value = (entry.versions[-1][1] if entry.versions else entry.base)
         value = value.force() if isinstance(value, Thunk) else value
+        if isinstance(value, MemoryValue):                     # a read with a name: it may stand in a level as well, so its words are its own
+            value = value.memory.read(value)
+            value = replace(value, node=replace(value.node, span=entry.span))
         if isinstance(value, Array) and name not in world.inputs:
             outputs[name] = resolve(value.node)
     world.stop_if_found()

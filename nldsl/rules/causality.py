@@ -11,6 +11,7 @@ from nldsl.diagnostic import Diagnostic
 from nldsl.graph.equations import Clock, Node, Program, walk
 from nldsl.rules.flow import reach, root_of, roots
 from nldsl.rules.words import clock_name, head_of, said, short
+from nldsl.source import Span
 
 
 def cycles(program: Program) -> Iterator[Diagnostic]:
@@ -121,9 +122,16 @@ def future(program: Program) -> Iterator[Diagnostic]:
         met = reach([head], into=onward)
         node = next((n for n in met.nodes if n.op == "ahead"), None)
         if node is not None:
-            chain = " <- ".join(f"`{name}`" for name in dict.fromkeys(short(n.name) for n in met.way(node) if n.name))
-            yield Diagnostic("N404", f"{what} reads the next token" + (f": {chain}" if chain else ""), node.span, "one token later",
+            way = met.way(node)
+            chain = " <- ".join(f"`{name}`" for name in dict.fromkeys(short(n.name) for n in way if n.name))
+            reader = way[-2] if len(way) > 1 and not _within(node.span, way[-2].span) and id(node) in read else node
+            yield Diagnostic("N404", f"{what} reads the next token" + (f": {chain}" if chain else ""), reader.span, "one token later",
                              help=f"`{said(node.args[0])}` without `next`, or read it in an objective alone")
+
+
+def _within(inner: Span | None, outer: Span | None) -> bool:
+    """Equal reads are one node, with the words of the first: do they belong to this reader?"""
+    return inner is None or outer is None or (inner.source == outer.source and outer.start <= inner.start and inner.end <= outer.end)
 
 
 def recency(program: Program) -> Iterator[Diagnostic]:
@@ -136,16 +144,23 @@ def recency(program: Program) -> Iterator[Diagnostic]:
     """
     outputs = list(program.outputs.values())
     width = widths(program, outputs)
-    stale: list[tuple[Node, int, float]] = []
+    stale: list[tuple[Node, Span | None, int, float]] = []
     for output in outputs:
-        for node in reach([output], into=lambda n: () if n.op in ("grad", "grad_stream") else n.args).nodes:
+        met = reach([output], into=lambda n: () if n.op in ("grad", "grad_stream") else n.args)
+        for node in met.nodes:
             if (age := _age(program, node)) > width[id(output)]:
-                stale.append((node, age, width[id(output)]))
-    for node, age, seen in stale:
+                stale.append((node, _outside(program, node, met.way(node)), age, width[id(output)]))
+    for node, span, age, seen in stale:
         tokens = f"{seen:g} token{'s' * (seen != 1)}"
-        yield Diagnostic("N405", f"`{said(node)}` is up to {age} tokens old, and all that lies between input and output is {tokens} wide", node.span,
-                         "a stale read", help=f"a local path as wide: `attend(q, k -> v over {age} token)`, a wider `conv`, or a fresh read "
-                         f"`@now`", severity="warning")
+        yield Diagnostic("N405", f"`{said(node)}` is up to {age} tokens old, and all that lies between input and output is {tokens} wide", span,
+                         "a stale read", help=f"a local path as wide: `attend(q, k -> v over {age} token)`, a wider `conv`, or "
+                         f"{'a fresh read `@now`' if node.op == 'held' else 'a level that ticks every token'}", severity="warning")
+
+
+def _outside(program: Program, read: Node, way: list[Node]) -> Span | None:
+    """The words of a read, or of what reads it if those stand in the memory's own level."""
+    level = program.levels[program.memories[read["memory"]].level].span
+    return next((node.span for node in reversed(way) if level is None or not _within(node.span, level)), read.span)
 
 
 def _age(program: Program, node: Node) -> int:

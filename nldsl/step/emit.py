@@ -88,6 +88,11 @@ class Emitter:
             stack.extend(reversed(node.args))
         return out
 
+    @property
+    def any_input(self) -> list[Node]:
+        """What tells the tokens to a region that reads no stream."""
+        return list(self.schedule.program.inputs.values())[:1]
+
     def block(self, block: Block) -> tuple[str, list[str]]:
         """Emits a block; returns its function and the line that calls it."""
         fn, carry = Fn(), Carry()
@@ -95,7 +100,7 @@ class Emitter:
         inputs = {id(n): n for n in block.inputs}
         roots: list[Node] = []
         for item in block.items:
-            roots += (item.inputs + item.statics + resets(item)) if isinstance(item, Region) else list(item.args)
+            roots += ((item.inputs or self.any_input) + item.statics + resets(item)) if isinstance(item, Region) else list(item.args)
             if not isinstance(item, Region) and item.op == "input":
                 inputs.setdefault(id(item), item)
         for root in roots:

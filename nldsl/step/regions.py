@@ -20,7 +20,7 @@ NEVER = Clock("never", 0)
 
 
 def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
-    inputs = region.inputs or [next(iter(em.schedule.program.inputs.values()))]
+    inputs = region.inputs or em.any_input
     streams = [fn.value(n) for n in inputs]
     statics = [fn.value(n) for n in region.statics]
     starts = [fn.value(s) for s in resets(region)]

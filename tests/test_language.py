@@ -1,0 +1,170 @@
+"""The manual in language/ is run: every program in it, what is said of each, and the numbers that come out.
+
+    ```nl [--set name=value]    a program; one that does not begin with `nldsl` goes on from the last that does
+        minimize loss           # error: N301        a finding of this line, and there may be no others
+    ```text                     what is said of the program above, exactly
+    ```values                   one step after another: its inputs, then streams during it and memories after it, as the slow
+    x: 1 2 3 | 4 5 6            interpreter finds them; the emitted step must find the same, unless `interpreter` stands behind
+    y -> 1 3 6 | 4 9 15         `values`: then there is none yet. `|` parts the sequences of a batch
+    ```levels, core, schedule   that view of the program above
+    ```grammar                  made from nl.lark; the table of codes, between <!-- codes --> and <!-- end -->, from the explanations
+
+`pytest --update-golden` rewrites all outputs.
+"""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from nldsl import stages
+from nldsl.diagnostic import Diagnostic, Diagnostics, render
+from nldsl.explanation import explanations
+from nldsl.graph.equations import Program
+from nldsl.pipeline import load_text
+from nldsl.schedule.cells import Unsupported
+from nldsl.schedule.plan import plan
+from nldsl.step.compile import CompiledStep, load_module
+from nldsl.step.emit import Emitter
+from nldsl.step.oracle import Oracle
+from nldsl.step.report import levels_table
+from nldsl.testing.laws import EXACT, Subject, agreement, deviation, flat
+
+MANUAL = Path(__file__).parent / "language"
+GRAMMAR = Path(__file__).parents[1] / "grammar" / "nl.lark"
+CHAPTERS = {path.stem: path for path in sorted(MANUAL.glob("*.md"))}
+FENCE = re.compile(r"^```(\w+)(.*)\n((?:(?!```).*\n)*)```$", re.MULTILINE)
+MARK = re.compile(r" *# (error|warning|note): (N\d\d\d(?:, N\d\d\d)*)$", re.MULTILINE)
+WIDE = 200
+
+
+@dataclass
+class Said:
+    """A program of the manual and what the compiler makes of it."""
+
+    text: str
+    sets: dict[str, str] = field(default_factory=dict)
+    program: Program | None = None
+    findings: tuple[Diagnostic, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            self.program = load_text(MARK.sub("", self.text), "spec.nl", self.sets)
+            self.findings = self.program.findings
+        except Diagnostics as found:
+            self.findings = found.diagnostics
+
+    def marked(self) -> list[tuple[int, str, str]]:
+        marks = [(n, MARK.search(line)) for n, line in enumerate(self.text.split("\n"), 1)]
+        return sorted((n, mark[1], code) for n, mark in marks if mark for code in mark[2].split(", "))
+
+    def found(self) -> list[tuple[int, str, str]]:
+        return sorted({(d.span.line if d.span else 0, d.severity, d.code) for d in self.findings})
+
+
+def number(x: float) -> str:
+    return f"{x:.5g}" if abs(x) > EXACT else "0"
+
+
+def shown(lanes: Tensor) -> str:
+    """`[lane, token, ..]`: lanes parted by `|`, an array in brackets."""
+    return " | ".join(" ".join(number(float(x)) if x.ndim == 0 else f"({' '.join(map(number, x.flatten().tolist()))})" for x in lane) for lane in lanes)
+
+
+def read(program: Program, lines: list[str]) -> dict[str, Tensor]:
+    batch = {}
+    for name, _, values in (line.partition(":") for line in lines):
+        lanes = [[[float(v) for v in part.strip("()").split()] for part in re.findall(r"\([^)]*\)|\S+", lane)] for lane in values.split("|")]
+        batch[name] = torch.tensor(lanes, dtype=torch.float64).reshape(len(lanes), -1, *(axis.size for axis in program.inputs[name].type))
+        if name in program.vocab:
+            batch[name] = batch[name].long()
+    return batch
+
+
+def apart(program: Program, batches: list[dict[str, Tensor]]) -> float:
+    """How far the emitted step is from the interpreter; without a learner on the step clock there are streams alone."""
+    if any(level.clock.unit == "step" for level in program.levels.values()):
+        return max(agreement(Subject(program), batches).values())
+    module = load_module(Emitter(plan(program, program.outputs)).emit().text, "streams")
+    batch = batches[0]
+    like = torch.zeros((), dtype=torch.float64)
+    outputs, _ = module["forward"]({}, batch, module["start"]({}, next(iter(batch.values())).shape[0], like), 0, "loop")
+    wanted = Oracle(program).run(batch).outputs
+    return max(deviation(outputs[name], wanted[name]) for name in outputs)
+
+
+def values(said: Said, body: str) -> str:
+    program, batches, out = said.program, [], []
+    assert program is not None, render(said.findings)
+    oracle = Oracle(program, seed=0)
+    for group in re.findall(r"(?:\w+:.*\n)+(?:.*->.*\n)+", body):
+        given = re.findall(r"^\w+:.*", group, re.MULTILINE)
+        asked = re.findall(r"^(\S+) *->", group, re.MULTILINE)
+        batches.append(read(program, given))
+        (streams,) = oracle.step([batches[-1]])
+        found = {name: (flat(x).squeeze() if isinstance(x, dict) else x)[None, None] for name, x in oracle.memories.items()} | streams
+        out += [*given, *(f"{name:{max(map(len, asked))}} -> {shown(found[name])}" for name in asked)]
+    try:
+        assert apart(program, batches) < EXACT
+        lowered = ""
+    except (Unsupported, Diagnostics) as refused:
+        assert isinstance(refused, Unsupported) or refused.diagnostics[0].code == "N801"
+        lowered = " interpreter"
+    return f"```values{lowered}\n" + "".join(line + "\n" for line in out)
+
+
+def levels(said: Said, body: str) -> str:
+    console = Console(width=WIDE)
+    with console.capture() as page:
+        console.print(levels_table(said.program))
+    return "```levels\n" + "".join(line.rstrip() + "\n" for line in page.get().splitlines())
+
+
+def ebnf() -> str:
+    """nl.lark without what only the parser needs: names of tree nodes, inlining, priorities, comments."""
+    rules = re.sub(r"^(//|%).*\n|^(WS|COMMENT).*\n| +-> \w+$|(?<=[A-Z])\.\d", "", GRAMMAR.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    rules = re.sub(r" +-> \w+(?= *\||$)", "", rules, flags=re.MULTILINE)
+    return re.sub(r"^\?", "", rules, flags=re.MULTILINE).strip() + "\n"
+
+
+def codes() -> str:
+    """Every code, and the chapters in which a program earns it."""
+    texts = {name: path.read_text(encoding="utf-8") for name, path in CHAPTERS.items()}
+    rows = ["| code | is about | earned in |\n|---|---|---|\n"]
+    for code, explained in explanations().items():
+        places = [f"[{name}]({name}.md)" for name, text in texts.items() if any(code in mark[1].split(", ") for mark in re.findall(MARK, text))]
+        rows.append(f"| {code} | {explained.title} | {', '.join(places)} |\n")
+    return "".join(rows)
+
+
+OUTPUTS = {
+    "values": values, "levels": levels, "grammar": lambda said, body: "```grammar\n" + ebnf(),
+    "text": lambda said, body: "```text\n" + render(said.findings), "core": lambda said, body: "```core\n" + stages.graph(said.program),
+    "schedule": lambda said, body: "```schedule\n" + stages.schedule(CompiledStep(said.program, capture="eager")),
+}
+
+
+def run(text: str) -> str:
+    """The chapter with its outputs as they are."""
+    base, said = "", Said("nldsl 1\n")
+
+    def one(block: re.Match[str]) -> str:
+        nonlocal base, said
+        kind, info, body = block.groups()
+        if kind == "nl":
+            base = body if body.startswith("nldsl") else base
+            said = Said(base if body.startswith("nldsl") else base + body, dict(re.findall(r"--set (\S+)=(\S+)", info)))
+            assert said.found() == said.marked(), render(said.findings)
+        return f"{OUTPUTS[kind](said, body)}```" if kind in OUTPUTS else block[0]
+
+    return re.sub(r"(?<=<!-- codes -->\n)(.*\n)*(?=<!-- end -->)", lambda _: codes(), FENCE.sub(one, text))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_chapter(chapter: str, golden) -> None:
+    golden(CHAPTERS[chapter], run(CHAPTERS[chapter].read_text(encoding="utf-8")))
