@@ -99,7 +99,8 @@ def apart(program: Program, batches: list[dict[str, Tensor]]) -> float:
     return max(deviation(outputs[name], wanted[name]) for name in outputs)
 
 
-def values(said: Said, body: str) -> str:
+def values(said: Said, body: str) -> tuple[str, str]:
+    """What stands behind ```values, and the block with its numbers as they are."""
     program, batches, out = said.program, [], []
     assert program is not None, render(said.findings)
     oracle = Oracle(program, seed=0)
@@ -116,14 +117,14 @@ def values(said: Said, body: str) -> str:
     except (Unsupported, Diagnostics) as refused:
         assert isinstance(refused, Unsupported) or refused.diagnostics[0].code == "N801"
         lowered = INTERPRETER
-    return f"```values{lowered}\n" + "".join(line + "\n" for line in out)
+    return lowered, "".join(line + "\n" for line in out)
 
 
-def levels(said: Said, body: str) -> str:
+def levels(said: Said) -> str:
     console = Console(width=WIDE)
     with console.capture() as page:
         console.print(levels_table(said.program))
-    return "```levels\n" + "".join(line.rstrip() + "\n" for line in page.get().splitlines())
+    return "".join(line.rstrip() + "\n" for line in page.get().splitlines())
 
 
 def ebnf() -> str:
@@ -144,9 +145,9 @@ def codes() -> str:
 
 
 OUTPUTS = {
-    "values": values, "levels": levels, "grammar": lambda said, body: "```grammar\n" + ebnf(),
-    "text": lambda said, body: "```text\n" + render(said.findings), "core": lambda said, body: "```core\n" + stages.graph(said.program),
-    "schedule": lambda said, body: "```schedule\n" + stages.schedule(CompiledStep(said.program, capture="eager")),
+    "values": values, "levels": lambda said, body: ("", levels(said)), "grammar": lambda said, body: ("", ebnf()),
+    "text": lambda said, body: ("", render(said.findings)), "core": lambda said, body: ("", stages.graph(said.program)),
+    "schedule": lambda said, body: ("", stages.schedule(CompiledStep(said.program, capture="eager"))),
 }
 
 
@@ -163,8 +164,8 @@ def run(text: str, rewrite: bool) -> str:
             assert said.found() == said.marked(), render(said.findings)
         if kind not in OUTPUTS:
             return block[0]
-        output = OUTPUTS[kind](said, body)
-        return f"{output if rewrite or info != INTERPRETER else output.replace(f'```{kind}\n', f'```{kind}{info}\n')}```"
+        head, output = OUTPUTS[kind](said, body)
+        return f"```{kind}{head if rewrite else head or info}\n{output}```"
 
     return re.sub(r"(?<=<!-- codes -->\n)(.*\n)*(?=<!-- end -->)", lambda _: codes(), FENCE.sub(one, text))
 
