@@ -205,6 +205,8 @@ OPS: dict[str, tuple[int | None, tuple[str, ...]]] = {
     "grad": (2, ("memory", "context")),    # (J, P): derivative of sum(J) in the plain reads of `memory` at P; `context`: tuple of nodes held constant
     "grad_stream": (2, ()),                # (e, y): derivative of stream e in stream y at this instant, all else held
     "stop": (1, ()),                       # derivative zero for every learner
+    # Of a schedule alone
+    "replay": (None, ("how", "since", "names")),   # (term, value of each `plain` of names): a fold or window whose terms see these memories
 }
 ELEMENTWISE = frozenset(op for op in OPS if op in
     "add sub mul div pow max min le ge eq neg exp log sqrt abs sign tanh sigmoid silu gelu softplus cos floor where".split())

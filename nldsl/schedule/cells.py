@@ -200,7 +200,7 @@ class Cells:
     def _stretch(self, node: Node, term: Node) -> Node:
         """A fold since a tick is a memory: it adds each term and restarts after the tick. Kept as it is while it waits for a gradient."""
         al = self.al
-        if any(n.op == "plain" for n in walk(term)):
+        if plains(term):
             return al.make("fold", term, type=term.type, span=node.span, turn=node.turn, **dict(node.attrs))
         since = node["since"]
         level = since if isinstance(since, str) else ""
@@ -230,14 +230,15 @@ class Cells:
             raise Unsupported(f"`tick` of a level that ticks every {level.clock.unit} within a sequence", node)
         if name not in self.cells:
             before = self.al.make("read", type=(), memory=name)
-            self.cells[name] = Cell(name, (), level.name, level.clock, level.reset, self.al.const(0), self.al.add(before, self.al.const(1)))
+            self.cells[name] = Cell(name, (), level.name, level.clock, level.reset, self.al.const(0),
+                                    self.al.add(before, self.al.const(1)), life=level.reset)
         return self.al.make("now", type=(), memory=name)
 
     def _gradient(self, node: Node, objective: Node, point: Value) -> Value:
         memory = node["memory"]
         context = frozenset(id(self._done[id(c)]) for c in node["context"] if id(c) in self._done
                             and isinstance(self._done[id(c)], Node))
-        inside = [n for n in walk(objective) if n.op == "plain" and self._belongs(n["memory"], memory)]
+        inside = [n for n in plains(objective) if self._belongs(n["memory"], memory)]
         outside = [n for n in self._reached(objective, context) if n.op == "read" and self._belongs(n["memory"], memory)]
         if outside:
             raise Unsupported(f"the objective reaches `{memory}` through the rest of the network on the token clock", node,
@@ -249,31 +250,52 @@ class Cells:
             atom = next((n for n in inside if n["memory"] == name), None) or self.al.make("plain", type=value.type, memory=name)
             wrt.append(atom)
             bind[id(atom)] = value
-        slopes = self._through_folds(node, objective, wrt, context)
-        for other in walk(*slopes):                            # a memory that learns beside this one is as it was before the tick
-            if other.op == "plain" and id(other) not in bind:
-                bind[id(other)] = self.al.make("read", type=other.type, memory=other["memory"])
-        bound = [self._fold_back(self.substitute(s, bind)) for s in slopes]
-        return dict(zip(at, bound)) if isinstance(point, dict) else bound[0]
+        slopes = self._slopes(node, objective, wrt, context, bind)
+        return dict(zip(at, slopes)) if isinstance(point, dict) else slopes[0]
 
-    def _through_folds(self, node: Node, objective: Node, wrt: list[Node], context: frozenset[int]) -> list[Node]:
-        """The derivative of a fold is the fold of the derivative: the memory does not move within its own period."""
+    def _slopes(self, node: Node, objective: Node, wrt: list[Node], context: frozenset[int], bind: dict[int, Node]) -> list[Node]:
+        """The derivative of a fold is the fold of the derivative, where the memory does not move within the stretch; else the terms of
+        the stretch are evaluated again at the memory of this instant."""
         al = self.al
-        folds = [f for f in walk(objective) if f.op in ("fold", "window") and any(n.op == "plain" for n in walk(f.args[0]))]
-        slopes = gradient(al, objective, [*wrt, *folds], context)
-        total = slopes[:len(wrt)]
-        for fold, bar in zip(folds, slopes[len(wrt):]):
+        folds = [f for f in walk(objective) if f.op in ("fold", "window") and plains(f.args[0])]
+        found = gradient(al, objective, [*wrt, *folds], context)
+        total = [self._bound(s, bind) for s in found[:len(wrt)]]
+        for fold, bar in zip(folds, found[len(wrt):]):
+            if al.number(bar) == 0:
+                continue
             scale = al.number(bar)
-            if fold.op == "fold" and not self._still(node, fold):
-                raise Unsupported("a fold in an objective whose memory moves within the stretch", node, "over period")
-            if scale is None:
-                raise Unsupported("an objective that is no linear function of its fold", node)
-            inner = gradient(al, fold.args[0], wrt, context)
+            seed = al.const(1, fold.type) if scale is not None else al.make("plain", type=fold.type, memory="bar")
+            inner = gradient(al, al.mul(seed, fold.args[0]), wrt, context)
+            once = fold.op == "fold" and scale is not None and self._still(node, fold)
             for i, slope in enumerate(inner):
                 if al.number(slope) != 0:
-                    part = al.make(fold.op, slope, type=slope.type, span=fold.span, turn=fold.turn, **dict(fold.attrs))
-                    total[i] = al.add(total[i], al.mul(al.const(scale), part))
+                    part = self._stretch(fold, self._bound(slope, bind)) if once else self._replay(
+                        fold, slope, bind | {id(seed): self._bound(bar, bind)})
+                    total[i] = al.add(total[i], part if scale is None else al.mul(al.const(scale), part))
         return total
+
+    def _bound(self, root: Node, bind: dict[int, Node]) -> Node:
+        """The value of an expression of an objective, at the memories of this instant."""
+        bind = bind | {id(n): self._beside(n) for n in plains(root) if id(n) not in bind}
+        again = {id(f): self._replay(f, f.args[0], bind) for f in walk(root)
+                 if f.op in ("fold", "window") and plains(f.args[0])}
+        return self.substitute(root, bind | again)
+
+    def _beside(self, plain: Node) -> Node:
+        """Of a memory that learns beside the one whose gradient is taken: its value before the tick."""
+        return self.al.make("read", type=plain.type, memory=plain["memory"])
+
+    def _replay(self, fold: Node, term: Node, bind: dict[int, Node]) -> Node:
+        """The terms of a stretch, each of its own instant but for the memories, which are those of this one."""
+        since = fold["length"] if fold.op == "window" else fold["since"]
+        if isinstance(since, str):
+            since = self.program.levels[since].clock
+        inner = plains(term)
+        if not inner:
+            return self._stretch(fold, term) if fold.op == "fold" else self.al.call(fold, [term])
+        values = [bind[id(n)] if id(n) in bind else self._beside(n) for n in inner]
+        return self.al.make("replay", term, *values, type=term.type, span=fold.span, turn=fold.turn, how=fold["how"], since=since,
+                            names=tuple(n["memory"] for n in inner))
 
     def _still(self, node: Node, fold: Node) -> bool:
         """Does the point at which the gradient stands keep its value between the ticks that bound the fold?"""
@@ -283,15 +305,6 @@ class Cells:
             return fold["since"] == point["clock"] or fold["since"] == level == "" or (
                 fold["since"] == level and self.program.levels[level].clock.period == 1)
         return fold["since"] == level
-
-    def _fold_back(self, root: Node) -> Node:
-        """Folds of derivatives, now bound to a value, become memories like any other."""
-        done: dict[int, Node] = {}
-        for node in walk(root):
-            args = [done[id(a)] for a in node.args]
-            done[id(node)] = self._stretch(node, args[0]) if node.op == "fold" else \
-                self.al.call(node, args) if any(a is not b for a, b in zip(args, node.args)) else node
-        return done[id(root)]
 
     @staticmethod
     def _belongs(cell: str, memory: str) -> bool:
@@ -314,7 +327,22 @@ class Cells:
             if id(node) in bind:
                 done[id(node)] = bind[id(node)]
             elif any(done[id(a)] is not a for a in node.args):
-                done[id(node)] = self.al.call(node, [done[id(a)] for a in node.args])
+                args = [done[id(a)] for a in node.args]
+                if node.op == "replay":                        # its memories have their values
+                    args[0] = node.args[0]
+                done[id(node)] = self.al.call(node, args)
             else:
                 done[id(node)] = node
         return done[id(root)]
+
+
+def plains(root: Node) -> list[Node]:
+    """Reads of an objective that have no value yet; those within a replay have."""
+    seen, stack, found = set(), [root], []
+    while stack:
+        node = stack.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            found += [node] if node.op == "plain" else []
+            stack.extend(reversed(node.args[node.op == "replay":]))
+    return found

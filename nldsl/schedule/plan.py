@@ -115,6 +115,9 @@ def _regions(cells: Cells, roots: Mapping[str, Node], links: list[tuple[str, str
                 if not isinstance(m, str):
                     home[m] = len(groups)
             groups.append(members)
+    for node in everything:                                     # what a replay evaluates again stands where it stands
+        if node.op == "replay" and id(node) in home:
+            home |= dict.fromkeys(again(node), home[id(node)])
     of_cell = {c.name: i for i, cs in enumerate(groups) for c in cs}
     token = moving([n for n in everything])
     attached = _attach(everything, home, of_cell)
@@ -129,7 +132,7 @@ def _regions(cells: Cells, roots: Mapping[str, Node], links: list[tuple[str, str
                 ids.add(id(c.next))
         args = {id(a): a for n in inside for a in n.args if id(a) not in ids}
         args |= {id(c.next): c.next for c in members if id(c.next) not in ids}
-        args = {id(f): f for a in args.values() for f in _narrow(a, token, ids)}
+        args = {id(f): f for a in args.values() for f in narrow(a, token, ids)}
         holds = sorted({(n["memory"], n["clock"]) for n in inside if n.op == "held"}, key=lambda h: (h[0], h[1].period, h[1].phase))
         clocks = [c for _, c in holds if c.unit == "token"] + [c.clock for c in members if c.clock.period > 1 or c.clock.phase]
         clocks += [c.reset for c in members if c.reset.unit == "token"] + [c.cut for c in members if c.cut is not None]
@@ -162,7 +165,16 @@ def _handed_on(regions: list[Region], roots: Mapping[str, Node]) -> None:
         region.outputs.sort(key=lambda n: order[id(n)])
 
 
-def _narrow(node: Node, token: set[int], inside: set[int]) -> list[Node]:
+def again(node: Node) -> set[int]:
+    """Of a replay: ids of what depends on the memories, and is evaluated again."""
+    found: set[int] = set()
+    for part in walk(node.args[0]):
+        if part.op == "plain" or any(id(a) in found for a in part.args):
+            found.add(id(part))
+    return found
+
+
+def narrow(node: Node, token: set[int], inside: set[int]) -> list[Node]:
     """The smallest values from which cheap operators make the node: a region takes `k` and `rate`, not `rate * k * k^T`."""
     if id(node) in inside:
         return []
@@ -170,7 +182,7 @@ def _narrow(node: Node, token: set[int], inside: set[int]) -> list[Node]:
         node.op == "einsum" and set(node["eq"].split("->")[0]) - {","} <= set(node["eq"].split("->")[1]))
     if not cheap:
         return [node]
-    parts = {id(f): f for a in node.args for f in _narrow(a, token, inside)}
+    parts = {id(f): f for a in node.args for f in narrow(a, token, inside)}
     if node.op in ("const", "eye") or sum(numel(f.type) for f in parts.values() if id(f) in token) < numel(node.type):
         return list(parts.values())
     return [node]
@@ -184,6 +196,7 @@ def _attach(everything: list[Node], home: dict[int, int], of_cell: dict[str, int
     consumer: dict[int, int] = {}
     for node in everything:
         if id(node) in home and node.op not in STATE:
+            depends[id(node)] = {home[id(node)]}
             continue
         if node.op in STATE:
             owner = of_cell.get(node["memory"])

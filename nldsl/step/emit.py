@@ -16,7 +16,7 @@ from nldsl.graph.equations import Clock, Node, Shape, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import Block, Region, Schedule, moving
 from nldsl.step.lowerings import runtime
-from nldsl.step.lowerings.temporal import TEMPORAL
+from nldsl.step.lowerings.temporal import TEMPORAL, stream
 from nldsl.step.regions import call_region, resets
 from nldsl.step.source import Fn, prune
 
@@ -164,7 +164,7 @@ class Emitter:
         if node.op in TEMPORAL:
             if late:
                 raise Unsupported(f"`{node.op}` of something one token ahead", node)
-            TEMPORAL[node.op](self, fn, carry, node, args)
+            fn.env[id(node)] = stream(self, fn, carry, node, args)
             return
         fn.env[id(node)] = fn.emit(node, args)
 

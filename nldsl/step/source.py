@@ -27,7 +27,6 @@ class Ref:
         return len(self.shape)
 
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 FUNCTION = {"exp": "torch.exp", "log": "torch.log", "sqrt": "torch.sqrt", "abs": "torch.abs", "sign": "torch.sign", "tanh": "torch.tanh",
             "sigmoid": "torch.sigmoid", "silu": "F.silu", "softplus": "F.softplus", "cos": "torch.cos", "floor": "torch.floor"}
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "le": "<=", "ge": ">=", "eq": "=="}
@@ -48,6 +47,7 @@ class Fn:
         self.token_lead = lead                                 # lead of a value that has a time, in this function
         self.like = ""                                         # any tensor in scope, for the dtype and device of constants
         self.lazy: dict[str, Callable[[Node], Ref]] = {}       # operators whose arguments are evaluated elsewhere
+        self.rules: dict[str, Rule] = {}                       # operators that mean something of their own in this function
 
     def child(self) -> Fn:
         """A function in whose lines other values stand for the same nodes; it writes into the same lines."""
@@ -117,7 +117,7 @@ class Fn:
         return self.env[id(node)]
 
     def emit(self, node: Node, args: list[Ref]) -> Ref:
-        rule = RULES.get(node.op)
+        rule = self.rules.get(node.op) or RULES.get(node.op)
         if rule is None:
             raise Unsupported(f"`{node.op}` cannot be computed here", node)
         return rule(self, node, args)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from nldsl.graph.equations import Node, Shape
 from nldsl.schedule.cells import Cell
 from nldsl.step.lowerings.forms import ONE, P, Carry, NotAffine, Rows, Run, Value, Vec, Write, factored, matrix_terms
+from nldsl.step.lowerings.past import data
 from nldsl.step.lowerings.piece import Piece
 from nldsl.step.source import Ref
 
@@ -85,6 +86,8 @@ class Solver(Piece):
 
     def needs(self, node: Node) -> tuple[Node, ...]:
         """Arguments to evaluate first. A matrix that the memory is multiplied with stays a sum of I and outer products."""
+        if node.op == "replay":
+            return (*node.args[1:], *data(node))
         if node.op == "einsum" and factored(node):
             first = self.memo.get(id(node.args[0]))
             if first is None and id(node.args[0]) not in self.fn.env:
@@ -101,7 +104,11 @@ class Solver(Piece):
             return replace(run, terms=tuple(self.late(t, run.prefix, first=i == 0 and isinstance(t, Carry) and t.state is self.state[name])
                                             for i, t in enumerate(run.terms)))
         if node.op == "now":
+            if node["memory"] not in self.cells:
+                raise NotAffine(f"`{node['memory']}` is read after its own tick")
             return self.solve(node["memory"])
+        if node.op == "replay":
+            return self.replay(node)
         args = [self.memo.get(id(a), self.fn.env.get(id(a))) for a in node.args]
         rule = getattr(self, f"_{node.op}", None)
         if rule is not None and (any(not isinstance(a, Ref) for a in args) or node.op == "einsum"):
@@ -115,6 +122,23 @@ class Solver(Piece):
             refs.append(ref)
         out = self.fn.env[id(node)] = self.fn.emit(node, refs)
         return out
+
+    def replay(self, node: Node) -> Run | Ref:
+        """Terms of a stretch, evaluated again at memories that stand still in this piece: each once, and a band of them at every token."""
+        assert self.past is not None
+        values, streams = ([self.plain(self.value(a)) for a in args] for args in (node.args[1:], data(node)))
+        if any(v.lead == "BT" for v in values):
+            raise NotAffine("a stretch of an objective is evaluated again at every token")
+        fn, size = self.past.terms(node, values, streams)
+        inner = Solver(fn, {}, {}, {}, length=fn.let(size, "", (), "S").text)
+        value, band = inner.value(node.args[0]), self.past.band(node, size)
+        prefix = value.prefix if isinstance(value, Run) else min(len(node.type), self.prefix[self.solving[-1]] if self.solving else 0)
+        run = inner.as_run(value, prefix, node.type)
+        kernel = band + "[" + "None, " * (prefix + 1) + ":, :]"
+        return Run(node.type, prefix, tuple(
+            replace(t, kernel=self.fn.let(kernel if t.gate.literal == 1 else f"{kernel} * {t.gate.text}" + (
+                "" if t.gate.literal is not None else ".unsqueeze(-2)"), "", ()).text, gate=ONE)
+            for t in run.terms if isinstance(t, Write)))
 
     def gate(self, node: Node, prefix: int) -> Rows | None:
         """The number for each token and head that a factor is, or None."""

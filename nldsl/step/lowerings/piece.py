@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from nldsl.graph.equations import Node, Shape
 from nldsl.schedule.cells import Cell
 from nldsl.step.lowerings.forms import ONE, Carry, NotAffine, P, Rows, Run, Value, Vec, Write, nonnegative
+from nldsl.step.lowerings.past import Past
 from nldsl.step.source import Fn, Ref
 
 
@@ -17,10 +18,12 @@ class Piece:
     cells: dict[str, Cell]
     state: dict[str, Ref]
     prefix: dict[str, int]
+    past: Past | None = None
     read_late: set[str] = field(default_factory=set)           # cells that someone reads before this token's write
     solved: dict[str, Run] = field(default_factory=dict)
     memo: dict[int, Value] = field(default_factory=dict)
     solving: list[str] = field(default_factory=list)
+    length: str = "T"                                          # text of the number of rows that a value over tokens has
 
     # -- gates
 
@@ -29,7 +32,8 @@ class Piece:
             return Rows(ref.text, ref.literal, ref.literal >= 0)
         text = ref.text + "[..., None]" * (prefix - ref.rank)
         if ref.lead != "BT":
-            text = f"{text}.expand(B, T, {'-1, ' * prefix})" if ref.lead == "" else f"{text}.unsqueeze(1).expand(-1, T, {'-1, ' * prefix})"
+            text = f"{text}.expand(B, {self.length}, {'-1, ' * prefix})" if ref.lead == "" else \
+                f"{text}.unsqueeze(1).expand(-1, {self.length}, {'-1, ' * prefix})"
         if prefix:
             text = f"{text}.movedim(1, -1)"
         return Rows(self.fn.let(text, "", ()).text, None, node is not None and nonnegative(node))
@@ -104,7 +108,7 @@ class Piece:
             return ref
         text = self.fn.tensor(ref)
         sizes = ", ".join(str(a.size) for a in ref.shape)
-        text = f"{text}.expand(B, T, {sizes})" if ref.lead == "" else f"{text}.unsqueeze(1).expand(B, T, {sizes})"
+        text = f"{text}.expand(B, {self.length}, {sizes})" if ref.lead == "" else f"{text}.unsqueeze(1).expand(B, {self.length}, {sizes})"
         return self.fn.let(text, "BT", ref.shape)
 
     def as_run(self, value: Value, prefix: int, shape: Shape | None = None) -> Run:

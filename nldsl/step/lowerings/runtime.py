@@ -14,37 +14,55 @@ def full(like: Tensor, value: object, shape: tuple[int, ...]) -> Tensor:
     return torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(shape)
 
 
-def conv(x: Tensor, kernel: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-    """Depthwise causal convolution. x [B, T, ..], kernel [n, ..], tail [B, n - 1, ..]: the inputs before x. Returns y and the new tail."""
-    padded = torch.cat([tail.to(x.dtype), x], 1)
-    width, length = kernel.shape[0], x.shape[1]
-    y = kernel[0] * padded[:, :length]
+def conv(rows: Tensor, kernel: Tensor) -> Tensor:
+    """Depthwise causal convolution. rows [B, n - 1 + T, ..]: the inputs and the n - 1 before them, kernel [n, ..]."""
+    width = kernel.shape[0]
+    length = rows.shape[1] - width + 1
+    y = kernel[0] * rows[:, :length]
     for j in range(1, width):
-        y = y + kernel[j] * padded[:, j:j + length]
-    return y, padded[:, length:]
+        y = y + kernel[j] * rows[:, j:j + length]
+    return y
 
 
-def rope(x: Tensor, base: float, position: int) -> Tensor:
-    """Rotates the halves of the last axis of x [B, T, .., 2m] by position * base^(-i/m)."""
+def times(like: Tensor, position: int) -> Tensor:
+    """[1, T]: tokens of the sequence before each token of like [B, T, ..]."""
+    return torch.arange(position, position + like.shape[1], device=like.device).unsqueeze(0)
+
+
+def rope(x: Tensor, base: float, t: Tensor) -> Tensor:
+    """Rotates the halves of the last axis of x [B, T, .., 2m] by t * base^(-i/m); t [T]."""
     half = x.shape[-1] // 2
-    steps = torch.arange(position, position + x.shape[1], device=x.device, dtype=x.dtype)
     rates = base ** (-torch.arange(half, device=x.device, dtype=x.dtype) / half)
-    angle = (steps[:, None] * rates).reshape(x.shape[1], *([1] * (x.dim() - 3)), half)
+    angle = (t.to(x.dtype)[:, None] * rates).reshape(x.shape[1], *([1] * (x.dim() - 3)), half)
     u, w = x[..., :half], x[..., half:]
     return torch.cat([u * angle.cos() - w * angle.sin(), u * angle.sin() + w * angle.cos()], -1)
 
 
-def lookback(x: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-    """x [B, T, ..], tail [B, n - 1, ..] -> for each token the last n values, oldest first, [B, T, n, ..]; and the new tail."""
-    padded = torch.cat([tail.to(x.dtype), x], 1)
-    return padded.unfold(1, tail.shape[1] + 1, 1).movedim(-1, 2), padded[:, x.shape[1]:]
+def joined(tail: Tensor, x: Tensor) -> Tensor:
+    """The rows kept [B, n, ..] and those of this call [B, T, ..]."""
+    return torch.cat([tail, x.to(tail.dtype)], 1)
 
 
-def exists(like: Tensor, n: int, position: int) -> Tensor:
-    """[B, T, n]: 1 where that one of the last n tokens lies in the sequence; like [B, T, ..]."""
-    t = torch.arange(position, position + like.shape[1], device=like.device)
-    back = torch.arange(n - 1, -1, -1, device=like.device)
-    return (t[:, None] >= back).to(like.dtype).expand(like.shape[0], -1, -1)
+def written(rows: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    """rows [B, S, ..], one for each token of the sequence, with x [B, T, ..] at the tokens t [T]."""
+    return rows.index_copy(1, t, x.to(rows.dtype))
+
+
+def visible(t: Tensor, rows: int, span: tuple) -> Tensor:
+    """[T, S]: does token t see row j? The rows are the last S tokens up to the last of t or, where `span` is ("all",), all of the
+    sequence from its first on."""
+    j = torch.arange(rows, device=t.device)
+    first = torch.zeros_like(t)
+    if span[0] != "all":
+        j = j + (t[-1] + 1 - rows)
+        first = oldest(t, span).clamp_min(0)
+    return (j[None, :] <= t[:, None]) & (j[None, :] >= first[:, None])
+
+
+def band(like: Tensor, t: Tensor, rows: int, span: tuple, mean: bool) -> Tensor:
+    """`visible` as weights of a sum, or of a mean."""
+    seen = visible(t, rows, span).to(like.dtype)
+    return seen / seen.sum(-1, keepdim=True) if mean else seen
 
 
 def behind(x: Tensor, before: Tensor | None) -> Tensor:
@@ -147,17 +165,15 @@ def oldest(t: Tensor, span: tuple) -> Tensor:
     return torch.where(ticks > 0, span[2] + ticks * span[1], torch.zeros_like(t))
 
 
-def attend(q: Tensor, pairs: tuple, scale: float, position: int) -> Tensor:
+def attend(q: Tensor, pairs: tuple, scale: float, t: Tensor) -> Tensor:
     """Softmax over all pairs of all groups at once. q [B, T, ..]. A group is (k, v, score_eq, value_eq, heads, span): with span
-    None its pairs are those of the token itself, else k, v are [B, S, ..], the last S keys up to the last token of this call.
+    None its pairs are those of the token itself, else k, v are [B, S, ..], rows as `visible` has them.
     `heads` is the number of dimensions of a score that are no pairs."""
     scores = []
     for k, v, score_eq, value_eq, heads, span in pairs:
         s = torch.einsum(score_eq, q, k) * scale
         if span is not None:
-            t = torch.arange(position, position + q.shape[1], device=q.device)
-            j = torch.arange(position + q.shape[1] - k.shape[1], position + q.shape[1], device=q.device)
-            seen = (j[None, :] <= t[:, None]) & (j[None, :] >= oldest(t, span)[:, None])
+            seen = visible(t, k.shape[1], span)
             shape = [1] * s.dim()
             shape[1], shape[-1] = seen.shape
             s = s.masked_fill(~seen.reshape(shape), float("-inf"))

@@ -1,73 +1,120 @@
-"""Streams that look back in time: convolution, positions, attention, sliding windows. What they keep is part of the carry."""
+"""Operators that look back in time: convolution, positions, attention, sliding windows. What they look back on is kept.
+
+In a stream over all tokens of a call it is part of the carry; in a region it is part of the region's state, piece by piece.
+Either way the rows kept and the rows of now are joined, and `visible` says which of them a token sees.
+"""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nldsl.graph.equations import Axis, Node
+from nldsl.graph.equations import Axis, Clock, Node
+from nldsl.schedule.cells import Unsupported
 from nldsl.step.source import Fn, Ref
 
 if TYPE_CHECKING:
     from nldsl.step.emit import Carry, Emitter
 
-
-def _conv(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> None:
-    x, kernel = args
-    width = node.args[1].type[0].size
-    tail = em.carry_name(node, "tail", (Axis("tail", width - 1), *node.type), carry)
-    pair = fn.let(f"conv({fn.over(x)}, {kernel.text}, {tail})", "", (), "pair")
-    carry.results.append(f"{pair.text}[1]")
-    fn.env[id(node)] = fn.let(f"{pair.text}[0]", "BT", node.type)
+Span = int | Clock                                              # the last n tokens, or since a tick of a clock
 
 
-def _rope(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> None:
-    fn.env[id(node)] = fn.let(f"rope({fn.over(args[0])}, {node['base']!r}, position)", "BT", node.type)
+@dataclass(frozen=True)
+class Kept:
+    """Earlier values of a stream: the last `rows` of them, or with None all of the sequence."""
+
+    node: Node
+    rows: int | None
 
 
-def _attend(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> None:
-    """Keys and values of earlier tokens are carried; a window keeps only what it still sees."""
-    q, groups = args[0], []
+def reach(span: Span) -> int | None:
+    """How many tokens before its own a token sees at most; None: all of the sequence."""
+    if isinstance(span, int):
+        return span - 1
+    return span.phase + span.period - 1 if span.unit == "token" else None
+
+
+def spoken(span: Span) -> tuple:
+    """The span as the emitted code says it."""
+    if isinstance(span, int):
+        return ("last", span)
+    return ("since", span.period, span.phase) if span.unit == "token" else ("all",)
+
+
+def groups(node: Node) -> Iterable[tuple[int, str, str, Span | None]]:
     for i, (score_eq, value_eq, span) in enumerate(node["groups"]):
+        yield i, score_eq, value_eq, None if span is None else span[1]
+
+
+def looks_back(node: Node) -> list[Kept]:
+    """What an operator keeps."""
+    if node.op == "conv":
+        return [Kept(node.args[0], node.args[1].type[0].size - 1)]
+    if node.op == "window":
+        return [Kept(node.args[0], node["length"] - 1)]
+    if node.op == "attend":
+        return [Kept(node.args[1 + 2 * i + j], reach(span)) for i, _, _, span in groups(node) if span is not None for j in (0, 1)]
+    return []
+
+
+Rows = Callable[[Kept, Ref], str]                               # text of the rows kept and those of now
+
+
+def conv(fn: Fn, node: Node, args: list[Ref], rows: Rows, own: Callable[[Ref], str], t: str) -> str:
+    return f"conv({rows(looks_back(node)[0], args[0])}, {fn.tensor(args[1])})"
+
+
+def rope(fn: Fn, node: Node, args: list[Ref], rows: Rows, own: Callable[[Ref], str], t: str) -> str:
+    return f"rope({own(args[0])}, {node['base']!r}, {t})"
+
+
+def window(fn: Fn, node: Node, args: list[Ref], rows: Rows, own: Callable[[Ref], str], t: str) -> str:
+    kept = looks_back(node)[0]
+    x = fn.let(rows(kept, args[0]), "", (), "rows").text
+    seen = f"band({x}, {t}, {x}.shape[1], {spoken(node['length'])!r}, {node['how'] == 'mean'})"
+    return f'torch.einsum("TS,BS...->BT...", {seen}, {x})'
+
+
+def attend(fn: Fn, node: Node, args: list[Ref], rows: Rows, own: Callable[[Ref], str], t: str) -> str:
+    said, look = [], iter(looks_back(node))
+    for i, score_eq, value_eq, span in groups(node):
         k, v = args[1 + 2 * i], args[2 + 2 * i]
         left, scores = score_eq.split("->")
         lq, lk = left.split(",")
-        _, values = value_eq.split("->")[0].split(",")
-        out = value_eq.split("->")[1]
+        values, out = value_eq.split("->")[0].split(",")[1], value_eq.split("->")[1]
         pairs = "".join(c for c in scores if c not in out)
         heads = "".join(c for c in scores if c not in pairs)
         if span is None:
-            kt, vt = fn.tensor(k), fn.tensor(v)
-            eqs = f"BT{lq},{k.lead}{lk}->BT{heads}{pairs}", f"BT{heads}{pairs},{v.lead}{values}->BT{out}"
-            text = "None"
+            kt, vt = (own(x) if x.lead else fn.tensor(x) for x in (k, v))
+            leads = ["BT" if x.lead else "" for x in (k, v)]
+            eqs = f"BT{lq},{leads[0]}{lk}->BT{heads}{pairs}", f"BT{heads}{pairs},{leads[1]}{values}->BT{out}"
         else:
-            kept = []
-            for x, child in ((k, node.args[1 + 2 * i]), (v, node.args[2 + 2 * i])):
-                over = x.text if x.lead == "BT" else fn.let(f"{fn.tensor(x)}.expand(*{fn.over(q)}.shape[:2], "
-                                                            f"{', '.join(str(a.size) for a in x.shape)})", "BT", x.shape).text
-                name = em.carry_name(child, "past", child.type, carry)
-                all_ = fn.let(f"torch.cat([{name}, {over}], 1)", "BT", x.shape)
-                kept.append(all_.text)
-                carry.results.append(all_.text if span[0] == "since" else f"{all_.text}[:, -{span[1] - 1}:]" if span[1] > 1 else f"{all_.text}[:, :0]")
-            kt, vt = kept
+            kt, vt = (rows(next(look), x) for x in (k, v))
             eqs = f"BT{lq},BJ{lk}->BT{heads}{pairs}J", f"BT{heads}{pairs}J,BJ{values}->BT{out}"
-            text = repr(span) if span[0] == "last" else repr(("since", span[1].period if span[1].unit == "token" else 0, span[1].phase))
-        groups.append(f"({kt}, {vt}, {eqs[0]!r}, {eqs[1]!r}, {2 + len(heads)}, {text}), ")
-    fn.env[id(node)] = fn.let(f"attend({fn.over(q)}, ({''.join(groups)}), {node['scale']!r}, position)", "BT", node.type)
+        said.append(f"({kt}, {vt}, {eqs[0]!r}, {eqs[1]!r}, {2 + len(heads)}, {None if span is None else spoken(span)!r}), ")
+    return f"attend({own(args[0])}, ({''.join(said)}), {node['scale']!r}, {t})"
 
 
-def _window(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> None:
-    """A sum or mean over the last tokens of a stream that no memory of the sequence takes part in."""
-    n = node["length"]
-    like = next(iter(r for r in fn.env.values() if r.lead == "BT" and r.shape)) if args[0].lead != "BT" else args[0]
-    x = fn.over(args[0]) if args[0].lead == "BT" else fn.let(
-        f"{fn.tensor(args[0])}.expand(*{like.text}.shape[:2], {', '.join(str(a.size) for a in node.type)})", "BT", node.type).text
-    tail = em.carry_name(node, "tail", (Axis("tail", n - 1), *node.type), carry)
-    pair = fn.let(f"lookback({x}, {tail})", "", (), "pair")
-    carry.results.append(f"{pair.text}[1]")
-    total = f"{pair.text}[0].sum(2)"
-    if node["how"] == "mean":
-        total += f" / exists({x}, {n}, position).sum(2)" + ("[" + ":, " * 2 + "None, " * len(node.type) + "]" if node.type else "")
-    fn.env[id(node)] = fn.let(total, "BT", node.type)
+TEMPORAL: dict[str, Callable[..., str]] = {"conv": conv, "rope": rope, "attend": attend, "window": window}
 
 
-TEMPORAL: dict[str, Callable[[Emitter, Fn, Carry, Node, list[Ref]], None]] = {"conv": _conv, "rope": _rope, "attend": _attend, "window": _window}
+def stream(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> Ref:
+    """The operator over all tokens of a call; what it keeps is carried."""
+    like = next((r.text for r in (*args, *fn.env.values()) if r.lead == "BT"), None)
+    if like is None:
+        raise Unsupported(f"`{node.op}` of values without a time", node)
+
+    def own(ref: Ref) -> str:
+        return ref.text if ref.lead == "BT" else \
+            f"{fn.tensor(ref)}.expand(*{like}.shape[:2], {', '.join(str(a.size) for a in ref.shape)})"
+
+    def rows(kept: Kept, ref: Ref) -> str:
+        padded = node.op == "conv"                             # elsewhere rows before the sequence are not there
+        name = em.carry_name(kept.node, *(("tail", (Axis("tail", kept.rows), *ref.shape)) if padded else ("past", ref.shape)), carry)
+        text = fn.let(f"joined({name}, {own(ref)})", "", (), "rows").text
+        last = "" if kept.rows is None else f"[:, {text}.shape[1] - {kept.rows}:]" if padded else f"[:, -{kept.rows}:]" if kept.rows else "[:, :0]"
+        carry.results.append(text + last)
+        return text
+
+    t = fn.let(f"times({like}, position)[0]", "", (), "t").text if node.op != "conv" else ""
+    return fn.let(TEMPORAL[node.op](fn, node, args, rows, own, t), "BT", node.type)

@@ -1,0 +1,187 @@
+"""One piece of a region as a function of its state: by matrix products over its tokens, or of one token.
+
+    state      cells, held copies, rows of earlier tokens
+    streams    the region's inputs, then the tokens' positions
+    statics    values without a time, then the starts that cells return to
+    ends       for each clock, whether it ticks at the last token
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from nldsl.graph.equations import Clock, Node, Shape, walk
+from nldsl.schedule.cells import Cell, Unsupported
+from nldsl.schedule.plan import Region
+from nldsl.step.lowerings.affine import NotAffine, Solver
+from nldsl.step.lowerings.past import Past, data, keeps
+from nldsl.step.lowerings.temporal import TEMPORAL
+from nldsl.step.source import Fn, Ref, prune
+
+
+@dataclass
+class Body:
+    """The lines of one piece of a region. `lead` is "BT" for all tokens at once, "B" for one."""
+
+    region: Region
+    inputs: list[Node]
+    starts: list[Ref]
+    lead: str
+    prefix: dict[str, int]
+    clocks: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        region, fn = self.region, Fn(self.lead)
+        self.fn = fn
+        self.cells = {c.name: c for c in region.cells}
+        n = len(region.cells)
+        self.state = {c.name: Ref(f"state[{i}]", "B", c.shape) for i, c in enumerate(region.cells)}
+        self.slow = [c for c in in_order(region.cells) if c.clock.period > 1 or c.clock.phase]
+        fn.like = "state[0]"
+        self.given: dict[int, Ref] = {}                         # what has a value before the first line
+        for node in region.inside:
+            if node.op == "held":
+                self.given[id(node)] = Ref(f"state[{n + region.holds.index((node['memory'], node['clock']))}]", "B", node.type)
+            elif node.op == "read" and (self.lead == "B" or node["memory"] in {c.name for c in self.slow}):
+                self.given[id(node)] = self.state[node["memory"]]
+        for i, node in enumerate(self.inputs):
+            self.given[id(node)] = Ref(f"streams[{i}]", self.lead, node.type)
+        for i, node in enumerate(region.statics):
+            self.given[id(node)] = Ref(f"statics[{i}]", "", node.type)
+        fn.env |= self.given
+        slots = keeps(region)
+        self.past = Past(fn, slots, [f"state[{n + len(region.holds) + i}]" for i in range(len(slots))],
+                         f"streams[{len(self.inputs)}]" + (".reshape(-1)" if self.lead == "B" else "[0]"))
+        fn.rules |= {op: self.past.operator for op in TEMPORAL}
+
+    def lines(self) -> tuple[list[str], str]:
+        """The lines, and the text of (new state), (outputs)."""
+        if bad := next((x for x in self.region.inside if x.op == "grad_stream"), None):
+            raise Unsupported(f"`grad` of a stream inside the recurrence of `{self.region.cells[0].name}`", bad)
+        after, outputs = self.piece() if self.lead == "BT" else self.token()
+        new = [*self.settled(after), *(self.past.after.get(i, name) for i, name in enumerate(self.past.names))]
+        body = prune(self.fn.lines, [*new, *outputs])
+        return body, f"({''.join(x + ', ' for x in new)}), ({''.join(x + ', ' for x in outputs)})"
+
+    # -- all tokens at once
+
+    def piece(self) -> tuple[dict[str, str], list[str]]:
+        fn, region = self.fn, self.region
+        fn.lines.append("B, T = streams[0].shape[:2]")
+        nodes = list(walk(*region.outputs, *(c.next for c in region.cells)))
+        fast = {c.name: c for c in region.cells if c not in self.slow}
+        solver = Solver(fn, fast, {n: self.state[n] for n in fast}, self.prefix, self.past, {x["memory"] for x in nodes if x.op == "read"})
+        after = {name: solver.last(solver.solve(name)) for name in fast}
+        outputs = [solver.over_tokens(solver.plain(solver.value(x))).text for x in region.outputs]
+        if self.slow:
+            after |= self.at_last(solver)
+        for node in region.inside:                              # what is kept although nothing of this piece needs it
+            if node.op in TEMPORAL:
+                solver.value(node)
+        return after, outputs
+
+    def at_last(self, solver: Solver) -> dict[str, str]:
+        """Memories that tick at the end of the piece, if at all: their equations at its last token."""
+        last, after = self.fn.child(), {}
+        last.token_lead = "B"
+        last.env = {i: Ref(f"{r.text}[:, -1]", "B", r.shape) if r.lead == "BT" else r for i, r in self.given.items()}
+        last.rules = {}
+
+        def taken(node: Node) -> Ref:
+            ref = solver.plain(solver.value(node))
+            return Ref(f"{ref.text}[:, -1]", "B", ref.shape) if ref.lead == "BT" else ref
+
+        def now(node: Node) -> Ref:
+            name = node["memory"]
+            return Ref(after[name] if name in after else solver.last(solver.solve(name)), "B", node.type)
+
+        last.lazy = {"now": now, "replay": taken, "read": taken, **{op: taken for op in TEMPORAL}}
+        for cell in self.slow:
+            after[cell.name] = self.ticked(cell, expand(last, last.value(cell.next), self.state[cell.name].text, cell.shape))
+        return after
+
+    # -- one token
+
+    def token(self) -> tuple[dict[str, str], list[str]]:
+        fn, region = self.fn, self.region
+
+        def replay(node: Node) -> Ref:
+            return self.past.replay(fn, node, [fn.value(a) for a in (*node.args[1:], *data(node))])
+
+        fn.lazy["replay"] = replay
+        after: dict[str, str] = {}
+        for cell in in_order(region.cells):
+            after[cell.name] = self.ticked(cell, expand(fn, fn.value(cell.next), self.state[cell.name].text, cell.shape))
+            for node in walk(*region.outputs, *(c.next for c in region.cells)):
+                if node.op == "now" and node["memory"] == cell.name:
+                    fn.bind(node, after[cell.name], "B")
+        outputs = [expand(fn, fn.value(x), "state[0]", x.type) for x in region.outputs]
+        for node in region.inside:
+            if node.op in TEMPORAL:
+                fn.value(node)
+        return after, outputs
+
+    # -- the end of an instant
+
+    def flag(self, clock: Clock) -> str:
+        tick = (clock.period, clock.phase) if clock.unit == "token" else (0, 0)      # a sequence ends between two calls
+        if tick not in self.clocks:
+            self.clocks.append(tick)
+        return f"ends[{self.clocks.index(tick)}]"
+
+    def pick(self, clock: Clock, new: str, old: str, shape: Shape) -> str:
+        return self.fn.let(f"pick({self.flag(clock)}, {new}, {old})", "B", shape).text
+
+    def ticked(self, cell: Cell, text: str) -> str:
+        return self.pick(cell.clock, text, self.state[cell.name].text, cell.shape) if cell in self.slow else text
+
+    def settled(self, after: dict[str, str]) -> list[str]:
+        """Resets, then copies, then cuts: later tokens are cut, this one is not."""
+        region, n = self.region, len(self.region.cells)
+        reset = {c.name: f"statics[{len(region.statics) + i}]" for i, c in enumerate(region.cells)
+                 if self.starts and c.reset.unit == "token"}
+        held: list[str] = []
+        for name, start in reset.items():
+            cell = self.cells[name]
+            after[name] = self.pick(cell.reset, f"{start}.expand_as({self.state[name].text})", after[name], cell.shape)
+        for k, (name, clock) in enumerate(region.holds):
+            cell = self.cells[name]
+            copy = self.pick(clock, after[name], f"state[{n + k}]", cell.shape)
+            if name in reset:
+                copy = self.pick(cell.reset, f"{reset[name]}.expand_as(state[{n + k}])", copy, cell.shape)
+            held.append(copy)
+        for cell in region.cells:
+            if cell.cut is not None:
+                after[cell.name] = self.pick(cell.cut, f"{after[cell.name]}.detach()", after[cell.name], cell.shape)
+                for k, (name, _) in enumerate(region.holds):
+                    if name == cell.name:
+                        held[k] = self.pick(cell.cut, f"{held[k]}.detach()", held[k], cell.shape)
+        return [*(after[c.name] for c in region.cells), *held]
+
+
+def expand(fn: Fn, ref: Ref, like: str, shape: Shape) -> str:
+    """Text of the value with its batch dimension."""
+    text = fn.tensor(ref)
+    if ref.lead == "":
+        return fn.let(f"{text}.expand({like}.shape[0], {', '.join(str(a.size) for a in shape)})", "B", shape).text
+    return text
+
+
+def in_order(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells so that one whose `now` another reads comes first."""
+    names = {c.name: c for c in cells}
+    done: list[str] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in done:
+            return
+        if name in path:
+            raise Unsupported(f"`{name}` at a token needs itself at that token", names[name].next)
+        for node in walk(names[name].next):
+            if node.op == "now" and node["memory"] in names and node["memory"] != name:
+                visit(node["memory"], (*path, name))
+        done.append(name)
+
+    for name in names:
+        visit(name, ())
+    return [names[n] for n in done]
