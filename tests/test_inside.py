@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from nldsl.graph.equations import Program
-from nldsl.pipeline import load_text
+from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import data, laws
+from nldsl.testing.captures import apart, traced
 
 torch.set_num_threads(1)
 
@@ -103,3 +104,135 @@ def test_ticks_are_counted_from_the_reset() -> None:
     """Adam's corrections begin again with its memory, and count the ticks of a level that ticks every second token."""
     body = memory("matrix", "M <- 0.9 * M + 0.1 * adam(mean(grad(M) over period))", "reset every 4 token bptt full", "2 token")
     holds(model(body), length=9)
+
+
+# Between a memory's read and its tick: `h` was read from the memory, `k` and `v` are what it is written with.
+BETWEEN = {
+    "attention over the chunk": "a = attend(rope(q), rope(k) -> v over chunk, K * h -> V * h over chunk)",
+    "attention over the last tokens": "a = attend(q, k -> K * h over 2 token)",
+    "attention over the sequence": "a = attend(q, K * P -> V * P, rope(K * h) -> V * h over sequence)",
+    "convolution": "a = linear(conv(h, 3), [head, e])",
+    "window": "a = linear(mean(h over 3 token), [head, e]) + linear(sum(x over 2 token), [head, e])",
+}
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+@pytest.mark.parametrize("read", ["recall.M@chunk(q)", "recall.M(q)"])
+def test_what_looks_back_inside_a_recurrence(name: str, read: str) -> None:
+    """Titans 2501.00663v1, sec. 4.1: the memory is written with what attention made of what was read from it. A held read leaves
+    the piece batched; a fresh one is computed token by token, and keeps the same rows of earlier tokens."""
+    body = f"""
+    P = weight([3, d])
+    K = weight([head, e, d])
+    V = weight([head, e, d])
+    h = linear({read}, [d])
+    {BETWEEN[name]}
+    w = unit(a)
+    level recall per head every token {{
+        memory M: net = learned
+        context w, v
+        minimize |M(w) - v|^2
+        M <- keep * M + momentum(grad(M@chunk), rate, 0.5)
+        bptt full
+    }}
+    return linear(rmsnorm(a), [d]) .* silu(linear(recall.M@now(unit(linear(flat(a), [head, e]))), [d]))"""
+    (way,) = holds(model(body))
+    assert way.startswith("dual form" if "@chunk" in read else "scan")
+    assert ("attention inside" in way) == ("attend" in BETWEEN[name] and "@chunk" in read)
+
+
+WINDOWED = {
+    "linear": ("sum(rate * |M(k) - v|^2 over 2 token)", "grad(M@chunk)", "windowed objectives as bands"),
+    "momentum and orthogonal steps": ("mean(|M(k) - v|^2 over 3 token)", "-0.1 * newton_schulz(momentum(grad(M@chunk), 1, 0.9))", "windowed objectives as bands"),
+    "at the moving memory": ("sum(|M(k) - v|^2 over 2 token)", "0.1 * grad(M)", "scan"),
+    "not linear in the window": ("sqrt(mean(|M(k) - v|^2 over 3 token) + 0.1)", "0.1 * grad(M@chunk)", "scan"),
+    "vectors": ("|mean(M(k) - v over 3 token)|^2", "0.1 * grad(M@chunk)", "scan"),
+    "all of the sequence": ("mean(|M(k) - v|^2 over sequence)", "0.1 * grad(M)", "scan"),
+    "since a clock": ("sum(|M(k) - v|^2 over chunk)", "0.1 * grad(M)", "scan"),
+    "two stretches": ("sum(|M(k) - v|^2 over chunk) * mean(|M(k)|^2 over 2 token)", "0.01 * grad(M@chunk)", "scan"),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_objectives_over_a_stretch(name: str) -> None:
+    """Atlas 2505.23735, Eqs. 9 and 32: the terms of a stretch at the memory of this instant, each with its own data. At a frozen
+    anchor each term's gradient is computed once."""
+    objective, step, way = WINDOWED[name]
+    context = memory("net", f"M <- keep * M - {step}", objective=objective)
+    if "rate" in objective:
+        context = context.replace("context k, v", "context k, v, rate")
+    (found,) = holds(model(context))
+    assert way in found
+
+
+def test_a_level_that_ticks_once_a_chunk() -> None:
+    """LaCT 2505.23884, Eqs. 4 to 9: gradients summed over the chunk, the orthogonal step once; applied before it is updated."""
+    body = """
+    level recall per head every chunk {
+        memory f: net = learned
+        context k, v
+        minimize -<f(k), v>
+        S = momentum(sum(rate * grad(f) over period), 1, mean(keep over period))
+        f <- f + 0.1 * newton_schulz(S)
+        bptt full
+    }
+    return linear(rmsnorm(recall.f(q) + attend(rope(q), rope(k) -> v over 3 token)), [d])"""
+    assert holds(model(body), 8) == {"one update per chunk: the gradients of its tokens by batched products"}
+    assert holds(model(body.replace("every chunk", "every 2 token phase 1")), 8)
+    fresh = body.replace("recall.f(q)", "recall.f@now(q)")
+    assert "scan: token by token" in next(iter(holds(model(fresh), 8)))
+
+
+def test_one_wide_and_several_local_memories() -> None:
+    """TNT 2511.07343, Eqs. 5 to 7: local memories restart with each shard, and each is one more region of pieces."""
+    top = "clock shard = 4 token"
+    body = """
+    level shared per head every shard {
+        memory V: net = learned
+        context k, v, rate
+        minimize sum(rate * |V(k) - v|^2 over period)
+        V <- V - grad(V)
+        bptt full
+    }
+    y = shared.V(q)
+    for C in [2, 4] {
+        clock near = C token
+        level local[C] per head every token {
+            memory W: net = learned
+            memory P: [e, e] = 0
+            context k, v
+            minimize |W(k) - v|^2
+            P <- P + k * k^T
+            W <- W - rate * grad(W@near)
+            reset every shard
+            bptt full
+        }
+        y <- y + local[C].W@now(local[C].P@now * q)
+    }
+    return linear(rmsnorm(y), [d])"""
+    ways = holds(model(body, top), 9)
+    assert {way.split(":")[0] for way in ways} == {"one update per chunk", "dual form"}
+
+
+@pytest.mark.parametrize("capture", ["split", "whole"])
+def test_no_graph_break_where_a_recurrence_looks_back(capture: str) -> None:
+    body = f"""
+    K = weight([head, e, d])
+    h = linear(recall.M@chunk(q), [d])
+    w = unit(attend(rope(q), K * h -> K * x over chunk))
+    level recall per head every token {{
+        memory M: net = learned
+        context w, v
+        minimize sum(|M(w) - v|^2 over 2 token)
+        M <- keep * M - rate * grad(M@chunk)
+        bptt full
+    }}
+    return linear(rmsnorm(recall.M@now(w)), [d])"""
+    program = model(body)
+    step, counted = traced(program, capture)
+    plain = compile_program(program, precision="float64", capture="eager")
+    batches = [data(program, 2, 16, i) for i in range(2)]
+    assert max(apart(step, plain, batches)) <= laws.EXACT
+    before = counted.graphs
+    apart(step, plain, batches)
+    assert counted.graphs == before, "traced again"

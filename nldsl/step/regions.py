@@ -90,12 +90,14 @@ def resets(region: Region) -> list[Node]:
 
 def classify(region: Region) -> str:
     """What a reader calls the lowering of this region."""
-    anchored = bool(region.holds)
     names = {c.name for c in region.cells}
+    inside = list(walk(*(c.next for c in region.cells)))
     fresh = any(n.op in ("now", "read") and n["memory"] in names for x in region.outputs for n in walk(x))
-    erases = any(n.op == "eye" for n in walk(*(c.next for c in region.cells)))
-    if anchored and fresh:
-        return "dual form: gradients at the chunk start, fresh reads by masked products, no state per token"
-    if anchored:
-        return "stale form: batched products, one state per chunk" + (", erases solved in WY form" if erases else "")
-    return "chunked recurrence" + (" in WY form" if erases else "")
+    slow = all(c.clock.period > 1 or c.clock.phase for c in region.cells if not c.name.startswith("fold."))
+    form = "one update per chunk: the gradients of its tokens by batched products" if slow else \
+        "dual form: gradients at the chunk start, fresh reads by masked products, no state per token" if region.holds and fresh else \
+        "stale form: batched products, one state per chunk" if region.holds else "chunked recurrence"
+    also = {"erases solved in WY form": any(n.op == "eye" for n in inside) and not slow,
+            "windowed objectives as bands": any(n.op == "replay" for n in inside),
+            "attention inside": any(n.op == "attend" for n in region.inside)}
+    return ", ".join([form, *(words for words, true in also.items() if true)])
