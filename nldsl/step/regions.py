@@ -93,7 +93,7 @@ def classify(region: Region) -> str:
     names = {c.name for c in region.cells}
     inside = list(walk(*(c.next for c in region.cells)))
     fresh = any(n.op in ("now", "read") and n["memory"] in names for x in region.outputs for n in walk(x))
-    slow = all(c.clock.period > 1 or c.clock.phase for c in region.cells if not c.name.startswith("fold."))
+    slow = all(c.clock.period > 1 or c.clock.phase for c in region.cells if ".fold." not in f".{c.name}")
     form = "one update per chunk: the gradients of its tokens by batched products" if slow else \
         "dual form: gradients at the chunk start, fresh reads by masked products, no state per token" if region.holds and fresh else \
         "stale form: batched products, one state per chunk" if region.holds else "chunked recurrence"
