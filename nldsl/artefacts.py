@@ -7,14 +7,16 @@ from pathlib import Path
 
 import torch
 
-from nldsl.graph.level_graph import level_graph, mermaid, svg
+from nldsl.graph.view.level_graph import level_graph
+from nldsl.graph.view.level_table import levels_text
+from nldsl.graph.view.picture import mermaid, svg
 from nldsl.source import Source
 from nldsl.step.compile import CompiledStep
 from nldsl.train import faults
 
 
 def write(step: CompiledStep, source: Source, folder: Path) -> list[str]:
-    """Write step.py, levels.svg, levels.mmd and manifest.json; returns their names. Raises N713 if the disk refuses."""
+    """Write step.py, levels.svg, levels.mmd, levels.txt and manifest.json; returns their names. Raises N713 if the disk refuses."""
     graph = level_graph(step.program)
     manifest = {
         "spec": source.name, "spec_sha256": hashlib.sha256(source.text.encode()).hexdigest(),
@@ -23,7 +25,7 @@ def write(step: CompiledStep, source: Source, folder: Path) -> list[str]:
         "tick_kinds": [list(kind) for kind in step.schedule.table.kinds], "lowerings": dict(step.emitted.lowering),
         "compile_seconds": {name: round(seconds, 2) for name, seconds in step.compile_seconds.items()},
     }
-    files = {"step.py": step.source, "levels.svg": svg(graph), "levels.mmd": mermaid(graph), "manifest.json": json.dumps(manifest, indent=2) + "\n"}
+    files = {"step.py": step.source, "levels.svg": svg(graph), "levels.mmd": mermaid(graph), "levels.txt": levels_text(step.program), "manifest.json": json.dumps(manifest, indent=2) + "\n"}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():

@@ -46,7 +46,7 @@ class Stage(StrEnum):
 
 
 class Picture(StrEnum):
-    table, mermaid, svg = "table", "mermaid", "svg"
+    table, text, mermaid, svg = "table", "text", "mermaid", "svg"
 
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A .nl file, or - for standard input.")]
@@ -104,13 +104,16 @@ def graph(spec: Spec, sets: Sets = None,
           out: Annotated[Path | None, typer.Option("-o", "--out", help="Write it to a file.")] = None) -> None:
     """Draw the level graph: levels, memories, what flows between them."""
     with reported():
-        from nldsl.graph.level_graph import level_graph, mermaid, svg
-        from nldsl.step.report import levels_table
+        from nldsl.graph.view.level_graph import level_graph
+        from nldsl.graph.view.level_table import levels_table, levels_text
+        from nldsl.graph.view.picture import mermaid, svg
 
         program = loaded(source_of(spec), sets)
         match form:
             case Picture.table:
                 page = levels_table(program)
+            case Picture.text:
+                page = levels_text(program)
             case Picture.mermaid:
                 page = mermaid(level_graph(program))
             case Picture.svg:

@@ -103,7 +103,7 @@ def test_every_stage_prints(stage: str, words: str) -> None:
     assert words in out
 
 
-@pytest.mark.parametrize("form, words", [("table", "recall"), ("mermaid", "flowchart"), ("svg", "<svg")])
+@pytest.mark.parametrize("form, words", [("table", "recall"), ("text", "keeps      1 - forget"), ("mermaid", "flowchart"), ("svg", "<svg")])
 def test_the_level_graph_in_every_form(form: str, words: str) -> None:
     status, out, _ = nldsl("graph", str(EXAMPLES / "titans.nl"), "--set", "depth=1", "--as", form)
     assert status == 0 and words in out

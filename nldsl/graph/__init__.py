@@ -12,6 +12,7 @@ hold values of their own type. Clocks, causality, context and the paths of gradi
     calls.py        defs inlined; the mapping rule, with axes.py                templates.py       defs as types of memories
     levels.py       levels, `grad`     memories.py, starts.py, prox.py          ownership.py       `rest`
     shapes.py, arrays.py    nodes of named-axis arithmetic, constants folded    windows.py, attention.py, clocks.py
+    view/           the level graph and table, as the paper draws them
     versions.py     reads inside a level become versions; in its objective they are `plain`
 
 Decisions. Values are worked out when first asked for, since `loss` is an argument of the model that it comes from, and

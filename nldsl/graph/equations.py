@@ -135,6 +135,7 @@ class Level:
     parent: str | None = None         # the level in whose equation it was called: it ticks there, `clock` is already in the parent's units
     span: Span | None = None
     label: str = ""                   # the definition it stands in, for reports
+    flows: tuple[str, ...] = ()       # what the text calls each of `context`
 
 
 @dataclass

@@ -21,6 +21,7 @@ class LevelInstance:
         self.contexts: list[tuple[syntax.Name, Site]] = []
         self.resets: list[tuple[syntax.Reset, Site]] = []
         self.bptts: list[tuple[syntax.Bptt, Site]] = []
+        self.flows: list[str] = []                          # names of the streams in `context_nodes`
         self.context_nodes = Thunk(world, self._context, "", text.span)
         self.clauses = Thunk(world, lambda: (self._reset(), self._bptt()), "", text.span)
         site = Site(around, place)
@@ -75,7 +76,7 @@ class LevelInstance:
         self.objectives.append((site.place, Thunk(self.world, run, "", text.objective.span), text))
 
     def _context(self) -> tuple[Node, ...]:
-        found = []
+        found: list[Node] = []
         for name, site in self.contexts:
             value = self.world.evaluate(name, site)
             if isinstance(value, Eye | Num):
@@ -83,6 +84,7 @@ class LevelInstance:
             node = self.world.as_array(value, site, name.span).node
             if node not in found:
                 found.append(node)
+                self.flows.append(name.text)
         return tuple(found)
 
     # ---- the equations
@@ -135,7 +137,8 @@ class LevelInstance:
         context = [resolve(node, self.name) for node in self.context_nodes.force()]
         per = self.per or next((up.per for up in self._ancestors() if up.per), None)
         return Level(self.name, self.clock, per.axis if per else None, reset, bptt, [m.name for m in self.memories.values()], objectives,
-                     context, self.parent.name if self.parent else None, self.text.span, label(self.scope))
+                     context, self.parent.name if self.parent else None, self.text.span, label(self.scope),
+                     tuple(self.flows))
 
     def _ancestors(self) -> Any:
         level = self.parent

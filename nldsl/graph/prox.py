@@ -7,25 +7,15 @@ Both are a gradient step with another rate, so every later stage sees an equatio
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nldsl.frontend import syntax
-from nldsl.graph.equations import Node, Tree, walk
+from nldsl.graph.quadratic import quadratic
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array
-from nldsl.graph.world import World
 
 if TYPE_CHECKING:
     from nldsl.graph.memories import MemoryInstance
-
-
-@dataclass(frozen=True)
-class Quadratic:
-    """factor * |W key - ..|^2, or factor * |W - ..|^2 without a key."""
-
-    factor: float
-    key: Node | None
 
 
 def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Array:
@@ -37,7 +27,7 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
     if objective is None:
         world.fail("N501", "`prox` reads the objective last above it, and there is no `minimize` above", call.span)
     goal, place = objective.force(), world.evaluate(call.args[0], site)
-    found = quadratic(goal.node, memory.name, world)
+    found = quadratic(goal.node, memory.name)
     if found is None:
         said = memory.level.objectives[-1][2].objective.span.text()
         world.fail("N506", f"`{said}` is not a square of one key in `{text.place}`: it has no closed form here", call.span,
@@ -56,37 +46,3 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
             curve = arrays.binary("mul", curve, arrays.inner(key, key))
         rate = arrays.binary("div", eta, arrays.binary("add", arrays.const(1), arrays.binary("mul", eta, curve)))
         return arrays.binary("sub", Array(own, hidden), arrays.binary("mul", rate, Array(slope, hidden)))
-
-
-def quadratic(goal: Node, memory: str, world: World) -> Quadratic | None:
-    """The form of an objective, if it is one of the two above."""
-    factor = 1.0
-    while goal.op in ("mul", "div", "neg"):
-        numbers = [world.arrays.number(arg) for arg in goal.args]
-        if goal.op == "neg" or (goal.op == "div" and numbers[1] is None) or numbers.count(None) != 1:
-            return None
-        factor = factor / numbers[1] if goal.op == "div" else factor * next(n for n in numbers if n is not None)
-        goal = goal.args[numbers.index(None)]
-    if goal.op not in ("sum", "total") or goal.args[0].op != "mul" or goal.args[0].args[0] is not goal.args[0].args[1] or factor <= 0:
-        return None
-    error = goal.args[0].args[0]
-    output = error
-    if error.op in ("sub", "add"):
-        output, target = error.args if reads(error.args[0], memory) else error.args[::-1]
-        if reads(target, memory):
-            return None
-    if is_memory(output, memory):
-        return Quadratic(factor, None)
-    if output.op == "einsum" and is_memory(output.args[0], memory) and not reads(output.args[1], memory):
-        left, right = output["eq"].partition("->")[0].split(",")
-        if left[-1:] == right[-1:] and right == left[:-2] + left[-1:] and not isinstance(output.args[0].type, Tree):
-            return Quadratic(factor, output.args[1])
-    return None
-
-
-def is_memory(node: Node, memory: str) -> bool:
-    return node.op == "plain" and node["memory"].rpartition("#")[0] == memory
-
-
-def reads(node: Node, memory: str) -> bool:
-    return any(is_memory(inner, memory) for inner in walk(node))

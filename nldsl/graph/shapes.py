@@ -9,6 +9,18 @@ from nldsl.graph.values import Array, Hidden, shape_text
 from nldsl.graph.world import World, did_you_mean
 
 
+def number(node: Node) -> float | None:
+    """The number that every entry of the node is, if it is constant."""
+    while node.op == "spread":
+        node = node.args[0]
+    if node.op == "const" and isinstance(node["value"], float):
+        return node["value"]
+    if node.op == "tree" and node.args:
+        values = {number(arg) for arg in node.args}
+        return values.pop() if len(values) == 1 else None
+    return None
+
+
 class Shapes:
     """Makes the nodes that move, add and drop axes."""
 
@@ -21,16 +33,7 @@ class Shapes:
     def const(self, value: float) -> Array:
         return Array(self.node("const", type=(), value=float(value)))
 
-    def number(self, node: Node) -> float | None:
-        """The number that every entry of the node is, if it is constant."""
-        while node.op == "spread":
-            node = node.args[0]
-        if node.op == "const" and isinstance(node["value"], float):
-            return node["value"]
-        if node.op == "tree" and node.args:
-            values = {self.number(arg) for arg in node.args}
-            return values.pop() if len(values) == 1 else None
-        return None
+    number = staticmethod(number)
 
     # ---- shape
 

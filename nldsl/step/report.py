@@ -1,90 +1,17 @@
-"""What `nldsl compile` prints: the level table, the timetable, the lowerings, the reads, what a step costs."""
+"""What `nldsl compile` prints: the level table of `graph`, the timetable, the lowerings, the reads, what a step costs."""
 from __future__ import annotations
-
-from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from nldsl.graph.equations import Clock, Level, Node, Program, Tree, numel, walk
-from nldsl.graph.express import coefficient, short
-from nldsl.graph.level_graph import level_graph, ordered, state_numbers
+from nldsl.graph.equations import Program, numel, walk
+from nldsl.graph.view.level_table import levels_table
 from nldsl.schedule.plan import Region
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import bytes_of
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 4}
-
-
-def when(clock: Clock) -> str:
-    if clock.unit == "never":
-        return "never"
-    count = "" if clock.period == 1 else f"{clock.period} "
-    return f"every {count}{clock.unit}" + (f" phase {clock.phase}" if clock.phase else "") + (f" ({clock.name})" if clock.name else "")
-
-
-def frequency(clock: Clock) -> str:
-    return "0" if clock.unit == "never" else f"1/{clock.period} per {clock.unit}" if clock.period > 1 else f"1 per {clock.unit}"
-
-
-def spoken(node: Node) -> str:
-    """The words of the text that a node stands for."""
-    if node.span is not None:
-        return " ".join(node.span.text().split())
-    return short(node)
-
-
-def levels_table(program: Program) -> Table:
-    """One row per family of equal levels, fastest first."""
-    table = Table(title="Levels", show_lines=True, title_justify="left")
-    for column in ("level", "context flow", "clock", "frequency", "memory", "numbers", "start", "objective", "retention", "step", "transfer"):
-        table.add_column(column, overflow="fold")
-    graph = level_graph(program)
-    rows: dict[tuple[str, ...], list[str]] = {}
-    for names in ordered(program, graph):
-        for name in names:
-            rows.setdefault(row(program, program.levels[name], graph), []).append(name)
-    for cells, names in rows.items():
-        shown = names[0] + (f" and {len(names) - 1} alike" if len(names) > 1 else "")
-        table.add_row(shown, *cells)
-    return table
-
-
-def row(program: Program, level: Level, graph: Any) -> tuple[str, ...]:
-    memories = [program.memories[n] for n in level.memories]
-    retention, step, starts, kinds = [], [], [], []
-    for memory in memories:
-        kinds.append(memory.name.rsplit(".", 1)[-1] + ": " + ("net of " + ", ".join(memory.type.paths()[:4]) + (" .." if len(memory.type.leaves) > 4 else "")
-                     if isinstance(memory.type, Tree) else "[" + ", ".join(str(a) for a in memory.type) + "]"))
-        starts.append("random" if memory.slots is not None else start(memory.start))
-        if memory.next is not None:
-            retention.append(coefficient(memory.next, memory.name, "read") or ("1" if coefficient(memory.next, memory.name, "read") == "" else "none"))
-            grads = {n["memory"]: n for n in walk(memory.next) if n.op == "grad"}
-            step.append(slope(program, memory.next, memory.name) if grads or any(n.op == "now" for n in walk(memory.next)) else "")
-    transfer = sorted({f"{d['kind']} from {a.rsplit('.', 1)[-1]}" for a, _, d in graph.in_edges(level.name, data=True) if d["kind"] != "context"})
-    return (", ".join(spoken(c) for c in level.context) or "-", when(level.clock) + ("" if level.reset.unit == "never" else f", reset {when(level.reset)}"),
-            frequency(level.clock), "; ".join(kinds) + (f" per {level.per}" if level.per else ""), f"{state_numbers(program, level):,}",
-            "; ".join(dict.fromkeys(starts)), "; ".join(dict.fromkeys(spoken(o) for o in level.objectives)) or "none (a recurrence)",
-            "; ".join(dict.fromkeys(retention)), "; ".join(dict.fromkeys(s for s in step if s)), "; ".join(transfer) or "-")
-
-
-def start(node: Node | None) -> str:
-    if node is None:
-        return "-"
-    if any(n.op == "weight" for n in walk(node)):
-        return "learned"
-    if any(n.op == "read" for n in walk(node)):
-        return "another memory"
-    return short(node)
-
-
-def slope(program: Program, after: Node, memory: str) -> str:
-    direct = coefficient(after, memory, "grad")
-    if direct is not None:
-        return direct.removeprefix("-")
-    child = next((n["memory"] for n in walk(after) if n.op == "now"), None)
-    return f"by {child.rsplit('.', 2)[-2]}" if child else "by the equation"
 
 
 def timetable_table(step: CompiledStep) -> Table:

@@ -1,0 +1,110 @@
+"""BOXES -> THE LEVEL TABLE: for a terminal, families folded, and as plain text with every weight.
+
+One section is one level in the sense of 2512.24695v1, Def. 2, fastest first: boxes in one section are equal in that order.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+from rich.table import Table
+from rich.text import Text
+
+from nldsl.graph.equations import Program
+from nldsl.graph.view.boxes import Box, boxes
+from nldsl.graph.view.folding import folded, natural
+from nldsl.graph.view.retention import EUCLIDEAN
+
+COLUMNS = {"memory": 27, "clock": 19, "learns": 22, "update": 24, "takes": 28}
+LABEL = 11                                                   # columns of the labels in the plain text
+WIDE = 140
+
+Named = tuple[tuple[str, ...], Box]
+
+
+def levels(found: Sequence[Named]) -> Iterator[list[Named]]:
+    for _, group in groupby(found, key=lambda item: item[1].rank):
+        yield list(group)
+
+
+def summary(found: Sequence[Named]) -> str:
+    count = len(list(levels(found)))
+    return "1 level" if count == 1 else f"{count} levels, fastest first"
+
+
+# ---- for a terminal
+
+def levels_table(program: Program) -> Table:
+    """One row for each family of memories and one for the layers of each; lines between levels."""
+    found = boxes(program)
+    table = Table(title=f"Levels: {summary(found)}", title_justify="left", padding=(0, 1))
+    for column, width in COLUMNS.items():
+        table.add_column(column, overflow="fold", max_width=width)
+    for level in levels(found):
+        for is_layers, group in groupby(level, key=lambda item: item[1].kind == "layer"):
+            for cells in [_layers([*group])] if is_layers else map(_row, group):
+                table.add_row(*map(Text, cells))
+        table.add_section()
+    return table
+
+
+def _row(named: Named) -> tuple[str, ...]:
+    names, box = named
+    memory = [_shown(names), *box.memory] + ([f"{box.numbers:,} numbers"] if box.numbers else []) + [f"start {box.start}"]
+    clock = [box.clock, f"frequency {box.frequency}", f"chunk {box.chunk}", f"bptt {box.bptt}"]
+    update = [*_labelled("keeps", box.retention), *_labelled("adds", box.step), *(g for g in box.geometry if g != EUCLIDEAN)]
+    return tuple("\n".join(cell) for cell in (memory, clock, [*box.pairs, *_labelled("min", box.objective)], update, box.transfer))
+
+
+def _layers(group: list[Named]) -> tuple[str, ...]:
+    figures: dict[tuple[str, str], int] = {}
+    for names, box in group:
+        pair = (box.objective[0], "1 -> dL/dy" if box.pairs[0].startswith("1 ->") else "x -> dL/dy")
+        figures[pair] = figures.get(pair, 0) + len(names)
+    count = sum(len(names) for names, _ in group)
+    return (f"  its {count} layers" if count > 1 else "  its layer", "", "\n".join(dict.fromkeys(pair for _, pair in figures)),
+            "\n".join(f"{n} x {figure}" for (figure, _), n in figures.items()), "")
+
+
+def _shown(names: tuple[str, ...]) -> str:
+    """Without the name of the stream that the whole model is."""
+    paths = [name.split(".") for name in names]
+    lead = len({path[0] for path in paths}) == 1 and all(len(path) > 2 for path in paths) and "[" in "".join(paths[0][1:2])
+    return folded([".".join(path[1:]) if lead else name for path, name in zip(paths, names, strict=True)])
+
+
+def _labelled(label: str, texts: Iterable[str]) -> list[str]:
+    return [f"{label} {text}" for text in texts]
+
+
+# ---- plain text
+
+def levels_text(program: Program) -> str:
+    """Every box with all that is known of it, and the layers one by one."""
+    found = boxes(program)
+    lines = [summary(found)]
+    for level in levels(found):
+        lines.append("")
+        for is_layers, group in groupby(level, key=lambda item: item[1].kind == "layer"):
+            members = sorted(group, key=_by_name) if is_layers else [*group]
+            for names, box in members:
+                lines += _layer_line(names, box) if is_layers else _record(names, box)
+    return "\n".join(lines) + "\n"
+
+
+def _by_name(named: Named) -> object:
+    return natural(named[0][0])
+
+
+def _record(names: tuple[str, ...], box: Box) -> Iterator[str]:
+    yield f"{folded(names)}" + (f"    ({len(names)} alike)" if len(names) > 1 else "")
+    rows = (("clock", (f"{box.clock}; frequency {box.frequency}; chunk {box.chunk}; bptt {box.bptt}",)),
+            ("memory", (f"{'; '.join(box.memory)}" + (f"; {box.numbers:,} numbers" if box.numbers else "") + f"; start {box.start}",)),
+            ("maps", box.pairs), ("minimises", box.objective), ("solves", box.solves), ("keeps", box.retention), ("adds", box.step), ("geometry", box.geometry),
+            ("takes", box.transfer))
+    for label, texts in rows:
+        yield from (f"    {label if i == 0 else '':{LABEL}}{text}" for i, text in enumerate(texts))
+
+
+def _layer_line(names: tuple[str, ...], box: Box) -> Iterator[str]:
+    yield f"    {'layer':{LABEL}}{folded(names)}: {box.pairs[0]}, {box.objective[0]}, {box.memory[0]}"

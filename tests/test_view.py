@@ -1,0 +1,116 @@
+"""The paper's view of a program, computed: the level table of shipped specs as goldens, and what the paper says of each as facts."""
+from __future__ import annotations
+
+import io
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from nldsl.graph.equations import Program
+from nldsl.graph.view.boxes import Box, boxes
+from nldsl.graph.view.level_graph import level_graph
+from nldsl.graph.view.level_table import levels_table, levels_text
+from nldsl.graph.view.picture import mermaid, svg
+from nldsl.pipeline import load_text
+from nldsl.testing.properties import over
+from nldsl.testing.renaming import renamed
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = {path.stem: path for path in sorted((ROOT / "examples").glob("*.nl"))}
+VIEWED = sorted(name for name in EXAMPLES if name in ("titans", "hope") or name.startswith(("decomposition_", "transfer_")))
+
+
+@cache
+def program(name: str) -> Program:
+    path = EXAMPLES[name]
+    return load_text(path.read_text(encoding="utf-8"), path.name, search=[path.parent])
+
+
+@cache
+def view(name: str) -> list[tuple[tuple[str, ...], Box]]:
+    return boxes(program(name))
+
+
+def box(name: str, ending: str) -> Box:
+    """The box with a member of this name."""
+    return next(found for names, found in view(name) if found.kind != "layer" and any(own.endswith(ending) for own in names))
+
+
+# ---- goldens
+
+@pytest.mark.parametrize("name", VIEWED)
+def test_the_level_table(name: str, golden) -> None:
+    golden(ROOT / "tests" / "golden" / name / "levels.txt", levels_text(program(name)))
+
+
+def test_the_table_of_a_terminal(golden) -> None:
+    out = io.StringIO()
+    Console(file=out, width=120).print(levels_table(program("hope")))
+    assert max(map(len, out.getvalue().splitlines())) <= 120
+    golden(ROOT / "tests" / "golden" / "hope" / "table.txt", out.getvalue())
+
+
+@pytest.mark.parametrize("name", VIEWED)
+def test_pictures_show_what_the_table_lists(name: str) -> None:
+    graph = level_graph(program(name))
+    text = mermaid(graph)
+    assert svg(graph).count("<svg") == 1
+    for node, data in graph.nodes(data=True):
+        assert node in text and ("non-parametric" in text or data["kind"] != "attention")
+    assert {data["kind"] for _, _, data in graph.edges(data=True)} <= set(re.findall(r'-->\|"([a-z-]+)', text))
+
+
+# ---- what the paper says
+
+def test_retention_is_what_the_papers_print() -> None:
+    assert box("titans", "recall").retention == ("1 - forget",)                      # 2501.00663v1, Eq. 13
+    assert box("titans", "recall").chunk == "64 token"                               # Eq. 18
+    assert box("titans", "velocity").retention == ("decay",)                         # Eq. 14
+    hope = box("hope", "M_mem.recall")
+    assert hope.retention == ("W1: keep", "W2: keep I - rate k k^T")                 # 2512.24695v1, Eq. 88
+    assert (hope.chunk, hope.bptt, hope.start) == ("64 token", "1 sequence", "learned")
+    assert hope.pairs == ("k -> target",)                                            # Eqs. 84, 85
+    assert box("hope", "M_k.recall").chunk == "16 token"
+    assert box("hope", "ffn[16]").frequency == "1/16 per step"
+    assert "generation: k of M_k.recall" in hope.transfer                            # Eq. 83
+
+
+def test_order_is_that_of_the_paper() -> None:
+    ranks = {name: found.rank for names, found in view("hope") if found.kind == "memory" for name in names}
+    block = "loss.layer[0]."
+    fast = [f"{block}self_modifying_titans.{name}.recall" for name in ("M_k", "M_v", "M_eta", "M_alpha", "M_mem")]
+    assert len({ranks[name] for name in fast}) == 1                                  # computed side by side: one level
+    assert ranks[f"{fast[0]}.S.velocity"] < ranks[fast[0]] < ranks["training.adamw.adam.moments"] < ranks["training"]
+    assert ranks["training"] == ranks[f"{block}continuum.ffn[1]"] < ranks[f"{block}continuum.ffn[4]"] < ranks[f"{block}continuum.ffn[64]"]
+
+
+# ---- laws
+
+WORDS = {"grad", "mean", "sum", "exp", "log", "sqrt", "softmax", "sigmoid", "silu", "gelu", "min", "max", "I", "T", "over", "period", "of", "the", "next",
+         "Euclidean", "by", "equation", "none", "nothing"}
+
+
+def structure(program: Program) -> list[tuple[object, ...]]:
+    """Boxes with a mark in the place of every name."""
+    def masked(texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(re.sub(r"[A-Za-z_]\w*", lambda word: word[0] if word[0] in WORDS else "_", re.sub(r"\{[^}]*\}", "_", text)) for text in texts))
+
+    return sorted((b.rank, b.kind, len(names), b.frequency, b.numbers, len(b.pairs), masked(b.retention), masked(b.geometry),
+                   tuple(sorted(line.partition(":")[0] for line in b.transfer)), b.bptt == "1") for names, b in boxes(program))
+
+
+@pytest.mark.parametrize("name", ["titans", "hope"])
+def test_names_change_nothing_but_names(name: str) -> None:
+    text = EXAMPLES[name].read_text(encoding="utf-8")
+    assert structure(load_text(renamed(text), "renamed.nl")) == structure(program(name))
+
+
+@over(15)
+def test_any_program_has_a_table(subject, drawn) -> None:
+    text = levels_text(subject.program)
+    levels = [name for name, level in subject.program.levels.items()]
+    assert sum(found.kind == "memory" and len(names) for names, found in boxes(subject.program)) == len(levels)
+    assert "minimises" in text and max(map(len, text.splitlines())) < 400
