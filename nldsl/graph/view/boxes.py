@@ -92,7 +92,7 @@ def _parts(own: dict[str, Rule]) -> Iterable[Rule]:
 
 
 def _solves(level: Level, rules_of: dict[str, dict[str, Rule]]) -> tuple[str, ...]:
-    """min over M of <g, M> + |M - keep M_t|^2 / (2 eta); an objective that is linear stands for <g, M> as it is written."""
+    """min over M of <grad(M), M> + |M - keep M_t|^2 / (2 eta); an objective that is linear stands for <grad(M), M> as it is written."""
     goals = [_spoken(node) if is_linear(level, node) else "" for node in level.objectives]
     found = []
     for name in level.memories:
@@ -101,7 +101,7 @@ def _solves(level: Level, rules_of: dict[str, dict[str, Rule]]) -> tuple[str, ..
             continue
         keep, size, _ = next(iter(own))
         kept = f"{memory}_t" if keep == "1" else f"({keep}) {memory}_t" if " " in keep else f"{keep} {memory}_t"
-        goal = goals[0] if len(goals) == 1 and goals[0] else f"<g, {memory}>"
+        goal = goals[0] if len(goals) == 1 and goals[0] else f"<grad({memory}), {memory}>"
         found.append(f"{goal} + |{memory} - {kept}|^2 / {'2' if size == '1' else f'(2 {size})'}")
     return tuple(found)
 
