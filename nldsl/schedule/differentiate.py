@@ -25,10 +25,10 @@ class NoDerivative(Exception):
 
 
 def _fit(al: Algebra, bar: Node, arg: Node) -> Node:
-    """The cotangent of an argument that was broadcast from ()."""
+    """The cotangent of an argument that was broadcast: from (), or along every leaf of a tree."""
     if bar.type == arg.type:
         return bar
-    return al.total(bar, 0, ()) if isinstance(bar.type, Tree) else al.sum(bar, range(len(bar.type)))
+    return al.total(bar, len(arg.type), arg.type) if isinstance(bar.type, Tree) else al.sum(bar, range(len(bar.type)))
 
 
 def _unary(slope: Callable[[Algebra, Node, Node], Node]) -> Rule:
@@ -96,6 +96,8 @@ def _mean(al: Algebra, y: Node, bar: Node) -> list[Node]:
 
 
 def _spread(al: Algebra, y: Node, bar: Node) -> list[Node]:
+    if isinstance(y.type, Tree):
+        return [_fit(al, bar, y.args[0])]
     dims = y["dims"]
     order = sorted(range(len(dims)), key=lambda i: dims[i])
     g = al.sum(bar, [d for d in range(len(y.type)) if d not in dims])      # axes left in increasing dims
@@ -106,9 +108,19 @@ def _spread(al: Algebra, y: Node, bar: Node) -> list[Node]:
 
 
 def _total(al: Algebra, y: Node, bar: Node) -> list[Node]:
-    if y["keep"]:
-        raise NoDerivative(y)
-    return [al.spread(bar, y.args[0].type, ())]
+    return [al.spread(bar, y.args[0].type, tuple(range(y["keep"])))]
+
+
+def _leaf(al: Algebra, y: Node, bar: Node) -> list[Node]:
+    tree = y.args[0].type
+    return [al.make("tree", *(bar if path == y["path"] else al.const(0, shape) for path, shape in tree.leaves), type=tree)]
+
+
+def _sum_of(al: Algebra, a: Node, b: Node) -> Node:
+    """Two cotangents of one value; those of leaves stay apart, so that no zeros are added."""
+    if a.op == b.op == "tree":
+        return al.make("tree", *(al.add(x, y) for x, y in zip(a.args, b.args)), type=a.type)
+    return al.add(a, b)
 
 
 def _permute(al: Algebra, y: Node, bar: Node) -> list[Node]:
@@ -176,7 +188,7 @@ VJP: dict[str, Rule] = {
     "max": _pick("ge"), "min": _pick("le"), "where": _where,
     "einsum": _einsum, "sum": _sum, "mean": _mean, "spread": _spread, "permute": _permute,
     "reshape": lambda al, y, bar: [al.reshape(bar, y.args[0].type)],
-    "total": _total, "tree": lambda al, y, bar: [al.make("leaf", bar, type=a.type, path=p) for p, a in zip(y.type.paths(), y.args)],
+    "total": _total, "leaf": _leaf, "tree": lambda al, y, bar: [al.make("leaf", bar, type=a.type, path=p) for p, a in zip(y.type.paths(), y.args)],
     "softmax": _softmax, "select": _select, "stack": _stack,
     **{op: lambda al, y, bar: [None] * len(y.args) for op in ("sign", "floor", "le", "ge", "eq", "stop")},
 }
@@ -199,5 +211,5 @@ def gradient(al: Algebra, objective: Node, wrt: Sequence[Node], constant: frozen
             raise NoDerivative(node)
         for arg, part in zip(node.args, rule(al, node, bar)):
             if part is not None and id(arg) in moving:
-                bars[id(arg)] = al.add(bars[id(arg)], part) if id(arg) in bars else part
+                bars[id(arg)] = _sum_of(al, bars[id(arg)], part) if id(arg) in bars else part
     return [bars.get(id(w), al.const(0, w.type)) for w in wrt]

@@ -15,7 +15,7 @@ import networkx as nx
 
 from nldsl.graph.equations import ELEMENTWISE, Clock, Node, Program, numel, walk
 from nldsl.schedule.cells import Cell, Cells, Unsupported
-from nldsl.schedule.timetable import Timetable, timetable
+from nldsl.schedule.timetable import Timetable, timetable_of
 
 STATE = ("read", "now", "held")
 FREE_CHUNK = 64                       # tokens per piece where nothing in the text fixes a chunk
@@ -75,11 +75,7 @@ def plan(program: Program, outputs: Mapping[str, Node]) -> Schedule:
             break
         links.append(conflict)
     blocks = _blocks(cells, roots, regions)
-    steps = {n: l.clock for n, l in program.levels.items() if l.clock.unit == "step"}
-    try:
-        table = timetable(steps)
-    except OverflowError as error:
-        raise Unsupported(str(error), span=next(iter(program.levels.values())).span, help="periods that divide each other") from error
+    table = timetable_of(program)
     return Schedule(program, cells, roots, regions, blocks, table)
 
 

@@ -1,48 +1,84 @@
-"""Tick kinds: which step-clock levels fire together, and when.
+"""Tick kinds: what happens together at the end of a step, and when.
 
-Periods 1, 4, 16, 64 have hyperperiod 64 and four kinds: {1}, {1, 4}, {1, 4, 16}, {1, 4, 16, 64}.
+Periods 1, 4, 16, 64 have hyperperiod 64 and four kinds: {1}, {1, 4}, {1, 4, 16}, {1, 4, 16, 64}. Restarts, and clocks
+that take copies, begin windows or cut gradients, split kinds as levels do.
 """
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
-from nldsl.graph.equations import Clock
+from nldsl.graph.equations import Clock, Program, walk
 
 MAX_HYPERPERIOD = 1_000_000
 
 
 @dataclass(frozen=True)
+class Kind:
+    """The levels that tick, those that restart, and the other clocks that tick."""
+
+    fired: tuple[str, ...]
+    restarted: tuple[str, ...] = ()
+    clocks: tuple[Clock, ...] = ()
+
+    def at(self, span: str | Clock) -> bool:
+        """Does a stretch since a level's own tick, or since a clock's, end here?"""
+        return span in self.fired or span in self.restarted or span in self.clocks
+
+
+@dataclass(frozen=True)
 class Timetable:
-    """`kinds[i]` is a set of levels that fire at one step; `first[i]` the first step at which it occurs (from 1)."""
+    """`events[i]` is what happens at one step; `first[i]` the first step at which it does (from 1)."""
 
     clocks: Mapping[str, Clock]
+    resets: Mapping[str, Clock]
+    others: tuple[Clock, ...]
     hyperperiod: int
     start: int                       # the first step from which the pattern repeats
-    kinds: tuple[tuple[str, ...], ...]
-    first: tuple[int, ...]
+    events: tuple[Kind, ...] = ()
+    first: tuple[int, ...] = ()
+    places: Mapping[Kind, int] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> tuple[tuple[str, ...], ...]:
+        """The levels that fire in each tick kind."""
+        return tuple(event.fired for event in self.events)
+
+    def event(self, step: int) -> Kind:
+        return Kind(self.fired(step), tuple(n for n, c in self.resets.items() if c.ticks(step)), tuple(c for c in self.others if c.ticks(step)))
 
     def fired(self, step: int) -> tuple[str, ...]:
         """Names of the levels that tick at `step`, counted from 1."""
         return tuple(name for name, clock in self.clocks.items() if clock.ticks(step))
 
     def kind(self, step: int) -> int:
-        return self.kinds.index(self.fired(step))
+        return self.places[self.event(step)]
 
 
-def timetable(clocks: Mapping[str, Clock]) -> Timetable:
+def timetable(clocks: Mapping[str, Clock], resets: Mapping[str, Clock] | None = None, others: Collection[Clock] = ()) -> Timetable:
     """The tick kinds of step clocks, in the order in which they first occur."""
-    periods = [c.period for c in clocks.values() if c.period] or [1]
+    resets, every = dict(resets or {}), [*clocks.values(), *(resets or {}).values(), *others]
+    periods = [c.period for c in every if c.period] or [1]
     hyper = math.lcm(*periods)
     if hyper > MAX_HYPERPERIOD:
         raise OverflowError(f"the periods {sorted(set(periods))} repeat only after {hyper} steps")
-    start = max((c.phase for c in clocks.values()), default=0)
-    marks = sorted({c.phase + i * c.period for c in clocks.values() if c.period
-                    for i in range(1, (hyper + start) // c.period + 2)} | {1})
-    seen: dict[tuple[str, ...], int] = {}
-    interesting = sorted({m for m in marks if m <= start + hyper} | {m + 1 for m in marks if m + 1 <= start + hyper})
-    for step in interesting:
-        fired = tuple(name for name, clock in clocks.items() if clock.ticks(step))
-        seen.setdefault(fired, step)
-    return Timetable(dict(clocks), hyper, start, tuple(seen), tuple(seen.values()))
+    start = max((c.phase for c in every), default=0)
+    table = Timetable(dict(clocks), resets, tuple(dict.fromkeys(others)), hyper, start)
+    marks = sorted({c.phase + i * c.period for c in set(every) if c.period for i in range(1, (hyper + start) // c.period + 2)} | {1})
+    seen: dict[Kind, int] = {}
+    for step in sorted({m for m in marks if m <= start + hyper} | {m + 1 for m in marks if m + 1 <= start + hyper}):
+        seen.setdefault(table.event(step), step)
+    return Timetable(table.clocks, resets, table.others, hyper, start, tuple(seen), tuple(seen.values()), {k: i for i, k in enumerate(seen)})
+
+
+def timetable_of(program: Program) -> Timetable:
+    """The tick kinds of a program's levels on the step clock, those of the optimizers that they call included."""
+    steps = {name: level for name, level in program.levels.items() if level.clock.unit == "step"}
+    others: dict[Clock, None] = {}
+    for node in walk(*program.outputs.values(), *(m.next for m in program.memories.values() if m.next is not None)):
+        if node.op in ("held", "fold"):
+            others[node["clock" if node.op == "held" else "since"]] = None
+    others |= {b.depth: None for level in steps.values() for b in level.bptt}
+    return timetable({n: l.clock for n, l in steps.items()}, {n: l.reset for n, l in steps.items() if l.reset.unit == "step"},
+                     [c for c in others if isinstance(c, Clock) and c.unit == "step"])

@@ -10,49 +10,27 @@ import linecache
 import time
 import types
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import Node, Program, numel, walk
+from nldsl.graph.equations import Node, Program, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import Schedule, plan
+from nldsl.schedule.timetable import Kind, Timetable, timetable_of
 from nldsl.step import lanes
 from nldsl.step.emit import Emitted, Emitter
 from nldsl.step.initial import normal
-from nldsl.step.state import State, allocate, layout, planned
+from nldsl.step.module import module_text
+from nldsl.step.state import State, allocate, draws, planned
 from nldsl.step.updates import Updates
 
 PRECISION = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 CAPTURES = ("auto", "split", "whole", "eager")
 WHOLE_SECONDS = 120.0                  # predicted compile time above which `auto` does not choose `whole`
 Batch = Mapping[str, Tensor]
-GLUE = '''
-def weights(S):
-    """Leaves for differentiation that share the storage of the flat state."""
-    W = {name: S[owner].view(-1)[at:end].view(sizes) for name, (owner, at, end, sizes) in SLOTS.items()}
-    return {name: w.detach().requires_grad_() for name, w in W.items()}
-
-
-def fresh(W, inputs, mode, lanes):
-    """Over sequences from their first token: sums and numbers of terms of every stream that a level hears, and what outlives them."""
-    like = next(iter(W.values()))
-    batch = next(iter(inputs.values())).shape[0]
-    outputs, new = forward(W, inputs, start(W, batch, like, lanes), 0, mode)
-    return {name: outputs[name].sum() for name in HEARD}, {name: outputs[name].numel() for name in HEARD}, {name: new[name].detach() for name in LASTING}
-
-
-def gradients(W, sums):
-    """Gradient of each heard stream's sum in each memory, laid out as the memory."""
-    G = {}
-    for stream, (names, owners) in LEARNERS.items():
-        parts = torch.autograd.grad(sums[stream], [W[n] for n in names], allow_unused=True, retain_graph=len(LEARNERS) > 1)
-        at = dict(zip(names, (torch.zeros_like(W[n]) if g is None else g for n, g in zip(names, parts))))
-        for owner, (leaves, flat) in owners.items():
-            G[owner + "|" + stream] = torch.cat([at[n].reshape(-1) for n in leaves]) if flat else at[leaves[0]]
-    return G
-'''
 
 
 def load_module(text: str, name: str) -> dict[str, Any]:
@@ -72,42 +50,19 @@ class CompiledStep:
         self.program, self.device, self.precision, self.accumulate = program, device, precision, accumulate
         self.dtype = PRECISION[precision]
         self.steps = planned_steps
-        probe = Updates(program, _no_kinds(program), accumulate)
-        self.heard = list(probe.streams)
+        self.updates = Updates(program, table_of(program))
+        self.heard = list(self.updates.streams)
         if not self.heard:
             raise Unsupported("no level on the step clock learns from a stream", span=None, help="a level `every step` with `minimize mean(loss over period)`")
-        self.schedule: Schedule = plan(program, probe.streams)
-        self.updates = Updates(program, self.schedule.table, accumulate)
+        self.schedule: Schedule = plan(program, self.updates.streams)
         self.emitted: Emitted = Emitter(self.schedule).emit()
-        self.source = self.module_text()
+        self.source = module_text(program, self.emitted, self.updates)
         self.capture, self.why = self.choose(capture)
         self.compile_seconds: dict[str, float] = {}
         self.module = load_module(self.source, "step")
         self._planned = planned(program, planned_steps, device)
         self._readers: dict[str, dict[str, Any]] = {}
         self._kinds = self._compile()
-
-    # -- source
-
-    def module_text(self) -> str:
-        learners: dict[str, tuple[list[str], dict[str, tuple[list[str], bool]]]] = {}
-        for heard in self.updates.hears:
-            memory = self.program.memories[heard.memory]
-            names, owners = learners.setdefault(heard.stream, ([], {}))
-            flat = memory.slots is not None and not isinstance(memory.type, tuple)
-            leaves = list(memory.slots.values()) if memory.slots is not None else [memory.name]
-            if heard.memory not in owners:
-                names += leaves
-                owners[heard.memory] = (leaves, flat)
-        kinds = "\n\n".join(
-            f"def step_{i + 1}(S, inputs, planned, mode, lanes):\n"
-            "    W = weights(S)\n"
-            "    sums, terms, lasting = fresh(W, inputs, mode, lanes)\n"
-            "    G = gradients(W, sums)\n"
-            "    with torch.no_grad():\n"
-            f"        tick_{i + 1}(S, W, G, terms, planned)\n"
-            "    return {name: s.detach() for name, s in sums.items()}, terms, lasting\n" for i in range(len(self.schedule.table.kinds)))
-        return "\n".join([self.emitted.text, f"HEARD = {self.heard!r}\nLEARNERS = {learners!r}\nSLOTS = {layout(self.program, self.updates.state)!r}\n", GLUE, self.updates.emit(), kinds])
 
     # -- capture
 
@@ -147,6 +102,9 @@ class CompiledStep:
     def init(self, seed: int) -> State:
         """A fresh state; a tensor's value depends on `seed` and its qualified name."""
         state = allocate(self.program, self.updates.state, seed, self.device, self.dtype)
+        born = {level.name: 0 for level in self.program.levels.values() if level.clock.unit in ("step", "never")}
+        with torch.no_grad():
+            self.module["birth"](state.tensors, draws(self.program, born, seed, self.device, self.dtype))
         for name, (shape, scale) in self.emitted.randoms.items():
             state.views[name] = normal(seed, name.removeprefix("random:"), [a.size for a in shape], scale).to(self.device, self.dtype)
         return state
@@ -158,11 +116,10 @@ class CompiledStep:
     def __call__(self, state: State, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """One optimizer step over the micro-batches, in place. Returns 0-d tensors: `loss` is the mean over target tokens."""
         kind = self.schedule.table.kind(state.step + 1)
-        if not any(n for b in batches for n in self.terms(b).values()):
-            self._read(state, batches)
-            state.step += 1                                    # no objective has a term: the tick is skipped (language, section 5)
-            return {"loss": torch.zeros((), dtype=self.dtype, device=self.device)}
-        sums, terms = self._run(kind, state, batches)
+        terms: dict[str, int] = {}
+        for batch in batches:
+            terms = {name: terms.get(name, 0) + n for name, n in self.terms(batch).items()}
+        sums, terms = self._run(kind, state, batches) if all(terms.values()) else self._sparse(state, batches, terms)
         state.step += 1
         return self.metrics(sums, terms)
 
@@ -173,36 +130,33 @@ class CompiledStep:
         if state.lanes and len(state.lanes[lanes.READ]) != count:
             raise ValueError(f"this state has {len(state.lanes[lanes.READ])} lanes, the step {count} sequences")
 
-    def _read(self, state: State, batches: Sequence[Batch]) -> None:
-        """A step in which nothing is learned from the batch: what outlives a sequence has read it all the same."""
-        if self.emitted.lasting:
-            inputs = [self.place(b) for b in batches]
-            self.seat(state, sum(map(lanes_of, inputs)))
-            with torch.no_grad(), self.autocast():
-                self._keep(state, inputs, [self.module["fresh"](state.views, b, self.mode, lanes.part(state.lanes, i, lanes_of(b)))[2]
-                                           for i, b in enumerate(inputs)])
-
     def _keep(self, state: State, inputs: Sequence[Batch], lasting: Sequence[Mapping[str, Tensor]]) -> None:
         for i, (batch, carry) in enumerate(zip(inputs, lasting) if self.emitted.lasting else ()):
             here = lanes.part(state.lanes, i, lanes_of(batch))
             lanes.keep(state.lanes, lanes.onward(here, carry), i, lanes_of(batch))
 
     def metrics(self, sums: Mapping[str, Tensor], terms: Mapping[str, int]) -> dict[str, Tensor]:
-        means = {name: (sums[name] / max(1, terms[name])).detach() for name in sums}
+        means = {name: (sums[name].sum() / max(1, terms[name])).detach() for name in sums}
         first = "loss" if "loss" in means else self.heard[0]
         return {"loss": means[first]} | {n: m for n, m in means.items() if n != first}
 
     def _run(self, kind: int, state: State, batches: Sequence[Batch]) -> tuple[dict[str, Tensor], dict[str, int]]:
+        D = self.draws(state, self.schedule.table.events[kind])
         inputs = [self.place(b) for b in batches]
         self.seat(state, sum(map(lanes_of, inputs)))
-        seats = [lanes.part(state.lanes, i, lanes_of(b)) for i, b in enumerate(inputs)]
         if self.capture == "whole" and len(inputs) == 1:
+            seat = lanes.part(state.lanes, 0, lanes_of(inputs[0]))
             with torch._dynamo.config.patch(trace_autograd_ops=True), self.autocast():
                 self.module[f"before_{kind + 1}"](state.tensors, self.terms(inputs[0]))
-                done = self._kinds[kind](state.tensors, inputs[0], self._planned, self.mode, seats[0])
+                done = self._kinds[kind](state.tensors, inputs[0], D, self._planned, self.mode, seat)
                 self.module[f"after_{kind + 1}"](state.tensors, done[1])
                 self._keep(state, inputs, [done[2]])
                 return done[:2]
+        return self._apart(str(kind + 1), state, inputs, D)
+
+    def _apart(self, name: str, state: State, inputs: Sequence[Batch], D: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Forward and backward of each micro-batch, then the tick."""
+        seats = [lanes.part(state.lanes, i, lanes_of(b)) for i, b in enumerate(inputs)]
         total: dict[str, Tensor] = {}
         grads: dict[str, Tensor] = {}
         terms: dict[str, int] = {}
@@ -213,19 +167,40 @@ class CompiledStep:
             lasting.append(last)
             got = self.module["gradients"](state.views, sums)
             grads = got if not grads else {k: grads[k] + g for k, g in got.items()}
-            total = {k: total.get(k, 0.0) + s.detach() for k, s in sums.items()}
+            total = {k: total[k] + s.detach() if k in total else s.detach() for k, s in sums.items()}
             terms = {k: terms.get(k, 0) + n for k, n in counts.items()}
         with torch.no_grad():
-            self.module[f"before_{kind + 1}"](state.tensors, terms)
-            self.module[f"tick_{kind + 1}"](state.tensors, state.views, grads, terms, self._planned)
-            self.module[f"after_{kind + 1}"](state.tensors, terms)
+            self.module[f"before_{name}"](state.tensors, terms)
+            self.module[f"tick_{name}"](state.tensors, grads, total, terms, D, self._planned)
+            self.module[f"after_{name}"](state.tensors, terms)
         self._keep(state, inputs, lasting)
         return total, terms
+
+    def _sparse(self, state: State, batches: Sequence[Batch], terms: Mapping[str, int]) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """A step in which some stream has no term: levels that have heard none since their last tick do not tick (language, section
+        5). Rare (sequences of one token), so its updates are written when it comes, and not compiled."""
+        kind = self.schedule.table.event(state.step + 1)
+        silent = {given.name for given in self.updates.given if given.kind == "terms" and not terms[given.stream]
+                  and not (self.updates.keeps(given) and float(state.tensors[given.name]) > 0)}
+        kind = replace(kind, fired=tuple(n for n in kind.fired if not silent & self.updates.needs(n)))
+        name = "rare_" + "_".join(str(self.schedule.table.fired(state.step + 1).index(n)) for n in kind.fired) + f"_{self.schedule.table.kind(state.step + 1)}"
+        if f"tick_{name}" not in self.module:
+            written = self.updates.kind(name, kind)
+            exec(compile("\n".join([*self.updates.texts, written]), f"<nldsl {name}>", "exec"), self.module)
+        inputs = [self.place(b) for b in batches]
+        self.seat(state, sum(map(lanes_of, inputs)))
+        return self._apart(name, state, inputs, self.draws(state, kind))
+
+    def draws(self, state: State, kind: Kind) -> dict[str, Tensor]:
+        """Fresh draws for what restarts at the end of this step."""
+        resets = self.schedule.table.resets
+        numbers = {name: (state.step + 1 - resets[name].phase) // resets[name].period for name in kind.restarted}
+        return draws(self.program, numbers, state.seed, self.device, self.dtype) if numbers else {}
 
     def terms(self, batch: Batch) -> dict[str, int]:
         """Number of terms of each heard stream over a batch: the last token of a sequence has no next one."""
         sequences, length = next(iter(batch.values())).shape[:2]
-        return {name: sequences * (length - any(n.op == "ahead" for n in walk(node))) * numel(node.type) for name, node in self.updates.streams.items()}
+        return {name: sequences * (length - any(n.op == "ahead" for n in walk(node))) for name, node in self.updates.streams.items()}
 
     def place(self, batch: Batch) -> dict[str, Tensor]:
         return {name: x.to(self.device, self.dtype if x.is_floating_point() else torch.long) for name, x in batch.items()}
@@ -299,6 +274,8 @@ def lanes_of(batch: Batch) -> int:
     return len(next(iter(batch.values())))
 
 
-def _no_kinds(program: Program) -> Any:
-    from nldsl.schedule.timetable import timetable
-    return timetable({n: l.clock for n, l in program.levels.items() if l.clock.unit == "step"})
+def table_of(program: Program) -> Timetable:
+    try:
+        return timetable_of(program)
+    except OverflowError as error:
+        raise Unsupported(str(error), span=next(iter(program.levels.values())).span, help="periods that divide each other") from error

@@ -227,8 +227,8 @@ def weight_name(node: Node) -> str:
 PRELUDE = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor\n\n\n"
 
 
-def used_runtime(text: str) -> str:
-    """Source of the runtime functions that the text calls, and of those that they call."""
+def used_runtime(text: str, present: str = "") -> str:
+    """Source of the runtime functions that the text calls, and of those that they call, but for those that are present."""
     library = {name: inspect.getsource(f) for name, f in vars(runtime).items()
                if inspect.isfunction(f) and f.__module__ == runtime.__name__}
     wanted: list[str] = []
@@ -239,4 +239,4 @@ def used_runtime(text: str) -> str:
             if name not in wanted and re.search(rf"\b{name}\(", source):
                 wanted.append(name)
                 frontier.append(library[name])
-    return "\n\n".join(library[n] for n in library if n in wanted)
+    return "\n\n".join(library[n] for n in library if n in wanted and f"def {n}(" not in present)

@@ -78,7 +78,9 @@ class Subject:
         G, found = self.step.module["gradients"](self.state.views, sums), {}
         for heard in self.step.updates.hears:
             memory = self.program.memories[heard.memory]
-            whole = G[f"{heard.memory}|{heard.stream}"].reshape(-1) / (max(1, terms[heard.stream]) if heard.how == "mean" else 1)
+            objectives = self.program.levels[memory.level].objectives
+            mean = any(o.op == "fold" and o["how"] == "mean" for o in objectives)
+            whole = G[f"{heard.memory}|{heard.stream}"].reshape(-1) / (max(1, terms[heard.stream]) if mean else 1)
             for name, (at, size) in _places(memory).items():
                 found[name] = whole[at:at + size]
         return found

@@ -1,0 +1,138 @@
+"""Code without a time: the values of the step clock. A tree is one flat vector, so that an elementwise rule such as AdamW is one fused
+kernel over all of a level's weights, however many tensors they are.
+
+    flat     v = a * b                          both vectors hold the same leaves
+    leaves   v.W1, v.W2                          where a rule speaks of them: Newton-Schulz on each matrix, one number a head
+    alike    one number that stands for all of them
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from nldsl.graph.equations import ELEMENTWISE, Node, Shape, Tree, Type, numel
+from nldsl.schedule.cells import Unsupported
+from nldsl.step.source import Fn, Ref
+
+
+@dataclass(frozen=True)
+class Leaves(Ref):
+    """A tree by its leaves, in the order of its type."""
+
+    parts: tuple[Ref, ...] = ()
+
+
+class Alike(Ref):
+    """A tree all of whose numbers are one."""
+
+
+def size(type: Type) -> int:
+    return sum(numel(s) for _, s in type.leaves) if isinstance(type, Tree) else numel(type)
+
+
+def shape_of(type: Type) -> tuple[int, ...]:
+    """Sizes of the tensor that holds a value between steps; a number is a vector of one, which is written in place like any other."""
+    return (size(type),) if isinstance(type, Tree) else tuple(a.size for a in type) or (1,)
+
+
+def stored(text: str, type: Type) -> str:
+    """A kept value as the equations see it."""
+    return f"{text}.view(())" if type == () else text
+
+
+class FlatFn(Fn):
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def bind(self, node: Node, text: str, lead: str = "") -> Ref:
+        ref = self.env[id(node)] = Ref(text, lead, () if isinstance(node.type, Tree) else node.type)
+        return ref
+
+    def emit(self, node: Node, args: list[Ref]) -> Ref:
+        if node.op == "stop":
+            return args[0]
+        if node.op == "leaf":
+            tree = node.args[0].type
+            return self.leaves(args[0], tree)[tree.paths().index(node["path"])]
+        if node.op == "tree":
+            return Leaves("", "", (), None, tuple(args))
+        if node.op == "total":
+            return self.total(node, args[0])
+        if node.op == "spread" and isinstance(node.type, Tree):
+            return self.spread(node.type, args[0])
+        if node.op in ELEMENTWISE:
+            return self.elementwise(node, args)
+        if isinstance(node.type, Tree):
+            raise Unsupported(f"`{node.op}` of a tree on the step clock", node)
+        return super().emit(node, [self.whole(a, n.type) if isinstance(n.type, tuple) and a.literal is None else a for a, n in zip(args, node.args)])
+
+    def elementwise(self, node: Node, args: list[Ref]) -> Ref:
+        if not isinstance(node.type, Tree):
+            return self.one(node, args, node.type)
+        args = [Alike(a.text, "", ()) if not a.shape and a.literal is None and not isinstance(n.type, Tree) else a for a, n in zip(args, node.args)]
+        if any(isinstance(a, Leaves) for a in args) or any(a.shape for a in args):
+            rows = zip(*(self.leaves(a, node.type) for a in args))
+            return Leaves("", "", (), None, tuple(self.one(node, list(row), shape) for row, (_, shape) in zip(rows, node.type.leaves)))
+        ref = super().emit(replace(node, type=()), args)
+        moving = [a for a in args if a.literal is None and not isinstance(a, Alike)]
+        return ref if moving else Alike(ref.text, "", ())
+
+    def one(self, node: Node, args: list[Ref], shape: Shape) -> Ref:
+        """An elementwise operator on arrays. Its result has the shape of its widest argument, which may be one number."""
+        ref = super().emit(replace(node, type=shape), args)
+        full = all(a.literal is not None for a in args) or any(a.shape == shape and a.literal is None for a in args)
+        return ref if full else Ref(ref.text, "", ())
+
+    def leaves(self, ref: Ref, tree: Tree) -> list[Ref]:
+        """Each leaf of a tree; of an array beside a tree, what that leaf meets: the axes that it lacks are the last ones."""
+        if isinstance(ref, Leaves):
+            return list(ref.parts)
+        if ref.literal is not None:
+            return [Ref(ref.text, "", shape, ref.literal) for _, shape in tree.leaves]
+        if isinstance(ref, Alike):
+            return [Ref(ref.text, "", ()) for _ in tree.leaves]
+        if ref.shape:
+            return [self.let(f"{ref.text}[{', '.join([':'] * ref.rank + ['None'] * (len(shape) - ref.rank))}]", "", shape)
+                    if len(shape) > ref.rank else ref for _, shape in tree.leaves]
+        out, at = [], 0
+        for _, shape in tree.leaves:
+            sizes = ", ".join(str(a.size) for a in shape)
+            out.append(self.let(f"{ref.text}[{at}:{at + numel(shape)}].view({sizes or '()'})", "", shape))
+            at += numel(shape)
+        return out
+
+    def total(self, node: Node, x: Ref) -> Ref:
+        tree, keep = node.args[0].type, node["keep"]
+        if x.literal is not None:
+            return Ref("", "", node.type, x.literal * size(tree) / numel(node.type))
+        if not isinstance(x, Leaves | Alike) and not keep:
+            return self.let(f"{x.text}.sum()", "", ())
+        parts = [self.whole(p, shape) for p, (_, shape) in zip(self.leaves(x, tree), tree.leaves)]
+        terms = [f"{p.text}.flatten({keep}).sum(-1)" if len(shape) > keep else p.text for p, (_, shape) in zip(parts, tree.leaves)]
+        return self.let(" + ".join(terms), "", node.type)
+
+    def spread(self, tree: Tree, x: Ref) -> Ref:
+        if x.literal is not None:
+            return Ref(x.text, "", (), x.literal)
+        return Leaves("", "", (), None, tuple(self.leaves(x, tree))) if x.shape else Alike(x.text, "", ())
+
+    def whole(self, ref: Ref, shape: Shape) -> Ref:
+        """The value as a tensor of just this shape."""
+        if ref.literal is not None:
+            return Ref(self.tensor(Ref("", "", shape, ref.literal)), "", shape)
+        if ref.shape == shape:
+            return ref
+        sizes = ", ".join(str(a.size) for a in shape)
+        return self.let(f"{ref.text}.expand({sizes or '()'})", "", shape)
+
+    def vector(self, ref: Ref, type: Type) -> str:
+        """The value as it is kept: a tree as one vector."""
+        if not isinstance(type, Tree):
+            return self.whole(ref, type).text
+        if ref.literal is not None:
+            return self.let(f"full({self.like}, {ref.literal!r}, ({size(type)},))", "", (), "k").text
+        if isinstance(ref, Alike):
+            return self.let(f"{ref.text}.expand({size(type)})", "", ()).text
+        if isinstance(ref, Leaves):
+            parts = [self.whole(p, shape).text + ".reshape(-1)" for p, (_, shape) in zip(ref.parts, type.leaves)]
+            return self.let(f"torch.cat([{', '.join(parts)}])", "", ()).text
+        return ref.text

@@ -1,0 +1,64 @@
+"""Forward source and updates -> one Python module, which needs only torch.
+
+    step_k(S, inputs, D, planned, mode, lanes)     one training step of tick kind k, from what is kept (S) and the batch, in place
+"""
+from __future__ import annotations
+
+from nldsl.graph.equations import Program, Tree
+from nldsl.step.emit import Emitted, used_runtime
+from nldsl.step.state import layout, leaf_name
+from nldsl.step.updates import Updates
+
+GLUE = '''
+def weights(S):
+    """Leaves for differentiation that share the storage of the flat state."""
+    W = {name: S[owner].view(-1)[at:end].view(sizes) for name, (owner, at, end, sizes) in SLOTS.items()}
+    return {name: w.detach().requires_grad_() for name, w in W.items()}
+
+
+def fresh(W, inputs, mode, lanes):
+    """Over sequences from their first token: sums and numbers of terms of every stream that a level hears, and what outlives them."""
+    like = next(iter(W.values()))
+    batch = next(iter(inputs.values())).shape[0]
+    outputs, new = forward(W, inputs, start(W, batch, like, lanes), 0, mode)
+    sums = {name: outputs[name].sum((0, 1)) for name in HEARD}
+    terms = {name: outputs[name].shape[0] * outputs[name].shape[1] for name in HEARD}
+    return sums, terms, {name: new[name].detach() for name in LASTING}
+
+
+def gradients(W, sums):
+    """Gradient of each heard stream's sum in each memory, laid out as the memory."""
+    G = {}
+    for stream, (names, owners) in LEARNERS.items():
+        total = sums[stream].sum()
+        parts = torch.autograd.grad(total, [W[n] for n in names], allow_unused=True, retain_graph=len(LEARNERS) > 1) \\
+            if total.requires_grad else [None] * len(names)
+        at = dict(zip(names, (torch.zeros_like(W[n]) if g is None else g for n, g in zip(names, parts))))
+        for owner, (leaves, flat) in owners.items():
+            G[owner + "|" + stream] = torch.cat([at[n].reshape(-1) for n in leaves]) if flat else at[leaves[0]].view(W[leaves[0]].shape or (1,))
+    return G
+'''
+
+
+def module_text(program: Program, emitted: Emitted, updates: Updates) -> str:
+    learners: dict[str, tuple[list[str], dict[str, tuple[list[str], bool]]]] = {}
+    for heard in updates.hears:
+        memory = program.memories[heard.memory]
+        names, owners = learners.setdefault(heard.stream, ([], {}))
+        tree = isinstance(memory.type, Tree)
+        leaves = [leaf_name(memory, path) for path in (memory.type.paths() if tree else ("",))]
+        if heard.memory not in owners:
+            names += leaves
+            owners[heard.memory] = (leaves, tree)
+    kinds = "\n\n".join(
+        f"def step_{i + 1}(S, inputs, D, planned, mode, lanes):\n"
+        "    W = weights(S)\n"
+        "    sums, terms, lasting = fresh(W, inputs, mode, lanes)\n"
+        "    G = gradients(W, sums)\n"
+        "    V = {name: s.detach() for name, s in sums.items()}\n"
+        "    with torch.no_grad():\n"
+        f"        tick_{i + 1}(S, G, V, terms, D, planned)\n"
+        "    return V, terms, lasting\n" for i in range(len(updates.table.events)))
+    ticks = updates.emit()
+    head = f"HEARD = {list(updates.streams)!r}\nLEARNERS = {learners!r}\nSLOTS = {layout(program, updates.state)!r}\n"
+    return "\n".join([emitted.text, used_runtime(ticks, emitted.text), head, GLUE, ticks, kinds])
