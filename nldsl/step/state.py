@@ -64,10 +64,11 @@ def _drawn(program: Program, memory: Memory, seed: int, number: int) -> dict[str
 
 
 def layout(program: Program, names: Collection[str]) -> dict[str, tuple[str, int, int, list[int]]]:
-    """Where each array of a memory of the step clock lies: name -> (memory, first, end, sizes). A weight has its own name."""
+    """Where each array of a memory of the step clock that a stream can read lies: name -> (memory, first, end, sizes). A weight has
+    its own name; what an optimizer keeps is read by nobody else."""
     out = {}
     for memory in program.memories.values():
-        if memory.name not in names:
+        if memory.name not in names or program.levels[memory.level].parent is not None:
             continue
         at = 0
         for path, shape in memory.type.leaves if isinstance(memory.type, Tree) else (("", memory.type),):
