@@ -28,9 +28,10 @@ from nldsl.explanation import explanations
 from nldsl.graph.equations import Program
 from nldsl.pipeline import load_text
 from nldsl.schedule.cells import Unsupported
-from nldsl.schedule.plan import plan
+from nldsl.schedule.plan import moving, plan
 from nldsl.step.compile import CompiledStep, load_module
 from nldsl.step.emit import Emitter
+from nldsl.step.initial import initial_weights
 from nldsl.step.oracle import Oracle
 from nldsl.step.report import levels_table
 from nldsl.testing.laws import EXACT, Subject, agreement, deviation, flat
@@ -91,11 +92,12 @@ def apart(program: Program, batches: list[dict[str, Tensor]]) -> float:
     """How far the emitted step is from the interpreter; without a learner on the step clock there are streams alone."""
     if any(level.clock.unit == "step" for level in program.levels.values()):
         return max(agreement(Subject(program), batches).values())
-    module = load_module(Emitter(plan(program, program.outputs)).emit().text, "streams")
-    batch = batches[0]
+    streams = {name: node for name, node in program.outputs.items() if id(node) in moving(program.outputs.values())}
+    module = load_module(Emitter(plan(program, streams)).emit().text, "streams")
+    batch, weights = batches[0], {name: w.double() for name, w in initial_weights(program, 0).items()}
     like = torch.zeros((), dtype=torch.float64)
-    outputs, _ = module["forward"]({}, batch, module["start"]({}, next(iter(batch.values())).shape[0], like), 0, "loop")
-    wanted = Oracle(program).run(batch).outputs
+    outputs, _ = module["forward"](weights, batch, module["start"](weights, next(iter(batch.values())).shape[0], like), 0, "loop")
+    wanted = Oracle(program, seed=0).run(batch).outputs
     return max(deviation(outputs[name], wanted[name]) for name in outputs)
 
 

@@ -52,6 +52,7 @@ def program(file: File, source: Source, sets: dict[str, str], search: Sequence[P
     world = World(sets)
     world.arrays, world.naming, world.owners = Arrays(world), Naming(), Owners(world)
     world.evaluate, world.as_array, world.axes = expressions.evaluate, expressions.as_array, expressions.axes
+    world.identity = expressions.identity
     world.instantiate, world.grad, world.call_memory = statements.instantiate, levels.grad, templates.call_memory
     scope = Files(world, search).main(file, source)
     scope.weights = new_weight

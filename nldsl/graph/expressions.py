@@ -233,7 +233,7 @@ def transposed(value: Array, site: Site) -> Any:
 def index(expr: syntax.Index, site: Site) -> Any:
     world, value = site.world, evaluate(expr.value, site)
     where = evaluate(expr.index, site)
-    if isinstance(value, Array | MemoryValue) and not isinstance(where, Num):
+    if isinstance(value, Array | MemoryValue | Items) and not isinstance(where, Num):
         return parameters.gather(as_array(value, site), as_array(where, site), site)
     i = world.whole(where, expr.index.span) if not isinstance(value, Family) else 0
     if isinstance(value, Family):

@@ -11,7 +11,7 @@ from nldsl.graph.equations import Clock, Node, Shape, Tree, Type
 from nldsl.graph.names import join
 from nldsl.graph.scope import Place, Site, Thunk, show_axes
 from nldsl.graph.templates import Template, template
-from nldsl.graph.values import Array, Definition, Hidden, MemoryValue, kind_of
+from nldsl.graph.values import Array, Definition, Eye, Hidden, MemoryValue, kind_of
 from nldsl.graph.world import did_you_mean
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class MemoryInstance:
         if isinstance(text.value, syntax.Call) and isinstance(text.value.callee, syntax.Name) and text.value.callee.text == "prox":
             value = prox.closed_form(self, text, site)
         else:
-            value = world.as_array(world.evaluate(text.value, site), site, text.value.span)
+            value = self.value_of(text.value, site)
         with world.at(text.value.span, site.scope.turn):
             if len(text.place.names) == 1:
                 return self.conform(value, f"`{text.place}`")
@@ -131,6 +131,15 @@ class MemoryInstance:
             shape = type_.core.shape(path)[len(type_.hidden):]
             new = Array(world.arrays.conform(value, type_.hidden, shape, f"`{text.place}`"), type_.hidden)
             return world.arrays.tree([(p, new if p == path else leaf) for p, leaf in world.arrays.leaves(before)]).node
+
+    def value_of(self, expression: syntax.Expr, site: Site) -> Array:
+        """The right side of `<-` or a start as an array; `I` alone takes the axes of the memory."""
+        world, type_ = self.world, self.type.force()
+        value = world.evaluate(expression, site)
+        if isinstance(value, Eye) and not isinstance(type_.core, Tree):
+            with world.at(expression.span, site.scope.turn):
+                return world.identity(value, Array(world.arrays.expand(world.arrays.const(0), type_.hidden, type_.seen), type_.hidden), site)
+        return world.as_array(value, site, expression.span)
 
     def conform(self, value: Array, what: str) -> Node:
         """The value as one of this memory's type."""

@@ -31,7 +31,7 @@ def start(memory: MemoryInstance) -> Node | None:
     scope = Scope(world, "turn", memory.level.scope, memory.level.scope.path)
     scope.start = lambda *how: begin(memory, *how)
     site = Site(scope, memory.site.place)
-    value = world.as_array(world.evaluate(text.start, site), site, text.start.span)
+    value = memory.value_of(text.start, site)
     with world.at(text.start.span, scope.turn):
         return memory.conform(value, f"`{text.name.text}`")
 

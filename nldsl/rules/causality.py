@@ -101,6 +101,25 @@ def absence(program: Program) -> Iterator[Diagnostic]:
                                  help=f"`mean({said(node.args[0])} over {clock})`, or a memory that ticks at `{clock}` and is read with `@{clock}`")
 
 
+OF_AN_INSTANT = frozenset("input plain held_stream tick ticks conv rope attend ahead fold window grad grad_stream".split())
+
+
+def births(program: Program) -> Iterator[Diagnostic]:
+    """A memory starts before the first instant of its life, when no stream has a value: from constants, weights and other memories.
+
+        memory M: [e] = x                                                        # N407
+        memory M: [e] = learned        M <- where(tick == 1, x, M + x)
+    """
+    for memory in program.memories.values():
+        met = reach([memory.start] if memory.start is not None else [])
+        node = next((n for n in met.nodes if n.op in OF_AN_INSTANT), None)
+        if node is not None:
+            named = next((n.name for n in met.way(node)[::-1] if n.name), "")
+            yield Diagnostic("N407", f"`{short(named) if named else said(node)}` has a value at each instant, `{short(memory.name)}` starts before the first",
+                             memory.span, "starts from a stream", help="a constant, `learned`, `random`, `load(..)` or another memory; "
+                             "the first tick can take the stream: `M <- where(tick == 1, x, ..)`")
+
+
 def future(program: Program) -> Iterator[Diagnostic]:
     """`next` may reach an objective alone: a model that reads its own target predicts nothing.
 

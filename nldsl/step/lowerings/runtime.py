@@ -10,8 +10,8 @@ from torch import Tensor
 
 
 def full(like: Tensor, value: object, shape: tuple[int, ...]) -> Tensor:
-    """A constant of the dtype and device of `like`."""
-    return torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(shape)
+    """A constant of the dtype and device of `like`; in a block that computes from labels alone those are whole numbers, it is not."""
+    return torch.as_tensor(value, dtype=like.dtype if like.is_floating_point() else torch.float64, device=like.device).expand(shape)
 
 
 def conv(rows: Tensor, kernel: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def newest(x: Tensor, before: Tensor | None) -> Tensor:
 def cross_entropy(x: Tensor, ids: Tensor) -> Tensor:
     """log sum exp x - x[ids] over the last axis, in the precision of x or float32, whichever is wider."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return torch.logsumexp(wide, -1) - wide.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    return torch.logsumexp(wide, -1) - wide.expand(*ids.shape, wide.shape[-1]).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
 
 
 def log_decay(c: Tensor) -> Tensor:
