@@ -24,6 +24,7 @@ Losses = Callable[[dict[str, Tensor], Tensor], Tensor]
 class Spec:
     losses: Losses
     sizes: Mapping[str, object] = field(default_factory=dict)
+    trained: Mapping[str, object] = field(default_factory=dict)      # in the place of `sizes`, where it learns from text
 
 
 def layer(mixer: Callable[..., Tensor], sizes: Mapping[str, object] | None = None, **known: object) -> Spec:
@@ -57,7 +58,8 @@ SPECS: dict[str, Spec] = {
     "transformer": layer(attention.attention, {"d": 8}),
     "transformer_swa": layer(attention.attention, {"d": 8}, window=3),
     "hope": Spec(partial(reference_hope.losses, depth=1, near=2, far=4, periods=PERIODS), HOPE),
-    "hope_ablation": Spec(partial(network.continuum, mixer=partial(hope.self_modifying, near=2, length=4), name="self_modifying_titans", periods=PERIODS), HOPE),
+    "hope_ablation": Spec(partial(network.continuum, mixer=partial(hope.self_modifying, near=2, length=4), name="self_modifying_titans",
+                                  periods=PERIODS), HOPE),
     "hope_attention": Spec(partial(network.continuum, mixer=partial(attention.attention, window=3), name="attention", periods=PERIODS),
                            {"d": 8, "window": 3, "periods": PERIODS}),
 }

@@ -14,11 +14,10 @@ import pytest
 import torch
 from family import BASE, EXAMPLES, SPECS, subject, text, tiny
 from test_laws import LAWS
-from torch import Tensor
 
-from nldsl.graph.dump import dump
-from nldsl.graph.equations import OPS, walk
-from nldsl.pipeline import compile_program
+from nldsl.graph.dump import dump, every
+from nldsl.graph.equations import OPS, Program
+from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import Drawn, data, laws
 from nldsl.testing.captures import apart, traced
 from nldsl.testing.renaming import renamed
@@ -27,9 +26,22 @@ from nldsl.train.data import Corpus, standard_library
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
 CLAUSE = re.compile(r"^\s*(level |memory |context |minimize |bptt |reset |[\w.]+ <- )")
-CITATION = re.compile(r"\b(Eqs?\. \d|secs?\. \d|App\. [A-Z]|Table \d|Fig\. \d|Alg\. \d|Thm\. \d)")
-NAMES = ("titans", "hope", "retnet", "gla", "deltanet", "longhorn", "oja", "mesa", "ttt", "lact", "moneta", "yaad", "memora", "miras",
-         "omeganet", "atlas", "tnt", "transformer", "mamba", "cms", "continuum", "moment", "momentum", "adam", "adamw", "muon", "swiglu")
+CITATION = re.compile(r"\b(Eqs?\. \d|secs?\. \d|App\. [A-Z]|Table \d|Fig\. \d|Alg\. \d)")
+TRAINED = {"d": 32, "vocab": 256}                # what learns from bytes
+SYSTEMS = frozenset("titan miras mamba oja mesa cms continuum muon adamw adam adagrad nesterov momentum swiglu rmsnorm".split())
+WORDS = frozenset("linear attention delta product memory ablation mlp gated".split())    # of the language, or of mathematics
+ALONE = {                                        # primitives of fewer than two systems, and why they are there
+    **dict.fromkeys(("exp", "log", "tanh", "sign", "floor", "ge", "eq", "max"), "a row in the table of functions of one entry"),
+    "amax": "max(x) beside sum(x) and mean(x)",
+    "stack": "a list of streams, as [1, 0.5] is a list of numbers",
+    "softmax": "a memory on the simplex; inside `attend` it is that operator's own",
+    "diag": "a decay for each channel",
+    "random": "a start that is drawn: weights are drawn before the program runs",
+    "load": "a start from a file",
+    "held_stream": "x@c beside M@c",
+    "grad_stream": "the error signal of a stream",
+    "stop": "first order where a text asks for it",
+}
 
 
 # ---- a text
@@ -85,3 +97,134 @@ def test_a_spec_is_what_the_interpreter_makes_of_it(name: str) -> None:
 @pytest.mark.parametrize("name", SPECS)
 def test_a_spec_keeps_the_laws(name: str, law: str) -> None:
     LAWS[law](subject(name).restart(), drawn(name, 7))
+
+
+# ---- what it becomes
+
+QUICK = {"whole": ("deltanet", "retnet"), "split": ("deltanet", "titans_mag", "hope_attention")}
+
+
+def is_traced_whole(name: str, capture: str) -> None:
+    """Each function is one graph, traced once: the numbers of the emitted source, without a break, and nothing is traced again."""
+    step, counted = traced(tiny(name), capture)
+    batches = [data(step.program, 2, 9, i) for i in range(len(step.schedule.table.kinds) + 1)]
+    assert max(apart(step, subject(name).step, batches)) <= laws.EXACT
+    before = counted.graphs
+    assert max(apart(step, subject(name).step, batches)) <= laws.EXACT
+    assert counted.graphs == before, "traced again"
+
+
+@pytest.mark.parametrize("name, capture", [(name, capture) for capture, names in QUICK.items() for name in names])
+def test_a_spec_is_traced_whole(name: str, capture: str) -> None:
+    is_traced_whole(name, capture)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("capture", ["split", "whole"])
+@pytest.mark.parametrize("name", SPECS)
+def test_every_spec_is_traced_whole(name: str, capture: str) -> None:
+    is_traced_whole(name, capture)
+
+
+@cache
+def corpus() -> Corpus:
+    return standard_library()
+
+
+def order_0() -> float:
+    """Nats a byte, of a model that knows how often each byte occurs and nothing else."""
+    share = np.bincount(corpus().train, minlength=256) / len(corpus().train)
+    return float(-(share[share > 0] * np.log(share[share > 0])).sum())
+
+
+def learns(name: str) -> None:
+    """Ten losses in a row are below order 0 within 200 steps, and by then a gradient has reached every tensor."""
+    made = tiny(name, **TRAINED | SPECS[name].trained)
+    step = compile_program(made, precision="float32", capture="eager", planned_steps=200)
+    hearer = laws.Subject(made, step=step)
+    state, bar, last = hearer.state, order_0(), []
+    silent = set(state.views)
+    for n in range(1, 201):
+        batch = {"ids": corpus().batch(0, n, 0, 4, 24)}
+        if silent and n % 10 == 1:
+            slopes = hearer.gradients(batch)
+            silent -= {weight for weight, slope in slopes.items() if slope.abs().max() > 0}
+        last = [*last[-9:], float(step(state, [batch])["loss"])]
+        if len(last) == 10 and np.mean(last) < bar and not silent:
+            return
+    pytest.fail(f"{np.mean(last):.3f} nats a byte; order 0 has {bar:.3f}; without a gradient: {sorted(silent)}")
+
+
+LEARN = ("linear_attention", "deltanet", "ttt_linear", "titans", "hope_attention")
+
+
+@pytest.mark.parametrize("name", LEARN)
+def test_a_spec_learns(name: str) -> None:
+    learns(name)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", [name for name in SPECS if name not in LEARN])
+def test_every_spec_learns(name: str) -> None:
+    learns(name)
+
+
+# ---- names
+
+def nameless(program: Program) -> str:
+    """The graph as text, each name replaced by its place in the order of first mention."""
+    met: dict[str, str] = {}
+    return re.sub(r"eq=[a-z,]*->[a-z]*|groups=.*scale|\b[A-Za-z_][\w.\[\]]*",
+                  lambda word: word[0] if "=" in word[0] else met.setdefault(word[0], f"n{len(met)}"), dump(program))
+
+
+def with_sizes(name: str) -> str:
+    """The text with the sizes of the tests written into it."""
+    out = text(name)
+    for key, value in (BASE | dict(SPECS[name].sizes)).items():
+        out, count = re.subn(rf"^(dim .*?\b{key} = |{key} = |clock {key} = )(\[[^]]*\]|[^,\s]+)", rf"\g<1>{value}", out, count=1, flags=re.M)
+        assert count == 1, key
+    return out
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_names_are_only_names(name: str) -> None:
+    """A copy with other names is the same graph, lowered in the same way, with the same numbers to the last bit."""
+    one, other = (laws.Subject(load_text(t, f"{name}.nl")) for t in (with_sizes(name), renamed(with_sizes(name))))
+    assert nameless(one.program) == nameless(other.program)
+    ways = [[re.sub(r"`.*?`", "", way) for way in s.step.emitted.lowering.values()] for s in (one, other)]
+    assert ways[0] == ways[1]
+    assert laws.renaming(one, other, [data(one.program, 2, 5, i) for i in range(2)]) == 0.0
+
+
+def words_of(path: Path) -> set[str]:
+    """All words in names and strings of a Python file, docstrings left out."""
+    found, before = set(), token.NEWLINE
+    for piece in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
+        doc = piece.type == token.STRING and before in (token.NEWLINE, token.INDENT, token.DEDENT, tokenize.NL)
+        if piece.type in (token.NAME, token.STRING) and not doc:
+            found |= {word.lower() for word in re.findall(r"[A-Za-z]+[0-9]*|[0-9]+", piece.string.replace("_", " "))}
+        if piece.type != tokenize.COMMENT:
+            before = piece.type
+    return found
+
+
+def test_python_knows_no_system() -> None:
+    """No branch for any of them: their names stand in no name and no string of the stages that make a step."""
+    systems = {word for name in SPECS for word in name.split("_")} | SYSTEMS
+    for stage in ("graph", "rules", "schedule", "step"):
+        for path in sorted((ROOT / "nldsl" / stage).rglob("*.py")):
+            assert not words_of(path) & systems - WORDS, path
+
+
+# ---- primitives
+
+def test_every_primitive_serves_two_systems() -> None:
+    uses = Counter(op for name in SPECS for op in {node.op for node in every(subject(name).program)})
+    assert {op for op in OPS if uses[op] < 2} == ALONE.keys()
+
+
+def test_every_lowering_serves_two_systems() -> None:
+    uses = Counter(way for name in SPECS for way in {way.split(" (")[0] for way in subject(name).step.emitted.lowering.values()})
+    print(uses)
+    assert {way for way, n in uses.items() if n < 2} == set()

@@ -37,7 +37,8 @@ def memory(x: Tensor, w: Weights, chunk: int) -> Tensor:
     q, k, v = unit(project(x, w, "q")), unit(project(x, w, "k")), project(x, w, "v")
     gates, state, out = gates_of(x, w), born(w, x.shape[0]), []
     for t in range(x.shape[1]):
-        anchor = state[0] if t % chunk == 0 else anchor
+        if t % chunk == 0:
+            anchor = state[0]
         state = write(state, anchor, k[:, t], v[:, t], [g[:, t] for g in gates])
         out.append(net(state[0], q[:, t]))                            # Eq. 15
     return joined(norm(torch.stack(out, 1), w["rmsnorm"]), w["linear"])
