@@ -8,7 +8,7 @@ from pathlib import Path
 
 import reference_hope
 import reference_titans
-from references import attention, hope, lact, linear, miras, network, omega, titans, tnt, ttt
+from references import attention, hope, lact, linear, mac, miras, network, omega, titans, tnt, ttt
 from torch import Tensor
 
 from nldsl.graph.equations import Program
@@ -46,6 +46,7 @@ SPECS: dict[str, Spec] = {
     "ttt_linear": layer(ttt.ttt_linear, chunk=2),
     "ttt_mlp": layer(ttt.ttt_mlp, chunk=2),
     "titans": Spec(partial(reference_titans.losses, depth=1, chunk=2), {"chunk": 2}),
+    "titans_mac": layer(mac.mac, {"persistent": 2}, segment=3),
     "titans_mag": layer(titans.mag, {"persistent": 2}, chunk=2, window=3),
     "titans_mal": layer(titans.mal, {"persistent": 2}, chunk=2, window=3),
     "moneta": layer(miras.moneta, {"rank": 4}, chunk=2),
