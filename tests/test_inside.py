@@ -236,3 +236,44 @@ def test_no_graph_break_where_a_recurrence_looks_back(capture: str) -> None:
     before = counted.graphs
     apart(step, plain, batches)
     assert counted.graphs == before, "traced again"
+
+
+WY, WIDE = "erases solved in WY form", "a decay for each channel"
+DELTA, DOT = "|M * k - v|^2 / 2", "-<M * k, v>"
+MATRICES = {
+    "delta rule": (DELTA, "M <- M - rate * grad(M)", "M@now * q", WY),
+    "gated, decayed first": (DELTA, "M <- keep * M  M <- M - rate * grad(M)", "M@now * q", WY),
+    "the square without its half": ("|M * k - v|^2", "M <- keep * M - rate * grad(M)", "M * q", WY),
+    "an implicit step": (DELTA, "M <- prox(M, rate)", "M@now * q", WY),
+    "several erases a token": (DELTA, "for i in range(2) { M <- M - rate * grad(M)  M <- keep * M + 0.1 * q * k^T }", "M@now * q", WY),
+    "several keys a token": ("|M * k - v|^2 + |M * q - k|^2", "M <- keep * M - rate * grad(M)", "M@now * q", f"{WY}, 2 a token"),
+    "a step for each of several keys": (DELTA, "for u in [k, q] { minimize |M * u - v|^2 / 2  M <- M - rate * grad(M) }", "M@now * q", f"{WY}, 2 a token"),
+    "channels": (DOT, "M <- M * diag(a) - grad(M)", "M@now * q", WIDE),
+    "channels, transposed read": (DOT, "M <- M * diag(a) - grad(M)", "M^T * q", WIDE),
+    "channels and heads, two reads": (DOT, "M <- keep * M * diag(a) - rate * grad(M)", "M@now * q + recall.M@chunk * q", WIDE),
+    "channels, then an erase": (DELTA, "M <- M * diag(a)  M <- M - rate * grad(M)", "M@now * q", f"{WIDE}, {WY}"),
+    "an erase, then channels": (DELTA, "M <- M - rate * grad(M)  M <- M * diag(a)", "M@now * q", f"{WIDE}, {WY}"),
+    "channels and an erase in one matrix": (DELTA, "M <- M * (keep * diag(a) - 0.1 * k * k^T) - rate * grad(M)", "M@now * q", f"{WIDE}, {WY}"),
+    "channels and several erases": (DELTA, "for i in range(2) { M <- M - rate * grad(M)  M <- M * diag(a) + v * q^T }", "M * q", WIDE),
+    "channels of a velocity's sum": (DOT, "M <- M * diag(a) + momentum(grad(M), rate, 0.5)", "M@now * q", WIDE),
+    "channels, the whole memory read": (DOT, "M <- M * diag(a) - grad(M)", "M@now * q + softmax(recall.M@now) * q", WIDE),
+}
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_matrices_by_pieces(name: str) -> None:
+    """DeltaNet, Gated DeltaNet, DeltaProduct, Longhorn's implicit step, gated linear attention: no state for each token."""
+    objective, update, read, way = MATRICES[name]
+    clause = "" if update.startswith("for u") else f"minimize {objective}"
+    body = f"""
+    a = sigmoid(affine(x, [head, e]) + 1)
+    level recall per head every token {{
+        memory M: [e, e] = learned
+        context k, v{', q' if '* q' in objective or 'for u' in update else ''}
+        {clause}
+        {update}
+        bptt full
+    }}
+    return linear(rmsnorm(recall.{read}), [d])"""
+    (found,) = holds(model(body))
+    assert way in found

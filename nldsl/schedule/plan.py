@@ -172,16 +172,23 @@ def again(node: Node) -> set[int]:
 
 def narrow(node: Node, token: set[int], inside: set[int]) -> list[Node]:
     """The smallest values from which cheap operators make the node: a region takes `k` and `rate`, not `rate * k * k^T`."""
+    return _narrow(node, token, inside)[0]
+
+
+def _narrow(node: Node, token: set[int], inside: set[int]) -> tuple[list[Node], bool]:
+    """And whether it is a matrix that a memory is multiplied with in parts: one with a diagonal."""
     if id(node) in inside:
-        return []
-    cheap = node.op in ELEMENTWISE or node.op in ("spread", "permute", "reshape", "eye", "const") or (
+        return [], False
+    cheap = node.op in ELEMENTWISE or node.op in ("spread", "permute", "reshape", "diag", "eye", "const") or (
         node.op == "einsum" and set(node["eq"].split("->")[0]) - {","} <= set(node["eq"].split("->")[1]))
     if not cheap:
-        return [node]
-    parts = {id(f): f for a in node.args for f in narrow(a, token, inside)}
-    if node.op in ("const", "eye") or sum(numel(f.type) for f in parts.values() if id(f) in token) < numel(node.type):
-        return list(parts.values())
-    return [node]
+        return [node], False
+    below = [_narrow(a, token, inside) for a in node.args]
+    parts = {id(f): f for found, _ in below for f in found}
+    diagonal = node.op in ("diag", "eye") or any(d for _, d in below)
+    if diagonal or node.op == "const" or sum(numel(f.type) for f in parts.values() if id(f) in token) < numel(node.type):
+        return list(parts.values()), diagonal
+    return [node], False
 
 
 def _attach(everything: list[Node], home: dict[int, int], of_cell: dict[str, int]) -> dict[int, int]:

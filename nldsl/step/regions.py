@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 NEVER = Clock("never", 0)
+NARROW = 16                            # tokens per piece where a kernel is as wide as the memory
 
 
 def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
@@ -60,8 +61,9 @@ def region_function(em: Emitter, region: Region, inputs: list[Node], starts: lis
     why = ""
     for _ in range(len(region.cells) + 1):
         try:
-            made = region_body(em, Body(region, inputs, starts, "BT", dict(prefix)))
-            em.lowering[region.name] = classify(region)
+            body = Body(region, inputs, starts, "BT", dict(prefix))
+            made = region_body(em, body)
+            em.lowering[region.name] = ", ".join([classify(region), *body.forms])
             return made
         except NotAffine as error:
             why = str(error)
@@ -76,6 +78,8 @@ def region_function(em: Emitter, region: Region, inputs: list[Node], starts: lis
 def region_body(em: Emitter, body: Body) -> tuple[str, int, list[tuple[int, int]]]:
     lines, results = body.lines()
     if body.lead == "BT":
+        if "a decay for each channel" in body.forms and not body.region.fixed:
+            body.region.chunk = NARROW                         # its kernels have a number for each pair of tokens and channel
         return em.define("region", "state, streams, statics, ends", [*lines, f"return {results}"]), body.region.chunk, body.clocks
     inner = em.define("token", "state, streams, statics, ends", [*lines, f"return {results}"])
     lines = [f"state, outs = {inner}(state, tuple(x[:, 0] for x in streams), statics, ends)",
@@ -91,13 +95,8 @@ def resets(region: Region) -> list[Node]:
 def classify(region: Region) -> str:
     """What a reader calls the lowering of this region."""
     names = {c.name for c in region.cells}
-    inside = list(walk(*(c.next for c in region.cells)))
     fresh = any(n.op in ("now", "read") and n["memory"] in names for x in region.outputs for n in walk(x))
     slow = all(c.clock.period > 1 or c.clock.phase for c in region.cells if ".fold." not in f".{c.name}")
-    form = "one update per chunk: the gradients of its tokens by batched products" if slow else \
+    return "one update per chunk: the gradients of its tokens by batched products" if slow else \
         "dual form: gradients at the chunk start, fresh reads by masked products, no state per token" if region.holds and fresh else \
         "stale form: batched products, one state per chunk" if region.holds else "chunked recurrence"
-    also = {"erases solved in WY form": any(n.op == "eye" for n in inside) and not slow,
-            "windowed objectives as bands": any(n.op == "replay" for n in inside),
-            "attention inside": any(n.op == "attend" for n in region.inside)}
-    return ", ".join([form, *(words for words, true in also.items() if true)])

@@ -21,12 +21,12 @@ from nldsl.graph.equations import Node, Shape
 from nldsl.schedule.cells import Cell
 from nldsl.step.lowerings.forms import ONE, P, Carry, NotAffine, Rows, Run, Value, Vec, Write, factored, matrix_terms
 from nldsl.step.lowerings.past import data
-from nldsl.step.lowerings.piece import Piece
+from nldsl.step.lowerings.reads import Reads
 from nldsl.step.source import Ref
 
 
 @dataclass
-class Solver(Piece):
+class Solver(Reads):
     """Evaluates the equations of one region over one piece."""
 
     def solve(self, name: str) -> Run:
@@ -48,26 +48,58 @@ class Solver(Piece):
         if own is None and not run.erases:
             if cell.name not in self.read_late:
                 return run
-            return replace(run, terms=(Carry(Rows(self.like_rows(run.prefix)), self.state[cell.name]), *run.terms))
+            return replace(run, terms=(Carry(Rows("0.0", 0.0, True), self.state[cell.name]), *run.terms))
         own = own or Rows("0.0", 0.0, True)
+        if run.wide and own.literal is not None:
+            own = Rows(self.fn.let(f"torch.full_like({self.like_rows(run.prefix)}, {own.text}).unsqueeze(-2)", "", ()).text, None, own.nonnegative)
         kernel, prefix = self.decay(own, run.prefix)
         terms = [Carry(Rows(prefix), self.state[cell.name])]
         terms += [self.through(kernel, t) for t in run.terms]
+        if run.wide:
+            self.forms["a decay for each channel"] = True
         if run.erases:
-            if len(run.erases) > 1 or len(run.shape) != run.prefix + 2:
-                raise NotAffine(f"`{cell.name}` erases more than once a token")
-            gate, a, b = run.erases[0]
-            delayed = [self.late(t, run.prefix, first=i == 0) for i, t in enumerate(terms)]
-            p, o, i = P[:run.prefix], "o", "i"
-            answers = self.contract(Run(run.shape, run.prefix, tuple(delayed)), a, f"{p}oi", f"{p}i", f"{p}o")
-            assert isinstance(answers, Ref)
-            overlap = self.fn.let(f'torch.einsum("BT{p}{i},BJ{p}{i}->B{p}TJ", {a.text}, {b.text})', "", ())
-            reach = self.fn.let(f"late({kernel})" + ("" if gate.literal is not None else f" * {gate.text}.unsqueeze(-2)"), "", ())
-            factor = "-" if gate.literal is None else f"{-gate.literal!r} * "
-            inverse = self.fn.let(f"erased({factor}{reach.text} * {overlap.text})", "", ())
-            y = self.fn.let(f'torch.einsum("B{p}TJ,BJ{p}{o}->BT{p}{o}", {inverse.text}, {answers.text})', "BT", answers.shape)
-            terms.append(self.through(kernel, Write(None, gate, y, b)))
-        return Run(run.shape, run.prefix, tuple(terms))
+            terms += self.erased(cell, run, terms, kernel)
+        return Run(run.shape, run.prefix, tuple(terms), wide=run.wide)
+
+    def erased(self, cell: Cell, run: Run, terms: list[Carry | Write], kernel: str) -> list[Write]:
+        """What the erases of earlier tokens leave, as writes: one triangular system for all answers y_t = X_{t-1} a_t of the piece."""
+        if len(run.shape) != run.prefix + 2:
+            raise NotAffine(f"an erase of `{cell.name}`, which is no matrix")
+        let, p = self.fn.let, P[:run.prefix]
+        erases = self.gathered(run.erases)
+        rank = len(erases)
+        self.forms["erases solved in WY form" + (f", {rank} a token" if rank > 1 else "")] = True
+        known = Run(run.shape, run.prefix, tuple(self.late(t, run, first=i == 0) for i, t in enumerate(terms)), wide=run.wide)
+        answers = [self.contract(known, a, f"{p}oi", f"{p}i", f"{p}o") for _, a, _ in erases]
+        writes = [b if g.literal == 1 else let(f"{b.text} * {self.by_token(g, 1)}", "BT", b.shape) for g, _, b in erases]
+        reach = let(f"late({kernel})", "", ()).text
+        keys, values, ys = [a for _, a, _ in erases], writes, answers
+        if rank > 1:                                           # the answers of a token are rows of the system, side by side
+            keys, values, ys = ([let(f"torch.stack([{', '.join(x.text for x in xs)}], 2).flatten(1, 2)", "", ())] for xs in (keys, values, ys))
+            reach = let(f"{reach}.repeat_interleave({rank}, -1).repeat_interleave({rank}, -2)", "", ()).text
+        if run.wide:
+            overlap = f'torch.einsum("BT{p}i,BJ{p}i,B{p}iTJ->B{p}TJ", {keys[0].text}, {values[0].text}, {reach})'
+        else:
+            overlap = f'{reach} * torch.einsum("BT{p}i,BJ{p}i->B{p}TJ", {keys[0].text}, {values[0].text})'
+        inverse = let(f"erased(-({overlap}))", "", ())
+        solved = let(f'torch.einsum("B{p}TJ,BJ{p}o->BT{p}o", {inverse.text}, {ys[0].text})', "BT", answers[0].shape)
+        if rank > 1:
+            apart = let(f"{solved.text}.unflatten(1, (T, {rank}))", "", ())
+            return [self.through(kernel, Write(None, ONE, let(f"{apart.text}[:, :, {i}]", "BT", answers[i].shape), b)) for i, b in enumerate(writes)]
+        return [self.through(kernel, Write(None, ONE, solved, writes[0]))]
+
+    def gathered(self, erases: tuple[tuple[Rows, Ref, Ref], ...]) -> list[tuple[Rows, Ref, Ref]]:
+        """Erases that ask the memory the same are one."""
+        found: dict[str, tuple[Rows, Ref, Ref]] = {}
+        for gate, a, b in erases:
+            if a.text not in found:
+                found[a.text] = (gate, a, b)
+            elif found[a.text][2].text == b.text:
+                found[a.text] = (self.plus(found[a.text][0], gate), a, b)
+            else:
+                scaled = " + ".join(f"{y.text} * {self.by_token(g, 1)}" for g, y in ((found[a.text][0], found[a.text][2]), (gate, b)))
+                found[a.text] = (ONE, a, self.fn.let(scaled, "BT", b.shape))
+        return list(found.values())
 
     # -- evaluation
 
@@ -101,7 +133,7 @@ class Solver(Piece):
             if self.solving and name == self.solving[-1]:
                 return Run(node.type, self.prefix[name], own=ONE)
             run = self.solve(name)
-            return replace(run, terms=tuple(self.late(t, run.prefix, first=i == 0 and isinstance(t, Carry) and t.state is self.state[name])
+            return replace(run, terms=tuple(self.late(t, run, first=i == 0 and isinstance(t, Carry) and t.state is self.state[name])
                                             for i, t in enumerate(run.terms)))
         if node.op == "now":
             if node["memory"] not in self.cells:
@@ -129,6 +161,7 @@ class Solver(Piece):
         values, streams = ([self.plain(self.value(a)) for a in args] for args in (node.args[1:], data(node)))
         if any(v.lead == "BT" for v in values):
             raise NotAffine("a stretch of an objective is evaluated again at every token")
+        self.forms["windowed objectives as bands"] = True
         fn, size = self.past.terms(node, values, streams)
         inner = Solver(fn, {}, {}, {}, length=fn.let(size, "", (), "S").text)
         value, band = inner.value(node.args[0]), self.past.band(node, size)
@@ -153,10 +186,24 @@ class Solver(Piece):
         ref = self.value(source)
         return self.rows(ref, source, prefix) if isinstance(ref, Ref) else None
 
-    def scale(self, x: Run | Vec, gate: Rows) -> Run | Vec:
+    def channels(self, node: Node, x: Run) -> Rows | None:
+        """The number for each token, head and channel of the last axis that a factor is, or None."""
+        if node.op != "spread" or len(x.shape) != x.prefix + 2 or tuple(node["dims"]) != (*range(x.prefix), x.prefix + 1):
+            return None
+        ref = self.value(node.args[0])
+        return self.rows(ref, node.args[0], x.prefix + 1) if isinstance(ref, Ref) else None
+
+    def scale(self, x: Run | Vec, gate: Rows, wide: bool = False) -> Run | Vec:
         if isinstance(x, Vec):
             rest = None if x.rest is None else self.fn.let(f"{x.rest.text} * {self.by_token(gate, 1)}", "BT", x.shape)
             return Vec(x.shape, tuple((self.times(g, gate), a) for g, a in x.reads), rest)
+        if wide:
+            x = self.widened(x)
+            erases = tuple((g, a, self.fn.let(f"{b.text} * {self.by_token(gate, 0)}", "BT", b.shape)) for g, a, b in x.erases)
+        else:
+            erases = tuple((self.times(g, gate), a, b) for g, a, b in x.erases)
+            if x.wide and gate.literal is None:
+                gate = Rows(f"{gate.text}.unsqueeze(-2)", None, gate.nonnegative)
         terms: list[Carry | Write] = []
         for t in x.terms:
             if isinstance(t, Carry):
@@ -166,8 +213,7 @@ class Solver(Piece):
             else:
                 row = gate.text if gate.literal is not None else f"{gate.text}.unsqueeze(-1)"
                 terms.append(replace(t, kernel=self.fn.let(f"{t.kernel} * {row}", "", ()).text))
-        return replace(x, terms=tuple(terms), own=None if x.own is None else self.times(x.own, gate),
-                       erases=tuple((self.times(g, gate), a, b) for g, a, b in x.erases))
+        return replace(x, terms=tuple(terms), own=None if x.own is None else self.times(x.own, gate), erases=erases)
 
     def _mul(self, node: Node, a: Value, b: Value) -> Value | None:
         for x, y, other in ((a, b, node.args[1]), (b, a, node.args[0])):
@@ -176,6 +222,8 @@ class Solver(Piece):
                 gate = self.gate(other, prefix)
                 if gate is not None:
                     return self.scale(x, gate)
+                if isinstance(x, Run) and (gate := self.channels(other, x)) is not None:
+                    return self.scale(x, gate, wide=True)
         return self._stuck(node, a, b)
 
     def _div(self, node: Node, a: Value, b: Value) -> Value | None:
@@ -213,9 +261,12 @@ class Solver(Piece):
                 rest = self.fn.let(f"{rests[0].text} + {self.fn.align(rests[1], 'BT', len(x.shape))}", "BT", x.shape)
             return Vec(x.shape, reads, rest)
         prefix = next(v.prefix for v in (a, b) if isinstance(v, Run))
-        x, y = self.as_run(a, prefix, node.type), self.as_run(b, prefix, node.type)
+        return self.added(self.as_run(a, prefix, node.type), self.as_run(b, prefix, node.type))
+
+    def added(self, x: Run, y: Run) -> Run:
+        x, y = self.alike(x, y)
         own = x.own if y.own is None else y.own if x.own is None else self.plus(x.own, y.own)
-        return Run(node.type, prefix, x.terms + y.terms, own, x.erases + y.erases)
+        return Run(x.shape, x.prefix, x.terms + y.terms, own, x.erases + y.erases, x.wide)
 
     def _einsum(self, node: Node, a: Value, b: Value) -> Value | None:
         left, out = node["eq"].split("->")
@@ -250,7 +301,12 @@ class Solver(Piece):
         p = P[:x.prefix]
         for gates, outer in parts:
             piece: Value = x
-            if outer is not None:
+            if outer is not None and outer.op == "diag":
+                a = self.value(outer.args[0])
+                if not isinstance(a, Ref):
+                    raise NotAffine("a diagonal of what a memory answered")
+                piece = self.scale(x, self.rows(a, outer.args[0], x.prefix + 1), wide=True)
+            elif outer is not None:
                 a, b = (self.over_tokens(self.plain(self.value(n))) for n in outer.args)
                 answer = self.contract(x, a, f"{p}oi", f"{p}i", f"{p}o")
                 write = () if isinstance(answer, Vec) and answer.rest is None else \
@@ -261,52 +317,9 @@ class Solver(Piece):
                 if gate is None:
                     raise NotAffine("a factor of the memory is no number for each head")
                 piece = self.scale(piece, gate)
-            total = piece if total is None else Run(x.shape, x.prefix, total.terms + piece.terms,
-                                                    total.own if piece.own is None else piece.own if total.own is None
-                                                    else self.plus(total.own, piece.own), total.erases + piece.erases)
+            total = piece if total is None else self.added(total, piece)
         assert total is not None
         return total
-
-    def contract(self, x: Run, v: Ref, lx: str, lv: str, out: str) -> Ref | Vec:
-        """x times a vector for each token: einsum over one of the last two axes of x."""
-        v = self.over_tokens(v)
-        shared = (set(lx) & set(lv) - set(out)).pop()
-        p, (o, i) = lx[:x.prefix], (lx[-2], lx[-1])
-        swap = shared == o
-        kept, gone = (i, o) if swap else (o, i)
-        sizes = dict(zip(lx, x.shape)) | dict(zip(lv, v.shape))
-        shape: Shape = tuple(sizes[c] for c in out)
-        if x.own is not None or x.erases:
-            if swap or x.erases or out != p + o or lv != p + i:
-                raise NotAffine("the memory being updated is read twice at a token")
-            rest = self.contract(replace(x, own=None), v, lx, lv, out) if x.terms else None
-            assert rest is None or isinstance(rest, Ref)
-            return Vec(shape, ((x.own, v),), rest)
-        let, total = self.fn.let, None
-        side = "".join(dict.fromkeys(p + lv.replace(gone, "")))
-        for t in x.terms:
-            if isinstance(t, Carry):
-                y = f'torch.einsum("B{lx},BT{lv}->BT{out}", {t.state.text}, {v.text})'
-                if t.phi.literal != 1:
-                    factor = self.fn.let(f'torch.einsum("B{p}T->BT{p}", {t.phi.text})', "", ()).text if t.phi.literal is None else t.phi.text
-                    y = f'torch.einsum("BT{out},BT{p}->BT{out}", {y}, {factor})' if t.phi.literal is None else f"{y} * {factor}"
-            elif t.z is None:
-                dense = self.plain(Run(x.shape, x.prefix, (t,)))
-                y = f'torch.einsum("BT{lx},BT{lv}->BT{out}", {dense.text}, {v.text})'
-            else:
-                near, far = (t.u, t.z) if swap else (t.z, t.u)
-                if t.kernel is None:
-                    match = let(f'torch.einsum("BT{lv},BT{p}{gone}->BT{side}", {v.text}, {near.text})', "BT", ())
-                    y = f'torch.einsum("BT{side},BT{p}{kept}->BT{out}", {match.text}, {far.text})'
-                    if t.gate.literal != 1:
-                        y = f'torch.einsum("BT{out},B{p}T->BT{out}", {y}, {t.gate.text})' if t.gate.literal is None else f"{y} * {t.gate.text}"
-                else:
-                    match = let(f'torch.einsum("BT{lv},BJ{p}{gone}->B{side}TJ", {v.text}, {near.text})', "", ())
-                    seen = f"{match.text} * {t.kernel}" if side == p else f'torch.einsum("B{side}TJ,B{p}TJ->B{side}TJ", {match.text}, {t.kernel})'
-                    y = f'torch.einsum("B{side}TJ,BJ{p}{kept}->BT{out}", {let(seen, "", ()).text}, {far.text})'
-            ref = let(y, "BT", shape)
-            total = ref if total is None else let(f"{total.text} + {ref.text}", "BT", shape)
-        return total if total is not None else Ref("0.0", "", shape, 0.0)
 
     def _stuck(self, node: Node, *args: Value) -> None:
         """No special form: materialise, unless the memory being solved is among the arguments."""

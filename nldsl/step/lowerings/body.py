@@ -29,6 +29,7 @@ class Body:
     lead: str
     prefix: dict[str, int]
     clocks: list[tuple[int, int]] = field(default_factory=list)
+    forms: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         region, fn = self.region, Fn(self.lead)
@@ -70,11 +71,14 @@ class Body:
         fn.lines.append("B, T = streams[0].shape[:2]")
         nodes = list(walk(*region.outputs, *(c.next for c in region.cells)))
         fast = {c.name: c for c in region.cells if c not in self.slow}
-        solver = Solver(fn, fast, {n: self.state[n] for n in fast}, self.prefix, self.past, {x["memory"] for x in nodes if x.op == "read"})
+        solver = Solver(fn, fast, {n: self.state[n] for n in fast}, self.prefix, self.past, {x["memory"] for x in nodes if x.op == "read"},
+                        forms=self.forms)
         after = {name: solver.last(solver.solve(name)) for name in fast}
         outputs = [solver.over_tokens(solver.plain(solver.value(x))).text for x in region.outputs]
         if self.slow:
             after |= self.at_last(solver)
+        if any(node.op == "attend" for node in region.inside):
+            self.forms["attention inside"] = True
         for node in region.inside:                              # what is kept although nothing of this piece needs it
             if node.op in TEMPORAL:
                 solver.value(node)

@@ -23,7 +23,7 @@ class NotAffine(Exception):
 
 @dataclass(frozen=True)
 class Rows:
-    """A number for each token (and head): text of a tensor [B, P.., T], or a literal."""
+    """A number for each token (and head): text of a tensor [B, P.., T], or [B, P.., in, T] in a wide run, or a literal."""
 
     text: str
     literal: float | None = None
@@ -51,13 +51,16 @@ class Write:
 
 @dataclass(frozen=True)
 class Run:
-    """A value for each token of the piece, unmaterialised. `own` is the coefficient of the memory being solved, at t - 1."""
+    """A value for each token of the piece, unmaterialised. `own` is the coefficient of the memory being solved, at t - 1.
+
+    `wide`: its gates, and the kernels made of them, have the last axis of the memory too (a decay for each channel of the keys)."""
 
     shape: Shape
     prefix: int
     terms: tuple[Carry | Write, ...] = ()
     own: Rows | None = None
     erases: tuple[tuple[Rows, Ref, Ref], ...] = ()
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def nonnegative(node: Node) -> bool:
 
 
 def factored(node: Node) -> bool:
-    """Is this X times a square matrix that is a sum of gate * I and gate * a b^T?"""
+    """Is this X times a square matrix that is a sum of gate * I, gate * a b^T and gate * diag(a)?"""
     left, out = node["eq"].split("->")
     la, lb = left.split(",")
     return (len(la) >= 2 and len(lb) == len(la) and lb[:-1] == la[:-2] + la[-1] and out == la[:-1] + lb[-1]
@@ -98,7 +101,7 @@ def factored(node: Node) -> bool:
 
 
 def matrix_terms(node: Node) -> list[tuple[list[Node], Node | None]] | None:
-    """A square matrix as a sum of gate * I and gate * a b^T: [(gates, None or the outer product)], or None."""
+    """A square matrix as a sum of gate * I, gate * a b^T and gate * diag(a): [(gates, None or the outer product or diagonal)], or None."""
     if node.op in ("add", "sub"):
         a, b = (matrix_terms(x) for x in node.args)
         if a is None or b is None:
@@ -115,6 +118,8 @@ def matrix_terms(node: Node) -> list[tuple[list[Node], Node | None]] | None:
         return None
     if node.op == "eye" or (node.op == "spread" and node.args[0].op == "eye"):
         return [([], None)]
+    if node.op == "diag":
+        return [([], node)]
     if node.op == "einsum":
         left, out = node["eq"].split("->")
         la, lb = left.split(",")

@@ -1,4 +1,4 @@
-"""Gates, kernels and tensors of one piece: how the forms of `forms.py` are combined, accumulated and read off."""
+"""Gates and kernels of one piece: how the forms of `forms.py` are combined and accumulated."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
@@ -23,6 +23,7 @@ class Piece:
     solved: dict[str, Run] = field(default_factory=dict)
     memo: dict[int, Value] = field(default_factory=dict)
     solving: list[str] = field(default_factory=list)
+    forms: dict[str, bool] = field(default_factory=dict)       # what a reader is told of how it is computed, in order
     length: str = "T"                                          # text of the number of rows that a value over tokens has
 
     # -- gates
@@ -89,94 +90,30 @@ class Piece:
         scaled = f"{kernel} * {term.gate.text}" + ("" if term.gate.literal is not None else ".unsqueeze(-2)")
         return replace(term, kernel=let(scaled, "", ()).text, gate=ONE)
 
-    def late(self, term: Carry | Write, prefix: int, first: bool = False) -> Carry | Write:
-        """The term as it stood before each token."""
+    def widened(self, run: Run) -> Run:
+        """The same run with gates that have the memory's last axis."""
+        if run.wide:
+            return run
+        if len(run.shape) != run.prefix + 2:
+            raise NotAffine("a gate for each channel of what is no matrix", self.solving[-1] if self.solving else "")
+
+        def gates(g: Rows) -> Rows:
+            return g if g.literal is not None else Rows(f"{g.text}.unsqueeze(-2)", None, g.nonnegative)
+        terms = tuple(Carry(gates(t.phi), t.state) if isinstance(t, Carry) else
+                      replace(t, gate=gates(t.gate), kernel=None if t.kernel is None else f"{t.kernel}.unsqueeze(-3)") for t in run.terms)
+        return replace(run, terms=terms, own=None if run.own is None else gates(run.own), wide=True)
+
+    def alike(self, *runs: Run) -> tuple[Run, ...]:
+        return tuple(self.widened(r) for r in runs) if any(r.wide for r in runs) else runs
+
+    def late(self, term: Carry | Write, run: Run, first: bool = False) -> Carry | Write:
+        """A term of the run as it stood before each token."""
+        def full(literal: str) -> str:
+            return f"torch.full_like({self.like_rows(run.prefix)}, {literal})" + (".unsqueeze(-2)" if run.wide else "")
         if isinstance(term, Carry):
-            phi = term.phi.text if term.phi.literal is None else f"torch.full_like({self.like_rows(prefix)}, {term.phi.text})"
+            phi = term.phi.text if term.phi.literal is None else full(term.phi.text)
             return Carry(Rows(self.fn.let(f"late_prefix({phi}, {1.0 if first else 0.0})", "", ()).text), term.state)
         if term.kernel is None:
-            diagonal = term.gate.text if term.gate.literal is None else \
-                f"torch.full_like({self.like_rows(prefix)}, {term.gate.text})"
+            diagonal = term.gate.text if term.gate.literal is None else full(term.gate.text)
             return replace(term, kernel=self.fn.let(f"late(torch.diag_embed({diagonal}))", "", ()).text, gate=ONE)
         return replace(term, kernel=self.fn.let(f"late({term.kernel})", "", ()).text)
-
-    # -- tensors
-
-    def over_tokens(self, ref: Ref) -> Ref:
-        """A real tensor with a value for each token."""
-        if ref.lead == "BT":
-            return ref
-        text = self.fn.tensor(ref)
-        sizes = ", ".join(str(a.size) for a in ref.shape)
-        text = f"{text}.expand(B, {self.length}, {sizes})" if ref.lead == "" else f"{text}.unsqueeze(1).expand(B, {self.length}, {sizes})"
-        return self.fn.let(text, "BT", ref.shape)
-
-    def as_run(self, value: Value, prefix: int, shape: Shape | None = None) -> Run:
-        if isinstance(value, Vec):
-            raise NotAffine("a vector that the memory answered is kept in it", self.solving[-1] if self.solving else "")
-        if isinstance(value, Run):
-            if value.prefix == prefix:
-                return value
-            value = self.plain(value)
-        if value.literal == 0:
-            return Run(shape or value.shape, prefix)
-        if shape is not None and value.shape != shape:
-            value = Ref(f"{self.fn.align(value, value.lead, len(shape))}.expand(*{value.text}.shape[:{len(value.lead)}], "
-                        + ", ".join(str(a.size) for a in shape) + ")", value.lead, shape) if value.literal is None else \
-                Ref(value.text, "", shape, value.literal)
-        return Run(value.shape, prefix, (Write(None, ONE, self.over_tokens(value), None),))
-
-    def plain(self, value: Value) -> Ref:
-        """The value at every token as one tensor [B, T, ..]."""
-        if isinstance(value, Ref):
-            return value
-        if isinstance(value, Vec) or value.own is not None or value.erases:
-            raise NotAffine("the memory being updated is used as a whole", self.solving[-1] if self.solving else "")
-        p, total = P[:value.prefix], None
-        rest = len(value.shape) - value.prefix
-        r = "uvwxyz"[:rest]
-        for t in value.terms:
-            if isinstance(t, Carry):
-                text = f"{self.by_token(t.phi, rest)} * {t.state.text}.unsqueeze(1)"
-                if t.phi.literal is not None:
-                    text = f"{t.phi.text} * {t.state.text}.unsqueeze(1).expand(-1, T, {'-1, ' * len(value.shape)})"
-            else:
-                parts = f"BJ{p}{r[:1]},BJ{p}{r[1:2]}" if t.z is not None else f"BJ{p}{r}"
-                tensors = f"{t.u.text}, {t.z.text}" if t.z is not None else t.u.text
-                if t.kernel is None:
-                    text = f'torch.einsum("{parts.replace("J", "T")}->BT{p}{r}", {tensors})' if t.z is not None else t.u.text
-                    text += "" if t.gate.literal == 1 else f" * {self.by_token(t.gate, rest)}"
-                else:
-                    text = f'torch.einsum("B{p}TJ,{parts}->BT{p}{r}", {t.kernel}, {tensors})'
-            ref = self.fn.let(text, "BT", value.shape)
-            total = ref if total is None else self.fn.let(f"{total.text} + {ref.text}", "BT", value.shape)
-        return total if total is not None else Ref("0.0", "", value.shape, 0.0)
-
-    def last(self, run: Run) -> str:
-        """The value after the last token of the piece, [B, ..]."""
-        p, total = P[:run.prefix], None
-        rest = len(run.shape) - run.prefix
-        r = "uvwxyz"[:rest]
-        tail = "[..., " + "None, " * rest + "]" if rest else ""
-        for t in run.terms:
-            if isinstance(t, Carry):
-                text = f"{t.phi.text} * {t.state.text}" if t.phi.literal is not None else f"{t.phi.text}[..., -1]{tail} * {t.state.text}"
-            elif t.kernel is None:
-                gate = "" if t.gate.literal == 1 else f" * {t.gate.text}" + ("" if t.gate.literal is not None else f"[..., -1]{tail}")
-                text = (f'torch.einsum("B{p}u,B{p}v->B{p}uv", {t.u.text}[:, -1], {t.z.text}[:, -1])' if t.z is not None
-                        else f"{t.u.text}[:, -1]") + gate
-            else:
-                row = self.fn.let(f"{t.kernel}[..., -1, :]", "", ())
-                if t.z is None:
-                    text = f'torch.einsum("B{p}J,BJ{p}{r}->B{p}{r}", {row.text}, {t.u.text})'
-                else:
-                    u = self.fn.let(f"{t.u.text} * {row.text}.movedim(-1, 1)[..., None]", "BT", ())
-                    text = f'torch.einsum("BJ{p}u,BJ{p}v->B{p}uv", {u.text}, {t.z.text})'
-            ref = self.fn.let(text, "B", run.shape)
-            total = ref if total is None else self.fn.let(f"{total.text} + {ref.text}", "B", run.shape)
-        return total.text if total is not None else f"torch.zeros_like({self.state_text(run)})"
-
-    def state_text(self, run: Run) -> str:
-        return next(s.text for s in self.state.values() if s.shape == run.shape)
-
-
