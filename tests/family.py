@@ -8,7 +8,7 @@ from pathlib import Path
 
 import reference_hope
 import reference_titans
-from references import attention, hope, lact, linear, mac, miras, network, omega, titans, tnt, ttt
+from references import attention, delta, hope, lact, linear, mac, miras, network, omega, titans, tnt, ttt
 from torch import Tensor
 
 from nldsl.graph.equations import Program
@@ -38,11 +38,12 @@ SPECS: dict[str, Spec] = {
     "linear_attention": layer(linear.linear_attention),
     "retnet": layer(linear.retnet, {"d": 8}),
     "gla": layer(linear.gla, {"rank": 4}),
-    "deltanet": layer(linear.deltanet),
-    "gated_deltanet": layer(linear.gated_deltanet),
-    "delta_product": layer(linear.delta_product),
-    "longhorn": layer(linear.longhorn),
-    "oja": layer(linear.oja),
+    "deltanet": layer(delta.deltanet),
+    "gated_deltanet": layer(delta.gated_deltanet),
+    "delta_product": layer(delta.delta_product),
+    "longhorn": layer(delta.longhorn),
+    "oja": layer(delta.oja),
+    "mesa": layer(linear.mesa),
     "ttt_linear": layer(ttt.ttt_linear, chunk=2),
     "ttt_mlp": layer(ttt.ttt_mlp, chunk=2),
     "titans": Spec(partial(reference_titans.losses, depth=1, chunk=2), {"chunk": 2}),

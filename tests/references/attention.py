@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from references.network import Weights, heads, joined, rotate
+from references.layers import Weights, heads, joined, rotate
 
 
 def attention(x: Tensor, w: Weights, window: int = 10 ** 9) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from references.network import Weights, heads, joined, mul, norm, outer, unit
+from references.layers import Weights, heads, joined, mul, norm, outer, unit
 
 Net = list[Tensor]
 

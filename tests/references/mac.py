@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from references.network import Weights, gate, heads, joined, norm, unit
+from references.layers import Weights, gate, heads, joined, norm, unit
 from references.titans import born, net, softmax_read, write
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from references.network import Weights, heads, joined, mul, norm, project, standardise, unit
+from references.layers import Weights, heads, joined, mul, norm, project, standardise, unit
 
 NAMES = ("W1", "W2")
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from references.network import Weights, gate, heads, joined, mul, norm, project, under, unit
+from references.layers import Weights, gate, heads, joined, mul, norm, project, under, unit
 
 State = list[list[Tensor]]
 

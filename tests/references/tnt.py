@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from references.network import Weights, gate, joined, mul, norm, outer, project, unit
+from references.layers import Weights, gate, joined, mul, norm, outer, project, unit
 
 
 def net(W: list[Tensor], z: Tensor) -> Tensor:

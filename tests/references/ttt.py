@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from references.network import Weights, gate, heads, joined, mul, norm, standardise
+from references.layers import Weights, gate, heads, joined, mul, norm, standardise
 
 Net = Callable[[list[Tensor], Tensor], Tensor]
 
