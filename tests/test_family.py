@@ -6,13 +6,14 @@ import re
 import token
 import tokenize
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from family import BASE, EXAMPLES, SPECS, subject, text, tiny
+from family import BASE, EXAMPLES, PERIODS, SPECS, subject, text, tiny
+from references import hope, network
 from test_laws import LAWS
 
 from nldsl.graph.dump import dump, every
@@ -99,6 +100,47 @@ def test_a_spec_keeps_the_laws(name: str, law: str) -> None:
     LAWS[law](subject(name).restart(), drawn(name, 7))
 
 
+def test_references_stand_alone() -> None:
+    """They import torch and each other; each is at most 80 lines."""
+    for path in sorted((ROOT / "tests" / "references").glob("*.py")):
+        words = path.read_text(encoding="utf-8")
+        assert len(words.splitlines()) <= 80, path.name
+        roots = {name.split(".")[0] for name in re.findall(r"^(?:from|import) ([\w.]+)", words, re.M)}
+        assert roots <= {"__future__", "collections", "torch", "references"}, path.name
+
+
+PROJECTIONS = [f"{name} = adaptive(" for name in "qkv"]
+SWITCHES: dict[str, tuple[dict[str, object], str]] = {    # rows of 2512.24695, Table 6: constants, and a word edited
+    "DGD": ({"erase": 0}, ""),
+    "momentum": ({"beta": 0}, ""),
+    "weight decay": ({"forget": 0}, ""),
+    "continuum": ({"periods": [1]}, ""),
+    **{f"inner projection {line[0]}": ({}, line) for line in PROJECTIONS},
+}
+
+
+@pytest.mark.parametrize("row", SWITCHES)
+def test_each_switch_of_the_ablation_is_its_equation(row: str) -> None:
+    """What is left is the loop without the part, and the part mattered."""
+    sets, line = SWITCHES[row]
+    words = text("hope_ablation")
+    without = laws.Subject(tiny("hope_ablation", words.replace(line, line.replace("adaptive", "fixed")) if line else words, **sets))
+    batch = data(without.program, 2, 9, 0)
+    w = without.state.views
+    known = {key: value for key, value in sets.items() if key != "periods"}
+    want = network.continuum(w, batch["ids"], partial(hope.self_modifying, near=2, length=4, **known), "self_modifying_titans",
+                             sets.get("periods", PERIODS))
+    found = without.forward(batch)[0]["loss"]
+    assert laws.deviation(found, want) <= laws.EXACT
+    full = subject("hope_ablation").restart()
+    with torch.no_grad():
+        for name, weight in full.state.views.items():
+            if name in w:
+                weight.copy_(w[name])
+    assert laws.deviation(full.forward(batch)[0]["loss"], found) > 1e-7
+    full.restart()
+
+
 # ---- what it becomes
 
 QUICK = {"whole": ("deltanet", "retnet"), "split": ("deltanet", "titans_mag", "hope_attention")}
@@ -124,6 +166,15 @@ def test_a_spec_is_traced_whole(name: str, capture: str) -> None:
 @pytest.mark.parametrize("name", SPECS)
 def test_every_spec_is_traced_whole(name: str, capture: str) -> None:
     is_traced_whole(name, capture)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", SPECS)
+def test_every_spec_compiled_computes_the_same(name: str) -> None:
+    """The code generator of torch.compile in float32, one function for each block, against the emitted source."""
+    fast, slow = (compile_program(tiny(name), precision="float32", capture=capture) for capture in ("split", "eager"))
+    values, kept = apart(fast, slow, [data(fast.program, 2, 9, i) for i in range(2)])
+    assert values <= laws.VALUES and kept <= laws.GRADIENTS
 
 
 @cache
