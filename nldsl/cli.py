@@ -51,7 +51,9 @@ class Picture(StrEnum):
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A .nl file, or - for standard input.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
-Data = Annotated[Path | None, typer.Argument(metavar="[DATA]", help="A text file or a folder of text.")]
+Data = Annotated[Path | None, typer.Argument(metavar="[DATA]", help="A text file or a folder of text; a .csv or .npy table if the spec reads numbers.")]
+Memory = Annotated[Path | None, typer.Option(metavar="FILE", help="Begin with the memories in FILE: what outlives a sequence, apart from the weights.")]
+Remember = Annotated[Path | None, typer.Option(metavar="FILE", help="Write to FILE what was learned while reading.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a dim, a clock's count or a constant of the spec.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 In = Annotated[Precision, typer.Option(help="Of weights and arithmetic.")]
@@ -162,11 +164,13 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
           capture: Annotated[Capture | None, typer.Option(help="As in compile [default: auto].")] = None,
           out: Annotated[Path | None, typer.Option(help="The run folder [default: the next free runs/SPEC-N].")] = None,
           resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
-          save_every: Annotated[int | None, typer.Option(min=1, help="Steps between saves [default: a minute].")] = None) -> None:
-    """Train a spec on DATA, by default on the Python standard library's source."""
+          save_every: Annotated[int | None, typer.Option(min=1, help="Steps between saves [default: a minute].")] = None,
+          memory: Memory = None) -> None:
+    """Train a spec on DATA, by default on the Python standard library's source, or on a chaotic series if the spec reads numbers."""
     given = {name: value for name, value in {
         "sets": overrides(sets) or None, "data": str(data.resolve()) if data else None, "steps": steps, "seed": seed, "batch": batch, "length": length,
         "accumulate": accumulate, "device": device, "precision": precision and precision.value, "capture": capture and capture.value,
+        "memory": str(memory.resolve()) if memory else None,
     }.items() if value is not None}
     if spec is None and resume is None:
         raise typer.BadParameter("name a SPEC, or a run to --resume")
@@ -187,24 +191,31 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
 @app.command("eval")
 def eval_(run: RunFolder, data: Data = None,
           length: Annotated[int | None, typer.Option(min=2, help="Bytes in a sequence [default: as trained].")] = None,
-          limit: Annotated[int, typer.Option("--bytes", min=1, help="Score at most so many.")] = 1 << 17) -> None:
-    """Score a trained model in bits per byte on its held-out bytes, or on DATA."""
+          limit: Annotated[int, typer.Option("--bytes", min=1, help="Score at most so many.")] = 1 << 17,
+          memory: Memory = None, remember: Remember = None) -> None:
+    """Score a trained model on its held-out data, or on DATA: in bits per byte, or by its loss if it reads numbers."""
     with reported():
         from nldsl.train import run as runs
+        from nldsl.train.results import score_data
 
-        say(runs.score_text(runs.reopen(run), data, length, limit).describe())
+        opened = runs.reopen(run)
+        say(score_data(opened, *runs.trained(opened), data, length, limit, memory, remember).describe())
 
 
 @app.command()
 def generate(run: RunFolder, prompt: Annotated[str, typer.Argument(help="What the model goes on with.")] = "",
              n: Annotated[int, typer.Option("-n", min=1, help="Bytes to write.")] = 256,
              temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest byte.")] = 0.8,
-             seed: Annotated[int, typer.Option(min=0)] = 0) -> None:
-    """Let a trained model go on with PROMPT."""
+             seed: Annotated[int, typer.Option(min=0)] = 0,
+             freeze: Annotated[bool, typer.Option("--freeze", help="Stop learning: token-clock memories keep the value they have.")] = False,
+             memory: Memory = None, remember: Remember = None) -> None:
+    """Let a trained model go on with PROMPT; its token-clock levels learn from what they read and write."""
     with reported():
         from nldsl.train import run as runs
+        from nldsl.train.results import write_on
 
-        say(prompt + runs.write_on(runs.reopen(run), prompt.encode(), n, seed, temperature))
+        opened = runs.reopen(run)
+        say(prompt + write_on(opened, *runs.trained(opened), prompt.encode(), n, seed, temperature, memory, remember, freeze))
 
 
 @app.command()

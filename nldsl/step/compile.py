@@ -6,9 +6,7 @@
 """
 from __future__ import annotations
 
-import linecache
 import time
-import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import Node, Program, walk
+from nldsl.graph.equations import Program, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import Schedule, plan
 from nldsl.schedule.timetable import Kind, Timetable, timetable_of
@@ -24,6 +22,7 @@ from nldsl.step import lanes
 from nldsl.step.emit import Emitted, Emitter
 from nldsl.step.initial import normal
 from nldsl.step.module import module_text
+from nldsl.step.reading import Reading, load_module
 from nldsl.step.state import State, allocate, draws, planned
 from nldsl.step.updates import Updates
 
@@ -33,16 +32,7 @@ WHOLE_SECONDS = 120.0                  # predicted compile time above which `aut
 Batch = Mapping[str, Tensor]
 
 
-def load_module(text: str, name: str) -> dict[str, Any]:
-    """Runs emitted source; tracebacks and debuggers see its lines."""
-    filename = f"<nldsl {name}>"
-    linecache.cache[filename] = (len(text), None, text.splitlines(True), filename)
-    module = types.ModuleType(name)
-    exec(compile(text, filename, "exec"), module.__dict__)
-    return module.__dict__
-
-
-class CompiledStep:
+class CompiledStep(Reading):
     """One training step of a program: `init` makes a state, calling it performs one optimizer step in place."""
 
     def __init__(self, program: Program, device: str = "cpu", precision: str = "float32", capture: str = "auto",
@@ -61,7 +51,7 @@ class CompiledStep:
         self.compile_seconds: dict[str, float] = {}
         self.module = load_module(self.source, "step")
         self._planned = planned(program, planned_steps, device)
-        self._readers: dict[str, dict[str, Any]] = {}
+        self._readers: dict[tuple[str, bool], dict[str, Any]] = {}
         self._kinds = self._compile()
 
     # -- capture
@@ -219,55 +209,6 @@ class CompiledStep:
             begin = time.perf_counter()
             self._run(i, copy, [batch] * self.accumulate)
             self.compile_seconds[f"kind {i + 1}"] = time.perf_counter() - begin
-
-    # -- reading
-
-    def reader(self, name: str, node: Node) -> dict[str, Any]:
-        """Emitted source of one stream alone, uncompiled, for evaluation and generation."""
-        if name not in self._readers:
-            emitted = Emitter(plan(self.program, {name: node})).emit()
-            self._readers[name] = load_module(emitted.text, f"read {name}")
-        return self._readers[name]
-
-    def evaluate(self, state: State, batch: Batch, carry: Any = None) -> tuple[Tensor, Tensor, Any]:
-        """Sum of the loss over the tokens that have a target, their number, and the carry for the next piece of the sequences.
-
-        Memories on the token clock go on learning; the step clock does not move."""
-        name = "loss" if "loss" in self.heard else self.heard[0]
-        inputs = self.place(batch)
-        first = next(iter(inputs.values()))
-        fresh = carry is None
-        with torch.set_grad_enabled(fresh and self.capture == "split"), self.autocast():   # the graphs of training serve here too
-            carried, position = carry or (self.module["start"](state.views, first.shape[0], next(iter(state.views.values()))), 0)
-            if fresh and self.capture != "eager":
-                outputs, new = self.module["forward"](state.views, inputs, carried, 0, self.mode)
-            else:
-                outputs, new = self.reader(name, self.updates.streams[name])["forward"](state.views, inputs, carried, position, "loop")
-        value, new = outputs[name].detach(), {key: x if x is None else x.detach() for key, x in new.items()}
-        return value.sum(), torch.tensor(value.numel()), (new, position + first.shape[1])
-
-    def logits(self) -> Node:
-        """What the next token is scored with: the first argument of the loss's cross entropy."""
-        name = "loss" if "loss" in self.heard else self.heard[0]
-        found = next((n for n in walk(self.updates.streams[name]) if n.op == "cross_entropy"), None)
-        if found is None:
-            raise Unsupported("only a model with a cross entropy generates", self.updates.streams[name])
-        return found.args[0]
-
-    def generate(self, state: State, prompt: Tensor, n: int, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
-        """Samples n tokens after prompt [1, T]; memories learn from every token, sampled ones too. Returns [n]."""
-        module = self.reader("logits", self.logits())
-        name = next(iter(self.program.inputs))
-        ids, out, position = prompt.to(self.device), [], 0
-        with torch.no_grad():
-            carry = module["start"](state.views, ids.shape[0], next(iter(state.views.values())))
-            for _ in range(n):
-                outputs, carry = module["forward"](state.views, {name: ids}, carry, position, "loop")
-                position += ids.shape[1]
-                scores = outputs["logits"][:, -1].float().cpu() / max(temperature, 1e-6)
-                ids = torch.multinomial(scores.softmax(-1), 1, generator=generator).to(self.device)
-                out.append(ids)
-        return torch.cat(out, 1)[0]
 
 
 def lanes_of(batch: Batch) -> int:

@@ -1,20 +1,25 @@
-"""COMPILED STEP -> RUN: bytes in, a run folder out.
+"""COMPILED STEP -> RUN: data in, a run folder out.
 
     data.py        a file, a folder or the standard library -> bytes, held-out bytes, the batch of each step
+    series.py      a table of numbers, or a chaotic series computed here -> the same for an input of numbers
     loop.py        the loop; metrics on their way from the device; Ctrl-C
     metrics.py     JSON lines, each step once; the picture of the curve
     checkpoint.py  one safetensors file, whole or not there
+    memory.py      what outlives a sequence, in a file apart from the weights
     run.py         begins, resumes, trains and opens run folders
-    score.py       held-out bits per byte, beside baseline.py (two bytes of context, Witten-Bell)
+    results.py     what a trained model can do: scores and text, from a memory or none
+    score.py       held-out bits per byte, beside baseline.py (two bytes of context, Witten-Bell), or the loss beside simple forecasts
     sample.py      text that the model goes on with
     display.py     a live line on a terminal, plain lines elsewhere
     faults.py      what can go wrong, N70x to N72x
 
 Guarantees: a batch depends on (seed, step, lane) alone, so N steps are k steps, save, load and N - k steps, bit for bit
 on one machine, thread count and torch. A step that was announced as saved survives SIGKILL and is never run again. The
-saved state is everything: weights, optimizer buffers, accumulators, counters. Scoring never moves the step clock.
+saved state is everything: weights, optimizer buffers, accumulators, counters, lanes. Scoring never moves the step clock, and
+starts each document from its start state. Where something outlives a sequence, a lane reads on in each step where it stopped.
 
-Decisions: the manifest is in the checkpoint's header, since two files could disagree after a kill. The default interval
+Decisions: lanes are in the checkpoint, so that a resume needs one file, and once more in memory.safetensors, to be handed to
+another run; evaluation and generation write a memory only where `--remember` says. The manifest is in the checkpoint's header, since two files could disagree after a kill. The default interval
 between saves is a minute, not a number of steps: a lost minute is what people mind. A run's step count cannot be changed
 on resume: schedules in the spec count towards it (`ticks`).
 """

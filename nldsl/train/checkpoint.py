@@ -18,26 +18,37 @@ import torch
 from nldsl.train import faults
 
 FILE = "checkpoint.safetensors"
+LANE = "lane "                                     # before the names of what outlives a sequence
 
 
 def save(run: Path, tensors: Mapping[str, torch.Tensor], manifest: Mapping[str, Any]) -> None:
     """Replace the checkpoint of `run`. Raises N713 if the disk refuses; the checkpoint that was there stays."""
-    draft = run / (FILE + ".partial")
+    write(run / FILE, tensors, manifest)
+
+
+def everything(state: Any) -> dict[str, torch.Tensor]:
+    """What a checkpoint holds of a state: its tensors, and its lanes under names of their own."""
+    return {**state.tensors, **{LANE + name: x for name, x in state.lanes.items()}}
+
+
+def write(path: Path, tensors: Mapping[str, torch.Tensor], manifest: Mapping[str, Any]) -> None:
+    """Replace a file of tensors. Raises N713 if the disk refuses; the file that was there stays."""
+    draft = path.with_name(path.name + ".partial")
     content = safetensors.torch.save({name: alone(t) for name, t in tensors.items()}, {"manifest": json.dumps(manifest, sort_keys=True)})
     try:
         with draft.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(draft, run / FILE)
-        folder = os.open(run, os.O_RDONLY)
+        os.replace(draft, path)
+        folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise faults.cannot_write(run / FILE, error) from None
+        raise faults.cannot_write(path, error) from None
 
 
 def alone(tensor: torch.Tensor) -> torch.Tensor:
@@ -49,7 +60,7 @@ def manifest(run: Path) -> dict[str, Any] | None:
     """What the checkpoint says of itself, or None if the run has none yet. Raises N712 if it is damaged."""
     if not (run / FILE).exists():
         return None
-    with opened(run) as file:
+    with opened(run / FILE) as file:
         text = (file.metadata() or {}).get("manifest")
     if text is None:
         raise faults.damaged(run / FILE, "it has no manifest")
@@ -58,7 +69,7 @@ def manifest(run: Path) -> dict[str, Any] | None:
 
 def load(run: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Copy the checkpoint into `tensors` (in place: their addresses are fixed). Raises N712 if it is damaged or of another program."""
-    with opened(run) as file:
+    with opened(run / FILE) as file:
         saved = set(file.keys())
         if saved != set(tensors):
             raise faults.other_tensors(run / FILE, sorted(saved ^ set(tensors)))
@@ -70,8 +81,9 @@ def load(run: Path, tensors: Mapping[str, torch.Tensor]) -> None:
                 tensor.copy_(value)
 
 
-def opened(run: Path):
+def opened(path: Path):
+    """Raises N712 if the file is no whole file of tensors."""
     try:
-        return safetensors.safe_open(run / FILE, "pt")
+        return safetensors.safe_open(path, "pt")
     except (safetensors.SafetensorError, OSError) as error:
-        raise faults.damaged(run / FILE, str(error)) from None
+        raise faults.damaged(path, str(error)) from None

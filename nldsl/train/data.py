@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from nldsl.train import faults
 
@@ -38,28 +37,40 @@ class Corpus:
     duplicates: int                                # documents left out because another has the same bytes
     binary: int                                    # files of a folder left out because they hold a byte 0
     sha256: str                                    # of both parts, in this order
+    unit: str = "bytes"
 
-    def batch(self, seed: int, step: int, micro: int, batch: int, length: int) -> torch.Tensor:
-        """The micro-batch `micro` (from 0) of step `step` (from 1): LongTensor [batch, length].
+    def batch(self, seed: int, step: int, micro: int, batch: int, length: int, onward: bool = False) -> np.ndarray:
+        """The micro-batch `micro` (from 0) of step `step` (from 1): uint8 [batch, length]; see `places`."""
+        return self.train[places(len(self.train), seed, step, micro, batch, length, onward)]
 
-        Lanes are counted over the micro-batches, so 2 micro-batches of 4 are one of 8. Starts are drawn with
-        replacement from every position of the training text.
-        """
-        places = len(self.train) - length + 1
-        starts = [draw(seed, step, micro * batch + lane, places) for lane in range(batch)]
-        return torch.from_numpy(np.stack([self.train[s:s + length] for s in starts]).astype(np.int64))
+    def extents(self, text: np.ndarray) -> list[tuple[int, int]]:
+        return extents(text)
 
     def require(self, length: int) -> None:
         """Raise N704 unless a sequence of `length` bytes fits in both parts."""
         if len(self.train) < length:
-            raise faults.too_short(self.name, "training", len(self.train), length)
+            raise faults.too_short(self.name, "training", len(self.train), length, self.unit)
         require(self.name, "held-out", self.held_out, length)
+
+    def numbers(self) -> dict[str, object]:
+        return {"name": self.name, "bytes": len(self.train) + len(self.held_out), "sha256": self.sha256}
 
     def describe(self) -> str:
         left_out = [f"{n} {what}" for n, what in ((self.duplicates, "duplicates left out"), (self.binary, "binary files left out")) if n]
         return (f"{self.name}: {len(self.train) + len(self.held_out):,} bytes in {self.documents:,} documents"
                 f"{''.join(', ' + part for part in left_out)}; {len(self.held_out):,} bytes held out\n"
                 f"sha256 {self.sha256}")
+
+
+def places(size: int, seed: int, step: int, micro: int, batch: int, length: int, onward: bool) -> np.ndarray:
+    """Positions [batch, length] in a stream of `size` that the micro-batch `micro` (from 0) of step `step` (from 1) reads.
+
+    Lanes are counted over the micro-batches, so 2 micro-batches of 4 are one of 8. Starts are drawn with replacement from every
+    position; `onward`, only the first of each lane is, and it goes on where it stopped, after the last position with the first.
+    """
+    lanes = range(micro * batch, (micro + 1) * batch)
+    starts = [draw(seed, 0, lane, size) + (step - 1) * length if onward else draw(seed, step, lane, size - length + 1) for lane in lanes]
+    return (np.array(starts)[:, None] + np.arange(length)) % size
 
 
 def draw(seed: int, step: int, lane: int, n: int) -> int:
@@ -149,20 +160,44 @@ def extents(text: np.ndarray) -> list[tuple[int, int]]:
     return list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
 
 
-def windows(text: np.ndarray, length: int, limit: int) -> np.ndarray:
-    """Starts [count] of the sequences of `length` bytes of a joined text that are scored, at most `limit` bytes in all.
+def windows(documents: list[tuple[int, int]], length: int, limit: int) -> np.ndarray:
+    """Starts [count] of the sequences of `length` tokens that are scored, at most `limit` tokens in all.
 
-    Sequences lie within one document and overlap by one byte, so that no byte is predicted twice; what is left
+    Sequences lie within one document [begin, end) and overlap by one token, so that none is predicted twice; what is left
     at the end of a document is not scored. If they are more than `limit` allows, they are taken evenly spread.
     """
-    starts = [np.arange(begin, end - length + 1, max(1, length - 1)) for begin, end in extents(text)]
+    starts = [np.arange(begin, end - length + 1, max(1, length - 1)) for begin, end in documents]
     every = np.concatenate(starts) if starts else np.zeros(0, dtype=np.int64)
     keep = min(len(every), max(1, limit // length))
     return every[np.arange(keep) * len(every) // max(1, keep)]
+
+
+def readings(documents: list[tuple[int, int]], batch: int, length: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """How lanes read whole documents: starts [round, lane] of sequences of `length` tokens, and which of them begin a document.
+
+    At most `batch` lanes, each with documents of its own, one after the other; as many tokens, at most `limit`, as lanes that all
+    read to the end can read.
+    """
+    passages = [np.arange(begin, end - length + 1, length) for begin, end in documents]
+    passages = sorted((p for p in passages if len(p)), key=len, reverse=True)
+    dealt = [deal(passages, lanes) for lanes in range(min(batch, len(passages)), 0, -1)]
+    lanes = max(dealt, key=lambda lanes: len(lanes) * min(sum(map(len, lane)) for lane in lanes))
+    rounds = min(min(sum(map(len, lane)) for lane in lanes), max(1, limit // (length * len(lanes))))
+    starts = np.stack([np.concatenate(lane)[:rounds] for lane in lanes], 1)
+    begins = np.stack([np.concatenate([np.arange(len(d)) == 0 for d in lane])[:rounds] for lane in lanes], 1)
+    return starts, begins
+
+
+def deal(documents: list[np.ndarray], lanes: int) -> list[list[np.ndarray]]:
+    """Each document, the longest first, to the lane that has the least to read."""
+    dealt: list[list[np.ndarray]] = [[] for _ in range(lanes)]
+    for document in documents:
+        min(dealt, key=lambda lane: sum(map(len, lane))).append(document)
+    return dealt
 
 
 def require(name: str, part: str, text: np.ndarray, length: int) -> None:
     """Raise N704 unless a document of a joined text holds a sequence of `length` bytes."""
     longest = max((end - begin for begin, end in extents(text)), default=0)
     if longest < length:
-        raise faults.too_short(name, part, longest, length)
+        raise faults.too_short(name, part, longest, length, "bytes")

@@ -4,11 +4,10 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from nldsl.train.metrics import bits
 
 LINE_SECONDS = 10.0                                # between two plain lines of steps
 NEWEST = 0.1                                       # weight of the newest step in the shown rates
@@ -32,8 +31,8 @@ class Display(ABC):
         """Begin the loop, `done` of `steps` being behind."""
 
     @abstractmethod
-    def step(self, n: int, loss: float, rate: float, ticked: tuple[str, ...]) -> None:
-        """Step `n` had this mean loss in nats per byte and ran at `rate` tokens a second."""
+    def step(self, n: int, known: Mapping[str, float], rate: float, ticked: tuple[str, ...]) -> None:
+        """Step `n` had this mean loss (and `bits` per byte, if tokens are bytes) and ran at `rate` tokens a second."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -66,13 +65,13 @@ class Lines(Display):
         self._done, self._steps = done, steps
         self._began, self._printed, self._rate = time.perf_counter(), -LINE_SECONDS, None
 
-    def step(self, n: int, loss: float, rate: float, ticked: tuple[str, ...]) -> None:
+    def step(self, n: int, known: Mapping[str, float], rate: float, ticked: tuple[str, ...]) -> None:
         self._rate = smoothed(self._rate, rate)
         now = time.perf_counter()
         if n == self._steps or now - self._printed >= LINE_SECONDS:
             self._printed = now
             left = (now - self._began) / (n - self._done) * (self._steps - n)
-            self.say(f"step {n}/{self._steps}  loss {loss:.4f}  {bits(loss):.3f} bits per byte  {self._rate:,.0f} tokens/s  "
+            self.say(f"step {n}/{self._steps}  {measured(known)}  {self._rate:,.0f} tokens/s  "
                      f"{clock(left)} left  ticked {short(ticked)}")
 
     def close(self) -> None:
@@ -101,18 +100,19 @@ class Live(Display):
 
     def training(self, done: int, steps: int) -> None:
         self.close()
-        self._loss: float | None = None
+        self._known: dict[str, float] = {}
         self._rate: float | None = None
         self._progress = Progress(MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}", markup=False),
                                   TimeRemainingColumn(), console=self.console)
         self._task = self._progress.add_task("", total=steps, completed=done)
         self._progress.start()
 
-    def step(self, n: int, loss: float, rate: float, ticked: tuple[str, ...]) -> None:
+    def step(self, n: int, known: Mapping[str, float], rate: float, ticked: tuple[str, ...]) -> None:
         assert self._progress is not None, "`training` comes before `step`"
-        self._loss, self._rate = smoothed(self._loss, loss), smoothed(self._rate, rate)
+        self._known = {name: smoothed(self._known.get(name), value) for name, value in known.items() if name in ("loss", "bits")}
+        self._rate = smoothed(self._rate, rate)
         self._progress.update(self._task, completed=n, description=(
-            f"loss {self._loss:.4f}  {bits(self._loss):.3f} bits per byte  {self._rate:,.0f} tokens/s  {short(ticked)}"))
+            f"{measured(self._known)}  {self._rate:,.0f} tokens/s  {short(ticked)}"))
 
     def close(self) -> None:
         if self._progress is not None:
@@ -121,6 +121,10 @@ class Live(Display):
         if self._what is not None:
             self.say(f"compiled {self._what} in {time.perf_counter() - self._began:.1f} s")
             self._what = None
+
+
+def measured(known: Mapping[str, float]) -> str:
+    return f"loss {known['loss']:.4f}" + (f"  {known['bits']:.3f} bits per byte" if "bits" in known else "")
 
 
 def smoothed(old: float | None, new: float) -> float:

@@ -14,8 +14,8 @@ def fault(code: str, message: str, help: str) -> Diagnostics:
 
 
 def missing(path: Path) -> Diagnostics:
-    return fault("N701", f"there is no text at `{path}`",
-                 "DATA is a text file or a folder of text; without it the Python standard library is read")
+    return fault("N701", f"there is no data at `{path}`",
+                 "DATA is a text file or a folder of text, for an input of numbers a .csv or .npy file; without it there is a default")
 
 
 def unreadable(path: Path, error: OSError) -> Diagnostics:
@@ -26,14 +26,31 @@ def without_text(name: str) -> Diagnostics:
     return fault("N703", f"`{name}` holds no text", "files with a byte 0 in a folder do not count as text, nor do names that begin with a dot")
 
 
-def too_short(name: str, part: str, has: int, length: int) -> Diagnostics:
-    return fault("N704", f"the longest {part} text of `{name}` has {has} bytes, a sequence has {length}",
-                 f"train on shorter sequences, at most `--length {max(2, has)}`, or on more text")
+def too_short(name: str, part: str, has: int, length: int, unit: str) -> Diagnostics:
+    return fault("N704", f"the longest {part} stretch of `{name}` has {has} {unit}, a sequence has {length}",
+                 f"train on shorter sequences, at most `--length {max(2, has)}`, or on more data")
 
 
-def not_bytes(inputs: str) -> Diagnostics:
-    return fault("N705", f"text gives one byte a token, but the program's inputs are {inputs}",
-                 "a program that is trained on text has one input, `input ids: index(256)`")
+def other_inputs(inputs: str) -> Diagnostics:
+    return fault("N705", f"data gives one byte or one row of numbers a token, but the program's inputs are {inputs}",
+                 "one input: `input ids: index(256)` for text, `input x: [channel]` for numbers")
+
+
+def other_channels(path: Path, has: int, wanted: int) -> Diagnostics:
+    return fault("N706", f"`{path}` has {has} channels, the program's input has {wanted}",
+                 "set the size of the input's axis, as in `--set channel=..`, or choose columns")
+
+
+def no_number(path: Path, where: str, found: str) -> Diagnostics:
+    return fault("N707", f"`{path}`, {where}: `{found}` is no finite number", "fill the gap, or leave out the rows up to it")
+
+
+def ragged(path: Path, line: int, has: int, width: int) -> Diagnostics:
+    return fault("N708", f"`{path}`, line {line} has {has} values, the first has {width}", "one value for each channel in every row, separated by commas")
+
+
+def no_table(path: Path, what: str) -> Diagnostics:
+    return fault("N709", f"`{path}` is no table of numbers: {what}", "a .csv file with a row for each time, or a .npy array [time, channel]")
 
 
 def not_a_run(folder: Path) -> Diagnostics:
@@ -50,9 +67,12 @@ def damaged(path: Path, why: str) -> Diagnostics:
 
 
 def other_tensors(path: Path, names: list[str]) -> Diagnostics:
-    shown = ", ".join(f"`{name}`" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return fault("N712", f"`{path}` belongs to another program: {shown} differ",
+    return fault("N712", f"`{path}` belongs to another program: {listed(names)} differ",
                  "the compiler or the library changed since the run began; begin a new run")
+
+
+def listed(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def cannot_write(path: Path, error: OSError) -> Diagnostics:
@@ -70,6 +90,23 @@ def already_a_run(folder: Path) -> Diagnostics:
 
 def nothing_saved(folder: Path) -> Diagnostics:
     return fault("N716", f"`{folder}` has no checkpoint yet", f"let it train first: `nldsl train --resume {folder}`")
+
+
+def no_memory(path: Path) -> Diagnostics:
+    return fault("N717", f"there is no memory at `{path}`", "name a file that `--remember` or a run wrote, such as runs/reader-1/memory.safetensors")
+
+
+def other_memory(path: Path, names: list[str]) -> Diagnostics:
+    return fault("N717", f"`{path}` holds the memories of another program: {listed(names)} differ",
+                 "memories fit the spec, with the same dims, that they were learned in")
+
+
+def nothing_outlives() -> Diagnostics:
+    return fault("N718", "no memory of this program outlives a sequence", "`reset never` in a level on the token clock makes one")
+
+
+def writes_nothing(folder: Path) -> Diagnostics:
+    return fault("N719", f"the model of `{folder}` predicts no bytes, so it writes none", "`nldsl eval` says how well it predicts; a loss by `cross_entropy` writes")
 
 
 def not_finite(step: int, loss: float) -> Diagnostics:

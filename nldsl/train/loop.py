@@ -32,8 +32,9 @@ def loop(step: Any, state: Any, batches: Callable[[int], list[dict[str, torch.Te
 class Log:
     """Metrics on their way from the device to the journal and the screen; waits for the device only in `drain`."""
 
-    def __init__(self, journal: Journal, display: Display, tokens: int) -> None:
-        self.journal, self.display, self.tokens = journal, display, tokens
+    def __init__(self, journal: Journal, display: Display, tokens: int, bits: Callable[[float], float] | None = metrics.bits) -> None:
+        """`bits` makes bits per byte of a loss; None where tokens are no bytes."""
+        self.journal, self.display, self.tokens, self.bits = journal, display, tokens, bits
         self._pending: list[tuple[int, dict[str, torch.Tensor], tuple[str, ...]]] = []
         self._since = time.perf_counter()
 
@@ -52,11 +53,13 @@ class Log:
         for n, values, ticked in numbers:
             loss = values["loss"]
             known = {name: value if math.isfinite(value) else None for name, value in values.items()}
-            self.journal.write("step", step=n, **known, bits=metrics.bits(loss) if math.isfinite(loss) else None,
+            if self.bits is not None:
+                known["bits"] = self.bits(loss) if math.isfinite(loss) else None
+            self.journal.write("step", step=n, **known,
                                tokens=self.tokens, seconds=round(seconds, 6), ticked=ticked)
             if not math.isfinite(loss):
                 raise faults.not_finite(n, loss)
-            self.display.step(n, loss, self.tokens / seconds, ticked)
+            self.display.step(n, known, self.tokens / seconds, ticked)
 
 
 class Interrupt:

@@ -2,8 +2,8 @@
 
     {"event": "step", "step": 3, "loss": 2.71, "bits": 3.91, "tokens": 1024, "seconds": 0.84, "ticked": ["ffn[1]", "training"]}
 
-Other events: "start" (step: the last one before it), "saved" (step), "held_out" (bits, baseline, terms), "sample" (text). Each step stands
-there exactly once: on resume, what a killed run wrote beyond its checkpoint is cut off before anything is added.
+Without "bits" where tokens are no bytes. Other events: "start" (step: the last one before it), "saved" (step), "held_out" (as scored, see
+score.py), "sample" (text). Each step stands there exactly once: on resume, what a killed run wrote beyond its checkpoint is cut off before anything is added.
 """
 from __future__ import annotations
 
@@ -77,27 +77,29 @@ def bits(nats: float) -> float:
     return nats / math.log(2)
 
 
-def picture(path: Path, target: Path, baseline: float | None = None) -> None:
-    """Draw bits per byte over steps, every step thin and a running mean thick, `baseline` as a dashed line."""
+def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -> None:
+    """Draw bits per byte (else the loss) over steps, every step thin and a running mean thick; `beside` is a dashed line and its name."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    steps = [event for event in events(path, "step") if event["bits"] is not None]
+    every = events(path, "step")
+    what = "bits" if any("bits" in event for event in every) else "loss"
+    steps = [event for event in every if event[what] is not None]
     n = [event["step"] for event in steps]
-    y = [event["bits"] for event in steps]
+    y = [event[what] for event in steps]
     smooth = []
     for value in y:
         smooth.append(value if not smooth else smooth[-1] + 0.05 * (value - smooth[-1]))
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     axes.plot(n, y, color="0.75", linewidth=0.7, label="step")
     axes.plot(n, smooth, color="C0", label="mean of about 20 steps")
-    if baseline is not None:
-        axes.axhline(baseline, color="C1", linestyle="--", label=f"order-2 byte model {baseline:.3f}")
+    if beside is not None:
+        axes.axhline(beside[1], color="C1", linestyle="--", label=beside[0])
     for event in events(path, "held_out"):
-        axes.plot([n[-1] if n else 0], [event["bits"]], "o", color="C0", label=f"held out {event['bits']:.3f}")
-    axes.set(xlabel="step", ylabel="bits per byte", ylim=(0, max(y, default=8) * 1.05))
+        axes.plot([n[-1] if n else 0], [event[what]], "o", color="C0", label=f"held out {event[what]:.3f}")
+    axes.set(xlabel="step", ylabel="bits per byte" if what == "bits" else what, ylim=(0, max(y, default=8) * 1.05))
     axes.legend()
     figure.savefig(target, metadata={"Date": None} if target.suffix == ".svg" else None)
     pyplot.close(figure)

@@ -5,6 +5,7 @@
     RUN/metrics.jsonl             what happened, see metrics.py
     RUN/loss.svg                  the curve
     RUN/checkpoint.safetensors    the last saved state, see checkpoint.py
+    RUN/memory.safetensors        what outlives a sequence alone, if anything does, see memory.py
 """
 from __future__ import annotations
 
@@ -18,23 +19,25 @@ from typing import Any
 import torch
 
 from nldsl import pipeline
-from nldsl.graph.equations import Program
-from nldsl.train import checkpoint, data, faults, metrics
-from nldsl.train.data import BOUNDARY, Corpus
+from nldsl.graph.equations import Program, numel
+from nldsl.schedule.cells import outlives
+from nldsl.train import checkpoint, data, faults, memory, metrics, series
+from nldsl.train.data import Corpus
 from nldsl.train.display import Display
 from nldsl.train.loop import Interrupt, Log, loop
 from nldsl.train.metrics import Journal
-from nldsl.train.sample import LENGTH, opening, readable, sample
-from nldsl.train.score import LEAST_SCORED, SCORED, Score, score
+from nldsl.train.results import METRICS, PICTURE, finish
+from nldsl.train.score import batch
+from nldsl.train.series import Series
 from nldsl.train.specs import files_of, fingerprint, text_of
 
-NUMBERS, METRICS, PICTURE = "run.json", "metrics.jsonl", "loss.svg"
+NUMBERS = "run.json"
 SAVE_SECONDS = 60.0                                # between two saves when `--save-every` is not given
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line says beyond the spec. `data` None is the standard library; lengths in bytes."""
+    """What the command line says beyond the spec. `data` None is a default; lengths in tokens; `memory` is what lanes begin with."""
 
     sets: dict[str, str] = field(default_factory=dict)
     data: str | None = None
@@ -46,6 +49,7 @@ class Settings:
     device: str = "cpu"
     precision: str = "float32"
     capture: str = "auto"
+    memory: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,17 +57,19 @@ class Run:
     folder: Path
     settings: Settings
     program: Program
-    corpus: Corpus
+    corpus: Corpus | Series
     numbers: dict[str, Any]                        # the content of run.json
 
     @property
-    def input(self) -> str:
-        return next(iter(self.program.inputs))
+    def onward(self) -> bool:
+        """Does a lane read on in the next step where it stopped, because something in it outlives a sequence?"""
+        return any(level.clock.unit == "token" and outlives(level.reset) for level in self.program.levels.values())
 
     def batches(self, n: int) -> list[dict[str, torch.Tensor]]:
-        """The micro-batches of step `n`, each LongTensor [batch, length]."""
+        """The micro-batches of step `n`, each [batch, length, ..]."""
         s = self.settings
-        return [{self.input: self.corpus.batch(s.seed, n, micro, s.batch, s.length).to(s.device)} for micro in range(s.accumulate)]
+        return [{name: x.to(s.device) for name, x in batch(self.program, self.corpus.batch(s.seed, n, micro, s.batch, s.length, self.onward)).items()}
+                for micro in range(s.accumulate)]
 
 
 def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
@@ -75,7 +81,7 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
     numbers = {
         "format": 1, "spec": spec.name, "spec_sha256": fingerprint(spec), "settings": asdict(settings), "dims": dict(program.dims),
         "clocks": {name: f"every {clock.period} {clock.unit}" for name, clock in program.clocks.items()},
-        "data": {"name": corpus.name, "bytes": len(corpus.train) + len(corpus.held_out), "sha256": corpus.sha256},
+        "data": corpus.numbers(),
         "torch": torch.__version__, "threads": torch.get_num_threads(),
     }
     try:
@@ -105,15 +111,21 @@ def reopen(folder: Path, given: dict[str, Any] | None = None, spec: Path | None 
             raise faults.differs(folder, "spec", numbers["spec_sha256"][:12], f"{fingerprint(file)[:12]} (`{file}`)")
     program, corpus = read(folder / numbers["spec"], Settings(**{**asdict(settings), "data": data_path}))
     if corpus.sha256 != numbers["data"]["sha256"]:
-        raise faults.differs(folder, "text", numbers["data"]["sha256"][:12], f"{corpus.sha256[:12]} ({corpus.name})")
+        raise faults.differs(folder, "data", numbers["data"]["sha256"][:12], f"{corpus.sha256[:12]} ({corpus.name})")
     return Run(folder, settings, program, corpus, numbers)
 
 
-def read(spec: Path, settings: Settings) -> tuple[Program, Corpus]:
+def read(spec: Path, settings: Settings) -> tuple[Program, Corpus | Series]:
+    """The program, and its data: text for bytes, a table for numbers. Raises N705 if it takes neither."""
     program = pipeline.load_text(text_of(spec), spec.name, settings.sets, [spec.parent])
-    if len(program.inputs) != 1 or set(program.vocab.values()) != {256}:
-        raise faults.not_bytes(", ".join(f"`{name}`" for name in program.inputs) or "none")
-    corpus = data.load(Path(settings.data) if settings.data else None)
+    types = [node.type for node in program.inputs.values()]
+    path = Path(settings.data) if settings.data else None
+    if len(types) == 1 and set(program.vocab.values()) == {256}:
+        corpus = data.load(path)
+    elif len(types) == 1 and not program.vocab and len(types[0]) <= 1:
+        corpus = series.load(path, numel(types[0]))
+    else:
+        raise faults.other_inputs(", ".join(f"`{name}`" for name in program.inputs) or "none")
     corpus.require(settings.length)
     return program, corpus
 
@@ -131,12 +143,15 @@ def compiled(run: Run) -> tuple[Any, Any]:
     step = pipeline.compile_program(run.program, device=s.device, precision=s.precision, capture=s.capture,
                                     planned_steps=s.steps, accumulate=s.accumulate)
     state = step.init(s.seed)
+    step.seat(state, s.batch * s.accumulate)
+    if s.memory is not None:
+        memory.load(Path(s.memory), state.lanes)
     saved = checkpoint.manifest(run.folder)
     if saved is not None:
         for what in ("spec_sha256", "settings", "data"):
             if saved[what] != run.numbers[what]:
                 raise faults.differs(run.folder, f"checkpoint's {what}", run.numbers[what], saved[what])
-        checkpoint.load(run.folder, state.tensors)
+        checkpoint.load(run.folder, checkpoint.everything(state))
         state.step = saved["step"]
     return step, state
 
@@ -156,7 +171,7 @@ def train(run: Run, display: Display, save_every: int | None) -> bool:
             journal.write("start", step=state.step, torch=torch.__version__, threads=torch.get_num_threads())
             display.say(plan(run, state.step))
             display.training(state.step, s.steps)
-            loop(step, state, run.batches, s.steps, Log(journal, display, s.batch * s.length * s.accumulate),
+            loop(step, state, run.batches, s.steps, Log(journal, display, s.batch * s.length * s.accumulate, metrics.bits if run.program.vocab else None),
                  saver(run, journal, display), due(save_every), interrupt)
             display.close()
             if state.step < s.steps:
@@ -174,7 +189,10 @@ def plan(run: Run, done: int) -> str:
     s = run.settings
     tokens = s.batch * s.length * s.accumulate
     micro = f"{s.accumulate} micro-batches of " if s.accumulate > 1 else ""
-    text = f"{micro}{s.batch} sequences of {s.length} bytes a step, {s.steps:,} steps = {s.steps * tokens:,} bytes; seed {s.seed}; {run.folder}"
+    unit = run.corpus.unit
+    text = f"{micro}{s.batch} sequences of {s.length} {unit} a step, {s.steps:,} steps = {s.steps * tokens:,} {unit}; seed {s.seed}; {run.folder}"
+    if run.onward:
+        text += f"\nsomething outlives a sequence: each of {s.batch * s.accumulate} lanes reads on in every step where it stopped"
     changed = [f"{name} was {run.numbers[name]}, now it is {now}" for name, now in
                (("torch", torch.__version__), ("threads", torch.get_num_threads())) if run.numbers[name] != now]
     if done and changed:
@@ -202,51 +220,18 @@ def saver(run: Run, journal: Journal, display: Display) -> Callable[[Any], None]
     """Save, then announce: what is announced is on the disk, metrics included."""
     def save(state: Any) -> None:
         journal.sync()
-        checkpoint.save(run.folder, state.tensors, {**run.numbers, "step": state.step, "torch": torch.__version__,
+        checkpoint.save(run.folder, checkpoint.everything(state), {**run.numbers, "step": state.step, "torch": torch.__version__,
                                                     "threads": torch.get_num_threads()})
+        if state.lanes:
+            memory.save(run.folder / memory.FILE, state.lanes)
         journal.write("saved", step=state.step)
         display.say(f"saved step {state.step}")
 
     return save
 
 
-def finish(run: Run, step: Any, state: Any, journal: Journal, display: Display) -> Score:
-    """Score the held-out text, draw the curve, let the model write."""
-    s = run.settings
-    display.say("scoring held-out text")
-    limit = min(SCORED, max(LEAST_SCORED, s.steps * s.batch * s.length * s.accumulate // 8))
-    result = score(step, state, run.input, run.corpus.train, run.corpus.held_out, s.batch, s.length, s.length, limit)
-    journal.write("held_out", step=state.step, bits=result.model, order2=result.order2, order0=result.order0, terms=result.terms)
-    metrics.picture(run.folder / METRICS, run.folder / PICTURE, result.order2)
-    prompt = opening(run.corpus)
-    text = sample(step, state, prompt, LENGTH, s.seed)
-    journal.write("sample", step=state.step, prompt=readable(prompt), text=readable(text))
-    display.say(f"sample after {len(prompt)} held-out bytes:\n{readable(prompt + text)}\n")
-    display.say(f"{run.folder}: {', '.join(sorted(file.name for file in run.folder.iterdir()))}")
-    display.say(result.describe())
-    return result
-
-
-def score_text(run: Run, text: Path | None, length: int | None, limit: int) -> Score:
-    """Score the saved model on the run's held-out bytes, or on all of another text. Raises N716 if nothing was saved."""
-    s = run.settings
-    length = length or s.length
-    joined = run.corpus.held_out
-    if text is not None:
-        other = data.load(text)
-        joined = torch.cat([torch.from_numpy(part.copy()) for part in (other.train, other.held_out)]).numpy()
-    data.require(str(text or run.corpus.name), "held-out", joined, length)
-    step, state = trained(run)
-    return score(step, state, run.input, run.corpus.train, joined, s.batch, length, min(length, s.length), limit)
-
-
-def write_on(run: Run, prompt: bytes, n: int, seed: int, temperature: float) -> str:
-    """`n` bytes after the prompt (after a document boundary if it is empty), as readable text."""
-    step, state = trained(run)
-    return readable(sample(step, state, prompt or bytes([BOUNDARY]), n, seed, temperature))
-
-
 def trained(run: Run) -> tuple[Any, Any]:
+    """As saved. Raises N716 if nothing was."""
     if checkpoint.manifest(run.folder) is None:
         raise faults.nothing_saved(run.folder)
     return compiled(run)

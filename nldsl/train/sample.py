@@ -11,11 +11,14 @@ PROMPT, LENGTH = 64, 256                           # bytes of the sample after t
 TEMPERATURE = 0.8
 
 
-def sample(step: Any, state: Any, prompt: bytes, n: int, seed: int, temperature: float = TEMPERATURE) -> bytes:
-    """`n` bytes after `prompt` (at least one byte); temperature 0 takes the likeliest byte each time."""
+def sample(step: Any, state: Any, prompt: bytes, n: int, seed: int, temperature: float = TEMPERATURE,
+           lanes: dict[str, torch.Tensor] | None = None, freeze: bool = False) -> tuple[bytes, dict[str, torch.Tensor]]:
+    """`n` bytes after `prompt` (at least one byte), and what the only lane of `lanes` holds then; temperature 0 takes the likeliest
+    byte each time, `freeze` stops learning."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.tensor([list(prompt)], dtype=torch.int64)
-    return bytes(step.generate(state, ids, n, generator, temperature).reshape(-1).tolist())
+    text, lanes = step.generate(state, ids, n, generator, temperature, lanes, freeze)
+    return bytes(text.reshape(-1).tolist()), lanes
 
 
 def opening(corpus: Corpus) -> bytes:

@@ -1,0 +1,98 @@
+"""A compiled step at work without learning on the step clock: how well it predicts a text, and what it writes.
+
+Memories on the token clock go on learning while they read, unless they are frozen; those that outlive a sequence do so in their
+lanes, see lanes.py. The step clock does not move.
+"""
+from __future__ import annotations
+
+import linecache
+import types
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from nldsl.graph.equations import Node, walk
+from nldsl.schedule.plan import plan
+from nldsl.step.emit import Emitter
+from nldsl.step.freeze import frozen
+from nldsl.step.lanes import Lanes, onward, seat
+
+if TYPE_CHECKING:
+    from nldsl.step.compile import CompiledStep
+    from nldsl.step.state import State
+
+Batch = Mapping[str, Tensor]
+
+
+def load_module(text: str, name: str) -> dict[str, Any]:
+    """Runs emitted source; tracebacks and debuggers see its lines."""
+    filename = f"<nldsl {name}>"
+    linecache.cache[filename] = (len(text), None, text.splitlines(True), filename)
+    module = types.ModuleType(name)
+    exec(compile(text, filename, "exec"), module.__dict__)
+    return module.__dict__
+
+
+class Reading:
+    """What a `CompiledStep` does beside its steps."""
+
+    def reader(self: CompiledStep, name: str, node: Node, freeze: bool = False) -> dict[str, Any]:
+        """Emitted source of one stream alone, uncompiled."""
+        if (name, freeze) not in self._readers:
+            emitted = Emitter(plan(frozen(self.program) if freeze else self.program, {name: node})).emit()
+            self._readers[name, freeze] = load_module(emitted.text, f"read {name}")
+        return self._readers[name, freeze]
+
+    def evaluate(self: CompiledStep, state: State, batch: Batch, carry: Any = None, lanes: Lanes | None = None) -> tuple[Tensor, Tensor, Any]:
+        """Sum of the loss over the tokens that have a target, their number, and the carry for the next piece of the sequences.
+
+        A sequence without a carry begins where its lane in `lanes` stands, else at the start; see `read_on`."""
+        name = "loss" if "loss" in self.heard else self.heard[0]
+        inputs = self.place(batch)
+        first = next(iter(inputs.values()))
+        fresh = carry is None
+        with torch.set_grad_enabled(fresh and self.capture == "split"), self.autocast():   # the graphs of training serve here too
+            carried, position = carry or (self.module["start"](state.views, first.shape[0], next(iter(state.views.values())), lanes), 0)
+            if fresh and self.capture != "eager":
+                outputs, new = self.module["forward"](state.views, inputs, carried, 0, self.mode)
+            else:
+                outputs, new = self.reader(name, self.updates.streams[name])["forward"](state.views, inputs, carried, position, "loop")
+        value, new = outputs[name].detach(), {key: x if x is None else x.detach() for key, x in new.items()}
+        return value.sum(), torch.tensor(value.numel()), (new, position + first.shape[1])
+
+    def seats(self: CompiledStep, count: int) -> Lanes:
+        """So many lanes that have read nothing; empty if nothing outlives a sequence."""
+        return seat(self.emitted, count, self.device, self.dtype)
+
+    def read_on(self, lanes: Lanes, carry: Any) -> Lanes:
+        """What lanes hold after a sequence whose last piece was evaluated with `carry`."""
+        return onward(lanes, carry[0])
+
+    def logits(self: CompiledStep) -> Node | None:
+        """What the next token is scored with: the first argument of the loss's cross entropy. None of a model that does not write."""
+        name = "loss" if "loss" in self.heard else self.heard[0]
+        return next((n.args[0] for n in walk(self.updates.streams[name]) if n.op == "cross_entropy"), None)
+
+    def generate(self: CompiledStep, state: State, prompt: Tensor, n: int, generator: torch.Generator, temperature: float = 1.0,
+                 lanes: Lanes | None = None, freeze: bool = False) -> tuple[Tensor, Lanes]:
+        """Samples n tokens after prompt [1, T]: the tokens [n], and what its lane holds once all of them were read.
+
+        Memories learn from every token, sampled ones too; with `freeze` from none."""
+        logits = self.logits()
+        assert logits is not None, "a model without a cross entropy writes nothing"
+        module = self.reader("logits", logits, freeze)
+        name = next(iter(self.program.inputs))
+        ids, out, position = prompt.to(self.device), [], 0
+        with torch.no_grad():
+            carry = module["start"](state.views, ids.shape[0], next(iter(state.views.values())), lanes)
+            for _ in range(n):
+                outputs, carry = module["forward"](state.views, {name: ids}, carry, position, "loop")
+                position += ids.shape[1]
+                scores = outputs["logits"][:, -1].float().cpu() / max(temperature, 1e-6)
+                ids = torch.multinomial(scores.softmax(-1), 1, generator=generator).to(self.device)
+                out.append(ids)
+            if lanes and not freeze:
+                lanes = onward(lanes, module["forward"](state.views, {name: ids}, carry, position, "loop")[1])
+        return torch.cat(out, 1)[0], lanes or {}

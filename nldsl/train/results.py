@@ -1,0 +1,86 @@
+"""What a trained model can do: how well it predicts, what it writes."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from nldsl.train import data, faults, memory, metrics, series
+from nldsl.train.data import BOUNDARY, Corpus
+from nldsl.train.display import Display
+from nldsl.train.metrics import Journal
+from nldsl.train.sample import LENGTH, opening, readable, sample
+from nldsl.train.score import LEAST_SCORED, SCORED, Forecast, Score, planned, score
+from nldsl.train.series import Series
+
+if TYPE_CHECKING:
+    from nldsl.train.run import Run
+
+METRICS, PICTURE = "metrics.jsonl", "loss.svg"
+
+
+def finish(run: Run, step: Any, state: Any, journal: Journal, display: Display) -> Score | Forecast:
+    """Score the held-out data, draw the curve, let a model of text write."""
+    s = run.settings
+    display.say("scoring held-out data")
+    limit = min(SCORED, max(LEAST_SCORED, s.steps * s.batch * s.length * s.accumulate // 8))
+    chosen = planned(run.corpus, run.corpus.held_out, s.batch, s.length, limit, run.onward)
+    result, _ = score(step, state, run.corpus, run.corpus.held_out, chosen, s.length, s.length, step.seats(chosen.lanes))
+    journal.write("held_out", step=state.step, **result.event())
+    metrics.picture(run.folder / METRICS, run.folder / PICTURE, result.line)
+    if isinstance(run.corpus, Corpus) and step.logits() is not None:
+        prompt = opening(run.corpus)
+        text, _ = sample(step, state, prompt, LENGTH, s.seed, lanes=step.seats(1))
+        journal.write("sample", step=state.step, prompt=readable(prompt), text=readable(text))
+        display.say(f"sample after {len(prompt)} held-out bytes:\n{readable(prompt + text)}\n")
+    display.say(f"{run.folder}: {', '.join(sorted(file.name for file in run.folder.iterdir()))}")
+    display.say(result.describe())
+    return result
+
+
+def score_data(run: Run, step: Any, state: Any, path: Path | None, length: int | None, limit: int,
+               begin: Path | None = None, remember: Path | None = None) -> Score | Forecast:
+    """Score the saved model on the run's held-out data, or on all of another text or table. Documents begin with the memory in `begin`;
+    what the last ones left is written to `remember`."""
+    s, joined = run.settings, run.corpus.held_out
+    length = length or s.length
+    if path is not None:
+        joined = whole(run, path)
+    longest = max((end - start for start, end in run.corpus.extents(joined)), default=0)
+    if longest < length:
+        raise faults.too_short(str(path or run.corpus.name), "held-out", longest, length, run.corpus.unit)
+    chosen = planned(run.corpus, joined, s.batch, length, limit, run.onward)
+    result, left = score(step, state, run.corpus, joined, chosen, length, min(length, s.length), seated(step, chosen.lanes, begin))
+    if remember is not None:
+        memory.save(remember, left)
+    return result
+
+
+def whole(run: Run, path: Path) -> np.ndarray:
+    """All of another text or table; a table is scaled as the run's was."""
+    if isinstance(run.corpus, Corpus):
+        other = data.load(path)
+        return np.concatenate([other.train, other.held_out])
+    table = series.load(path, run.corpus.train.shape[1])
+    return run.corpus.scaled(table.given())
+
+
+def write_on(run: Run, step: Any, state: Any, prompt: bytes, n: int, seed: int, temperature: float,
+             begin: Path | None = None, remember: Path | None = None, freeze: bool = False) -> str:
+    """`n` bytes after the prompt (after a document boundary if it is empty), as readable text. `begin` and `remember` as in `score_data`;
+    with `freeze` nothing is learned."""
+    if isinstance(run.corpus, Series) or step.logits() is None:
+        raise faults.writes_nothing(run.folder)
+    text, lanes = sample(step, state, prompt or bytes([BOUNDARY]), n, seed, temperature, seated(step, 1, begin), freeze)
+    if remember is not None:
+        memory.save(remember, lanes)
+    return readable(text)
+
+
+def seated(step: Any, count: int, begin: Path | None) -> dict[str, Tensor]:
+    lanes = step.seats(count)
+    if begin is not None:
+        memory.load(begin, lanes)
+    return lanes
