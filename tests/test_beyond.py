@@ -19,8 +19,8 @@ from nldsl.step.freeze import frozen
 from nldsl.step.oracle import Oracle
 from nldsl.testing import data, laws
 from nldsl.testing.captures import apart, traced
-from nldsl.train import data as texts
 from nldsl.train import checkpoint, metrics, series
+from nldsl.train import data as texts
 from nldsl.train import run as runs
 from nldsl.train.score import planned, score
 
@@ -392,6 +392,7 @@ def test_an_array_that_is_no_series_is_refused(values: np.ndarray, code: str, tm
 
 
 def test_a_program_with_two_inputs_has_no_data(forecast: Path) -> None:
-    (forecast / "two.nl").write_text(FORECAST.replace("input x: [channel]", "input x: [channel]\ninput z: [channel]").replace("affine(x,", "affine(x + z,").replace("context x", "context x, z"))
+    two = FORECAST.replace("input x: [channel]", "input x: [channel]\ninput z: [channel]").replace("affine(x,", "affine(x + z,")
+    (forecast / "two.nl").write_text(two.replace("context x", "context x, z"))
     status, _, err = nldsl("train", forecast / "two.nl", "--steps", 2)
     assert status == cli.RUN and "error[N705]" in err

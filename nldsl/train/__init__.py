@@ -19,7 +19,8 @@ saved state is everything: weights, optimizer buffers, accumulators, counters, l
 starts each document from its start state. Where something outlives a sequence, a lane reads on in each step where it stopped.
 
 Decisions: lanes are in the checkpoint, so that a resume needs one file, and once more in memory.safetensors, to be handed to
-another run; evaluation and generation write a memory only where `--remember` says. The manifest is in the checkpoint's header, since two files could disagree after a kill. The default interval
+another run; evaluation and generation write a memory only where `--remember` says. The manifest is in the checkpoint's header,
+since two files could disagree after a kill. The default interval
 between saves is a minute, not a number of steps: a lost minute is what people mind. A run's step count cannot be changed
 on resume: schedules in the spec count towards it (`ticks`).
 """

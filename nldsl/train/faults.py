@@ -106,7 +106,8 @@ def nothing_outlives() -> Diagnostics:
 
 
 def writes_nothing(folder: Path) -> Diagnostics:
-    return fault("N719", f"the model of `{folder}` predicts no bytes, so it writes none", "`nldsl eval` says how well it predicts; a loss by `cross_entropy` writes")
+    return fault("N719", f"the model of `{folder}` predicts no bytes, so it writes none",
+                 "`nldsl eval` says how well it predicts; a loss by `cross_entropy` writes")
 
 
 def not_finite(step: int, loss: float) -> Diagnostics:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nldsl.train import baseline
-from nldsl.train.data import BOUNDARY, Corpus, readings, windows
+from nldsl.train.data import Corpus, readings, windows
 from nldsl.train.series import Series
 
 SCORED = 1 << 17                                   # held-out tokens scored at the end of a long run; an eighth of a short run's tokens,
