@@ -11,8 +11,8 @@ from torch import Tensor
 from nldsl.graph.equations import Program, walk
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import Drawn, data, laws
-from nldsl.testing.properties import over
-from nldsl.testing.renaming import renamed
+from nldsl.testing.properties import STEADY, over
+from nldsl.testing.renaming import renamed_program
 
 torch.set_num_threads(1)
 EXAMPLES = ("titans", "hope")
@@ -20,11 +20,15 @@ Law = Callable[[laws.Subject, Drawn], None]
 
 
 def both(law: Law) -> Law:
-    """The law before training, and after three steps that are then made twenty times as long."""
+    """The law before training, and after three steps that are then made twenty times as long.
+
+    What is equal to rounding alone is judged where rounding does not grow: weights as large as that can make a memory diverge."""
     def check(subject: laws.Subject, drawn: Drawn) -> None:
         law(subject, drawn)
-        laws.stride(subject, drawn.batches(subject.program, 3), 20.0)
-        law(subject, drawn)
+        batches = drawn.batches(subject.program, 3)
+        laws.stride(subject, batches, 20.0)
+        if law is not whole or laws.sensitivity(subject, batches[0]) <= STEADY:
+            law(subject, drawn)
         subject.restart()
     return check
 
@@ -61,7 +65,7 @@ def repeatable(subject: laws.Subject, drawn: Drawn) -> None:
 def nameless(subject: laws.Subject, drawn: Drawn) -> None:
     if any(n.op == "random" for m in subject.program.memories.values() if m.start is not None for n in walk(m.start)):
         return                                     # what a random start is depends on its name
-    assert laws.renaming(subject, laws.Subject(load_text(renamed(drawn.text), "renamed.nl"), drawn.seed), drawn.batches(subject.program, 2)) == 0.0
+    assert laws.renaming(subject, laws.Subject(renamed_program(drawn).program(), drawn.seed), drawn.batches(subject.program, 2)) == 0.0
 
 
 def steep(subject: laws.Subject, drawn: Drawn) -> None:
@@ -71,7 +75,7 @@ def steep(subject: laws.Subject, drawn: Drawn) -> None:
 
 
 def example(name: str, length: int = 9) -> tuple[laws.Subject, Drawn]:
-    return laws.Subject(program(name)), Drawn(source(name), 2, length, 0, frozenset())
+    return laws.Subject(program(name)), Drawn(source(name), 2, length, 0)
 
 
 LAWS = {"causal": both(causal), "independent": both(independent), "whole": both(whole), "still": still, "repeatable": repeatable, "steep": steep}

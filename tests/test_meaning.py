@@ -81,7 +81,7 @@ def compiled_agrees(made, capture: str, length: int = 9, steps: int = 2) -> None
 
 def test_compiled_code_computes_the_same() -> None:
     drawn = corners()[4]
-    compiled_agrees(load_text(drawn.text), "split")
+    compiled_agrees(drawn.program(), "split")
 
 
 @pytest.mark.soak
@@ -97,7 +97,7 @@ def test_compiled_programs_compute_the_same() -> None:
     seen: set[str] = set()
     judged = 0
     for drawn in sample(400, 7):
-        made = load_text(drawn.text)
+        made = drawn.program()
         from nldsl.diagnostic import Diagnostics
         try:
             ways = {way.split(" (")[0] for way in compile_program(made, capture="eager").emitted.lowering.values()}

@@ -45,10 +45,11 @@ def library() -> dict[str, s.Def]:
     return found
 
 
-def constructs(text: str) -> frozenset[str]:
-    file = parse(Source("drawn.nl", text))
-    own = {x.name.text for x in file.statements if isinstance(x, s.Def)}
-    roots: list[s.Syntax] = [file]
+def constructs(text: str, *imported: str) -> frozenset[str]:
+    """Of a text and of the texts of the files that it imports, the library aside."""
+    files = [parse(Source("drawn.nl", x)) for x in (text, *imported)]
+    own = {x.name.text for file in files for x in file.statements if isinstance(x, s.Def)}
+    roots: list[s.Syntax] = list(files)
     called: set[str] = set()
     found: set[str] = set()
     while roots:

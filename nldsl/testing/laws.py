@@ -168,8 +168,11 @@ def independence(subject: Subject, batch: Batch, seed: int = 0) -> float:
 
 def _apart(a: Tensor, b: Tensor) -> float:
     """Zero for the same bits, which a number that is not one has too."""
-    return 0.0 if torch.equal(a.contiguous().view(-1).view(torch.uint8) if a.numel() else a, b.contiguous().view(-1).view(torch.uint8) if b.numel() else b) \
-        else max(deviation(a, b), torch.finfo(torch.float64).tiny)
+    return 0.0 if torch.equal(_bits(a), _bits(b)) else max(deviation(a, b), torch.finfo(torch.float64).tiny)
+
+
+def _bits(x: Tensor) -> Tensor:
+    return x.view({8: torch.int64, 4: torch.int32, 2: torch.int16}[x.element_size()])
 
 
 def _tensors(result: tuple[dict[str, Tensor], dict[str, Any]]) -> list[Tensor]:

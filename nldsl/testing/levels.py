@@ -1,4 +1,4 @@
-"""Draws levels of the token clock: what they remember, what they are told, what they want, how and when they move.
+"""Draws levels of the token clock: what they remember, what they are told, what they want. How they move: moves.py.
 
 Everything drawn is stable: rates of at most 0.05, gates between 0 and 1, and no kink where the values are likely to be.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nldsl.testing.moves import Told, lifetime, moves
 from nldsl.testing.page import Page, indent
 
 NETWORKS = {
@@ -27,6 +28,11 @@ NETWORKS = {
     return W2 * (silu(W1 * z) .* (W3 * z))
 }""",
     "deep": """def deep(z: [e]) -> [e] = z + linear(ACT(affine(tanh(linear(z, [2 * e])), [3])), [e])""",
+    "within": """def within(z: [e]) -> [e] {
+    inner = net(z)
+    W2 = weight([e, e])
+    return W2 * inner
+}""",
     "normed": """def normed(z: [e]) -> [e] {
     W2 = weight([2 * e, e])
     W1 = weight([e, 2 * e])
@@ -36,51 +42,50 @@ NETWORKS = {
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a level can name: streams, numbers, or numbers that depend on the data. `scalar` says what rate and keep are."""
+class Learned:
+    """The lines of a level, and how its memory is applied: `value("recall.M@now", "q")` is an expression."""
 
-    k: str
-    v: str
-    rate: str
-    keep: str
-    per: bool
-    channel: str = ""
-    target: str = ""             # clock at which the memory makes its own target, if it does
+    name: str
+    lines: list[str]
+    value: Callable[[str, str], str]
 
-
-def number(text: str) -> bool:
-    return text.replace(".", "").isdigit()
+    def read(self, p: Page, query: str, *instants: str) -> str:
+        """One of the reads there are, or of the given ones."""
+        when = p.pick(*(instants or ("", "@now", "clock")))
+        return self.value(f"{self.name}.M{f'@{p.clock()}' if when == 'clock' else when}", query)
+KINDS = ("matrix", "matrix", "matrix", "vector", "net", "residual", "gated", "deep", "normed", "within", "library")
 
 
-def learner(p: Page, name: str, told: Told) -> tuple[list[str], Callable[[str], str]]:
-    """Lines of the level, and the text that reads it with a query."""
-    kind = p.pick("matrix", "matrix", "matrix", "vector", "net", "residual", "gated", "deep", "normed", "library")
-    per = " per head" if told.per else ""
-    network = kind not in ("matrix", "vector")
-    body: list[str] = []
+def memory(p: Page, kind: str) -> tuple[list[str], Callable[[str, str], str]]:
+    """The declaration of M, and how it is applied."""
     if kind == "library":
         p.use("layers", "swiglu")
-        body.append(f"memory M: swiglu([e], hidden = {p.pick('e', '2 * e')}) = {p.pick('learned', 'random')}")
-    elif network:
+        said = f"swiglu({p.pick('[e]', 'shape(k)')}, hidden = {p.pick('e', '2 * e')}) = {p.pick('learned', 'random')}"
+    elif kind in ("matrix", "vector"):
+        start = p.pick("0", "learned", "random", "0.1", "softmax(learned)", "0.5 * learned", "0.1 * random + 0.1")
+        said = f"{'[e, e]' if kind == 'matrix' else '[e]'} = {start}"
+    else:
         act = p.pick("silu", "tanh", "gelu", "sigmoid", "softplus", "exp")
         if kind == "normed":
             p.use("layers", "standardise")
-        if not any(f"def {kind}(" in d for d in p.defs):
-            p.define(NETWORKS[kind].replace("ACT", act))
-        body.append(f"memory M: {kind} = {p.pick('learned', 'random', '0.5 * learned')}")
-    else:
-        shape = "[e, e]" if kind == "matrix" else "[e]"
-        body.append(f"memory M: {shape} = {p.pick('0', 'learned', 'random', '0.1', 'softmax(learned)', '0.5 * learned')}")
+        for needed in ("net", kind) if kind == "within" else (kind,):
+            p.define(NETWORKS[needed].replace("ACT", act), movable=True)
+        said = f"{kind} = {p.pick('learned', 'random', '0.5 * learned')}"
 
-    def value(memory: str, x: str) -> str:
-        return f"{memory}({x})" if network else f"{memory} * {x}" if kind == "matrix" else f"{memory} .* {x}"
+    def value(name: str, x: str) -> str:
+        return f"{name} * {x}" if kind == "matrix" else f"{name} .* {x}" if kind == "vector" else f"{name}({x})"
+    return [f"memory M: {said}"], value
 
+
+def learner(p: Page, name: str, told: Told, kinds: tuple[str, ...] = KINDS) -> Learned:
+    kind = p.pick(*kinds)
+    body, value = memory(p, kind)
+    body = [line.replace("shape(k)", f"shape({told.k})") for line in body]
     rhythm = p.pick(*["every token"] * 5, "every 2 token", "every 3 token phase 1", "clock") if not told.target else "every token"
     if rhythm == "clock":
         rhythm = f"every {p.clock()}"
     periodic = rhythm != "every token"
-    context = [told.k, told.v]
-    target = told.v
+    target, context = told.v, [told.k, told.v]
     if told.target:
         target = "target"
         body.append(f"target = {value(f'M@{told.target}', told.v)}")
@@ -88,113 +93,39 @@ def learner(p: Page, name: str, told: Told) -> tuple[list[str], Callable[[str], 
     if extra:
         body.insert(1, "memory B: [e] = 0")
     lines, goal, form = objective(p, value("M", told.k) + (" + B" if extra else ""), target)
+    summed = windowed = False
+    if periodic:
+        summed = kind == "matrix" and p.maybe(4)
+        goal = goal if summed else f"{p.pick('sum', 'mean')}({goal} over period)"
+    elif p.maybe(6):
+        windowed = True
+        if told.weight and p.maybe():
+            goal = f"{told.weight} * {goal}" if goal[0] not in "-" else goal
+            context += [told.weight] if told.weight in goal else []
+        goal = f"{p.pick('sum', 'mean')}({goal} over {p.span()})"
     body.append("context " + ", ".join(dict.fromkeys(context)))
     body += lines
-    inner = False
-    windowed = False
-    if periodic:
-        how = p.pick("sum", "mean")
-        inner = kind == "matrix" and p.maybe(4)
-        goal = goal if inner else f"{how}({goal} over period)"
-    elif p.maybe(8):
-        windowed = True
-        goal = f"{p.pick('sum', 'mean')}({goal} over {p.pick('2 token', '3 token', 'sequence', p.clock())})"
     body.append(f"minimize {goal}")
-    body += moves(p, told, kind, periodic, inner, extra, "" if windowed or told.target else form)
+    body += moves(p, told, kind, periodic, summed, extra, "" if windowed or told.target else form)
     body += lifetime(p, rhythm)
-    lines = [f"level {name}{per} {rhythm} {{", *indent(body), "}"]
-    when = p.pick("", "@now", "clock")
-    when = f"@{p.clock()}" if when == "clock" else when
-    return lines, lambda q: value(f"{name}.M{when}", q)
+    return Learned(name, [f"level {name}{' per head' if told.per else ''} {rhythm} {{", *indent(body), "}"], value)
 
 
 def objective(p: Page, made: str, wanted: str) -> tuple[list[str], str, str]:
     """Equations, the objective, and its name."""
-    form = p.pick("half", "square", "dot", "L3", "L4", "charbonnier", "logistic", "huber", "decayed", "clipped", "floored", "exact", "sum")
+    form = p.pick("half", "square", "dot", "L3", "L4", "charbonnier", "logistic", "huber", "decayed", "clipped", "floored", "exact", "sum",
+                  "both", "cosine", "equal")
     if form == "huber":
-        lines = [f"error = {made} - {wanted}"]
-        return lines, "where(|error| <= 2, |error|^2 / 2, 2 * |error|)", form
+        return [f"error = {made} - {wanted}"], "where(|error| <= 2, |error|^2 / 2, 2 * |error|)", form
+    if form == "both":
+        return [f"error = {made} - {wanted}"], "|error|^2 / 2 + 0.1 * |error|_4 ^ 4", form
+    if form == "equal":
+        return [f"error = {made} - {wanted}"], "sum(where(error == 9, error, error .^ 2 / 2))", form
     square = f"|{made} - {wanted}|^2 / 2"
     return [], {
         "half": square, "square": f"|{made} - {wanted}|^2", "dot": f"-<{made}, {wanted}>", "L3": f"|{made} - {wanted}|_3 ^ 3 / 3",
         "L4": f"|{made} - {wanted}|_4 ^ 4 / 4", "charbonnier": f"sqrt(1 + |{made} - {wanted}|^2)",
         "logistic": f"sum(softplus({made}) - ({made}) .* {wanted})", "decayed": f"{square} + 0.05 * |M|^2",
         "clipped": f"min({square}, 9)", "floored": f"max({square}, -1)", "exact": f"where(1 >= 0, {square}, 1)",
-        "sum": f"sum(({made} - {wanted}) .^ 2)",
+        "sum": f"sum(({made} - {wanted}) .^ 2)", "cosine": f"-<{made}, {wanted}> / (1 + |{made}|^2 + |{wanted}|^2)",
     }[form], form
-
-
-def moves(p: Page, told: Told, kind: str, periodic: bool, inner: bool, extra: bool, goal: str) -> list[str]:
-    rate, keep = told.rate, told.keep
-    if periodic:
-        rate, keep = (x if number(x) else f"mean({x} over period)" for x in (rate, keep))
-    at = "M" if periodic or p.maybe(2) else f"M@{told.target or p.clock()}"
-    slope = f"sum(grad(M) over period)" if inner else f"grad({at})"
-    parts = kind in ("net", "residual", "normed", "gated")
-    quadratic = at == "M" and not periodic and not extra and goal in ("half", "square") and kind in ("matrix",)
-    forms = ["plain"] * 3 + ["kept"] * 3 + ["twice", "by hand"] + (["erase"] * 3 + ["channel", "channel", "simplex"] if kind == "matrix" and not periodic else []) \
-        + (["parts"] * 3 if parts and not periodic else []) + (["closed"] * 3 if quadratic else [])
-    form = p.pick(*forms)
-    lines: list[str] = []
-    if form == "twice":
-        lines = [f"M <- {keep} * M", f"M <- M - {rate} * {'sum(grad(M) over period)' if inner else 'grad(M)'}"]
-    elif form == "closed":
-        lines = [f"M <- prox({p.pick('M', keep + ' * M')}, {rate})"]
-    elif form == "by hand":
-        lines = [f"memory S: like M = 0", f"S <- 0.5 * S - {rate} * {slope}", f"M <- {keep} * M + S"]
-    elif form == "parts":
-        lines = [f"S = {step(p, slope, rate, keep, kind)}",
-                 f"M.W2 <- M.W2 * ({keep} * I - {rate} * {told.k} * {told.k}^T) + S.W2" if kind != "gated" else
-                 f"M.W1 <- M.W1 * ({keep} * I - {rate} * {told.k} * {told.k}^T) + S.W1"]
-        lines += [f"M.W1 <- {keep} * M.W1 + S.W1"] if kind != "gated" else [f"M.W2 <- {keep} * M.W2 + S.W2", "M.W3 <- M.W3 + S.W3"]
-    else:
-        held = {"plain": "M", "kept": p.pick(f"{keep} * M", f"(1 - {keep}) * M"), "erase": f"M * ({keep} * I - {rate} * {told.k} * {told.k}^T)",
-                "channel": f"M * diag({told.channel or told.k})"}.get(form)
-        if form == "simplex":
-            lines = [f"M <- softmax(M) - {rate} * {slope}"]
-        elif p.maybe(2):
-            lines = [f"S = {step(p, slope, rate, keep, kind)}", f"M <- {held} + S"]
-        else:
-            lines = [f"M <- {held} - {rate} * {slope}"]
-    if extra:
-        lines.append(f"B <- B - {rate} * grad(B)")
-    return lines
-
-
-def step(p: Page, slope: str, rate: str, keep: str, kind: str) -> str:
-    """The step to add: an optimizer of the library, or one of the program's own."""
-    how = p.pick("momentum", "sgd", "nesterov", "adam", "adamw", "adagrad", "clip", "fading", *(("orthogonal", "m3", "m3") if kind == "matrix" else ()))
-    if how == "fading":
-        p.define("def fading(g) = -0.05 / (1 + tick) * g")
-        return f"fading({slope})"
-    name = "newton_schulz" if how == "orthogonal" else how
-    p.use("associative_optimizers" if name == "m3" else "optimizers", name)
-    beta = p.pick("0.5", "0", keep)
-    return {
-        "momentum": f"momentum({slope}, {rate}, {beta})", "sgd": f"sgd({slope}, {rate})", "nesterov": f"nesterov({slope}, {rate}, {beta})",
-        "adam": f"{rate} * adam({slope}, eps = 0.1)", "adamw": f"adamw(M, {slope}, {rate}, decay = 0.1, eps = 0.1)",
-        "adagrad": f"adagrad({slope}, {rate}, 0.1)", "clip": f"-{rate} * clip({slope}, 1)",
-        "m3": f"m3({slope}, {rate}, 0.5, 0.1, 0.1, 0.1, 0.1, 2)", "newton_schulz": f"-{rate} * newton_schulz({slope}, 2)",
-    }[name]
-
-
-def lifetime(p: Page, rhythm: str) -> list[str]:
-    """Reset and depth of backpropagation."""
-    word = rhythm.split()[1]
-    period = p.clocks[word][1] if word in p.clocks else int(word) if word.isdigit() else 1
-    lines = []
-    reset = p.pick(*[""] * 4, "every sequence", "tokens", "clock", "never")
-    phased = "phase" in rhythm or word in p.clocks and ("phase" in p.clocks[word][0] or "chunk" in p.clocks[word][0])
-    if reset == "tokens" and not phased:
-        lines.append(f"reset every {2 * period} token")
-    elif reset == "clock" and not phased:
-        lines.append(f"reset every {word if word in p.clocks else p.unphased() if period == 1 else f'{3 * period} token'}")
-    elif reset in ("every sequence", "never"):
-        lines.append(f"reset {reset}")
-    fits = not any("token" in x or "chunk" in x or "even" in x for x in lines)
-    depth = p.pick(*["full"] * 4, "none", "2 clock", "4 token", "full to training")
-    if depth == "2 clock":
-        depth = f"{p.pick('1', '2')} {p.clock()}" if fits else "none"
-    elif depth == "4 token" and not fits:
-        depth = "full"
-    return [*lines, f"bptt {depth}"]

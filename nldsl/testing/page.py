@@ -8,18 +8,46 @@ from typing import Any
 Choose = Callable[[int], int]          # a whole number below the argument
 
 
+@dataclass(frozen=True)
+class Layer:
+    """What a layer's definition holds: its lines, and in which names its value stands.
+
+    `y` has the axes [head, e] or [e], `side` and `whole` the axis [d]; the value is `side` beside what is made of `y`, or `whole`.
+    `given` are the streams that the definition takes besides x: `loss`, or the data.
+    """
+
+    lines: list[str]
+    y: str = ""
+    side: str = ""
+    whole: str = ""
+    given: tuple[str, ...] = ()
+
+
 @dataclass
 class Page:
     """`pick` chooses among alternatives, the simplest first: a failing program shrinks towards the first of each."""
 
     choose: Choose
+    language: bool = True                  # an input of words, or of real numbers
+    both: bool = False                     # words, and real numbers beside them
     dims: dict[str, str] = field(default_factory=dict)
     constants: dict[str, str] = field(default_factory=dict)
     clocks: dict[str, tuple[str, int]] = field(default_factory=dict)      # name -> text after `=`, period in tokens (0: steps)
     imports: set[str] = field(default_factory=set)
     defs: list[str] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)                       # definitions in a file of their own
+    apart: bool = False                    # do they stand there?
     nested: bool = False
     count: int = 0
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        return ("ids", "signal") if self.both else ("ids",) if self.language else ("signal",)
+
+    @property
+    def context(self) -> str:
+        """What an objective that reaches the task loss names."""
+        return ", ".join(self.data)
 
     def pick(self, *options: Any) -> Any:
         return options[self.choose(len(options))]
@@ -27,9 +55,6 @@ class Page:
     def maybe(self, one_in: int = 2) -> bool:
         """False is simplest."""
         return self.choose(one_in) == one_in - 1
-
-    def size(self, *sizes: int) -> int:
-        return sizes[self.choose(len(sizes))]
 
     def use(self, library: str, name: str) -> str:
         self.imports.add(library)
@@ -45,16 +70,14 @@ class Page:
         if known and not self.maybe(3):
             return self.pick(*known)
         name = f"chunk{len(known) + 1}"
-        choices = ["2 token", "3 token", "4 token", "1 token", "2 token phase 1", "wide token"] + [f"2 {c}" for c in known]
+        choices = ["2 token", "3 token", "4 token", "1 token", "token", "2 token phase 1", "wide token"] + [f"2 {c}" for c in known] + known[-1:]
         text = self.pick(*choices)
-        if text == "wide token":
+        count, _, unit = text.partition(" ")
+        period = {"token": 1}.get(text) or (self.clocks[text][1] if text in self.clocks else 2 * self.clocks[unit][1] if unit in self.clocks else 0)
+        if count == "wide":
             self.constants.setdefault("wide", "5")
             period = 5
-        elif text.split()[1] == "token":
-            period = int(text.split()[0])
-        else:
-            period = 2 * self.clocks[text.split()[1]][1]
-        self.clocks[name] = (text, period)
+        self.clocks[name] = (text, period or int(count))
         return name
 
     def unphased(self) -> str:
@@ -65,19 +88,38 @@ class Page:
         self.clocks["even"] = ("2 token", 2)
         return "even"
 
-    def define(self, text: str) -> None:
-        if text not in self.defs:
-            self.defs.append(text)
+    def span(self) -> str:
+        """A stretch of time that reaches back from a token."""
+        found = self.pick("3 token", "2 token", "sequence", "clock", "wide token")
+        if found == "wide token":
+            self.constants.setdefault("wide", "5")
+        return self.clock() if found == "clock" else found
 
-    def head(self, input_line: str) -> list[str]:
+    def define(self, text: str, movable: bool = False) -> None:
+        """The first of each name stands. `movable`: it names nothing but dims and the library, so it may stand in another file."""
+        if not any(other.startswith(text[:text.index("(") + 1]) for other in (*self.defs, *self.pieces)):
+            (self.pieces if movable and self.apart else self.defs).append(text)
+
+    def head(self) -> list[str]:
         lines = ["nldsl 1"]
-        if self.imports:
-            lines.append("import " + ", ".join(sorted(self.imports)))
-        lines.append("dim " + ", ".join(f"{n} = {v}" for n, v in self.dims.items()))
+        if self.imports or self.pieces:
+            lines.append("import " + ", ".join(sorted(self.imports | ({"pieces"} if self.pieces else set()))))
+        lines += self._dims()
         lines += [f"{n} = {v}" for n, v in self.constants.items()]
         lines += [f"clock {n} = {text}" for n, (text, _) in self.clocks.items()]
-        lines.append(input_line)
-        return lines + self.defs
+        types = {"ids": "index(vocab)", "signal": "[c]"}
+        return [*lines, *(f"input {name}: {types[name]}" for name in self.data), *self.defs]
+
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """The other files of the program."""
+        if not self.pieces:
+            return ()
+        imports = [f"import {name}" for name in sorted(self.imports)]
+        return (("pieces.nl", "\n".join(["nldsl 1", *imports, *self._dims(), *self.pieces]) + "\n"),)
+
+    def _dims(self) -> list[str]:
+        dims = [f"{n} = {v}" for n, v in self.dims.items()]
+        return [f"dim {x}" for x in dims] if self.apart else ["dim " + ", ".join(dims)]
 
 
 def indent(lines: list[str]) -> list[str]:
