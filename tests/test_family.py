@@ -71,7 +71,7 @@ def test_every_example_is_in_the_table() -> None:
 # ---- what it means
 
 def drawn(name: str, length: int = 9) -> Drawn:
-    return Drawn(text(name), 2, length, 0, frozenset())
+    return Drawn(text(name), 2, length, 0)
 
 
 @pytest.mark.parametrize("name", SPECS)

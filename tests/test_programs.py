@@ -18,7 +18,7 @@ from nldsl.testing import ALL, Drawn, constructs, corners, coverage, data, progr
 torch.set_num_threads(1)
 UNDRAWN = {"load": "reads a file of weights"}
 NOT_NESTED = {"grad(e, y)"}            # one layer alone hears the signal of the task loss
-NO_PROGRAM = {"start: NLDSL NUMBER": "a file without a statement has no level",
+NO_PROGRAM = {"start: nldsl NUMBER": "a file without a statement has no level",
               "UNIT: document": "no data ticks it",
               "atom: STRING": "names a file of weights"}
 

@@ -113,7 +113,7 @@ def written(choose: Choose, kinds: Sequence[Kind]) -> Drawn:
     layer = p.pick(*kinds)(p)
     slow = p.pick(None, None, None, p.pick(*SLOW)) if kinds is KINDS or p.maybe(2) else None
     wants_loss = "loss" in layer.given or slow is not None
-    frame = p.pick("flat", "def", "layers", "argument", "library") if not wants_loss and not layer.given else p.pick("def", "layers", "flat")
+    frame = p.pick("flat", "def", "layers", "argument", "library") if not wants_loss and not layer.given else p.pick("flat", "def", "layers", "def")
     local_clock = any(line.strip().startswith("clock ") for line in layer.lines)
     frame = "def" if frame == "flat" and (local_clock or slow) or frame == "library" and not p.language else frame
     out = result(p, layer)
