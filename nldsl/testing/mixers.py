@@ -162,11 +162,31 @@ def dual(p: Page) -> Layer:
         f"W <- kl_step(W, grad({at}), 0.05, 0.9)", "bptt full"]), "}", "y = recall.W@now * q"], "y")
 
 
+def featured(p: Page) -> Layer:
+    """Keys and queries by their products; what is not far back counts, each token by its own weight."""
+    p.use("features", "polynomial")
+    p.use("layers", "unit")
+    p.dims["f"] = "e + e * e"
+    p.define("def lifted(z: [f]) -> [e] {\n    W0 = weight([e, f])\n    return W0 * z\n}", movable=True)
+    kind, value = p.pick(("lifted", "M(k)"), ("[e, f]", "M * k"))
+    at = p.pick("M", f"M@{p.clock()}")
+    step = p.pick(f"M <- keep * M - 0.05 * grad({at})", f"M <- keep * M + 0.1 * newton_schulz(momentum(grad({at}), 1, 0.5), 2)")
+    if "momentum" in step:
+        p.use("optimizers", "momentum")
+    return Layer(["a = weight([2], init = [1, 0.5])", "q: [head, f] = polynomial(unit(linear(x, [head, e])), a)",
+                  f"k: [head, f] = polynomial(unit({projection(p, 'head, e', False)}), a)", "v = linear(x, [head, e])",
+                  f"worth = {gate(p, True, '1', '0')}", f"keep = {gate(p, True, '1', '2')}",
+                  "level recall per head every token {", *indent([
+                      f"memory M: {kind} = learned", "context k, v, worth", f"minimize {p.pick('sum', 'mean')}(worth * |{value} - v|^2 over {p.span()})",
+                      step, p.pick("bptt full", "bptt none")]), "}",
+                  f"y = recall.M@now{'(q)' if kind == 'lifted' else ' * q'}"], "y")
+
+
 def beside(p: Page) -> Layer:
     """A memory beside attention, a window of the stream itself, or its shapes turned over."""
     layer = p.pick(single, chain)(p)
     lines = list(layer.lines)
-    side = p.pick("stream", "pairs", "attention", "shapes", "table", "table by index", "always")
+    side = p.pick("stream", "pairs", "attention", "attention", "shapes", "table", "table by index", "always")
     if side == "stream":
         return Layer([*lines, f"side = {used(p, stream(p, 'd', depth=2))}"], "y", "side")
     if side == "pairs":
@@ -175,7 +195,7 @@ def beside(p: Page) -> Layer:
         value = f"linear(attend(linear(x, [head, e]), K * P -> V * P, K * x -> V * x over {p.span()}), [d])"
     elif side == "attention":
         p.use("layers", "attention")
-        value = f"attention(x, head, {'2' if p.dims['e'] not in ('2', '4') else 'e'}, 3)"
+        value = p.pick(f"attention(x, head, {'2' if p.dims['e'] not in ('2', '4') else 'e'}, 3)", "persistent_attention(x, head, e, 2, 3)")
     elif side == "shapes":
         lines += ["pile: [2, d] = stack(x, tanh(x))", "tip = flat(pile)",
                   "many = join(flat(x * pile[1]^T), pile[0], where(x <= 9, x, 0 * x), min(max(x, -9), 9))"]

@@ -32,7 +32,7 @@ from nldsl.testing.training import SLOW, training
 Kind = Callable[[Page], Layer]
 PLAIN: tuple[Kind, ...] = (
     mixers.single, mixers.single, mixers.single, mixers.chain, mixers.chain, mixers.self_modifying, mixers.several_steps, mixers.family,
-    mixers.inherited, mixers.dual, mixers.beside, mixers.beside, mixers.closed, recurrences.looped, recurrences.looped, recurrences.stale_stream)
+    mixers.inherited, mixers.dual, mixers.beside, mixers.beside, mixers.featured, mixers.closed, recurrences.looped, recurrences.looped, recurrences.stale_stream)
 KINDS: tuple[Kind, ...] = (*PLAIN, recurrences.foreseeing, recurrences.surprised, recurrences.tasked, recurrences.tasked)
 
 

@@ -50,7 +50,7 @@ def simple(p: Page, axes: str, source: str) -> str:
 
 def used(p: Page, text: str) -> str:
     """Imports the definitions of layers.nl that the text calls."""
-    for name in ("unit", "rmsnorm", "standardise", "project", "attention", "swiglu"):
+    for name in ("unit", "rmsnorm", "standardise", "project", "swiglu"):
         if f"{name}(" in text:
             p.use("layers", name)
     return text
