@@ -38,6 +38,7 @@ SPECS: dict[str, Spec] = {
     "linear_attention": layer(linear.linear_attention),
     "retnet": layer(linear.retnet, {"d": 8}),
     "gla": layer(linear.gla, {"rank": 4}),
+    "hgrn2": layer(linear.hgrn2),
     "deltanet": layer(delta.deltanet),
     "gated_deltanet": layer(delta.gated_deltanet),
     "delta_product": layer(delta.delta_product),

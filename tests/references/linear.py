@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from references.layers import Weights, heads, joined, mul, norm, outer, project, rotate, unit
+from references.layers import Weights, gate, heads, joined, mul, norm, outer, project, rotate, unit
 
 
 def read(step: Callable[[Tensor, int], Tensor], q: Tensor, wide: int) -> Tensor:
@@ -36,6 +36,12 @@ def gla(x: Tensor, w: Weights) -> Tensor:
     a = torch.sigmoid(heads(x @ w["keep.linear"].T, w["keep.affine"]) + w["keep.affine.bias"]) ** (1 / 16)
     y = read(lambda S, t: S * a[:, t, :, None] + outer(v[:, t], k[:, t]), q, v.shape[-1])  # 2312.06635, sec. 4.1
     return joined(F.silu(heads(x, w["linear2"])) * norm(y, w["y"]), w["linear"])
+
+
+def hgrn2(x: Tensor, w: Weights) -> Tensor:
+    q, v, a = F.silu(heads(x, w["q"])), heads(x, w["v"]), torch.sigmoid(gate(x, w, "keep") + 4)
+    y = read(lambda S, t: S * a[:, t, :, None] + outer(v[:, t], 1 - a[:, t]), q, v.shape[-1])
+    return joined(norm(y, w["rmsnorm"]), w["linear"])
 
 
 def mesa(x: Tensor, w: Weights) -> Tensor:
