@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from nldsl.graph.equations import ELEMENTWISE, Clock, Level, Node, Program, Shape, Tree, walk
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.differentiate import gradient
+from nldsl.schedule.timetable import spoken
 
 Value = Node | dict[str, Node]
 
@@ -96,12 +97,12 @@ class Cells:
     def _atom(self, node: Node, path: str | None, shape: Shape) -> Node:
         memory = self.program.memories[node["memory"]]
         if node.op != "plain" and not self.on_token(memory.name):
-            if node.op != "read":
+            if node.op == "now" or node.op == "held" and node["clock"].unit != "step":
                 raise Unsupported(f"`{memory.name}` ticks once a step; inside a step only its held value can be read", node,
                                   "read it without `@`")
-            if memory.slots is not None:
-                slot = memory.slots[path if path is not None else ""]
-                return self.al.make("weight", type=shape, name=slot)
+            whole = memory.name if node.op == "read" else f"{memory.name}@{spoken(node['clock'])}"
+            slot = memory.slots[path or ""] if memory.slots is not None and node.op == "read" else whole if path is None else f"{whole}.{path}"
+            return self.al.make("weight", type=shape, name=slot)
         name = memory.name if path is None else f"{memory.name}.{path}"
         attrs = dict(node.attrs) | {"memory": name}
         return self.al.make(node.op, type=shape, span=node.span, turn=node.turn, **attrs)

@@ -116,7 +116,7 @@ def _leaf(al: Algebra, y: Node, bar: Node) -> list[Node]:
     return [al.make("tree", *(bar if path == y["path"] else al.const(0, shape) for path, shape in tree.leaves), type=tree)]
 
 
-def _sum_of(al: Algebra, a: Node, b: Node) -> Node:
+def sum_of(al: Algebra, a: Node, b: Node) -> Node:
     """Two cotangents of one value; those of leaves stay apart, so that no zeros are added."""
     if a.op == b.op == "tree":
         return al.make("tree", *(al.add(x, y) for x, y in zip(a.args, b.args)), type=a.type)
@@ -211,5 +211,5 @@ def gradient(al: Algebra, objective: Node, wrt: Sequence[Node], constant: frozen
             raise NoDerivative(node)
         for arg, part in zip(node.args, rule(al, node, bar)):
             if part is not None and id(arg) in moving:
-                bars[id(arg)] = _sum_of(al, bars[id(arg)], part) if id(arg) in bars else part
+                bars[id(arg)] = sum_of(al, bars[id(arg)], part) if id(arg) in bars else part
     return [bars.get(id(w), al.const(0, w.type)) for w in wrt]

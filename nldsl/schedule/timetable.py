@@ -82,3 +82,8 @@ def timetable_of(program: Program) -> Timetable:
     others |= {b.depth: None for level in steps.values() for b in level.bptt}
     return timetable({n: l.clock for n, l in steps.items()}, {n: l.reset for n, l in steps.items() if l.reset.unit == "step"},
                      [c for c in others if isinstance(c, Clock) and c.unit == "step"])
+
+
+def spoken(span: str | Clock) -> str:
+    """A stretch, or a clock, as a part of a name."""
+    return span if isinstance(span, str) else f"{span.period} {span.unit}" + (f" phase {span.phase}" if span.phase else "")

@@ -79,7 +79,7 @@ class CompiledStep(Reading):
         module = self.module
         self.mode = "scan" if self.capture == "whole" else "loop"
         if self.capture == "split":
-            for name in self.emitted.functions:
+            for name in dict.fromkeys([*self.emitted.functions, *(replay.body for replay in self.updates.replays)]):
                 module[name] = torch.compile(module[name], fullgraph=True, dynamic=False)
             for i in range(count):
                 module[f"tick_{i + 1}"] = torch.compile(module[f"tick_{i + 1}"], fullgraph=True, dynamic=False)
@@ -160,6 +160,8 @@ class CompiledStep(Reading):
             total = {k: total[k] + s.detach() if k in total else s.detach() for k, s in sums.items()}
             terms = {k: terms.get(k, 0) + n for k, n in counts.items()}
         with torch.no_grad():
+            if self.updates.replays:
+                self.module[f"hear_{name}"](state.tensors, grads, self.mode)
             self.module[f"before_{name}"](state.tensors, terms)
             self.module[f"tick_{name}"](state.tensors, grads, total, terms, D, self._planned)
             self.module[f"after_{name}"](state.tensors, terms)

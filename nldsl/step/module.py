@@ -38,18 +38,38 @@ def gradients(W, sums):
             G[owner + "|" + stream] = torch.cat([at[n].reshape(-1) for n in leaves]) if flat else at[leaves[0]].view(W[leaves[0]].shape or (1,))
     return G
 '''
+TAPE = '''
+def note(tape, at, value):
+    """Writes one row of a tape."""
+    tape.index_copy_(0, at, torch.as_tensor(value, dtype=tape.dtype, device=tape.device).reshape(1, *tape.shape[1:]))
+
+
+def zeros(x):
+    return torch.zeros_like(x)
+
+
+def replay(body, carry, tapes, held, mode):
+    """Passes the rows of tapes, last first: body(carry, row, held) -> carry. "scan" makes one loop of them for the compiler."""
+    if mode == "scan":
+        from torch._higher_order_ops.scan import scan
+        def step(carry, row):
+            return tuple(x.clone() for x in body(carry, row, held)), row[0].clone()
+        return scan(step, tuple(carry), tuple(tapes), dim=0, reverse=True)[0]
+    for j in reversed(range(tapes[0].shape[0])):
+        carry = body(carry, tuple(tape[j] for tape in tapes), held)
+    return carry
+'''
 
 
 def module_text(program: Program, emitted: Emitted, updates: Updates) -> str:
     learners: dict[str, tuple[list[str], dict[str, tuple[list[str], bool]]]] = {}
-    for heard in updates.hears:
-        memory = program.memories[heard.memory]
-        names, owners = learners.setdefault(heard.stream, ([], {}))
+    for name, stream in dict.fromkeys([*((g.memory, g.stream) for g in updates.hears), *updates.also]):
+        memory = program.memories[name]
+        names, owners = learners.setdefault(stream, ([], {}))
         tree = isinstance(memory.type, Tree)
         leaves = [leaf_name(memory, path) for path in (memory.type.paths() if tree else ("",))]
-        if heard.memory not in owners:
-            names += leaves
-            owners[heard.memory] = (leaves, tree)
+        names += leaves
+        owners[name] = (leaves, tree)
     kinds = "\n\n".join(
         f"def step_{i + 1}(S, inputs, D, planned, mode, lanes):\n"
         "    W = weights(S)\n"
@@ -57,8 +77,9 @@ def module_text(program: Program, emitted: Emitted, updates: Updates) -> str:
         "    G = gradients(W, sums)\n"
         "    V = {name: s.detach() for name, s in sums.items()}\n"
         "    with torch.no_grad():\n"
+        + (f"        hear_{i + 1}(S, G, mode)\n" if updates.replays else "") +
         f"        tick_{i + 1}(S, G, V, terms, D, planned)\n"
         "    return V, terms, lasting\n" for i in range(len(updates.table.events)))
     ticks = updates.emit()
     head = f"HEARD = {list(updates.streams)!r}\nLEARNERS = {learners!r}\nSLOTS = {layout(program, updates.state)!r}\n"
-    return "\n".join([emitted.text, used_runtime(ticks, emitted.text), head, GLUE, ticks, kinds])
+    return "\n".join([emitted.text, used_runtime(ticks, emitted.text), head, GLUE, TAPE if updates.replays else "", ticks, kinds])

@@ -67,12 +67,14 @@ def layout(program: Program, names: Collection[str]) -> dict[str, tuple[str, int
     """Where each array of a memory of the step clock that a stream can read lies: name -> (memory, first, end, sizes). A weight has
     its own name; what an optimizer keeps is read by nobody else."""
     out = {}
-    for memory in program.memories.values():
-        if memory.name not in names or program.levels[memory.level].parent is not None:
+    for name in names:
+        memory = program.memories.get(name.split("@")[0])
+        if memory is None or program.levels[memory.level].parent is not None:
             continue
         at = 0
         for path, shape in memory.type.leaves if isinstance(memory.type, Tree) else (("", memory.type),):
-            out[leaf_name(memory, path)] = (memory.name, at, at + numel(shape), [a.size for a in shape])
+            leaf = leaf_name(memory, path) if name == memory.name else f"{name}.{path}" if path else name
+            out[leaf] = (name, at, at + numel(shape), [a.size for a in shape])
             at += numel(shape)
     return out
 

@@ -14,6 +14,7 @@ from nldsl.graph.equations import Clock, Level, Node, Program, walk
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.differentiate import gradient
+from nldsl.schedule.timetable import spoken
 
 ELSEWHERE = ("held_stream", "input", "random", "load", "window", "grad_stream", "ahead")
 
@@ -42,10 +43,6 @@ class Fold:
     since: str | Clock
 
 
-def spoken(span: str | Clock) -> str:
-    return span if isinstance(span, str) else f"{span.period} {span.unit}" + (f" phase {span.phase}" if span.phase else "")
-
-
 class Ticks:
     """`next`: memory or fold -> equation. `streams`: the token streams that levels hear, by name."""
 
@@ -66,6 +63,9 @@ class Ticks:
                     after = program.memories[name].next
                     assert after is not None
                     self.next[name] = self.rewrite(after)
+        for node in walk(*program.outputs.values(), *(m.next for m in program.memories.values() if m.next is not None)):
+            if node.op == "held" and self.slow(node["memory"]) and node["clock"].unit == "step":
+                self.held(node)                                 # streams read copies too
 
     def family(self, level: Level) -> list[Level]:
         out = [level]

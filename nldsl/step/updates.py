@@ -15,6 +15,7 @@ from nldsl.graph.equations import Clock, Level, Node, Program, Tree, Type, numel
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.timetable import Kind, Timetable
 from nldsl.step.flat import FlatFn, shape_of, stored
+from nldsl.step.replay import Replay
 from nldsl.step.ticks import Given, Ticks
 
 Sizes = tuple[int, ...]
@@ -31,10 +32,14 @@ class Updates:
         used = self.reads(self.ticks.next.values())
         counted = [g for name in used for g in [self.ticks.given[name]] if g.kind in ("grad", "sum")]
         terms = {g.name: g for c in counted for g in [Given("terms", stream=c.stream, since=c.since)]}
-        self.given = list(({name: self.ticks.given[name] for name in used} | terms).values())
+        copies = {name: g for name, g in self.ticks.given.items() if g.kind == "copy"}
+        self.given = list(({name: self.ticks.given[name] for name in used} | terms | copies).values())
         self.streams = {n: s for n, s in self.ticks.streams.items() if any(g.stream == n for g in self.given)}
         self.hears = [g for g in self.given if g.kind == "grad"]
         self.owners = {slot: (m, path) for m in program.memories.values() for path, slot in (m.slots or {}).items()}
+        found = [Replay(self, level, i + 1) for i, level in enumerate(self.ticks.roots)]
+        self.replays = [r for r in found if r.moved]
+        self.also = list(dict.fromkeys((n, s) for r in self.replays for s in r.streams for n in r.targets))    # gradients for the tapes
         self.state = self._state()
 
     def reads(self, equations: Iterable[Node]) -> list[str]:
@@ -61,6 +66,8 @@ class Updates:
         for given in self.given:
             if given.kind == "copy" or self.keeps(given):
                 out[given.name] = None if given.kind == "terms" else shape_of(self.type_of(given))
+        for replay in self.replays:
+            out |= replay.state()
         return out
 
     def type_of(self, given: Given) -> Type:
@@ -119,7 +126,8 @@ class Updates:
             self.texts.append(f"def {name}{text}\n")
         return self._functions[text]
 
-    def function(self, stem: str, roots: dict[str, Node], text: Callable[[Node], str | None], results: Callable[[FlatFn, list[str]], list[str]]) -> str:
+    def function(self, stem: str, roots: dict[str, Node], text: Callable[[Node], str | None], results: Callable[[FlatFn, list[str]], list[str]],
+                 like: str = "") -> str:
         """A call of the function whose arguments are the leaves of the roots; `results` writes its body."""
         fn, values = FlatFn(), []
         for node in walk(*roots.values()):
@@ -129,9 +137,10 @@ class Updates:
                     values.append(value)
                 fn.bind(node, f"a{values.index(value) + 1}")
         arguments = [f"a{i + 1}" for i in range(len(values))]
-        fn.like = next((a for a, v in zip(arguments, values) if v.startswith(("S", "G", "D")) and ".tick" not in v and '"terms ' not in v), "like")
+        fn.like = next((a for a, v in zip(arguments, values) if v == like or v.startswith(("S", "G", "D")) and ".tick" not in v and '"terms ' not in v),
+                       "like")
         if fn.like == "like":
-            arguments, values = [*arguments, "like"], [*values, "next(iter(S.values()))"]
+            arguments, values = [*arguments, "like"], [*values, like or "next(iter(S.values()))"]
         written = results(fn, list(roots))
         name = self.define(stem, arguments, [*fn.lines, "return " + "".join(r + ", " for r in written)])
         return f"{name}({', '.join(values)})"
@@ -199,6 +208,7 @@ class Updates:
         lines += ["new = {}"] if fired else []
         for level in self.order(fired):
             lines += self.update(level, kind)
+        lines += [line for replay in self.replays for line in replay.record(kind)]
         lines += [f'S["{n}"].copy_(new["{n}"])' for l in fired for n in self.ticks.memories(l.name) if self.ticks.level_of(n) in kind.fired]
         lines += [f'S["{g.name}"].zero_()' for g in heard if kind.at(g.since)]
         lines += [f'S["{name}"].zero_()' for name, fold in self.ticks.folds.items() if kind.at(fold.since)]
@@ -261,19 +271,24 @@ class Updates:
         graph loses in-place writes to scalars."""
         terms = [g for g in self.given if g.kind == "terms" and self.keeps(g)]
         members = [m.name for l in self.ticks.roots for m in self.ticks.family(l)]
-        after = [f'S["{m}.tick"].add_(1)' for m in members if m in kind.fired] + [f'S["{m}.tick"].zero_()' for m in members if m in kind.restarted]
+        after = [line for replay in self.replays for line in replay.after(kind)]
+        after += [f'S["{m}.tick"].add_(1)' for m in members if m in kind.fired] + [f'S["{m}.tick"].zero_()' for m in members if m in kind.restarted]
         return [f'S["{g.name}"].add_(N["{g.stream}"])' for g in terms], after + [f'S["{g.name}"].zero_()' for g in terms if kind.at(g.since)]
 
     def kind(self, name: str | int, kind: Kind) -> str:
         """Source of the functions of one tick kind."""
         before, after = self.counts(kind)
-        return "\n\n".join([block(f"tick_{name}(S, G, V, N, D, planned)", self.tick(kind)), block(f"before_{name}(S, N)", before),
+        hear = [line for replay in self.replays for line in replay.hear(kind)]
+        return "\n\n".join([*([block(f"hear_{name}(S, G, mode)", hear)] if hear else []), block(f"tick_{name}(S, G, V, N, D, planned)", self.tick(kind)), block(f"before_{name}(S, N)", before),
                             block(f"after_{name}(S, N)", after)])
 
     def emit(self) -> str:
+        for replay in self.replays:
+            replay.write()
         kinds = [self.kind(i + 1, kind) for i, kind in enumerate(self.table.events)]
         everything = tuple(l.name for l in self.program.levels.values() if l.clock.unit in ("step", "never"))
-        birth = block("birth(S, D)", self.starts(everything) + self.copies(Kind(()), True))
+        begun = [f'S["{r.name}|event"][0] = {float(r.birth)}' for r in self.replays if r.birth]
+        birth = block("birth(S, D)", self.starts(everything) + self.copies(Kind(()), True) + begun)
         return "\n".join(self.texts) + "\n" + "\n\n".join([*kinds, birth])
 
 

@@ -76,8 +76,11 @@ class Subject:
         """Of each weight that a level of the step clock learns from a fold over its period; unscaled by the rest of the objective."""
         sums, terms, _ = self.step.module["fresh"](self.state.views, self.step.place(batch), self.step.mode, {})
         G, found = self.step.module["gradients"](self.state.views, sums), {}
+        seeing = {replay.viewer.name for replay in self.step.updates.replays}    # they hear more than what one batch gives
         for heard in self.step.updates.hears:
             memory = self.program.memories[heard.memory]
+            if memory.level in seeing:
+                continue
             objectives = self.program.levels[memory.level].objectives
             mean = any(o.op == "fold" and o["how"] == "mean" for o in objectives)
             whole = G[f"{heard.memory}|{heard.stream}"].reshape(-1) / (max(1, terms[heard.stream]) if mean else 1)
