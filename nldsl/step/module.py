@@ -52,9 +52,11 @@ def replay(body, carry, tapes, held, mode):
     """Passes the rows of tapes, last first: body(carry, row, held) -> carry. "scan" makes one loop of them for the compiler."""
     if mode == "scan":
         from torch._higher_order_ops.scan import scan
+        own = tuple(x.clone() for x in held)                    # the loop takes no two views of one tensor
+
         def step(carry, row):
-            return tuple(x.clone() for x in body(carry, row, held)), row[0].clone()
-        return scan(step, tuple(carry), tuple(tapes), dim=0, reverse=True)[0]
+            return tuple(x.clone() for x in body(carry, row, own)), row[0].clone()
+        return scan(step, carry, tuple(tape.clone() for tape in tapes), dim=0, reverse=True)[0]
     for j in reversed(range(tapes[0].shape[0])):
         carry = body(carry, tuple(tape[j] for tape in tapes), held)
     return carry

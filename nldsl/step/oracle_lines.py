@@ -197,12 +197,10 @@ class Text:
                 continue
             seen.add(node)
             stack.extend(node.args)
-            if node.op == "weight" and self.program.weights[node["name"]].owner == memory:
-                return True
-            if node.op in ("read", "now", "held"):
-                if node["memory"] == memory:
-                    if node.op == "read":
-                        return True
-                elif self.slower(owner, self.level(node["memory"])):
+            read = self.program.weights[node["name"]].owner if node.op == "weight" else node["memory"] if node.op in ("read", "now", "held") else None
+            if read == memory:
+                if node.op in ("read", "weight"):
                     return True
+            elif read is not None and self.slower(owner, self.level(read)):
+                return True
         return False

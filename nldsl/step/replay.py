@@ -35,7 +35,7 @@ LONG = 20_000                         # steps of a hyperperiod beyond which rows
 
 @dataclass(frozen=True)
 class Event:
-    """Between two values: the memories that tick, and the levels that begin anew or are no longer seen past."""
+    """Between two values: the levels that tick, those that begin anew, and those that are no longer seen past."""
 
     fired: frozenset[str]
     restarted: frozenset[str]
@@ -170,11 +170,10 @@ class Replay:
     # -- events
 
     def event(self, kind: Kind) -> Event:
-        fired = frozenset(n for n in self.moved if self.level_of(n) in kind.fired)
-        levels = {self.level_of(n) for n in self.moved}
-        depths = {n: self.depth(self.root(n)) for n in self.moved}
-        cut = frozenset(self.level_of(n) for n, depth in depths.items() if (n in fired if depth == "none" else depth in kind.clocks))
-        return Event(fired, frozenset(levels & set(kind.restarted)), cut)
+        families = {m.name for n in self.moved for m in self.updates.ticks.family(self.root(n))}
+        levels, depth = {self.level_of(n) for n in self.moved}, {self.level_of(n): self.depth(self.root(n)) for n in self.moved}
+        cut = frozenset(l for l in levels if (l in kind.fired if depth[l] == "none" else depth[l] in kind.clocks))
+        return Event(frozenset(families & set(kind.fired)), frozenset(levels & set(kind.restarted)), cut)
 
     def code(self, event: Event) -> int:
         """The number of an event on the tape; 0 if it changes nothing."""
@@ -182,8 +181,9 @@ class Replay:
             back = self.back(event)
             self.codes[event] = 0
             if back.bars or back.found:
-                self.backs.append(back)
-                self.codes[event] = len(self.backs)
+                if back not in self.backs:
+                    self.backs.append(back)
+                self.codes[event] = self.backs.index(back) + 1
         return self.codes[event]
 
     def count(self) -> int:
@@ -213,7 +213,7 @@ class Replay:
         self.transpose(started, [], out)
         for name in ended:
             out.bars[name] = self.al.const(0, self.bar(name).type)
-        ticking = {n: self.closed(self.updates.ticks.next[n], event.fired) for n in self.moved if n in event.fired and n not in ended}
+        ticking = {n: self.closed(self.updates.ticks.next[n], event.fired) for n in self.moved if self.level_of(n) in event.fired and n not in ended}
         self.transpose(ticking, self.moved, out)
         return out
 
@@ -256,7 +256,7 @@ class Replay:
         """An equation over old values alone."""
         done: dict[int, Node] = {}
         for node in walk(root):
-            if node.op == "now" and self.updates.ticks.level_of(node["memory"]) in {self.level_of(f) for f in fired}:
+            if node.op == "now" and self.level_of(node["memory"]) in fired:
                 done[id(node)] = self.closed(self.updates.ticks.next[node["memory"]], fired)
             elif node.op == "now":
                 done[id(node)] = self.al.make("read", type=node.type, memory=node["memory"])
