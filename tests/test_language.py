@@ -6,7 +6,7 @@
     ```values                   one step after another: its inputs, then streams during it and memories after it, as the slow
     x: 1 2 3 | 4 5 6            interpreter finds them; the emitted step must find the same, unless `interpreter` stands behind
     y -> 1 3 6 | 4 9 15         `values`: then there is none yet. `|` parts the sequences of a batch
-    ```levels, core, schedule   that view of the program above
+    ```levels, weights, schedule   that view of the program above
     ```grammar                  made from nl.lark; the table of codes, between <!-- codes --> and <!-- end -->, from the explanations
 
 `pytest --update-golden` rewrites all outputs.
@@ -66,7 +66,7 @@ class Said:
         return sorted((n, mark[1], code) for n, mark in marks if mark for code in mark[2].split(", "))
 
     def found(self) -> list[tuple[int, str, str]]:
-        return sorted({(d.span.line if d.span else 0, d.severity, d.code) for d in self.findings})
+        return sorted({(d.span.line if d.span else 1, d.severity, d.code) for d in self.findings})
 
 
 def number(x: float) -> str:
@@ -148,7 +148,7 @@ def codes() -> str:
 
 OUTPUTS = {
     "values": values, "levels": lambda said, body: ("", levels(said)), "grammar": lambda said, body: ("", ebnf()),
-    "text": lambda said, body: ("", render(said.findings)), "core": lambda said, body: ("", stages.graph(said.program)),
+    "text": lambda said, body: ("", render(said.findings)), "weights": lambda said, body: ("", re.findall(r"^weights\n((?:  .*\n)*)", stages.graph(said.program), re.MULTILINE)[0]),
     "schedule": lambda said, body: ("", stages.schedule(CompiledStep(said.program, capture="eager"))),
 }
 

@@ -13,6 +13,7 @@ from functools import cache
 from lark import Tree
 
 from nldsl.diagnostic import Diagnostic
+from nldsl.frontend.expression import UNITS
 from nldsl.frontend.grammar import Refusal, attempt, folder
 from nldsl.frontend.lex import STATEMENT_WORDS, Places, Word, is_start
 from nldsl.source import Span
@@ -138,7 +139,7 @@ def explain_mistake(refused: Refusal, words: list[Word], places: Places) -> Diag
 
 def _reserved(word: str, span: Span) -> Diagnostic:
     return Diagnostic("N012", f"`{word}` is a word of the language and cannot be a name", span,
-                      help=f"choose another name, such as `{word}_1`")
+                      help=f"choose another name, such as `{word}_1`" + (f"; a clock that is passed on has one: `clock c = 1 {word}`" if word in UNITS else ""))
 
 
 def _matching(refused: Refusal) -> list[Entry]:

@@ -13,7 +13,7 @@ from nldsl.graph.levels import LevelInstance
 from nldsl.graph.memories import MemoryInstance
 from nldsl.graph.names import join
 from nldsl.graph.scope import Entry, Place, Scope, Site, Thunk
-from nldsl.graph.values import Array, ClockValue, Family, Items, Num, kind_of
+from nldsl.graph.values import Array, ClockValue, Definition, Family, Items, Num, kind_of
 from nldsl.graph.world import MOST_TURNS, Poisoned, World
 
 
@@ -189,6 +189,11 @@ def version(statement: syntax.Update, site: Site) -> None:
         return
     if len(statement.place.names) > 1:
         world.fail("N109", f"only a memory of a def's weights has parts to move, `{name.text}` is none", statement.place.span)
+
+    base = entry.base.force() if entry.constant and isinstance(entry.base, Thunk) else entry.base
+    if isinstance(base, Definition | ClockValue | LevelInstance | Family) or (name.text in world.dims and base is world.dims[name.text][0]):
+        what = "a dim" if isinstance(base, Num) else kind_of(base)
+        world.fail("N109", f"only a stream or a memory has versions, `{name.text}` is {what}", name.span, help=f"another name: `{name.text}_1 = ..`")
 
     def run() -> Any:
         value = world.evaluate(statement.value, site)
