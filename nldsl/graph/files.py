@@ -11,13 +11,12 @@ from nldsl.frontend.parse import parse
 from nldsl.graph import builtins
 from nldsl.graph.clocks import clock_of
 from nldsl.graph.names import join
-from nldsl.graph.scope import Entry, Scope, Site, Thunk
+from nldsl.graph.scope import STD, Entry, Scope, Site, Thunk
 from nldsl.graph.statements import hides
 from nldsl.graph.values import ClockValue, Definition, Items, Num
 from nldsl.graph.world import Poisoned, World, did_you_mean
 from nldsl.source import Source
 
-STD = Path(__file__).parent.parent / "std"
 NUMERIC = (syntax.Number, syntax.Unary, syntax.Binary, syntax.List, syntax.Name, syntax.Index)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from nldsl.frontend import syntax
@@ -16,6 +17,7 @@ from nldsl.graph.world import Poisoned, World, did_you_mean
 from nldsl.source import Span
 
 Place = tuple[int, ...]
+STD = Path(__file__).parent.parent / "std"                   # the library
 
 
 class Thunk:
@@ -214,5 +216,6 @@ def unknown(site: Site, name: syntax.Name) -> None:
     from nldsl.graph.builtins import BUILT_IN
     if any(finding.code == "N106" for finding in world.findings):
         raise Poisoned                                       # it may well stand in the file that is not there
-    world.fail("N101", f"there is no `{name.text}` here", name.span,
-               help=did_you_mean(name.text, site.scope.visible() | BUILT_IN))
+    near = did_you_mean(name.text, site.scope.visible() | BUILT_IN)
+    home = next((path.stem for path in sorted(STD.glob("*.nl")) if f"\ndef {name.text}(" in path.read_text(encoding="utf-8")), "")
+    world.fail("N101", f"there is no `{name.text}` here", name.span, help=f"`import {home}` brings it" if home else near)

@@ -305,7 +305,7 @@ class Cells:
         if point.op == "held":
             return fold["since"] == point["clock"] or fold["since"] == level == "" or (
                 fold["since"] == level and self.program.levels[level].clock.period == 1)
-        return fold["since"] == level
+        return fold["since"] == level and point.op == "read"
 
     @staticmethod
     def _belongs(cell: str, memory: str) -> bool:
