@@ -7,6 +7,7 @@ import pytest
 
 from nldsl.diagnostic import Diagnostics
 from nldsl.frontend.parse import parse
+from nldsl.frontend.unparse import unparse
 from nldsl.graph.axes import match, see
 from nldsl.graph.desugar import elaborate
 from nldsl.graph.dump import dump, every
@@ -49,6 +50,38 @@ def shown(node: Node) -> str:
 def level(text: str, name: str = "l.M") -> Node:
     """The next value of a memory of a program with one level of the main file."""
     return elaborated(HEAD + text).memories[name].next
+
+
+OWNERS = """nldsl 1
+dim d = 4, vocab = 5
+input ids: index(vocab)
+table = embed(ids, [d])
+y = affine(tanh(linear(table, [2, d])), [d])
+loss = cross_entropy(linear(y, [vocab]), next(ids))
+level first never { memory W: FIRST = random }
+level second never { memory V: SECOND = random }
+"""
+
+
+@pytest.mark.parametrize("first, second, owned", [
+    ("rest [a, b]", "rest", ["table", "y.linear", "y.affine", "loss"]),
+    ("rest [vocab, b]", "rest", ["table", "loss"]),
+    ("rest of y [a, b, c]", "rest", ["y.linear", "y.affine"]),
+    ("rest [a, b]", "rest of table", ["y.linear", "y.affine", "loss"]),
+    ("rest [a, b]", "rest [n]", ["table", "y.linear", "y.affine", "loss"]),
+])
+def test_rest_with_a_shape(first: str, second: str, owned: list[str]) -> None:
+    text = OWNERS.replace("FIRST", first).replace("SECOND", second)
+    if second == "rest of table":
+        text += "level third never { memory U: rest = random }"
+    program = elaborated(text)
+    assert [name for name in program.weights if program.weights[name].owner == "first.W"] == owned
+    assert parse(Source("spec.nl", unparse(parse(Source("spec.nl", text))))).statements[-1] is not None
+
+
+def test_rest_with_a_shape_that_fits_nothing_or_fits_twice() -> None:
+    assert found(OWNERS.replace("FIRST", "rest [a, b, c, d]").replace("SECOND", "rest")) == [("N113", "rest [a, b, c, d]")]
+    assert ("N111", "rest [vocab, b]") in found(OWNERS.replace("FIRST", "rest [vocab, b]").replace("SECOND", "rest [b, d]"))
 
 
 # ---- everything shipped

@@ -233,9 +233,10 @@ class Like(Syntax):
 
 @dataclass(frozen=True)
 class Rest(Syntax):
-    """`rest` or `rest of place`."""
+    """`rest`, `rest of place`, and of these those that a shape fits: `rest [a, b]`."""
 
     of: Place | None
+    shape: Shape | None
     span: Span = spanned()
 
 

@@ -103,6 +103,6 @@ def type_(node: Type) -> str:
             return f"[{', '.join(expression(axis, SUM) for axis in axes)}]"
         case Like(name):
             return f"like {name}"
-        case Rest(of):
-            return f"rest of {of}" if of else "rest"
+        case Rest(of, shape):
+            return "rest" + (f" of {of}" if of else "") + (f" {type_(shape)}" if shape else "")
     return str(node.place) if node.args is None else f"{node.place}({arguments(node.args)})"

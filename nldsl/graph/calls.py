@@ -111,7 +111,8 @@ class Mapping:
         if found.short:
             want = ", ".join(axis if isinstance(axis, str) else axis.name for axis in declared)
             at = f", the leaf `{self.site.scope.leaf}`," if self.site.scope.leaf else ""
-            world.fail("N205", f"`{what}` sees `[{want}]`, this argument{at} has only {shape_text(value.seen)}", span)
+            world.fail("N205", f"`{what}` sees `[{want}]`, this argument{at} has only {shape_text(value.seen)}", span,
+                       help=f"`rest [{want}]` owns the weights that have these axes" if at else "")
         among: list[Hidden] = []
         places = {place: self.key(value.seen[place], among) for place in found.mapped}
         order = sorted((*((h.order, i, h) for i, h in enumerate(value.hidden)),

@@ -1,43 +1,84 @@
-"""Who owns which weight: each has exactly one owner, the most specific `rest` wins."""
+"""Who owns which weight: each has exactly one owner, the most specific `rest` wins.
+
+    rest of model.head      before      rest [a, b]      before      rest
+"""
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from nldsl.graph.equations import Tree
+from nldsl.frontend.expression_text import type_
+from nldsl.graph.axes import see
+from nldsl.graph.calls import declared_axes
+from nldsl.graph.equations import Axis, Shape, Tree
 from nldsl.graph.world import Poisoned, World
 
 if TYPE_CHECKING:
     from nldsl.graph.memories import MemoryInstance
 
 
+@dataclass(frozen=True)
+class Part:
+    """`rest of place [a, b]`: the weights under a definition that have the axes of a shape; further axes are mapped over."""
+
+    memory: MemoryInstance
+
+    @property
+    def prefix(self) -> str:
+        return str(self.memory.text.type.of or "")
+
+    @cached_property
+    def axes(self) -> tuple[Axis | str, ...]:
+        """Empty if no shape is said."""
+        shape = self.memory.text.type.shape
+        return declared_axes(shape, self.memory.site.scope) if shape is not None else ()
+
+    def covers(self, name: str, shape: Shape) -> bool:
+        seen = see(self.axes, shape)
+        return under(name, self.prefix) and seen.missing is None and not seen.short
+
+    def rank(self) -> tuple[int, int, int]:
+        """The greater the more specific."""
+        return len(self.prefix), len(self.axes), sum(isinstance(axis, Axis) for axis in self.axes)
+
+    def __str__(self) -> str:
+        return type_(self.memory.text.type)
+
+
 class Owners:
     def __init__(self, world: World) -> None:
         self.world = world
-        self.rests: dict[str, MemoryInstance] = {}         # prefix ("" for all) -> the memory that owns what is under it
+        self.parts: dict[str, Part] = {}                   # what a `rest` says -> its part
 
     def register(self, memory: MemoryInstance) -> None:
-        of = memory.text.type.of
-        prefix = "" if of is None else str(of)
-        if prefix in self.rests:
-            self.world.report("N111", f"two memories own `rest{f' of {prefix}' if prefix else ''}`", memory.text.type.span,
-                              notes=[("the other", self.rests[prefix].text.type.span)])
-        self.rests.setdefault(prefix, memory)
+        part = Part(memory)
+        if str(part) in self.parts:
+            self.twice(f"two memories own `{part}`", part, self.parts[str(part)])
+        self.parts.setdefault(str(part), part)
+
+    def twice(self, message: str, part: Part, other: Part) -> None:
+        self.world.report("N111", message, part.memory.text.type.span, notes=[("the other", other.memory.text.type.span)])
 
     def claim(self, memory: MemoryInstance) -> Tree:
-        """The unowned weights under the memory's prefix and under no longer one."""
-        of = memory.text.type.of
-        prefix = "" if of is None else str(of)
-        longer = [other for other in self.rests if len(other) > len(prefix) and under(other, prefix)]
+        """The unowned weights that the memory's `rest` covers, and none that is more specific."""
+        mine = self.parts.get(type_(memory.text.type)) or Part(memory)
         leaves = []
         for name, weight in self.world.weights.items():
-            if weight.owner is None and under(name, prefix) and not any(under(name, other) for other in longer):
+            if weight.owner is not None or not mine.covers(name, weight.shape):
+                continue
+            others = [p for p in self.parts.values() if p is not mine and p.rank() >= mine.rank() and p.covers(name, weight.shape)]
+            if not any(other.rank() > mine.rank() for other in others):
                 weight.owner = memory.name
                 leaves.append((name, weight.shape))
+                if others:
+                    self.twice(f"`{mine}` and `{others[0]}` both own the weight `{name}`, and neither is more specific", mine, others[0])
         if not leaves and self.world.findings:
             raise Poisoned                                   # the weights may well be where something is wrong
         if not leaves:
-            self.world.fail("N113", f"there is no unowned weight under `{prefix}`" if prefix else "there is no unowned weight left",
-                            memory.text.type.span)
+            where = f" under `{mine.prefix}`" if mine.prefix else " left"
+            shape = f" that has the axes `{type_(memory.text.type.shape)}`" if mine.axes else ""
+            self.world.fail("N113", f"there is no unowned weight{where}{shape}", memory.text.type.span)
         return Tree(tuple(leaves))
 
     def check(self) -> None:
