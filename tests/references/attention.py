@@ -7,11 +7,15 @@ from torch import Tensor
 from references.layers import Weights, heads, joined, rotate
 
 
-def attention(x: Tensor, w: Weights, window: int = 10 ** 9) -> Tensor:
-    q, k, v = rotate(heads(x, w["q"])), rotate(heads(x, w["k"])), heads(x, w["v"])
+def attend(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    """Each token sees itself and the window - 1 before it; all are [B, T, H, e]."""
     rows = []
-    for t in range(x.shape[1]):
+    for t in range(q.shape[1]):
         seen = slice(max(0, t + 1 - window), t + 1)
         weights = torch.softmax(torch.einsum("bhe,bnhe->bhn", q[:, t], k[:, seen]) / q.shape[-1] ** 0.5, -1)
         rows.append(torch.einsum("bhn,bnhe->bhe", weights, v[:, seen]))
-    return joined(torch.stack(rows, 1), w["linear"])
+    return torch.stack(rows, 1)
+
+
+def attention(x: Tensor, w: Weights, window: int = 10 ** 9) -> Tensor:
+    return joined(attend(rotate(heads(x, w["q"])), rotate(heads(x, w["k"])), heads(x, w["v"]), window), w["linear"])

@@ -1,0 +1,75 @@
+"""Optimizers as torch would write them, a step at a time. Each makes a function (weights, slopes, number of the step) -> weights."""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from references.omega import orthogonal
+
+Tensors = list[Tensor]
+Update = Callable[[Tensors, Tensors, int], Tensors]
+
+
+def clipped(G: Tensors, limit: float = 1.0) -> Tensors:
+    length = torch.sqrt(sum((g * g).sum() for g in G))
+    return [g * min(1.0, limit / (float(length) + 1e-6)) for g in G]
+
+
+def cosine(n: int, peak: float = 3e-3, warmup: float = 0.02, planned: int = 1000) -> float:
+    s = n / planned
+    return peak * (s / warmup if s <= warmup else (1 + math.cos(math.pi * (s - warmup) / (1 - warmup))) / 2)
+
+
+def remembering(step: Callable[[Tensor, Tensor, dict[str, Tensor], int], Tensor], clip: bool = False) -> Update:
+    """`step(w, g, memory, n)` -> the new w; one memory for each weight."""
+    memories: list[dict[str, Tensor]] = []
+
+    def update(W: Tensors, G: Tensors, n: int) -> Tensors:
+        memories.extend({} for _ in W[len(memories):])
+        return [step(w, g, m, n) for w, g, m in zip(W, clipped(G) if clip else G, memories, strict=True)]
+    return update
+
+
+def momentum(lr: float, decay: float, ahead: bool = False) -> Callable[[Tensor, Tensor, dict[str, Tensor], int], Tensor]:
+    def step(w: Tensor, g: Tensor, m: dict[str, Tensor], n: int) -> Tensor:
+        m["m"] = decay * m.get("m", torch.zeros_like(g)) - lr * g                             # 2512.24695 Eq. 33
+        return w + (decay * m["m"] - lr * g if ahead else m["m"])
+    return step
+
+
+def adam(w: Tensor, g: Tensor, m: dict[str, Tensor], n: int, rate: float, decay: float = 0.0) -> Tensor:
+    m["m"] = 0.9 * m.get("m", torch.zeros_like(g)) + 0.1 * g
+    m["s"] = 0.999 * m.get("s", torch.zeros_like(g)) + 0.001 * g * g
+    return w - rate * (m["m"] / (1 - 0.9 ** n)) / ((m["s"] / (1 - 0.999 ** n)).sqrt() + 1e-8) - rate * decay * w
+
+
+def adagrad(w: Tensor, g: Tensor, m: dict[str, Tensor], n: int) -> Tensor:
+    m["H"] = m.get("H", 0) + g * g                                                            # Eq. 102
+    return w - 0.02 * g / (m["H"].sqrt() + 1e-10)
+
+
+def muon(w: Tensor, g: Tensor, m: dict[str, Tensor], n: int) -> Tensor:
+    m["m"] = 0.95 * m.get("m", torch.zeros_like(g)) - g
+    return w + 0.02 * orthogonal(m["m"])                                                      # Eq. 42
+
+
+def delta_momentum(w: Tensor, g: Tensor, m: dict[str, Tensor], n: int) -> Tensor:
+    old = m.get("m", torch.zeros_like(g))
+    m["m"] = 0.9 * old - 0.2 * (old @ g.mT @ g + g)                                           # Eq. 49, the values the identity
+    return w + m["m"]
+
+
+def m3(w: Tensor, g: Tensor, m: dict[str, Tensor], n: int) -> Tensor:
+    if n % 4 == 1:                                                                            # Alg. 1: the slow one takes the last block
+        m["slow"] = m.get("slow", torch.zeros_like(g)) + m.get("block", torch.zeros_like(g))
+        m["block"] = torch.zeros_like(g)
+    m["block"], m["fast"], m["V"] = m["block"] + g, m.get("fast", 0) + g, m.get("V", 0) + g * g
+    return w - 0.02 * (orthogonal(m["fast"]) + 0.5 * orthogonal(m["slow"])) / (m["V"].sqrt() + 1e-8)
+
+
+def row_net(m: tuple[Tensor, Tensor], g: Tensor) -> Tensor:
+    return F.gelu(g @ m[0].mT, approximate="tanh") @ m[1].mT
