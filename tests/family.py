@@ -1,6 +1,7 @@
 """The systems that the examples say: sizes that a test can afford, and the loop over tokens that each must equal."""
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import reference_hope
 import reference_titans
-from references import attention, delta, hope, lact, linear, mac, miras, network, omega, titans, tnt, ttt
+from references import attention, delta, hope, lact, linear, mac, miras, network, omega, optimizers, titans, tnt, ttt
 from torch import Tensor
 
 from nldsl.graph.equations import Program
@@ -25,6 +26,7 @@ class Spec:
     losses: Losses
     sizes: Mapping[str, object] = field(default_factory=dict)
     trained: Mapping[str, object] = field(default_factory=dict)      # in the place of `sizes`, where it learns from text
+    update: Callable[[], optimizers.Update] | None = None            # where the optimizer is what the text is about
 
 
 def layer(mixer: Callable[..., Tensor], sizes: Mapping[str, object] | None = None, **known: object) -> Spec:
@@ -73,8 +75,13 @@ def text(name: str) -> str:
 
 
 def tiny(name: str, edited: str | None = None, **sets: object) -> Program:
-    values = BASE | dict(SPECS[name].sizes) | sets
+    values = fitting(name, BASE | dict(SPECS[name].sizes) | sets)
     return load_text(edited or text(name), f"{name}.nl", {k: str(v) for k, v in values.items()})
+
+
+def fitting(name: str, sizes: Mapping[str, object]) -> dict[str, object]:
+    """Without those of the sizes that all specs have and this one does not."""
+    return {key: value for key, value in sizes.items() if key not in BASE or re.search(rf"\b{key} = ", text(name))}
 
 
 @cache

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from family import BASE, EXAMPLES, PERIODS, SPECS, subject, text, tiny
+from family import BASE, EXAMPLES, PERIODS, SPECS, fitting, subject, text, tiny
 from references import hope, network
 from test_laws import LAWS
 
@@ -85,6 +85,21 @@ def test_a_spec_is_the_loop_written_from_its_equations(name: str) -> None:
     for n, slope in zip(w, torch.autograd.grad(want.mean(), list(w.values())), strict=True):
         assert slope.abs().max() > 1e-9, n
         assert laws.deviation(found[n], slope.reshape(-1)) <= laws.EXACT, n
+
+
+@pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec.update])
+def test_an_optimizer_moves_the_weights_as_its_equations_say(name: str) -> None:
+    made, update = subject(name).restart(), SPECS[name].update()
+    w = {n: x.detach().clone().requires_grad_() for n, x in made.state.views.items()}
+    for step in range(1, 10):
+        ids = data(made.program, 2, 7, step)["ids"]
+        slopes = torch.autograd.grad(SPECS[name].losses(w, ids).mean(), list(w.values()))
+        with torch.no_grad():
+            w = {n: x.detach().requires_grad_() for n, x in zip(w, update(list(w.values()), list(slopes), step), strict=True)}
+        made.step(made.state, [{"ids": ids}])
+        for n, x in made.state.views.items():
+            assert laws.deviation(x, w[n]) <= laws.EXACT, (step, n)
+    made.restart()
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -231,7 +246,7 @@ def nameless(program: Program) -> str:
 def with_sizes(name: str) -> str:
     """The text with the sizes of the tests written into it."""
     out = text(name)
-    for key, value in (BASE | dict(SPECS[name].sizes)).items():
+    for key, value in fitting(name, BASE | dict(SPECS[name].sizes)).items():
         out, count = re.subn(rf"^(dim .*?\b{key} = |{key} = |clock {key} = )(\[[^]]*\]|[^,\s]+)", rf"\g<1>{value}", out, count=1, flags=re.M)
         assert count == 1, key
     return out

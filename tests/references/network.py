@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from references.layers import Weights, norm, under
+from references.attention import attention
+from references.layers import Weights, norm, standardise, under
 
 Mixer = Callable[[Tensor, Weights], Tensor]
 
@@ -16,10 +17,13 @@ def swiglu(x: Tensor, w: Weights) -> Tensor:
     return (F.silu(x @ w["gate"].T) * (x @ w["up"].T)) @ w["down"].T
 
 
-def predict(x: Tensor, w: Weights, ids: Tensor) -> Tensor:
+def scored(logits: Tensor, ids: Tensor) -> Tensor:
     """[B, T - 1]: the loss of each token that has a successor."""
-    logits = norm(x[:, :-1], w["loss.rmsnorm"]) @ w["loss.linear"].T
-    return torch.logsumexp(logits, -1) - logits.gather(-1, ids[:, 1:, None])[..., 0]
+    return torch.logsumexp(logits[:, :-1], -1) - logits[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
+
+
+def predict(x: Tensor, w: Weights, ids: Tensor) -> Tensor:
+    return scored(norm(x, w["loss.rmsnorm"]) @ w["loss.linear"].T, ids)
 
 
 def losses(w: Weights, ids: Tensor, mixer: Mixer, depth: int = 1) -> Tensor:
@@ -40,3 +44,13 @@ def continuum(w: Weights, ids: Tensor, mixer: Mixer, name: str, periods: list[in
         for p in periods:
             x = x + swiglu(norm(x, of[f"continuum.p[{p}].rmsnorm"]), under(of, f"continuum.ffn[{p}].F"))
     return predict(x, w, ids)
+
+
+def bare(w: Weights, ids: Tensor, window: int, depth: int = 1) -> Tensor:
+    """A transformer without gains, so that every weight is a matrix."""
+    x = w["loss.x"][ids]
+    for layer in range(depth):
+        of = under(w, f"loss.layer[{layer}]")
+        x = x + attention(standardise(x), under(of, "attention"), window)
+        x = x + swiglu(standardise(x), under(of, "swiglu"))
+    return scored(standardise(x) @ w["loss.linear"].T, ids)

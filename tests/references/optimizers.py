@@ -1,7 +1,6 @@
 """Optimizers as torch would write them, a step at a time. Each makes a function (weights, slopes, number of the step) -> weights."""
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -21,7 +20,8 @@ def clipped(G: Tensors, limit: float = 1.0) -> Tensors:
 
 def cosine(n: int, peak: float = 3e-3, warmup: float = 0.02, planned: int = 1000) -> float:
     s = n / planned
-    return peak * (s / warmup if s <= warmup else (1 + math.cos(math.pi * (s - warmup) / (1 - warmup))) / 2)
+    fall = torch.tensor(torch.pi * (s - warmup) / (1 - warmup), dtype=torch.float64)
+    return peak * (s / warmup if s <= warmup else (1 + fall.cos().item()) / 2)
 
 
 def remembering(step: Callable[[Tensor, Tensor, dict[str, Tensor], int], Tensor], clip: bool = False) -> Update:

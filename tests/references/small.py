@@ -7,11 +7,7 @@ from torch import Tensor
 from references.attention import attend
 from references.layers import Weights, heads, joined, mul, outer, standardise, under, unit
 from references.linear import read
-from references.network import swiglu
-
-
-def scored(logits: Tensor, ids: Tensor) -> Tensor:
-    return torch.logsumexp(logits[:, :-1], -1) - logits[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
+from references.network import scored, swiglu
 
 
 def perceptron(w: Weights, ids: Tensor) -> Tensor:
@@ -61,8 +57,8 @@ def initialisation(w: Weights, ids: Tensor, truncation: int) -> Tensor:
     k, v, M, rows = unit(heads(x, w["k"])), heads(x, w["v"]), w["fast.M.start"].expand(ids.shape[0], -1, -1, -1), []
     for t in range(ids.shape[1]):
         M = M - 0.5 * outer(mul(M, k[:, t]) - v[:, t], k[:, t])
-        M = M.detach() if (t + 1) % truncation == 0 else M                                    # Eq. 28 reaches so far
         rows.append(mul(M, k[:, t]))
+        M = M.detach() if (t + 1) % truncation == 0 else M                                    # Eq. 28 reaches so far
     return scored((x + joined(torch.stack(rows, 1), w["y"])) @ w["loss"].T, ids)
 
 
