@@ -277,3 +277,52 @@ def test_matrices_by_pieces(name: str) -> None:
     return linear(rmsnorm(recall.{read}), [d])"""
     (found,) = holds(model(body))
     assert way in found
+
+
+HELD = ["mean(x@chunk over 2 token)", "sum(linear(x@chunk, [d]) over 5 token)", "mean(linear(x@chunk, [d]) over sequence)", "mean(x@chunk over chunk)",
+        "flat(attend(q, k -> v, q@chunk -> v over 2 token))", "flat(attend(q, k -> v over 2 token, q@chunk -> v@chunk))",
+        "mean(conv(x@chunk, 3) over 4 token)", "mean(x@later over 2 token)", "mean(rope(x@chunk) over 3 token)"]
+
+
+@pytest.mark.parametrize("text", HELD)
+def test_streams_held_at_a_clock(text: str) -> None:
+    """`x@c` has no value before the first tick of `c`: windows pass over it, and what is made of it begins when it does."""
+    holds(model(f"    return linear(rmsnorm(x), [d]) + {text}", "clock later = 2 token phase 3"), 9)
+
+
+def test_a_loss_that_begins_late() -> None:
+    text = (HEAD + "    return x" + TAIL).replace("loss = cross", "z = linear(embed(ids, [d]), [d])\nloss = |z@chunk - next(z)|^2 + cross")
+    program = load_text(text)
+    holds(program, 9)
+    holds(program, 5)
+    subject = laws.Subject(program)
+    batch = data(program, 2, 3, 0)
+    assert subject.forward(batch)[0]["loss"].shape[1] == 0
+    assert not laws.agreement(subject, [batch])["step 1 training.W"] > 0
+
+
+LATE = {
+    "matrix": ("token", "[e, e]", "|M * k - w|^2 / 2", "M <- keep * M - rate * grad(M)", "M@now * q"),
+    "adam": ("token", "[e, e]", "|M * k - w|^2 / 2", "M <- keep * M + rate * adam(grad(M))", "M@now * q"),
+    "momentum": ("token", "net", "|M(k) - w|^2 / 2", "M <- keep * M + momentum(grad(M@chunk), rate, 0.9)", "M@now(q)"),
+    "window of objectives": ("2 token", "net", "mean(|M(k) - w|^2 / 2 over period)", "M <- 0.9 * M - grad(M)", "M(q)"),
+    "window of gradients": ("2 token", "net", "|M(k) - w|^2 / 2", "M <- 0.9 * M - mean(grad(M) over period)", "M(q)"),
+    "band": ("token", "net", "sum(|M(k) - w|^2 / 2 over 3 token)", "M <- keep * M - rate * grad(M@chunk)", "M@now(q)"),
+    "replay": ("token", "net", "sum(|M(k) - w|^2 / 2 over 3 token)", "M <- keep * M - rate * grad(M)", "M@now(q)"),
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_a_tick_without_a_term_is_skipped(name: str) -> None:
+    """Nothing decays, no optimizer ticks, nothing is counted before the objective has its first term; a window goes on."""
+    rate, kind, objective, update, read = LATE[name]
+    holds(model(f"""
+    w = v@chunk
+    level recall per head every {rate} {{
+        memory M: {kind} = learned
+        context k, w
+        minimize {objective}
+        {update}
+        bptt full
+    }}
+    return linear(rmsnorm(recall.{read}), [d])"""), 9)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nldsl.graph.equations import ELEMENTWISE, Clock, Level, Node, Program, Shape, Tree, walk
+from nldsl.schedule.absence import Absence
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.differentiate import gradient
 from nldsl.schedule.timetable import spoken
@@ -31,6 +32,8 @@ class Cell:
     start: Node
     next: Node
     cut: Clock | None = None         # slower learners see no further back than the last tick of this clock
+    first: int = 0                   # it does not move before this token of a sequence: what it learns from has no value yet
+    kept: int = 0                    # resets before this token are skipped, with the tick that they come after
     life: Clock = Clock("sequence", 1)   # what ends it: `never`, or so many sequences, and it goes on in its lane's next sequence
 
     @property
@@ -61,7 +64,8 @@ class Cells:
         self.cells: dict[str, Cell] = {}
         self._done: dict[int, Value] = {}
         self._keep: list[Node] = []                            # ids in _done stay valid while their nodes live
-        self._folds: dict[tuple[int, str, Clock], Node] = {}
+        self._folds: dict[tuple[int, str, Clock, int], Node] = {}
+        self.absence = Absence()
 
     def array(self, node: Node) -> Node:
         """The array form of a node that is no tree, with every cell it reaches registered."""
@@ -140,6 +144,7 @@ class Cells:
         assert memory.start is not None and memory.next is not None, memory.name
         start, after = self.value(memory.start), self.value(memory.next)
         cell.start = self._as_leaf(start, path, cell.shape)
+        cell.first = self.first_tick(cell.level)
         cell.next = self._as_leaf(after, path, cell.shape)
         if cell.reset.unit == "token" and any(n.op == "random" for n in walk(cell.start)):
             raise Unsupported("a start drawn anew within a sequence", cell.start, "a learned start")
@@ -148,6 +153,19 @@ class Cells:
             cell.next = self.al.make("stop", cell.next, type=cell.shape)
         elif depths != {"full"}:
             cell.cut = next(iter(depths))                      # type: ignore[assignment]
+
+    def first_tick(self, name: str) -> int:
+        """The first token at which a level may tick: where an objective that it reads has a term."""
+        level = self.program.levels.get(name)
+        if level is None:
+            return 0
+        firsts = {self.absence.first(objective) for objective in level.objectives}
+        if len(firsts) > 1:
+            raise Unsupported("objectives of one level that begin to have terms at different tokens", level.objectives[0], "two levels", level.span)
+        first = max(*firsts, 0, self.first_tick(level.parent or ""))
+        if first and level.reset.unit == "token":
+            raise Unsupported("a reset within the sequence of a level whose first ticks are skipped", None, "`reset every sequence`", level.span)
+        return first
 
     def _as_leaf(self, value: Value, path: str | None, shape: Shape) -> Node:
         node = value[path] if isinstance(value, dict) else value
@@ -208,20 +226,24 @@ class Cells:
         clock = self.program.levels[since].clock if isinstance(since, str) else since
         if clock.unit not in ("token", "sequence"):
             raise Unsupported("a fold since a tick of another clock than `token`", node)
-        total = self._accumulator(term, level, clock)
+        first = self.absence.first(term)
+        total = self._accumulator(term, level, clock, first)
         if node["how"] == "sum":
             return total
-        return al.div(total, self._accumulator(al.const(1), level, clock))
+        count = self._accumulator(al.const(1), level, clock, first)
+        return al.div(total, al.elementwise("max", count, al.const(1)) if first else count)     # nothing is shown before the first term
 
-    def _accumulator(self, term: Node, level: str, clock: Clock) -> Node:
-        key = (id(term), level, clock)
+    def _accumulator(self, term: Node, level: str, clock: Clock, first: int) -> Node:
+        key = (id(term), level, clock, first)
         if key not in self._folds:
-            name = f"{level}.fold.".lstrip(".") + str(1 + sum(other == level for _, other, _ in self._folds))
+            name = f"{level}.fold.".lstrip(".") + str(1 + sum(other == level for _, other, _, _ in self._folds))
             life = self.program.levels[level].reset if level else Clock("sequence", 1)
             before = self.al.make("read", type=term.type, memory=name)
             reset = clock if clock.unit == "token" else Clock("never", 0)
             self._folds[key] = self.al.make("now", type=term.type, memory=name)
-            self.cells[name] = Cell(name, term.type, level, Clock("token", 1), reset, self.al.const(0, term.type), self.al.add(before, term), life=life)
+            self.absence.mark(self._folds[key], first)
+            self.cells[name] = Cell(name, term.type, level, Clock("token", 1), reset, self.al.const(0, term.type), self.al.add(before, term),
+                                    first=first, kept=self.first_tick(level), life=life)
         return self._folds[key]
 
     def _count(self, node: Node) -> Node:
@@ -232,8 +254,9 @@ class Cells:
         if name not in self.cells:
             before = self.al.make("read", type=(), memory=name)
             self.cells[name] = Cell(name, (), level.name, level.clock, level.reset, self.al.const(0),
-                                    self.al.add(before, self.al.const(1)), life=level.reset)
-        return self.al.make("now", type=(), memory=name)
+                                    self.al.add(before, self.al.const(1)), first=self.first_tick(level.name), life=level.reset)
+        count = self.al.make("now", type=(), memory=name)
+        return self.al.elementwise("max", count, self.al.const(1)) if self.cells[name].first else count
 
     def _gradient(self, node: Node, objective: Node, point: Value) -> Value:
         memory = node["memory"]

@@ -190,9 +190,10 @@ class CompiledStep(Reading):
         return draws(self.program, numbers, state.seed, self.device, self.dtype) if numbers else {}
 
     def terms(self, batch: Batch) -> dict[str, int]:
-        """Number of terms of each heard stream over a batch: the last token of a sequence has no next one."""
+        """Number of terms of each heard stream over a batch: the last token of a sequence has no next one, the first may lack others."""
         sequences, length = next(iter(batch.values())).shape[:2]
-        return {name: sequences * (length - any(n.op == "ahead" for n in walk(node))) for name, node in self.updates.streams.items()}
+        first = self.schedule.cells.absence.first
+        return {name: sequences * max(0, length - any(n.op == "ahead" for n in walk(node)) - first(node)) for name, node in self.updates.streams.items()}
 
     def place(self, batch: Batch) -> dict[str, Tensor]:
         return {name: x.to(self.device, self.dtype if x.is_floating_point() else torch.long) for name, x in batch.items()}

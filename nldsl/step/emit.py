@@ -58,6 +58,7 @@ class Emitter:
         self.bodies: list[str] = []                             # functions worth compiling: streams of a block, one piece of a region
         order = list(walk(*schedule.outputs.values(), *(c.next for c in schedule.cells.cells.values())))
         self.token = moving(order)
+        self.absence = schedule.cells.absence
         self.shifted: set[int] = set()
         for node in order:
             if node.op == "ahead" or any(id(a) in self.shifted for a in node.args):
@@ -185,12 +186,18 @@ class Emitter:
             if not isinstance(block.items[0], Region):
                 self.bodies.append(function)
             calls += lines
-        results = "".join(f'"{name}": {self.local(node)}, ' for name, node in self.schedule.outputs.items())
+        results = "".join(f'"{name}": {self.shown(node)}, ' for name, node in self.schedule.outputs.items())
         body = ["new = {}", *calls, "return {" + results + "}, new"]
         text = "\n".join(self.texts)
         text += "\ndef forward(W, inputs, carry, position, mode):\n" + "\n".join("    " + line for line in body) + "\n"
         text += "\n" + self.start()
         return Emitted(PRELUDE + used_runtime(text) + "\n" + text, list(dict.fromkeys(self.bodies)), order, self.carries, self.lowering, self.lasting, self.randoms)
+
+    def shown(self, node: Node) -> str:
+        """An output from the first token on at which it has a value."""
+        first = self.absence.first(node)
+        begin = "max(0, position - 1)" if id(node) in self.shifted else "position"
+        return f"present({self.local(node)}, {begin}, {first})" if first else self.local(node)
 
     def start(self) -> str:
         """The carry of a fresh sequence: starts of memories, empty tails; `before` values do not exist yet."""

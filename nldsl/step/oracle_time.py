@@ -139,6 +139,8 @@ def _attend(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -
                 scores.append(score.permute(0, *(weights.index(c) + 1 for c in order)).flatten(1 + len(kept)) if pairs
                               else score.permute(0, *(weights.index(c) + 1 for c in order)).unsqueeze(-1))
                 values.append((v_eq, weights, order, score.shape, v))
+    if not scores:
+        return ABSENT
     lanes = max(s.shape[0] for s in scores)
     shares = torch.softmax(torch.cat([s.expand([lanes, *s.shape[1:]]) for s in scores], -1), -1)
     parts = shares.split([s.shape[-1] for s in scores], -1)

@@ -45,7 +45,7 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     em.bodies.append(function)
     given = "".join(f"{s}, " for s in streams) + f"times({streams[0]}, position), "
     fixed = "".join(fn.tensor(s) + ", " for s in [*statics, *starts])
-    ticks = "".join(f"({p}, {f}), " for p, f in clocks)
+    ticks = "".join(f"{clock}, " for clock in clocks)
     call = f"roll({function}, ({''.join(t + ', ' for t in taken)}), ({given}), ({fixed}), position, {chunk}, ({ticks}), mode)"
     rolled = fn.let(call, "", (), "rolled")
     for i in range(len(taken)):
@@ -54,14 +54,14 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
         fn.env[id(node)] = fn.let(f"{rolled.text}[1][{i}]", "BT", node.type)
 
 
-def region_function(em: Emitter, region: Region, inputs: list[Node], starts: list[Ref]) -> tuple[str, int, list[tuple[int, int]]]:
+def region_function(em: Emitter, region: Region, inputs: list[Node], starts: list[Ref]) -> tuple[str, int, list[tuple[int, int, int]]]:
     """All tokens of a piece at once if every memory is affine in itself, first with one gate a head, then with one an entry."""
     levels = em.schedule.program.levels
     prefix = {c.name: int(bool(c.shape) and c.level in levels and levels[c.level].per is not None) for c in region.cells}
     why = ""
     for _ in range(len(region.cells) + 1):
         try:
-            body = Body(region, inputs, starts, "BT", dict(prefix))
+            body = Body(region, inputs, starts, "BT", dict(prefix), em.absence.first)
             made = region_body(em, body)
             em.lowering[region.name] = ", ".join([classify(region), *body.forms])
             return made
@@ -72,10 +72,10 @@ def region_function(em: Emitter, region: Region, inputs: list[Node], starts: lis
                 break
             prefix[cell.name] = len(cell.shape)
     em.lowering[region.name] = f"scan: token by token ({why})"
-    return region_body(em, Body(region, inputs, starts, "B", prefix))
+    return region_body(em, Body(region, inputs, starts, "B", prefix, em.absence.first))
 
 
-def region_body(em: Emitter, body: Body) -> tuple[str, int, list[tuple[int, int]]]:
+def region_body(em: Emitter, body: Body) -> tuple[str, int, list[tuple[int, int, int]]]:
     lines, results = body.lines()
     if body.lead == "BT":
         if "a decay for each channel" in body.forms and not body.region.fixed:
@@ -96,7 +96,7 @@ def classify(region: Region) -> str:
     """What a reader calls the lowering of this region."""
     names = {c.name for c in region.cells}
     fresh = any(n.op in ("now", "read") and n["memory"] in names for x in region.outputs for n in walk(x))
-    slow = all(c.clock.period > 1 or c.clock.phase for c in region.cells if ".fold." not in f".{c.name}")
-    return "one update per chunk: the gradients of its tokens by batched products" if slow else \
+    slow = [c.clock.period > 1 or c.clock.phase > 0 for c in region.cells if ".fold." not in f".{c.name}"]
+    return "one update per chunk: the gradients of its tokens by batched products" if slow and all(slow) else \
         "dual form: gradients at the chunk start, fresh reads by masked products, no state per token" if region.holds and fresh else \
         "stale form: batched products, one state per chunk" if region.holds else "chunked recurrence"

@@ -149,14 +149,16 @@ def carried(program: Program, carry: Mapping[str, Tensor]) -> dict[str, Value]:
 
 
 def causality(subject: Subject, batch: Batch, at: int, seed: int = 0) -> float:
-    """Tokens from `at` on are replaced; what is said before them may not change. Streams that look ahead are one token behind."""
+    """Tokens from `at` on are replaced; what is said before them may not change. Streams that look ahead are one token behind,
+    those that begin late lack their first rows."""
     other = {name: x.clone() for name, x in batch.items()}
     for name, x in other.items():
         x[:, at:] = _elsewhere(subject.program, name, x[:, at:], seed)
     with torch.no_grad():
         a, b = subject.forward(batch)[0], subject.forward(other)[0]
     tokens = next(iter(batch.values())).shape[1]
-    return max((_apart(a[n][:, :max(0, at - (a[n].shape[1] < tokens))], b[n][:, :max(0, at - (a[n].shape[1] < tokens))]) for n in a), default=0.0)
+    shown = {name: max(0, at - (tokens - x.shape[1])) for name, x in a.items()}
+    return max((_apart(a[n][:, :rows], b[n][:, :rows]) for n, rows in shown.items()), default=0.0)
 
 
 def independence(subject: Subject, batch: Batch, seed: int = 0) -> float:

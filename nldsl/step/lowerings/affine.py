@@ -38,10 +38,19 @@ class Solver(Reads):
         self.solving.append(name)
         cell = self.cells[name]
         after = self.as_run(self.value(cell.next), self.prefix[name])
+        if cell.first:
+            after = self.begun(after, cell)
         self.solving.pop()
         self.memo = memo
         self.solved[name] = self.filter(cell, after)
         return self.solved[name]
+
+    def begun(self, run: Run, cell: Cell) -> Run:
+        """The memory stands still before the first token at which its level may tick."""
+        assert self.past is not None
+        rows, text = self.like_rows(run.prefix), f"({self.past.t} >= {cell.first})"
+        ticks, rests = (self.fn.let(f"{x}.to({rows}.dtype).expand_as({rows})", "", ()).text for x in (text, f"(~{text})"))
+        return self.added(self.scale(run, Rows(ticks, None, True)), Run(run.shape, run.prefix, own=Rows(rests, None, True)))
 
     def filter(self, cell: Cell, run: Run) -> Run:
         own = run.own

@@ -28,7 +28,8 @@ class Body:
     starts: list[Ref]
     lead: str
     prefix: dict[str, int]
-    clocks: list[tuple[int, int]] = field(default_factory=list)
+    first: Callable[[Node], int]                                # the token at which a stream begins
+    clocks: list[tuple[int, int, int]] = field(default_factory=list)
     forms: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,7 +53,7 @@ class Body:
         fn.env |= self.given
         slots = keeps(region)
         self.past = Past(fn, slots, [f"state[{n + len(region.holds) + i}]" for i in range(len(slots))],
-                         f"streams[{len(self.inputs)}]" + (".reshape(-1)" if self.lead == "B" else "[0]"))
+                         f"streams[{len(self.inputs)}]" + (".reshape(-1)" if self.lead == "B" else "[0]"), self.first)
         fn.rules |= {op: self.past.operator for op in TEMPORAL}
 
     def lines(self) -> tuple[list[str], str]:
@@ -127,17 +128,19 @@ class Body:
 
     # -- the end of an instant
 
-    def flag(self, clock: Clock) -> str:
-        tick = (clock.period, clock.phase) if clock.unit == "token" else (0, 0)      # a sequence ends between two calls
+    def flag(self, clock: Clock, first: int = 0) -> str:
+        tick = (clock.period, clock.phase, first) if clock.unit == "token" else (0, 0, 0)      # a sequence ends between two calls
         if tick not in self.clocks:
             self.clocks.append(tick)
         return f"ends[{self.clocks.index(tick)}]"
 
-    def pick(self, clock: Clock, new: str, old: str, shape: Shape) -> str:
-        return self.fn.let(f"pick({self.flag(clock)}, {new}, {old})", "B", shape).text
+    def pick(self, clock: Clock, new: str, old: str, shape: Shape, first: int = 0) -> str:
+        return self.fn.let(f"pick({self.flag(clock, first)}, {new}, {old})", "B", shape).text
 
     def ticked(self, cell: Cell, text: str) -> str:
-        return self.pick(cell.clock, text, self.state[cell.name].text, cell.shape) if cell in self.slow else text
+        if cell in self.slow or cell.first:
+            return self.pick(cell.clock, text, self.state[cell.name].text, cell.shape, cell.first)
+        return text
 
     def settled(self, after: dict[str, str]) -> list[str]:
         """Resets, then copies, then cuts: later tokens are cut, this one is not."""
@@ -147,12 +150,12 @@ class Body:
         held: list[str] = []
         for name, start in reset.items():
             cell = self.cells[name]
-            after[name] = self.pick(cell.reset, f"{start}.expand_as({self.state[name].text})", after[name], cell.shape)
+            after[name] = self.pick(cell.reset, f"{start}.expand_as({self.state[name].text})", after[name], cell.shape, cell.kept)
         for k, (name, clock) in enumerate(region.holds):
             cell = self.cells[name]
             copy = self.pick(clock, after[name], f"state[{n + k}]", cell.shape)
             if name in reset:
-                copy = self.pick(cell.reset, f"{reset[name]}.expand_as(state[{n + k}])", copy, cell.shape)
+                copy = self.pick(cell.reset, f"{reset[name]}.expand_as(state[{n + k}])", copy, cell.shape, cell.kept)
             held.append(copy)
         for cell in region.cells:
             if cell.cut is not None:

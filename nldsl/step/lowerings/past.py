@@ -5,13 +5,13 @@
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nldsl.graph.equations import Axis, Node, Shape, walk
 from nldsl.schedule.cells import plains
 from nldsl.schedule.plan import Region, again, moving, narrow
-from nldsl.step.lowerings.temporal import TEMPORAL, Kept, looks_back, reach, spoken
+from nldsl.step.lowerings.temporal import TEMPORAL, Kept, View, looks_back, reach, spoken
 from nldsl.step.source import Fn, Ref
 
 
@@ -45,6 +45,7 @@ class Past:
     slots: list[Kept]
     names: Sequence[str]
     t: str
+    first: Callable[[Node], int]
     after: dict[int, str] = field(default_factory=dict)
 
     def own(self, ref: Ref) -> str:
@@ -68,7 +69,7 @@ class Past:
         return text
 
     def operator(self, fn: Fn, node: Node, args: list[Ref]) -> Ref:
-        text = TEMPORAL[node.op](fn, node, args, self.rows, self.own, self.t)
+        text = TEMPORAL[node.op](fn, node, args, View(self.rows, self.own, self.t, self.first))
         one = fn.token_lead == "B"
         return fn.let(f"({text})[:, 0]" if one else text, fn.token_lead, node.type)
 
@@ -88,7 +89,7 @@ class Past:
 
     def band(self, node: Node, size: str) -> str:
         """[T, S]: how much each row counts at each token of the piece."""
-        return self.fn.let(f"band(state[0], {self.t}, {size}, {spoken(node['since'])!r}, {node['how'] == 'mean'})", "", (), "band").text
+        return self.fn.let(f"band(state[0], {self.t}, {size}, {spoken(node['since'])!r}, {self.first(node)}, {node['how'] == 'mean'})", "", (), "band").text
 
     def replay(self, fn: Fn, node: Node, args: list[Ref]) -> Ref:
         """One token: all its terms, weighed and added."""

@@ -48,21 +48,39 @@ def written(rows: Tensor, x: Tensor, t: Tensor) -> Tensor:
     return rows.index_copy(1, t, x.to(rows.dtype))
 
 
-def visible(t: Tensor, rows: int, span: tuple) -> Tensor:
+def visible(t: Tensor, rows: int, span: tuple, first: int) -> Tensor:
     """[T, S]: does token t see row j? The rows are the last S tokens up to the last of t or, where `span` is ("all",), all of the
-    sequence from its first on."""
+    sequence from its first on; those before the token `first` are not there."""
     j = torch.arange(rows, device=t.device)
-    first = torch.zeros_like(t)
+    since = torch.zeros_like(t)
     if span[0] != "all":
         j = j + (t[-1] + 1 - rows)
-        first = oldest(t, span).clamp_min(0)
-    return (j[None, :] <= t[:, None]) & (j[None, :] >= first[:, None])
+        since = oldest(t, span).clamp_min(0)
+    return (j[None, :] <= t[:, None]) & (j[None, :] >= since[:, None].clamp_min(first))
 
 
-def band(like: Tensor, t: Tensor, rows: int, span: tuple, mean: bool) -> Tensor:
+def band(like: Tensor, t: Tensor, rows: int, span: tuple, first: int, mean: bool) -> Tensor:
     """`visible` as weights of a sum, or of a mean."""
-    seen = visible(t, rows, span).to(like.dtype)
-    return seen / seen.sum(-1, keepdim=True) if mean else seen
+    seen = visible(t, rows, span, first).to(like.dtype)
+    return seen / seen.sum(-1, keepdim=True).clamp_min(1) if mean else seen
+
+
+def sampled(rows: Tensor, t: Tensor, period: int, phase: int) -> Tensor:
+    """For each token t [T] the row at the last tick of a clock before it, of rows [B, S, ..] up to the last of t; before the
+    first tick, where there is no value, the row of t itself."""
+    last = phase + torch.div(t - phase, period, rounding_mode="floor") * period - 1
+    return rows[:, torch.where(last >= phase, last, t) - (t[-1] + 1 - rows.shape[1])]
+
+
+def begun(rows: Tensor, t: Tensor, first: int) -> Tensor:
+    """rows [B, S, ..] up to the last of t [T], with zero before the token `first`."""
+    j = torch.arange(rows.shape[1], device=t.device) + (t[-1] + 1 - rows.shape[1])
+    return rows * (j >= first).to(rows.dtype).reshape(-1, *[1] * (rows.dim() - 2))
+
+
+def present(x: Tensor, begin: int, first: int) -> Tensor:
+    """x [B, T, ..], whose first row is the token `begin`, from the token `first` on."""
+    return x[:, max(0, first - begin):]
 
 
 def behind(x: Tensor, before: Tensor | None) -> Tensor:
@@ -166,22 +184,26 @@ def oldest(t: Tensor, span: tuple) -> Tensor:
 
 
 def attend(q: Tensor, pairs: tuple, scale: float, t: Tensor) -> Tensor:
-    """Softmax over all pairs of all groups at once. q [B, T, ..]. A group is (k, v, score_eq, value_eq, heads, span): with span
-    None its pairs are those of the token itself, else k, v are [B, S, ..], rows as `visible` has them.
-    `heads` is the number of dimensions of a score that are no pairs."""
+    """Softmax over all pairs of all groups at once. q [B, T, ..]. A group is (k, v, score_eq, value_eq, heads, span, first): with span
+    None its pairs are those of the token itself, else k, v are [B, S, ..], rows as `visible` has them. `heads` is the number of
+    dimensions of a score that are no pairs. At a token before all groups begin everything is seen: nobody is shown the result."""
     scores = []
-    for k, v, score_eq, value_eq, heads, span in pairs:
+    nothing = t < min(g[6] for g in pairs)
+    for k, v, score_eq, value_eq, heads, span, first in pairs:
         s = torch.einsum(score_eq, q, k) * scale
+        shape = [1] * s.dim()
         if span is not None:
-            seen = visible(t, k.shape[1], span)
-            shape = [1] * s.dim()
+            seen = visible(t, k.shape[1], span, first) | nothing[:, None]
             shape[1], shape[-1] = seen.shape
             s = s.masked_fill(~seen.reshape(shape), float("-inf"))
+        elif first:
+            shape[1] = len(t)
+            s = s.masked_fill(~((t >= first) | nothing).reshape(shape), float("-inf"))
         scores.append(s)
     flat = [s.flatten(g[4]) if s.dim() > g[4] else s.unsqueeze(-1) for s, g in zip(scores, pairs)]
     weights = torch.cat(flat, -1).softmax(-1)
     out, at = None, 0
-    for (k, v, score_eq, value_eq, heads, span), s, f in zip(pairs, scores, flat):
+    for (k, v, score_eq, value_eq, *_), s, f in zip(pairs, scores, flat):
         part = torch.einsum(value_eq, weights[..., at:at + f.shape[-1]].reshape(s.shape), v)
         at += f.shape[-1]
         out = part if out is None else out + part
@@ -191,15 +213,15 @@ def attend(q: Tensor, pairs: tuple, scale: float, t: Tensor) -> Tensor:
 def roll(body, state: tuple, streams: tuple, statics: tuple, position: int, chunk: int, clocks: tuple, mode: str) -> tuple:
     """Runs `body` over pieces of at most `chunk` tokens that end where the chunk clock ticks.
 
-    body(state, streams, statics, ends) -> (state, outputs); `ends[i]` says whether clock i = (period, phase) ticks at the last
-    token of the piece. mode "loop" calls it once a piece; "scan" rolls the full pieces into one loop of the compiler.
+    body(state, streams, statics, ends) -> (state, outputs); `ends[i]` says whether clock i = (period, phase, first) ticks at the
+    last token of the piece, which does not come before the token `first`. mode "loop" calls it once a piece; "scan" rolls the full pieces into one loop of the compiler.
     """
     length = streams[0].shape[1]
     cuts = [0, *(t for t in range(1, length) if (position + t) % chunk == 0), length]
     pieces = list(zip(cuts, cuts[1:]))
     full = [(a, b) for a, b in pieces if b - a == chunk and (position + b) % chunk == 0]
     first, last = (full[0][0], full[-1][1]) if full else (0, 0)
-    ticks = {b: tuple(p > 0 and position + b > f and (position + b - f) % p == 0 for p, f in clocks) for _, b in pieces}
+    ticks = {b: tuple(p > 0 and position + b > max(f, first) and (position + b - f) % p == 0 for p, f, first in clocks) for _, b in pieces}
     outs: list[tuple] = []
     for a, b in [piece for piece in pieces if not full or piece[0] < first]:
         state, out = body(state, tuple(x[:, a:b] for x in streams), statics, ticks[b])

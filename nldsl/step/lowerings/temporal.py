@@ -52,30 +52,44 @@ def looks_back(node: Node) -> list[Kept]:
         return [Kept(node.args[0], node.args[1].type[0].size - 1)]
     if node.op == "window":
         return [Kept(node.args[0], node["length"] - 1)]
+    if node.op == "held_stream":
+        return [Kept(node.args[0], node["clock"].period)]
     if node.op == "attend":
         return [Kept(node.args[1 + 2 * i + j], reach(span)) for i, _, _, span in groups(node) if span is not None for j in (0, 1)]
     return []
 
 
-Rows = Callable[[Kept, Ref], str]                               # text of the rows kept and those of now
+@dataclass(frozen=True)
+class View:
+    """How an operator sees time: `rows` is the text of the rows kept and those of now, `own` that of the rows of now, `t` that of
+    the tokens; `first` the token at which a stream begins."""
+
+    rows: Callable[[Kept, Ref], str]
+    own: Callable[[Ref], str]
+    t: str
+    first: Callable[[Node], int]
 
 
-def conv(fn: Fn, node: Node, args: list[Ref], rows: Rows, own: Callable[[Ref], str], t: str) -> str:
-    return f"conv({rows(looks_back(node)[0], args[0])}, {fn.tensor(args[1])})"
+def conv(fn: Fn, node: Node, args: list[Ref], view: View) -> str:
+    x, first = view.rows(looks_back(node)[0], args[0]), view.first(node.args[0])
+    return f"conv({f'begun({x}, {view.t}, {first})' if first else x}, {fn.tensor(args[1])})"
 
 
-def rope(fn: Fn, node: Node, args: list[Ref], rows: Rows, own: Callable[[Ref], str], t: str) -> str:
-    return f"rope({own(args[0])}, {node['base']!r}, {t})"
+def rope(fn: Fn, node: Node, args: list[Ref], view: View) -> str:
+    return f"rope({view.own(args[0])}, {node['base']!r}, {view.t})"
 
 
-def window(fn: Fn, node: Node, args: list[Ref], rows: Rows, own: Callable[[Ref], str], t: str) -> str:
-    kept = looks_back(node)[0]
-    x = fn.let(rows(kept, args[0]), "", (), "rows").text
-    seen = f"band({x}, {t}, {x}.shape[1], {spoken(node['length'])!r}, {node['how'] == 'mean'})"
+def held_stream(fn: Fn, node: Node, args: list[Ref], view: View) -> str:
+    return f"sampled({view.rows(looks_back(node)[0], args[0])}, {view.t}, {node['clock'].period}, {node['clock'].phase})"
+
+
+def window(fn: Fn, node: Node, args: list[Ref], view: View) -> str:
+    x = fn.let(view.rows(looks_back(node)[0], args[0]), "", (), "rows").text
+    seen = f"band({x}, {view.t}, {x}.shape[1], {spoken(node['length'])!r}, {view.first(node.args[0])}, {node['how'] == 'mean'})"
     return f'torch.einsum("TS,BS...->BT...", {seen}, {x})'
 
 
-def attend(fn: Fn, node: Node, args: list[Ref], rows: Rows, own: Callable[[Ref], str], t: str) -> str:
+def attend(fn: Fn, node: Node, args: list[Ref], view: View) -> str:
     said, look = [], iter(looks_back(node))
     for i, score_eq, value_eq, span in groups(node):
         k, v = args[1 + 2 * i], args[2 + 2 * i]
@@ -85,17 +99,18 @@ def attend(fn: Fn, node: Node, args: list[Ref], rows: Rows, own: Callable[[Ref],
         pairs = "".join(c for c in scores if c not in out)
         heads = "".join(c for c in scores if c not in pairs)
         if span is None:
-            kt, vt = (own(x) if x.lead else fn.tensor(x) for x in (k, v))
+            kt, vt = (view.own(x) if x.lead else fn.tensor(x) for x in (k, v))
             leads = ["BT" if x.lead else "" for x in (k, v)]
             eqs = f"BT{lq},{leads[0]}{lk}->BT{heads}{pairs}", f"BT{heads}{pairs},{leads[1]}{values}->BT{out}"
         else:
-            kt, vt = (rows(next(look), x) for x in (k, v))
+            kt, vt = (view.rows(next(look), x) for x in (k, v))
             eqs = f"BT{lq},BJ{lk}->BT{heads}{pairs}J", f"BT{heads}{pairs}J,BJ{values}->BT{out}"
-        said.append(f"({kt}, {vt}, {eqs[0]!r}, {eqs[1]!r}, {2 + len(heads)}, {None if span is None else spoken(span)!r}), ")
-    return f"attend({own(args[0])}, ({''.join(said)}), {node['scale']!r}, {t})"
+        first = max(view.first(x) for x in node.args[1 + 2 * i:3 + 2 * i])
+        said.append(f"({kt}, {vt}, {eqs[0]!r}, {eqs[1]!r}, {2 + len(heads)}, {None if span is None else spoken(span)!r}, {first}), ")
+    return f"attend({view.own(args[0])}, ({''.join(said)}), {node['scale']!r}, {view.t})"
 
 
-TEMPORAL: dict[str, Callable[..., str]] = {"conv": conv, "rope": rope, "attend": attend, "window": window}
+TEMPORAL: dict[str, Callable[..., str]] = {"conv": conv, "rope": rope, "attend": attend, "window": window, "held_stream": held_stream}
 
 
 def stream(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> Ref:
@@ -116,5 +131,5 @@ def stream(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> Re
         carry.results.append(text + last)
         return text
 
-    t = fn.let(f"times({like}, position)[0]", "", (), "t").text if node.op != "conv" else ""
-    return fn.let(TEMPORAL[node.op](fn, node, args, rows, own, t), "BT", node.type)
+    t = fn.let(f"times({like}, position)[0]", "", (), "t").text
+    return fn.let(TEMPORAL[node.op](fn, node, args, View(rows, own, t, em.absence.first)), "BT", node.type)
