@@ -210,7 +210,7 @@ def learns(name: str) -> None:
     state, bar, last = hearer.state, order_0(), []
     silent = set(state.views)
     for n in range(1, 201):
-        batch = {"ids": corpus().batch(0, n, 0, 4, 24)}
+        batch = {"ids": torch.from_numpy(corpus().batch(0, n, 0, 4, 24).astype(np.int64))}
         if silent and n % 10 == 1:
             slopes = hearer.gradients(batch)
             silent -= {weight for weight, slope in slopes.items() if slope.abs().max() > 0}
