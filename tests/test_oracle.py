@@ -203,7 +203,7 @@ def test_a_tick_without_a_term_is_skipped() -> None:
 
 
 def titans() -> Text:
-    """The memory of language.md, section 9: a net of two layers, momentum as a level of its own, per token, anchored at the chunk."""
+    """Titans' memory: a net of two layers, momentum as a level of its own, per token, anchored at the chunk."""
     text = Text()
     wide = Axis("2 * e", 6)
     net = Tree((("W2", (wide, E)), ("W1", (E, wide))))

@@ -22,6 +22,7 @@ from nldsl import cli
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
+FAMILY = "| spec | says |\n|---|---|\n"
 TABLE = "| stage | from → to | files |\n|---|---|---|\n"
 STAGES = {
     "frontend": "text → words → syntax tree",
@@ -113,6 +114,24 @@ def pipeline_table() -> str:
         links = " ".join(f"[{path.relative_to(folder)}]({path.relative_to(ROOT)})" for path in sorted(files) if path.name != "__init__.py")
         rows.append(f"| {stage} | {arrow} | {links} |\n")
     return "".join(rows)
+
+
+def family_table() -> str:
+    """Each example by the first sentence of its header."""
+    rows = []
+    for path in sorted((ROOT / "examples").glob("*.nl")):
+        header = " ".join(line[2:] for line in path.read_text().splitlines()[1:5] if line.startswith("# "))
+        sentence = re.split(r"(?<!Eq|ec)[.;] ", re.sub(r" \(NL [^)]*\)", "", header))[0].removesuffix(".")
+        rows.append(f"| [{path.stem}](examples/{path.name}) | {sentence.replace('|', chr(92) + '|')} |\n")
+    return "".join(rows)
+
+
+def test_every_example_is_in_the_table(request: pytest.FixtureRequest) -> None:
+    begin = README.index(FAMILY) + len(FAMILY)
+    if request.config.getoption("--update-golden"):
+        (ROOT / "README.md").write_text(README[:begin] + family_table() + README[README.index("\n###", begin):])
+    else:
+        assert family_table() == README[begin:README.index("\n###", begin)]
 
 
 def test_every_file_of_the_package_is_in_the_table(request: pytest.FixtureRequest) -> None:
