@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 import typer
 from rich.console import Console
 
-from nldsl.diagnostic import Diagnostics, render
+from nldsl.diagnostic import Diagnostic, Diagnostics, render
 from nldsl.explanation import explanations, near
 from nldsl.source import Source
 
@@ -53,6 +53,7 @@ Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A .nl file, or - for 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 Data = Annotated[Path | None, typer.Argument(metavar="[DATA]", help="A text file or a folder of text; a .csv or .npy table if the spec reads numbers.")]
 Memory = Annotated[Path | None, typer.Option(metavar="FILE", help="Begin with the memories in FILE: what outlives a sequence, apart from the weights.")]
+Loads = Annotated[list[str] | None, typer.Option("--load", metavar="NAME=PATH", help="Where a file that the spec loads lies: .safetensors, or a run.")]
 Remember = Annotated[Path | None, typer.Option(metavar="FILE", help="Write to FILE what was learned while reading.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a dim, a clock's count or a constant of the spec.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
@@ -74,12 +75,13 @@ def compile_(spec: Spec, sets: Sets = None,
              out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the emitted step, the picture and a manifest here.")] = None,
              batch: Annotated[int, typer.Option(min=1, help="Sequences in a micro-batch.")] = 4,
              length: Annotated[int, typer.Option(min=2, help="Tokens in a sequence.")] = 256,
-             capture: How = Capture.auto, device: Device = "cpu", precision: In = Precision.float32) -> None:
+             capture: How = Capture.auto, device: Device = "cpu", precision: In = Precision.float32, load: Loads = None) -> None:
     """Compile a spec and report its levels, timetable, lowerings and costs."""
     with reported():
         from nldsl import artefacts, pipeline, stages
         from nldsl.device import available
         from nldsl.step.report import report
+        from nldsl.train import pretrained
         from nldsl.train.bench import random_batch
         from nldsl.train.display import shown_on
 
@@ -89,7 +91,8 @@ def compile_(spec: Spec, sets: Sets = None,
         program = loaded(text, sets)
         if emit is Stage.graph:
             return say(stages.graph(program))
-        step = pipeline.compile_program(program, device=available(device), precision=precision.value, capture=capture.value)
+        files = pretrained.read(program, pretrained.places(program, text.folder, absolute(load))).files if emit is None else None
+        step = pipeline.compile_program(program, device=available(device), precision=precision.value, capture=capture.value, files=files)
         if emit is not None:
             return say(step.source if emit is Stage.python else stages.schedule(step))
         display = shown_on(Console())
@@ -165,12 +168,12 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
           out: Annotated[Path | None, typer.Option(help="The run folder [default: the next free runs/SPEC-N].")] = None,
           resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
           save_every: Annotated[int | None, typer.Option(min=1, help="Steps between saves [default: a minute].")] = None,
-          memory: Memory = None) -> None:
+          memory: Memory = None, load: Loads = None) -> None:
     """Train a spec on DATA, by default on the Python standard library's source, or on a chaotic series if the spec reads numbers."""
     given = {name: value for name, value in {
         "sets": overrides(sets) or None, "data": str(data.resolve()) if data else None, "steps": steps, "seed": seed, "batch": batch, "length": length,
         "accumulate": accumulate, "device": device, "precision": precision and precision.value, "capture": capture and capture.value,
-        "memory": str(memory.resolve()) if memory else None,
+        "memory": str(memory.resolve()) if memory else None, "load": absolute(load) or None,
     }.items() if value is not None}
     if spec is None and resume is None:
         raise typer.BadParameter("name a SPEC, or a run to --resume")
@@ -178,12 +181,13 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
     with reported():
         from nldsl.device import available
+        from nldsl.train import pretrained
         from nldsl.train import run as runs
         from nldsl.train.display import shown_on
 
         available(device or "cpu")
         run = runs.begin(spec, runs.Settings(**given), out) if resume is None else runs.reopen(resume, given, spec)
-        noted(run.program)
+        noted(run.program, pretrained.read(run.program, run.files).findings(run.program))
         if not runs.train(run, shown_on(Console()), save_every):
             raise typer.Exit(INTERRUPTED)
 
@@ -265,9 +269,9 @@ def loaded(text: Text, sets: list[str] | None) -> Program:
     return noted(pipeline.load_text(text.source.text, text.source.name, overrides(sets), [text.folder]))
 
 
-def noted(program: Program) -> Program:
+def noted(program: Program, more: Iterable[Diagnostic] = ()) -> Program:
     """Print the warnings and notes of a program that was accepted."""
-    sys.stderr.write(render(program.findings, color=sys.stderr.isatty()))
+    sys.stderr.write(render([*program.findings, *more], color=sys.stderr.isatty()))
     return program
 
 
@@ -280,12 +284,16 @@ def written(path: Path) -> Iterator[TextIO]:
         raise typer.BadParameter(f"`{path}` cannot be written: {error.strerror}") from None
 
 
-def overrides(sets: list[str] | None) -> dict[str, str]:
+def absolute(loads: list[str] | None) -> dict[str, str]:
+    return {name: str(Path(path).resolve()) for name, path in overrides(loads, "--load").items()}
+
+
+def overrides(sets: list[str] | None, option: str = "--set") -> dict[str, str]:
     """`["d=512"]` as a table. Raises a usage error for a pair without `=`."""
     pairs = [item.partition("=") for item in sets or []]
     for name, equals, value in pairs:
         if not (name and equals and value):
-            raise typer.BadParameter(f"--set takes NAME=VALUE, not `{name}{equals}{value}`")
+            raise typer.BadParameter(f"{option} takes NAME=VALUE, not `{name}{equals}{value}`")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 

@@ -16,6 +16,7 @@ from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.differentiate import NoDerivative
 from nldsl.source import Source, Span
 from nldsl.step.compile import CompiledStep
+from nldsl.step.loading import Files
 
 STANDARD = Path(__file__).parent / "std"
 
@@ -33,10 +34,10 @@ def load_text(text: str, name: str = "spec.nl", sets: Mapping[str, str] | None =
 
 
 def compile_program(program: Program, device: str = "cpu", precision: str = "float32", capture: str = "auto",
-                    planned_steps: int = 1000, accumulate: int = 1) -> CompiledStep:
-    """The training step of a checked program. Raises Diagnostics (N8xx) for what has no lowering yet."""
+                    planned_steps: int = 1000, accumulate: int = 1, files: Files | None = None) -> CompiledStep:
+    """The training step of a checked program; `files` holds what it loads. Raises Diagnostics (N8xx) for what has no lowering yet."""
     try:
-        return CompiledStep(program, device, precision, capture, planned_steps, accumulate)
+        return CompiledStep(program, device, precision, capture, planned_steps, accumulate, files)
     except Unsupported as error:
         raise Diagnostics([Diagnostic("N801", f"this compiler cannot lower {error}", error.span or whole(program),
                                       help=error.help or "`nldsl explain N801` lists what is lowered")]) from error

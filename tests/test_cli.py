@@ -14,9 +14,9 @@ from nldsl import cli
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CONTRACT = {
     "check": {"spec", "--set"},
-    "compile": {"spec", "--set", "--emit", "--out", "--batch", "--length", "--capture", "--device", "--precision"},
+    "compile": {"spec", "--set", "--emit", "--out", "--batch", "--length", "--capture", "--device", "--precision", "--load"},
     "train": {"spec", "data", "--set", "--steps", "--seed", "--batch", "--length", "--accumulate", "--device", "--precision", "--capture",
-              "--out", "--resume", "--save-every", "--memory"},
+              "--out", "--resume", "--save-every", "--memory", "--load"},
     "eval": {"run", "data", "--length", "--bytes", "--memory", "--remember"},
     "generate": {"run", "prompt", "-n", "--temperature", "--seed", "--freeze", "--memory", "--remember"},
     "graph": {"spec", "--set", "--as", "--out"},

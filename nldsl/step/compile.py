@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from nldsl.schedule.timetable import Kind, Timetable, timetable_of
 from nldsl.step import lanes
 from nldsl.step.emit import Emitted, Emitter
 from nldsl.step.initial import normal
+from nldsl.step.loading import Files, loaded
 from nldsl.step.module import module_text
 from nldsl.step.reading import Reading, load_module
 from nldsl.step.state import State, allocate, draws, planned
@@ -36,14 +38,18 @@ class CompiledStep(Reading):
     """One training step of a program: `init` makes a state, calling it performs one optimizer step in place."""
 
     def __init__(self, program: Program, device: str = "cpu", precision: str = "float32", capture: str = "auto",
-                 planned_steps: int = 1000, accumulate: int = 1) -> None:
+                 planned_steps: int = 1000, accumulate: int = 1, files: Files | None = None) -> None:
         self.program, self.device, self.precision, self.accumulate = program, device, precision, accumulate
         self.dtype = PRECISION[precision]
         self.steps = planned_steps
+        self.files = files or {}
         self.updates = Updates(program, table_of(program))
+        if not self.updates.streams and "loss" in program.outputs:          # nothing learns once a step: the loss is still what a step says
+            self.updates.streams["loss"] = program.outputs["loss"]
         self.heard = list(self.updates.streams)
         if not self.heard:
-            raise Unsupported("no level on the step clock learns from a stream", span=None, help="a level `every step` with `minimize mean(loss over period)`")
+            raise Unsupported("no level on the step clock learns from a stream, and no stream is called `loss`", span=None,
+                              help="a level `every step` with `minimize mean(loss over period)`")
         self.schedule: Schedule = plan(program, self.updates.streams)
         self.emitted: Emitted = Emitter(self.schedule).emit()
         self.source = module_text(program, self.emitted, self.updates)
@@ -94,7 +100,9 @@ class CompiledStep(Reading):
         state = allocate(self.program, self.updates.state, seed, self.device, self.dtype)
         born = {level.name: 0 for level in self.program.levels.values() if level.clock.unit in ("step", "never")}
         with torch.no_grad():
-            self.module["birth"](state.tensors, draws(self.program, born, seed, self.device, self.dtype))
+            self.module["birth"](state.tensors, self._draws(born, seed))
+        for name in self.emitted.loads:
+            state.views[name] = self.loaded[name].to(self.device, self.dtype)
         for name, (shape, scale) in self.emitted.randoms.items():
             state.views[name] = normal(seed, name.removeprefix("random:"), [a.size for a in shape], scale).to(self.device, self.dtype)
         return state
@@ -121,7 +129,7 @@ class CompiledStep(Reading):
             raise ValueError(f"this state has {len(state.lanes[lanes.READ])} lanes, the step {count} sequences")
 
     def _keep(self, state: State, inputs: Sequence[Batch], lasting: Sequence[Mapping[str, Tensor]]) -> None:
-        for i, (batch, carry) in enumerate(zip(inputs, lasting) if self.emitted.lasting else ()):
+        for i, (batch, carry) in enumerate(zip(inputs, lasting, strict=True) if self.emitted.lasting else ()):
             here = lanes.part(state.lanes, i, lanes_of(batch))
             lanes.keep(state.lanes, lanes.onward(here, carry), i, lanes_of(batch))
 
@@ -151,7 +159,7 @@ class CompiledStep(Reading):
         grads: dict[str, Tensor] = {}
         terms: dict[str, int] = {}
         lasting = []
-        for batch, here in zip(inputs, seats):
+        for batch, here in zip(inputs, seats, strict=True):
             with self.autocast():
                 sums, counts, last = self.module["fresh"](state.views, batch, self.mode, here)
             lasting.append(last)
@@ -187,7 +195,15 @@ class CompiledStep(Reading):
         """Fresh draws for what restarts at the end of this step."""
         resets = self.schedule.table.resets
         numbers = {name: (state.step + 1 - resets[name].phase) // resets[name].period for name in kind.restarted}
-        return draws(self.program, numbers, state.seed, self.device, self.dtype) if numbers else {}
+        return self._draws(numbers, state.seed) if numbers else {}
+
+    def _draws(self, numbers: Mapping[str, int], seed: int) -> dict[str, Tensor]:
+        return draws(self.program, numbers, seed, self.device, self.dtype, self.loaded)
+
+    @cached_property
+    def loaded(self) -> dict[str, Tensor]:
+        """Starts from files. Raises Diagnostics (N731, N732) for what does not fit them."""
+        return loaded(self.program, self.files)
 
     def terms(self, batch: Batch) -> dict[str, int]:
         """Number of terms of each heard stream over a batch: the last token of a sequence has no next one, the first may lack others."""

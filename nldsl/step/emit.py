@@ -16,6 +16,7 @@ from nldsl.graph.equations import Clock, Node, Shape, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import Block, Region, Schedule, moving
 from nldsl.step.lowerings import runtime
+from nldsl.step.loading import loaded_name
 from nldsl.step.lowerings.temporal import TEMPORAL, stream
 from nldsl.step.regions import call_region, resets
 from nldsl.step.source import Fn, prune
@@ -32,6 +33,7 @@ class Emitted:
     lowering: dict[str, str]
     lasting: dict[str, tuple[str, Clock, Clock]]   # carried tensors that outlive a sequence: the memory, what ends it, what it is copied at
     randoms: dict[str, tuple[Shape, float]] = field(default_factory=dict)
+    loads: list[str] = field(default_factory=list)   # starts from files, by `loaded_name`
 
 
 class Carry:
@@ -55,6 +57,7 @@ class Emitter:
         self.lowering: dict[str, str] = {}
         self.lasting: dict[str, tuple[str, Clock, Clock]] = {}
         self.randoms: dict[str, tuple[Shape, float]] = {}
+        self.loads: list[str] = []
         self.bodies: list[str] = []                             # functions worth compiling: streams of a block, one piece of a region
         order = list(walk(*schedule.outputs.values(), *(c.next for c in schedule.cells.cells.values())))
         self.token = moving(order)
@@ -84,7 +87,7 @@ class Emitter:
             if id(node) in seen or id(node) in stop:
                 continue
             seen.add(id(node))
-            if node.op in ("weight", "random") or (node.op == "read" and node["memory"] not in self.schedule.cells.cells):
+            if node.op in ("weight", "random", "load") or (node.op == "read" and node["memory"] not in self.schedule.cells.cells):
                 out.append(node)
             stack.extend(reversed(node.args))
         return out
@@ -114,7 +117,7 @@ class Emitter:
         weights = self.weights_of(roots, made | set(inputs))
         for i, node in enumerate(weights):
             fn.bind(node, f"w{i + 1}", "")
-        fn.like = next((f"w{i + 1}" for i, w in enumerate(weights) if w.op != "random"), names[0] if names else "None")
+        fn.like = next((f"w{i + 1}" for i, w in enumerate(weights) if w.op not in ("random", "load")), names[0] if names else "None")
         line = None
         for item in block.items:
             if isinstance(item, Region):
@@ -191,7 +194,8 @@ class Emitter:
         text = "\n".join(self.texts)
         text += "\ndef forward(W, inputs, carry, position, mode):\n" + "\n".join("    " + line for line in body) + "\n"
         text += "\n" + self.start()
-        return Emitted(PRELUDE + used_runtime(text) + "\n" + text, list(dict.fromkeys(self.bodies)), order, self.carries, self.lowering, self.lasting, self.randoms)
+        return Emitted(PRELUDE + used_runtime(text) + "\n" + text, list(dict.fromkeys(self.bodies)), order, self.carries, self.lowering, self.lasting, self.randoms,
+                       self.loads)
 
     def shown(self, node: Node) -> str:
         """An output from the first token on at which it has a value."""
@@ -209,6 +213,8 @@ class Emitter:
             fn.bind(node, f'W["{weight_name(node)}"]', "")
             if node.op == "random":
                 self.randoms[weight_name(node)] = (node.type, node["scale"])
+            if node.op == "load":
+                self.loads.append(loaded_name(node))
         fn.like = fn.env[id(weights[0])].text if weights else "like"
         fn.lines.append("carry = {}")
         for name, (shape, kind) in self.carries.items():
@@ -229,7 +235,15 @@ class Emitter:
 
 
 def weight_name(node: Node) -> str:
-    return node["name"] if node.op == "weight" else f"random:{node['name']}" if node.op == "random" else node["memory"]
+    match node.op:
+        case "weight":
+            return node["name"]
+        case "random":
+            return f"random:{node['name']}"
+        case "load":
+            return loaded_name(node)
+    return node["memory"]
+
 
 PRELUDE = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor\n\n\n"
 

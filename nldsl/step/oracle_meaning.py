@@ -144,11 +144,11 @@ class Meaning(Text):
         """The start, after the ticks of instant i; `number` counts the resets in the life of this memory."""
         birth = line.first[min(i + 1, len(line) - 1)] if line.unit == "token" else 0
         number = sum(self.resets(level, line, j) for j in range(birth, i + 1))
-        if memory.slots is not None:
+        if memory.start is None:
+            assert memory.slots is not None, memory.name
             drawn = {path: (initial(self.program.weights[slot], self.seed, number) if number else self.initial[slot]).unsqueeze(0)
                      for path, slot in memory.slots.items()}
             return drawn if isinstance(memory.type, Tree) else drawn[""]
-        assert memory.start is not None, memory.name
         return conform(self._start_value(memory.start, level, line, i, number), memory.type)
 
     def _start_value(self, node: Node, level: Level, line: Line, i: int, number: int) -> Value:
@@ -169,7 +169,7 @@ class Meaning(Text):
                      .unsqueeze(0) for path, shape in shapes}
             return drawn if isinstance(node.type, Tree) else drawn[""]
         if node.op == "load":
-            return self.files[node["file"]][node["key"]].double().unsqueeze(0)
+            return self.files[node["file"]][node["key"]].double().reshape(1, *(a.size for a in node.type))
         return APPLY[node.op](node, *(self._start_value(a, level, line, i, number) for a in node.args))
 
     # -- values

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from nldsl.graph.equations import Memory, Program, Tree, numel, walk
-from nldsl.schedule.cells import Unsupported
 from nldsl.step.initial import initial, normal
 from nldsl.step.updates import drawn
 
@@ -38,22 +37,22 @@ def allocate(program: Program, names: Mapping[str, tuple[int, ...] | None], seed
     return State(tensors, views=views(program, tensors), seed=seed)
 
 
-def draws(program: Program, numbers: Mapping[str, int], seed: int, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Fresh draws for the starts of levels, each with the number of its restart (0 at birth). A value depends on the seed, its
-    qualified name and that number alone."""
+def draws(program: Program, numbers: Mapping[str, int], seed: int, device: str, dtype: torch.dtype, files: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fresh draws for the starts of levels, each with the number of its restart (0 at birth), and what `files` hold (see loading.py).
+    A draw depends on the seed, its qualified name and that number alone."""
     found: dict[str, Tensor] = {}
     for memory in program.memories.values():
         if memory.level in numbers:
-            found |= _drawn(program, memory, seed, numbers[memory.level])
+            found |= _drawn(program, memory, seed, numbers[memory.level], files)
     return {name: x.to(device=device, dtype=dtype) for name, x in found.items()}
 
 
-def _drawn(program: Program, memory: Memory, seed: int, number: int) -> dict[str, Tensor]:
+def _drawn(program: Program, memory: Memory, seed: int, number: int, files: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if memory.start is not None:
         out = {}
         for node in walk(memory.start):
             if node.op == "load":
-                raise Unsupported(f"`{memory.name}` on the step clock starts from a file", node, "0, a number, `random` or another memory")
+                out[drawn(node)] = files[drawn(node)]
             if node.op == "random":
                 out[drawn(node)] = normal(seed, node["name"], [a.size for a in node.type], node["scale"], number)
         return out

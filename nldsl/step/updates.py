@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from nldsl.graph.equations import Clock, Level, Node, Program, Tree, Type, numel, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.timetable import Kind, Timetable
+from nldsl.step.loading import loaded_name
 from nldsl.step.flat import FlatFn, shape_of, stored
 from nldsl.step.replay import Replay
 from nldsl.step.ticks import Given, Ticks
@@ -298,5 +299,5 @@ def block(head: str, lines: list[str]) -> str:
 
 def drawn(node: Node) -> str:
     """The name of a start that is made outside the step: a draw, or what a file holds."""
-    return node["name"] if node.op == "random" else f'{node["file"]}|{node["key"]}'
+    return node["name"] if node.op == "random" else loaded_name(node)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from nldsl.graph.equations import Program
 from nldsl.pipeline import compile_program
 from nldsl.step.compile import CompiledStep
+from nldsl.step.loading import Files
 from nldsl.testing.laws import Batch, deviation
 
 
@@ -25,13 +26,13 @@ class Counted:
         return graph.forward
 
 
-def traced(program: Program, capture: str, precision: str = "float64") -> tuple[CompiledStep, Counted]:
+def traced(program: Program, capture: str, precision: str = "float64", files: Files | None = None) -> tuple[CompiledStep, Counted]:
     """A step whose functions are traced whole (`fullgraph`: a graph break is an error) and then run without a code generator."""
     torch._dynamo.reset()
     counted = Counted()
     compiler = partial(torch.compile, backend=counted)
     with mock.patch.object(torch, "compile", compiler):
-        return compile_program(program, precision=precision, capture=capture), counted
+        return compile_program(program, precision=precision, capture=capture, files=files), counted
 
 
 def apart(one: CompiledStep, other: CompiledStep, batches: Sequence[Batch], seed: int = 0) -> tuple[float, float]:

@@ -105,7 +105,7 @@ def agreement(subject: Subject, batches: Sequence[Batch]) -> dict[str, float]:
     everything that is kept after one step on each batch."""
     program, found = subject.program, {}
     subject.restart()
-    oracle = Oracle(program, seed=subject.seed, planned_steps=subject.step.steps)
+    oracle = Oracle(program, seed=subject.seed, planned_steps=subject.step.steps, files=subject.step.files)
     with torch.no_grad():
         outputs, carry = subject.forward(batches[0])
     result = oracle.run(batches[0])

@@ -5,6 +5,7 @@
     loop.py        the loop; metrics on their way from the device; Ctrl-C
     metrics.py     JSON lines, each step once; the picture of the curve
     checkpoint.py  one safetensors file, whole or not there
+    pretrained.py  the files that a spec loads, by any maker or by a run; what nothing loads is told
     memory.py      what outlives a sequence, in a file apart from the weights
     run.py         begins, resumes, trains and opens run folders
     results.py     what a trained model can do: scores and text, from a memory or none

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nldsl.diagnostic import Diagnostic, Diagnostics
+from nldsl.source import Span
 
 
 def fault(code: str, message: str, help: str) -> Diagnostics:
@@ -108,6 +109,16 @@ def nothing_outlives() -> Diagnostics:
 def writes_nothing(folder: Path) -> Diagnostics:
     return fault("N719", f"the model of `{folder}` predicts no bytes, so it writes none",
                  "`nldsl eval` says how well it predicts; a loss by `cross_entropy` writes")
+
+
+def no_file(name: str, tried: list[Path], span: Span | None) -> Diagnostics:
+    return Diagnostics([Diagnostic("N730", f"there is no file `{name}` to load: {' and '.join(f'`{path}`' for path in tried)} "
+                                   f"{'is' if len(tried) == 1 else 'are'} not there", span,
+                                   help=f"say where it is: `--load {name}=PATH`, a .safetensors file or a run")])
+
+
+def loads_nothing(name: str, names: list[str]) -> Diagnostics:
+    return fault("N734", f"the program loads no file `{name}`", f"it loads {listed(names)}" if names else "it loads none")
 
 
 def not_finite(step: int, loss: float) -> Diagnostics:

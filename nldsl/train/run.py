@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ import torch
 from nldsl import pipeline
 from nldsl.graph.equations import Program, numel
 from nldsl.schedule.cells import outlives
-from nldsl.train import checkpoint, data, faults, memory, metrics, series
+from nldsl.step.state import layout
+from nldsl.train import checkpoint, data, faults, memory, metrics, pretrained, series
 from nldsl.train.data import Corpus
 from nldsl.train.display import Display
 from nldsl.train.loop import Interrupt, Log, loop
@@ -37,7 +38,8 @@ SAVE_SECONDS = 60.0                                # between two saves when `--s
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line says beyond the spec. `data` None is a default; lengths in tokens; `memory` is what lanes begin with."""
+    """What the command line says beyond the spec. `data` None is a default; lengths in tokens; `memory` is what lanes begin
+    with, `load` where files that the spec loads lie."""
 
     sets: dict[str, str] = field(default_factory=dict)
     data: str | None = None
@@ -50,6 +52,7 @@ class Settings:
     precision: str = "float32"
     capture: str = "auto"
     memory: str | None = None
+    load: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,7 @@ class Run:
     settings: Settings
     program: Program
     corpus: Corpus | Series
+    files: dict[str, Path]                         # that the program loads
     numbers: dict[str, Any]                        # the content of run.json
 
     @property
@@ -75,13 +79,15 @@ class Run:
 def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
     """Make a run folder. The program and the text are read first: what is rejected leaves no folder behind."""
     program, corpus = read(spec, settings)
+    files = pretrained.places(program, spec.parent, settings.load)
+    settings = replace(settings, load={name: str(path.resolve()) for name, path in files.items()})
     folder = out or unused(Path("runs"), spec.stem)
     if (folder / NUMBERS).exists():
         raise faults.already_a_run(folder)
     numbers = {
         "format": 1, "spec": spec.name, "spec_sha256": fingerprint(spec), "settings": asdict(settings), "dims": dict(program.dims),
         "clocks": {name: f"every {clock.period} {clock.unit}" for name, clock in program.clocks.items()},
-        "data": corpus.numbers(),
+        "data": corpus.numbers(), "loaded": {name: pretrained.fingerprint(path) for name, path in files.items()},
         "torch": torch.__version__, "threads": torch.get_num_threads(),
     }
     try:
@@ -91,7 +97,7 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
         (folder / NUMBERS).write_text(json.dumps(numbers, indent=2) + "\n")
     except OSError as error:
         raise faults.cannot_write(folder, error) from None
-    return Run(folder, settings, program, corpus, numbers)
+    return Run(folder, settings, program, corpus, files, numbers)
 
 
 def reopen(folder: Path, given: dict[str, Any] | None = None, spec: Path | None = None) -> Run:
@@ -103,6 +109,7 @@ def reopen(folder: Path, given: dict[str, Any] | None = None, spec: Path | None 
     settings = Settings(**numbers["settings"])
     given = dict(given or {})
     data_path = given.pop("data", settings.data)
+    settings = replace(settings, load=settings.load | given.pop("load", {}))
     for name, value in given.items():
         if value != getattr(settings, name):
             raise faults.differs(folder, name, getattr(settings, name), value)
@@ -112,7 +119,11 @@ def reopen(folder: Path, given: dict[str, Any] | None = None, spec: Path | None 
     program, corpus = read(folder / numbers["spec"], Settings(**{**asdict(settings), "data": data_path}))
     if corpus.sha256 != numbers["data"]["sha256"]:
         raise faults.differs(folder, "data", numbers["data"]["sha256"][:12], f"{corpus.sha256[:12]} ({corpus.name})")
-    return Run(folder, settings, program, corpus, numbers)
+    files = pretrained.places(program, folder, settings.load)
+    for name, path in files.items():
+        if pretrained.fingerprint(path) != numbers["loaded"][name]:
+            raise faults.differs(folder, f"file `{name}`", numbers["loaded"][name][:12], f"another (`{path}`)")
+    return Run(folder, replace(settings, load=numbers["settings"]["load"]), program, corpus, files, numbers)
 
 
 def read(spec: Path, settings: Settings) -> tuple[Program, Corpus | Series]:
@@ -141,7 +152,7 @@ def compiled(run: Run) -> tuple[Any, Any]:
     """The run's step, and the state it was last saved with, or the start."""
     s = run.settings
     step = pipeline.compile_program(run.program, device=s.device, precision=s.precision, capture=s.capture,
-                                    planned_steps=s.steps, accumulate=s.accumulate)
+                                    planned_steps=s.steps, accumulate=s.accumulate, files=pretrained.read(run.program, run.files).files)
     state = step.init(s.seed)
     step.seat(state, s.batch * s.accumulate)
     if s.memory is not None:
@@ -163,6 +174,7 @@ def train(run: Run, display: Display, save_every: int | None) -> bool:
         journal = Journal(run.folder / METRICS)
         try:
             display.say(run.corpus.describe())
+            display.say("".join(f"{name} is {path}\n" for name, path in run.files.items()).rstrip()) if run.files else None
             display.compiling(f"{run.numbers['spec']} for {s.device} in {s.precision}")
             step, state = compiled(run)
             step.warm(state, run.batches(1)[0], display.compiling)
@@ -220,8 +232,9 @@ def saver(run: Run, journal: Journal, display: Display) -> Callable[[Any], None]
     """Save, then announce: what is announced is on the disk, metrics included."""
     def save(state: Any) -> None:
         journal.sync()
-        checkpoint.save(run.folder, checkpoint.everything(state), {**run.numbers, "step": state.step, "torch": torch.__version__,
-                                                    "threads": torch.get_num_threads()})
+        checkpoint.save(run.folder, checkpoint.everything(state), {
+            **run.numbers, "step": state.step, "torch": torch.__version__, "threads": torch.get_num_threads(),
+            "weights": layout(run.program, state.tensors)})
         if state.lanes:
             memory.save(run.folder / memory.FILE, state.lanes)
         journal.write("saved", step=state.step)

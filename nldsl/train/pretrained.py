@@ -1,0 +1,99 @@
+"""The names in `load("base", ..)` -> tensors: safetensors files of any maker, or runs of this project.
+
+    base                                     as `--load base=PATH` says, else `base` or `base.safetensors` beside the spec
+    PATH                                     a .safetensors file; a run; a folder with model.safetensors, or with shards and their index
+
+A run's checkpoint is read by the qualified names of its weights, `loss.language_model.swiglu.gate`; what its optimizers keep is no weight.
+Only the tensors that the program loads are read.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from nldsl.diagnostic import Diagnostic
+from nldsl.graph.equations import Program
+from nldsl.step.loading import loads
+from nldsl.train import checkpoint, faults
+
+INDEX = "model.safetensors.index.json"
+WHOLE = ("checkpoint.safetensors", "model.safetensors")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """`files`: name in the spec -> tensors that the program loads, by their names there. `unread`: those that it does not."""
+
+    files: dict[str, dict[str, Tensor]]
+    unread: dict[str, tuple[str, ...]]
+
+    def findings(self, program: Program) -> list[Diagnostic]:
+        """A warning for each file with tensors that nothing loads: a map that is one to one leaves none."""
+        spans = {node["file"]: node.span for node in loads(program)}
+        return [Diagnostic("N733", f"`{name}` holds {len(left)} tensors that nothing loads: {faults.listed(list(left))}", spans[name], severity="warning",
+                           help="load them, or be sure that the model is the same without them") for name, left in self.unread.items() if left]
+
+
+def places(program: Program, folder: Path, given: Mapping[str, str]) -> dict[str, Path]:
+    """Where each file that the program loads lies. Raises N730 for one that is nowhere, N734 for one in `given` that nothing loads."""
+    names = list(dict.fromkeys(node["file"] for node in loads(program)))
+    for name in given:
+        if name not in names:
+            raise faults.loads_nothing(name, names)
+    found = {}
+    for node in loads(program):
+        name = node["file"]
+        tried = [Path(given[name])] if name in given else [folder / name, folder / f"{name}.safetensors"]
+        found[name] = next((path for path in map(tensors_at, tried) if path is not None), None)
+        if found[name] is None:
+            raise faults.no_file(name, tried, node.span)
+    return found
+
+
+def tensors_at(path: Path) -> Path | None:
+    """The file of tensors that a path means."""
+    if path.is_dir():
+        return next((path / name for name in (*WHOLE, INDEX) if (path / name).is_file()), None)
+    return path if path.is_file() else None
+
+
+def read(program: Program, found: Mapping[str, Path]) -> Pretrained:
+    """Raises N712 for a file that is no whole file of tensors."""
+    files: dict[str, dict[str, Tensor]] = {}
+    unread = {}
+    for name, path in found.items():
+        wanted = {node["key"] for node in loads(program) if node["file"] == name}
+        files[name], there = tensors(path, wanted)
+        unread[name] = tuple(sorted(there - wanted))
+    return Pretrained(files, unread)
+
+
+def tensors(path: Path, wanted: set[str]) -> tuple[dict[str, Tensor], set[str]]:
+    """The wanted tensors of a file that it has, and the names of all it has."""
+    if path.name == INDEX:
+        shards = json.loads(path.read_text())["weight_map"]
+        found: dict[str, Tensor] = {}
+        for shard in sorted({shards[key] for key in wanted & set(shards)}):
+            found |= tensors(path.parent / shard, wanted)[0]
+        return found, set(shards)
+    with checkpoint.opened(path) as file:
+        weights = json.loads((file.metadata() or {}).get("manifest", "{}")).get("weights")
+        if weights is None:
+            there = set(file.keys())
+            return {key: file.get_tensor(key) for key in sorted(wanted & there)}, there
+        owners = {owner: file.get_tensor(owner).view(-1) for owner in {weights[key][0] for key in wanted & set(weights)}}
+        return {key: owners[owner][at:end].view(sizes) for key in sorted(wanted & set(weights)) for owner, at, end, sizes in [weights[key]]}, set(weights)
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file of tensors, shards by their index."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
