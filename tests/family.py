@@ -18,6 +18,7 @@ from nldsl.testing import laws
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BASE = {"d": 6, "head": 2, "vocab": 5, "depth": 1}
+FROM_FILES = {"retrofit", "retrofit_llama"}      # what they start from is made in test_retrofit.py, which holds them to the same bars
 Losses = Callable[[dict[str, Tensor], Tensor], Tensor]
 
 
