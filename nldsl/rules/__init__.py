@@ -4,7 +4,14 @@ Takes what `nldsl.graph.desugar` made: names, shapes and kinds are right there. 
 `findings`; an error raises `Diagnostics` with the findings of all rules. Each rule is a pure function from a program to what is wrong
 with it, and none relies on another, so one pass says everything.
 
-Sections 4 to 6 and 8 of the language are where the rules come from; 2512.24695, Defs. 2 and 3 and sec. 8, and 2511.07343, App. C, are why.
+    ownership.py, clocks.py, causality.py, context.py, gradients.py      a family of codes each, N1 and N3 to N6
+    flow.py, words.py                                                    what reaches what; which words a finding points at
+    explained/                                                           what `nldsl explain` says of every code
+
+Decisions. An error of the equations (names, shapes) ends the look at a program before the rules, since they would only repeat it. A rule
+that cannot be sure says a warning or a note: a reader of a false error learns to ignore true ones.
+
+What they defend is said, and run, in the manual (tests/language); 2512.24695, Defs. 2 and 3 and sec. 8, and 2511.07343, App. C, are why.
 """
 from __future__ import annotations
 

@@ -1,0 +1,96 @@
+"""The tree itself: stages import earlier ones only, files stay small, every stage has its card, no function waits for a caller."""
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from nldsl.graph.equations import OPS
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "nldsl"
+FILES = sorted(PACKAGE.rglob("*.py"))
+LONGEST = 400
+
+# Each may import what stands before it, and itself.
+ORDER = ("source", "diagnostic", "explanation", "frontend", "graph", "rules", "schedule", "step", "pipeline", "stages", "train", "device", "artefacts",
+         "testing", "cli", "__main__")
+STAGES = ("frontend", "graph", "graph/view", "rules", "schedule", "step", "step/lowerings", "train")
+# The slow interpreter is the meaning: it may share nothing with what is compared with it.
+INTERPRETER = {"nldsl.graph.equations", "nldsl.step.initial", "nldsl.step.oracle_lines", "nldsl.step.oracle_meaning", "nldsl.step.oracle_operators",
+               "nldsl.step.oracle_time"}
+# Called by tests alone, which hold the package to them.
+HELD_BY_TESTS = {"frontend/editor.py: textmate", "graph/laws.py: check_program"}
+VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "core", "base", "manager", "factory", "tools", "lib", "support"}
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of this package that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in inner if is_module(name)} or {node.module}
+    return {name for name in found if name.startswith("nldsl.")}
+
+
+def is_module(name: str) -> bool:
+    place = ROOT / name.replace(".", "/")
+    return place.is_dir() or place.with_suffix(".py").exists()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_backwards(path: Path) -> None:
+    stage = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if stage != "__init__":
+        later = [name for name in imports(path) if ORDER.index(name.split(".")[1]) > ORDER.index(stage)]
+        assert not later, f"{stage} may import {ORDER[:ORDER.index(stage)]}"
+
+
+def test_the_interpreter_stands_alone() -> None:
+    for path in (PACKAGE / "step").glob("oracle*.py"):
+        assert imports(path) <= INTERPRETER, path.name
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_has_its_card(stage: str) -> None:
+    """What comes in, what goes out; and no file is named there that does not exist."""
+    card = ast.get_docstring(tree(PACKAGE / stage / "__init__.py")) or ""
+    assert " -> " in card.splitlines()[0] and len(card.splitlines()) >= 8
+    for name in re.findall(r"\b[a-z_]+\.py\b", card):
+        assert list((PACKAGE / stage).rglob(name)), name
+
+
+def test_files_are_small_and_say_what_they_are() -> None:
+    for path in FILES:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST, path
+        assert path.stem not in VAGUE, path
+        assert ast.get_docstring(tree(path)) or path.stem == "__main__", path
+
+
+def functions(path: Path) -> list[str]:
+    """Names that are defined to be called: dunders and what a decorator registers are called by others."""
+    return [node.name for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and not node.name.startswith("__") and not any("command" in ast.unparse(d) for d in node.decorator_list)]
+
+
+def test_every_function_has_a_caller() -> None:
+    """In the package; what is there for tests, in a test. Rules of the grammar, operators of the core and torch's own are called by name."""
+    by_name = {"forward", "backward", *OPS} | set(re.findall(r"\w+", (ROOT / "grammar" / "nl.lark").read_text(encoding="utf-8")))
+    tests = [*(PACKAGE / "testing").glob("*.py"), *(ROOT / "tests").glob("*.py")]
+    package = Counter(word for path in FILES for word in re.findall(r"\w+", path.read_text(encoding="utf-8")))
+    everywhere = package + Counter(word for path in tests for word in re.findall(r"\w+", path.read_text(encoding="utf-8")))
+    idle = {f"{path.relative_to(PACKAGE)}: {name}" for path in FILES for name in functions(path)
+            if (everywhere if path in tests else package)[name] < 2 and name.lower().strip("_") not in by_name}
+    assert idle == HELD_BY_TESTS
