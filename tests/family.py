@@ -9,7 +9,7 @@ from pathlib import Path
 
 import reference_hope
 import reference_titans
-from references import attention, delta, hope, lact, linear, mac, miras, network, omega, optimizers, titans, tnt, ttt
+from references import attention, cms, delta, hope, lact, linear, mac, miras, network, omega, optimizers, titans, tnt, ttt
 from torch import Tensor
 
 from nldsl.graph.equations import Program
@@ -27,15 +27,17 @@ class Spec:
     losses: Losses
     sizes: Mapping[str, object] = field(default_factory=dict)
     trained: Mapping[str, object] = field(default_factory=dict)      # in the place of `sizes`, where it learns from text
-    update: Callable[[], optimizers.Update] | None = None            # where the optimizer is what the text is about
+    update: Callable[[], optimizers.Update] | None = None            # where the text is about how weights move
+    through: str = "$."                                              # names of what is learned only through the ticks of others
 
 
-def layer(mixer: Callable[..., Tensor], sizes: Mapping[str, object] | None = None, **known: object) -> Spec:
+def layer(mixer: Callable[..., Tensor], sizes: Mapping[str, object] | None = None, trained: Mapping[str, object] | None = None, **known: object) -> Spec:
     """A sequence layer in the network of the library; `known` is what its loop must be told, and is set in the text too."""
-    return Spec(partial(network.losses, mixer=partial(mixer, **known)), {**known, **(sizes or {})})
+    return Spec(partial(network.losses, mixer=partial(mixer, **known)), {**known, **(sizes or {})}, trained or {})
 
 
 PERIODS = [1, 2, 3]
+NARROW = {"head": 8}                             # products of features grow with the square of a head
 HOPE = {"near": 2, "length": 4, "periods": PERIODS}
 SPECS: dict[str, Spec] = {
     "linear_attention": layer(linear.linear_attention),
@@ -57,8 +59,8 @@ SPECS: dict[str, Spec] = {
     "moneta": layer(miras.moneta, {"rank": 4}, chunk=2),
     "yaad": layer(miras.yaad, {"rank": 4}, chunk=2),
     "memora": layer(miras.memora, {"rank": 4}, chunk=2),
-    "omeganet": layer(omega.omeganet, chunk=2, c=3),
-    "atlas": layer(omega.atlas, chunk=2, c=3),
+    "omeganet": layer(omega.omeganet, trained=NARROW, chunk=2, c=3),
+    "atlas": layer(omega.atlas, trained=NARROW, chunk=2, c=3),
     "lact": layer(lact.lact, {"d": 8, "hidden": 5}, length=3),
     "tnt": layer(tnt.tnt, shard=4, wide=4, narrow=[1, 2]),
     "transformer": layer(attention.attention, {"d": 8}),
@@ -67,7 +69,9 @@ SPECS: dict[str, Spec] = {
     "hope_ablation": Spec(partial(network.continuum, mixer=partial(hope.self_modifying, near=2, length=4), name="self_modifying_titans",
                                   periods=PERIODS), HOPE),
     "hope_attention": Spec(partial(network.continuum, mixer=partial(attention.attention, window=3), name="attention", periods=PERIODS),
-                           {"d": 8, "window": 3, "periods": PERIODS}),
+                           {"d": 8, "window": 3, "periods": PERIODS}, update=partial(cms.sequential, PERIODS)),
+    "cms": Spec(partial(cms.losses, window=3), {"d": 8, "window": 3, "periods": [1, 2, 4, 8]}, update=partial(cms.nested, [1, 2, 4, 8]),
+                through=r"start\[\d\]\.S"),
 }
 
 

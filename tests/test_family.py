@@ -81,21 +81,22 @@ def test_a_spec_is_the_loop_written_from_its_equations(name: str) -> None:
     want = SPECS[name].losses(w, ids)
     assert laws.deviation(made.forward({"ids": ids})[0]["loss"], want) <= laws.EXACT
     found = made.gradients({"ids": ids})
-    assert found.keys() == w.keys()
-    for n, slope in zip(w, torch.autograd.grad(want.mean(), list(w.values())), strict=True):
+    heard = {n: x for n, x in w.items() if not re.search(SPECS[name].through, n)}
+    assert found.keys() == heard.keys()
+    for n, slope in zip(heard, torch.autograd.grad(want.mean(), list(heard.values())), strict=True):
         assert slope.abs().max() > 1e-9, n
         assert laws.deviation(found[n], slope.reshape(-1)) <= laws.EXACT, n
 
 
 @pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec.update])
-def test_an_optimizer_moves_the_weights_as_its_equations_say(name: str) -> None:
+def test_weights_move_as_the_equations_say(name: str) -> None:
     made, update = subject(name).restart(), SPECS[name].update()
     w = {n: x.detach().clone().requires_grad_() for n, x in made.state.views.items()}
     for step in range(1, 10):
         ids = data(made.program, 2, 7, step)["ids"]
-        slopes = torch.autograd.grad(SPECS[name].losses(w, ids).mean(), list(w.values()))
+        slopes = torch.autograd.grad(SPECS[name].losses(w, ids).mean(), list(w.values()), allow_unused=True, materialize_grads=True)
         with torch.no_grad():
-            w = {n: x.detach().requires_grad_() for n, x in zip(w, update(list(w.values()), list(slopes), step), strict=True)}
+            w = {n: x.detach().requires_grad_() for n, x in update(w, dict(zip(w, slopes, strict=True)), step).items()}
         made.step(made.state, [{"ids": ids}])
         for n, x in made.state.views.items():
             assert laws.deviation(x, w[n]) <= laws.EXACT, (step, n)
@@ -208,7 +209,7 @@ def learns(name: str) -> None:
     step = compile_program(made, precision="float32", capture="eager", planned_steps=200)
     hearer = laws.Subject(made, step=step)
     state, bar, last = hearer.state, order_0(), []
-    silent = set(state.views)
+    silent = {n for n in state.views if not re.search(SPECS[name].through, n)}
     for n in range(1, 201):
         batch = {"ids": torch.from_numpy(corpus().batch(0, n, 0, 4, 24).astype(np.int64))}
         if silent and n % 10 == 1:
