@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from nldsl.graph.equations import ELEMENTWISE, Clock, Level, Node, Program, Shape, Tree, walk
 from nldsl.schedule.absence import Absence
 from nldsl.schedule.algebra import Algebra
-from nldsl.schedule.differentiate import gradient
+from nldsl.schedule.differentiate import NoDerivative, gradient
+from nldsl.schedule.sight import reaches, sight
 from nldsl.schedule.timetable import spoken
 
 Value = Node | dict[str, Node]
@@ -46,6 +47,18 @@ def outlives(life: Clock) -> bool:
     return life.unit in ("never", "document") or life.unit == "sequence" and (life.period, life.phase) != (1, 0)
 
 
+@dataclass(eq=False)
+class Slope:
+    """The derivative of `objective`, summed over the window of `level`, that only a run of the network gives: in the memory cells, or
+    in the one stream, that `atoms` maps to the inputs that stand for it in equations. A stream's window is the present token."""
+
+    objective: Node
+    atoms: dict[str, Node]
+    level: str
+    stream: Node | None = None
+    span: Node | None = None         # where the text asks for it
+
+
 class Unsupported(Exception):
     """A program that means something but has no lowering; `node` (or `span`) is where, `help` what can be said instead."""
 
@@ -62,10 +75,13 @@ class Cells:
         self.program = program
         self.al = Algebra()
         self.cells: dict[str, Cell] = {}
+        self.between: dict[str, Cell] = {}                     # those that tick between runs of the network, not in it
         self._done: dict[int, Value] = {}
         self._keep: list[Node] = []                            # ids in _done stay valid while their nodes live
         self._folds: dict[tuple[int, str, Clock, int], Node] = {}
         self.absence = Absence()
+        self.slopes: list[Slope] = []
+        self.terms: dict[str, tuple[Node, str, Clock]] = {}    # cell of a fold -> what it adds up, since which level's or clock's tick
 
     def array(self, node: Node) -> Node:
         """The array form of a node that is no tree, with every cell it reaches registered."""
@@ -73,6 +89,7 @@ class Cells:
         assert isinstance(value, Node)
         pending = [value, *(c.next for c in self.cells.values() if c.next is not None)]
         while pending:
+            pending += [x for slope in self.slopes for x in (slope.objective, slope.stream) if x is not None]
             for part in walk(*pending):
                 if part.op in ("read", "now", "held") and part["memory"] not in self.cells:
                     self._register(part)
@@ -125,8 +142,6 @@ class Cells:
                               "`reset every sequence`, every n of them, or `reset never`", level.span)
         if outlives(level.reset):
             self._seen_within_a_step(level)
-        if any(b.viewer is not None for b in level.bptt) and len({b.depth for b in level.bptt}) > 1:
-            raise Unsupported("a `bptt` that differs between learners", atom, "one `bptt` for all learners", level.span)
         self.cells[name] = Cell(name, atom.type, level.name, level.clock, level.reset, None, None, life=level.reset)  # type: ignore[arg-type]
 
     def _seen_within_a_step(self, level: Level) -> None:
@@ -148,11 +163,14 @@ class Cells:
         cell.next = self._as_leaf(after, path, cell.shape)
         if cell.reset.unit == "token" and any(n.op == "random" for n in walk(cell.start)):
             raise Unsupported("a start drawn anew within a sequence", cell.start, "a learned start")
-        depths = {b.depth for b in self.program.levels[cell.level].bptt}
-        if not depths or depths == {"none"}:
+        level = self.program.levels[cell.level]
+        far = sight(self.program, level)
+        if far is None:
+            raise Unsupported("a `bptt` that differs between learners of the step clock", cell.next, "one `bptt` for all learners", level.span)
+        if far == "none":
             cell.next = self.al.make("stop", cell.next, type=cell.shape)
-        elif depths != {"full"}:
-            cell.cut = next(iter(depths))                      # type: ignore[assignment]
+        elif far != "full":
+            cell.cut = far                                     # type: ignore[assignment]
 
     def first_tick(self, name: str) -> int:
         """The first token at which a level may tick: where an objective that it reads has a term."""
@@ -192,6 +210,8 @@ class Cells:
             return out
         if node.op == "grad":
             return self._gradient(node, *args)
+        if node.op == "grad_stream":
+            return self._error_signal(node, *args)
         if node.op == "tick":
             return self._count(node)
         if node.op in ("fold", "window", "ahead", "stop") and isinstance(args[0], dict):
@@ -242,6 +262,7 @@ class Cells:
             reset = clock if clock.unit == "token" else Clock("never", 0)
             self._folds[key] = self.al.make("now", type=term.type, memory=name)
             self.absence.mark(self._folds[key], first)
+            self.terms[name] = term, level, clock
             self.cells[name] = Cell(name, term.type, level, Clock("token", 1), reset, self.al.const(0, term.type), self.al.add(before, term),
                                     first=first, kept=self.first_tick(level), life=life)
         return self._folds[key]
@@ -263,10 +284,8 @@ class Cells:
         context = frozenset(id(self._done[id(c)]) for c in node["context"] if id(c) in self._done
                             and isinstance(self._done[id(c)], Node))
         inside = [n for n in plains(objective) if self._belongs(n["memory"], memory)]
-        outside = [n for n in self._reached(objective, context) if n.op == "read" and self._belongs(n["memory"], memory)]
-        if outside:
-            raise Unsupported(f"the objective reaches `{memory}` through the rest of the network on the token clock", node,
-                              "put the level on the step clock, or read the memory inside its own objective")
+        if reaches(self.program, node):
+            return self._task_gradient(node, objective, point, context)
         at = point if isinstance(point, dict) else {"": point}
         wrt, bind = [], {}
         for path, value in at.items():
@@ -276,6 +295,40 @@ class Cells:
             bind[id(atom)] = value
         slopes = self._slopes(node, objective, wrt, context, bind)
         return dict(zip(at, slopes)) if isinstance(point, dict) else slopes[0]
+
+    def _task_gradient(self, node: Node, objective: Node, point: Value, context: frozenset[int]) -> Value:
+        """Inputs that stand for the gradient. The plain reads in the objective see what the memory has held, as those outside do."""
+        memory, at = node["memory"], point if isinstance(point, dict) else {"": point}
+        names = {path: f"{memory}.{path}" if path else memory for path in at}
+        if not self.on_token(memory):
+            raise Unsupported(f"the gradient of a stream within a step, in `{memory}` of the step clock", node)
+        if not all(at[path].op == "read" and at[path]["memory"] == name for path, name in names.items()):
+            raise Unsupported("the gradient of a task loss elsewhere than at the value the memory has held", node, f"grad({memory.rsplit('.', 1)[-1]})")
+        held = {id(n) for n in walk(objective) if n.op == "read" and self._belongs(n["memory"], memory)}
+        for part in self._reached(objective, frozenset()):
+            if id(part) in context and part.op != "input" and any(id(n) in held for n in walk(part)):
+                raise Unsupported(f"a stream in `context` that `{memory}` took part in", part, "leave it out of `context`")
+        plain = {id(n): self.al.make("read", type=n.type, memory=n["memory"])
+                 for n in plains(objective) if self._belongs(n["memory"], memory)}
+        atoms = {name: self._slot(f"gradient {len(self.slopes) + 1} of {name}", at[path]) for path, name in names.items()}
+        level = self.program.memories[memory].level
+        self.slopes.append(Slope(self.substitute(objective, plain), atoms, level, span=node))
+        return {path: atoms[name] for path, name in names.items()} if isinstance(point, dict) else atoms[names[""]]
+
+    def _error_signal(self, node: Node, objective: Node, stream: Value) -> Node:
+        if not isinstance(stream, Node):
+            raise Unsupported("the derivative in a tree", node)
+        try:
+            return gradient(self.al, objective, [stream])[0]
+        except NoDerivative:                                   # through attention or a cross entropy: by a run of the network
+            pass
+        name = f"gradient {len(self.slopes) + 1} of a stream"
+        atoms = {name: self._slot(name, stream)}
+        self.slopes.append(Slope(objective, atoms, "", stream, node))
+        return atoms[name]
+
+    def _slot(self, name: str, like: Node) -> Node:
+        return self.al.make("input", type=like.type, name=name)
 
     def _slopes(self, node: Node, objective: Node, wrt: list[Node], context: frozenset[int], bind: dict[int, Node]) -> list[Node]:
         """The derivative of a fold is the fold of the derivative, where the memory does not move within the stretch; else the terms of

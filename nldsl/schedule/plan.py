@@ -15,6 +15,7 @@ import networkx as nx
 
 from nldsl.graph.equations import ELEMENTWISE, Clock, Node, Program, numel, walk
 from nldsl.schedule.cells import Cell, Cells, Unsupported
+from nldsl.schedule.online import Online, begin, divide, families
 from nldsl.schedule.timetable import Timetable, timetable_of
 
 STATE = ("read", "now", "held")
@@ -43,6 +44,7 @@ class Block:
     items: list[Node | Region]
     inputs: list[Node] = field(default_factory=list)
     outputs: list[Node] = field(default_factory=list)
+    online: bool = False              # run piece by piece, between ticks of memories that learn from it
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Schedule:
     regions: list[Region]
     blocks: list[Block]
     table: Timetable
+    online: Online | None = None
 
 
 def moving(roots: Iterable[Node]) -> set[int]:
@@ -68,15 +71,31 @@ def plan(program: Program, outputs: Mapping[str, Node]) -> Schedule:
     """The forward schedule that computes `outputs` (named nodes of the program) and every memory that they read."""
     cells = Cells(program)
     roots = {name: cells.array(node) for name, node in outputs.items()}
+    online: Online | None = begin(cells, roots, families(cells))
+    wanted = {**roots, **online.rows}
+    _keep_reached(cells, wanted, {c.name for f in online.families for c in f.cells})
     links: list[tuple[str, str]] = []
     while True:
-        regions, conflict = _regions(cells, roots, links)
+        regions, conflict = _regions(cells, wanted, links)
         if conflict is None:
             break
         links.append(conflict)
-    blocks = _blocks(cells, roots, regions)
-    table = timetable_of(program)
-    return Schedule(program, cells, roots, regions, blocks, table)
+    if not divide(online, cells, wanted, regions):
+        online = None
+    blocks = _blocks(cells, wanted, regions, online)
+    return Schedule(program, cells, roots, regions, blocks, timetable_of(program), online)
+
+
+def _keep_reached(cells: Cells, roots: Mapping[str, Node], ticking: set[str]) -> None:
+    """Sums that only the objectives of task losses speak of are no memories of their own. Those in `ticking` tick between pieces."""
+    kept: set[str] = set()
+    frontier = [*roots.values()]
+    while frontier:
+        names = {n["memory"] for n in walk(*frontier) if n.op in STATE and n["memory"] in cells.cells} - kept - ticking
+        kept |= names
+        frontier = [x for name in names for x in (cells.cells[name].next, cells.cells[name].start)]
+    cells.between = {name: c for name, c in cells.cells.items() if name in ticking}
+    cells.cells = {name: c for name, c in cells.cells.items() if name in kept}
 
 
 def _family(program: Program, level: str) -> str:
@@ -257,7 +276,7 @@ def _conflict(regions: list[Region], everything: list[Node]) -> tuple[str, str] 
     return None
 
 
-def _blocks(cells: Cells, roots: Mapping[str, Node], regions: list[Region]) -> list[Block]:
+def _blocks(cells: Cells, roots: Mapping[str, Node], regions: list[Region], online: Online | None) -> list[Block]:
     """Dependence order cut into regions and runs of streams of one outermost turn; values without a time are left to where they are used."""
     order = list(walk(*roots.values(), *(c.next for c in cells.cells.values()), *(c.start for c in cells.cells.values())))
     token = moving(order)
@@ -265,17 +284,23 @@ def _blocks(cells: Cells, roots: Mapping[str, Node], regions: list[Region]) -> l
     items: dict[int, Node | Region] = {}
     needs: dict[int, set[int]] = {}
 
+    ids = online.ids if online else set[int]()
+    given = {id(n) for n in order if online and (id(n) in online.held or n.op == "ahead")}
+
+    def late(item: Node | Region) -> bool:
+        return any(id(n) in ids for n in (item.inside if isinstance(item, Region) else [item]))
+
     def handle(node: Node) -> int | None:
         region = place.get(id(node))
         if region is not None:
             return id(region)
-        return id(node) if id(node) in token else None
+        return id(node) if id(node) in token and id(node) not in given else None
 
     wanted: set[int] = {id(n) for n in walk(*roots.values())}
     for region in regions:
         wanted |= {id(n) for x in region.inputs for n in walk(x)}
     for node in order:
-        if id(node) in place or id(node) not in token or id(node) not in wanted:
+        if id(node) in place or id(node) not in token or id(node) not in wanted or id(node) in given:
             continue
         items[id(node)] = node
         needs[id(node)] = {h for a in node.args if (h := handle(a)) is not None}
@@ -292,21 +317,21 @@ def _blocks(cells: Cells, roots: Mapping[str, Node], regions: list[Region]) -> l
     while ready:                                                # streams of the current turn, then its regions, then the next turn
         current = blocks[-1].key if blocks else ""
         keys = {k: (items[k].turn[:1] or ("",))[0] for k in ready}
-        pick = min(ready, key=lambda k: (keys[k] != current, isinstance(items[k], Region), keys[k] == ""))
-        alone = isinstance(items[pick], Region)
-        if not blocks or alone or keys[pick] != current or isinstance(blocks[-1].items[-1], Region):
-            blocks.append(Block(keys[pick], []))
+        pick = min(ready, key=lambda k: (late(items[k]), keys[k] != current, isinstance(items[k], Region), keys[k] == ""))
+        alone, part = isinstance(items[pick], Region), late(items[pick])
+        if not blocks or alone or keys[pick] != current or isinstance(blocks[-1].items[-1], Region) or blocks[-1].online != part:
+            blocks.append(Block(keys[pick], [], online=part))
         blocks[-1].items.append(items[pick])
         ready.remove(pick)
         for user in users.get(pick, []):
             left[user] -= 1
             if left[user] == 0:
                 ready.append(user)
-    _interfaces(blocks, roots, place)
+    _interfaces(blocks, [*roots.values(), *(online.given if online else [])], place)
     return blocks
 
 
-def _interfaces(blocks: list[Block], roots: Mapping[str, Node], place: dict[int, Region]) -> None:
+def _interfaces(blocks: list[Block], roots: list[Node], place: dict[int, Region]) -> None:
     made: dict[int, int] = {}
     for i, block in enumerate(blocks):
         for item in block.items:
@@ -322,6 +347,6 @@ def _interfaces(blocks: list[Block], roots: Mapping[str, Node], place: dict[int,
             source = blocks[made[id(node)]]
             if node not in source.outputs:
                 source.outputs.append(node)
-    for root in roots.values():
+    for root in roots:
         if id(root) in made and root not in blocks[made[id(root)]].outputs:
             blocks[made[id(root)]].outputs.append(root)

@@ -4,6 +4,7 @@
     start(W, batch, like, lanes)                the carry before the first token of a sequence; lanes: what outlived the one before
     block_i(..)                                 a run of streams and regions (a layer); equal layers share one function
     region_i(state, streams, statics, ends)     one piece of tokens of memories that learn while they read
+    online(W, given, carry, position, mode)     the part that is run between ticks of memories that learn from its loss, see `online.py`
 """
 from __future__ import annotations
 
@@ -15,9 +16,10 @@ from dataclasses import dataclass, field
 from nldsl.graph.equations import Clock, Node, Shape, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import Block, Region, Schedule, moving
-from nldsl.step.lowerings import runtime
 from nldsl.step.loading import loaded_name
+from nldsl.step.lowerings import runtime, windows
 from nldsl.step.lowerings.temporal import TEMPORAL, stream
+from nldsl.step.online import SINCE, Part
 from nldsl.step.regions import call_region, resets
 from nldsl.step.source import Fn, prune
 
@@ -59,16 +61,17 @@ class Emitter:
         self.randoms: dict[str, tuple[Shape, float]] = {}
         self.loads: list[str] = []
         self.bodies: list[str] = []                             # functions worth compiling: streams of a block, one piece of a region
-        order = list(walk(*schedule.outputs.values(), *(c.next for c in schedule.cells.cells.values())))
+        rows = list(schedule.online.rows.values()) if schedule.online else []
+        order = list(walk(*schedule.outputs.values(), *rows, *(c.next for c in schedule.cells.cells.values())))
         self.token = moving(order)
         self.absence = schedule.cells.absence
-        self.shifted: set[int] = set()
-        for node in order:
+        self.part = Part(schedule.online) if schedule.online else None
+        if self.part:
+            self.part.take(order)
+        self.shifted: set[int] = set()                          # known one token late; between ticks what comes next is given
+        for node in order if self.part is None else []:
             if node.op == "ahead" or any(id(a) in self.shifted for a in node.args):
                 self.shifted.add(id(node))
-        for region in schedule.regions:
-            if bad := next((n for n in region.inside if id(n) in self.shifted), None):
-                raise Unsupported("an objective of a memory on the token clock that looks one token ahead", bad)
 
     # -- functions
 
@@ -79,23 +82,32 @@ class Emitter:
             self.texts.append(f"def {name}({arguments}):\n" + "\n".join("    " + line for line in body) + "\n")
         return self.functions[text]
 
-    def weights_of(self, roots: Sequence[Node], stop: set[int]) -> list[Node]:
-        """Weights (and held step-clock memories) that the roots reach without crossing `stop`, in order of use."""
+    def leaves(self, roots: Sequence[Node], stop: set[int]) -> list[Node]:
+        """What the roots reach without crossing `stop`: weights (and held step-clock memories), inputs and values held between
+        ticks, in order of use."""
         seen, out, stack = set(), [], list(reversed(roots))
         while stack:
             node = stack.pop()
             if id(node) in seen or id(node) in stop:
                 continue
             seen.add(id(node))
-            if node.op in ("weight", "random", "load") or (node.op == "read" and node["memory"] not in self.schedule.cells.cells):
+            if node.op in ("weight", "random", "load", "input") or self.part and id(node) in self.part.known or (
+                    node.op == "read" and node["memory"] not in self.schedule.cells.cells):
                 out.append(node)
-            stack.extend(reversed(node.args))
+            else:
+                stack.extend(reversed(node.args))
         return out
 
     @property
     def any_input(self) -> list[Node]:
         """What tells the tokens to a region that reads no stream."""
         return list(self.schedule.program.inputs.values())[:1]
+
+    def weights_of(self, roots: Sequence[Node], stop: set[int]) -> list[Node]:
+        return [n for n in self.leaves(roots, stop) if n.op != "input" and not (self.part and id(n) in self.part.known)]
+
+    def weight(self, node: Node) -> str:
+        return f'W["{weight_name(node)}"]'
 
     def block(self, block: Block) -> tuple[str, list[str]]:
         """Emits a block; returns its function and the line that calls it."""
@@ -107,14 +119,13 @@ class Emitter:
             roots += ((item.inputs or self.any_input) + item.statics + resets(item)) if isinstance(item, Region) else list(item.args)
             if not isinstance(item, Region) and item.op == "input":
                 inputs.setdefault(id(item), item)
-        for root in roots:
-            for node in walk(root):
-                if node.op == "input":
-                    inputs.setdefault(id(node), node)
+        weights = self.weights_of(roots, made | set(inputs))
+        for node in self.leaves(roots, made | set(inputs)):
+            if node not in weights:
+                inputs.setdefault(id(node), node)
         names = [f"x{i + 1}" for i in range(len(inputs))]
         for name, node in zip(names, inputs.values()):
-            fn.bind(node, name, "BT")
-        weights = self.weights_of(roots, made | set(inputs))
+            fn.bind(node, name, "B" if self.part and id(node) in self.part.steady else "BT")
         for i, node in enumerate(weights):
             fn.bind(node, f"w{i + 1}", "")
         fn.like = next((f"w{i + 1}" for i, w in enumerate(weights) if w.op not in ("random", "load")), names[0] if names else "None")
@@ -122,6 +133,8 @@ class Emitter:
         for item in block.items:
             if isinstance(item, Region):
                 call_region(self, fn, carry, item)
+                if block.online and self.part:
+                    self.part.nudge(fn, item)
                 continue
             if item.op == "input":
                 continue
@@ -129,19 +142,24 @@ class Emitter:
                 line = item.span.line
                 fn.lines.append(f"# {item.span.source.name}:{line}  {item.span.source.line(line).strip()[:80]}")
             self.stream(fn, carry, item)
+            if block.online and self.part:
+                self.part.nudge(fn, item)
         results = [fn.tensor(fn.env[id(n)]) for n in block.outputs]
         body = prune(fn.lines, [*results, *carry.results])
         body.append(f"return ({''.join(r + ', ' for r in results)}), ({''.join(r + ', ' for r in carry.results)})")
-        arguments = ", ".join([*names, *(f"w{i + 1}" for i in range(len(weights))),
+        nudges = self.part.nudges(block) if block.online and self.part else {}
+        arguments = ", ".join([*names, *nudges, *(f"w{i + 1}" for i in range(len(weights))),
                                *(f"c{i + 1}" for i in range(len(carry.names))), "position", "mode"])
         function = self.define("block", arguments, body)
-        values = [self.local(n) for n in inputs.values()] + [f'W["{weight_name(w)}"]' for w in weights] + \
+        values = [self.local(n, block.online) for n in inputs.values()] + list(nudges.values()) + [f'W["{weight_name(w)}"]' for w in weights] + \
             [f'carry["{c}"]' for c in carry.names]
         outs = "".join(self.local(n) + ", " for n in block.outputs)
         news = "".join(f'new["{c}"], ' for c in carry.names)
         return function, [f"({outs}), ({news}) = {function}({', '.join([*values, 'position', 'mode'])})"]
 
-    def local(self, node: Node) -> str:
+    def local(self, node: Node, online: bool = False) -> str:
+        if online and self.part and (text := self.part.given(node)):
+            return text
         if node.op == "input":
             return f'inputs["{node["name"]}"]'
         if id(node) not in self._locals:
@@ -184,30 +202,37 @@ class Emitter:
         calls: list[str] = []
         order: list[str] = []
         for block in self.schedule.blocks:
+            if block.online:
+                continue
             function, lines = self.block(block)
             order.append(function)
             if not isinstance(block.items[0], Region):
                 self.bodies.append(function)
             calls += lines
-        results = "".join(f'"{name}": {self.shown(node)}, ' for name, node in self.schedule.outputs.items())
-        body = ["new = {}", *calls, "return {" + results + "}, new"]
+        outputs = self.schedule.outputs
+        results = {name: self.shown(node, self.local(node)) for name, node in outputs.items() if not self.part or id(node) not in self.part.online.ids}
+        if self.part:
+            lines, rows = self.part.emit(self, order)
+            calls += lines
+            results |= rows
+        body = ["new = {}", *calls, "return {" + "".join(f'"{name}": {text}, ' for name, text in results.items()) + "}, new"]
         text = "\n".join(self.texts)
         text += "\ndef forward(W, inputs, carry, position, mode):\n" + "\n".join("    " + line for line in body) + "\n"
         text += "\n" + self.start()
         return Emitted(PRELUDE + used_runtime(text) + "\n" + text, list(dict.fromkeys(self.bodies)), order, self.carries, self.lowering, self.lasting, self.randoms,
                        self.loads)
 
-    def shown(self, node: Node) -> str:
+    def shown(self, node: Node, text: str) -> str:
         """An output from the first token on at which it has a value."""
         first = self.absence.first(node)
-        begin = "max(0, position - 1)" if id(node) in self.shifted else "position"
-        return f"present({self.local(node)}, {begin}, {first})" if first else self.local(node)
+        late = any(n.op == "ahead" for n in walk(node)) if self.part else id(node) in self.shifted
+        return f"present({text}, {'max(0, position - 1)' if late else 'position'}, {first})" if first else text
 
     def start(self) -> str:
         """The carry of a fresh sequence: starts of memories, empty tails; `before` values do not exist yet."""
         fn = Fn("")
-        cells = self.schedule.cells.cells
-        live = [c for r in self.schedule.regions for c in r.cells]
+        cells = self.schedule.cells.cells | self.schedule.cells.between
+        live = [*(c for r in self.schedule.regions for c in r.cells), *self.schedule.cells.between.values()]
         weights = self.weights_of([c.start for c in live], set())
         for node in weights:
             fn.bind(node, f'W["{weight_name(node)}"]', "")
@@ -230,7 +255,10 @@ class Emitter:
                 fn.lines.append(f'carry["{name}"] = like.new_zeros((batch, {sizes}))')
         lasting = {name: (memory, *((c.period, c.phase) if c.unit == "sequence" else (0, 0) for c in clocks))
                    for name, (memory, *clocks) in self.lasting.items()}
-        body = fn.lines + ["return resumed(carry, lanes, LASTING) if lanes else carry" if lasting else "return carry"]
+        if lasting:
+            fn.lines.append("carry = resumed(carry, lanes, LASTING) if lanes else carry")
+        since = "".join(f'"{SINCE}{name}": carry["{name}"], ' for name in (self.part.carried if self.part else []))
+        body = fn.lines + ["return carry | {" + since + "}" if since else "return carry"]
         return f"LASTING = {lasting!r}\n\n\ndef start(W, batch, like, lanes=None):\n" + "\n".join("    " + line for line in body) + "\n"
 
 
@@ -250,8 +278,8 @@ PRELUDE = "import torch\nimport torch.nn.functional as F\nfrom torch import Tens
 
 def used_runtime(text: str, present: str = "") -> str:
     """Source of the runtime functions that the text calls, and of those that they call, but for those that are present."""
-    library = {name: inspect.getsource(f) for name, f in vars(runtime).items()
-               if inspect.isfunction(f) and f.__module__ == runtime.__name__}
+    library = {name: inspect.getsource(f) for module in (runtime, windows) for name, f in vars(module).items()
+               if inspect.isfunction(f) and f.__module__ == module.__name__}
     wanted: list[str] = []
     frontier = [text]
     while frontier:

@@ -23,7 +23,10 @@ NARROW = 16                            # tokens per piece where a kernel is as w
 
 def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     inputs = region.inputs or em.any_input
-    streams = [fn.over(fn.value(n)) for n in inputs]
+    given = [fn.value(n) for n in inputs]
+    timed = next((ref.text for ref in given if ref.lead == "BT"), "")
+    streams = [fn.let(f"{ref.text}.unsqueeze(1).expand(-1, {timed}.shape[1], {'-1, ' * ref.rank})", "BT", ref.shape).text
+               if ref.lead == "B" and timed else fn.over(ref) for ref in given]      # what is held between ticks, at each token
     statics = [fn.value(n) for n in region.statics]
     starts = [fn.value(s) for s in resets(region)]
     cells = {c.name: c for c in region.cells}
@@ -43,10 +46,10 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
             taken.append(em.carry_name(kept.node, "tail", shape_of(kept), carry))
     function, chunk, clocks = region_function(em, region, inputs, starts)
     em.bodies.append(function)
-    given = "".join(f"{s}, " for s in streams) + f"times({streams[0]}, position), "
+    rows = "".join(f"{s}, " for s in streams) + f"times({streams[0]}, position), "
     fixed = "".join(fn.tensor(s) + ", " for s in [*statics, *starts])
     ticks = "".join(f"{clock}, " for clock in clocks)
-    call = f"roll({function}, ({''.join(t + ', ' for t in taken)}), ({given}), ({fixed}), position, {chunk}, ({ticks}), mode)"
+    call = f"roll({function}, ({''.join(t + ', ' for t in taken)}), ({rows}), ({fixed}), position, {chunk}, ({ticks}), mode)"
     rolled = fn.let(call, "", (), "rolled")
     for i in range(len(taken)):
         carry.results.append(f"{rolled.text}[0][{i}]")

@@ -1,0 +1,261 @@
+"""Memories of the token clock that learn from the loss of the whole network, or from what comes one token later."""
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nldsl.diagnostic import Diagnostics
+from nldsl.pipeline import compile_program, load_text
+from nldsl.testing import data, laws
+from nldsl.testing.captures import apart, traced
+
+torch.set_num_threads(1)
+HEAD = """nldsl 1
+import layers, optimizers, associative_optimizers
+dim d = 4, vocab = 5
+input ids: index(vocab)
+"""
+TRAINING = """
+level training every step {
+    memory W: rest = random
+    context ids
+    minimize mean(loss over period)
+    W <- W - 0.1 * grad(W)
+}
+"""
+NET = """
+def net(z: [d]) -> [d] {
+    W2 = weight([2 * d, d])
+    W1 = weight([d, 2 * d])
+    return W1 * silu(W2 * z)
+}
+"""
+
+
+def level(name: str, clock: str, update: str, bptt: str = "full", objective: str = "mean(loss over period)", more: str = "", memory: str = "net = learned") -> str:
+    return f"""
+    level {name} every {clock} {{
+        memory F: {memory}
+        context ids
+        minimize {objective}
+        F <- {update}
+        {more}
+        bptt {bptt}
+    }}"""
+
+
+def network(body: str, layers: int = 1, head: str = "", training: str = TRAINING) -> str:
+    """`body` makes y from x; `ids` and `loss` are in its scope."""
+    return f"""{HEAD}{NET}{head}
+def layer(x: [d], ids, loss) -> [d] {{{body}
+}}
+def model(ids, loss) -> [vocab] {{
+    x = embed(ids, [d])
+    x <- x + attention(rmsnorm(x), 2, 2, 3)
+    for i in range({layers}) {{ x <- layer(x, ids, loss) }}
+    return linear(rmsnorm(x), [vocab])
+}}
+answer = model(ids, loss)
+loss = cross_entropy(answer, next(ids))
+{training}"""
+
+
+READ = """
+    h = x + attention(rmsnorm(x), 2, 2, 3)
+    return h + fast.F(rmsnorm(h))"""
+TITANS = """
+def titans(x: [d]) -> [d] {
+    k = unit(conv(linear(x, [d]), 2))
+    v = linear(x, [d])
+    level recall every token {
+        memory M: net = learned
+        context k, v
+        minimize |M(k) - v|^2
+        M <- 0.9 * M - 0.1 * grad(M@near)
+        bptt full
+    }
+    return recall.M@now(k)
+}
+clock near = 2 token
+"""
+DESCENT = """
+def descent(x: [n], loss, eta) -> [n] {
+    y = layer.W * x
+    level layer every token {
+        memory W: [n, n] = learned
+        u = -grad(loss, y)
+        context x, u
+        minimize |W * x - u|^2 / 2
+        W <- prox(W, eta)
+        bptt full
+    }
+    return y
+}
+"""
+SPECS = {
+    "one": network(level("fast", "2 token", "F - 0.5 * grad(F)") + READ),
+    "two layers": network(level("fast", "3 token", "F - 0.5 * grad(F)") + READ, 2),
+    "momentum": network(level("fast", "2 token", "0.9 * F + momentum(grad(F), mean(rate over period), 0.5)")
+                        + "\n    rate = 0.5 * sigmoid(affine(x, []))" + READ),
+    "every token": network(level("fast", "token", "F - 0.5 * grad(F)", objective="loss") + READ),
+    "held": network("\n    " + level("fast", "2 token", "F - 0.5 * grad(F)", "full").strip() + """
+    return x + fast.F(rmsnorm(x)) + fast.F@wide(x)""", head="clock wide = 4 token"),
+    "none": network(level("fast", "2 token", "F - 0.5 * grad(F)", "none") + READ),
+    "blocks": network(level("fast", "2 token", "F - 0.5 * grad(F)", "4 token") + READ),
+    "reset": network(level("fast", "2 token", "F - 0.5 * grad(F)", more="reset every 4 token") + READ),
+    "phase": network(level("fast", "3 token phase 1", "F - 0.5 * grad(F)") + READ),
+    "own term": network(level("fast", "2 token", "F - 0.5 * grad(F)", objective="sum(loss over period) + 0.1 * |F.W1|^2") + READ),
+    "sequential": network("""
+    for p in [2, 4] {""" + level("ffn[p]", "p token", "F - 0.5 * grad(F)", "full to training", "sum(loss over period)") + """
+        x <- x + ffn[p].F(rmsnorm(x))
+    }
+    return x"""),
+    "uneven": network("""
+    for p in [2, 3] {""" + level("ffn[p]", "p token", "F - 0.5 * grad(F)", "full to training", "sum(loss over period)") + """
+        x <- x + ffn[p].F(rmsnorm(x))
+    }
+    return x"""),
+    "seen": network("""
+    for p in [2, 4] {""" + level("ffn[p]", "p token", "F - 0.5 * grad(F)", "full", "sum(loss over period)") + """
+        x <- x + ffn[p].F(rmsnorm(x))
+    }
+    return x"""),
+    "independent": network("""
+    y = 0
+    for p in [1, 2, 4] {""" + level("ffn[p]", "p token", "F - 0.1 * grad(F)", "full to training", "sum(loss over period)") + """
+        y <- y + weight([], init = 1) * ffn[p].F(rmsnorm(x))
+    }
+    return x + y"""),
+    "inside": network(level("fast", "2 token", "F - 0.5 * grad(F)") + """
+    h = x + titans(rmsnorm(x))
+    return h + fast.F(rmsnorm(h))""", 2, TITANS),
+    "dgd": network("""
+    return x + descent(rmsnorm(x), loss, 0.5)""", 2, DESCENT),
+    "same pace": network(level("fast", "token", "F - 0.5 * grad(F)", objective="loss") + """
+    h = x + fast.F(rmsnorm(x))
+    return h + titans(rmsnorm(h))""", 1, TITANS.replace("M@now(k)", "M(k)")),
+    "never": network(level("fast", "token", "F - 0.5 * grad(F)", "none", "loss", "reset never") + READ),
+    "adamw": network(level("fast", "2 token", "F + adamw(F, clip(grad(F), 1), lr = 0.1, decay = 0.1)") + READ),
+    "muon": network(level("fast", "2 token", "F + muon(grad(F), 0.1)", memory="[d, d] = learned") + """
+    return x + fast.F * rmsnorm(x)"""),
+    "m3": network(level("fast", "2 token", "F + m3(grad(F), 0.1, 0.5, 0.1, 0.1, 0.1, 0.1, 2)", memory="[d, d] = learned") + """
+    return x + fast.F * rmsnorm(x)"""),
+    "heads": network("""
+    level fast per head every 2 token {
+        memory F: [e, e] = learned
+        context ids
+        minimize mean(loss over period)
+        F <- F - 0.5 * grad(F)
+        bptt full
+    }
+    q = linear(rmsnorm(x), [head, e])
+    return x + linear(fast.F * q, [d])""", head="dim head = 2, e = 2"),
+    "gated": network("""
+    g = sigmoid(affine(x, []))""" + level("fast", "2 token", "F - 0.5 * grad(F)", objective="sum(g * loss over period)") + READ),
+    "late": network("""
+    s = sum(x@wide .^ 2)""" + level("fast", "2 token", "F - 0.5 * grad(F)", objective="sum(s * loss over period)") + READ, 2, "clock wide = 3 token"),
+    "last two": network(level("fast", "4 token", "F - 0.5 * grad(F)", objective="sum(loss over 2 token)") + READ),
+    "no next": network("""
+    h = stop(rmsnorm(x))
+    level fast every 2 token {
+        memory F: net = learned
+        context h
+        minimize sum(|y - h|^2 over period)
+        F <- F - 0.1 * grad(F)
+        bptt full
+    }
+    y = linear(fast.F(h), [d])
+    return x + y"""),
+    "forecast": f"""nldsl 1
+import layers, optimizers
+dim channel = 2, d = 4
+clock chunk = 3 token
+input x: [channel]
+def net(z: [d]) -> [channel] {{
+    W2 = weight([2 * d, d])
+    W1 = weight([channel, 2 * d])
+    return W1 * gelu(W2 * z)
+}}
+def forecaster(h: [d], x: [channel]) -> [channel] {{
+    rate = 0.1 * sigmoid(affine(h, []))
+    keep = sigmoid(affine(h, []) + 6)
+    level online every token {{
+        memory M: net = learned
+        context h, x
+        minimize |M(h) - next(x)|^2 / 2
+        M <- keep * M - rate * grad(M@chunk)
+        bptt full
+    }}
+    return online.M(h)
+}}
+def model(x: [channel]) -> [channel] {{
+    h = conv(affine(x, [d]), 4)
+    h <- h + swiglu(rmsnorm(h), 4 * d)
+    return forecaster(rmsnorm(h), x)
+}}
+loss = |model(x) - next(x)|^2
+{TRAINING.replace("context ids", "context x")}""",
+}
+CUT = ("none", "blocks", "never", "no next")       # a derivative is hidden from training: differences find another
+
+
+def subject(name: str) -> laws.Subject:
+    return laws.Subject(load_text(SPECS[name]))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_emitted_source_is_what_the_text_means(name: str) -> None:
+    """Streams, memories, copies and gradients, over two steps; in pieces, token by token, and without a look at later tokens."""
+    made = subject(name)
+    program = made.program
+    for lengths in ((9, 6), (1, 4)) if name != "never" else ((9, 6),):     # one token has no loss, and a step without one hides no past
+        found = laws.agreement(made, [data(program, 2, n, i) for i, n in enumerate(lengths)])
+        assert not {key: x for key, x in found.items() if not x <= laws.EXACT}
+    batch = data(program, 2, 9, 3)
+    assert laws.splits(made, batch) <= laws.EXACT
+    assert laws.causality(made, batch, 5) == 0.0
+    assert laws.independence(made, batch) == 0.0
+    assert made.step.emitted.lowering
+
+
+@pytest.mark.parametrize("name", [n for n in SPECS if n not in CUT])
+def test_gradient_by_differences(name: str) -> None:
+    made = subject(name)
+    assert laws.slope(made, data(made.program, 2, 7, 1)) <= laws.DIFFERENCE
+
+
+@pytest.mark.parametrize("name", ["seen", "dgd", "forecast", "never"])
+def test_each_capture_is_one_graph_a_function(name: str) -> None:
+    program = load_text(SPECS[name])
+    plain = compile_program(program, precision="float64", capture="eager")
+    batches = [data(program, 2, 9, i) for i in range(2)]
+    for capture in ("split", "whole"):
+        step, counted = traced(program, capture)
+        assert max(apart(step, plain, batches)) <= laws.EXACT
+        before = counted.graphs
+        apart(step, plain, batches)
+        assert counted.graphs == before, "traced again"
+
+
+def test_generated_tokens_are_learned_from() -> None:
+    """The next token is sampled, then the tick that waited for it is performed: the same as reading the tokens at once."""
+    made = subject("one")
+    step, prompt = made.step, data(made.program, 1, 3, 0)["ids"]
+    generated = step.generate(made.state, prompt, 6, torch.Generator().manual_seed(0), temperature=1e-9)[0]
+    whole = torch.cat([prompt, generated[None]], 1)
+    best = made.forward({"ids": whole})[0]["answer"].argmax(-1)[0, 2:-1]
+    assert torch.equal(best, generated)
+
+
+@pytest.mark.parametrize("text, message", [
+    (network(level("fast", "token", "F - 0.5 * grad(F)", objective="loss") + """
+    h = x + fast.F(rmsnorm(x))
+    return h + titans(rmsnorm(h))""", 1, TITANS), "too fast to see through"),
+    (network(level("fast", "2 token", "F - 0.5 * grad(F)", "full to training") + READ, training=TRAINING + TRAINING
+             .replace("training", "other").replace("rest", "rest of answer.x")), "differs between learners"),
+    (network(level("fast", "2 token", "F - 0.5 * grad(F)", "none", more="reset never") + READ), "goes on in the next sequence"),
+])
+def test_what_cannot_run_is_said(text: str, message: str) -> None:
+    with pytest.raises(Diagnostics) as error:
+        compile_program(load_text(text), capture="eager")
+    assert message in error.value.diagnostics[0].message and error.value.diagnostics[0].code == "N801"
