@@ -9,7 +9,7 @@ from pathlib import Path
 
 import reference_hope
 import reference_titans
-from references import attention, cms, delta, hope, lact, linear, mac, miras, network, omega, optimizers, titans, tnt, ttt
+from references import attention, cms, delta, hope, lact, learned, linear, mac, miras, network, omega, optimizers, titans, tnt, ttt
 from torch import Tensor
 
 from nldsl.graph.equations import Program
@@ -72,6 +72,8 @@ SPECS: dict[str, Spec] = {
                            {"d": 8, "window": 3, "periods": PERIODS}, update=partial(cms.sequential, PERIODS)),
     "cms": Spec(partial(cms.losses, window=3), {"d": 8, "window": 3, "periods": [1, 2, 4, 8]}, update=partial(cms.nested, [1, 2, 4, 8]),
                 through=r"start\[\d\]\.S"),
+    "learned_optimizer": Spec(partial(learned.losses, window=3), {"d": 8, "window": 3, "width": 3, "unroll": 3, "task": 12},
+                              {"window": 24, "width": 16, "unroll": 10, "task": 400}, update=partial(learned.learned, 3), through=learned.RULE),
 }
 
 

@@ -40,7 +40,6 @@ ALONE = {                                        # primitives of fewer than two 
     "load": "a start from a file",
     "held_stream": "x@c beside M@c",
     "grad_stream": "the error signal of a stream",
-    "stop": "first order where a text asks for it",
 }
 
 
