@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from regressions import ROWS
 from tiny import program, tiny
 
 from nldsl.pipeline import compile_program, load_text
@@ -27,6 +28,15 @@ def test_examples_are_what_they_mean(name: str, length: int) -> None:
     assert not {key: x for key, x in found.items() if not x <= laws.EXACT}
     assert length == 1 or any(key.startswith("state ") for key in found)
     assert length == 1 or any(key.startswith("gradient ") and ".start" in key or "recall.M" in key for key in found)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_once_went_wrong(name: str) -> None:
+    subject = laws.Subject(load_text(ROWS[name].text))
+    for length in ROWS[name].lengths:
+        found = laws.agreement(subject, [data(subject.program, 2, length, i) for i in range(2)])
+        assert not {key: x for key, x in found.items() if not x <= laws.EXACT}, ROWS[name].why
+        assert laws.splits(subject.restart(), data(subject.program, 2, length, 0)) <= laws.EXACT
 
 
 test_emitted_source_is_what_a_program_means = over(25)(agrees)

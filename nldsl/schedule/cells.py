@@ -381,7 +381,13 @@ class Cells:
         if point.op == "held":
             return fold["since"] == point["clock"] or fold["since"] == level == "" or (
                 fold["since"] == level and self.program.levels[level].clock.period == 1)
-        return fold["since"] == level and point.op == "read"
+        return fold["since"] == level and point.op == "read" and not self._cut_between_ticks(self.program.levels[level])
+
+    @staticmethod
+    def _cut_between_ticks(level: Level) -> bool:
+        """Does the memory become a constant for slower learners within a period? Then all terms stand at the constant."""
+        cuts = [b.depth for b in level.bptt if isinstance(b.depth, Clock)]
+        return any(c.period % level.clock.period or (c.phase - level.clock.phase) % level.clock.period for c in cuts)
 
     @staticmethod
     def _belongs(cell: str, memory: str) -> bool:

@@ -58,6 +58,8 @@ def _gelu_slope(al: Algebra, y: Node, x: Node) -> Node:
 def _pow(al: Algebra, y: Node, bar: Node) -> list[Node | None]:
     x, n = y.args
     power = al.number(n)
+    if power is not None and 0 < power < 1:                    # a root, as below
+        return [_fit(al, _rooted(al, y, al.mul(bar, al.const(power)), al.pow(y, al.const((1 - power) / power))), x), None]
     if power is not None:
         return [_fit(al, al.mul(bar, al.mul(al.const(power), al.pow(x, al.const(power - 1)))), x), None]
     slope = al.mul(n, al.elementwise("pow", x, al.sub(n, al.const(1))))
@@ -66,9 +68,40 @@ def _pow(al: Algebra, y: Node, bar: Node) -> list[Node | None]:
 
 def _sqrt(al: Algebra, y: Node, bar: Node) -> list[Node]:
     """Half over the root; 0 at 0, so that |x| has derivative 0 there (language section 7)."""
+    return [_rooted(al, y, al.mul(bar, al.const(0.5)), y)]
+
+
+def _rooted(al: Algebra, y: Node, bar: Node, slope: Node) -> Node:
     zero = al.elementwise("le", y, al.const(0))
-    safe = al.where(zero, al.const(1, y.type), y)
-    return [al.where(zero, al.const(0, y.type), al.div(al.mul(bar, al.const(0.5)), safe))]
+    safe = al.where(zero, al.const(1, y.type), slope)
+    return al.where(zero, al.const(0, y.type), al.div(bar, safe))
+
+
+def _cross_entropy(al: Algebra, y: Node, bar: Node) -> list[Node | None]:
+    logits, ids = y.args
+    axis = logits.type[-1]
+    rows = al.make("gather", al.make("eye", type=(axis, axis)), ids, type=(axis,))
+    shares = al.make("softmax", logits, type=logits.type, dim=len(logits.type) - 1)
+    left = tuple(range(len(y.type)))
+    return [al.mul(al.spread(bar, logits.type, left), al.sub(shares, al.spread(rows, logits.type, (len(left),)))), None]
+
+
+def _join(al: Algebra, y: Node, bar: Node) -> list[Node]:
+    """Each part's own rows of the cotangent, as a product with the rows of the identity that it has."""
+    dim, out, at = y["dim"] % len(y.type), [], 0
+    letters = "abcdefghijklmnopqrstuvwxy"[:len(y.type)]
+    for part in y.args:
+        size = part.type[dim].size
+        rows = tuple(tuple(float(j == at + i) for j in range(y.type[dim].size)) for i in range(size))
+        chosen = al.make("const", type=(part.type[dim], y.type[dim]), value=rows)
+        out.append(al.einsum(f"{letters},z{letters[dim]}->{letters.replace(letters[dim], 'z')}", bar, chosen))
+        at += size
+    return out
+
+
+def _diag(al: Algebra, y: Node, bar: Node) -> list[Node]:
+    eye = al.make("eye", type=y.type[-2:])
+    return [al.sum(al.mul(bar, al.spread(eye, y.type, (len(y.type) - 2, len(y.type) - 1))), [len(y.type) - 1])]
 
 
 def _einsum(al: Algebra, y: Node, bar: Node) -> list[Node]:
@@ -185,11 +218,13 @@ VJP: dict[str, Rule] = {
     "silu": _unary(_silu_slope),
     "gelu": _unary(_gelu_slope),
     "softplus": _unary(lambda al, y, x: al.elementwise("sigmoid", x)),
+    "cos": _unary(lambda al, y, x: al.elementwise("cos", al.add(x, al.const(math.pi / 2)))),
     "max": _pick("ge"), "min": _pick("le"), "where": _where,
     "einsum": _einsum, "sum": _sum, "mean": _mean, "spread": _spread, "permute": _permute,
     "reshape": lambda al, y, bar: [al.reshape(bar, y.args[0].type)],
     "total": _total, "leaf": _leaf, "tree": lambda al, y, bar: [al.make("leaf", bar, type=a.type, path=p) for p, a in zip(y.type.paths(), y.args)],
     "softmax": _softmax, "select": _select, "stack": _stack,
+    "cross_entropy": _cross_entropy, "join": _join, "diag": _diag,
     **{op: lambda al, y, bar: [None] * len(y.args) for op in ("sign", "floor", "le", "ge", "eq", "stop")},
 }
 

@@ -42,6 +42,7 @@ def stored(text: str, type: Type) -> str:
 class FlatFn(Fn):
     def __init__(self) -> None:
         super().__init__("")
+        self.differentiated = False                            # what looks through an update does so by equations
 
     def bind(self, node: Node, text: str, lead: str = "") -> Ref:
         ref = self.env[id(node)] = Ref(text, lead, () if isinstance(node.type, Tree) else node.type)

@@ -126,12 +126,15 @@ class Meaning(Text):
         return self.settled(memory, line, last)
 
     def read(self, memory: Memory, line: Line, i: int) -> Value:
-        """The value before the tick of instant i, as its learner meets it: one object from tick to tick."""
-        before = self.settled(memory, line, i - 1)
+        """The value before the tick of instant i, as its learner meets it: one object from tick to tick, cut for others since then."""
         if memory.name not in self.learners:
-            return before
-        since = self.last_tick(self.program.levels[memory.level], line, i)
-        return self._once("read", memory.name, line, since, lambda: mark(before, line.lanes))
+            return self.settled(memory, line, i - 1)
+        level = self.program.levels[memory.level]
+        since = self.last_tick(level, line, i)
+        value = self._once("read", memory.name, line, since, lambda: mark(self.settled(memory, line, since), line.lanes))
+        blind = frozenset(name for name, depth in self.depths(level).items() if isinstance(depth, Clock)
+                          and any(self.fires(depth, line, j) for j in range(since + 1, i)))
+        return cut(value, blind) if blind else value
 
     def weight(self, name: str, step: int) -> Value:
         owner = self.program.weights[name].owner

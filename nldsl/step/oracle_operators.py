@@ -120,7 +120,8 @@ def _together(args: Sequence[Tensor]) -> list[Tensor]:
 
 def _cross_entropy(node: Node, logits: Tensor, ids: Tensor) -> Tensor:
     logits, ids = _together([logits, ids])
-    return torch.logsumexp(logits, -1) - logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    target = ids.reshape([len(ids)] + [1] * (logits.dim() - 1)).expand([*logits.shape[:-1], 1])
+    return torch.logsumexp(logits, -1) - logits.gather(-1, target).squeeze(-1)
 
 
 def _gather(node: Node, table: Tensor, ids: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ class Fn:
         self._count = 0
         self.token_lead = lead                                 # lead of a value that has a time, in this function
         self.like = ""                                         # any tensor in scope, for the dtype and device of constants
+        self.differentiated = True                             # may autograd pass through the lines?
         self.lazy: dict[str, Callable[[Node], Ref]] = {}       # operators whose arguments are evaluated elsewhere
         self.rules: dict[str, Rule] = {}                       # operators that mean something of their own in this function
 
@@ -124,6 +125,27 @@ class Fn:
 
 
 Rule = Callable[[Fn, Node, list[Ref]], Ref]
+POSITIVE = {"exp", "sigmoid", "softplus", "softmax"}
+SHAPES = {"spread", "permute", "reshape", "sum", "mean", "select"}
+
+
+def _root(node: Node) -> float | None:
+    """The power of a root of what may be 0, where torch has no derivative and the language has 0 (section 7)."""
+    power = 0.5
+    if node.op == "pow":
+        n = node.args[1]
+        while n.op in SHAPES:
+            n = n.args[0]
+        power = n["value"] if n.op == "const" and isinstance(n["value"], (int, float)) else 1.0
+    return power if 0 < power < 1 and not _positive(node.args[0]) else None
+
+
+def _positive(x: Node) -> bool:
+    while x.op in SHAPES:
+        x = x.args[0]
+    if x.op == "add":                                          # a square or a length is not negative, so the number decides
+        return any(_positive(a) for a in x.args)
+    return x.op in POSITIVE or x.op == "const" and isinstance(x["value"], (int, float)) and x["value"] > 0
 
 
 def _const(fn: Fn, node: Node, args: list[Ref]) -> Ref:
@@ -140,11 +162,16 @@ def _plain(value: object) -> object:
 
 def _elementwise(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     lead, rank = wider([a.lead for a in args]), len(node.type)
+    shaped = next((i for i, a in enumerate(args) if a.rank), None)
+    if shaped is not None and any(a.literal is None for a in args) and all(a.literal is not None or not a.rank for a in args):
+        args = [Ref(fn.tensor(a), "", a.shape) if i == shaped else a for i, a in enumerate(args)]      # the number alone has the axes
     texts = [fn.align(a, lead, rank) for a in args]
     op = node.op
     if all(a.literal is not None for a in args):
         texts[0] = fn.tensor(Ref(texts[0], "", node.type if not args[0].shape else args[0].shape, args[0].literal))
-    if op in INFIX:
+    if op in ("sqrt", "pow") and fn.differentiated and (power := _root(node)) is not None:
+        text = f"root({fn.tensor(args[0])}, {power!r})"
+    elif op in INFIX:
         text = f"{texts[0]} {INFIX[op]} {texts[1]}"
     elif op == "neg":
         text = f"-{texts[0]}"

@@ -24,6 +24,12 @@ def conv(rows: Tensor, kernel: Tensor) -> Tensor:
     return y
 
 
+def root(x: Tensor, power: float) -> Tensor:
+    """x ** power, with derivative 0 at 0."""
+    zero = x == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, x) ** power)
+
+
 def times(like: Tensor, position: int) -> Tensor:
     """[1, T]: tokens of the sequence before each token of like [B, T, ..]."""
     return torch.arange(position, position + like.shape[1], device=like.device).unsqueeze(0)

@@ -1,0 +1,70 @@
+"""Programs in which the emitted source once said something else than it should, each as small as it could be made.
+
+A row: what is declared before the level, the level, and what is read. All stand in one frame; `why` says what went wrong.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FRAME = """nldsl 1
+import layers, optimizers
+dim d = 3, head = 2, e = 2, vocab = 3
+clock chunk = 2 token phase 1
+input ids: index(vocab)
+x = embed(ids, [d])
+k = unit(linear(x, [head, e]))
+v = linear(x, [head, e])
+BEFORE
+LEVEL
+loss = cross_entropy(linear(READ, [vocab]), next(ids))
+level training every step {
+    memory W: rest = random
+    context ids
+    minimize mean(loss over period)
+    W <- W - 0.1 * grad(W)
+}
+"""
+DELTA = "minimize |M * k - v|^2 / 2"
+
+
+@dataclass(frozen=True)
+class Row:
+    why: str
+    level: str
+    before: str = ""
+    read: str = "recall.M * k"
+    lengths: tuple[int, ...] = (1, 5)
+
+    @property
+    def text(self) -> str:
+        return FRAME.replace("BEFORE", self.before).replace("LEVEL", self.level).replace("READ", self.read)
+
+
+def recall(*lines: str, rate: str = "every token", context: str = "k, v", memory: str = "[e, e] = learned", end: str = "bptt full") -> str:
+    return "\n".join([f"level recall per head {rate} {{", f"    memory M: {memory}", f"    context {context}", *("    " + x for x in lines), f"    {end}", "}"])
+
+
+ROWS = {
+    "cut between ticks": Row(
+        "reads before a cut were cut, and what a period gathers was gathered uncut",
+        recall("minimize sum(|M * k - v|^2 over period)", "M <- M - 0.05 * grad(M)", rate="every 3 token phase 1", end="bptt 1 chunk"),
+        lengths=(4, 6, 9)),
+    "a number that has axes": Row(
+        "a cotangent of ones beside a scalar weight lost its axes",
+        recall("minimize sum(w * |M * k - v|^2 over 2 token)", "M <- M - 0.05 * grad(M)", context="k, v, w"), before="w = sigmoid(weight([]))"),
+    "the length of nothing": Row(
+        "a root had no derivative at 0 for the levels of the step clock",
+        recall("minimize |M * k - z|", "M <- M + 0.05 * adam(grad(M), eps = 0.1)", context="k, z", memory="[e, e] = 0"),
+        before="z = v * weight([], init = 0)", read="recall.M * k + v"),
+    "the norm of nothing": Row(
+        "a root of another order than 2 had no derivative at 0 in an objective",
+        recall("minimize |M * k - z|_3", "M <- M - 0.05 * clip(grad(M), 1)", context="k, z", memory="[e, e] = 0"),
+        before="z = v * weight([], init = 0)", read="recall.M * k + v"),
+    "cosines": Row("`cos` had no derivative in an objective", recall("minimize |cos(M * k) - v|^2", "M <- M - 0.05 * grad(M)")),
+    "joined": Row("`join` had no derivative in an objective",
+                  recall("minimize |join(M * k, k) - join(v, tanh(M * k))|^2", "M <- M - 0.05 * grad(M)")),
+    "on the diagonal": Row("`diag` had no derivative in an objective", recall("minimize |diag(M * k) * k - v|^2", "M <- M - 0.05 * grad(M)")),
+    "one label for all heads": Row(
+        "`cross_entropy` had no derivative in an objective, and several rows with one label had no meaning",
+        recall("minimize cross_entropy(M * k, ids)", "M <- M - 0.05 * grad(M)", context="k, ids", memory="[vocab, e] = learned")),
+}
