@@ -59,13 +59,14 @@ def still(subject: laws.Subject, drawn: Drawn) -> None:
 
 
 def repeatable(subject: laws.Subject, drawn: Drawn) -> None:
-    assert laws.repeatability(subject.program, drawn.batches(subject.program, 2), drawn.seed) == 0.0
+    assert laws.repeatability(subject.program, drawn.batches(subject.program, 2), drawn.seed, subject.step.files) == 0.0
 
 
 def nameless(subject: laws.Subject, drawn: Drawn) -> None:
     if any(n.op == "random" for m in subject.program.memories.values() if m.start is not None for n in walk(m.start)):
         return                                     # what a random start is depends on its name
-    assert laws.renaming(subject, laws.Subject(renamed_program(drawn).program(), drawn.seed), drawn.batches(subject.program, 2)) == 0.0
+    other = renamed_program(drawn).program()
+    assert laws.renaming(subject, laws.Subject(other, drawn.seed, files=subject.step.files), drawn.batches(subject.program, 2)) == 0.0
 
 
 def steep(subject: laws.Subject, drawn: Drawn) -> None:

@@ -47,7 +47,7 @@ def is_traced_whole(subject: laws.Subject, drawn: Drawn) -> None:
     """Each function is one graph, traced once, whatever ticks."""
     batches = drawn.batches(subject.program, 3)
     for capture in ("split", "whole"):
-        step, counted = traced(subject.program, capture)
+        step, counted = traced(subject.program, capture, files=subject.step.files)
         values, kept = apart(step, subject.step, batches, drawn.seed)
         assert max(values, kept) <= laws.EXACT, capture
         before = counted.graphs

@@ -16,11 +16,10 @@ from nldsl.step.oracle import Oracle
 from nldsl.testing import ALL, Drawn, constructs, corners, coverage, data, programs, sample
 
 torch.set_num_threads(1)
-UNDRAWN = {"load": "reads a file of weights"}
+UNDRAWN: dict[str, str] = {}
 NOT_NESTED = {"grad(e, y)"}            # one layer alone hears the signal of the task loss
 NO_PROGRAM = {"start: nldsl NUMBER": "a file without a statement has no level",
-              "UNIT: document": "no data ticks it",
-              "atom: STRING": "names a file of weights"}
+              "UNIT: document": "no data ticks it"}
 
 
 @cache
@@ -57,10 +56,10 @@ def runs(drawn: Drawn) -> str:
     batches = drawn.batches(program, 2)
     assert {len(x) for batch in batches for x in batch.values()} == {drawn.batch}
     try:
-        step = compile_program(program, precision="float64", capture="eager")
+        step = compile_program(program, precision="float64", capture="eager", files=drawn.weights(program))
     except Diagnostics as error:
         assert all(d.code in ("N505", "N801") for d in error.diagnostics), error
-        oracle = Oracle(program, seed=drawn.seed)
+        oracle = Oracle(program, seed=drawn.seed, files=drawn.weights(program))
         for batch in batches:
             oracle.step(batch)
         return error.diagnostics[0].message

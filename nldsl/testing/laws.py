@@ -21,6 +21,7 @@ from nldsl.pipeline import compile_program
 from nldsl.schedule.plan import moving, plan
 from nldsl.step.compile import CompiledStep, load_module
 from nldsl.step.emit import Emitter
+from nldsl.step.loading import Files
 from nldsl.step.oracle import Oracle
 from nldsl.step.oracle_operators import Value, leaves
 
@@ -46,9 +47,10 @@ def flat(value: Value) -> Tensor:
 class Subject:
     """A program with its emitted step, a state, and a function that returns all its streams."""
 
-    def __init__(self, program: Program, seed: int = 0, capture: str = "eager", precision: str = "float64", step: CompiledStep | None = None) -> None:
+    def __init__(self, program: Program, seed: int = 0, capture: str = "eager", precision: str = "float64", step: CompiledStep | None = None,
+                 files: Files | None = None) -> None:
         self.program, self.seed = program, seed
-        self.step = step or compile_program(program, precision=precision, capture=capture)
+        self.step = step or compile_program(program, precision=precision, capture=capture, files=files)
         self.state = self.step.init(seed)
         moved = moving(program.outputs.values())
         self.streams = {name: node for name, node in program.outputs.items() if id(node) in moved and not isinstance(node.type, Tree)}
@@ -254,11 +256,11 @@ def _clocks(subject: Subject) -> list[Clock]:
     return [n["clock"] for n in walk(*roots) if n.op == "held"]
 
 
-def repeatability(program: Program, batches: Sequence[Batch], seed: int = 0) -> float:
+def repeatability(program: Program, batches: Sequence[Batch], seed: int = 0, files: Files | None = None) -> float:
     """Two runs of one seed."""
     runs = []
     for _ in range(2):
-        subject = Subject(program, seed)
+        subject = Subject(program, seed, files=files)
         for batch in batches:
             subject.step(subject.state, [batch])
         runs.append(subject.state.tensors)

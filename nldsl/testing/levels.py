@@ -62,7 +62,7 @@ def memory(p: Page, kind: str) -> tuple[list[str], Callable[[str, str], str]]:
         p.use("layers", "swiglu")
         said = f"swiglu({p.pick('[e]', 'shape(k)')}, hidden = {p.pick('e', '2 * e')}) = {p.pick('learned', 'random')}"
     elif kind in ("matrix", "vector"):
-        start = p.pick("0", "learned", "random", "0.1", "softmax(learned)", "0.5 * learned", "0.1 * random + 0.1")
+        start = p.pick("0", "learned", "random", "0.1", "softmax(learned)", "0.5 * learned", "0.1 * random + 0.1", f'load("base", "{p.fresh("M")}" -> M)')
         said = f"{'[e, e]' if kind == 'matrix' else '[e]'} = {start}"
     else:
         act = p.pick("silu", "tanh", "gelu", "sigmoid", "softplus", "exp")
@@ -70,7 +70,8 @@ def memory(p: Page, kind: str) -> tuple[list[str], Callable[[str, str], str]]:
             p.use("layers", "standardise")
         for needed in ("net", kind) if kind == "within" else (kind,):
             p.define(NETWORKS[needed].replace("ACT", act), movable=True)
-        said = f"{kind} = {p.pick('learned', 'random', '0.5 * learned')}"
+        loaded = f'load("base", "{p.fresh("W")}" -> W2, "{p.fresh("W")}" -> W1)' if kind in ("net", "residual", "normed") else "learned"
+        said = f"{kind} = {p.pick('learned', 'random', '0.5 * learned', loaded)}"
 
     def value(name: str, x: str) -> str:
         return f"{name} * {x}" if kind == "matrix" else f"{name} .* {x}" if kind == "vector" else f"{name}({x})"

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from nldsl.graph.equations import Program
 from nldsl.pipeline import load_text
+from nldsl.step.loading import Files, loads
 from nldsl.testing import mixers, recurrences
 from nldsl.testing.constructs import constructs
 from nldsl.testing.page import Choose, Layer, Page, indent
@@ -62,6 +63,15 @@ class Drawn:
             for name, text in self.files:
                 (Path(folder) / name).write_text(text, encoding="utf-8")
             return load_text(self.text, "drawn.nl", search=[Path(folder)])
+
+    def weights(self, program: Program) -> Files:
+        """What the program loads: a file of normal numbers, small enough to be weights."""
+        generator = torch.Generator().manual_seed(self.seed)
+        found: dict[str, dict[str, Tensor]] = {}
+        for node in loads(program):
+            sizes = [axis.size for axis in node.type]
+            found.setdefault(node["file"], {}).setdefault(node["key"], 0.5 * torch.randn(sizes, generator=generator, dtype=torch.float64))
+        return found
 
     def texts(self) -> list[str]:
         """The program's own files."""

@@ -43,7 +43,7 @@ def subject_of(drawn: Drawn) -> laws.Subject | None:
     """None if the program is not lowered or not steady; both are counted."""
     program = drawn.program()
     try:
-        subject = laws.Subject(program, drawn.seed)
+        subject = laws.Subject(program, drawn.seed, files=drawn.weights(program))
     except Diagnostics as error:
         if any(d.code not in ("N505", "N801") for d in error.diagnostics):
             raise

@@ -45,7 +45,8 @@ def continuum(p: Page) -> str:
     p.constants["periods"] = p.pick("[1, 2]", "[1, 3]", "[2, 4]", "[1]")
     p.use("layers", "rmsnorm")
     kind, applied = network(p, "ffn[p].F", "rmsnorm(x)")
-    start = p.pick("random", "random", "0.1 * random") if kind != "[d]" else p.pick("0", "random", "0.1")
+    loaded = ", ".join(f'"mlp.{{p}}.{w}" -> {w}' for w in (("gate", "up", "down") if "swiglu" in kind else ("F",)))
+    start = p.pick("random", "random", "0.1 * random" if kind != "[d]" else "0", f'0.5 * load("base", {loaded})' if kind == "[d]" else f'load("base", {loaded})')
     return _definition(p, ["for p in periods {", *indent([f"level ffn[p] every p step{p.pick('', '', ' phase 1')} {{", *indent([
         f"memory F: {kind} = {start}", f"context {p.context}",
         f"minimize {p.pick('mean', 'sum')}(loss over period)", *optimizer(p, "F", kind != "[d]"), p.pick("bptt none", "bptt none", "bptt full")]), "}",
@@ -91,7 +92,9 @@ def training(p: Page, whole: str) -> list[str]:
     lines: list[str] = []
     rate = p.pick("step", "step", "step", "2 step", "step phase 1", "3 step")
     of = "rest"
-    if whole and p.maybe(5):
+    if whole and p.maybe(6):
+        lines += second(p, p.pick("rest [a, b]", f"rest of {whole} [a, b]"), matrices=True)
+    elif whole and p.maybe(5):
         of = f"rest of {whole}"
         lines += p.pick(["level frozen never { memory W: rest = random }"], second(p, "rest"))
     elif whole and p.maybe(12):
@@ -104,9 +107,9 @@ def training(p: Page, whole: str) -> list[str]:
             *lines]
 
 
-def second(p: Page, of: str) -> list[str]:
+def second(p: Page, of: str, matrices: bool = False) -> list[str]:
     return ["level heads every 2 step {", *indent([f"memory W: {of} = random", f"context {p.context}", "minimize mean(loss over period)",
-                                                   *optimizer(p, "W"), *p.pick((), ("bptt none",))]), "}"]
+                                                   *optimizer(p, "W", matrices), *p.pick((), ("bptt none",))]), "}"]
 
 
 def generated(p: Page, whole: str) -> list[str]:
