@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from nldsl.graph.equations import Level, Node, Program, walk
-from nldsl.graph.view.express import SILENT, STATE, called, last
+from nldsl.graph.equations import Clock, Level, Node, Program, walk
+from nldsl.graph.view.express import SILENT, STATE, called, clock_text
 
 REDUCES = ("sum", "mean", "total", "amax")
 PASSING = (*REDUCES, *SILENT, "neg", "sqrt", "abs", "fold", "window", "stop", "leaf", "log", "exp")
@@ -187,9 +187,9 @@ def stretch(span: object) -> str:
             return "always the same pairs"
         case ("last", length):
             return f"the last {length} tokens"
-        case (_, clock):
-            return f"since the last {last(getattr(clock, 'name', '') or str(clock))}"
-    return f"since the last {getattr(span, 'name', '') or getattr(span, 'unit', span)}"
+        case (_, Clock() as clock):
+            return f"since the {clock.unit} began" if clock.unit in ("sequence", "document") else f"since the last {clock_text(clock)}"
+    return "since the last tick"
 
 
 # ---- layers

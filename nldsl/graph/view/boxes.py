@@ -13,7 +13,7 @@ import networkx as nx
 
 from nldsl.graph.dump import every
 from nldsl.graph.equations import Clock, Level, Memory, Node, Program, Tree, walk
-from nldsl.graph.view.associations import ERROR, associations, attentions, is_linear, is_task, layers
+from nldsl.graph.view.associations import ERROR, Layer, associations, attentions, is_linear, is_task, layers
 from nldsl.graph.view.express import called, clock_text, last, numbers, type_text
 from nldsl.graph.view.folding import anywhere, folded, natural, relative
 from nldsl.graph.view.level_graph import level_graph
@@ -119,7 +119,13 @@ def _layers(program: Program, level: Level, box: Box, nodes: list[Node]) -> Iter
     shapes = dict(_shapes(program, level))
     for layer in layers(program, level, nodes):
         yield [layer.weight], replace(box, kind="layer", memory=(type_text(shapes[layer.weight]),), numbers=numbers(shapes[layer.weight]), start="",
-                                      pairs=(f"{layer.key} -> {ERROR}",), objective=(FIGURES[layer.figure],), solves=(), transfer=())
+                                      pairs=(f"{layer.key} -> {ERROR}",), objective=(FIGURES[layer.figure],), solves=_layer_solves(box, layer), transfer=())
+
+
+def _layer_solves(box: Box, layer: Layer) -> tuple[str, ...]:
+    """Eq. 31: the level's problem with <grad(W), W> written as <W x, dL/dy>."""
+    rest = box.solves[0].partition("> + ")[2] if box.solves and layer.figure == "einsum" else ""
+    return (f"<W x, {ERROR}> + {rest}",) if rest else ()
 
 
 def _shapes(program: Program, level: Level) -> Iterable[tuple[str, object]]:

@@ -155,6 +155,8 @@ def _operator(node: Node, depth: int, names: Names) -> tuple[int, str]:
         return ATOM, f"{node['how']}({part(args[0])} over {stretch})"
     if op == "grad":
         return ATOM, f"grad({part(args[1])})"
+    if op == "gather":
+        return ATOM, f"{part(args[0], ATOM)}[{part(args[1])}]"
     if op == "select":
         return ATOM, f"{part(args[0], ATOM)}[{node['index']}]"
     if op == "tree":

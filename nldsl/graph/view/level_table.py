@@ -107,4 +107,4 @@ def _record(names: tuple[str, ...], box: Box) -> Iterator[str]:
 
 
 def _layer_line(names: tuple[str, ...], box: Box) -> Iterator[str]:
-    yield f"    {'layer':{LABEL}}{folded(names)}: {box.pairs[0]}, {box.objective[0]}, {box.memory[0]}"
+    yield f"    {'layer':{LABEL}}{folded(names)}: {box.pairs[0]}, {box.objective[0]}, {box.memory[0]}" + "".join(f"; solves {text}" for text in box.solves)
