@@ -9,7 +9,7 @@ from pathlib import Path
 
 import reference_hope
 import reference_titans
-from references import attention, cms, delta, hope, lact, learned, linear, mac, miras, network, omega, optimizers, titans, tnt, ttt
+from references import attention, cms, delta, hope, lact, learned, linear, mac, miras, network, omega, optimizers, small, titans, tnt, ttt
 from torch import Tensor
 
 from nldsl.graph.equations import Program
@@ -75,6 +75,30 @@ SPECS: dict[str, Spec] = {
     "learned_optimizer": Spec(partial(learned.losses, window=3), {"d": 8, "window": 3, "width": 3, "unroll": 3, "task": 12},
                               {"window": 24, "width": 16, "unroll": 10, "task": 400}, update=partial(learned.learned, 3), through=learned.RULE),
 }
+SPECS |= {f"decomposition_{name}": Spec(losses) for name, losses in {
+    "mlp_gd": small.perceptron, "mlp_momentum": small.perceptron, "adam": small.perceptron, "linear_attention_gd": small.linear_attention,
+    "linear_attention_momentum": small.linear_attention, "softmax_attention": small.softmax_attention, "transformer": small.block,
+    "adatransformer": small.block}.items()}
+SPECS |= {
+    "transfer_direct": Spec(small.direct),
+    "transfer_nonparametric": Spec(partial(small.softmax_attention, window=3), {"window": 3}),
+    "transfer_backpropagation": Spec(small.backpropagation),
+    "transfer_initialisation": Spec(partial(small.initialisation, truncation=3), {"truncation": 3}),
+    "transfer_generation": Spec(small.generation),
+}
+STEPS: dict[str, Callable[[], optimizers.Update]] = {
+    "sgd": partial(optimizers.remembering, lambda w, g, m, n: w - g, clip=True),
+    "momentum": partial(optimizers.remembering, optimizers.momentum(0.2, 0.9), clip=True),
+    "nesterov": partial(optimizers.remembering, optimizers.momentum(0.2, 0.9, ahead=True), clip=True),
+    "adam": partial(optimizers.remembering, lambda w, g, m, n: optimizers.adam(w, g, m, n, optimizers.cosine(n))),
+    "adamw": partial(optimizers.remembering, lambda w, g, m, n: optimizers.adam(w, g, m, n, optimizers.cosine(n), 0.1)),
+    "adagrad": partial(optimizers.remembering, optimizers.adagrad),
+    "muon": partial(optimizers.remembering, optimizers.muon),
+    "delta_momentum": partial(optimizers.remembering, optimizers.delta_momentum, clip=True),
+    "m3": partial(optimizers.remembering, optimizers.m3),
+}
+SPECS |= {f"optimizer_{name}": Spec(partial(network.bare, window=64), {"d": 8}, update=step) for name, step in STEPS.items()}
+SPECS["optimizer_deep_momentum"] = Spec(partial(network.bare, window=64), {"d": 8})
 
 
 def text(name: str) -> str:

@@ -30,7 +30,9 @@ CLAUSE = re.compile(r"^\s*(level |memory |context |minimize |bptt |reset |[\w.]+
 CITATION = re.compile(r"\b(Eqs?\. \d|secs?\. \d|App\. [A-Z]|Table \d|Fig\. \d|Alg\. \d)")
 TRAINED = {"d": 32, "vocab": 256}                # what learns from bytes
 SYSTEMS = frozenset("titan miras mamba oja mesa cms continuum muon adamw adam adagrad nesterov momentum swiglu rmsnorm".split())
-WORDS = frozenset("linear attention delta product memory ablation mlp gated".split())    # of the language, or of mathematics
+WORDS = frozenset(
+    "linear attention delta product memory ablation mlp gated softmax decomposition optimizer deep transformer "
+    "transfer direct nonparametric backpropagation initialisation generation gd sgd".split())    # of the language, or of mathematics
 ALONE = {                                        # primitives of fewer than two systems, and why they are there
     **dict.fromkeys(("exp", "log", "floor", "ge", "eq", "max"), "a row in the table of functions of one entry"),
     "amax": "max(x) beside sum(x) and mean(x)",

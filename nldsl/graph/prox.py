@@ -28,7 +28,7 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
         world.fail("N501", "`prox` reads the objective last above it, and there is no `minimize` above", call.span)
     goal, place = objective.force(), world.evaluate(call.args[0], site)
     found = quadratic(goal.node, memory.name)
-    if found is None:
+    if found is None or found.several:
         said = memory.level.objectives[-1][2].objective.span.text()
         world.fail("N506", f"`{said}` is not a square of one key in `{text.place}`: it has no closed form here", call.span,
                    help=f"`{text.place} <- {text.place} - eta * grad({text.place})`")

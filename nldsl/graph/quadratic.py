@@ -1,6 +1,7 @@
 """OBJECTIVE -> ITS CURVATURE in one memory, where it is the square of an output that is linear in it.
 
     c |W k - v|^2   ->   factor c, key k            its gradient is 2 c (W k - v) k^T
+    c |W K - V|^2   ->   factor c, keys K           its gradient is 2 c (W K - V) K^T
     c |W - v|^2     ->   factor c, no key           its gradient is 2 c (W - v)
 """
 from __future__ import annotations
@@ -13,10 +14,11 @@ from nldsl.graph.shapes import number
 
 @dataclass(frozen=True)
 class Quadratic:
-    """factor * |W key - ..|^2, or factor * |W - ..|^2 without a key."""
+    """factor * |W key - ..|^2, or factor * |W - ..|^2 without a key; `several` keys are the columns of a matrix."""
 
     factor: float
     key: Node | None
+    several: bool = False
 
 
 def quadratic(goal: Node, memory: str) -> Quadratic | None:
@@ -46,8 +48,12 @@ def quadratic(goal: Node, memory: str) -> Quadratic | None:
         return Quadratic(factor, None)
     if output.op == "einsum" and is_memory(output.args[0], memory) and not reads(output.args[1], memory):
         left, right = output["eq"].partition("->")[0].split(",")
-        if left[-1:] == right[-1:] and right == left[:-2] + left[-1:] and not isinstance(output.args[0].type, Tree):
+        if isinstance(output.args[0].type, Tree):
+            return None
+        if left[-1:] == right[-1:] and right == left[:-2] + left[-1:]:
             return Quadratic(factor, output.args[1])
+        if left[-1:] in right and set(left) & set(right) == {*left[:-2], left[-1]} and output["eq"].partition("->")[2].startswith(left[:-1]):
+            return Quadratic(factor, output.args[1], several=True)
     return None
 
 

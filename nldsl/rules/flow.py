@@ -99,8 +99,8 @@ def bare(node: Node) -> Node:
 
 
 def constants_of(context: Iterable[Node]) -> set[int]:
-    """Ids of the nodes that are data for a level: its context, and the same streams with their axes in another order."""
-    return {id(form) for node in context for form in (node, bare(node))}
+    """Ids of the nodes that are data for a level: its context, the same streams with their axes in another order, a tree's leaves."""
+    return {id(form) for node in context for part in (node, *(node.args if node.op == "tree" else ())) for form in (part, bare(part))}
 
 
 def slopes(node: Node) -> tuple[Node, ...]:

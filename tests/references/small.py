@@ -11,7 +11,7 @@ from references.network import scored, swiglu
 
 
 def perceptron(w: Weights, ids: Tensor) -> Tensor:
-    return scored(torch.tanh(w["loss.embed"][ids]) @ w["loss.linear"].T, ids)                 # Eq. 7
+    return scored(torch.tanh(w["x"][ids]) @ w["loss"].T, ids)                 # Eq. 7
 
 
 def linear_layer(x: Tensor, w: Weights) -> Tensor:
@@ -23,7 +23,7 @@ def linear_layer(x: Tensor, w: Weights) -> Tensor:
 
 def linear_attention(w: Weights, ids: Tensor) -> Tensor:
     x = w["x"][ids]
-    return scored((x + linear_layer(x, under(w, "loss.linear_attention"))) @ w["loss.linear"].T, ids)
+    return scored((x + linear_layer(x, under(w, "y"))) @ w["loss"].T, ids)
 
 
 def block(w: Weights, ids: Tensor) -> Tensor:
@@ -32,9 +32,9 @@ def block(w: Weights, ids: Tensor) -> Tensor:
     return scored((h + swiglu(standardise(h), under(w, "y"))) @ w["loss"].T, ids)
 
 
-def softmax_attention(w: Weights, ids: Tensor, q: str = "q", out: str = "y", window: int = 10 ** 9) -> Tensor:
+def softmax_attention(w: Weights, ids: Tensor, window: int = 10 ** 9) -> Tensor:
     x = w["x"][ids]
-    y = joined(attend(heads(x, w[q]), heads(x, w["k"]), heads(x, w["v"]), window), w[out])    # Eqs. 27, 62
+    y = joined(attend(heads(x, w["q"]), heads(x, w["k"]), heads(x, w["v"]), window), w["y"])    # Eqs. 27, 62
     return scored((x + y) @ w["loss"].T, ids)
 
 

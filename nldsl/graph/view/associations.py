@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from nldsl.graph.equations import Clock, Level, Node, Program, walk
-from nldsl.graph.view.express import SILENT, STATE, called, clock_text
+from nldsl.graph.view.express import SILENT, STATE, called, clock_text, flows
 
 REDUCES = ("sum", "mean", "total", "amax")
 PASSING = (*REDUCES, *SILENT, "neg", "sqrt", "abs", "fold", "window", "stop", "leaf", "log", "exp")
@@ -79,7 +79,7 @@ def within(program: Program, roots: Iterable[Node], but: Collection[str]) -> Ite
 
 class Objective:
     def __init__(self, level: Level) -> None:
-        self.names = {id(node): name for node, name in zip(level.context, level.flows, strict=True)}
+        self.names = flows(level)
         self.task = is_task(level)
         self.learns: set[int] = set()                         # what moves with the memory; of a loss, all that any memory or weight moves
         for node in walk(*level.objectives):

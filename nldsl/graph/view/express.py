@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nldsl.graph.equations import Clock, Node, Tree, numel
+from nldsl.graph.equations import Clock, Level, Node, Tree, numel
 
 SUM, PRODUCT, SIGN, POWER, ATOM = range(5)                   # how tightly a text holds together
 WIDEST = 60
@@ -20,9 +20,26 @@ Names = Mapping[int, str]
 NONE: Names = {}
 
 
+def path(name: str) -> list[str]:
+    """The parts of a qualified name; what stands in brackets may be one itself: velocity[loss.layer[0].q]."""
+    parts, open_ = [""], 0
+    for letter in name:
+        open_ += (letter == "[") - (letter == "]")
+        if letter == "." and not open_:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
 def last(name: str) -> str:
-    """The last part of a qualified name; of a part of a loop's turn, the loop's name is kept."""
-    return name.rsplit(".", 1)[-1]
+    return path(name)[-1]
+
+
+def flows(level: Level) -> dict[int, str]:
+    """What the text calls the streams that a level learns from, by id; the leaves of a tree have its name."""
+    return {id(part): name for node, name in zip(level.context, level.flows, strict=True)
+            for part in (*(node.args if node.op == "tree" else ()), node)}
 
 
 def express(node: Node, depth: int = DEEPEST) -> str:

@@ -6,17 +6,23 @@
 """
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
+
+from nldsl.graph.view.express import path
 
 MOST = 5                                                     # alternatives that are listed
 
 
 def folded(names: Sequence[str]) -> str:
-    paths = [name.split(".") for name in names]
-    parts = [_part(list(dict.fromkeys(column))) for column in zip(*paths, strict=False)] if len({len(path) for path in paths}) == 1 else [None]
-    if None not in parts:
-        return ".".join(part for part in parts if part is not None)
+    """A product of alternatives where the names are one, else a list, else the first and how many more."""
+    paths = [path(name) for name in names]
+    if len({len(parts) for parts in paths}) == 1:
+        columns = [list(dict.fromkeys(column)) for column in zip(*paths, strict=True)]
+        parts = [_part(column) for column in columns]
+        if None not in parts and math.prod(map(len, columns)) == len(set(names)):
+            return ".".join(part for part in parts if part is not None)
     return ", ".join(names) if len(names) < MOST else f"{names[0]} and {len(names) - 1} alike"
 
 
@@ -24,11 +30,11 @@ def _part(column: list[str]) -> str | None:
     if len(column) == 1:
         return column[0]
     stems = {part.partition("[")[0] for part in column}
-    inside = [part.partition("[")[2].rstrip("]") for part in column]
+    inside = [part.partition("[")[2].removesuffix("]") for part in column]
     if len(stems) == 1 and all(inside):
         whole = [int(text) for text in inside if text.isdigit()]
         run = len(whole) == len(inside) > 1 and whole == list(range(whole[0], whole[0] + len(whole)))
-        return f"{stems.pop()}[{f'{whole[0]}..{whole[-1]}' if run else ', '.join(inside)}]"
+        return f"{stems.pop()}[{f'{whole[0]}..{whole[-1]}' if run else ', '.join(inside) if len(inside) <= MOST else '*'}]"
     return "{" + ", ".join(column) + "}" if len(column) <= MOST else None
 
 
@@ -41,15 +47,15 @@ def relative(name: str, seen_from: str) -> str:
     """Without the path to the block that both stand in."""
     if name.startswith(f"{seen_from}."):
         return name.removeprefix(f"{seen_from}.")
-    own, path = seen_from.split("."), name.split(".")
+    own, parts = path(seen_from), path(name)
     shared = 0
-    while shared < min(len(own) - 2, len(path) - 1) and own[shared] == path[shared]:
+    while shared < min(len(own) - 2, len(parts) - 1) and own[shared] == parts[shared]:
         shared += 1
-    return ".".join(path[shared:])
+    return ".".join(parts[shared:])
 
 
 def anywhere(name: str, seen_from: str) -> str:
     """With any turn in the place of the turns of the loops that `seen_from` stands in."""
-    loops = {part.partition("[")[0] for part in seen_from.split(".")[:-1] if "[" in part}
+    loops = {part.partition("[")[0] for part in path(seen_from)[:-1] if "[" in part}
     return ".".join(f"{stem}[*]" if bracket and stem in loops else part
-                    for part in name.split(".") for stem, bracket, _ in [part.partition("[")])
+                    for part in path(name) for stem, bracket, _ in [part.partition("[")])

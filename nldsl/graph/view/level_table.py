@@ -12,6 +12,7 @@ from rich.text import Text
 
 from nldsl.graph.equations import Program
 from nldsl.graph.view.boxes import Box, boxes
+from nldsl.graph.view.express import path
 from nldsl.graph.view.folding import folded, natural
 from nldsl.graph.view.retention import EUCLIDEAN
 
@@ -68,7 +69,7 @@ def _layers(group: list[Named]) -> tuple[str, ...]:
 
 def _shown(names: tuple[str, ...]) -> str:
     """Without the name of the stream that the whole model is."""
-    paths = [name.split(".") for name in names]
+    paths = [path(name) for name in names]
     lead = len({path[0] for path in paths}) == 1 and all(len(path) > 2 for path in paths) and "[" in "".join(paths[0][1:2])
     return folded([".".join(path[1:]) if lead else name for path, name in zip(paths, names, strict=True)])
 
@@ -86,8 +87,8 @@ def levels_text(program: Program) -> str:
     for level in levels(found):
         lines.append("")
         for is_layers, group in groupby(level, key=lambda item: item[1].kind == "layer"):
-            members = sorted(group, key=_by_name) if is_layers else [*group]
-            for names, box in members:
+            members = list(group)
+            for names, box in sorted(members, key=_by_name) if is_layers else members:
                 lines += _layer_line(names, box) if is_layers else _record(names, box)
     return "\n".join(lines) + "\n"
 

@@ -14,7 +14,7 @@ from itertools import islice
 
 from nldsl.graph.equations import Node, Program
 from nldsl.graph.quadratic import quadratic
-from nldsl.graph.view.express import NONE, SILENT, STATE, Names, called, last, outer
+from nldsl.graph.view.express import NONE, SILENT, STATE, Names, called, flows, last, outer
 from nldsl.graph.view.geometry import curved
 
 EUCLIDEAN = "Euclidean"
@@ -51,7 +51,8 @@ class Term:
     def signed(self, names: Names) -> tuple[int, str]:
         """Sign and text; a sign of the kernel comes to the front."""
         sign, kernel = self.sign, called(self.kernel, ROOM, names)
-        if (self.kernel.name or self.kernel.op == "tree") and id(self.kernel) not in names and (states := states_of(self.kernel)):
+        named = (self.kernel.name or self.kernel.op == "tree") and id(self.kernel) not in names and not kernel.startswith("f(")
+        if named and (states := states_of(self.kernel)):
             kernel = f"{kernel}({', '.join(states)})"
         if kernel.startswith("-") and self.kernel.op not in ("add", "sub"):
             sign, kernel = -sign, kernel[1:]
@@ -67,8 +68,7 @@ class Update:
         self.program = program
         self.memory = program.memories[memory]
         self.level = self.memory.level
-        level = program.levels[self.level]
-        self.names = {id(node): name for node, name in zip(level.context, level.flows, strict=True)}
+        self.names = flows(program.levels[self.level])
         self.carried: dict[int, frozenset[str]] = {}
         self.plainly: dict[int, bool] = {}
 
@@ -116,7 +116,9 @@ class Update:
         pull = times(2 * curve.factor, size)
         if curve.key is None:
             return difference(kept if place == "1" else "1", pull, "" if place == "1" else kept)
-        pull = f"{'' if pull == '1' else pull + ' '}{factor(curve.key, self.names)} {factor(curve.key, self.names)}^T"
+        key = factor(curve.key, self.names)
+        square = f"{key}^T {key}" if curve.several and curve.key.op == "permute" else f"{key} {key}^T"
+        pull = square if pull == "1" else f"{pull} {square}"
         if place == "1":
             return f"{'' if kept == '1' else kept + ' '}I - {pull}"
         return f"{kept} (I - {pull})"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from nldsl.graph.equations import Clock, Level, Node, Program, walk
 from nldsl.graph.view.associations import is_task
-from nldsl.graph.view.express import SILENT, Names, called, clock_text, last
+from nldsl.graph.view.express import SILENT, Names, called, clock_text, flows, last
 from nldsl.graph.view.retention import Update
 
 STATE = ("read", "now", "held")
@@ -105,7 +105,7 @@ class Transfers:
             if after is None:
                 continue
             update, stack, seen = Update(self.program, name), [after], set()
-            names = {id(node): text for node, text in zip(level.context, level.flows, strict=True)}
+            names = flows(level)
             while stack:
                 node = stack.pop()
                 if id(node) in seen or node.op == "grad":
@@ -122,8 +122,7 @@ class Transfers:
 
     def losses(self, level: Level) -> Iterator[Transfer]:
         """Memories and attention on the way to an objective, as far as the level hears them."""
-        context = {id(node) for node in level.context}
-        for node in between(level.objectives, context):
+        for node in between(level.objectives, set(flows(level))):
             if id(node) in self.attention:
                 yield Transfer(self.attention[id(node)], level.name, "non-parametric", "its pairs")
             giver = owner(self.program, node)
@@ -131,9 +130,9 @@ class Transfers:
                 continue
             other = self.program.levels[giver]
             seen = depth(other, level)
-            flows = other.clock.unit != "never" and (seen != "1" or (self.task[giver] and self.task[level.name]))
+            learned = other.clock.unit != "never" and (seen != "1" or (self.task[giver] and self.task[level.name]))
             of = last(node["memory"] if node.op in STATE else self.program.weights[node["name"]].owner or "")
-            yield Transfer(giver, level.name, "backpropagation" if flows else "direct", of, seen if flows else "")
+            yield Transfer(giver, level.name, "backpropagation" if learned else "direct", of, seen if learned else "")
 
     def related(self, one: str, other: str) -> bool:
         return self.program.levels[one].parent == other or self.program.levels[other].parent == one
