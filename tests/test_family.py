@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import token
 import tokenize
@@ -14,6 +15,8 @@ import pytest
 import torch
 from family import BASE, EXAMPLES, FROM_FILES, PERIODS, SPECS, fitting, subject, text, tiny
 from references import hope, network
+from references.deep_momentum import deep_momentum
+from references.optimizers import Update
 from test_laws import LAWS
 
 from nldsl.graph.dump import dump, every
@@ -89,9 +92,9 @@ def test_a_spec_is_the_loop_written_from_its_equations(name: str) -> None:
         assert laws.deviation(found[n], slope.reshape(-1)) <= laws.EXACT, n
 
 
-@pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec.update])
-def test_weights_move_as_the_equations_say(name: str) -> None:
-    made, update = subject(name).restart(), SPECS[name].update()
+def moves(name: str, update: Update) -> None:
+    """The weights of nine steps are those of the optimizer written out."""
+    made = subject(name).restart()
     w = {n: x.detach().clone().requires_grad_() for n, x in made.state.views.items()}
     for step in range(1, 10):
         ids = data(made.program, 2, 7, step)["ids"]
@@ -102,6 +105,21 @@ def test_weights_move_as_the_equations_say(name: str) -> None:
         for n, x in made.state.views.items():
             assert laws.deviation(x, w[n]) <= laws.EXACT, (step, n)
     made.restart()
+
+
+@pytest.mark.parametrize("name", [name for name, spec in SPECS.items() if spec.update])
+def test_weights_move_as_the_equations_say(name: str) -> None:
+    moves(name, SPECS[name].update())
+
+
+def test_deep_momentum_moves_the_weights_as_its_equations_say() -> None:
+    """Its networks start where the text draws them."""
+    made = subject("optimizer_deep_momentum").restart()
+    memory = made.program.memories["training.dmgd.velocity.m"]
+    sizes = [[axis.size for axis in shape] for _, shape in memory.type.leaves]
+    flat = made.state.tensors[memory.name].split([math.prod(size) for size in sizes])
+    nets = {path: x.view(size) for (path, _), x, size in zip(memory.type.leaves, flat, sizes, strict=True)}
+    moves("optimizer_deep_momentum", deep_momentum({name: [nets[f"{name}.linear"], nets[f"{name}.linear2"]] for name in made.state.views}))
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from references.omega import orthogonal
 
@@ -71,22 +70,3 @@ def m3(w: Tensor, g: Tensor, m: Tensors, n: int) -> Tensor:
         m["block"] = torch.zeros_like(g)
     m["block"], m["fast"], m["V"] = m["block"] + g, m.get("fast", 0) + g, m.get("V", 0) + g * g
     return w - cosine(n, 0.01) * (orthogonal(m["fast"]) + 0.5 * orthogonal(m["slow"])) / (m["V"].sqrt() + 0.1)
-
-
-def deep_momentum(starts: list[tuple[Tensor, Tensor]]) -> Update:
-    """Eq. 50 with an L2 objective: a network (W1, W2) for each weight, its start the one that the text drew."""
-    nets = [[x.detach().clone().requires_grad_() for x in net] for net in starts]
-
-    def net_of(net: Tensors, u: Tensor) -> Tensor:
-        return F.gelu(u @ net[0].mT, approximate="tanh") @ net[1].mT
-
-    def update(W: Tensors, G: Tensors, n: int) -> Tensors:
-        out = []
-        for w, g, net in zip(W, G, nets, strict=True):
-            u = g / torch.sqrt((g * g).sum(-1, keepdim=True) + 1e-12)
-            with torch.enable_grad():
-                slopes = torch.autograd.grad(((net_of(net, u) + u) ** 2).sum() / 2, net)
-            net[:] = [(0.99 * x - 0.003 * d).detach().requires_grad_() for x, d in zip(net, slopes, strict=True)]
-            out.append(w + cosine(n, 0.05) * net_of(net, u))
-        return out
-    return update
