@@ -44,7 +44,8 @@ def given(call: syntax.Call, site: Site, *params: str, optional: tuple[str, ...]
 
 def outside_memory(name: str, call: syntax.Call, site: Site) -> None:
     if site.scope.template:
-        site.world.fail("N208", f"a def that is a memory's type holds no `{name}`", call.span)
+        site.world.fail("N208", f"a def that is a memory's type holds no `{name}`", call.span,
+                       help=f"`{name}` in the equation around: the memory is called on its value")
 
 
 def positional(call: syntax.Call, site: Site) -> list[syntax.Expr]:

@@ -18,7 +18,8 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def attend(call: syntax.Call, site: Site) -> Array:
     world, arrays = site.world, site.world.arrays
     if site.scope.template:
-        world.fail("N208", "a def that is a memory's type holds no `attend`", call.span)
+        world.fail("N208", "a def that is a memory's type holds no `attend`", call.span,
+                   help="`attend` in the equation around: the memory is called on its value")
     if len(call.args) < 2 or isinstance(call.args[0], syntax.Named | syntax.Window):
         world.fail("N107", "`attend` takes a query and pairs `key -> value`", call.span)
     q = plain_array(call.args[0], site)

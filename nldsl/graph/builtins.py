@@ -32,7 +32,7 @@ def constant(name: str, site: Site) -> Any:
         return Array(world.node(name, type=(), level=level.name))
     if name in ("learned", "random"):
         if site.scope.start is None:
-            world.fail("N209", f"`{name}` stands only in the start of a memory")
+            world.fail("N209", f"`{name}` stands only in the start of a memory", help="a parameter of an equation is `weight(shape)`")
         return site.scope.start(name)
     return None
 
@@ -198,7 +198,8 @@ def misplaced(where: str) -> Callable[[syntax.Call, Site], Any]:
 
 def load(call: syntax.Call, site: Site) -> Any:
     if site.scope.start is None:
-        site.world.fail("N209", "`load` stands only in the start of a memory", call.span)
+        site.world.fail("N209", "`load` stands only in the start of a memory", call.span,
+                       help="`level frozen never { memory W: [d] = load(..) }`, and a read of `frozen.W`")
     return site.scope.start("load", call, site)
 
 

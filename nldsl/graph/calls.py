@@ -112,7 +112,7 @@ class Mapping:
             want = ", ".join(axis if isinstance(axis, str) else axis.name for axis in declared)
             at = f", the leaf `{self.site.scope.leaf}`," if self.site.scope.leaf else ""
             world.fail("N205", f"`{what}` sees `[{want}]`, this argument{at} has only {shape_text(value.seen)}", span,
-                       help=f"`rest [{want}]` owns the weights that have these axes" if at else "")
+                       help=f"`rest [{want}]` owns the weights that have these axes" if at else f"`{what}: [{want.split(', ')[-1]}]` takes one axis")
         among: list[Hidden] = []
         places = {place: self.key(value.seen[place], among) for place in found.mapped}
         order = sorted((*((h.order, i, h) for i, h in enumerate(value.hidden)),

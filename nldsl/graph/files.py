@@ -78,7 +78,8 @@ class Files:
             if isinstance(entry.base, Definition):
                 other = scope.imported.get(name) or scope.names.get(name)
                 if other is not None and other.base is not entry.base:
-                    world.report("N104", f"two files define `{name}`", imported.span, notes=[("here", other.span), ("and here", entry.span)])
+                    world.report("N104", f"two files define `{name}`", imported.span, notes=[("here", other.span), ("and here", entry.span)],
+                                 help="import one of the two, or rename one")
                 scope.imported.setdefault(name, Entry(entry.base, entry.span, True))
 
     def dim(self, binding: syntax.Binding, scope: Scope, file: str) -> None:
@@ -92,7 +93,7 @@ class Files:
             before = world.dims.setdefault(name.text, (found, name.span))
             if before[0].value != size:
                 world.report("N104", f"`dim {name.text}` is {before[0].value} in one file and {size} in another", name.span,
-                             notes=[("the other one", before[1])])
+                             notes=[("the other one", before[1])], help="one size for both, or two names")
             return found
 
         self.settable.add(name.text)
@@ -140,7 +141,7 @@ class Files:
 def define(scope: Scope, name: syntax.Name, base: Any) -> None:
     if name.text in scope.imported:
         scope.world.report("N104", f"`{name.text}` is defined here and in an imported file", name.span,
-                           notes=[("the other one", scope.imported[name.text].span)])
+                           notes=[("the other one", scope.imported[name.text].span)], help="another name here")
     elif name.text in builtins.BUILT_IN:
         scope.world.report("N103", f"`{name.text}` hides a built-in name", name.span, help="another name")
     scope.define(name, base, constant=True)

@@ -119,7 +119,7 @@ class LevelInstance:
         written = any(memory.versions for memory in self.memories.values())
         if self.clock.unit == "never" and written and self.parent is None:
             span = next(thunk.span for memory in self.memories.values() for _, thunk in memory.versions)
-            world.report("N503", "a level with rate `never` has no ticks, so no `<-`", span)
+            world.report("N503", "a level with rate `never` has no ticks, so no `<-`", span, help="a rate `every ..`, or no `<-`")
         elif self.clock.unit != "never" and not written and self.memories:
             world.report("N502", f"level `{text.member.name.text}` ticks, but no `<-` moves a memory", text.member.span,
                          help="`M <- ..`, or the rate `never`")
@@ -196,7 +196,7 @@ def grad(call: syntax.Call, site: Site) -> Array:
                    help="`grad(e, y)` is the derivative of a stream; `grad(M).W` is a part of a gradient")
     objective = level.objective(site.place)
     if objective is None:
-        world.fail("N501", "`grad` reads the objective last above it, and there is no `minimize` above", call.span)
+        world.fail("N501", "`grad` reads the objective last above it, and there is no `minimize` above", call.span, help="`minimize ..` above this line")
     at = value.memory.read(value)
     context = level.context_nodes.force() if level.contexts else ()
     return Array(world.node("grad", objective.force().node, at.node, type=at.node.type, memory=value.memory.name, context=context), at.hidden)

@@ -78,7 +78,8 @@ class Owners:
         if not leaves:
             where = f" under `{mine.prefix}`" if mine.prefix else " left"
             shape = f" that has the axes `{type_(memory.text.type.shape)}`" if mine.axes else ""
-            self.world.fail("N113", f"there is no unowned weight{where}{shape}", memory.text.type.span)
+            self.world.fail("N113", f"there is no unowned weight{where}{shape}", memory.text.type.span,
+                            help="leave the level out, or give a definition a `weight(..)`")
         return Tree(tuple(leaves))
 
     def check(self) -> None:

@@ -25,7 +25,7 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
         world.fail("N107", "`prox(P, eta)` takes the place to start from and a rate, as the whole right side of `M <-`", call.span)
     objective = memory.level.objective(site.place)
     if objective is None:
-        world.fail("N501", "`prox` reads the objective last above it, and there is no `minimize` above", call.span)
+        world.fail("N501", "`prox` reads the objective last above it, and there is no `minimize` above", call.span, help="`minimize ..` above this line")
     goal, place = objective.force(), world.evaluate(call.args[0], site)
     found = quadratic(goal.node, memory.name)
     if found is None or found.several:

@@ -35,7 +35,8 @@ class Thunk:
         if self.state == "poisoned":
             raise Poisoned
         if self.state == "forcing":
-            self.world.fail(*cycle(self), span=self.span)
+            code, message, remedy = cycle(self)
+            self.world.fail(code, message, self.span, help=remedy)
         self.state = "forcing"
         self.world.forcing.append(self)
         try:
@@ -49,15 +50,15 @@ class Thunk:
             self.world.forcing.pop()
 
 
-def cycle(thunk: Thunk) -> tuple[str, str]:
-    """Code and message for a value that needs itself at one instant."""
+def cycle(thunk: Thunk) -> tuple[str, str, str]:
+    """Code, message and remedy for a value that needs itself at one instant."""
     forcing = thunk.world.forcing
     names = [t.name for t in forcing[forcing.index(thunk):] if t.name]
     if len(names) <= 1:
         name = names[0] if names else "the value"
-        return "N105", f"`{name}` is defined by itself at one instant: write `{name} <- ..` for a next version"
+        return "N105", f"`{name}` is defined by itself at one instant", f"`{name} <- ..` makes a next version"
     chain = ", ".join(f"`{a}` needs `{b}`" for a, b in zip(names, [*names[1:], names[0]], strict=True))
-    return "N401", f"a cycle at one instant: {chain}"
+    return "N401", f"a cycle at one instant: {chain}", "let one of them read an earlier value: a memory, or `@c` of a clock"
 
 
 @dataclass

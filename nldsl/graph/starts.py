@@ -112,7 +112,7 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
     for path in paths:
         ours, turns = re.sub(r"\[[^\]]*\]", "", path) or memory.text.name.text, dict(re.findall(r"(\w+)\[([^\]]*)\]", path))
         if ours not in wanted:
-            world.fail("N116", f"no pair loads the weight `{path or ours}`", call.span, help=did_you_mean(ours, wanted))
+            world.fail("N116", f"no pair loads the weight `{path or ours}`", call.span, help=f"one more pair: `\"theirs\" -> {ours or memory.text.name.text}`")
         used.add(ours)
         theirs, pair = wanted[ours]
         for name in re.findall(r"\{(\w+)\}", theirs):
@@ -121,7 +121,8 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
         with world.at(pair.key.span, site.scope.turn):
             nodes.append(world.node("load", type=shape, file=file.text, key=theirs))
     for ours in wanted.keys() - used:
-        world.report("N116", f"there is no weight `{ours}` to load", wanted[ours][1].value.span, help=did_you_mean(ours, [path or memory.text.name.text for path in paths]))
+        world.report("N116", f"there is no weight `{ours}` to load", wanted[ours][1].value.span,
+                     help=did_you_mean(ours, [path or memory.text.name.text for path in paths]))
     if not isinstance(type_.core, Tree):
         return Array(nodes[0], type_.hidden)
     return Array(world.node("tree", *nodes, type=type_.core), type_.hidden)

@@ -128,7 +128,7 @@ def poisoned(world: World) -> Thunk:
 def level(statement: syntax.Level, site: Site) -> None:
     scope, world, member = site.scope, site.world, statement.member
     if scope.template:
-        world.fail("N208", "a def that is a memory's type holds no level", statement.span)
+        world.fail("N208", "a def that is a memory's type holds no level", statement.span, help="a level outside it that owns the memory")
     home = scope.home()
     if member.index is None:
         name = join(scope.path, member.name.text)

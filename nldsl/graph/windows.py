@@ -16,7 +16,8 @@ def stretch(over: syntax.Stretch, site: Site) -> tuple[str, Any]:
     if unit == "period":
         level = site.scope.level
         if level is None:
-            world.fail("N304", "`period` is the stretch since a level's own last tick, and this is no level", over.span)
+            world.fail("N304", "`period` is the stretch since a level's own last tick, and this is no level", over.span,
+                       help="`over sequence`, over a clock, or `over 16 token`")
         return "since", level.name
     if over.count is not None or unit == "token":
         if unit != "token":
