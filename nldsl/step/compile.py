@@ -48,7 +48,7 @@ class CompiledStep(Reading):
             self.updates.streams["loss"] = program.outputs["loss"]
         self.heard = list(self.updates.streams)
         if not self.heard:
-            raise Unsupported("no level on the step clock learns from a stream, and no stream is called `loss`", span=None,
+            raise Unsupported("a program in which no level on the step clock learns from a stream, and no stream is called `loss`", span=None,
                               help="a level `every step` with `minimize mean(loss over period)`")
         self.schedule: Schedule = plan(program, self.updates.streams)
         self.emitted: Emitted = Emitter(self.schedule).emit()

@@ -120,7 +120,7 @@ class Fn:
     def emit(self, node: Node, args: list[Ref]) -> Ref:
         rule = self.rules.get(node.op) or RULES.get(node.op)
         if rule is None:
-            raise Unsupported(f"`{node.op}` cannot be computed here", node)
+            raise Unsupported(f"`{node.op}` in a stream", node)
         return rule(self, node, args)
 
 

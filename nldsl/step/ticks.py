@@ -147,7 +147,7 @@ class Ticks:
     def fold(self, node: Node, done: dict[int, Node]) -> Node:
         term, since, al = node.args[0], node["since"], self.al
         if not self.local(term):
-            stream = self.stream(term)
+            stream = self.stream(self.variant(term))            # its value: memories as they were held, also those of this level
             total = self.give(Given("sum", stream=stream, since=since), node)
             return total if node["how"] == "sum" else al.div(total, self.terms(stream, since))
         value = done[id(term)]
@@ -269,11 +269,11 @@ class Ticks:
         self.streams[name] = node
         return name
 
-    def variant(self, root: Node, level: str) -> Node:
-        """The stream as the gradient of a level sees it: its memories are read plainly, its context is constant."""
+    def variant(self, root: Node, level: str = "") -> Node:
+        """The stream as the gradient of a level sees it: its memories are read plainly, its context is constant. Without a level, as it is."""
         if (id(root), level) in self._varied:
             return self._varied[id(root), level]
-        constant = {id(c) for c in self.program.levels[level].context if c.op != "input"}
+        constant = {id(c) for c in self.program.levels[level].context if c.op != "input"} if level else set()
         done: dict[int, Node] = {}
 
         def again(node: Node, args: list[Node]) -> Node:
@@ -286,7 +286,7 @@ class Ticks:
 
         for node in walk(root):
             args = [done[id(a)] for a in node.args]
-            own = node.op == "plain" and self.program.memories[node["memory"]].level == level
+            own = node.op == "plain" and level in ("", self.program.memories[node["memory"]].level)
             made = again(node, args) if own or any(a is not b for a, b in zip(args, node.args)) else node
             done[id(node)] = self.al.make("stop", made, type=made.type) if id(node) in constant else made
         self._varied[id(root), level] = done[id(root)]
