@@ -9,7 +9,7 @@ from pathlib import Path
 
 import reference_hope
 import reference_titans
-from references import attention, cms, delta, hope, lact, learned, linear, mac, miras, network, omega, optimizers, small, titans, tnt, ttt
+from references import attention, cms, delta, hope, lact, learned, linear, mac, miras, network, omega, online, optimizers, series, small, titans, tnt, ttt
 from torch import Tensor
 
 from nldsl.graph.equations import Program
@@ -74,6 +74,9 @@ SPECS: dict[str, Spec] = {
                 through=r"start\[\d\]\.S"),
     "learned_optimizer": Spec(partial(learned.losses, window=3), {"d": 8, "window": 3, "width": 3, "unroll": 3, "task": 12},
                               {"window": 24, "width": 16, "unroll": 10, "task": 400}, update=partial(learned.learned, 3), through=learned.RULE),
+    "ttt_e2e": Spec(partial(online.ttt_e2e, b=3, window=4), {"d": 8, "depth": 4, "b": 3, "window": 4}, {"window": 24, "b": 8}),
+    "cms_tokens": Spec(partial(online.cms, spans=[1, 2, 4], window=3), {"d": 8, "spans": [1, 2, 4], "window": 3}, {"spans": [4, 8, 16], "window": 24}),
+    "series": Spec(partial(series.series, chunk=3), {"channel": 2, "chunk": 3}, {"channel": 8, "d": 16}),
 }
 SPECS |= {f"decomposition_{name}": Spec(losses) for name, losses in {
     "mlp_gd": small.perceptron, "mlp_momentum": small.perceptron, "adam": small.perceptron, "linear_attention_gd": small.linear_attention,

@@ -99,6 +99,14 @@ def test_a_continuum_that_does_not_learn_is_a_transformer() -> None:
     same(edited("hope_attention", periods=[1]), subject("transformer_swa"), BLOCK)
 
 
+def test_a_continuum_of_the_token_clock_that_does_not_learn_is_static() -> None:
+    """Rate 0: every token reads the learned starts, as one that never ticks within the sequence would."""
+    static = edited("cms_tokens", rate=0)
+    idle = edited("cms_tokens", rate=0.5, spans=[100, 200, 400])
+    same(static, idle, {name: name.replace("00]", "]") for name in idle.state.views})
+    assert apart(static, edited("cms_tokens"))[0] > 1e-6
+
+
 STILL = """
 def continuum(x: [d], ids, loss, periods) -> [d] {
     for p in periods {

@@ -1,51 +1,32 @@
-"""Every system of the family is one short text: cited, equal to a loop written from its equations, lawful, and unknown to Python."""
+"""Every system of the family is one short text: cited, equal to a loop written from its equations, lawful, traced whole, and a model that learns."""
 from __future__ import annotations
 
-import io
 import math
 import re
-import token
-import tokenize
-from collections import Counter
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from family import BASE, EXAMPLES, FROM_FILES, PERIODS, SPECS, fitting, subject, text, tiny
-from references import hope, network
+from family import EXAMPLES, FROM_FILES, PERIODS, SPECS, subject, text, tiny
+from references import attention, hope, network, online
 from references.deep_momentum import deep_momentum
 from references.optimizers import Update
 from test_laws import LAWS
+from torch import Tensor
 
-from nldsl.graph.dump import dump, every
-from nldsl.graph.equations import OPS, Program, walk
-from nldsl.pipeline import compile_program, load_text
+from nldsl.graph.equations import Program
+from nldsl.pipeline import compile_program
 from nldsl.testing import Drawn, data, laws
 from nldsl.testing.captures import apart, traced
-from nldsl.testing.renaming import renamed
 from nldsl.train.data import Corpus, standard_library
 
 torch.set_num_threads(1)
-ROOT = Path(__file__).parent.parent
+REFERENCES = Path(__file__).parent / "references"
 CLAUSE = re.compile(r"^\s*(level |memory |context |minimize |bptt |reset |[\w.]+ <- )")
 CITATION = re.compile(r"\b(Eqs?\. \d|secs?\. \d|App\. [A-Z]|Table \d|Fig\. \d|Alg\. \d)")
 TRAINED = {"d": 32, "vocab": 256}                # what learns from bytes
-SYSTEMS = frozenset("titan miras mamba oja mesa cms continuum muon adamw adam adagrad nesterov momentum swiglu rmsnorm".split())
-WORDS = frozenset(
-    "linear attention delta product memory ablation mlp gated softmax decomposition optimizer deep transformer "
-    "transfer direct nonparametric backpropagation initialisation generation gd sgd".split())    # of the language, or of mathematics
-ALONE = {                                        # primitives of fewer than two systems, and why they are there
-    **dict.fromkeys(("exp", "log", "floor", "ge", "eq", "max"), "a row in the table of functions of one entry"),
-    "amax": "max(x) beside sum(x) and mean(x)",
-    "stack": "a list of streams, as [1, 0.5] is a list of numbers",
-    "softmax": "a memory on the simplex; inside `attend` it is that operator's own",
-    "random": "a start that is drawn: weights are drawn before the program runs",
-    "load": "a start from a file",
-    "held_stream": "x@c beside M@c",
-    "grad_stream": "the error signal of a stream",
-}
 
 
 # ---- a text
@@ -80,11 +61,11 @@ def drawn(name: str, length: int = 9) -> Drawn:
 @pytest.mark.parametrize("name", SPECS)
 def test_a_spec_is_the_loop_written_from_its_equations(name: str) -> None:
     """Losses, and the slope of their mean in every tensor that is learned."""
-    made, ids = subject(name).restart(), data(subject(name).program, 2, 9, 0)["ids"]
+    made, batch = subject(name).restart(), data(subject(name).program, 2, 9, 0)
     w = {n: x.detach().clone().requires_grad_() for n, x in made.state.views.items()}
-    want = SPECS[name].losses(w, ids)
-    assert laws.deviation(made.forward({"ids": ids})[0]["loss"], want) <= laws.EXACT
-    found = made.gradients({"ids": ids})
+    want = SPECS[name].losses(w, *made.step.place(batch).values())
+    assert laws.deviation(made.forward(batch)[0]["loss"], want) <= laws.EXACT
+    found = made.gradients(batch)
     heard = {n: x for n, x in w.items() if not re.search(SPECS[name].through, n)}
     assert found.keys() == heard.keys()
     for n, slope in zip(heard, torch.autograd.grad(want.mean(), list(heard.values())), strict=True):
@@ -136,7 +117,7 @@ def test_a_spec_keeps_the_laws(name: str, law: str) -> None:
 
 def test_references_stand_alone() -> None:
     """They import torch and each other; each is at most 80 lines."""
-    for path in sorted((ROOT / "tests" / "references").glob("*.py")):
+    for path in sorted(REFERENCES.glob("*.py")):
         words = path.read_text(encoding="utf-8")
         assert len(words.splitlines()) <= 80, path.name
         roots = {name.split(".")[0] for name in re.findall(r"^(?:from|import) ([\w.]+)", words, re.M)}
@@ -173,6 +154,26 @@ def test_each_switch_of_the_ablation_is_its_equation(row: str) -> None:
                 weight.copy_(w[name])
     assert laws.deviation(full.forward(batch)[0]["loss"], found) > 1e-7
     full.restart()
+
+
+WIRINGS = {                                      # the other word in the loss
+    "cms": (("loss, nested)", "loss, sequential)"), lambda w, ids: network.continuum(
+        {n.replace(".cms.continuum.", ".continuum."): x for n, x in w.items()}, ids, partial(attention.attention, window=3), "attention", [1, 2, 4, 8])),
+    "cms_tokens": (("loss, independent)", "loss, sequential)"), partial(online.cms, spans=[1, 2, 4], window=3, chain=True)),
+}
+
+
+@pytest.mark.parametrize("name", WIRINGS)
+def test_the_other_wiring_is_its_loop_too(name: str) -> None:
+    words, losses = WIRINGS[name]
+    made = laws.Subject(tiny(name, text(name).replace(*words)))
+    batch = data(made.program, 2, 9, 0)
+    w = {n: x.detach().clone().requires_grad_() for n, x in made.state.views.items()}
+    want = losses(w, batch["ids"])
+    assert laws.deviation(made.forward(batch)[0]["loss"], want) <= laws.EXACT
+    found = made.gradients(batch)
+    for n, slope in zip(w, torch.autograd.grad(want.mean(), list(w.values())), strict=True):
+        assert laws.deviation(found[n], slope.reshape(-1)) <= laws.EXACT, n
 
 
 # ---- what it becomes
@@ -222,15 +223,26 @@ def order_0() -> float:
     return float(-(share[share > 0] * np.log(share[share > 0])).sum())
 
 
+def waves(n: int) -> Tensor:
+    """[4, 24, 8]: sines of eight frequencies, each lane from a time of its own."""
+    time = torch.arange(24.0) + 100 * torch.rand(4, 1, generator=torch.Generator().manual_seed(n))
+    return torch.sin(time[..., None] * torch.arange(1.0, 9) / 8)
+
+
+def read(program: Program, n: int) -> dict[str, Tensor]:
+    """What step n learns from: bytes, or numbers where the text says so."""
+    return {name: torch.from_numpy(corpus().batch(0, n, 0, 4, 24).astype(np.int64)) if name in program.vocab else waves(n) for name in program.inputs}
+
+
 def learns(name: str) -> None:
-    """Ten losses in a row are below order 0 within 200 steps, and by then a gradient has reached every tensor."""
+    """Ten losses in a row are below order 0 (of numbers: below their variance) within 200 steps, and by then a gradient has reached every tensor."""
     made = tiny(name, **TRAINED | SPECS[name].trained)
     step = compile_program(made, precision="float32", capture="eager", planned_steps=200)
     hearer = laws.Subject(made, step=step)
-    state, bar, last = hearer.state, order_0(), []
+    state, bar, last = hearer.state, order_0() if made.vocab else 8 * 0.5, []
     silent = {n for n in state.views if not re.search(SPECS[name].through, n)}
     for n in range(1, 201):
-        batch = {"ids": torch.from_numpy(corpus().batch(0, n, 0, 4, 24).astype(np.int64))}
+        batch = read(made, n)
         if silent and n % 10 == 1:
             slopes = hearer.gradients(batch)
             silent -= {weight for weight, slope in slopes.items() if slope.abs().max() > 0}
@@ -252,70 +264,3 @@ def test_a_spec_learns(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SPECS if name not in LEARN])
 def test_every_spec_learns(name: str) -> None:
     learns(name)
-
-
-# ---- names
-
-def nameless(program: Program) -> str:
-    """The graph as text, each name replaced by its place in the order of first mention."""
-    met: dict[str, str] = {}
-    return re.sub(r"[a-z]*,[a-z]*->[a-z]*|(?<== )[a-z_]+(?=\()|\b([A-Za-z_][\w.\[\]]*)",       # letters of axes, an operator, a name
-                  lambda word: word[0] if word[1] is None else met.setdefault(word[1], f"n{len(met)}"), dump(program))
-
-
-def with_sizes(name: str) -> str:
-    """The text with the sizes of the tests written into it."""
-    out = text(name)
-    for key, value in fitting(name, BASE | dict(SPECS[name].sizes)).items():
-        out, count = re.subn(rf"^(dim .*?\b{key} = |{key} = |clock {key} = )(\[[^]]*\]|[^,\s]+)", rf"\g<1>{value}", out, count=1, flags=re.M)
-        assert count == 1, key
-    return out
-
-
-@pytest.mark.parametrize("name", SPECS)
-def test_names_are_only_names(name: str) -> None:
-    """A copy with other names is the same graph, lowered in the same way, with the same numbers to the last bit."""
-    one, other = (laws.Subject(load_text(t, f"{name}.nl")) for t in (with_sizes(name), renamed(with_sizes(name))))
-    assert nameless(one.program) == nameless(other.program)
-    ways = [[re.sub(r"`.*?`", "", way) for way in s.step.emitted.lowering.values()] for s in (one, other)]
-    assert ways[0] == ways[1]
-    assert laws.renaming(one, other, [data(one.program, 2, 5, i) for i in range(2)]) == 0.0
-
-
-def words_of(path: Path) -> set[str]:
-    """All words in names and strings of a Python file, docstrings left out."""
-    found, before = set(), token.NEWLINE
-    for piece in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
-        doc = piece.type == token.STRING and before in (token.NEWLINE, token.INDENT, token.DEDENT, tokenize.NL)
-        if piece.type in (token.NAME, token.STRING) and not doc:
-            found |= {word.lower() for word in re.findall(r"[A-Za-z]+[0-9]*|[0-9]+", piece.string.replace("_", " "))}
-        if piece.type != tokenize.COMMENT:
-            before = piece.type
-    return found
-
-
-def test_python_knows_no_system() -> None:
-    """No branch for any of them: their names stand in no name and no string of the stages that make a step."""
-    systems = {word for name in SPECS for word in name.split("_")} | SYSTEMS
-    for stage in ("graph", "rules", "schedule", "step"):
-        for path in sorted((ROOT / "nldsl" / stage).rglob("*.py")):
-            assert not words_of(path) & systems - WORDS, path
-
-
-# ---- primitives
-
-def operators(name: str) -> set[str]:
-    """Of the program, and of what its inner gradients and trees became."""
-    schedule = subject(name).step.schedule
-    arrays = walk(*schedule.outputs.values(), *(cell.next for cell in schedule.cells.cells.values()))
-    return {node.op for nodes in (every(subject(name).program), arrays) for node in nodes}
-
-
-def test_every_primitive_serves_two_systems() -> None:
-    uses = Counter(op for name in SPECS for op in operators(name))
-    assert {op for op in OPS if uses[op] < 2} == ALONE.keys()
-
-
-def test_every_lowering_serves_two_systems() -> None:
-    uses = Counter(way for name in SPECS for way in {re.split(r" \(|[:,]", way)[0] for way in subject(name).step.emitted.lowering.values()})
-    assert len(uses) >= 4 and min(uses.values()) >= 2, uses
