@@ -49,6 +49,9 @@ ROWS = {
         "reads before a cut were cut, and what a period gathers was gathered uncut",
         recall("minimize sum(|M * k - v|^2 over period)", "M <- M - 0.05 * grad(M)", rate="every 3 token phase 1", end="bptt 1 chunk"),
         lengths=(4, 6, 9)),
+    "copies over a cut": Row(
+        "a copy that is kept over a cut was cut in the emitted source alone",
+        recall(DELTA, "M <- M - 0.05 * grad(M)", end="bptt 1 token"), read="recall.M@chunk * k", lengths=(4, 9)),
     "a number that has axes": Row(
         "a cotangent of ones beside a scalar weight lost its axes",
         recall("minimize sum(w * |M * k - v|^2 over 2 token)", "M <- M - 0.05 * grad(M)", context="k, v, w"), before="w = sigmoid(weight([]))"),

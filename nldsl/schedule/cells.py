@@ -344,6 +344,8 @@ class Cells:
             seed = al.const(1, fold.type) if scale is not None else al.make("plain", type=fold.type, memory="bar")
             inner = gradient(al, al.mul(seed, fold.args[0]), wrt, context)
             once = fold.op == "fold" and scale is not None and self._still(node, fold)
+            if not once:
+                self._alone(fold, bind)
             for i, slope in enumerate(inner):
                 if al.number(slope) != 0:
                     part = self._stretch(fold, self._bound(slope, bind)) if once else self._replay(
@@ -353,10 +355,18 @@ class Cells:
 
     def _bound(self, root: Node, bind: dict[int, Node]) -> Node:
         """The value of an expression of an objective, at the memories of this instant."""
+        for fold in walk(root):
+            if fold.op in ("fold", "window"):
+                self._alone(fold, bind)
         bind = bind | {id(n): self._beside(n) for n in plains(root) if id(n) not in bind}
         again = {id(f): self._replay(f, f.args[0], bind) for f in walk(root)
                  if f.op in ("fold", "window") and plains(f.args[0])}
         return self.substitute(root, bind | again)
+
+    def _alone(self, fold: Node, bind: Mapping[int, Node]) -> None:
+        """Terms that are evaluated again see the memory of this instant, and another memory as it was at theirs, which is not kept."""
+        if other := next((n for n in plains(fold.args[0]) if id(n) not in bind), None):
+            raise Unsupported(f"a stretch of terms in which `{other['memory']}` moves too", fold, "an objective, and a level, for each memory")
 
     def _beside(self, plain: Node) -> Node:
         """Of a memory that learns beside the one whose gradient is taken: its value before the tick."""

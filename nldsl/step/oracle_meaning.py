@@ -123,7 +123,7 @@ class Meaning(Text):
     def held(self, memory: Memory, clock: Clock, line: Line, i: int) -> Value:
         level = self.program.levels[memory.level]
         last = next((j for j in range(i - 1, -1, -1) if self.fires(clock, line, j) or self.resets(level, line, j)), -1)
-        return self.settled(memory, line, last)
+        return self._cut_since(level, self.settled(memory, line, last), line, last, i)
 
     def read(self, memory: Memory, line: Line, i: int) -> Value:
         """The value before the tick of instant i, as its learner meets it: one object from tick to tick, cut for others since then."""
@@ -132,6 +132,10 @@ class Meaning(Text):
         level = self.program.levels[memory.level]
         since = self.last_tick(level, line, i)
         value = self._once("read", memory.name, line, since, lambda: mark(self.settled(memory, line, since), line.lanes))
+        return self._cut_since(level, value, line, since, i)
+
+    def _cut_since(self, level: Level, value: Value, line: Line, since: int, i: int) -> Value:
+        """A value that is kept since an instant, and what it has become a constant for before instant i."""
         blind = frozenset(name for name, depth in self.depths(level).items() if isinstance(depth, Clock)
                           and any(self.fires(depth, line, j) for j in range(since + 1, i)))
         return cut(value, blind) if blind else value

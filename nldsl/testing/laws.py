@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import Clock, Program, Tree
+from nldsl.graph.equations import Clock, Node, Program, Tree, walk
 from nldsl.pipeline import compile_program
 from nldsl.schedule.plan import moving, plan
 from nldsl.step.compile import CompiledStep, load_module
@@ -52,10 +52,19 @@ class Subject:
         self.program, self.seed = program, seed
         self.step = step or compile_program(program, precision=precision, capture=capture, files=files)
         self.state = self.step.init(seed)
-        moved = moving(program.outputs.values())
-        self.streams = {name: node for name, node in program.outputs.items() if id(node) in moved and not isinstance(node.type, Tree)}
+        self.streams = self._streams()
         self.module = load_module(Emitter(plan(program, self.streams)).emit().text, "streams")
         self._start = {name: t.clone() for name, t in self.state.tensors.items()}
+
+    def _streams(self) -> dict[str, Node]:
+        """The outputs of the program that have a value for each token and read no memory but those of the loss."""
+        moved, live = moving(self.program.outputs.values()), self.step.schedule.cells.cells
+
+        def heard(node: Node) -> bool:
+            memory = self.program.memories[node["memory"]]
+            return self.program.levels[memory.level].clock.unit in ("step", "never") or any(c.startswith(memory.name) for c in live)
+        return {name: node for name, node in self.program.outputs.items() if id(node) in moved and not isinstance(node.type, Tree)
+                and all(heard(n) for n in walk(node) if n.op in ("read", "now", "held"))}
 
     def restart(self) -> Subject:
         """Back to the state before step 1."""
@@ -251,7 +260,6 @@ def stillness_within(subject: Subject, batch: Batch) -> float:
 
 
 def _clocks(subject: Subject) -> list[Clock]:
-    from nldsl.graph.equations import walk
     roots = [m.next for m in subject.program.memories.values() if m.next is not None] + list(subject.program.outputs.values())
     return [n["clock"] for n in walk(*roots) if n.op == "held"]
 
@@ -319,7 +327,6 @@ def sensitivity(subject: Subject, batch: Batch, seed: int = 0) -> float:
 
 def cut(program: Program) -> bool:
     """Does some equation hide a derivative from the levels of the step clock, so that differences do not give what they learn?"""
-    from nldsl.graph.equations import walk
     roots = [n for m in program.memories.values() for n in (m.next, m.start) if n is not None] + list(program.outputs.values())
     return any(b.depth != "full" for level in program.levels.values() if level.clock.unit == "token" for b in level.bptt) or \
         any(n.op in ("stop", "sign") for n in walk(*roots))
