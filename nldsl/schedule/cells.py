@@ -49,14 +49,14 @@ def outlives(life: Clock) -> bool:
 
 @dataclass(eq=False)
 class Slope:
-    """The derivative of `objective`, summed over the window of `level`, that only a run of the network gives: in the memory cells, or
-    in the one stream, that `atoms` maps to the inputs that stand for it in equations. A stream's window is the present token."""
+    """The derivative of `objective`, summed over the window of `level`, that only a run of the network gives. `atoms`: memory cell, or
+    the name of one of `streams`, -> the input that stands for it in equations. The window of streams is the present token."""
 
     objective: Node
     atoms: dict[str, Node]
     level: str
-    stream: Node | None = None
-    span: Node | None = None         # where the text asks for it
+    streams: dict[str, Node]
+    span: Node                       # where the text asks for it
 
 
 class Unsupported(Exception):
@@ -89,7 +89,7 @@ class Cells:
         assert isinstance(value, Node)
         pending = [value, *(c.next for c in self.cells.values() if c.next is not None)]
         while pending:
-            pending += [x for slope in self.slopes for x in (slope.objective, slope.stream) if x is not None]
+            pending += [x for slope in self.slopes for x in (slope.objective, *slope.streams.values())]
             for part in walk(*pending):
                 if part.op in ("read", "now", "held") and part["memory"] not in self.cells:
                     self._register(part)
@@ -312,7 +312,7 @@ class Cells:
                  for n in plains(objective) if self._belongs(n["memory"], memory)}
         atoms = {name: self._slot(f"gradient {len(self.slopes) + 1} of {name}", at[path]) for path, name in names.items()}
         level = self.program.memories[memory].level
-        self.slopes.append(Slope(self.substitute(objective, plain), atoms, level, span=node))
+        self.slopes.append(Slope(self.substitute(objective, plain), atoms, level, {}, node))
         return {path: atoms[name] for path, name in names.items()} if isinstance(point, dict) else atoms[names[""]]
 
     def _error_signal(self, node: Node, objective: Node, stream: Value) -> Node:
@@ -322,10 +322,9 @@ class Cells:
             return gradient(self.al, objective, [stream])[0]
         except NoDerivative:                                   # through attention or a cross entropy: by a run of the network
             pass
-        name = f"gradient {len(self.slopes) + 1} of a stream"
-        atoms = {name: self._slot(name, stream)}
-        self.slopes.append(Slope(objective, atoms, "", stream, node))
-        return atoms[name]
+        name = f"nudge {len(self.slopes) + 1}"
+        self.slopes.append(Slope(objective, {name: self._slot(f"gradient of {name}", stream)}, "", {name: stream}, node))
+        return self.slopes[-1].atoms[name]
 
     def _slot(self, name: str, like: Node) -> Node:
         return self.al.make("input", type=like.type, name=name)

@@ -71,7 +71,7 @@ class Online:
     pending: set[str] = field(default_factory=set)           # other cells whose last tick waits for the next token
 
     def clocks(self) -> list[Clock]:
-        found = [c for f in self.families for c in f.marks()] + [Clock("token", 1) for s in self.slopes if s.stream is not None]
+        found = [c for f in self.families for c in f.marks()] + [Clock("token", 1) for s in self.slopes if s.streams]
         return list(dict.fromkeys(c for c in found if c.period))
 
 
@@ -100,7 +100,7 @@ def begin(cells: Cells, roots: Mapping[str, Node], found: list[Family]) -> Onlin
     """The families with what their ticks and gradients take. `ids` and `given` follow once regions are known: see `divide`."""
     owned = {c.name: f for f in found for c in f.cells}
     slopes = cells.slopes
-    everything = list(walk(*roots.values(), *(c.next for c in cells.cells.values()), *(x for s in slopes for x in (s.objective, s.stream) if x is not None)))
+    everything = list(walk(*roots.values(), *(c.next for c in cells.cells.values()), *(x for s in slopes for x in (s.objective, *s.streams.values()))))
     atoms = {id(a) for s in slopes for a in s.atoms.values()}
     for name, node in roots.items():
         if any(id(n) in atoms for n in walk(node)):
@@ -119,6 +119,7 @@ def begin(cells: Cells, roots: Mapping[str, Node], found: list[Family]) -> Onlin
     for slope in slopes:
         online.objectives.append(_objective(cells, slope, streaming, online))
         online.sees.append(_seen(cells.program, slope, found))
+    _share(cells, online)
     for family in found:
         own = {c.name for c in family.cells}
         late = _above([c.next for c in family.cells], lambda n: id(n) in atoms or n.op == "now" and n["memory"] in own)
@@ -129,11 +130,40 @@ def begin(cells: Cells, roots: Mapping[str, Node], found: list[Family]) -> Onlin
                 raise Unsupported(f"`{node['memory']}` at the tick of another level", node, "read it without `@now`")
         for node in family.tick.rows:
             online.rows.setdefault(_row(online, node), node)
-    for i, slope in enumerate(slopes):
-        if slope.stream is not None:
-            online.rows.setdefault(_row(online, slope.stream), slope.stream)
+    for stream in (x for slope in online.slopes for x in slope.streams.values()):
+        online.rows.setdefault(_row(online, stream), stream)
     online.steady = {id(n) for n in everything if id(n) not in streaming and any(id(p) in online.held for p in walk(n))} if found else set()
     return online
+
+
+def _share(cells: Cells, online: Online) -> None:
+    """One derivative for all memories that hear one objective over one window: levels that tick together are constants for each other."""
+    signs: dict[tuple, int] = {}
+
+    def sign(slope: Slope) -> int:
+        made: dict[int, int] = {}
+        for node in walk(slope.objective):
+            key: tuple = (node.op, *(made[id(a)] for a in node.args), node.attrs, node.type)
+            if id(node) in online.folds:
+                term, how, span = online.folds[id(node)]
+                key = ("stretch", id(term), how, "" if span == slope.level else span)
+            made[id(node)] = signs.setdefault(key, len(signs))
+        return made[id(slope.objective)]
+
+    first: dict[tuple, int] = {}
+    place: list[int] = []
+    for i, slope in enumerate(online.slopes):
+        level = cells.program.levels.get(slope.level)
+        key = (sign(slope), tuple(online.sees[i]), level and (level.clock, level.reset, cells.first_tick(level.name)))
+        place.append(first.setdefault(key, i))
+    for i, j in enumerate(place):
+        if i != j:
+            online.slopes[j].atoms.update(online.slopes[i].atoms)
+            online.slopes[j].streams.update(online.slopes[i].streams)
+    kept = sorted(set(place))
+    for family in online.families:
+        family.slopes = sorted({kept.index(place[i]) for i in family.slopes})
+    online.slopes, online.objectives, online.sees = ([xs[i] for i in kept] for xs in (online.slopes, online.objectives, online.sees))
 
 
 def _row(online: Online, node: Node) -> str:
@@ -233,7 +263,7 @@ def divide(online: Online, cells: Cells, roots: Mapping[str, Node], regions: lis
     late = {id(r) for r in regions if any(id(n) in after for n in [*r.inside, *r.inputs, *(c.next for c in r.cells)])}
     if not online.families and not late:
         return False
-    seeds = set(online.held) | {id(s.stream) for s in online.slopes} | {id(n) for n in ahead}
+    seeds = set(online.held) | {id(x) for s in online.slopes for x in s.streams.values()} | {id(n) for n in ahead}
     ids, found = set(seeds), set(late)
     while True:
         before = len(ids) + len(found)

@@ -38,7 +38,7 @@ class Part:
         self.ahead: list[Node] = []
         self.known = set(online.held)
         self.names = {id(node): name for name, node in online.rows.items()}
-        self.streams = {id(s.stream): i for i, s in enumerate(online.slopes) if s.stream is not None}
+        self.streams = {id(x): name for s in online.slopes for name, x in s.streams.items()}
         self.nudged: set[int] = set()
         self.carried: list[str] = []                            # what is carried also as it stood at the start of what is run again
 
@@ -58,7 +58,10 @@ class Part:
 
     def nudges(self, block: Block) -> dict[str, str]:
         made = [n for item in block.items for n in (item.outputs if isinstance(item, Region) else [item]) if id(n) in self.streams]
-        return {f"z{self.streams[id(n)] + 1}": f'held["nudge {self.streams[id(n)] + 1}"]' for n in made}
+        return {self.zero(n): f'held["{self.streams[id(n)]}"]' for n in made}
+
+    def zero(self, node: Node) -> str:
+        return "z" + self.streams[id(node)].removeprefix("nudge ")
 
     def nudge(self, fn: Fn, item: Node | Region) -> None:
         for node in item.outputs if isinstance(item, Region) else [item]:
@@ -66,7 +69,7 @@ class Part:
                 if isinstance(item, Region) and any(node in n.args for n in item.inside):
                     raise Unsupported("the derivative in a stream that a memory within the sequence takes part in", node)
                 ref = fn.env[id(node)]
-                zero = f"z{self.streams[id(node)] + 1}"
+                zero = self.zero(node)
                 fn.env[id(node)] = fn.let(f"{fn.tensor(ref)} + {zero if ref.lead == 'B' else zero + '.unsqueeze(1)'}", ref.lead or "B", node.type)
                 self.nudged.add(id(node))
 
@@ -84,7 +87,7 @@ class Part:
                 calls += lines
                 if not isinstance(block.items[0], Region):
                     em.bodies.append(function)
-        if missed := next((s for s in online.slopes if s.stream is not None and id(s.stream) not in self.nudged), None):
+        if missed := next((s for s in online.slopes if any(id(x) not in self.nudged for x in s.streams.values())), None):
             raise Unsupported("the derivative in this stream", missed.span, "a stream that the loss is computed from")
         names = {name: self.names.setdefault(id(node), name) for name, node in schedule.outputs.items() if id(node) in online.ids}
         made = {self.names[id(node)]: node for node in [*online.rows.values(), *schedule.outputs.values()] if id(node) in self.names}
@@ -134,8 +137,8 @@ class Part:
         count = len(online.given)
         kept = table([f'after(carry["rows.{i + 1}"], given[{i}])' for i in range(count)])
         shifted = "".join(f"ahead(rows[{online.given.index(n.args[0])}]), " for n in self.ahead)
-        nudges = "".join(f', "nudge {i + 1}": like.new_zeros((rows[0].shape[0], {"".join(str(a.size) + ", " for a in s.stream.type)}))'
-                         for i, s in enumerate(online.slopes) if s.stream is not None)
+        nudges = "".join(f', "{name}": like.new_zeros((rows[0].shape[0], {"".join(str(a.size) + ", " for a in x.type)}))'
+                         for s in online.slopes for name, x in s.streams.items())
         pending = sorted(name for name in carried if name.split("@")[0] in online.pending)
         lines = [f"rows = {kept}", "begin = position + given[0].shape[1] - rows[0].shape[1]", f"rows = (*rows, {shifted})",
                  f'like = carry["{SINCE}{self.carried[0]}"]',
@@ -154,9 +157,8 @@ class Part:
         level = em.schedule.program.levels.get(slope.level)
         every, reset = (Clock("token", 1), Clock("never", 0)) if level is None else (level.clock, level.reset)
         first = em.absence.first(slope.objective)
-        of = [f"nudge {i + 1}"] if slope.stream is not None else list(slope.atoms)
         function = self.objective(em, i, every)
-        return "{" + f'"objective": lambda *window: {function}(W, *window), "of": {tuple(of)!r}, "atoms": {tuple(a["name"] for a in slope.atoms.values())!r}, ' \
+        return "{" + f'"objective": lambda *window: {function}(W, *window), "of": {tuple(slope.atoms)!r}, "atoms": {tuple(a["name"] for a in slope.atoms.values())!r}, ' \
             f'"every": {instants(every, first)!r}, "reset": {instants(reset)!r}, "sees": {tuple(self.online.sees[i])!r}' + "}"
 
     def objective(self, em: Emitter, i: int, every: Clock) -> str:
