@@ -3,8 +3,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from family import text, tiny
-from references import online, series
 
 from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import compile_program, load_text
@@ -247,48 +245,6 @@ def test_generated_tokens_are_learned_from() -> None:
     whole = torch.cat([prompt, generated[None]], 1)
     best = made.forward({"ids": whole})[0]["answer"].argmax(-1)[0, 2:-1]
     assert torch.equal(best, generated)
-
-
-def test_blocks_side_by_side_are_the_loop() -> None:
-    """The other wiring of examples/cms_tokens.nl; the first is in test_family.py."""
-    made = laws.Subject(tiny("cms_tokens", text("cms_tokens").replace("loss, sequential", "loss, independent")))
-    ids = data(made.program, 2, 9, 0)["ids"]
-    w = {n: x.detach().clone().requires_grad_() for n, x in made.state.views.items()}
-    want = online.cms(w, ids, [2, 4], 3)
-    assert laws.deviation(made.forward({"ids": ids})[0]["loss"], want) <= laws.EXACT
-    for (n, x), slope in zip(w.items(), torch.autograd.grad(want.mean(), list(w.values())), strict=True):
-        assert laws.deviation(made.gradients({"ids": ids})[n], slope.reshape(-1)) <= laws.EXACT, n
-
-
-SERIES = {"channel": 2, "d": 4, "length": 3}
-
-
-def test_a_series_is_the_loop() -> None:
-    """examples/series.nl, a value at a time: a forecast, its error once the next value has come, a step of the memory, the next forecast."""
-    made = laws.Subject(load_text(text("series"), "series.nl", {k: str(v) for k, v in SERIES.items()}))
-    x = data(made.program, 2, 8, 0)["x"]
-    w = {n: v.detach().clone().requires_grad_() for n, v in made.state.views.items()}
-    want = series.losses(w, x, 3)
-    assert laws.deviation(made.forward({"x": x})[0]["loss"], want) <= laws.EXACT
-    found = made.gradients({"x": x})
-    assert found.keys() == w.keys()
-    for (n, v), slope in zip(w.items(), torch.autograd.grad(want.mean(), list(w.values())), strict=True):
-        assert slope.abs().max() > 1e-9, n
-        assert laws.deviation(found[n], slope.reshape(-1)) <= laws.EXACT, n
-
-
-def test_a_series_is_forecast() -> None:
-    """Waves of periods that no weight knows: the errors of 150 steps of training end well below those of the last value as forecast."""
-    made = load_text(text("series"), "series.nl", {"channel": "2", "d": "8", "length": "4"})
-    step = compile_program(made, precision="float32", capture="eager", planned_steps=150)
-    state, generator = step.init(0), torch.Generator().manual_seed(0)
-    ratio = []
-    for _ in range(150):
-        rate, phase = (torch.rand(8, 1, 2, generator=generator) for _ in range(2))
-        x = torch.sin((0.2 + 0.5 * rate) * torch.arange(24)[:, None] + 6.28 * phase)
-        naive = (x[:, 1:] - x[:, :-1]).square().sum(-1).mean()
-        ratio.append(float(step(state, [{"x": x}])["loss"]) / float(naive))
-    assert sum(ratio[-10:]) / 10 < 0.5
 
 
 @pytest.mark.parametrize("words, message", [
