@@ -9,7 +9,28 @@ from pathlib import Path
 
 import reference_hope
 import reference_titans
-from references import attention, cms, delta, hope, lact, learned, linear, mac, miras, network, omega, online, optimizers, series, small, titans, tnt, ttt
+from references import (
+    attention,
+    cms,
+    delta,
+    dgd,
+    hope,
+    inner,
+    lact,
+    learned,
+    linear,
+    mac,
+    miras,
+    network,
+    omega,
+    online,
+    optimizers,
+    series,
+    small,
+    titans,
+    tnt,
+    ttt,
+)
 from torch import Tensor
 
 from nldsl.graph.equations import Program
@@ -101,6 +122,9 @@ STEPS: dict[str, Callable[[], optimizers.Update]] = {
     "m3": partial(optimizers.remembering, optimizers.m3),
 }
 SPECS |= {f"optimizer_{name}": Spec(partial(network.bare, window=64), {"d": 8}, update=step) for name, step in STEPS.items()}
+SPECS["optimizer_muon"] = Spec(partial(network.attending, window=64), {"d": 8}, update=STEPS["muon"])
+SPECS["optimizer_dgd"] = Spec(partial(dgd.losses, window=64), {"d": 8}, through="random:")
+SPECS["optimizer_inner"] = layer(inner.inner, {"d": 8}, chunk=2)
 SPECS["optimizer_deep_momentum"] = Spec(partial(network.bare, window=64), {"d": 8})
 
 

@@ -22,14 +22,12 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
 SYSTEMS = frozenset("titan miras mamba oja mesa cms continuum muon adamw adam adagrad nesterov momentum swiglu rmsnorm".split())
 WORDS = frozenset(
-    "linear attention delta product memory ablation mlp gated learned optimizer tokens series softmax decomposition deep transformer "
+    "linear attention delta product memory ablation mlp gated learned optimizer tokens series softmax decomposition deep transformer inner "
     "transfer direct nonparametric backpropagation initialisation generation gd sgd".split())    # of the language, or of mathematics
 ALONE = {                                        # primitives of fewer than two systems, and why they are there
     **dict.fromkeys(("exp", "log", "floor", "ge", "eq", "max"), "a row in the table of functions of one entry"),
     "amax": "max(x) beside sum(x) and mean(x)",
     "stack": "a list of streams, as [1, 0.5] is a list of numbers",
-    "softmax": "a memory on the simplex; inside `attend` it is that operator's own",
-    "random": "a start that is drawn: weights are drawn before the program runs",
     "load": "a start from a file",
     "held_stream": "x@c beside M@c",
     "grad_stream": "the error signal of a stream",

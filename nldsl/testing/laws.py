@@ -351,7 +351,8 @@ def _name(subject: Subject, tensor: Tensor) -> str:
 def renaming(subject: Subject, other: Subject, batches: Sequence[Batch]) -> float:
     """Two programs that differ in names alone, from one start: streams, and all that is kept after a step on each batch."""
     subject.restart()
-    for a, b in zip(subject.state.tensors.values(), other.state.tensors.values(), strict=True):
+    drawn = [[x.detach() for n, x in s.state.views.items() if n.startswith("random:")] for s in (subject, other)]    # by their names
+    for a, b in zip([*subject.state.tensors.values(), *drawn[0]], [*other.state.tensors.values(), *drawn[1]], strict=True):
         b.copy_(a)
     worst = 0.0
     for batch in batches:

@@ -46,6 +46,11 @@ def continuum(w: Weights, ids: Tensor, mixer: Mixer, name: str, periods: list[in
     return predict(x, w, ids)
 
 
+def attending(w: Weights, ids: Tensor, window: int, depth: int = 1) -> Tensor:
+    """The network with the attention of the library."""
+    return losses(w, ids, lambda x, of: attention(x, under(of, "attention"), window), depth)
+
+
 def bare(w: Weights, ids: Tensor, window: int, depth: int = 1) -> Tensor:
     """A transformer without gains, so that every weight is a matrix."""
     x = w["loss.x"][ids]

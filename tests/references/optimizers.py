@@ -54,6 +54,8 @@ def adagrad(w: Tensor, g: Tensor, m: Tensors, n: int) -> Tensor:
 
 
 def muon(w: Tensor, g: Tensor, m: Tensors, n: int) -> Tensor:
+    if w.dim() < 2:                                                                           # a gain
+        return adam(w, g, m, n, cosine(n))
     m["m"] = 0.95 * m.get("m", torch.zeros_like(g)) - g
     return w + 0.02 * orthogonal(m["m"])                                                      # Eq. 42
 
