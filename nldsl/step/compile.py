@@ -59,6 +59,7 @@ class CompiledStep(Reading):
         self._planned = planned(program, planned_steps, device)
         self._readers: dict[tuple[str, bool], dict[str, Any]] = {}
         self._kinds = self._compile()
+        self._met: set[tuple[Any, ...]] = set()                # tick kinds with the sizes of their batches that have run
 
     # -- capture
 
@@ -142,15 +143,21 @@ class CompiledStep(Reading):
         D = self.draws(state, self.schedule.table.events[kind])
         inputs = [self.place(b) for b in batches]
         self.seat(state, sum(map(lanes_of, inputs)))
-        if self.capture == "whole" and len(inputs) == 1:
-            seat = lanes.part(state.lanes, 0, lanes_of(inputs[0]))
-            with torch._dynamo.config.patch(trace_autograd_ops=True), self.autocast():
-                self.module[f"before_{kind + 1}"](state.tensors, self.terms(inputs[0]))
-                done = self._kinds[kind](state.tensors, inputs[0], D, self._planned, self.mode, seat)
-                self.module[f"after_{kind + 1}"](state.tensors, done[1])
-                self._keep(state, inputs, [done[2]])
-                return done[:2]
-        return self._apart(str(kind + 1), state, inputs, D)
+        met = (kind, *((name, x.shape) for b in inputs for name, x in b.items()))
+        with torch.compiler.set_stance("fail_on_recompile" if met in self._met and self.capture != "eager" else "default"):
+            done = self._whole(kind, state, inputs[0], D) if self.capture == "whole" and len(inputs) == 1 else \
+                self._apart(str(kind + 1), state, inputs, D)
+        self._met.add(met)
+        return done
+
+    def _whole(self, kind: int, state: State, inputs: Batch, D: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
+        seat = lanes.part(state.lanes, 0, lanes_of(inputs))
+        with torch._dynamo.config.patch(trace_autograd_ops=True), self.autocast():
+            self.module[f"before_{kind + 1}"](state.tensors, self.terms(inputs))
+            done = self._kinds[kind](state.tensors, inputs, D, self._planned, self.mode, seat)
+            self.module[f"after_{kind + 1}"](state.tensors, done[1])
+        self._keep(state, [inputs], [done[2]])
+        return done[:2]
 
     def _apart(self, name: str, state: State, inputs: Sequence[Batch], D: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Forward and backward of each micro-batch, then the tick."""
@@ -185,8 +192,9 @@ class CompiledStep(Reading):
         kind = replace(kind, fired=tuple(n for n in kind.fired if not silent & self.updates.needs(n)))
         name = "rare_" + "_".join(str(self.schedule.table.fired(state.step + 1).index(n)) for n in kind.fired) + f"_{self.schedule.table.kind(state.step + 1)}"
         if f"tick_{name}" not in self.module:
+            known = len(self.updates.texts)
             written = self.updates.kind(name, kind)
-            exec(compile("\n".join([*self.updates.texts, written]), f"<nldsl {name}>", "exec"), self.module)
+            exec(compile("\n".join([*self.updates.texts[known:], written]), f"<nldsl {name}>", "exec"), self.module)
         inputs = [self.place(b) for b in batches]
         self.seat(state, sum(map(lanes_of, inputs)))
         return self._apart(name, state, inputs, self.draws(state, kind))

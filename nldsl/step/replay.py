@@ -312,6 +312,7 @@ class Replay:
                 at = bars[names.index(name)] if kind == "bar" else found[self.learners.index(name)]
                 value = f"c{code}[{i}]" if kind == "bar" else f"{at} + c{code}[{i}]"
                 chosen[at] = f"torch.where(event == {code}, {value}, {chosen[at]})"
+        self.written = len(self.backs)
         lines.append("return " + "".join(f"{x}, " for x in chosen.values()))
         if self.held:
             lines.insert(0, "".join(f"h{i + 1}, " for i in range(len(self.held))) + "= held")
@@ -342,6 +343,8 @@ class Replay:
         code = self.code(event)
         if not code:
             return []
+        if code > self.written:
+            raise Unsupported("a step in which some of the levels that a slower one sees through tick without a term", span=self.viewer.span)
         roots = [n for x in (self.backs[code - 1].bars, self.backs[code - 1].found) for n in x.values()]
         used = set(walk(*roots))
         lines = [f'at = S["{self.name}|row"].long().view(1) + 1', f'note(S["{self.name}|event"], at, {float(code)})']

@@ -230,7 +230,7 @@ def roll(body, state: tuple, streams: tuple, statics: tuple, position: int, chun
     ticks = {b: tuple(p > 0 and position + b > max(f, first) and (position + b - f) % p == 0 for p, f, first in clocks) for _, b in pieces}
     outs: list[tuple] = []
     for a, b in [piece for piece in pieces if not full or piece[0] < first]:
-        state, out = body(state, tuple(x[:, a:b] for x in streams), statics, ticks[b])
+        state, out = body(alike(state, mode), tuple(x[:, a:b] for x in streams), statics, ticks[b])
         outs.append(out)
     if full:
         stacked = tuple(x[:, first:last].unflatten(1, (len(full), chunk)).movedim(1, 0).contiguous() for x in streams)
@@ -243,12 +243,21 @@ def roll(body, state: tuple, streams: tuple, statics: tuple, position: int, chun
             rows = list(zip(*(x.unbind(0) for x in stacked)))
             for i, (_, b) in enumerate(full):
                 ends = tuple(t if fixed else flags[i, k] for k, (t, fixed) in enumerate(zip(ticks[b], same)))
-                state, out = body(state, rows[i], statics, ends)
+                state, out = body(alike(state, mode), rows[i], statics, ends)
                 outs.append(out)
     for a, b in [piece for piece in pieces if full and piece[0] >= last]:
-        state, out = body(state, tuple(x[:, a:b] for x in streams), statics, ticks[b])
+        state, out = body(alike(state, mode), tuple(x[:, a:b] for x in streams), statics, ticks[b])
         outs.append(out)
     return state, tuple(torch.cat(parts, 1) if len(parts) > 1 else parts[0] for parts in zip(*outs))
+
+
+def alike(state: tuple, mode: str) -> tuple:
+    """What a piece is given, in one form for every piece, the first too, so that a compiled body is one graph: each tensor an object of
+    its own, contiguous, and one that a derivative can be taken in."""
+    if mode != "loop" or not torch.is_grad_enabled():
+        return state
+    whole = (x.contiguous() for x in state)
+    return tuple(x.view_as(x) if x.requires_grad or not x.is_floating_point() else x.detach().requires_grad_() for x in whole)
 
 
 def scanned(body, state: tuple, stacked: tuple, statics: tuple, ticks: tuple, same: tuple, flags: Tensor) -> tuple:
