@@ -93,6 +93,60 @@ def test_a_memory_that_outlives_a_sequence_is_what_it_means(reset: str, edits: t
     assert not {name: x for name, x in found.items() if not x <= laws.EXACT}
 
 
+ENDED = ("clock pair", "clock book = document\nclock shelf = 2 document phase 1\nclock pair")
+
+
+@pytest.mark.parametrize("reset", ["reset every document", "reset every 2 document", "reset every 2 document phase 1", "reset never", "reset every sequence"])
+@pytest.mark.parametrize("edits", [(), (("M@near", "M"),), (("M@near", "M@book"),), (("M@near", "M@shelf"),), (*PERIOD, ("M@near", "M")),
+                                   (("v = unit(linear(x, [head, e]))", "v = mean(unit(linear(x, [head, e])) over book)"),)],
+                         ids=["chunk", "exact", "copy each document", "copy each second document", "sum over a period", "mean over a document"])
+def test_documents_end_in_each_lane_where_the_data_says(reset: str, edits: tuple) -> None:
+    program = reader(ENDED, ("reset never", reset), *edits)
+    subject = laws.Subject(program)
+    found = laws.agreement(subject, batches(program))
+    assert not {name: x for name, x in found.items() if not x <= laws.EXACT}
+    batch = data(program, 2, 7, 0)
+    assert laws.splits(subject.restart(), batch) <= laws.EXACT
+    assert laws.causality(subject, batch, 3) == laws.independence(subject, batch) == 0.0
+
+
+def test_a_document_is_forgotten_at_its_end() -> None:
+    """What comes after the end of a document is said as if nothing had been before it."""
+    program = reader(ENDED, ("reset never", "reset every document"), ("M@near", "M"))
+    subject = laws.Subject(program)
+    ids = torch.tensor([[1, 2, 3, 4, 0, 1, 2]])
+    ends = torch.tensor([[0, 0, 1, 0, 0, 0, 0]]).bool()
+    after = subject.forward({"ids": ids, "document": ends})[0]["loss"][:, 3:]
+    alone = subject.forward({"ids": ids[:, 3:], "document": ends[:, 3:]})[0]["loss"]
+    kept = subject.forward({"ids": ids, "document": torch.zeros_like(ends)})[0]["loss"][:, 3:]
+    assert laws.deviation(after, alone) <= laws.EXACT and laws.deviation(kept, alone) > 1e-3
+    with pytest.raises(Diagnostics) as found:
+        subject.step(subject.state, [{"ids": ids}])
+    assert found.value.diagnostics[0].code == "N308"
+
+
+@pytest.mark.parametrize("edits, words", [
+    ([("bptt full", "bptt 2 document")], "`bptt`"),
+    ([("v = unit(linear(x, [head, e]))", "z = linear(x, [head, e])\n    v = attend(z, z -> z over book)")], "attention"),
+    ([("reset never", "reset every document"), ("memory M: net = learned", "memory M: net = random")], "drawn anew")])
+def test_what_documents_cannot_do_yet_is_said(edits: list[tuple[str, str]], words: str) -> None:
+    with pytest.raises(Diagnostics) as found:
+        compile_program(reader(ENDED, *edits))
+    assert [d.code for d in found.value.diagnostics] == ["N801"] and words in found.value.diagnostics[0].message
+
+
+@pytest.mark.parametrize("capture", ["split", "whole"])
+def test_documents_are_captured(capture: str) -> None:
+    program = reader(("reset never", "reset every document"))
+    step, counted = traced(program, capture)
+    plain = compile_program(program, precision="float64", capture="eager")
+    given = [data(program, 2, 7, i) for i in range(3)]
+    assert max(apart(step, plain, given)) <= laws.EXACT
+    before = counted.graphs
+    apart(step, plain, given)
+    assert counted.graphs == before
+
+
 def test_lanes_matter_and_each_has_its_own() -> None:
     subject, forgets = laws.Subject(reader()), laws.Subject(reader(("reset never", "reset every sequence")))
     first, second = (data(subject.program, 2, 7, i) for i in range(2))
@@ -269,6 +323,19 @@ def test_what_was_read_is_handed_on_apart_from_the_weights(folder: Path, tmp_pat
     assert (lanes["sequences"] == before["sequences"] + 1).all() and len(lanes["sequences"]) == 2
     first = [metrics.events(where / "metrics.jsonl", "step")[0]["loss"] for where in (tmp_path / "other", run)]
     assert first[0] != first[1]
+
+
+def test_a_run_that_forgets_at_the_end_of_documents(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "forgets.nl").write_text((folder / "reader.nl").read_text().replace("reset never", "reset every document"))
+    (tmp_path / "text").mkdir()
+    for i, part in enumerate(Path(json.decoder.__file__).read_bytes().split(b"\n\n")):
+        (tmp_path / "text" / f"{i}.txt").write_bytes(part)
+    out = done("train", tmp_path / "forgets.nl", tmp_path / "text", "--steps", 3, "--out", tmp_path / "run", *NUMBERS)
+    assert "reads on in every step where it stopped" in out
+    told = (done("generate", tmp_path / "run", text, "-n", 1, "--remember", tmp_path / "told") and memories(tmp_path / "told") for text in ("ab\0", "ab"))
+    ended, goes_on = (x["h.mixer.recall.M.W1"] for x in told)
+    start = safetensors.torch.load_file(tmp_path / "run" / "checkpoint.safetensors")
+    assert "training.W" in start and not torch.equal(ended, goes_on)
 
 
 def test_lanes_are_scored_on_whole_documents() -> None:

@@ -207,6 +207,7 @@ OPS: dict[str, tuple[int | None, tuple[str, ...]]] = {
     "grad_stream": (2, ()),                # (e, y): derivative of stream e in stream y at this instant, all else held
     "stop": (1, ()),                       # derivative zero for every learner
     # Of a schedule alone
+    "ended": (None, ("clocks",)),          # (value, a stream for each of `clocks`): the value; the streams are 1 where documents end for these clocks
     "replay": (None, ("how", "since", "names")),   # (term, value of each `plain` of names): a fold or window whose terms see these memories
 }
 ELEMENTWISE = frozenset(op for op in OPS if op in

@@ -117,16 +117,16 @@ def depths(program: Program) -> Iterator[Diagnostic]:
 def units(program: Program) -> Iterator[Diagnostic]:
     """The data must tick the units that the text counts in.
 
-        level recall every token { .. reset every document }                     # N308: text has no `document`
-        level recall every token { .. reset every sequence }
+        input x: [d]      level recall every token { .. reset every document }   # N308: a table of numbers has no documents
+        input x: [d]      level recall every token { .. reset every sequence }
     """
     for level in program.levels.values():
         named = [(level.clock, rate_of(level)), (level.reset, place_of(level, syntax.Reset))]
         named += [(b.depth, b.span or head_of(level)) for b in level.bptt if isinstance(b.depth, Clock)]
         for clock, span in named:
-            if clock.unit == "document":
-                yield Diagnostic("N308", "no data ticks `document`: a batch holds sequences and tokens alone", span, "counts documents",
-                                 help="`sequence`, where each document is a sequence of its own")
+            if clock.unit == "document" and not program.vocab:
+                yield Diagnostic("N308", "no data ticks `document`: text does, and the program reads none", span, "counts documents",
+                                 help="`sequence`, or `input ids: index(256)`")
             elif clock.unit in ("token", "sequence") and not program.inputs and level.parent is None and span is not None \
                     and (clock is level.clock):
                 yield Diagnostic("N308", f"nothing ticks `{clock.unit}`: the program has no `input`", span, f"counts {clock.unit}s",

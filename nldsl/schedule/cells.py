@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nldsl.graph.clocks import ENDS
 from nldsl.graph.equations import ELEMENTWISE, Clock, Level, Node, Program, Shape, Tree, walk
 from nldsl.schedule.absence import Absence
 from nldsl.schedule.algebra import Algebra
@@ -40,6 +41,11 @@ class Cell:
     @property
     def lasts(self) -> bool:
         return outlives(self.life)
+
+    @property
+    def ends(self) -> Clock | None:
+        """The documents after which it starts anew, if it does."""
+        return next((clock for clock in (self.reset, self.life) if clock.unit == ENDS), None)
 
 
 def outlives(life: Clock) -> bool:
@@ -117,6 +123,8 @@ class Cells:
 
     def _atom(self, node: Node, path: str | None, shape: Shape) -> Node:
         memory = self.program.memories[node["memory"]]
+        if (unit := self.program.levels[memory.level].clock.unit) in ("sequence", ENDS):
+            raise Unsupported(f"a level that ticks every {unit}", node, f"a level every token with `reset every {unit}`, or one `every step`")
         if node.op != "plain" and not self.on_token(memory.name):
             if node.op == "now" or node.op == "held" and node["clock"].unit != "step":
                 raise Unsupported(f"`{memory.name}` ticks once a step; inside a step only its held value can be read", node,
@@ -137,7 +145,7 @@ class Cells:
         if not self.on_token(owner.name):
             return
         level = self.program.levels[owner.level]
-        if level.reset.unit not in ("sequence", "token", "never"):
+        if level.reset.unit not in ("sequence", "token", "never", ENDS):
             raise Unsupported(f"`reset every {level.reset.period} {level.reset.unit}` of a memory on the token clock", atom,
                               "`reset every sequence`, every n of them, or `reset never`", level.span)
         if outlives(level.reset):
@@ -161,7 +169,7 @@ class Cells:
         cell.start = self._as_leaf(start, path, cell.shape)
         cell.first = self.first_tick(cell.level)
         cell.next = self._as_leaf(after, path, cell.shape)
-        if cell.reset.unit == "token" and any(n.op == "random" for n in walk(cell.start)):
+        if cell.reset.unit in ("token", ENDS) and any(n.op == "random" for n in walk(cell.start)):
             raise Unsupported("a start drawn anew within a sequence", cell.start, "a learned start")
         level = self.program.levels[cell.level]
         far = sight(self.program, level)
@@ -169,6 +177,8 @@ class Cells:
             raise Unsupported("a `bptt` that differs between learners of the step clock", cell.next, "one `bptt` for all learners", level.span)
         if far == "none":
             cell.next = self.al.make("stop", cell.next, type=cell.shape)
+        elif isinstance(far, Clock) and far.unit == ENDS:
+            raise Unsupported("`bptt` to the end of a document", cell.next, "`bptt full`, if the memory starts anew there")
         elif far != "full":
             cell.cut = far                                     # type: ignore[assignment]
 
@@ -181,7 +191,7 @@ class Cells:
         if len(firsts) > 1:
             raise Unsupported("objectives of one level that begin to have terms at different tokens", level.objectives[0], "two levels", level.span)
         first = max(*firsts, 0, self.first_tick(level.parent or ""))
-        if first and level.reset.unit == "token":
+        if first and level.reset.unit in ("token", ENDS):
             raise Unsupported("a reset within the sequence of a level whose first ticks are skipped", None, "`reset every sequence`", level.span)
         return first
 
@@ -220,6 +230,10 @@ class Cells:
                     for path, x in args[0].items()}
         if node.op == "fold":
             return self._stretch(node, args[0])
+        if node.op == "held_stream" and node["clock"].unit == ENDS:
+            raise Unsupported("a stream as it was where a document ended", node, "a memory that is read `@document`")
+        if node.op == "attend" and any(span is not None and isinstance(span[1], Clock) and span[1].unit == ENDS for _, _, span in node["groups"]):
+            raise Unsupported("attention since a document began", node, "`over sequence`, or over the last n tokens")
         if isinstance(node.type, Tree):
             if node.op not in ELEMENTWISE and node.op not in ("random", "load"):
                 raise Unsupported(f"`{node.op}` of a tree", node)
@@ -244,7 +258,7 @@ class Cells:
         since = node["since"]
         level = since if isinstance(since, str) else ""
         clock = self.program.levels[since].clock if isinstance(since, str) else since
-        if clock.unit not in ("token", "sequence"):
+        if clock.unit not in ("token", "sequence", ENDS):
             raise Unsupported("a fold since a tick of another clock than `token`", node)
         first = self.absence.first(term)
         total = self._accumulator(term, level, clock, first)
@@ -259,7 +273,7 @@ class Cells:
             name = f"{level}.fold.".lstrip(".") + str(1 + sum(other == level for _, other, _, _ in self._folds))
             life = self.program.levels[level].reset if level else Clock("sequence", 1)
             before = self.al.make("read", type=term.type, memory=name)
-            reset = clock if clock.unit == "token" else Clock("never", 0)
+            reset = clock if clock.unit in ("token", ENDS) else Clock("never", 0)
             self._folds[key] = self.al.make("now", type=term.type, memory=name)
             self.absence.mark(self._folds[key], first)
             self.terms[name] = term, level, clock

@@ -15,6 +15,7 @@ import networkx as nx
 
 from nldsl.graph.equations import ELEMENTWISE, Clock, Node, Program, numel, walk
 from nldsl.schedule.cells import Cell, Cells, Unsupported
+from nldsl.schedule.documents import mark_ends
 from nldsl.schedule.online import Online, begin, divide, families
 from nldsl.schedule.timetable import Timetable, timetable_of
 
@@ -74,6 +75,9 @@ def plan(program: Program, outputs: Mapping[str, Node]) -> Schedule:
     online: Online | None = begin(cells, roots, families(cells))
     wanted = {**roots, **online.rows}
     _keep_reached(cells, wanted, {c.name for f in online.families for c in f.cells})
+    for cell in (c for family in online.families for c in family.cells if c.ends):
+        raise Unsupported("a memory that learns from the loss of the whole network and starts anew where documents end", cell.next, "`reset every sequence`")
+    mark_ends(cells, wanted.values())
     links: list[tuple[str, str]] = []
     while True:
         regions, conflict = _regions(cells, wanted, links)
@@ -142,7 +146,7 @@ def _regions(cells: Cells, roots: Mapping[str, Node], links: list[tuple[str, str
         inside = [n for n in everything if home.get(id(n)) == i and (id(n) in wanted or n.op in STATE) or attached.get(id(n)) == i]
         ids = {id(n) for n in inside}
         for c in members:                                       # a next that does not depend on the memory itself
-            if id(c.next) not in ids and c.next.op in STATE:
+            if id(c.next) not in ids and c.next.op in (*STATE, "ended"):
                 inside.append(c.next)
                 ids.add(id(c.next))
         args = {id(a): a for n in inside for a in n.args if id(a) not in ids}

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nldsl.diagnostic import Diagnostic, Diagnostics
+from nldsl.graph.clocks import ENDS, counted
 from nldsl.graph.equations import Program, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import Schedule, plan
@@ -43,6 +45,7 @@ class CompiledStep(Reading):
         self.dtype = PRECISION[precision]
         self.steps = planned_steps
         self.files = files or {}
+        self.documents = counted(program, ENDS)
         self.updates = Updates(program, table_of(program))
         if not self.updates.streams and "loss" in program.outputs:          # nothing learns once a step: the loss is still what a step says
             self.updates.streams["loss"] = program.outputs["loss"]
@@ -220,7 +223,11 @@ class CompiledStep(Reading):
         return {name: sequences * max(0, length - any(n.op == "ahead" for n in walk(node)) - first(node)) for name, node in self.updates.streams.items()}
 
     def place(self, batch: Batch) -> dict[str, Tensor]:
-        return {name: x.to(self.device, self.dtype if x.is_floating_point() else torch.long) for name, x in batch.items()}
+        """On the device; ends of documents are numbers. Raises N308 if the program counts documents that the batch does not tell."""
+        if self.documents and ENDS not in batch:
+            raise Diagnostics([Diagnostic("N308", "the program counts documents, and the batch does not say where they end",
+                                          help=f"`{ENDS}` [sequence, token], true at the last token of each")])
+        return {name: x.to(self.device, self.dtype if x.is_floating_point() or name == ENDS else torch.long) for name, x in batch.items()}
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.precision == "bfloat16")

@@ -10,10 +10,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from nldsl.graph.clocks import ENDS, counted
 from nldsl.graph.equations import Clock, Program
 from nldsl.step.initial import initial_weights
 from nldsl.step.oracle_lines import Line
@@ -32,7 +34,7 @@ class Result:
     outputs: dict[str, Value]
     memories: dict[str, Value]
     held: dict[tuple[str, Clock], Value]
-    state: Line
+    state: tuple[Line, ...]
 
 
 class Oracle:
@@ -51,6 +53,7 @@ class Oracle:
         self._copies = {(n["memory"], n["clock"]) for n in m.nodes if n.op == "held"}
         self._carried = any(m.unit(level) == "token" and level.reset.unit != "token" and level.reset != Clock("sequence", 1)
                             for level in levels.values())
+        self._apart = counted(program, ENDS)                 # each lane is a line of its own, where documents end in it
         self._lines: list[Line] = []
 
     # -- what has been learned
@@ -72,9 +75,15 @@ class Oracle:
 
     # -- one batch
 
-    def run(self, batch: Batch, state: Line | None = None, new_sequence: bool = False) -> Result:
-        line = self._read(batch, state.copy() if state else None, new_sequence)
-        return Result(self._outputs(line), *self._carry(line), line)
+    def run(self, batch: Batch, state: tuple[Line, ...] | None = None, new_sequence: bool = False) -> Result:
+        parts = self._lanes(batch)
+        lines = [self._read(part, line.copy() if line else None, new_sequence) for part, line in zip(parts, state or [None] * len(parts), strict=True)]
+        outputs, (memories, held) = [self._outputs(line) for line in lines], zip(*map(self._carry, lines), strict=True)
+        return Result(together(outputs), together(memories), together(held), tuple(lines))
+
+    def _lanes(self, batch: Batch) -> list[Batch]:
+        lanes = len(next(iter(batch.values()))) if self._apart else 1
+        return [{name: x[i:i + 1] for name, x in batch.items()} for i in range(lanes)] if lanes > 1 else [batch]
 
     def _read(self, batch: Batch, line: Line | None, new_sequence: bool) -> Line:
         """Appends the tokens of a batch one by one; each instant is finished before the next is evaluated."""
@@ -148,7 +157,9 @@ class Oracle:
         """One step of the run over all `batches`; the outputs of each."""
         m = self._meaning
         self._lines = self._load(batches)
-        outputs = [self._outputs(line) for line in self._lines]
+        many = [batches] if isinstance(batches, Mapping) else list(batches)
+        counts, lines = [len(self._lanes(batch)) for batch in many], iter(self._lines)
+        outputs = [together([self._outputs(next(lines)) for _ in range(count)]) for count in counts]
         for memory in self._slow:
             m.settled(memory, m.steps, len(m.steps) - 1)
         m.steps.tables.append({})
@@ -158,7 +169,7 @@ class Oracle:
 
     def _load(self, batches: Batch | Sequence[Batch]) -> list[Line]:
         m = self._meaning
-        many = [batches] if isinstance(batches, Mapping) else list(batches)
+        many = [part for batch in ([batches] if isinstance(batches, Mapping) else batches) for part in self._lanes(batch)]
         olds = [line.copy() for line in self._lines] if self._carried and self._lines else [None] * len(many)
         lines = [self._read(batch, old, True) for batch, old in zip(many, olds, strict=True)]
         now = len(m.steps) - 1
@@ -172,3 +183,8 @@ class Oracle:
         spans = [n["since"] if n.op == "fold" else n["length"] for n in windows]
         for s in range(min((instants(m, span, m.steps, len(m.steps) - 1).start for span in spans), default=len(m.steps) - 1)):
             m.streams[s], m.steps.tables[s] = [], {}
+
+
+def together(lanes: Sequence[Mapping[Any, Value]]) -> dict[Any, Value]:
+    """What the lanes of a batch hold, one after the other."""
+    return {name: each(lambda *xs: torch.cat(xs), *(lane[name] for lane in lanes)) for name in lanes[0]}

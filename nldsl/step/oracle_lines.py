@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nldsl.graph.clocks import ENDS
 from nldsl.graph.equations import Clock, Level, Node, Program, walk
 from nldsl.step.oracle_operators import Value, each
 
@@ -70,6 +71,10 @@ class Line:
     def ends(self, i: int) -> bool:
         """Is i the last token of its sequence? Not known to be before the next sequence begins."""
         return i + 1 < len(self) and self.first[i + 1] == i + 1
+
+    def ended(self, i: int) -> bool:
+        """Does a document end with token i? Of one lane: documents end in each where they will."""
+        return bool(self.inputs[i][ENDS].item())
 
     def copy(self) -> Line:
         return Line(self.unit, self.lanes, [*self.tables[:-1], *map(dict, self.tables[-1:])], dict(self.memo), list(self.inputs),

@@ -31,14 +31,14 @@ class Meaning(Text):
     # -- clocks
 
     def fires(self, clock: Clock, line: Line, i: int) -> bool:
-        if clock.unit == "document":
-            raise NotImplementedError("the oracle has no documents")
         if clock.unit == "never":
             return False
         if line.unit == "step":
             return clock.unit != "step" or clock.ticks(i + 1)
         if clock.unit == "token":
             return clock.ticks(line.position(i) + 1)
+        if clock.unit == "document":
+            return line.ended(i) and clock.ticks(sum(map(line.ended, range(i + 1))))
         if clock.unit == "sequence":
             return line.ends(i) and clock.ticks(sum(line.first[j] == j for j in range(i + 1)))
         return i + 1 < len(line) and line.step[i + 1] != line.step[i] and clock.ticks(line.step[i] + 1)

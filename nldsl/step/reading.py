@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from nldsl.graph.clocks import ENDS
 from nldsl.graph.equations import Node, walk
 from nldsl.schedule.plan import plan
 from nldsl.step.emit import Emitter
@@ -76,10 +77,10 @@ class Reading:
         return next((n.args[0] for n in walk(self.updates.streams[name]) if n.op == "cross_entropy"), None)
 
     def generate(self: CompiledStep, state: State, prompt: Tensor, n: int, generator: torch.Generator, temperature: float = 1.0,
-                 lanes: Lanes | None = None, freeze: bool = False) -> tuple[Tensor, Lanes]:
+                 lanes: Lanes | None = None, freeze: bool = False, boundary: int = 0) -> tuple[Tensor, Lanes]:
         """Samples n tokens after prompt [1, T]: the tokens [n], and what its lane holds once all of them were read.
 
-        Memories learn from every token, sampled ones too; with `freeze` from none."""
+        Memories learn from every token, sampled ones too; with `freeze` from none. The token `boundary` ends a document."""
         logits = self.logits()
         assert logits is not None, "a model without a cross entropy writes nothing"
         module = self.reader("logits", logits, freeze)
@@ -88,11 +89,11 @@ class Reading:
         with torch.no_grad():
             carry = module["start"](state.views, ids.shape[0], next(iter(state.views.values())), lanes)
             for _ in range(n):
-                outputs, carry = module["forward"](state.views, {name: ids}, carry, position, "loop")
+                outputs, carry = module["forward"](state.views, self.place({name: ids, ENDS: ids == boundary}), carry, position, "loop")
                 position += ids.shape[1]
                 scores = outputs["logits"][:, -1].float().cpu() / max(temperature, 1e-6)
                 ids = torch.multinomial(scores.softmax(-1), 1, generator=generator).to(self.device)
                 out.append(ids)
             if lanes and not freeze:
-                lanes = onward(lanes, module["forward"](state.views, {name: ids}, carry, position, "loop")[1])
+                lanes = onward(lanes, module["forward"](state.views, self.place({name: ids, ENDS: ids == boundary}), carry, position, "loop")[1])
         return torch.cat(out, 1)[0], lanes or {}

@@ -92,7 +92,7 @@ def region_body(em: Emitter, body: Body) -> tuple[str, int, list[tuple[int, int,
 
 def resets(region: Region) -> list[Node]:
     """Starts that a region returns to within a sequence: one for each cell, or none."""
-    return [c.start for c in region.cells] if any(c.reset.unit == "token" for c in region.cells) else []
+    return [c.start for c in region.cells] if any(c.reset.unit == "token" or c.ends for c in region.cells) else []
 
 
 def classify(region: Region) -> str:

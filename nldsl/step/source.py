@@ -308,6 +308,7 @@ RULES: dict[str, Rule] = {
     "const": _const, "spread": _spread, "permute": _permute, "reshape": _reshape, "einsum": _einsum,
     "sum": _reduce("sum"), "mean": _reduce("mean"), "amax": _reduce("amax"), "softmax": _softmax, "select": _select,
     "stack": _stack, "join": _join, "diag": _diag, "eye": _eye, "gather": _gather, "cross_entropy": _cross_entropy, "stop": _stop,
+    "ended": lambda fn, node, args: args[0],
     **{op: _elementwise for op in (*INFIX, *FUNCTION, "neg", "gelu", "max", "min", "where")},
 }
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import Clock, Node, Program, Tree, walk
+from nldsl.graph.equations import ENDS, Clock, Node, Program, Tree, walk
 from nldsl.pipeline import compile_program
 from nldsl.schedule.plan import moving, plan
 from nldsl.step.compile import CompiledStep, load_module
@@ -199,6 +199,8 @@ def _elsewhere(program: Program, name: str, x: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed + 1)
     if name in program.vocab:
         return (x + torch.randint(1, max(2, program.vocab[name]), x.shape, generator=generator)) % program.vocab[name]
+    if name == ENDS:
+        return ~x
     return torch.randn(x.shape, dtype=x.dtype, generator=generator)
 
 

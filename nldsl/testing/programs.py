@@ -22,6 +22,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nldsl.graph.clocks import ENDS, counted
 from nldsl.graph.equations import Program
 from nldsl.pipeline import load_text
 from nldsl.step.loading import Files, loads
@@ -87,11 +88,13 @@ class Drawn:
 
 
 def data(program: Program, batch: int, length: int, seed: int) -> dict[str, Tensor]:
-    """A batch of random inputs of the program, [batch, length, ..] each: integers below the vocabulary, or normal numbers in float64."""
+    """A batch of random inputs of the program, [batch, length, ..] each: integers below the vocabulary, or normal numbers in float64;
+    with the ends of documents, if it counts them."""
     generator = torch.Generator().manual_seed(seed)
+    ends = {ENDS: torch.rand(batch, length, generator=torch.Generator().manual_seed(seed + 1)) < 0.25} if counted(program, ENDS) else {}
     return {name: torch.randint(program.vocab[name], (batch, length), generator=generator) if name in program.vocab else
             torch.randn(batch, length, *(a.size for a in node.type), dtype=torch.float64, generator=generator)
-            for name, node in program.inputs.items()}
+            for name, node in program.inputs.items()} | ends
 
 
 @st.composite

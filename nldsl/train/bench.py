@@ -9,6 +9,7 @@ import torch
 from rich.table import Table
 
 from nldsl import pipeline
+from nldsl.graph.clocks import ENDS, counted
 from nldsl.graph.equations import Program
 
 CAPTURES = ("eager", "auto")
@@ -58,4 +59,4 @@ def random_batch(program: Program, batch: int, length: int, device: str) -> dict
     generator = torch.Generator().manual_seed(SEED)
     return {name: (torch.randint(0, program.vocab[name], (batch, length), generator=generator) if name in program.vocab else
                    torch.randn((batch, length, *(axis.size for axis in node.type)), generator=generator)).to(device)
-            for name, node in program.inputs.items()}
+            for name, node in program.inputs.items()} | ({ENDS: torch.zeros(batch, length, device=device)} if counted(program, ENDS) else {})

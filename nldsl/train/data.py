@@ -3,7 +3,7 @@
     corpus = standard_library()                    # or read(Path("book.txt")), read(Path("folder"))
     ids = corpus.batch(seed=0, step=1, micro=0, batch=4, length=256)   # LongTensor [4, 256]
 
-Documents are joined by the byte 0, which occurs nowhere else: a 0 inside a file is a document boundary. About one
+Documents are joined by the byte 0, which occurs nowhere else: a 0 inside a file is a document boundary, and ticks `document`. About one
 byte in twenty is held out, by whole documents where there are enough of them. A batch is a pure function of
 (seed, step, lane), so a resumed run needs no iterator to go on exactly.
 """

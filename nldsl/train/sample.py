@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from nldsl.train.data import Corpus, extents
+from nldsl.train.data import BOUNDARY, Corpus, extents
 
 PROMPT, LENGTH = 64, 256                           # bytes of the sample after training
 TEMPERATURE = 0.8
@@ -17,7 +17,7 @@ def sample(step: Any, state: Any, prompt: bytes, n: int, seed: int, temperature:
     byte each time, `freeze` stops learning."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.tensor([list(prompt)], dtype=torch.int64)
-    text, lanes = step.generate(state, ids, n, generator, temperature, lanes, freeze)
+    text, lanes = step.generate(state, ids, n, generator, temperature, lanes, freeze, BOUNDARY)
     return bytes(text.reshape(-1).tolist()), lanes
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nldsl.graph.clocks import ENDS, counted
 from nldsl.train import baseline
-from nldsl.train.data import Corpus, readings, windows
+from nldsl.train.data import BOUNDARY, Corpus, readings, windows
 from nldsl.train.series import Series
 
 SCORED = 1 << 17                                   # held-out tokens scored at the end of a long run; an eighth of a short run's tokens,
@@ -117,9 +118,10 @@ def chosen(begins: np.ndarray, like: Tensor) -> Tensor:
 
 
 def batch(program: Any, tokens: np.ndarray) -> dict[str, Tensor]:
-    """Tokens [lane, time, ..] as the program's only input."""
+    """Tokens [lane, time, ..] as the program's only input; where documents end, if it counts them."""
+    ends = {ENDS: torch.from_numpy(tokens == BOUNDARY)} if counted(program, ENDS) else {}
     return {name: torch.from_numpy(tokens.astype(np.int64) if name in program.vocab else tokens).reshape(*tokens.shape[:2], *(a.size for a in node.type))
-            for name, node in program.inputs.items()}
+            for name, node in program.inputs.items()} | ends
 
 
 def pieces(tokens: np.ndarray, starts: np.ndarray, length: int, piece: int) -> Iterator[np.ndarray]:

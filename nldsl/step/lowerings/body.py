@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from nldsl.graph.clocks import ENDS
 from nldsl.graph.equations import Clock, Node, Shape, walk
 from nldsl.schedule.cells import Cell, Unsupported
 from nldsl.schedule.plan import Region
@@ -35,6 +36,9 @@ class Body:
     def __post_init__(self) -> None:
         region, fn = self.region, Fn(self.lead)
         self.fn = fn
+        self.ended = {clock: node for c in region.cells if c.next.op == "ended" for clock, node in zip(c.next["clocks"], c.next.args[1:], strict=True)}
+        if self.ended and self.lead == "BT":
+            raise NotAffine("documents end in each lane where they will")
         self.cells = {c.name: c for c in region.cells}
         n = len(region.cells)
         self.state = {c.name: Ref(f"state[{i}]", "B", c.shape) for i, c in enumerate(region.cells)}
@@ -129,6 +133,8 @@ class Body:
     # -- the end of an instant
 
     def flag(self, clock: Clock, first: int = 0) -> str:
+        if clock in self.ended:
+            return self.fn.value(self.ended[clock]).text
         tick = (clock.period, clock.phase, first) if clock.unit == "token" else (0, 0, 0)      # a sequence ends between two calls
         if tick not in self.clocks:
             self.clocks.append(tick)
@@ -145,18 +151,20 @@ class Body:
     def settled(self, after: dict[str, str]) -> list[str]:
         """Resets, then copies, then cuts: later tokens are cut, this one is not."""
         region, n = self.region, len(self.region.cells)
-        reset = {c.name: f"statics[{len(region.statics) + i}]" for i, c in enumerate(region.cells)
-                 if self.starts and c.reset.unit == "token"}
+        starts = {c.name: f"statics[{len(region.statics) + i}]" for i, c in enumerate(region.cells) if self.starts}
         held: list[str] = []
-        for name, start in reset.items():
-            cell = self.cells[name]
-            after[name] = self.pick(cell.reset, f"{start}.expand_as({self.state[name].text})", after[name], cell.shape, cell.kept)
+
+        def restarted(cell: Cell, text: str, like: str) -> str:
+            for clock in dict.fromkeys(c for c in (cell.reset, cell.ends) if c is not None and c.unit in ("token", ENDS)):
+                text = self.pick(clock, f"{starts[cell.name]}.expand_as({like})", text, cell.shape, cell.kept)
+            return text
+
+        for name, cell in self.cells.items():
+            after[name] = restarted(cell, after[name], self.state[name].text)
         for k, (name, clock) in enumerate(region.holds):
             cell = self.cells[name]
             copy = self.pick(clock, after[name], f"state[{n + k}]", cell.shape)
-            if name in reset:
-                copy = self.pick(cell.reset, f"{reset[name]}.expand_as(state[{n + k}])", copy, cell.shape, cell.kept)
-            held.append(copy)
+            held.append(restarted(cell, copy, f"state[{n + k}]"))
         for cell in region.cells:
             if cell.cut is not None:
                 after[cell.name] = self.pick(cell.cut, f"{after[cell.name]}.detach()", after[cell.name], cell.shape)

@@ -152,9 +152,11 @@ def erased(kernel: Tensor) -> Tensor:
 
 
 def pick(flag: bool | Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """new where the flag holds, else old; a Python flag costs nothing."""
+    """new where the flag holds, else old; a Python flag costs nothing, a flag for each lane is a number."""
     if isinstance(flag, bool):
         return new if flag else old
+    if flag.dim():
+        return lanewise(flag != 0, new, old)
     return torch.where(flag, new, old)
 
 

@@ -1,0 +1,43 @@
+"""Where documents end, told to each memory that counts them.
+
+    recall.M, reset every document        next: ended(.., input(document)), and body.py lets it start anew in the lanes where that is 1
+
+Documents end in each lane where they will, so what counts them is a stream of the data and no fact of the schedule.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nldsl.graph.clocks import ENDS, counted
+from nldsl.graph.equations import Clock, Node, walk
+from nldsl.schedule.cells import Cell, Cells, outlives
+
+
+def mark_ends(cells: Cells, roots: Iterable[Node]) -> None:
+    """Tells each memory at which of the documents that it counts it starts anew, or is copied."""
+    if not counted(cells.program, ENDS):
+        return
+    copied: dict[str, set[Clock]] = {}
+    for node in walk(*roots, *(c.next for c in cells.cells.values())):
+        if node.op == "held" and node["clock"].unit == ENDS:
+            copied.setdefault(node["memory"], set()).add(node["clock"])
+    for cell in list(cells.cells.values()):
+        clocks = sorted(copied.get(cell.name, set()) | ({cell.ends} if cell.ends else set()), key=lambda c: (c.period, c.phase))
+        if clocks:
+            ticks = [ended(cells, clock) for clock in clocks]
+            cell.next = cells.al.make("ended", cell.next, *ticks, type=cell.shape, clocks=tuple(clocks))
+
+
+def ended(cells: Cells, clock: Clock) -> Node:
+    """1 at the tokens with which so many documents have ended in the lane, else 0."""
+    al, ends = cells.al, cells.al.make("input", type=(), name=ENDS)
+    if (clock.period, clock.phase) == (1, 0):
+        return ends
+    if ENDS not in cells.cells:
+        lasting = any(level.clock.unit == "token" and outlives(level.reset) for level in cells.program.levels.values())
+        before = al.make("read", type=(), memory=ENDS)
+        cells.cells[ENDS] = Cell(ENDS, (), "", Clock("token", 1), Clock("never", 0), al.const(0), al.add(before, ends),
+                                 life=Clock("never", 0) if lasting else Clock("sequence", 1))
+    n = al.sub(al.make("now", type=(), memory=ENDS), al.const(clock.phase))
+    whole = al.mul(al.const(clock.period), al.elementwise("floor", al.div(n, al.const(clock.period))))
+    return al.mul(ends, al.mul(al.elementwise("eq", n, whole), al.elementwise("ge", n, al.const(clock.period))))
