@@ -2,22 +2,11 @@
 from __future__ import annotations
 
 from nldsl.frontend import syntax
-from nldsl.graph.equations import Clock, Program, walk
+from nldsl.graph.equations import Clock
 from nldsl.graph.scope import Site
 from nldsl.graph.values import ClockValue, kind_of
 
 NEVER = Clock("never", 0)
-ENDS = "document"                # the stream of a batch [lane, token] that is true where a document ends; no input of a text can have its name
-
-
-def counted(program: Program, unit: str) -> bool:
-    """Does anything in the program count in this unit?"""
-    clocks = [c for level in program.levels.values() for c in (level.clock, level.reset, *(b.depth for b in level.bptt))]
-    roots = [*program.outputs.values(), *(r for m in program.memories.values() for r in (m.start, m.next) if r is not None)]
-    for node in walk(*roots):
-        clocks += [value for _, value in node.attrs]
-        clocks += [span[1] for _, _, span in node["groups"] if span is not None] if node.op == "attend" else []
-    return any(isinstance(clock, Clock) and clock.unit == unit for clock in clocks)
 
 
 def stretch_count(stretch: syntax.Stretch, site: Site) -> int:

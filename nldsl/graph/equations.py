@@ -63,6 +63,9 @@ class Clock:
         return self.period > 0 and n > self.phase and (n - self.phase) % self.period == 0
 
 
+ENDS = "document"                # the stream of a batch [lane, token] that is true where a document ends; no input of a text can have its name
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
     """One equation. Nodes are interned: equal op, args and attrs are the same object."""
@@ -252,3 +255,13 @@ def numel(shape: Shape) -> int:
     for axis in shape:
         n *= axis.size
     return n
+
+
+def counted(program: Program, unit: str) -> bool:
+    """Does anything in the program count in this unit?"""
+    clocks = [c for level in program.levels.values() for c in (level.clock, level.reset, *(b.depth for b in level.bptt))]
+    roots = [*program.outputs.values(), *(r for m in program.memories.values() for r in (m.start, m.next) if r is not None)]
+    for node in walk(*roots):
+        clocks += [value for _, value in node.attrs]
+        clocks += [span[1] for _, _, span in node["groups"] if span is not None] if node.op == "attend" else []
+    return any(isinstance(clock, Clock) and clock.unit == unit for clock in clocks)

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nldsl.graph.clocks import ENDS
-from nldsl.graph.equations import ELEMENTWISE, Clock, Level, Node, Program, Shape, Tree, walk
+from nldsl.graph.equations import ELEMENTWISE, ENDS, Clock, Level, Node, Program, Shape, Tree, walk
 from nldsl.schedule.absence import Absence
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.differentiate import NoDerivative, gradient

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nldsl.graph.clocks import ENDS, counted
-from nldsl.graph.equations import Clock, Node, walk
+from nldsl.graph.equations import ENDS, Clock, Node, counted, walk
 from nldsl.schedule.cells import Cell, Cells, outlives
 
 

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from nldsl.diagnostic import Diagnostic, Diagnostics
-from nldsl.graph.clocks import ENDS, counted
-from nldsl.graph.equations import Program, walk
+from nldsl.graph.equations import ENDS, Program, counted, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import Schedule, plan
 from nldsl.schedule.timetable import Kind, Timetable, timetable_of

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.clocks import ENDS, counted
-from nldsl.graph.equations import Clock, Program
+from nldsl.graph.equations import ENDS, Clock, Program, counted
 from nldsl.step.initial import initial_weights
 from nldsl.step.oracle_lines import Line
 from nldsl.step.oracle_meaning import Meaning

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.clocks import ENDS
-from nldsl.graph.equations import Clock, Level, Node, Program, walk
+from nldsl.graph.equations import ENDS, Clock, Level, Node, Program, walk
 from nldsl.step.oracle_operators import Value, each
 
 _viewer: str | None = None                        # the level whose gradient is being taken

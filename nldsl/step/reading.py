@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.clocks import ENDS
-from nldsl.graph.equations import Node, walk
+from nldsl.graph.equations import ENDS, Node, walk
 from nldsl.schedule.plan import plan
 from nldsl.step.emit import Emitter
 from nldsl.step.freeze import frozen

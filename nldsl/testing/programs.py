@@ -22,8 +22,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nldsl.graph.clocks import ENDS, counted
-from nldsl.graph.equations import Program
+from nldsl.graph.equations import ENDS, Program, counted
 from nldsl.pipeline import load_text
 from nldsl.step.loading import Files, loads
 from nldsl.testing import mixers, recurrences

@@ -9,8 +9,7 @@ import torch
 from rich.table import Table
 
 from nldsl import pipeline
-from nldsl.graph.clocks import ENDS, counted
-from nldsl.graph.equations import Program
+from nldsl.graph.equations import ENDS, Program, counted
 
 CAPTURES = ("eager", "auto")
 SEED = 0

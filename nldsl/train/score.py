@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nldsl.graph.clocks import ENDS, counted
+from nldsl.graph.equations import ENDS, counted
 from nldsl.train import baseline
 from nldsl.train.data import BOUNDARY, Corpus, readings, windows
 from nldsl.train.series import Series

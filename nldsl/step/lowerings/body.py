@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from nldsl.graph.clocks import ENDS
-from nldsl.graph.equations import Clock, Node, Shape, walk
+from nldsl.graph.equations import ENDS, Clock, Node, Shape, walk
 from nldsl.schedule.cells import Cell, Unsupported
 from nldsl.schedule.plan import Region
 from nldsl.step.lowerings.affine import NotAffine, Solver
