@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from nldsl.graph.axes import fits
-from nldsl.graph.equations import Axis, Shape, Tree
+from nldsl.graph.equations import Axis, Node, Shape, Tree
 from nldsl.graph.shapes import Shapes
 from nldsl.graph.values import Array, shape_text
 
@@ -164,14 +164,15 @@ class Arrays(Shapes):
         return Array(self.node("einsum", a.node, b.node, type=type_, eq=eq), hidden)
 
     def matmul(self, a: Array, b: Array) -> Array:
-        """`a * b` of two arrays, a with two or more visible axes: see section 7 of the language."""
+        """`a * b` of two arrays, a with two or more visible axes."""
         last = a.seen[-1]
         meets = next((i for i, axis in enumerate(b.seen) if axis == last), None)
         if meets is None:
             meets = next((i for i, axis in enumerate(b.seen) if axis.size == last.size and fits(axis, last)), None)
         if meets is None:
+            fitting = [path for path, shape in leaves_beside(a.node) if shape[-1:] and shape[-1] in b.seen]
             self.world.fail("N204", f"the left side ends in axis `{last.name}`, the right side has {shape_text(b.seen)}",
-                            help="`.*` multiplies entry by entry")
+                            help=f"this fits the part `{fitting[0]}`" if fitting else "`.*` multiplies entry by entry")
         left, right, out, seen = list(range(len(a.seen))), [], [], []
         batch = {axis: i for i, axis in enumerate(a.seen[:-2])}
         fresh = len(a.seen)
@@ -192,3 +193,9 @@ class Arrays(Shapes):
 def _some(tree: Tree) -> str:
     paths = tree.paths()
     return ", ".join(paths[:4]) + (", .." if len(paths) > 4 else "")
+
+
+def leaves_beside(node: Node) -> tuple[tuple[str, Shape], ...]:
+    """All leaves of the tree that this one is a leaf of."""
+    tree = node.args[0].type if node.op == "leaf" else None
+    return tree.leaves if isinstance(tree, Tree) else ()

@@ -56,22 +56,24 @@ def _equation(program: Program, level: Level, memory: str) -> Span | None:
 
 
 def _faster(program: Program, level: Level, after: Node) -> tuple[Node, set[str]] | None:
-    """The first value met that changes between this level's ticks, and the levels through whose objective the way to it leads."""
+    """The fastest value that changes between this level's ticks, and the levels through whose objective the way to it leads."""
     family = {level.name, *(other.name for other in program.levels.values() if other.parent == level.name), level.parent}
 
     def into(node: Node) -> Iterable[Node]:
         return () if node.op in ("fold", "window") else node.args
 
-    met = reach([after], into=into)
+    met, found = reach([after], into=into), []
     for node in met.nodes:
         if node.args or (node.op in ("read", "now", "plain") and program.memories[node["memory"]].level in family):
             continue
         if node.op in ("tick", "ticks", "held"):
             continue
         if speed(clock_of(program, node)) < speed(level.clock):
-            way = met.way(node)
-            return node, {program.memories[a["memory"]].level for a, b in pairwise(way) if a.op == "grad" and b is a.args[0]}
-    return None
+            found.append(node)
+    if not found:
+        return None
+    node = min(found, key=lambda n: speed(clock_of(program, n)))                 # of equals the one that was met first
+    return node, {program.memories[a["memory"]].level for a, b in pairwise(met.way(node)) if a.op == "grad" and b is a.args[0]}
 
 
 def resets(program: Program) -> Iterator[Diagnostic]:
