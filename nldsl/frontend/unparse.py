@@ -59,8 +59,8 @@ class _Printer:
         end = of.span.end if until is None else until
         above = self._take(end)
         end_line = of.span.end_line if until is None else _line_of(of, end)
-        wrapped = self._arguments_on_lines(of, text, indent, above) or wrap(text, indent)
         behind = self._take_behind(end, end_line)
+        wrapped = self._arguments_on_lines(of, text, indent, above, behind) or wrap(text, indent)
         if behind is not None:
             line = commented(wrapped[-1], behind)
             if line is None:
@@ -70,8 +70,11 @@ class _Printer:
         self.lines += [" " * (indent + INDENT * closing) + comment.text for comment in above] + wrapped
         self.opened = False
 
-    def _arguments_on_lines(self, of: Syntax, text: str, indent: int, inside: list[Comment]) -> list[str] | None:
-        """A call that ends a statement keeps the author's lines, with the comments behind them; else None."""
+    def _arguments_on_lines(self, of: Syntax, text: str, indent: int, inside: list[Comment], last: Comment | None) -> list[str] | None:
+        """A call that ends a statement keeps the author's lines, with the comments behind them; else None.
+
+        They stand below the first argument, or one step in where the author has them there or a comment needs the room.
+        """
         call = last_call(of)
         groups = groups_by_line(call.args) if call else []
         if len(groups) < 2 or not text.endswith(f"({arguments(call.args)})"):
@@ -83,11 +86,13 @@ class _Printer:
             if place is None or place in behind or place == len(groups) - 1 or comment.span.start < groups[place][-1].span.end:
                 return None
             behind[place] = comment
-        for margin in (indent + len(opening), indent + INDENT):
+        step_in = groups[1][0].span.column == of.span.column + INDENT
+        for margin in (indent + INDENT,) if step_in else (indent + len(opening), indent + INDENT):
             lines = [" " * margin + arguments(group) + ("," if n < len(groups) - 1 else ")") for n, group in enumerate(groups)]
             lines[0] = " " * indent + opening + lines[0].lstrip()
             with_comments = [commented(line, behind[n]) if n in behind else line for n, line in enumerate(lines)]
-            if all(line is not None and len(line) <= WIDTH for line in with_comments):
+            fits = last is None or commented(lines[-1], last) is not None
+            if fits and all(line is not None and len(line) <= WIDTH for line in with_comments):
                 inside.clear()
                 return with_comments
         return None
