@@ -77,6 +77,7 @@ SPECS: dict[str, Spec] = {
     "titans_mac": layer(mac.mac, {"persistent": 2}, segment=3),
     "titans_mag": layer(titans.mag, {"persistent": 2}, chunk=2, window=3),
     "titans_mal": layer(titans.mal, {"persistent": 2}, chunk=2, window=3),
+    "titans_carried": layer(titans.memory, chunk=2),
     "moneta": layer(miras.moneta, {"rank": 4}, chunk=2),
     "yaad": layer(miras.yaad, {"rank": 4}, chunk=2),
     "memora": layer(miras.memora, {"rank": 4}, chunk=2),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from family import EXAMPLES, FROM_FILES, PERIODS, SPECS, subject, text, tiny
-from references import attention, hope, network, online
+from references import attention, cms, hope, network, online, titans
 from references.deep_momentum import deep_momentum
 from references.optimizers import Update
 from test_laws import LAWS
@@ -101,6 +101,21 @@ def test_deep_momentum_moves_the_weights_as_its_equations_say() -> None:
     flat = made.state.tensors[memory.name].split([math.prod(size) for size in sizes])
     nets = {path: x.view(size) for (path, _), x, size in zip(memory.type.leaves, flat, sizes, strict=True)}
     moves("optimizer_deep_momentum", deep_momentum({name: [nets[f"{name}.linear"], nets[f"{name}.linear2"]] for name in made.state.views}))
+
+
+def test_a_carried_memory_begins_where_the_last_sequence_left_it() -> None:
+    made, update, carried = subject("titans_carried").restart(), cms.adamw(None), []
+    w = {n: x.detach().clone().requires_grad_() for n, x in made.state.views.items()}
+    for step in range(1, 5):
+        ids = data(made.program, 2, 8, step)["ids"]
+        loss = network.losses(w, ids, partial(titans.memory, chunk=2, carried=carried)).mean()
+        slopes = torch.autograd.grad(loss, list(w.values()), materialize_grads=True, allow_unused=True)
+        with torch.no_grad():
+            w = {n: x.detach().requires_grad_() for n, x in update(w, dict(zip(w, slopes, strict=True)), step).items()}
+        assert laws.deviation(made.step(made.state, [{"ids": ids}])["loss"], loss) <= laws.EXACT
+        for n, x in made.state.views.items():
+            assert laws.deviation(x, w[n]) <= laws.EXACT, (step, n)
+    made.restart()
 
 
 @pytest.mark.parametrize("name", SPECS)

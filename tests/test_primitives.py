@@ -22,7 +22,7 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
 SYSTEMS = frozenset("titan miras mamba oja mesa cms continuum muon adamw adam adagrad nesterov momentum swiglu rmsnorm".split())
 WORDS = frozenset(
-    "linear attention delta product memory ablation mlp gated learned optimizer tokens series softmax decomposition deep transformer inner "
+    "linear attention delta product memory ablation mlp gated learned optimizer tokens series carried softmax decomposition deep transformer inner "
     "transfer direct nonparametric backpropagation initialisation generation gd sgd".split())    # of the language, or of mathematics
 ALONE = {                                        # primitives of fewer than two systems, and why they are there
     **dict.fromkeys(("exp", "log", "floor", "ge", "eq", "max"), "a row in the table of functions of one entry"),

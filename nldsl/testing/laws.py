@@ -58,7 +58,8 @@ class Subject:
 
     def _streams(self) -> dict[str, Node]:
         """The outputs of the program that have a value for each token and read no memory but those of the loss."""
-        moved, live = moving(self.program.outputs.values()), self.step.schedule.cells.cells
+        moved, schedule = moving(self.program.outputs.values()), self.step.schedule
+        live = [*schedule.cells.cells, *(cell.name for family in (schedule.online.families if schedule.online else ()) for cell in family.cells)]
 
         def heard(node: Node) -> bool:
             memory = self.program.memories[node["memory"]]

@@ -33,14 +33,17 @@ def gates_of(x: Tensor, w: Weights) -> list[Tensor]:
     return [0.1 * rate, decay, forget]
 
 
-def memory(x: Tensor, w: Weights, chunk: int) -> Tensor:
+def memory(x: Tensor, w: Weights, chunk: int, carried: list[State] | None = None) -> Tensor:
+    """`carried` holds what an earlier sequence left, and takes what this one leaves."""
     q, k, v = unit(project(x, w, "q")), unit(project(x, w, "k")), project(x, w, "v")
-    gates, state, out = gates_of(x, w), born(w, x.shape[0]), []
+    gates, state, out = gates_of(x, w), carried.pop() if carried else born(w, x.shape[0]), []
     for t in range(x.shape[1]):
         if t % chunk == 0:
             anchor = state[0]
         state = write(state, anchor, k[:, t], v[:, t], [g[:, t] for g in gates])
         out.append(net(state[0], q[:, t]))                            # Eq. 15
+    if carried is not None:
+        carried.append([[m.detach().requires_grad_() for m in part] for part in state])
     return joined(norm(torch.stack(out, 1), w["rmsnorm"]), w["linear"])
 
 
