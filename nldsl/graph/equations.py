@@ -195,6 +195,7 @@ OPS: dict[str, tuple[int | None, tuple[str, ...]]] = {
     "select": (1, ("dim", "index")),
     "stack": (None, ("dim",)),
     "join": (None, ("dim",)),
+    "solve": (2, ()),                      # (B [.., m, n], A [.., n, n]) -> B A^-1; A is positive definite
     "diag": (1, ()),                       # [.., n] -> [.., n, n]
     "gather": (2, ()),                     # (table [vocab, ..], ids []) -> [..]
     "cross_entropy": (2, ()),              # (logits [.., vocab], ids []) -> [..]

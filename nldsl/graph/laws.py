@@ -81,6 +81,8 @@ def arrays(node: Node, types: list[Shape]) -> bool:
         return out[node["dim"]].size == len(types) and all(type_ == out[:node["dim"]] + out[node["dim"] + 1:] for type_ in types)
     if op == "join":
         return out[node["dim"]].size == sum(type_[node["dim"]].size for type_ in types)
+    if op == "solve":
+        return out == types[0] and sizes(types[1]) == (*sizes(out[:-2]), out[-1].size, out[-1].size)
     if op == "diag":
         return out == (*types[0], types[0][-1])
     if op == "gather":

@@ -2,8 +2,9 @@
 
     E = c |W k - v|^2   ->   P - eta / (1 + 2 c eta |k|^2) grad(P)          (Sherman-Morrison)
     E = c |W - v|^2     ->   P - eta / (1 + 2 c eta) grad(P)                (entry by entry)
+    E = sum over a stretch of c |W k - v|^2   ->   P - grad(P) (sum of 2 c k k^T + I / eta)^-1
 
-Both are a gradient step with another rate, so every later stage sees an equation that it knows.
+All are a gradient step, with another rate or a matrix for it, so every later stage sees an equation that it knows.
 """
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ from nldsl.graph.scope import Site
 from nldsl.graph.values import Array
 
 if TYPE_CHECKING:
+    from nldsl.graph.equations import Node
     from nldsl.graph.memories import MemoryInstance
+    from nldsl.graph.world import World
 
 
 def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Array:
@@ -41,8 +44,25 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
         context = memory.level.context_nodes.force() if memory.level.contexts else ()
         slope = world.node("grad", goal.node, own, type=own.type, memory=memory.name, context=context)
         curve = arrays.const(2 * found.factor)
-        if found.key is not None:
-            key = Array(found.key, hidden[:len(found.key.type) - 1])
+        key = None if found.key is None else Array(found.key, hidden[:len(found.key.type) - 1])
+        if key is not None and found.stretch is not None:
+            return arrays.binary("sub", Array(own, hidden), solved(Array(slope, hidden), curvature(found.stretch, curve, key, world), eta, world))
+        if key is not None:
             curve = arrays.binary("mul", curve, arrays.inner(key, key))
         rate = arrays.binary("div", eta, arrays.binary("add", arrays.const(1), arrays.binary("mul", eta, curve)))
         return arrays.binary("sub", Array(own, hidden), arrays.binary("mul", rate, Array(slope, hidden)))
+
+
+def curvature(stretch: Node, curve: Array, key: Array, world: World) -> Array:
+    """The sum of 2 c k k^T over the stretch."""
+    pair = world.arrays.binary("mul", curve, world.arrays.outer(key, key))
+    return Array(world.node(stretch.op, pair.node, type=pair.node.type, **dict(stretch.attrs)), pair.hidden)
+
+
+def solved(slope: Array, curve: Array, eta: Array, world: World) -> Array:
+    """slope (curve + I / eta)^-1"""
+    arrays = world.arrays
+    unit = Array(world.node("eye", type=curve.seen))
+    matrix = arrays.binary("add", curve, arrays.binary("mul", arrays.binary("div", arrays.const(1), eta), unit))
+    full = arrays.expand(matrix, slope.hidden, matrix.seen)
+    return Array(world.node("solve", slope.node, full, type=slope.node.type), slope.hidden)

@@ -3,6 +3,7 @@
     c |W k - v|^2   ->   factor c, key k            its gradient is 2 c (W k - v) k^T
     c |W K - V|^2   ->   factor c, keys K           its gradient is 2 c (W K - V) K^T
     c |W - v|^2     ->   factor c, no key           its gradient is 2 c (W - v)
+    c sum(|W k - v|^2 over a stretch)               factor c, key k, and the stretch of which it is the sum
 """
 from __future__ import annotations
 
@@ -14,15 +15,17 @@ from nldsl.graph.shapes import number
 
 @dataclass(frozen=True)
 class Quadratic:
-    """factor * |W key - ..|^2, or factor * |W - ..|^2 without a key; `several` keys are the columns of a matrix."""
+    """factor * |W key - ..|^2, or factor * |W - ..|^2 without a key; `several` keys are the columns of a matrix, `stretch` is the fold or
+    window of the first, if it is one."""
 
     factor: float
     key: Node | None
     several: bool = False
+    stretch: Node | None = None
 
 
 def quadratic(goal: Node, memory: str) -> Quadratic | None:
-    """The form of an objective, if it is one of the two above; terms without the memory do not count."""
+    """The form of an objective, if it is one of those above; terms without the memory do not count."""
     factor = 1.0
     while goal.op in ("mul", "div", "neg", "add", "sub"):
         learned = [reads(arg, memory) for arg in goal.args]
@@ -36,6 +39,10 @@ def quadratic(goal: Node, memory: str) -> Quadratic | None:
             return None
         factor = factor / numbers[1] if goal.op == "div" else factor * next(n for n in numbers if n is not None)
         goal = goal.args[numbers.index(None)]
+    if goal.op in ("fold", "window"):
+        inside = quadratic(goal.args[0], memory)
+        one = inside is not None and inside.key is not None and not inside.several and inside.stretch is None and factor > 0
+        return Quadratic(factor * inside.factor, inside.key, stretch=goal) if one else None
     if goal.op not in ("sum", "total") or goal.args[0].op != "mul" or goal.args[0].args[0] is not goal.args[0].args[1] or factor <= 0:
         return None
     error = goal.args[0].args[0]

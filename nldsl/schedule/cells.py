@@ -400,6 +400,8 @@ class Cells:
         """Does the point at which the gradient stands keep its value between the ticks that bound the fold?"""
         level = self.program.memories[node["memory"]].level
         point = node.args[1]
+        if not any(n.op in ("read", "now", "held", "input", "weight") for n in walk(point)):
+            return fold.op == "fold"
         if point.op == "held":
             return fold["since"] == point["clock"] or fold["since"] == level == "" or (
                 fold["since"] == level and self.program.levels[level].clock.period == 1)

@@ -149,6 +149,7 @@ APPLY: dict[str, Callable[..., Value]] = {
     "select": lambda node, x: x.select(node["dim"] + 1, node["index"]),
     "stack": lambda node, *args: torch.stack(_together(args), node["dim"] + 1),
     "join": lambda node, *args: torch.cat(_together(args), node["dim"] + 1),
+    "solve": lambda node, b, a: torch.linalg.solve(a, b, left=False),
     "diag": lambda node, x: torch.diag_embed(x),
     "gather": _gather,
     "cross_entropy": _cross_entropy,

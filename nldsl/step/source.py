@@ -282,6 +282,12 @@ def _diag(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     return fn.let(f"torch.diag_embed({fn.tensor(args[0])})", args[0].lead, node.type)
 
 
+def _solve(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    lead = wider([a.lead for a in args])
+    b, a = (fn.align(x, lead, x.rank) if x.literal is None else fn.tensor(x) for x in args)
+    return fn.let(f"solve({b}, {a})", lead, node.type)
+
+
 def _eye(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     n = node.type[0].size
     return fn.let(f"torch.eye({n}, dtype={fn.like}.dtype, device={fn.like}.device)", "", node.type, "k")
@@ -307,7 +313,7 @@ def _stop(fn: Fn, node: Node, args: list[Ref]) -> Ref:
 RULES: dict[str, Rule] = {
     "const": _const, "spread": _spread, "permute": _permute, "reshape": _reshape, "einsum": _einsum,
     "sum": _reduce("sum"), "mean": _reduce("mean"), "amax": _reduce("amax"), "softmax": _softmax, "select": _select,
-    "stack": _stack, "join": _join, "diag": _diag, "eye": _eye, "gather": _gather, "cross_entropy": _cross_entropy, "stop": _stop,
+    "stack": _stack, "join": _join, "diag": _diag, "solve": _solve, "eye": _eye, "gather": _gather, "cross_entropy": _cross_entropy, "stop": _stop,
     "ended": lambda fn, node, args: args[0],
     **{op: _elementwise for op in (*INFIX, *FUNCTION, "neg", "gelu", "max", "min", "where")},
 }

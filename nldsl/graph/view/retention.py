@@ -105,7 +105,7 @@ class Update:
     def whole(self, kept: str, size: str, terms: list[Term]) -> str:
         """dE/dM with the gradient's own part, of an objective quadratic in M and a gradient at the present M: alpha (I - beta k k^T)."""
         slopes = [peeled(t.kernel) for t in terms if peeled(t.kernel).op == "grad"]
-        if len(slopes) != 1 or (curve := quadratic(slopes[0].args[0], self.memory.name)) is None:
+        if len(slopes) != 1 or (curve := quadratic(slopes[0].args[0], self.memory.name)) is None or curve.stretch:
             return ""
         at = list(self.terms(slopes[0].args[1]))
         if any(peeled(t.kernel).op != "read" for t in at):

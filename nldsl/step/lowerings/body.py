@@ -81,8 +81,8 @@ class Body:
         outputs = [solver.over_tokens(solver.plain(solver.value(x))).text for x in region.outputs]
         if self.slow:
             after |= self.at_last(solver)
-        if any(node.op == "attend" for node in region.inside):
-            self.forms["attention inside"] = True
+        present = {node.op for node in region.inside}
+        self.forms |= {words: True for op, words in (("attend", "attention inside"), ("solve", "a linear system for each token")) if op in present}
         for node in region.inside:                              # what is kept although nothing of this piece needs it
             if node.op in TEMPORAL:
                 solver.value(node)

@@ -151,6 +151,13 @@ def erased(kernel: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(eye + wide, eye.expand_as(wide), upper=False, unitriangular=True)
 
 
+def solve(b: Tensor, a: Tensor) -> Tensor:
+    """b a^-1 for positive definite matrices a [.., n, n]; b [.., m, n]."""
+    wide = torch.promote_types(a.dtype, torch.float32)
+    root = torch.linalg.cholesky(a.to(wide))
+    return torch.cholesky_solve(b.to(wide).mT, root).mT
+
+
 def pick(flag: bool | Tensor, new: Tensor, old: Tensor) -> Tensor:
     """new where the flag holds, else old; a Python flag costs nothing, a flag for each lane is a number."""
     if isinstance(flag, bool):
