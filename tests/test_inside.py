@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nldsl.diagnostic import Diagnostics
 from nldsl.graph.equations import Program
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import data, laws
@@ -382,3 +383,33 @@ level training every step {
             k, v = (torch.cat([batch[n][lane, :t + 1].double(), pad]) for n, pad in (("k", 2 ** 0.5 * torch.eye(3)), ("v", torch.zeros(3, 3))))
             W = torch.linalg.lstsq(k.double(), v.double()).solution.T
             assert torch.allclose(found[lane, t], W @ batch["k"][lane, t].double(), atol=1e-9)
+
+
+def beside(order: str, clauses: str) -> Program:
+    """A memory and a level of the step clock with weights of its own, in front of it or behind."""
+    block = """
+def block(x: [d], ids, loss) -> [d] {
+    level ffn every 2 step {
+        memory F: swiglu([d], hidden = d) = random
+        context ids
+        minimize mean(loss over period)
+        F <- F - 0.1 * grad(F)
+    }
+    return x + ffn.F(rmsnorm(x))
+}"""
+    text = HEAD.replace("def mixer", block + "\ndef mixer") + memory("matrix", "M <- keep * M - rate * grad(M)", clauses) + TAIL
+    return load_text(text.replace("language_model(ids, mixer, d, depth, vocab)", f"linear({order}, [vocab])"))
+
+
+FRONT, BEHIND = "mixer(block(embed(ids, [d]), ids, loss))", "block(mixer(embed(ids, [d])), ids, loss)"
+
+
+@pytest.mark.parametrize("order,clauses", [(BEHIND, "bptt full to training"), (BEHIND, "bptt 3 token to training"), (FRONT, "bptt full")])
+def test_a_learner_without_a_way_through_the_updates_does_not_count(order: str, clauses: str) -> None:
+    """Who stands behind a memory learns nothing through its updates, whatever the text lets others see."""
+    holds(beside(order, clauses))
+
+
+def test_learners_that_see_differently_through_the_same_updates() -> None:
+    with pytest.raises(Diagnostics, match="N801.*differs between learners"):
+        laws.Subject(beside(FRONT, "bptt full to training"))

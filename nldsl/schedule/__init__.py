@@ -6,7 +6,10 @@ at. What has a meaning and no order raises `Unsupported` with its words, which t
 
     algebra.py         nodes that simplify while they are made: constants fold, 0 and 1 vanish
     differentiate.py   the derivative of an objective, as nodes again
-    cells.py           trees become arrays, `grad` its derivative, a window the terms that are kept for it
+    cells.py           trees become arrays, folds memories that add up their terms
+    objectives.py      `grad` becomes the derivative of its objective
+    absence.py         from which token on a stream has a value
+    faults.py          what has a meaning and no lowering
     plan.py            streams, regions, blocks; the length of a chunk
     timetable.py       kinds of steps over one hyperperiod
 

@@ -29,10 +29,33 @@ def depth(program: Program, viewer: Level, level: Level) -> str | Clock:
 
 
 def sight(program: Program, level: Level) -> str | Clock | None:
-    """How far the learners of the step clock see through the ticks of a level; None if not all as far."""
-    learners = [x for x in program.levels.values() if x.clock.unit == "step" and x.parent is None and x.objectives]
+    """How far the learners of the step clock see through the ticks of a level; None if not all as far. Who has no way through them
+    does not count."""
+    met = sources(program, level)
+    learners = [x for x in program.levels.values() if x.clock.unit == "step" and x.parent is None and x.objectives and not met.isdisjoint(x.memories)]
     found = {depth(program, learner, level) for learner in learners} or {"none"}
     return found.pop() if len(found) == 1 else None
+
+
+def sources(program: Program, level: Level) -> set[str]:
+    """The memories that reach an update of the level: by streams, through other memories, or as the start of one."""
+    found: set[str] = set()
+    stack: list[Node | None] = [program.memories[name].next for name in level.memories]
+    seen: set[int] = set()
+    while stack:
+        node = stack.pop()
+        if node is None or id(node) in seen or node.op == "stop":
+            continue
+        seen.add(id(node))
+        stack.extend(node.args)
+        if node.op == "weight" and (owner := program.weights[node["name"]].owner) is not None:
+            found.add(owner)
+        if node.op in ("read", "now", "held", "plain"):
+            found.add(node["memory"])
+            memory = program.memories[node["memory"]]
+            if program.levels[memory.level].clock.unit == "token":
+                stack += [memory.start, memory.next]
+    return found
 
 
 def reaches(program: Program, node: Node) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nldsl.graph.equations import Axis, Node, Shape, walk
-from nldsl.schedule.cells import plains
+from nldsl.schedule.objectives import plains
 from nldsl.schedule.plan import Region, again, moving, narrow
 from nldsl.step.lowerings.temporal import TEMPORAL, Kept, View, looks_back, reach, spoken
 from nldsl.step.source import Fn, Ref
