@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from nldsl.graph.view.level_graph import level_graph
+from nldsl.graph.view.boxes import family_graph
 from nldsl.graph.view.level_table import levels_text
 from nldsl.graph.view.picture import mermaid, svg
 from nldsl.source import Source
@@ -17,7 +17,7 @@ from nldsl.train import faults
 
 def write(step: CompiledStep, source: Source, folder: Path) -> list[str]:
     """Write step.py, levels.svg, levels.mmd, levels.txt and manifest.json; returns their names. Raises N713 if the disk refuses."""
-    graph = level_graph(step.program)
+    graph = family_graph(step.program)
     manifest = {
         "spec": source.name, "spec_sha256": hashlib.sha256(source.text.encode()).hexdigest(),
         "dims": dict(step.program.dims), "sets": {name: str(value) for name, value in step.program.sets.items()},
@@ -25,7 +25,8 @@ def write(step: CompiledStep, source: Source, folder: Path) -> list[str]:
         "tick_kinds": [list(kind) for kind in step.schedule.table.kinds], "lowerings": dict(step.emitted.lowering),
         "compile_seconds": {name: round(seconds, 2) for name, seconds in step.compile_seconds.items()},
     }
-    files = {"step.py": step.source, "levels.svg": svg(graph), "levels.mmd": mermaid(graph), "levels.txt": levels_text(step.program), "manifest.json": json.dumps(manifest, indent=2) + "\n"}
+    files = {"step.py": step.source, "levels.svg": svg(graph), "levels.mmd": mermaid(graph), "levels.txt": levels_text(step.program),
+             "manifest.json": json.dumps(manifest, indent=2) + "\n"}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():

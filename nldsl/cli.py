@@ -109,7 +109,7 @@ def graph(spec: Spec, sets: Sets = None,
           out: Annotated[Path | None, typer.Option("-o", "--out", help="Write it to a file.")] = None) -> None:
     """Draw the level graph: levels, memories, what flows between them."""
     with reported():
-        from nldsl.graph.view.level_graph import level_graph
+        from nldsl.graph.view.boxes import family_graph
         from nldsl.graph.view.level_table import levels_table, levels_text
         from nldsl.graph.view.picture import mermaid, svg
 
@@ -120,9 +120,9 @@ def graph(spec: Spec, sets: Sets = None,
             case Picture.text:
                 page = levels_text(program)
             case Picture.mermaid:
-                page = mermaid(level_graph(program))
+                page = mermaid(family_graph(program))
             case Picture.svg:
-                page = svg(level_graph(program))
+                page = svg(family_graph(program))
         if out is None:
             return say(page)
         with written(out) as file:

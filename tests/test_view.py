@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from nldsl.graph.equations import Program
-from nldsl.graph.view.boxes import Box, boxes
-from nldsl.graph.view.level_graph import level_graph
+from nldsl.graph.view.boxes import Box, boxes, family_graph
+from nldsl.graph.view.folding import folded
 from nldsl.graph.view.level_table import levels_table, levels_text
 from nldsl.graph.view.picture import mermaid, svg
 from nldsl.pipeline import load_text
@@ -54,8 +54,9 @@ def test_the_table_of_a_terminal(golden) -> None:
 
 @pytest.mark.parametrize("name", ["titans", "hope_attention", "transfer_nonparametric"])
 def test_pictures_show_what_the_table_lists(name: str) -> None:
-    graph = level_graph(program(name))
+    graph = family_graph(program(name))
     text = mermaid(graph)
+    assert {folded(names) for names, found in view(name) if found.kind != "layer"} | set(program(name).inputs) == set(graph.nodes)
     assert svg(graph).count("<svg") == 1
     for node, data in graph.nodes(data=True):
         assert node in text and ("non-parametric" in text or data["kind"] != "attention")

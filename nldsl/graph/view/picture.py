@@ -6,12 +6,12 @@ from typing import Any
 
 import networkx as nx
 
-from nldsl.graph.view.express import clock_text, last
+from nldsl.graph.view.express import path
 
 COLOURS = {"direct": "#555555", "non-parametric": "#b03a8c", "backpropagation": "#1a6fc2", "initialisation": "#7a4fbf", "generation": "#c2571a",
            "context": "#2c8a4b"}
 SHAPES = {"input": ('[/"', '"/]'), "level": ('["', '"]'), "attention": ('(["', '"])')}
-LONGEST = 24                                                 # characters of a name in a picture before only its last part is shown
+LONGEST = 24                                                 # characters of a name in a picture before only its last two parts are shown
 
 
 def caption(name: str, data: dict[str, Any], newline: str) -> str:
@@ -21,7 +21,8 @@ def caption(name: str, data: dict[str, Any], newline: str) -> str:
     if data["kind"] == "attention":
         return f"{name}{newline}non-parametric"
     clock = data["level"].clock
-    return f"{name}{newline}" + ("never" if clock.unit == "never" else f"every {clock_text(clock) if not clock.name else f'{clock.period} {clock.unit}'}")
+    layers = f"{newline}{data['layers']} layers" if data.get("layers", 0) > 1 else ""
+    return f"{name}{newline}" + ("never" if clock.unit == "never" else f"every {clock.period} {clock.unit}") + layers
 
 
 def handed_on(data: dict[str, Any]) -> str:
@@ -62,7 +63,7 @@ def svg(graph: nx.MultiDiGraph) -> str:
             "arrowstyle": "-|>", "color": COLOURS[data["kind"]], "alpha": 0.6, "shrinkA": 16, "shrinkB": 16,
             "connectionstyle": f"arc3,rad={0.08 + bend}"})
     for name, data in graph.nodes(data=True):
-        text = caption(last(name) if len(name) > LONGEST else name, data, "\n")
+        text = caption(".".join(path(name)[-2:]) if len(name) > LONGEST else name, data, "\n")
         axes.text(*place[name], text, ha="center", va="center", fontsize=8,
                   bbox={"boxstyle": "round,pad=0.4", "fc": "#f4f1ea" if data["kind"] == "input" else "#ffffff", "ec": "#333333",
                         "linestyle": "--" if data["kind"] == "attention" else "-"})
