@@ -67,6 +67,7 @@ SPECS: dict[str, Spec] = {
     "hgrn2": layer(linear.hgrn2),
     "deltanet": layer(delta.deltanet),
     "gated_deltanet": layer(delta.gated_deltanet),
+    "lifelong": layer(partial(delta.gated_deltanet, slow=6)),
     "delta_product": layer(delta.delta_product),
     "longhorn": layer(delta.longhorn),
     "oja": layer(delta.oja),

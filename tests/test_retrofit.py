@@ -16,6 +16,7 @@ from nldsl.diagnostic import Diagnostics
 from nldsl.graph.equations import Program
 from nldsl.pipeline import compile_program, load, load_text
 from nldsl.step.loading import joins
+from nldsl.step.oracle import Oracle
 from nldsl.testing import data, laws
 from nldsl.testing.captures import apart, traced
 from nldsl.train import metrics
@@ -24,7 +25,8 @@ torch.set_num_threads(1)
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIZES = ("--set", "d=8", "--set", "head=2", "--set", "depth=2")
 NUMBERS = ("--batch", "2", "--length", "16", "--capture", "eager", "--precision", "float64")
-LLAMA = {"d": "16", "group": "2", "share": "2", "vocab": "11", "hidden": "12", "depth": "2"}
+LLAMA = {"d": "16", "group": "2", "share": "2", "vocab": "11", "hidden": "12", "depth": "2", "periods": "[2, 4, 4, 8]"}
+SLOW = (("every p token", "every p step"), ("sum(loss over period)", "mean(loss over period)"), ("            reset every sequence  ", "  "))
 
 
 def nldsl(*arguments: object) -> tuple[int, str, str]:
@@ -132,13 +134,21 @@ def forward(w: dict[str, Tensor], ids: Tensor) -> Tensor:
     return norm(x, "norm") @ w["model.embed_tokens.weight"].T
 
 
-def retrofit(**sets: str) -> Program:
-    return load(EXAMPLES / "retrofit_llama.nl", LLAMA | sets)
+def retrofit(*edits: tuple[str, str], **sets: str) -> Program:
+    text = (EXAMPLES / "retrofit_llama.nl").read_text()
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    return load_text(text, sets=LLAMA | sets)
 
 
-def test_at_rate_zero_it_is_the_model_of_others() -> None:
+LIVES = (("reset every sequence  ", "reset never  "),)
+
+
+@pytest.mark.parametrize("edits", [(), LIVES, SLOW], ids=["token", "token, never reset", "step"])
+def test_at_rate_zero_it_is_the_model_of_others(edits: tuple) -> None:
     weights = {name: x.double() for name, x in llama().items()}
-    step = compile_program(retrofit(), precision="float64", capture="eager", files={"base": weights})
+    step = compile_program(retrofit(*edits), precision="float64", capture="eager", files={"base": weights})
     state, batch = step.init(3), data(step.program, 2, 9, 0)
     for i in range(6):
         outputs, _ = step.reader("model", step.program.outputs["model"])["forward"](
@@ -157,16 +167,30 @@ def test_theirs_may_be_of_any_precision(precision: torch.dtype) -> None:
 
 
 def test_a_retrofit_is_what_it_means() -> None:
-    program = retrofit(rate="0.05")
+    program = retrofit(*SLOW, rate="0.05", periods="[1, 1, 2, 4]")
     step = compile_program(program, precision="float64", capture="eager", files={"base": llama()})
     found = laws.agreement(laws.Subject(program, step=step), [data(program, 2, 5, i) for i in range(5)])
     assert any(name.startswith("step 5 model.ffn[1].F") for name in found)
     assert not {name: x for name, x in found.items() if not x <= laws.EXACT}
 
 
+@pytest.mark.parametrize("edits, periods", [((), "[2, 4, 4, 8]"), (LIVES, "[1, 1, 1, 1]")], ids=["token", "token, never reset"])
+def test_a_retrofit_learns_from_the_loss_as_it_reads(edits: tuple, periods: str) -> None:
+    """Losses of three steps; what is never reset reads on in its lane with what it learned."""
+    program, still = retrofit(*edits, rate="0.05", periods=periods), retrofit(*edits, periods=periods)
+    given = {"base": llama()}
+    steps = [compile_program(p, precision="float64", capture="eager", files=given) for p in (program, still)]
+    oracle, states = Oracle(program, files=given), [step.init(0) for step in steps]
+    for i in range(3):
+        batch = data(program, 2, 9, i)
+        found, frozen = (step(state, [batch])["loss"] for step, state in zip(steps, states, strict=True))
+        assert laws.deviation(found, oracle.step(batch)[0]["loss"].mean()) <= laws.EXACT
+        assert abs(found - frozen) > 1e-4
+
+
 @pytest.mark.parametrize("capture", ["split", "whole"])
 def test_a_retrofit_is_captured(capture: str) -> None:
-    program, given = retrofit(rate="0.05", depth="1"), {"base": llama()}
+    program, given = retrofit(*SLOW, rate="0.05", depth="1"), {"base": llama()}
     step, counted = traced(program, capture, files=given)
     plain = compile_program(program, precision="float64", capture="eager", files=given)
     batches = [data(program, 2, 7, i) for i in range(2)]

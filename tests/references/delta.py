@@ -16,9 +16,9 @@ def deltanet(x: Tensor, w: Weights) -> Tensor:
     return joined(norm(y, w["rmsnorm"]), w["linear"])
 
 
-def gated_deltanet(x: Tensor, w: Weights) -> Tensor:
+def gated_deltanet(x: Tensor, w: Weights, slow: float = 0.0) -> Tensor:
     q, k, v = unit(project(x, w, "q")), unit(project(x, w, "k")), project(x, w, "v")
-    alpha, beta = (torch.sigmoid(gate(x, w, n))[..., None, None] for n in ("alpha", "beta"))
+    alpha, beta = (torch.sigmoid(gate(x, w, n) + bias)[..., None, None] for n, bias in (("alpha", slow), ("beta", 0.0)))
 
     def step(S: Tensor, t: int) -> Tensor:                            # alpha S (I - beta k k^T) + beta v k^T
         return alpha[:, t] * (S - beta[:, t] * outer(mul(S, k[:, t]), k[:, t])) + beta[:, t] * outer(v[:, t], k[:, t])
