@@ -193,7 +193,7 @@ def test_the_other_wiring_is_its_loop_too(name: str) -> None:
 
 # ---- what it becomes
 
-QUICK = {"whole": ("deltanet", "retnet"), "split": ("deltanet", "titans_mag", "hope_attention")}
+QUICK = {"whole": ("deltanet", "optimizer_dgd", "retnet"), "split": ("deltanet", "titans_mag", "hope_attention")}
 
 
 def is_traced_whole(name: str, capture: str) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from nldsl.graph.equations import Program
 from nldsl.graph.view.boxes import Box, boxes, family_graph
-from nldsl.graph.view.folding import folded
+from nldsl.graph.view.folding import anywhere, folded, relative
 from nldsl.graph.view.level_table import levels_table, levels_text
 from nldsl.graph.view.picture import mermaid, svg
 from nldsl.pipeline import load_text
@@ -170,3 +170,12 @@ def test_any_program_has_a_table(subject, drawn) -> None:
     levels = [name for name, level in subject.program.levels.items()]
     assert sum(found.kind == "memory" and len(names) for names, found in boxes(subject.program)) == len(levels)
     assert "minimises" in text and max(map(len, text.splitlines())) < 400
+
+
+def test_many_names_as_one() -> None:
+    names = [f"layer[{i}].mix.{k}" for i in range(3) for k in "kv"]
+    assert folded(names) == "layer[0..2].mix.{k, v}"
+    assert folded(names[1:]) == "layer[0].mix.v and 4 alike"                         # no product: not said as one
+    assert folded(["velocity[loss.x]", "velocity[loss.y.q]"]) == "velocity[loss.x, loss.y.q]"
+    assert relative("layer[3].mix.k.box", "layer[3].mix.v.box") == "k.box" and relative("training.adam", "training") == "adam"
+    assert anywhere("layer[2].mix.k", "layer[3].mix.v") == "layer[*].mix.k"

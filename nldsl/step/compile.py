@@ -154,6 +154,7 @@ class CompiledStep(Reading):
 
     def _whole(self, kind: int, state: State, inputs: Batch, D: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
         seat = lanes.part(state.lanes, 0, lanes_of(inputs))
+        D = {**D, **{name: state.views[name] for name in (*self.emitted.loads, *self.emitted.randoms)}}
         with torch._dynamo.config.patch(trace_autograd_ops=True), self.autocast():
             self.module[f"before_{kind + 1}"](state.tensors, self.terms(inputs))
             done = self._kinds[kind](state.tensors, inputs, D, self._planned, self.mode, seat)

@@ -72,9 +72,10 @@ def module_text(program: Program, emitted: Emitted, updates: Updates) -> str:
         leaves = [leaf_name(memory, path) for path in (memory.type.paths() if tree else ("",))]
         names += leaves
         owners[name] = (leaves, tree)
+    starts = [*emitted.loads, *emitted.randoms]                     # of memories on the token clock: nobody learns them, no tick moves them
     kinds = "\n\n".join(
         f"def step_{i + 1}(S, inputs, D, planned, mode, lanes):\n"
-        "    W = weights(S)\n"
+        f"    W = weights(S){f' | {{name: D[name] for name in {starts!r}}}' if starts else ''}\n"
         "    sums, terms, lasting = fresh(W, inputs, mode, lanes)\n"
         "    G = gradients(W, sums)\n"
         "    V = {name: s.detach() for name, s in sums.items()}\n"
