@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 FRAME = """nldsl 1
 import layers, optimizers
-dim d = 3, head = 2, e = 2, vocab = 3
+dim d = 3, SIZES, vocab = 3
 clock chunk = 2 token phase 1
 input ids: index(vocab)
 x = embed(ids, [d])
@@ -34,10 +34,11 @@ class Row:
     before: str = ""
     read: str = "recall.M * k"
     lengths: tuple[int, ...] = (1, 5)
+    sizes: str = "head = 2, e = 2"
 
     @property
     def text(self) -> str:
-        return FRAME.replace("BEFORE", self.before).replace("LEVEL", self.level).replace("READ", self.read)
+        return FRAME.replace("SIZES", self.sizes).replace("BEFORE", self.before).replace("LEVEL", self.level).replace("READ", self.read)
 
 
 def recall(*lines: str, rate: str = "every token", context: str = "k, v", memory: str = "[e, e] = learned", end: str = "bptt full") -> str:
@@ -55,6 +56,18 @@ ROWS = {
     "a number that has axes": Row(
         "a cotangent of ones beside a scalar weight lost its axes",
         recall("minimize sum(w * |M * k - v|^2 over 2 token)", "M <- M - 0.05 * grad(M)", context="k, v, w"), before="w = sigmoid(weight([]))"),
+    "axes of size 1": Row(
+        "a gate that is as small as what it is spread over was not found",
+        recall("minimize |M - v|^2 / 2", "M <- M - rate * grad(M)", context="v", memory="[e] = 0"),
+        before="rate = 0.1 * sigmoid(affine(x, [head]))", read="recall.M@now", sizes="head = 1, e = 1"),
+    "sums over a caller's ticks": Row(
+        "the sum over an optimizer's period took a term at every token, not at every tick of its caller",
+        recall("minimize sum(|M * k - v|^2 over period)", "M <- M + traced(grad(M))", rate="every 2 token"),
+        before="def traced(g) {\n    level trace every 2 update {\n        memory m: like g = 0\n        m <- 0.5 * m - 0.05 * sum(g over period)\n    }\n"
+               "    return trace.m@now\n}", lengths=(4, 9)),
+    "kept at nothing": Row(
+        "the gradient at a memory that keeps nothing had no value for it",
+        recall("minimize sum(|M * k - v|_4 ^ 4 over period)", "M <- 0 * M", "M <- M - 0.05 * grad(M)", rate="every 2 token")),
     "the length of nothing": Row(
         "a root had no derivative at 0 for the levels of the step clock",
         recall("minimize |M * k - z|", "M <- M + 0.05 * adam(grad(M), eps = 0.1)", context="k, z", memory="[e, e] = 0"),

@@ -15,6 +15,7 @@ from nldsl.schedule.absence import Absence
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.objectives import Objectives, Slope, Value, plains
+from nldsl.schedule.pulse import TOKEN, pulses
 from nldsl.schedule.sight import sight
 from nldsl.schedule.timetable import spoken
 
@@ -60,7 +61,7 @@ class Cells(Objectives):
         self.between: dict[str, Cell] = {}                     # those that tick between runs of the network, not in it
         self._done: dict[int, Value] = {}
         self._keep: list[Node] = []                            # ids in _done stay valid while their nodes live
-        self._folds: dict[tuple[int, str, Clock, int], Node] = {}
+        self._folds: dict[tuple[int, str, Clock, int, Clock], Node] = {}
         self._far: dict[str, str | Clock | None] = {}          # by level, what `sight` says
         self.absence = Absence()
         self.slopes: list[Slope] = []
@@ -201,12 +202,14 @@ class Cells(Objectives):
             return self._error_signal(node, *args)
         if node.op == "tick":
             return self._count(node)
+        if node.op == "window":
+            self._terms_of(node)
         if node.op in ("fold", "window", "ahead", "stop") and isinstance(args[0], dict):
-            return {path: self._stretch(node, x) if node.op == "fold" else
+            return {path: self._stretch(node, x, self._terms_of(node)) if node.op == "fold" else
                     al.make(node.op, x, type=x.type, span=node.span, turn=node.turn, **dict(node.attrs))
                     for path, x in args[0].items()}
         if node.op == "fold":
-            return self._stretch(node, args[0])
+            return self._stretch(node, args[0], self._terms_of(node))
         if node.op == "held_stream" and node["clock"].unit == ENDS:
             raise Unsupported("a stream as it was where a document ended", node, "a memory that is read `@document`")
         if node.op == "attend" and any(span is not None and isinstance(span[1], Clock) and span[1].unit == ENDS for _, _, span in node["groups"]):
@@ -227,7 +230,18 @@ class Cells(Objectives):
             return leaves
         return al.call(node, args)
 
-    def _stretch(self, node: Node, term: Node) -> Node:
+    def _terms_of(self, stretch: Node) -> Clock:
+        """The clock of the terms, one of which at least stands in each stretch."""
+        clocks = pulses(self.program, stretch.args[0])
+        terms = next(iter(clocks))
+        since = dict(stretch.attrs).get("since")
+        own = self.program.levels[since].clock if isinstance(since, str) else TOKEN
+        if len(clocks) > 1 or terms != TOKEN and (own.period % terms.period or (own.phase - terms.phase) % terms.period):
+            raise Unsupported("a stretch over what comes at the ticks of a level alone, at some of whose ends nothing has come", stretch,
+                              "something of each token in it, or the memory itself, read without a stretch")
+        return terms
+
+    def _stretch(self, node: Node, term: Node, terms: Clock = TOKEN) -> Node:
         """A fold since a tick is a memory: it adds each term and restarts after the tick. Kept as it is while it waits for a gradient."""
         al = self.al
         if plains(term):
@@ -238,23 +252,23 @@ class Cells(Objectives):
         if clock.unit not in ("token", "sequence", ENDS):
             raise Unsupported("a fold since a tick of another clock than `token`", node)
         first = self.absence.first(term)
-        total = self._accumulator(term, level, clock, first)
+        total = self._accumulator(term, level, clock, first, terms)
         if node["how"] == "sum":
             return total
-        count = self._accumulator(al.const(1), level, clock, first)
+        count = self._accumulator(al.const(1), level, clock, first, terms)
         return al.div(total, al.elementwise("max", count, al.const(1)) if first else count)     # nothing is shown before the first term
 
-    def _accumulator(self, term: Node, level: str, clock: Clock, first: int) -> Node:
-        key = (id(term), level, clock, first)
+    def _accumulator(self, term: Node, level: str, clock: Clock, first: int, terms: Clock) -> Node:
+        key = (id(term), level, clock, first, terms)
         if key not in self._folds:
-            name = f"{level}.fold.".lstrip(".") + str(1 + sum(other == level for _, other, _, _ in self._folds))
+            name = f"{level}.fold.".lstrip(".") + str(1 + sum(other[1] == level for other in self._folds))
             life = self.program.levels[level].reset if level else Clock("sequence", 1)
             before = self.al.make("read", type=term.type, memory=name)
             reset = clock if clock.unit in ("token", ENDS) else Clock("never", 0)
             self._folds[key] = self.al.make("now", type=term.type, memory=name)
             self.absence.mark(self._folds[key], first)
             self.terms[name] = term, level, clock
-            self.cells[name] = Cell(name, term.type, level, Clock("token", 1), reset, self.al.const(0, term.type), self.al.add(before, term),
+            self.cells[name] = Cell(name, term.type, level, terms, reset, self.al.const(0, term.type), self.al.add(before, term),
                                     first=first, kept=self.first_tick(level), life=life)
         return self._folds[key]
 

@@ -142,6 +142,8 @@ class Objectives:
         since = fold["length"] if fold.op == "window" else fold["since"]
         if isinstance(since, str):
             since = self.program.levels[since].clock
+        fixed = {i: v for i, v in bind.items() if self.al.number(v) is not None}      # a memory that keeps nothing
+        term = self.substitute(term, fixed) if fixed else term
         inner = plains(term)
         if not inner:
             return self._stretch(fold, term) if fold.op == "fold" else self.al.call(fold, [term])

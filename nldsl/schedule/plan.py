@@ -209,7 +209,8 @@ def _narrow(node: Node, token: set[int], inside: set[int]) -> tuple[list[Node], 
     below = [_narrow(a, token, inside) for a in node.args]
     parts = {id(f): f for found, _ in below for f in found}
     diagonal = node.op in ("diag", "eye") or any(d for _, d in below)
-    if diagonal or node.op == "const" or sum(numel(f.type) for f in parts.values() if id(f) in token) < numel(node.type):
+    size = sum(numel(f.type) for f in parts.values() if id(f) in token)
+    if diagonal or node.op == "const" or size < numel(node.type) or size == numel(node.type) and node.op == "spread":      # over axes of size 1
         return list(parts.values()), diagonal
     return [node], False
 
