@@ -19,15 +19,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nldsl.graph.equations import Clock, Level, Node, Tree, walk
-from nldsl.rules.flow import depths, slopes, speed
+from nldsl.graph.equations import Level, Node, Tree, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.differentiate import gradient, sum_of
 from nldsl.schedule.timetable import Kind
 from nldsl.step.flat import shape_of
+from nldsl.step.sight import Sight
 
 if TYPE_CHECKING:
-    from nldsl.step.ticks import Given
     from nldsl.step.updates import Updates
 
 LONG = 20_000                         # steps of a hyperperiod beyond which rows are counted roughly
@@ -50,122 +49,20 @@ class Back:
     found: dict[str, Node] = field(default_factory=dict)
 
 
-class Replay:
-    """One viewer. `targets`: memories that its streams read; `moved`: those and all that carry a derivative between them."""
+class Replay(Sight):
+    """The tape of one viewer."""
 
     def __init__(self, updates: Updates, viewer: Level, index: int) -> None:
-        self.updates, self.viewer, self.name = updates, viewer, f"seen {index}"
-        self.index, self.al, self.program = index, updates.ticks.al, updates.program
-        self.heard = [g for g in updates.given if g.kind == "grad" and self.program.memories[g.memory].level == viewer.name]
-        self.streams = list(dict.fromkeys(g.stream for g in self.heard))
-        self.levels = [l for l in updates.ticks.roots if speed(l.clock) < speed(viewer.clock)]
-        self.targets: list[str] = []
-        self.moved: list[str] = []
-        self._second: dict[str, Given] = {}             # updates that read the gradient of such a stream
-        candidates = self.depending()
-        streams = [updates.ticks.streams[s] for s in self.streams]
-        self.targets = [n for n in candidates if any(self.reaches(s, {n}) for s in streams)]
-        self.moved = self.carrying(candidates)
+        super().__init__(updates, viewer)
+        self.name, self.al = f"seen {index}", updates.ticks.al
         self.codes: dict[Event, int] = {}
         self.backs: list[Back] = []
-        self.kept: list[Node] = []                             # leaves whose values the tape keeps
         if self.moved:
-            self.refuse()
             self.birth = self.code(Event(frozenset(), frozenset(self.level_of(n) for n in self.moved), frozenset()))
             for kind in updates.table.events:
                 for fired in (kind, Kind((), kind.restarted, kind.clocks)):
                     self.code(self.event(fired))
             self.rows = self.count()
-
-    # -- who depends on the viewer
-
-    def depth(self, level: Level) -> str | Clock:
-        return next((b.depth for b in depths(level, self.viewer)), "none")
-
-    def level_of(self, name: str) -> str:
-        return self.updates.ticks.level_of(name)
-
-    def root(self, name: str) -> Level:
-        return self.program.levels[self.updates.ticks.root_of(self.level_of(name))]
-
-    def owner(self, node: Node) -> str | None:
-        if node.op == "weight":
-            return self.updates.owners[node["name"]][0].name
-        return node["memory"] if node.op in ("read", "now", "held") else None
-
-    def depending(self) -> list[str]:
-        """Memories of faster levels whose value is a function of what the viewer holds, by their updates or starts."""
-        found: set[str] = set()
-        names = [n for l in self.levels for n in self.updates.ticks.memories(l.name)]
-        while True:
-            known = found | set(self.viewer.memories)
-            new = {n for n in names if n not in found and (self.starts_from(n, known) or self.sees(n) and self.read(n, known))}
-            if not new:
-                return [n for n in names if n in found]
-            found |= new
-
-    def sees(self, name: str) -> bool:
-        return self.depth(self.root(name)) != "none"
-
-    def starts_from(self, name: str, known: set[str]) -> bool:
-        memory = self.program.memories.get(name)
-        return memory is not None and memory.start is not None and any(self.owner(n) in known for n in walk(memory.start))
-
-    def read(self, name: str, known: set[str]) -> bool:
-        """Has the update a derivative in what is known to depend on the viewer?"""
-        seen: set[int] = set()
-        stack, hit = [self.updates.ticks.next[name]], False
-        while stack:
-            node = stack.pop()
-            if id(node) in seen:
-                continue
-            seen.add(id(node))
-            given = self.updates.ticks.given.get(node["memory"]) if node.op == "read" else None
-            if given is not None and given.kind in ("grad", "sum") and self.reaches(self.updates.ticks.streams[given.stream], known):
-                self._second.setdefault(name, given)
-                hit = True
-            hit = hit or self.owner(node) in known
-            stack.extend(slopes(node))
-        return hit
-
-    def reaches(self, stream: Node, names: set[str]) -> bool:
-        """Does a stream read one of the memories, directly or in the past of a memory on the token clock?"""
-        seen: set[int] = set()
-        stack = [stream]
-        while stack:
-            node = stack.pop()
-            if id(node) not in seen:
-                seen.add(id(node))
-                stack.extend(node.args)
-                owner = self.owner(node)
-                if owner in names:
-                    return True
-                memory = self.program.memories.get(owner or "")
-                if memory is not None and self.program.levels[memory.level].clock.unit not in ("step", "never"):
-                    stack.extend(n for n in (memory.next, memory.start) if n is not None)
-        return False
-
-    def carrying(self, candidates: list[str]) -> list[str]:
-        """Of the candidates, those from whose values the targets follow."""
-        out = set(self.targets)
-        while True:
-            new = {n for n in candidates if n not in out and any(self.owner(x) == n for m in out for x in walk(self.updates.ticks.next[m]))}
-            if not new:
-                return [n for n in candidates if n in out]
-            out |= new
-
-    def refuse(self) -> None:
-        short, known = self.viewer.name.rsplit(".", 1)[-1], {*self.moved, *self.viewer.memories}
-        for name in self.moved:
-            if self.sees(name) and self.read(name, known) and (given := self._second.get(name)) is not None:
-                after = self.program.memories[given.memory or name].next
-                node = next((n for n in walk(*[after] if after else []) if n.op == "grad" and n["memory"] == given.memory), after)
-                raise Unsupported(f"a second derivative of the whole network, by which `{short}` would see through this update", node,
-                                  "`stop(grad(..))` for the first order, or `bptt none`")
-            if name in self.updates.ticks.folds:
-                raise Unsupported(f"a fold over ticks that `{short}` sees through", self.updates.ticks.next[name], "`bptt none`")
-        if any(g.since != self.viewer.name for g in self.heard):
-            raise Unsupported(f"`{short}` sees through faster ticks over another stretch than its own period", span=self.viewer.span, help="over period")
 
     # -- events
 
@@ -305,7 +202,8 @@ class Replay:
         chosen = {x: x for x in [*bars, *found]}
         for code, back in enumerate(self.backs, 1):
             roots = {**{f"bar {n}": x for n, x in back.bars.items()}, **{f"out {n}": x for n, x in back.found.items()}}
-            call = self.updates.function("back", roots, text, lambda fn, keys, roots=roots: [fn.vector(fn.value(roots[k]), roots[k].type) for k in keys], bars[0])
+            call = self.updates.function("back", roots, text, lambda fn, keys, made=roots: [fn.vector(fn.value(made[k]), made[k].type) for k in keys],
+                                         bars[0])
             lines.append(f"c{code} = {call}")
             for i, key in enumerate(roots):
                 kind, _, name = key.partition(" ")
