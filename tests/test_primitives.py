@@ -30,6 +30,7 @@ ALONE = {                                        # primitives of fewer than two 
     "stack": "a list of streams, as [1, 0.5] is a list of numbers",
     "load": "a start from a file",
     "held_stream": "x@c beside M@c",
+    "solve": "`prox` of squares over a stretch",
     "ended": "where documents end: a text that forgets there",
     "grad_stream": "the error signal of a stream",
 }
