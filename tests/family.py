@@ -58,7 +58,7 @@ def layer(mixer: Callable[..., Tensor], sizes: Mapping[str, object] | None = Non
 
 
 PERIODS = [1, 2, 3]
-NARROW = {"head": 8}                             # products of features grow with the square of a head
+NARROW = {"head": 8, "chunk": 8}                  # products of features grow with the square of a head
 HOPE = {"near": 2, "length": 4, "periods": PERIODS}
 SPECS: dict[str, Spec] = {
     "linear_attention": layer(linear.linear_attention),
