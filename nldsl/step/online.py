@@ -31,6 +31,15 @@ def table(items: list[str]) -> str:
     return f"({', '.join(items)}{', ' if items else ''})"
 
 
+def record(**fields: object) -> str:
+    """A dict of the emitted driver, one line a field."""
+    return "{" + ",\n         ".join(f'"{name}": {text}' for name, text in fields.items()) + "}"
+
+
+def rows_of(name: str, records: list[str]) -> str:
+    return f"{name} = (" + "".join(f"\n        {r}," for r in records) + ")"
+
+
 class Part:
     def __init__(self, online: Online) -> None:
         self.online = online
@@ -137,15 +146,15 @@ class Part:
         count = len(online.given)
         kept = table([f'after(carry["rows.{i + 1}"], given[{i}])' for i in range(count)])
         shifted = "".join(f"ahead(rows[{online.given.index(n.args[0])}]), " for n in self.ahead)
-        nudges = "".join(f', "{name}": like.new_zeros((rows[0].shape[0], {"".join(str(a.size) + ", " for a in x.type)}))'
-                         for s in online.slopes for name, x in s.streams.items())
+        state = [f'"{n}": carry["{SINCE}{n}"]' for n in held] + [
+            f'"{name}": like.new_zeros((rows[0].shape[0], {"".join(str(a.size) + ", " for a in x.type)}))' for s in online.slopes for name, x in s.streams.items()]
         pending = sorted(name for name in carried if name.split("@")[0] in online.pending)
         lines = [f"rows = {kept}", "begin = position + given[0].shape[1] - rows[0].shape[1]", f"rows = (*rows, {shifted})",
                  f'like = carry["{SINCE}{self.carried[0]}"]',
-                 "state = {" + ", ".join(f'"{n}": carry["{SINCE}{n}"]' for n in held).lstrip(", ") + (nudges if held else nudges[2:]) + "}",
-                 "carried = {" + ", ".join(f'"{n}": carry["{SINCE}{n}"]' for n in carried) + "}",
+                 *(f"{name} = {{" + ",\n             ".join(parts) + "}" for name, parts in (
+                     ("state", state), ("carried", [f'"{n}": carry["{SINCE}{n}"]' for n in carried]))),
                  *prune(fn.lines, families),
-                 f"slopes = {table(slopes)}", f"families = {table(families)}", "",
+                 rows_of("slopes", slopes), rows_of("families", families), "",
                  "def network(held, rows, carry, at):",
                  f"    return piece(W, held, rows, carry, at, {'mode' if not online.families else repr('loop')})",
                  f"return learn(network, slopes, families, {tuple(instants(c) for c in online.clocks())!r}, state, rows, carried, begin, position, "
@@ -158,15 +167,15 @@ class Part:
         every, reset = (Clock("token", 1), Clock("never", 0)) if level is None else (level.clock, level.reset)
         first = em.absence.first(slope.objective)
         function = self.objective(em, i, every)
-        return "{" + f'"objective": lambda *window: {function}(W, *window), "of": {tuple(slope.atoms)!r}, "atoms": {tuple(a["name"] for a in slope.atoms.values())!r}, ' \
-            f'"every": {instants(every, first)!r}, "reset": {instants(reset)!r}, "sees": {tuple(self.online.sees[i])!r}' + "}"
+        return record(objective=f"lambda *window: {function}(W, *window)", of=tuple(slope.atoms), atoms=tuple(a["name"] for a in slope.atoms.values()),
+                      every=instants(every, first), reset=instants(reset), sees=tuple(self.online.sees[i]))
 
     def objective(self, em: Emitter, i: int, every: Clock) -> str:
         """The function of one objective, from the rows of its window."""
         online = self.online
         slope, formula = online.slopes[i], online.objectives[i]
         fn = Fn("B")
-        fn.like = "next(iter(rows.values()))"
+        fn.like = "next(iter(held.values()))"
         for node in em.weights_of(formula.statics + [online.folds[id(n)][0] for n in formula.taken if id(n) in online.folds], set()):
             fn.bind(node, em.weight(node), "")
         for node in formula.rows:
@@ -204,7 +213,6 @@ class Part:
         cuts = [(c.name, instants(c.cut)) for c in family.cells if c.cut is not None]
         statics = table([fn.tensor(fn.value(n)) for n in formula.statics])
         names = tuple(c.name for c in family.cells)
-        return "{" + f'"every": {instants(family.clock, family.first)!r}, "waits": {family.waits}, "slopes": {tuple(family.slopes)!r}, "tick": {function}, ' \
-            f'"cells": {names!r}, "takes": {tuple(taken)!r}, "statics": {statics}, "clocks": {tuple(clocks)!r}, "starts": {table(starts)}, ' \
-            f'"copies": {tuple(keys)!r}, "copied": { {k: s for k, s, _ in keys}!r}, "cuts": {tuple(cuts)!r}, ' \
-            f'"state": {names + tuple(k for k, _, _ in keys)!r}' + "}"
+        return record(every=instants(family.clock, family.first), waits=family.waits, slopes=tuple(family.slopes), tick=function, cells=names, takes=tuple(taken),
+                      statics=statics, clocks=tuple(clocks), starts=table(starts), copies=tuple(keys), copied={key: source for key, source, _ in keys},
+                      cuts=tuple(cuts), state=names + tuple(key for key, _, _ in keys))

@@ -32,6 +32,8 @@ def lowering_table(step: CompiledStep) -> Table:
     for region in step.schedule.regions:
         chunk = f"{region.chunk} token" + ("" if region.fixed else " (any: exact)")
         rows.setdefault((chunk, step.emitted.lowering[region.name], reads(region)), []).append(region.name)
+    for family in step.schedule.online.families if step.schedule.online else ():
+        rows.setdefault((f"{family.clock.period} token", step.emitted.lowering[family.level.name], "as its last tick left it"), []).append(family.level.name)
     for cells, names in rows.items():
         table.add_row(names[0] + (f" and {len(names) - 1} alike" if len(names) > 1 else ""), *cells)
     return table
@@ -61,7 +63,7 @@ def report(program: Program, step: CompiledStep) -> Group:
     """Everything about a compiled program that a user may want to know before training it."""
     state = step.init(0)
     parameters = sum(numel(w.shape) for w in program.weights.values())
-    per_sequence = sum(numel(c.shape) for r in step.schedule.regions for c in r.cells) + \
+    per_sequence = sum(numel(c.shape) for r in step.schedule.regions for c in r.cells) + sum(numel(c.shape) for c in step.schedule.cells.between.values()) + \
         sum(numel(next(c for c in r.cells if c.name == m).shape) for r in step.schedule.regions for m, _ in r.holds)
     inits = {}
     for weight in program.weights.values():
@@ -75,5 +77,5 @@ def report(program: Program, step: CompiledStep) -> Group:
              "initialisers: " + "; ".join(f"{k} ({len(v)} tensors)" for k, v in inits.items())]
     if step.compile_seconds:
         lines.append("compiled in " + ", ".join(f"{k} {v:.1f} s" for k, v in step.compile_seconds.items()))
-    tables = [levels_table(program), timetable_table(step)] + ([lowering_table(step)] if step.schedule.regions else [])
+    tables = [levels_table(program), timetable_table(step)] + ([lowering_table(step)] if step.emitted.lowering else [])
     return Group(*tables, Text("\n".join(lines)))
