@@ -156,7 +156,7 @@ class Part:
                  *prune(fn.lines, families),
                  rows_of("slopes", slopes), rows_of("families", families), "",
                  "def network(held, rows, carry, at):",
-                 f"    return piece(W, held, rows, carry, at, {'mode' if not online.families else repr('loop')})",
+                 f"    return piece(W, held, rows, carry, at, {'mode' if not online.families else repr('within')})",
                  f"return learn(network, slopes, families, {tuple(instants(c) for c in online.clocks())!r}, state, rows, carried, begin, position, "
                  f"{count}, {tuple(late)!r}, {tuple(pending)!r})"]
         em.texts.append("def online(W, given, carry, position, mode):\n" + "\n".join("    " + line if line else "" for line in lines) + "\n")

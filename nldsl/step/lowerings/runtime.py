@@ -229,7 +229,8 @@ def roll(body, state: tuple, streams: tuple, statics: tuple, position: int, chun
     """Runs `body` over pieces of at most `chunk` tokens that end where the chunk clock ticks.
 
     body(state, streams, statics, ends) -> (state, outputs); `ends[i]` says whether clock i = (period, phase, first) ticks at the
-    last token of the piece, which does not come before the token `first`. mode "loop" calls it once a piece; "scan" rolls the full pieces into one loop of the compiler.
+    last token of the piece, which does not come before the token `first`. mode "loop" calls it once a piece; "scan" rolls the full
+    pieces into one loop of the compiler; "within" is "loop" in a function that is compiled and differentiated as a whole.
     """
     length = streams[0].shape[1]
     cuts = [0, *(t for t in range(1, length) if (position + t) % chunk == 0), length]
