@@ -73,6 +73,12 @@ def test_titans_with_a_matrix_and_without_momentum_is_gated_deltanet() -> None:
     same(edited("gated_deltanet", ("M <- alpha * M ", "a = alpha "), ("M <- M - beta", "M <- alpha * M - beta")), late, GATED)
 
 
+def test_newtons_step_is_the_minimiser_over_all_pairs() -> None:
+    """2505.23735, Eq. 14: kept up token by token, or solved anew from the objective of the whole sequence."""
+    same(subject("mesa"), edited("mesa", ("        memory P: [e, e] = I / ridge ", "#"), ("        u = P * k\n", ""), ("        P <- P", "#"),
+                                 (DELTA, "minimize sum(|M * k - v|^2 / 2 over sequence)"), ("M <- M - grad(M) * P", "M <- prox(0, 1 / ridge)")))
+
+
 @pytest.mark.parametrize("name", ["ttt_linear", "ttt_mlp", "titans", "yaad", "memora", "omeganet", "atlas"])
 def test_chunks_of_one_token_are_exact(name: str) -> None:
     """The gradient at the chunk's start, in chunks of one token, is the gradient where the memory is."""
