@@ -9,15 +9,15 @@ READY := .venv/ready
 train: $(READY)
 	$(BIN)/nldsl train examples/hope.nl --set d=192 --set head=6 --set depth=3 --set near=32 --steps 180 --batch 8 --length 256
 
-# A file's tests share what they made, so a file stays in one process; each process has one core.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -n 2 --dist loadfile
+# One process a core. What the tests of a file share they share within a process.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -n 2
 
 test: $(READY)
-	$(PYTEST) -m "not soak"
+	$(PYTEST) --dist loadfile -m "not soak"
 
 # The long bars in full, then the first model of a newcomer, alone on the machine; writes down what came out.
 soak: $(READY)
-	$(PYTEST) -m soak --soak-log examples/LOG.md --deselect tests/test_readme.py
+	$(PYTEST) --dist worksteal -m soak --soak-log examples/LOG.md --deselect tests/test_readme.py
 	$(BIN)/python -m pytest -q -m soak --soak-log examples/LOG.md tests/test_readme.py
 
 # The training step with and without the compiler, on this machine.
