@@ -40,8 +40,9 @@ def graph(program: Program) -> str:
 def schedule(step: CompiledStep) -> str:
     table = step.schedule.table
     lines = [f"repeats every {table.hyperperiod} steps"]
-    for i, (kind, first) in enumerate(zip(table.kinds, table.first, strict=True), 1):
-        lines.append(f"tick kind {i}, first at step {first}: {', '.join(kind) or 'no level'}")
+    for i, (event, first) in enumerate(zip(table.events, table.first, strict=True), 1):
+        begun = f"; restart: {', '.join(event.restarted)}" if event.restarted else ""
+        lines.append(f"tick kind {i}, first at step {first}: {', '.join(event.fired) or 'no level'}{begun}")
     for block, function in zip(step.schedule.blocks, step.emitted.block_of, strict=True):
         streams = sum(isinstance(item, Node) for item in block.items)
         lines.append(f"block {block.key or 'once'}: {function}, {streams} streams, {len(block.inputs)} in, {len(block.outputs)} out")

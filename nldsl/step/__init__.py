@@ -6,7 +6,7 @@ capture compiles it; whatever the cuts of a sequence. No file of the interpreter
 
     source.py, regions.py, emit.py     array equations -> torch code, by the rules of lowerings/; a function for each distinct block
     ticks.py, flat.py, updates.py      levels of the step clock -> one function for each kind of step
-    replay.py                          a slower level that learns through the ticks of faster ones
+    sight.py, replay.py                a slower level that learns through the ticks of faster ones
     module.py, compile.py              one Python module, which needs torch alone; captured as `whole`, `split`, or run as it is
     initial.py, state.py, lanes.py     what begins from the seed; what is kept between steps; what outlives a sequence
     reading.py, freeze.py              scoring and generation, learning on the token clock or not

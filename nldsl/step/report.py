@@ -18,10 +18,16 @@ def timetable_table(step: CompiledStep) -> Table:
     table = Table(title=f"Timetable: repeats every {step.schedule.table.hyperperiod} steps", title_justify="left")
     for column in ("tick kind", "first at step", "levels that fire"):
         table.add_column(column, overflow="fold")
-    for i, (kind, first) in enumerate(zip(step.schedule.table.kinds, step.schedule.table.first), 1):
-        short_names = dict.fromkeys(n.split(".")[-1] for n in kind if step.program.levels[n].parent is None)
-        table.add_row(str(i), str(first), ", ".join(f"{s} x {c}" if (c := sum(n.split('.')[-1] == s for n in kind)) > 1 else s for s in short_names) or "none")
+    for i, (event, first) in enumerate(zip(step.schedule.table.events, step.schedule.table.first), 1):
+        begun = f"; restart: {counted(step.program, event.restarted)}" if event.restarted else ""
+        table.add_row(str(i), str(first), (counted(step.program, event.fired) or "none") + begun)
     return table
+
+
+def counted(program: Program, levels: tuple[str, ...]) -> str:
+    """Levels by their last names, those of optimizers left out."""
+    names = [n.split(".")[-1] for n in levels if program.levels[n].parent is None]
+    return ", ".join(f"{name} x {names.count(name)}" if names.count(name) > 1 else name for name in dict.fromkeys(names))
 
 
 def lowering_table(step: CompiledStep) -> Table:
