@@ -53,6 +53,9 @@ ROWS = {
     "copies over a cut": Row(
         "a copy that is kept over a cut was cut in the emitted source alone",
         recall(DELTA, "M <- M - 0.05 * grad(M)", end="bptt 1 token"), read="recall.M@chunk * k", lengths=(4, 9)),
+    "a start at a cut": Row(
+        "a start that begins where a cut stands was cut in the emitted source alone",
+        recall(DELTA, "M <- M - 0.05 * grad(M@chunk)", "reset every 4 token", end="bptt 2 token"), lengths=(5, 9)),
     "a number that has axes": Row(
         "a cotangent of ones beside a scalar weight lost its axes",
         recall("minimize sum(w * |M * k - v|^2 over 2 token)", "M <- M - 0.05 * grad(M)", context="k, v, w"), before="w = sigmoid(weight([]))"),

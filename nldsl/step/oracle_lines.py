@@ -131,7 +131,9 @@ class Text:
             return self.unit(self.level(node["memory"])) == "token"
         if node.op == "tick":
             return self.unit(self.program.levels[node["level"]]) == "token"
-        return node.op in ("input", "rope")
+        if node.op == "fold":
+            return not self._gathers_tokens(node)
+        return node.op in ("input", "rope", "conv", "attend", "window", "held_stream", "ahead")      # of a constant too: a sequence begins
 
     def _gathers_tokens(self, node: Node) -> bool:
         if node.op != "fold":

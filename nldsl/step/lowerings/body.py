@@ -148,7 +148,7 @@ class Body:
         return text
 
     def settled(self, after: dict[str, str]) -> list[str]:
-        """Resets, then copies, then cuts: later tokens are cut, this one is not."""
+        """Cuts, then resets, then copies: later tokens are cut, this one is not, and a start that begins here is heard."""
         region, n = self.region, len(self.region.cells)
         starts = {c.name: f"statics[{len(region.statics) + i}]" for i, c in enumerate(region.cells) if self.starts}
         held: list[str] = []
@@ -158,18 +158,15 @@ class Body:
                 text = self.pick(clock, f"{starts[cell.name]}.expand_as({like})", text, cell.shape, cell.kept)
             return text
 
+        def hidden(cell: Cell, text: str) -> str:
+            return text if cell.cut is None else self.pick(cell.cut, f"{text}.detach()", text, cell.shape)
+
         for name, cell in self.cells.items():
-            after[name] = restarted(cell, after[name], self.state[name].text)
+            after[name] = restarted(cell, hidden(cell, after[name]), self.state[name].text)
         for k, (name, clock) in enumerate(region.holds):
             cell = self.cells[name]
-            copy = self.pick(clock, after[name], f"state[{n + k}]", cell.shape)
+            copy = self.pick(clock, after[name], hidden(cell, f"state[{n + k}]"), cell.shape)
             held.append(restarted(cell, copy, f"state[{n + k}]"))
-        for cell in region.cells:
-            if cell.cut is not None:
-                after[cell.name] = self.pick(cell.cut, f"{after[cell.name]}.detach()", after[cell.name], cell.shape)
-                for k, (name, _) in enumerate(region.holds):
-                    if name == cell.name:
-                        held[k] = self.pick(cell.cut, f"{held[k]}.detach()", held[k], cell.shape)
         return [*(after[c.name] for c in region.cells), *held]
 
 
