@@ -217,17 +217,17 @@ def test_one_wide_and_several_local_memories() -> None:
 
 @pytest.mark.parametrize("capture", ["split", "whole"])
 def test_no_graph_break_where_a_recurrence_looks_back(capture: str) -> None:
-    body = f"""
+    body = """
     K = weight([head, e, d])
     h = linear(recall.M@chunk(q), [d])
     w = unit(attend(rope(q), K * h -> K * x over chunk))
-    level recall per head every token {{
+    level recall per head every token {
         memory M: net = learned
         context w, v
         minimize sum(|M(w) - v|^2 over 2 token)
         M <- keep * M - rate * grad(M@chunk)
         bptt full
-    }}
+    }
     return linear(rmsnorm(recall.M@now(w)), [d])"""
     program = model(body)
     step, counted = traced(program, capture)

@@ -132,7 +132,8 @@ TAKEN_OUT: dict[tuple[str, str], tuple[dict[str, object], list[tuple[str, str]]]
 }
 
 
-def outputs(made: Program, batches: list[dict[str, Tensor]], hold: Callable[[str], bool] = lambda name: False) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+def outputs(made: Program, batches: list[dict[str, Tensor]], hold: Callable[[str], bool] = lambda name: False
+            ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
     """The logits after three steps, the weights before, and their first gradients. Weights that `hold` names stay as they were."""
     step = compile_program(made, precision="float64", capture="eager", planned_steps=20)
     subject = laws.Subject(made, step=step)

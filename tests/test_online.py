@@ -32,7 +32,8 @@ def net(z: [d]) -> [d] {
 """
 
 
-def level(name: str, clock: str, update: str, bptt: str = "full", objective: str = "mean(loss over period)", more: str = "", memory: str = "net = learned") -> str:
+def level(name: str, clock: str, update: str, bptt: str = "full", objective: str = "mean(loss over period)",
+          more: str = "", memory: str = "net = learned") -> str:
     return f"""
     level {name} every {clock} {{
         memory F: {memory}

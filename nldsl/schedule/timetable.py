@@ -80,7 +80,7 @@ def timetable_of(program: Program) -> Timetable:
         if node.op in ("held", "fold"):
             others[node["clock" if node.op == "held" else "since"]] = None
     others |= {b.depth: None for level in steps.values() for b in level.bptt}
-    return timetable({n: l.clock for n, l in steps.items()}, {n: l.reset for n, l in steps.items() if l.reset.unit == "step"},
+    return timetable({n: level.clock for n, level in steps.items()}, {n: level.reset for n, level in steps.items() if level.reset.unit == "step"},
                      [c for c in others if isinstance(c, Clock) and c.unit == "step"])
 
 

@@ -69,7 +69,7 @@ class Replay(Sight):
     def event(self, kind: Kind) -> Event:
         families = {m.name for n in self.moved for m in self.updates.ticks.family(self.root(n))}
         levels, depth = {self.level_of(n) for n in self.moved}, {self.level_of(n): self.depth(self.root(n)) for n in self.moved}
-        cut = frozenset(l for l in levels if (l in kind.fired if depth[l] == "none" else depth[l] in kind.clocks))
+        cut = frozenset(x for x in levels if (x in kind.fired if depth[x] == "none" else depth[x] in kind.clocks))
         return Event(frozenset(families & set(kind.fired)), frozenset(levels & set(kind.restarted)), cut)
 
     def code(self, event: Event) -> int:

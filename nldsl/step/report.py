@@ -76,7 +76,8 @@ def report(program: Program, step: CompiledStep) -> Group:
         key = f"normal, std {weight.scale:.3g}" if weight.init == "normal" else f"filled with {weight.fill}"
         inits.setdefault(key, []).append(weight.name)
     flops = flops_per_token(step)
-    lines = [f"{parameters:,} parameters; state of the run {bytes_of(state.tensors) / 1e6:.1f} MB, of a sequence {per_sequence * BYTES[step.precision] / 1e6:.2f} MB",
+    lines = [f"{parameters:,} parameters; state of the run {bytes_of(state.tensors) / 1e6:.1f} MB, "
+             f"of a sequence {per_sequence * BYTES[step.precision] / 1e6:.2f} MB",
              f"{flops / 1e6:.2f} MFLOP per token forward, about {3 * flops / 1e6:.1f} with backward (counted on the equations)",
              f"capture {step.capture}: {step.why}; {len(step.emitted.functions)} distinct blocks of {len(step.emitted.block_of)}, "
              f"{len(step.schedule.table.kinds)} tick kinds; predicted compile time {step.predict(step.capture):.0f} s",

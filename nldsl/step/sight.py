@@ -48,7 +48,7 @@ class Sight:
     def depending(self) -> list[str]:
         """Memories of faster levels whose value is a function of what the viewer holds, by their updates or starts."""
         found: set[str] = set()
-        names = [n for l in self.levels for n in self.updates.ticks.memories(l.name)]
+        names = [n for level in self.levels for n in self.updates.ticks.memories(level.name)]
         while True:
             known = found | set(self.viewer.memories)
             new = {n for n in names if n not in found and (self.starts_from(n, known) or self.sees(n) and self.read(n, known))}

@@ -56,7 +56,7 @@ class Ticks:
         self._folded: dict[tuple[int, str | Clock], Node] = {}
         self._local: dict[int, bool] = {}
         self._varied: dict[tuple[int, str], Node] = {}
-        self.roots = [l for l in program.levels.values() if l.clock.unit == "step" and l.parent is None]
+        self.roots = [level for level in program.levels.values() if level.clock.unit == "step" and level.parent is None]
         for level in self.roots:
             for member in self.family(level):
                 for name in member.memories:
@@ -70,7 +70,7 @@ class Ticks:
     def family(self, level: Level) -> list[Level]:
         out = [level]
         for member in out:
-            out += [l for l in self.program.levels.values() if l.parent == member.name]
+            out += [level for level in self.program.levels.values() if level.parent == member.name]
         return out
 
     def level_of(self, name: str) -> str:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from nldsl.graph.equations import Clock, Level, Node, Program, Tree, Type, numel, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.timetable import Kind, Timetable
-from nldsl.step.loading import loaded_name
 from nldsl.step.flat import FlatFn, shape_of, stored
+from nldsl.step.loading import loaded_name
 from nldsl.step.replay import Replay
 from nldsl.step.ticks import Given, Ticks
 
@@ -205,12 +205,12 @@ class Updates:
     def tick(self, kind: Kind) -> list[str]:
         heard = [g for g in self.given if g.kind in ("grad", "sum") and self.keeps(g)]
         lines = [f'S["{g.name}"].add_({self.fresh(g)})' for g in heard]
-        fired = [l for l in self.ticks.roots if l.name in kind.fired]
+        fired = [level for level in self.ticks.roots if level.name in kind.fired]
         lines += ["new = {}"] if fired else []
         for level in self.order(fired):
             lines += self.update(level, kind)
         lines += [line for replay in self.replays for line in replay.record(kind)]
-        lines += [f'S["{n}"].copy_(new["{n}"])' for l in fired for n in self.ticks.memories(l.name) if self.ticks.level_of(n) in kind.fired]
+        lines += [f'S["{n}"].copy_(new["{n}"])' for level in fired for n in self.ticks.memories(level.name) if self.ticks.level_of(n) in kind.fired]
         lines += [f'S["{g.name}"].zero_()' for g in heard if kind.at(g.since)]
         lines += [f'S["{name}"].zero_()' for name, fold in self.ticks.folds.items() if kind.at(fold.since)]
         return lines + self.starts(kind.restarted) + self.copies(kind)
@@ -271,7 +271,7 @@ class Updates:
         """Lines that keep the counters: before the updates of a tick kind and after. They stay outside the graphs: a compiled CPU
         graph loses in-place writes to scalars."""
         terms = [g for g in self.given if g.kind == "terms" and self.keeps(g)]
-        members = [m.name for l in self.ticks.roots for m in self.ticks.family(l)]
+        members = [m.name for level in self.ticks.roots for m in self.ticks.family(level)]
         after = [line for replay in self.replays for line in replay.after(kind)]
         after += [f'S["{m}.tick"].add_(1)' for m in members if m in kind.fired] + [f'S["{m}.tick"].zero_()' for m in members if m in kind.restarted]
         return [f'S["{g.name}"].add_(N["{g.stream}"])' for g in terms], after + [f'S["{g.name}"].zero_()' for g in terms if kind.at(g.since)]
@@ -280,14 +280,15 @@ class Updates:
         """Source of the functions of one tick kind."""
         before, after = self.counts(kind)
         hear = [line for replay in self.replays for line in replay.hear(kind)]
-        return "\n\n".join([*([block(f"hear_{name}(S, G, mode)", hear)] if hear else []), block(f"tick_{name}(S, G, V, N, D, planned)", self.tick(kind)), block(f"before_{name}(S, N)", before),
+        return "\n\n".join([*([block(f"hear_{name}(S, G, mode)", hear)] if hear else []),
+                            block(f"tick_{name}(S, G, V, N, D, planned)", self.tick(kind)), block(f"before_{name}(S, N)", before),
                             block(f"after_{name}(S, N)", after)])
 
     def emit(self) -> str:
         for replay in self.replays:
             replay.write()
         kinds = [self.kind(i + 1, kind) for i, kind in enumerate(self.table.events)]
-        everything = tuple(l.name for l in self.program.levels.values() if l.clock.unit in ("step", "never"))
+        everything = tuple(level.name for level in self.program.levels.values() if level.clock.unit in ("step", "never"))
         begun = [f'S["{r.name}|event"][0] = {float(r.birth)}' for r in self.replays if r.birth]
         birth = block("birth(S, D)", self.starts(everything) + self.copies(Kind(()), True) + begun)
         return "\n".join(self.texts) + "\n" + "\n\n".join([*kinds, birth])

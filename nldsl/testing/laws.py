@@ -341,7 +341,7 @@ def stride(subject: Subject, batches: Sequence[Batch], times: float) -> None:
     for batch in batches:
         subject.step(subject.state, [batch])
     with torch.no_grad():
-        for name, view in subject.state.views.items():
+        for view in subject.state.views.values():
             owner = next((t for n, t in subject.state.tensors.items() if t.data_ptr() == view.data_ptr()), None)
             if owner is not None:
                 owner.add_((owner - subject._start[_name(subject, owner)]) * (times - 1))

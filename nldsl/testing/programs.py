@@ -33,7 +33,8 @@ from nldsl.testing.training import SLOW, training
 Kind = Callable[[Page], Layer]
 PLAIN: tuple[Kind, ...] = (
     mixers.single, mixers.single, mixers.single, mixers.chain, mixers.chain, mixers.self_modifying, mixers.several_steps, mixers.family,
-    mixers.inherited, mixers.dual, mixers.beside, mixers.beside, mixers.featured, mixers.closed, recurrences.looped, recurrences.looped, recurrences.stale_stream)
+    mixers.inherited, mixers.dual, mixers.beside, mixers.beside, mixers.featured, mixers.closed,
+    recurrences.looped, recurrences.looped, recurrences.stale_stream)
 KINDS: tuple[Kind, ...] = (*PLAIN, recurrences.foreseeing, recurrences.surprised, recurrences.tasked, recurrences.tasked)
 
 
@@ -168,7 +169,7 @@ def framed(p: Page, layer: Layer, out: str, slow: Callable[[Page], str] | None, 
         return [f"whole = tower({p.data[0]}, mix{depth})"], "whole", "whole"
     many = p.pick(1, 2) if frame == "layers" else 0
     p.nested = p.nested or many == 2
-    body = [f"x = {embedded(p)}", *(["for layer in range(%d) {" % many, *indent(turn), "}"] if many else turn), "return x"]
+    body = [f"x = {embedded(p)}", *([f"for layer in range({many}) {{", *indent(turn), "}"] if many else turn), "return x"]
     arguments = ", ".join([*p.data, *(["loss"] if wants_loss else [])])
     p.define(f"def model({arguments}) -> [d] {{\n" + "\n".join(indent(body)) + "\n}")
     return [f"whole = model({arguments})"], p.pick("whole", "rmsnorm(whole)"), "whole"
@@ -178,7 +179,7 @@ def embedded(p: Page, source: str = "") -> str:
     if source:
         return f"embed({source}, [d])" if p.language else f"linear({source}, [d])"
     found = "embed(ids, [d])" if p.language else "linear(signal, [d])"
-    return p.pick(f"{found} + linear(signal, [d])", f"weight([vocab, d])[ids] + linear(signal, [d])") if p.both else found
+    return p.pick(f"{found} + linear(signal, [d])", "weight([vocab, d])[ids] + linear(signal, [d])") if p.both else found
 
 
 def result(p: Page, layer: Layer) -> str:

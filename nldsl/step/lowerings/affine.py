@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nldsl.graph.equations import Node, Shape
+from nldsl.graph.equations import Node
 from nldsl.schedule.cells import Cell
-from nldsl.step.lowerings.forms import ONE, P, Carry, NotAffine, Rows, Run, Value, Vec, Write, factored, matrix_terms
+from nldsl.step.lowerings.forms import ONE, Carry, NotAffine, P, Rows, Run, Value, Vec, Write, factored, matrix_terms
 from nldsl.step.lowerings.past import data
 from nldsl.step.lowerings.reads import Reads
 from nldsl.step.source import Ref

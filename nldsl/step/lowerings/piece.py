@@ -3,9 +3,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from nldsl.graph.equations import Node, Shape
+from nldsl.graph.equations import Node
 from nldsl.schedule.cells import Cell
-from nldsl.step.lowerings.forms import ONE, Carry, NotAffine, P, Rows, Run, Value, Vec, Write, nonnegative
+from nldsl.step.lowerings.forms import ONE, Carry, NotAffine, Rows, Run, Value, Write, nonnegative
 from nldsl.step.lowerings.past import Past
 from nldsl.step.source import Fn, Ref
 
