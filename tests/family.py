@@ -48,13 +48,15 @@ class Spec:
     losses: Losses
     sizes: Mapping[str, object] = field(default_factory=dict)
     trained: Mapping[str, object] = field(default_factory=dict)      # in the place of `sizes`, where it learns from text
+    whole: Mapping[str, object] = field(default_factory=dict)        # beside `sizes` where one graph would hold many long pieces
     update: Callable[[], optimizers.Update] | None = None            # where the text is about how weights move
     through: str = "$."                                              # names of what is learned only through the ticks of others
 
 
-def layer(mixer: Callable[..., Tensor], sizes: Mapping[str, object] | None = None, trained: Mapping[str, object] | None = None, **known: object) -> Spec:
+def layer(mixer: Callable[..., Tensor], sizes: Mapping[str, object] | None = None, trained: Mapping[str, object] | None = None,
+          whole: Mapping[str, object] | None = None, **known: object) -> Spec:
     """A sequence layer in the network of the library; `known` is what its loop must be told, and is set in the text too."""
-    return Spec(partial(network.losses, mixer=partial(mixer, **known)), {**known, **(sizes or {})}, trained or {})
+    return Spec(partial(network.losses, mixer=partial(mixer, **known)), {**known, **(sizes or {})}, trained or {}, whole or {})
 
 
 PERIODS = [1, 2, 3]
@@ -83,7 +85,7 @@ SPECS: dict[str, Spec] = {
     "yaad": layer(miras.yaad, {"rank": 4}, chunk=2),
     "memora": layer(miras.memora, {"rank": 4}, chunk=2),
     "omeganet": layer(omega.omeganet, trained=NARROW, chunk=2, c=3),
-    "atlas": layer(omega.atlas, trained=NARROW, chunk=2, c=3),
+    "atlas": layer(omega.atlas, trained=NARROW, whole={"chunk": 16}, chunk=2, c=3),
     "lact": layer(lact.lact, {"d": 8, "hidden": 5}, length=3),
     "tnt": layer(tnt.tnt, shard=4, wide=4, narrow=[1, 2]),
     "transformer": layer(attention.attention, {"d": 8}),
@@ -99,7 +101,7 @@ SPECS: dict[str, Spec] = {
                               {"window": 24, "width": 16, "unroll": 10, "task": 400}, update=partial(learned.learned, 3), through=learned.RULE),
     "ttt_e2e": Spec(partial(online.ttt_e2e, b=3, window=4), {"d": 8, "depth": 4, "b": 3, "window": 4}, {"window": 24, "b": 8}),
     "cms_tokens": Spec(partial(online.cms, spans=[1, 2, 4], window=3), {"d": 8, "spans": [1, 2, 4], "window": 3}, {"spans": [4, 8, 16], "window": 24}),
-    "series": Spec(partial(series.series, chunk=3), {"channel": 2, "chunk": 3}, {"channel": 8, "d": 16}),
+    "series": Spec(partial(series.series, chunk=3), {"channel": 2, "length": 3}, {"channel": 8, "d": 16}),
 }
 SPECS |= {f"decomposition_{name}": Spec(losses) for name, losses in {
     "mlp_gd": small.perceptron, "mlp_momentum": small.perceptron, "adam": small.perceptron, "linear_attention_gd": small.linear_attention,

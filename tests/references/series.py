@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from references.layers import Weights, mul, norm, under
+from references.layers import Weights, mul, norm, under, unit
 from references.network import swiglu
 
 
@@ -16,7 +16,7 @@ def net(M: list[Tensor], z: Tensor) -> Tensor:
 def series(w: Weights, x: Tensor, chunk: int) -> Tensor:
     z, T = x @ w["loss.h.affine"].T + w["loss.h.affine.bias"], x.shape[1]
     h = sum(w["loss.h.conv"][3 - j] * torch.cat([torch.zeros_like(z[:, :j]), z[:, :T - j]], 1) for j in range(min(4, T)))
-    h = norm(h + swiglu(norm(h, w["loss.rmsnorm"]), under(w, "loss.swiglu")), w["loss.rmsnorm2"])
+    h = unit(h + swiglu(norm(h, w["loss.rmsnorm"]), under(w, "loss.swiglu")))
     of = under(w, "loss.forecaster")
     rate, keep = (torch.sigmoid(h @ of[name] + of[f"{name}.bias"] + plus)[..., None, None] for name, plus in (("rate", 0), ("keep", 6)))
     M, out = [of[f"online.M.start.{n}"].expand(x.shape[0], -1, -1) for n in ("W1", "W2")], []
@@ -26,5 +26,5 @@ def series(w: Weights, x: Tensor, chunk: int) -> Tensor:
         out.append((net(M, h[:, t]) - x[:, t + 1]).square().sum(-1))  # before the tick of this token
         at = [a.clone() for a in anchor]
         slopes = torch.autograd.grad((net(at, h[:, t]) - x[:, t + 1]).square().sum() / 2, at, create_graph=True)
-        M = [keep[:, t] * m - 0.1 * rate[:, t] * g for m, g in zip(M, slopes, strict=True)]
+        M = [keep[:, t] * m - rate[:, t] / chunk * g for m, g in zip(M, slopes, strict=True)]
     return torch.stack(out, 1)
