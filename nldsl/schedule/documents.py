@@ -2,7 +2,8 @@
 
     recall.M, reset every document        next: ended(.., input(document)), and body.py lets it start anew in the lanes where that is 1
 
-Documents end in each lane where they will, so what counts them is a stream of the data and no fact of the schedule.
+Documents end in each lane where they will, so what counts them is a stream of the data and no fact of the schedule. Whether one
+ended with the last token is carried too: what starts anew there begins with the next sequence, after the step in between.
 """
 from __future__ import annotations
 
@@ -23,8 +24,21 @@ def mark_ends(cells: Cells, roots: Iterable[Node]) -> None:
     for cell in list(cells.cells.values()):
         clocks = sorted(copied.get(cell.name, set()) | ({cell.ends} if cell.ends else set()), key=lambda c: (c.period, c.phase))
         if clocks:
-            ticks = [ended(cells, clock) for clock in clocks]
+            ticks = [carried(cells, clock) if clock == cell.life else ended(cells, clock) for clock in clocks]
             cell.next = cells.al.make("ended", cell.next, *ticks, type=cell.shape, clocks=tuple(clocks))
+
+
+def flag(clock: Clock) -> str:
+    """The cell that holds whether so many documents had ended with the last token."""
+    return f"{ENDS}.{clock.period}.{clock.phase}"
+
+
+def carried(cells: Cells, clock: Clock) -> Node:
+    """`ended`, and carried."""
+    name = flag(clock)
+    if name not in cells.cells:
+        cells.cells[name] = Cell(name, (), "", Clock("token", 1), Clock("never", 0), cells.al.const(0), ended(cells, clock), life=Clock("never", 0))
+    return cells.al.make("now", type=(), memory=name)
 
 
 def ended(cells: Cells, clock: Clock) -> Node:

@@ -13,8 +13,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nldsl.graph.equations import Clock, Node, Shape, walk
+from nldsl.graph.equations import ENDS, Clock, Node, Shape, walk
 from nldsl.schedule.cells import Unsupported
+from nldsl.schedule.documents import flag
 from nldsl.schedule.plan import Block, Region, Schedule, moving
 from nldsl.step.loading import loaded_name
 from nldsl.step.lowerings import runtime, windows
@@ -254,8 +255,8 @@ class Emitter:
             else:
                 sizes = f"0, {sizes}" if kind == "past" else sizes
                 fn.lines.append(f'carry["{name}"] = like.new_zeros((batch, {sizes}))')
-        lasting = {name: (memory, *((c.period, c.phase) if c.unit == "sequence" else (0, 0) for c in clocks))
-                   for name, (memory, *clocks) in self.lasting.items()}
+        lasting = {name: (memory, *((c.period, c.phase) if c.unit == "sequence" else (0, 0) for c in (life, copied)),
+                          flag(life) if life.unit == ENDS else "") for name, (memory, life, copied) in self.lasting.items()}
         if lasting:
             fn.lines.append("carry = resumed(carry, lanes, LASTING) if lanes else carry")
         since = "".join(f'"{SINCE}{name}": carry["{name}"], ' for name in (self.part.carried if self.part else []))

@@ -174,10 +174,12 @@ def lanewise(flag: Tensor, new: Tensor, old: Tensor) -> Tensor:
 
 def resumed(carry: dict, lanes: dict, lasting: dict) -> dict:
     """The carry of the sequence that each lane reads next. What outlives a sequence goes on in its lane; it starts in a lane that has
-    read nothing, and after so many sequences. `lasting`: name -> (the memory that it is or is a copy of, the two clocks)."""
+    read nothing, after so many sequences, and where a document ended with the last token. `lasting`: name -> (the memory that it is or
+    is a copy of, the two clocks, what holds that it did)."""
     n = lanes["sequences"]
-    for name, (memory, life, copied) in lasting.items():
-        carry[name] = lanewise((n == 0) | completed(n, *life), carry[name], lanes[name])
+    for name, (memory, life, copied, ended) in lasting.items():
+        anew = (n == 0) | completed(n, *life)
+        carry[name] = lanewise(anew | (lanes[ended] != 0) if ended else anew, carry[name], lanes[name])
         carry[name] = lanewise(completed(n, *copied), carry[memory], carry[name])
     return carry
 
