@@ -56,6 +56,12 @@ ROWS = {
     "a start at a cut": Row(
         "a start that begins where a cut stands was cut in the emitted source alone",
         recall(DELTA, "M <- M - 0.05 * grad(M@chunk)", "reset every 4 token", end="bptt 2 token"), lengths=(5, 9)),
+    "a document that ends with a sequence": Row(
+        "what starts anew there began with the sequence that ended, from what was learned before the step",
+        recall(DELTA, "M <- M - 0.05 * grad(M)", "reset every document"), lengths=(5, 11)),
+    "a copy that restarts within a stretch": Row(
+        "the terms of a stretch since the tick of a clock were gathered at a copy that had restarted since",
+        recall("minimize sum(|M * k - v|^2 over chunk)", "M <- M - 0.05 * grad(M@chunk)", "reset every document"), lengths=(6, 12)),
     "a number that has axes": Row(
         "a cotangent of ones beside a scalar weight lost its axes",
         recall("minimize sum(w * |M * k - v|^2 over 2 token)", "M <- M - 0.05 * grad(M)", context="k, v, w"), before="w = sigmoid(weight([]))"),

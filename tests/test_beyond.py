@@ -110,6 +110,21 @@ def test_documents_end_in_each_lane_where_the_data_says(reset: str, edits: tuple
     assert laws.causality(subject, batch, 3) == laws.independence(subject, batch) == 0.0
 
 
+def test_what_ends_with_a_sequence_starts_from_what_was_learned_in_between() -> None:
+    for reset in ("reset every document", "reset every 2 document", "reset every 2 document phase 1"):
+        subject = laws.Subject(reader(ENDED, ("reset never", reset)))
+        given = batches(subject.program)
+        for batch in given:
+            batch["document"][0, -1] = True
+        assert not {name: x for name, x in laws.agreement(subject, given).items() if not x <= laws.EXACT}
+    subject = laws.Subject(reader(ENDED, ("reset never", "reset every document")))
+    sequence = laws.Subject(reader(ENDED, ("reset never", "reset every sequence")))
+    given = [batch | {"document": torch.arange(batch["ids"].shape[1]).expand_as(batch["ids"]) == batch["ids"].shape[1] - 1} for batch in given]
+    for batch in given:
+        a, b = (one.step(one.state, [batch])["loss"] for one in (subject, sequence))
+        assert laws.deviation(a, b) <= laws.EXACT
+
+
 def test_a_document_is_forgotten_at_its_end() -> None:
     """What comes after the end of a document is said as if nothing had been before it."""
     program = reader(ENDED, ("reset never", "reset every document"), ("M@near", "M"))
@@ -128,6 +143,9 @@ def test_a_document_is_forgotten_at_its_end() -> None:
 @pytest.mark.parametrize("edits, words", [
     ([("bptt full", "bptt 2 document")], "`bptt`"),
     ([("v = unit(linear(x, [head, e]))", "z = linear(x, [head, e])\n    v = attend(z, z -> z over book)")], "attention"),
+    ([("|M(k) - v|^2", "sum(|M(k) - v|^2 over book)")], "since a document began"),
+    ([*PERIOD, ("reset never", "reset every document")], "goes on in the next sequence"),
+    ([*PERIOD], "goes on in the next sequence"),
     ([("reset never", "reset every document"), ("memory M: net = learned", "memory M: net = random")], "drawn anew")])
 def test_what_documents_cannot_do_yet_is_said(edits: list[tuple[str, str]], words: str) -> None:
     with pytest.raises(Diagnostics) as found:

@@ -17,7 +17,7 @@ from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.objectives import Objectives, Slope, Value, plains
 from nldsl.schedule.pulse import TOKEN, pulses
 from nldsl.schedule.sight import sight
-from nldsl.schedule.timetable import spoken
+from nldsl.schedule.timetable import outlives, spoken
 
 
 @dataclass
@@ -44,11 +44,6 @@ class Cell:
     def ends(self) -> Clock | None:
         """The documents after which it starts anew, if it does."""
         return next((clock for clock in (self.reset, self.life) if clock.unit == ENDS), None)
-
-
-def outlives(life: Clock) -> bool:
-    """Does what restarts at ticks of this clock outlive a sequence?"""
-    return life.unit in ("never", "document") or life.unit == "sequence" and (life.period, life.phase) != (1, 0)
 
 
 class Cells(Objectives):

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nldsl.graph.equations import ENDS, Clock, Node, counted, walk
-from nldsl.schedule.cells import Cell, Cells, outlives
+from nldsl.schedule.cells import Cell, Cells
+from nldsl.schedule.timetable import outlives
 
 
 def mark_ends(cells: Cells, roots: Iterable[Node]) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nldsl.graph.equations import Clock, Level, Node, Program, walk
+from nldsl.graph.equations import ENDS, Clock, Level, Node, Program, walk
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.differentiate import NoDerivative, gradient
 from nldsl.schedule.faults import Unsupported
+from nldsl.schedule.pulse import TOKEN
 from nldsl.schedule.sight import reaches
+from nldsl.schedule.timetable import outlives
 
 Value = Node | dict[str, Node]
 
@@ -139,14 +141,20 @@ class Objectives:
 
     def _replay(self, fold: Node, term: Node, bind: dict[int, Node]) -> Node:
         """The terms of a stretch, each of its own instant but for the memories, which are those of this one."""
-        since = fold["length"] if fold.op == "window" else fold["since"]
+        level, since = None, fold["length"] if fold.op == "window" else fold["since"]
         if isinstance(since, str):
-            since = self.program.levels[since].clock
+            level = self.program.levels[since]
+            since = level.clock
         fixed = {i: v for i, v in bind.items() if self.al.number(v) is not None}      # a memory that keeps nothing
         term = self.substitute(term, fixed) if fixed else term
         inner = plains(term)
         if not inner:
             return self._stretch(fold, term) if fold.op == "fold" else self.al.call(fold, [term])
+        if isinstance(since, Clock) and since.unit == ENDS:
+            raise Unsupported("terms since a document began at a memory that has moved since", fold, "`over sequence`, or over the last n tokens")
+        if level is not None and since != TOKEN and outlives(level.reset):
+            raise Unsupported("terms of a period that goes on in the next sequence, at a memory that moves within it", fold,
+                              "`grad` of the memory itself, as it is between its ticks, or `reset every sequence`", level.span)
         values = [bind[id(n)] if id(n) in bind else self._beside(n) for n in inner]
         return self.al.make("replay", term, *values, type=term.type, span=fold.span, turn=fold.turn, how=fold["how"], since=since,
                             names=tuple(n["memory"] for n in inner))
@@ -158,9 +166,15 @@ class Objectives:
         if not any(n.op in ("read", "now", "held", "input", "weight") for n in walk(point)):
             return fold.op == "fold"
         if point.op == "held":
-            return fold["since"] == point["clock"] or fold["since"] == level == "" or (
+            return fold["since"] == point["clock"] and self._restarts_with(self.program.levels[level].reset, point["clock"]) or (
                 fold["since"] == level and self.program.levels[level].clock.period == 1)
         return fold["since"] == level and point.op == "read" and not self._cut_between_ticks(self.program.levels[level])
+
+    @staticmethod
+    def _restarts_with(reset: Clock, clock: Clock) -> bool:
+        """Do copies that a clock takes restart only where it ticks, or with the sequence?"""
+        return reset.unit in ("never", "sequence") or \
+            reset.unit == clock.unit and not reset.period % clock.period and not (reset.phase - clock.phase) % clock.period
 
     @staticmethod
     def _cut_between_ticks(level: Level) -> bool:

@@ -84,6 +84,11 @@ def timetable_of(program: Program) -> Timetable:
                      [c for c in others if isinstance(c, Clock) and c.unit == "step"])
 
 
+def outlives(life: Clock) -> bool:
+    """Does what restarts at ticks of this clock outlive a sequence?"""
+    return life.unit in ("never", "document") or life.unit == "sequence" and (life.period, life.phase) != (1, 0)
+
+
 def spoken(span: str | Clock) -> str:
     """A stretch, or a clock, as a part of a name."""
     return span if isinstance(span, str) else f"{span.period} {span.unit}" + (f" phase {span.phase}" if span.phase else "")

@@ -20,7 +20,7 @@ import torch
 
 from nldsl import pipeline
 from nldsl.graph.equations import Program, numel
-from nldsl.schedule.cells import outlives
+from nldsl.schedule.timetable import outlives
 from nldsl.step.state import layout
 from nldsl.train import checkpoint, data, faults, memory, metrics, pretrained, series
 from nldsl.train.data import Corpus
