@@ -130,9 +130,12 @@ class Meaning(Text):
         if memory.name not in self.learners:
             return self.settled(memory, line, i - 1)
         level = self.program.levels[memory.level]
-        since = self.last_tick(level, line, i)
-        value = self._once("read", memory.name, line, since, lambda: mark(self.settled(memory, line, since), line.lanes))
-        return self._cut_since(level, value, line, since, i)
+        return self._cut_since(level, self.marked(memory, line, i), line, self.last_tick(level, line, i), i)
+
+    def marked(self, memory: Memory, line: Line, i: int) -> Value:
+        """The object that the learner differentiates in: all its reads since the last tick come from it, whatever others see of them."""
+        since = self.last_tick(self.program.levels[memory.level], line, i)
+        return self._once("read", memory.name, line, since, lambda: mark(self.settled(memory, line, since), line.lanes))
 
     def _cut_since(self, level: Level, value: Value, line: Line, since: int, i: int) -> Value:
         """A value that is kept since an instant, and what it has become a constant for before instant i."""

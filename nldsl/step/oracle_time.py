@@ -181,7 +181,7 @@ def _grad(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> 
     if not m.outside(objective, memory.name, context):
         return slope
     home, at_home = m.home(level, line, i)
-    read = m.read(memory, home, at_home)
+    read = m.marked(memory, home, at_home)
     if home is line:
         elsewhere = _derivative(value.sum(), leaves(read), level.name, again)
     else:                                         # one value for all lanes, one gradient for each

@@ -49,6 +49,11 @@ class Back:
     found: dict[str, Node] = field(default_factory=dict)
 
 
+def ends(event: Event) -> bool:
+    """Does sight end here and nothing else happen? Then a second one right behind says nothing new, and takes no row."""
+    return bool(event.cut) and not event.fired and not event.restarted
+
+
 class Replay(Sight):
     """The tape of one viewer."""
 
@@ -62,7 +67,7 @@ class Replay(Sight):
             for kind in updates.table.events:
                 for fired in (kind, Kind((), kind.restarted, kind.clocks)):
                     self.code(self.event(fired))
-            self.rows = self.count()
+            self.rows = self.count() + any(map(ends, self.codes))        # an end of sight in a period without a term is kept
 
     # -- events
 
@@ -245,12 +250,17 @@ class Replay(Sight):
             raise Unsupported("a step in which some of the levels that a slower one sees through tick without a term", span=self.viewer.span)
         roots = [n for x in (self.backs[code - 1].bars, self.backs[code - 1].found) for n in x.values()]
         used = set(walk(*roots))
-        lines = [f'at = S["{self.name}|row"].long().view(1) + 1', f'note(S["{self.name}|event"], at, {float(code)})']
+        lines = [f'at = S["{self.name}|row"].long().view(1)',
+                 f'at = at + (S["{self.name}|event"][at] != {float(code)})' if ends(event) else "at = at + 1",
+                 f'note(S["{self.name}|event"], at, {float(code)})']
         return lines + [f'note(S["{self.name}|kept {i + 1}"], at, {self.updates.text(n, kind, lambda _: None)})'
                         for i, n in enumerate(self.leaves()) if n in used]
 
     def after(self, kind: Kind) -> list[str]:
         if kind.at(self.viewer.name):
             return [f'S["{self.name}|row"].zero_()']
-        return [f'S["{self.name}|row"].add_(1)'] if self.code(self.event(kind)) else []
+        event, row = self.event(kind), f'S["{self.name}|row"]'
+        if not (code := self.code(event)):
+            return []
+        return [f'{row}.add_(S["{self.name}|event"][{row}.long()] != {float(code)})' if ends(event) else f"{row}.add_(1)"]
 

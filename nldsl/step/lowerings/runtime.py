@@ -281,13 +281,17 @@ def scanned(body, state: tuple, stacked: tuple, statics: tuple, ticks: tuple, sa
     def own(xs: tuple) -> tuple:
         return tuple(x.clone(memory_format=torch.contiguous_format) for x in xs)
 
+    def even(xs: tuple) -> tuple:                              # so are the derivatives: they come back by way of one long axis
+        return tuple(x.reshape(-1).clone().view(x.shape) if x.is_floating_point() else x for x in xs)
+
     moving = tuple(flags[:, i].clone() for i, fixed in enumerate(same) if not fixed)
 
     def step(carry: tuple, xs: tuple) -> tuple:
         here = iter(xs[len(stacked):])
         ends = tuple(t if fixed else next(here) for t, fixed in zip(ticks, same))
+        carry = even(carry)
         state, out = body(carry[:width], xs[:len(stacked)], carry[width:], ends)
         return own(state + carry[width:]), own(out)
 
     carry, out = scan(step, own(state + statics), stacked + moving, dim=0)
-    return carry[:width], tuple(o.movedim(0, 1).flatten(1, 2) for o in out)
+    return even(carry[:width]), tuple(o.movedim(0, 1).flatten(1, 2) for o in out)
