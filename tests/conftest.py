@@ -50,7 +50,7 @@ def machine() -> str:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """One line a test, with what it recorded by `record_property`; parts of one test share a line."""
     log: Path | None = config.getoption("--soak-log")
-    if not log:
+    if not log or hasattr(config, "workerinput"):              # of several processes the first one writes
         return
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)
                if "soak" in report.keywords and report.when == "call"]
