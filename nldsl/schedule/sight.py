@@ -32,7 +32,14 @@ def sight(program: Program, level: Level) -> str | Clock | None:
     """How far the learners of the step clock see through the ticks of a level; None if not all as far. Who has no way through them
     does not count."""
     met = sources(program, level)
-    learners = [x for x in program.levels.values() if x.clock.unit == "step" and x.parent is None and x.objectives and not met.isdisjoint(x.memories)]
+    slow = [x for x in program.levels.values() if x.clock.unit == "step" and x.parent is None and x.objectives]
+    moved = {x.name: sources(program, x) for x in slow if not met.isdisjoint(x.memories)}
+
+    def has_a_way(learner: Level) -> bool:                     # its own memories, or through the ticks of levels that it sees through
+        return learner.name in moved or any(depth(program, learner, program.levels[name]) != "none" and not by.isdisjoint(learner.memories)
+                                            for name, by in moved.items())
+
+    learners = [x for x in slow if has_a_way(x)]
     found = {depth(program, learner, level) for learner in learners} or {"none"}
     return found.pop() if len(found) == 1 else None
 
@@ -40,7 +47,7 @@ def sight(program: Program, level: Level) -> str | Clock | None:
 def sources(program: Program, level: Level) -> set[str]:
     """The memories that reach an update of the level: by streams, through other memories, or as the start of one."""
     found: set[str] = set()
-    stack: list[Node | None] = [program.memories[name].next for name in level.memories]
+    stack: list[Node | None] = [node for name in level.memories for node in (program.memories[name].next, program.memories[name].start)]
     seen: set[int] = set()
     while stack:
         node = stack.pop()
