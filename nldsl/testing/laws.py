@@ -19,6 +19,7 @@ from torch import Tensor
 from nldsl.graph.equations import ENDS, Clock, Node, Program, Tree, walk
 from nldsl.pipeline import compile_program
 from nldsl.schedule.plan import moving, plan
+from nldsl.schedule.sight import root
 from nldsl.step.compile import CompiledStep, load_module
 from nldsl.step.emit import Emitter
 from nldsl.step.loading import Files
@@ -245,7 +246,8 @@ def stillness(subject: Subject, batches: Sequence[Batch]) -> tuple[list[tuple[st
 
 
 def stillness_within(subject: Subject, batch: Batch) -> float:
-    """Token by token: how far a memory of the token clock moved at a token at which neither its clock nor its reset ticks."""
+    """Token by token: how far a memory of the token clock moved at a token at which neither its clock nor its reset ticks. What waits
+    for the next token is due one token later."""
     worst, tokens, carry, old = 0.0, next(iter(batch.values())).shape[1], None, None
     with torch.no_grad():
         for t in range(tokens):
@@ -255,7 +257,9 @@ def stillness_within(subject: Subject, batch: Batch) -> float:
                 memory, _, held = name.partition("@")
                 level = subject.program.levels[subject.program.memories[memory].level]
                 clock = level.clock if not held else next((c for c in _clocks(subject) if (c.name or str(c.period)) == held), None)
-                still = clock is not None and not clock.ticks(t + 1) and not (level.reset.unit == "token" and level.reset.ticks(t + 1))
+                waits = any(n.op == "ahead" for n in walk(*root(subject.program, level).objectives))
+                due = t if waits else t + 1
+                still = clock is not None and not clock.ticks(due) and not (level.reset.unit == "token" and level.reset.ticks(due))
                 if old is not None and still:
                     worst = max(worst, *(_apart(a, b) for a, b in zip(leaves(value), leaves(old[name]))))
             old = {n: {p: x.clone() for p, x in v.items()} if isinstance(v, dict) else v.clone() for n, v in now.items()}
