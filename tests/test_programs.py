@@ -18,8 +18,7 @@ from nldsl.testing import ALL, Drawn, constructs, corners, coverage, data, progr
 torch.set_num_threads(1)
 UNDRAWN: dict[str, str] = {}
 NOT_NESTED = {"grad(e, y)"}            # one layer alone hears the signal of the task loss
-NO_PROGRAM = {"start: nldsl NUMBER": "a file without a statement has no level",
-              "UNIT: document": "no data ticks it"}
+NO_PROGRAM = {"start: nldsl NUMBER": "a file without a statement has no level"}
 
 
 @cache

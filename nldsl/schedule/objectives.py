@@ -149,7 +149,8 @@ class Objectives:
         term = self.substitute(term, fixed) if fixed else term
         inner = plains(term)
         if not inner:
-            return self._stretch(fold, term) if fold.op == "fold" else self.al.call(fold, [term])
+            return self._stretch(fold, term) if fold.op == "fold" else \
+                self.al.make("window", term, type=term.type, span=fold.span, turn=fold.turn, **dict(fold.attrs))
         if isinstance(since, Clock) and since.unit == ENDS:
             raise Unsupported("terms since a document began at a memory that has moved since", fold, "`over sequence`, or over the last n tokens")
         if level is not None and since != TOKEN and outlives(level.reset):

@@ -110,13 +110,13 @@ def lifetime(p: Page, rhythm: str) -> list[str]:
     word = rhythm.split()[1]
     period = p.clocks[word][1] if word in p.clocks else int(word) if word.isdigit() else 1
     lines = []
-    reset = p.pick(*[""] * 4, "every sequence", "tokens", "clock", "never")
+    reset = p.pick(*[""] * 4, "every sequence", "tokens", "clock", "never", *(["every document"] if p.language else []))
     phased = "phase" in rhythm or word in p.clocks and ("phase" in p.clocks[word][0] or "chunk" in p.clocks[word][0])
     if reset == "tokens" and not phased:
         lines.append(f"reset every {2 * period} token")
     elif reset == "clock" and not phased:
         lines.append(f"reset every {word if word in p.clocks else p.unphased() if period == 1 else f'{3 * period} token'}")
-    elif reset in ("every sequence", "never"):
+    elif reset in ("every sequence", "never", "every document"):
         lines.append(f"reset {reset}")
     fits = not any("token" in x or "chunk" in x or "even" in x for x in lines)
     depth = p.pick(*["full"] * 6, "none", "2 clock", "4 token", "full to training", "to both")

@@ -81,6 +81,10 @@ def over(count: int, strategy=None) -> Callable[[Callable[[laws.Subject, Drawn],
         test = settings(max_examples=5 * count, derandomize=True, deadline=None, database=None, report_multiple_bugs=False,
                         suppress_health_check=list(HealthCheck),
                         phases=[Phase.explicit, Phase.generate, Phase.shrink])(test)
-        test.__name__, test.__doc__, test.__module__ = law.__name__, law.__doc__, law.__module__
-        return test
+
+        def judge() -> None:
+            test()
+            assert len(done) >= count, f"{len(done)} programs of {count} were judged\n{TALLY}"
+        judge.__name__, judge.__doc__, judge.__module__ = law.__name__, law.__doc__, law.__module__
+        return judge
     return decorate
