@@ -58,13 +58,14 @@ def subject_of(drawn: Drawn) -> laws.Subject | None:
 
 
 def over(count: int, strategy=None) -> Callable[[Callable[[laws.Subject, Drawn], None]], Callable[[], None]]:
-    """At least the corners and then `count` different programs that are lowered and steady."""
+    """The corners, and `count` different programs that are lowered and steady."""
     def decorate(law: Callable[[laws.Subject, Drawn], None]) -> Callable[[], None]:
         done: set[str] = set()
+        wanted = count + len(corners())
         failed: list[Drawn] = []
 
         def test(drawn: Drawn) -> None:
-            if not failed and (len(done) >= count or drawn.text in done):
+            if not failed and (len(done) >= wanted or drawn.text in done):
                 return
             subject = subject_of(drawn)
             if subject is None:
@@ -84,7 +85,7 @@ def over(count: int, strategy=None) -> Callable[[Callable[[laws.Subject, Drawn],
 
         def judge() -> None:
             test()
-            assert len(done) >= count, f"{len(done)} programs of {count} were judged\n{TALLY}"
+            assert len(done) >= wanted, f"{len(done)} programs of {wanted} were judged\n{TALLY}"
         judge.__name__, judge.__doc__, judge.__module__ = law.__name__, law.__doc__, law.__module__
         return judge
     return decorate
