@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from typer.testing import CliRunner
+from commands import nldsl
 
 from nldsl import cli
 
@@ -29,12 +29,6 @@ CONTRACT = {
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-
-
-def nldsl(*arguments: str, text: str = "") -> tuple[int, str, str]:
-    """In this process; what is no exit is raised."""
-    result = CliRunner().invoke(cli.app, arguments, input=text, catch_exceptions=False)
-    return result.exit_code, result.stdout, result.stderr
 
 
 def test_the_package_is_a_command() -> None:

@@ -8,8 +8,8 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from commands import SMALL, done, nldsl
 from torch import Tensor
-from typer.testing import CliRunner
 
 from nldsl import cli
 from nldsl.diagnostic import Diagnostics
@@ -24,20 +24,8 @@ from nldsl.train import metrics
 torch.set_num_threads(1)
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIZES = ("--set", "d=8", "--set", "head=2", "--set", "depth=2")
-NUMBERS = ("--batch", "2", "--length", "16", "--capture", "eager", "--precision", "float64")
 LLAMA = {"d": "16", "group": "2", "share": "2", "vocab": "11", "hidden": "12", "depth": "2", "periods": "[2, 4, 4, 8]"}
 SLOW = (("every p token", "every p step"), ("sum(loss over period)", "mean(loss over period)"), ("            reset every sequence  ", "  "))
-
-
-def nldsl(*arguments: object) -> tuple[int, str, str]:
-    result = CliRunner().invoke(cli.app, [str(a) for a in arguments], catch_exceptions=False)
-    return result.exit_code, result.stdout, result.stderr
-
-
-def done(*arguments: object) -> str:
-    status, out, err = nldsl(*arguments)
-    assert status == 0, err
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +33,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text, and a transformer that was trained on it for a few steps."""
     folder = tmp_path_factory.mktemp("base")
     (folder / "text.txt").write_bytes(Path(json.decoder.__file__).read_bytes())
-    done("train", EXAMPLES / "transformer.nl", folder / "text.txt", *SIZES, *NUMBERS, "--steps", 3, "--out", folder / "run")
+    done("train", EXAMPLES / "transformer.nl", folder / "text.txt", *SIZES, *SMALL, "--steps", 3, "--out", folder / "run")
     return folder
 
 
 def test_at_rate_zero_it_is_the_run_that_it_started_from(base: Path, tmp_path: Path) -> None:
     text, run = base / "text.txt", base / "run"
-    done("train", EXAMPLES / "retrofit.nl", text, *SIZES, *NUMBERS, "--steps", 5, "--load", f"base={run}", "--out", tmp_path / "still")
+    done("train", EXAMPLES / "retrofit.nl", text, *SIZES, *SMALL, "--steps", 5, "--load", f"base={run}", "--out", tmp_path / "still")
     kept = safetensors.torch.load_file(tmp_path / "still" / "checkpoint.safetensors")
     theirs = safetensors.torch.load_file(run / "checkpoint.safetensors")["training.W"]
     ours = torch.cat([kept[name].reshape(-1) for name in ("pretrained.W", "model.ffn[0].F", "model.ffn[1].F")])
@@ -64,9 +52,9 @@ def test_at_rate_zero_it_is_the_run_that_it_started_from(base: Path, tmp_path: P
 
 def test_at_another_rate_it_learns_in_the_loaded_blocks_alone(base: Path, tmp_path: Path) -> None:
     made, theirs = (load(EXAMPLES / "retrofit.nl", {"d": "8", "head": "2", "depth": "2", "rate": rate}) for rate in ("0.1", "0"))
-    done("train", EXAMPLES / "retrofit.nl", base / "text.txt", *SIZES, *NUMBERS, "--set", "rate=0.1", "--set", "periods=[1,1,2,2]", "--steps", 5,
+    done("train", EXAMPLES / "retrofit.nl", base / "text.txt", *SIZES, *SMALL, "--set", "rate=0.1", "--set", "periods=[1,1,2,2]", "--steps", 5,
          "--load", f"base={base / 'run'}", "--out", tmp_path / "moved")
-    done("train", EXAMPLES / "retrofit.nl", base / "text.txt", *SIZES, *NUMBERS, "--set", "periods=[1,1,2,2]", "--steps", 5,
+    done("train", EXAMPLES / "retrofit.nl", base / "text.txt", *SIZES, *SMALL, "--set", "periods=[1,1,2,2]", "--steps", 5,
          "--load", f"base={base / 'run'}", "--out", tmp_path / "still")
     moved, still = (safetensors.torch.load_file(tmp_path / name / "checkpoint.safetensors") for name in ("moved", "still"))
     assert torch.equal(moved["pretrained.W"], still["pretrained.W"])
@@ -77,7 +65,7 @@ def test_at_another_rate_it_learns_in_the_loaded_blocks_alone(base: Path, tmp_pa
 
 
 def test_a_run_knows_the_file_it_was_made_of(base: Path, tmp_path: Path) -> None:
-    arguments = ("train", EXAMPLES / "retrofit.nl", base / "text.txt", *SIZES, *NUMBERS, "--steps", 2)
+    arguments = ("train", EXAMPLES / "retrofit.nl", base / "text.txt", *SIZES, *SMALL, "--steps", 2)
     status, _, err = nldsl(*arguments, "--out", tmp_path / "run")
     assert status == cli.RUN and "error[N730]" in err and "--load base=PATH" in err and not (tmp_path / "run").exists()
     status, _, err = nldsl(*arguments, "--out", tmp_path / "run", "--load", f"base={base / 'run'}", "--load", "bass=x")
@@ -258,7 +246,7 @@ level training every step {
     (tmp_path / "s.nl").write_text(spec)
     (tmp_path / "text.txt").write_bytes(Path(json.decoder.__file__).read_bytes())
     safetensors.torch.save_file({"table": torch.randn(256, 4), "head": torch.randn(256, 4), "bias": torch.ones(256)}, tmp_path / "base.safetensors")
-    status, _, err = nldsl("train", tmp_path / "s.nl", tmp_path / "text.txt", "--steps", 1, "--out", tmp_path / "run", *NUMBERS)
+    status, _, err = nldsl("train", tmp_path / "s.nl", tmp_path / "text.txt", "--steps", 1, "--out", tmp_path / "run", *SMALL)
     assert status == 0, err
     assert "warning[N733]" in err and "1 tensors that nothing loads: `bias`" in err
 

@@ -1,0 +1,19 @@
+"""The command, run in this process; what is no exit is raised."""
+from __future__ import annotations
+
+from typer.testing import CliRunner
+
+from nldsl import cli
+
+SMALL = ("--batch", "2", "--length", "16", "--capture", "eager", "--precision", "float64")
+
+
+def nldsl(*arguments: object, text: str = "") -> tuple[int, str, str]:
+    result = CliRunner().invoke(cli.app, [str(a) for a in arguments], input=text, catch_exceptions=False)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def done(*arguments: object) -> str:
+    status, out, err = nldsl(*arguments)
+    assert status == 0, err
+    return out
