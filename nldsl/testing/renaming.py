@@ -6,6 +6,7 @@ Names of the library keep their names, so do its parameters, and files.
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -43,8 +44,11 @@ def together(texts: Sequence[str]) -> list[str]:
 def _replaced(text: str, nodes: list[s.Syntax], new: dict[str, str]) -> str:
     foreign = {id(arg.name) for node in nodes if _callee(node) in library() for arg in node.args or () if isinstance(arg, s.Named)}
     foreign |= {id(node.name) for node in nodes if isinstance(node, s.Named) and node.name.text in ("init", "base")}
-    places = sorted({(n.span.start, n.span.end, n.text) for n in nodes if isinstance(n, s.Name) and n.text in new and id(n) not in foreign})
-    for start, end, name in reversed(places):
+    places = {(n.span.start, n.span.end, n.text) for n in nodes if isinstance(n, s.Name) and n.text in new and id(n) not in foreign}
+    for pair in (n for n in nodes if isinstance(n, s.Pair)):
+        at = pair.key.span.start
+        places |= {(at + m.start(1), at + m.end(1), m[1]) for m in re.finditer(r"\{(\w+)\}", text[at:pair.key.span.end]) if m[1] in new}
+    for start, end, name in sorted(places, reverse=True):
         assert text[start:end] == name
         text = text[:start] + new[name] + text[end:]
     return text
