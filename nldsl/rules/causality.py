@@ -71,6 +71,7 @@ def pending(program: Program) -> Iterator[Diagnostic]:
     owners = {m.name: root_of(program, program.levels[m.level]).name for m in program.memories.values()}
     inside = {id(n) for m in program.memories.values() if m.next is not None and owners[m.name] in late
               for n in reach([m.next], into=lambda n: n.args[1:] if n.op == "grad" else n.args).nodes}
+    inside |= {id(n) for m in program.memories.values() if m.start is not None for n in walk(m.start)}      # taken when the tick is done
     for node in walk(*roots(program)):
         if node.op == "now" and owners[node["memory"]] in late and id(node) not in inside:
             level = program.levels[owners[node["memory"]]]

@@ -142,6 +142,8 @@ class Cells(Objectives):
         if cell.reset.unit in ("token", ENDS) and any(n.op == "random" for n in walk(cell.start)):
             raise Unsupported("a start drawn anew within a sequence", cell.start, "a learned start")
         level = self.program.levels[cell.level]
+        for node in takes(cell.start):
+            self._starts_from(cell, node)
         if cell.level not in self._far:
             self._far[cell.level] = sight(self.program, level)
         far = self._far[cell.level]
@@ -154,6 +156,13 @@ class Cells(Objectives):
             raise Unsupported("`bptt` to the end of a document", cell.next, "`bptt full`, if the memory starts anew there")
         elif far != "full":
             cell.cut = far                                     # type: ignore[assignment]
+
+    def _starts_from(self, cell: Cell, node: Node) -> None:
+        """A start from another memory of the token clock is taken after the ticks of its instant."""
+        level = self.program.levels[cell.level]
+        other = next(m for m in self.program.memories.values() if node["memory"] == m.name or node["memory"].startswith(m.name + "."))
+        if outlives(cell.reset) or outlives(self.program.levels[other.level].reset):
+            raise Unsupported("a start from a memory, of which one outlives a sequence", cell.start, "`reset every sequence` in both levels", level.span)
 
     def first_tick(self, name: str) -> int:
         """The first token at which a level may tick: where an objective that it reads has a term."""
@@ -278,3 +287,8 @@ class Cells(Objectives):
                                     self.al.add(before, self.al.const(1)), first=self.first_tick(level.name), life=level.reset)
         count = self.al.make("now", type=(), memory=name)
         return self.al.elementwise("max", count, self.al.const(1)) if self.cells[name].first else count
+
+
+def takes(start: Node) -> list[Node]:
+    """What a start is taken from that other levels of the token clock move."""
+    return [n for n in walk(start) if n.op in ("read", "now", "held")]

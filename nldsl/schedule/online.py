@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nldsl.graph.equations import ELEMENTWISE, Clock, Level, Node, Program, walk
-from nldsl.schedule.cells import Cell, Cells, Slope, Unsupported
+from nldsl.schedule.cells import Cell, Cells, Slope, Unsupported, takes
 from nldsl.schedule.sight import depth, root, sight, slower
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def families(cells: Cells) -> list[Family]:
         out.append(Family(home, list(mine.values()), any(n.op == "ahead" for n in walk(*home.objectives)), cells.first_tick(level), slopes))
     if stray := next((c for c in cells.cells.values() if used[c.name] and not c.level), None):
         raise Unsupported("a stretch of the gradient of a task loss since the tick of a clock", stray.next, "over period")
-    return out
+    return sorted(out, key=lambda f: -f.clock.period)          # of two that start at one instant the slow one comes first
 
 
 def begin(cells: Cells, roots: Mapping[str, Node], found: list[Family]) -> Online:
@@ -241,7 +241,14 @@ def _seen(program: Program, slope: Slope, found: list[Family]) -> list[int]:
     for i, family in enumerate(found):
         far = depth(program, learner, family.level)
         if far == "full":
+            if sight(program, family.level) != "full":
+                raise Unsupported(f"ticks of `{family.level.name}` that `{learner.name}` sees through, and not what learns on the step clock",
+                                  span=family.level.span, help="`bptt full`")
             out.append(i)
+        elif starts := next((c for c in family.cells if any(n["memory"] == m or n["memory"].startswith(m + ".")
+                                                            for n in takes(c.start) for m in learner.memories)), None):
+            raise Unsupported(f"`{starts.name}`, which starts from `{learner.name}`, with `bptt` that hides its ticks from there", span=family.level.span,
+                              help=f"`bptt full to {learner.name.rsplit('.', 1)[-1]}`")
         elif far != "none":
             raise Unsupported(f"`bptt` that lets `{learner.name}` see a part of the ticks of `{family.level.name}`", span=family.level.span,
                               help=f"`bptt full to {learner.name.rsplit('.', 1)[-1]}`, or `none`")

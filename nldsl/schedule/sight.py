@@ -1,7 +1,7 @@
 """Which level is slower, and how far it sees through the ticks of another (language, section 6)."""
 from __future__ import annotations
 
-from nldsl.graph.equations import Clock, Level, Node, Program
+from nldsl.graph.equations import Clock, Level, Node, Program, walk
 
 UNITS = ("token", "sequence", "document", "step", "never")
 
@@ -66,7 +66,7 @@ def sources(program: Program, level: Level) -> set[str]:
 
 
 def reaches(program: Program, node: Node) -> bool:
-    """Does the objective of a `grad` meet reads of its memory outside the level: directly, or in the past of a faster memory?"""
+    """Does the objective of a `grad` meet reads of its memory outside the level: directly, or in the past or start of a faster memory?"""
     memory = node["memory"]
     owner = program.levels[program.memories[memory].level]
     seen: set[int] = {id(c) for c in node["context"] if c.op != "input"}
@@ -86,4 +86,6 @@ def reaches(program: Program, node: Node) -> bool:
         other = program.memories[part["memory"]]
         if other.next is not None and slower(program, owner, program.levels[other.level]):
             stack.append(other.next)
+            if other.start is not None and any(n.op in ("read", "now", "held") and n["memory"] == memory for n in walk(other.start)):
+                return True
     return False

@@ -243,6 +243,7 @@ class Emitter:
             if node.op == "load":
                 self.loads.append(loaded_name(node))
         fn.like = fn.env[id(weights[0])].text if weights else "like"
+        fn.lazy |= dict.fromkeys(("read", "now", "held"), lambda node: fn.value(cells[node["memory"]].start))
         fn.lines.append("carry = {}")
         for name, (shape, kind) in self.carries.items():
             sizes = ", ".join(str(a.size) for a in shape)

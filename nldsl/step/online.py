@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nldsl.graph.equations import Clock, Node, walk
-from nldsl.schedule.cells import Unsupported
+from nldsl.schedule.cells import Cell, Unsupported, takes
 from nldsl.schedule.online import NEVER, Family, Online, tick_cells
 from nldsl.schedule.plan import Block, Region
 from nldsl.step.lowerings.body import Body
@@ -137,7 +137,7 @@ class Part:
         self.carried = [*held, *carried]
         for i, node in enumerate(online.given):
             em.carries[f"rows.{i + 1}"] = node.type, "before"
-        statics = [s for f in online.families for s in f.tick.statics] + [c.start for f in online.families for c in f.cells if c.reset.unit == "token"]
+        statics = [s for f in online.families for s in f.tick.statics]
         for node in em.weights_of(statics, set()):
             fn.bind(node, em.weight(node), "")
         fn.like = "like"
@@ -201,6 +201,18 @@ class Part:
         result = fn.tensor(fn.value(slope.objective))
         return em.define("objective", "W, held, rows, start, stop", [*prune(fn.lines, [result]), f"return {result}.sum()"])
 
+    def start(self, em: Emitter, cell: Cell) -> str:
+        """The function of what a memory starts from within a sequence: weights, and what slower memories hold by then."""
+        fn = Fn("B")
+        fn.like = f'now["{cell.name}"]'
+        for node in em.weights_of([cell.start], set()):
+            fn.bind(node, em.weight(node), "")
+        for node in takes(cell.start):
+            fn.bind(node, f'now["{node["memory"]}"]', "B")
+        result = fn.tensor(fn.value(cell.start))
+        function = em.define("begin", "W, now", [*prune(fn.lines, [result]), f"return {result}"])
+        return f"lambda now: {function}(W, now)"
+
     def family(self, em: Emitter, fn: Fn, family: Family) -> str:
         cells, formula = tick_cells(family), family.tick
         inputs = [*formula.taken, *formula.rows]
@@ -208,7 +220,7 @@ class Part:
         region = Region(cells, formula.inside, inputs, formula.statics, [], [], 1, True, (), family.level.name)
         function, _, clocks = region_body(em, Body(region, inputs, [], "B", {}, em.absence.first))
         em.lowering[family.level.name] = "between ticks: the network is run over each window, and its objective differentiated in what the window held"
-        starts = [f'("{c.name}", {fn.tensor(fn.value(c.start))}, {instants(c.reset)!r})' for c in family.cells if c.reset.unit == "token"]
+        starts = [f'("{c.name}", {self.start(em, c)}, {instants(c.reset)!r})' for c in family.cells if c.reset.unit == "token" or takes(c.start)]
         keys = [(f"{name}@{clock.name or clock.period}", name, instants(clock)) for name, clock in family.copies]
         cuts = [(c.name, instants(c.cut)) for c in family.cells if c.cut is not None]
         statics = table([fn.tensor(fn.value(n)) for n in formula.statics])

@@ -95,9 +95,13 @@ def slope(network, slopes: tuple, families: tuple, i: int, opened: dict, history
     first, pieces, origin = opened[s["every"], s["reset"]]
     stop, held = pieces[-1][1], pieces[-1][3]
     begun = pieces[0][3]
-    seen = {name: begun[name] for k in s["sees"] for name in families[k]["state"]}
 
     def objective(point: dict) -> tuple:
+        seen = dict(point)
+        for k in s["sees"]:                                    # what starts with the window may start from what is differentiated in
+            fresh = started(families[k], begun | seen, origin)
+            seen |= {name: begun[name] for name in families[k]["state"]} | fresh | {
+                name: fresh[source] for name, source, _ in families[k]["copies"] if source in fresh}
         values, _, (carry, _), state = advance(network, slopes, families, s["sees"], seen | point, pieces, first, history[origin], history,
                                                stop, False)
         joined = {name: torch.cat([v[name] for v in values], 1) if len(values) > 1 else values[0][name] for name in values[0]}
@@ -114,11 +118,17 @@ def tick(f: dict, given: dict, stop: int) -> dict:
     return dict(zip(f["cells"], new))
 
 
+def started(f: dict, now: dict, stop: int) -> dict:
+    """The memories that start after `stop` tokens, from what slower ones hold by then."""
+    return {name: start(now).expand_as(now[name]) for name, start, clock in f["starts"] if stop == 0 or ticks(clock, stop)}
+
+
 def settle(f: dict, now: dict, stop: int) -> dict:
-    """What follows the ticks of an instant: resets, copies, and cuts that end what slower learners see."""
-    fresh = {name: start.expand_as(now[name]) for name, start, clock in f["starts"] if ticks(clock, stop)}
-    new = {name: now[name] for name in f["cells"]} | fresh
-    for name, source, clock in f["copies"]:
-        new[name] = new[source] if source in fresh or ticks(clock, stop) else now[name]
+    """What follows the ticks of an instant: cuts that end what slower learners see, resets, and copies."""
     cut = {source for source, clock in f["cuts"] if ticks(clock, stop)}
-    return {name: x.detach() if name in cut or f["copied"].get(name) in cut else x for name, x in new.items()}
+    kept = {name: now[name].detach() if name in cut or f["copied"].get(name) in cut else now[name] for name in f["state"]}
+    fresh = started(f, now, stop)
+    new = kept | fresh
+    for name, source, clock in f["copies"]:
+        new[name] = new[source] if source in fresh or ticks(clock, stop) else kept[name]
+    return new
