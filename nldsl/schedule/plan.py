@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import networkx as nx
 
 from nldsl.graph.equations import ELEMENTWISE, Clock, Node, Program, numel, walk
-from nldsl.schedule.cells import Cell, Cells, Unsupported
+from nldsl.schedule.cells import Cell, Cells, Unsupported, takes
 from nldsl.schedule.documents import mark_ends
 from nldsl.schedule.online import Online, begin, divide, families
 from nldsl.schedule.timetable import Timetable, timetable_of
@@ -121,7 +121,7 @@ def _regions(cells: Cells, roots: Mapping[str, Node], links: list[tuple[str, str
     for cell in live.values():
         graph.add_edge(cell.name, id(cell.next))
         families.setdefault(_family(cells.program, cell.level), []).append(cell.name)
-    pairs = [(a, b) for names in families.values() for a, b in zip(names, names[1:])] + links
+    pairs = [(a, b) for names in families.values() for a, b in zip(names, names[1:])] + links + _begun_from(live)
     graph.add_edges_from(pairs + [(b, a) for a, b in pairs])
 
     home: dict[int, int] = {}                                   # node id -> index of the component that holds a cell
@@ -151,6 +151,7 @@ def _regions(cells: Cells, roots: Mapping[str, Node], links: list[tuple[str, str
                 ids.add(id(c.next))
         args = {id(a): a for n in inside for a in n.args if id(a) not in ids}
         args |= {id(c.next): c.next for c in members if id(c.next) not in ids}
+        args |= {id(n): n for c in members for n in fixed_parts(c.start)}
         args = {id(f): f for a in args.values() for f in narrow(a, token, ids)}
         holds = sorted({(n["memory"], n["clock"]) for n in inside if n.op == "held"}, key=lambda h: (h[0], h[1].period, h[1].phase))
         clocks = [c for _, c in holds if c.unit == "token"] + [c.clock for c in members if c.clock.period > 1 or c.clock.phase]
@@ -163,6 +164,23 @@ def _regions(cells: Cells, roots: Mapping[str, Node], links: list[tuple[str, str
                               [], holds, math.gcd(*spans) if spans else FREE_CHUNK, bool(spans), turn, name))
     _handed_on(regions, roots)
     return regions, _conflict(regions, everything)
+
+
+def _begun_from(live: Mapping[str, Cell]) -> list[tuple[str, str]]:
+    """A memory that starts within a sequence from what another holds by then is computed with it."""
+    found = [(cell, node) for cell in live.values() if cell.reset.unit == "token" for node in takes(cell.start)]
+    for cell, node in found:
+        if node["memory"] not in live:
+            raise Unsupported(f"a start of `{cell.name}` from `{node['memory']}`, which learns from the loss of the network", cell.start,
+                              "an objective for both that reads `next`, or a learned start")
+    return [(cell.name, node["memory"]) for cell, node in found]
+
+
+def fixed_parts(start: Node) -> list[Node]:
+    """Of a start that is taken from another memory: the largest parts that are not."""
+    if not takes(start):
+        return []
+    return [x for a in start.args for x in (fixed_parts(a) if takes(a) else [a])]
 
 
 def _handed_on(regions: list[Region], roots: Mapping[str, Node]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nldsl.graph.equations import Clock, Node, walk
+from nldsl.schedule.cells import takes
 from nldsl.schedule.plan import Region
 from nldsl.step.lowerings.affine import NotAffine
 from nldsl.step.lowerings.body import Body
@@ -91,8 +92,8 @@ def region_body(em: Emitter, body: Body) -> tuple[str, int, list[tuple[int, int,
 
 
 def resets(region: Region) -> list[Node]:
-    """Starts that a region returns to within a sequence: one for each cell, or none."""
-    return [c.start for c in region.cells] if any(c.reset.unit == "token" or c.ends for c in region.cells) else []
+    """Starts that a region returns to within a sequence and that nothing in it moves: one for each such cell, or none."""
+    return [c.start for c in region.cells if not takes(c.start)] if any(c.reset.unit == "token" or c.ends for c in region.cells) else []
 
 
 def classify(region: Region) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nldsl.graph.equations import ENDS, Clock, Node, Shape, walk
-from nldsl.schedule.cells import Cell, Unsupported
+from nldsl.schedule.cells import Cell, Unsupported, takes
 from nldsl.schedule.plan import Region
 from nldsl.step.lowerings.affine import NotAffine, Solver
 from nldsl.step.lowerings.past import Past, data, keeps
@@ -147,10 +147,20 @@ class Body:
             return self.pick(cell.clock, text, self.state[cell.name].text, cell.shape, cell.first)
         return text
 
+    def begun(self, cell: Cell, after: dict[str, str]) -> str:
+        """Text of a start from what other memories hold by now."""
+        fn = self.fn.child()
+        fn.token_lead, fn.rules = "B", {}
+        fn.env = {i: r for i, r in self.given.items() if r.lead == ""}
+        for node in takes(cell.start):
+            fn.bind(node, after[node["memory"]], "B")
+        return fn.tensor(fn.value(cell.start))
+
     def settled(self, after: dict[str, str]) -> list[str]:
         """Cuts, then resets, then copies: later tokens are cut, this one is not, and a start that begins here is heard."""
         region, n = self.region, len(self.region.cells)
-        starts = {c.name: f"statics[{len(region.statics) + i}]" for i, c in enumerate(region.cells) if self.starts}
+        fixed = [c for c in region.cells if not takes(c.start)] if self.starts else []
+        starts = {c.name: f"statics[{len(region.statics) + i}]" for i, c in enumerate(fixed)}
         held: list[str] = []
 
         def restarted(cell: Cell, text: str, like: str) -> str:
@@ -161,7 +171,9 @@ class Body:
         def hidden(cell: Cell, text: str) -> str:
             return text if cell.cut is None else self.pick(cell.cut, f"{text}.detach()", text, cell.shape)
 
-        for name, cell in self.cells.items():
+        for name, cell in sorted(self.cells.items(), key=lambda item: -item[1].clock.period):       # slow ones first
+            if takes(cell.start) and cell.reset.unit == "token":
+                starts[name] = self.begun(cell, after)
             after[name] = restarted(cell, hidden(cell, after[name]), self.state[name].text)
         for k, (name, clock) in enumerate(region.holds):
             cell = self.cells[name]
