@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from family import EXAMPLES, FROM_FILES, PERIODS, SPECS, subject, text, tiny
-from references import attention, cms, hope, network, online, titans
+from references import attention, cms, hope, nested, network, online, titans
 from references.deep_momentum import deep_momentum
 from references.optimizers import Update
 from test_laws import LAWS
@@ -171,17 +171,20 @@ def test_each_switch_of_the_ablation_is_its_equation(row: str) -> None:
     full.restart()
 
 
-WIRINGS = {                                      # the other word in the loss
-    "cms": (("loss, nested)", "loss, sequential)"), lambda w, ids: network.continuum(
-        {n.replace(".cms.continuum.", ".continuum."): x for n, x in w.items()}, ids, partial(attention.attention, window=3), "attention", [1, 2, 4, 8])),
-    "cms_tokens": (("loss, independent)", "loss, sequential)"), partial(online.cms, spans=[1, 2, 4], window=3, chain=True)),
+WIRINGS = {                                      # another word in the loss
+    ("cms", "sequential"): lambda w, ids: network.continuum(
+        {n.replace(".cms.continuum.", ".continuum."): x for n, x in w.items()}, ids, partial(attention.attention, window=3), "attention", [1, 2, 4, 8]),
+    ("cms", "independent"): partial(cms.independent, periods=[1, 2, 4, 8], window=3),
+    ("cms_tokens", "sequential"): partial(online.cms, spans=[1, 2, 4], window=3, chain=True),
+    ("cms_tokens", "nested"): partial(nested.losses, spans=[1, 2, 4], window=3),
 }
 
 
-@pytest.mark.parametrize("name", WIRINGS)
-def test_the_other_wiring_is_its_loop_too(name: str) -> None:
-    words, losses = WIRINGS[name]
-    made = laws.Subject(tiny(name, text(name).replace(*words)))
+@pytest.mark.parametrize("name, word", WIRINGS)
+def test_every_wiring_is_its_loop(name: str, word: str) -> None:
+    """2512.24695, Eqs. 70, 72 and 74."""
+    losses = WIRINGS[name, word]
+    made = laws.Subject(tiny(name, re.sub(r"(?<=entropy\(model\(ids, loss, )\w+", word, text(name))))
     batch = data(made.program, 2, 9, 0)
     w = {n: x.detach().clone().requires_grad_() for n, x in made.state.views.items()}
     want = losses(w, batch["ids"])

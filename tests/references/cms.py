@@ -65,3 +65,11 @@ def losses(w: Weights, ids: Tensor, window: int) -> Tensor:
     for s in range(3):
         x = x + swiglu(norm(x, of[f"cms.s[{s}].rmsnorm"]), under(of, f"cms.ffn[{s}].F"))
     return predict(x + swiglu(norm(x, of["cms.rmsnorm"]), under(of, "cms.slowest.F")), w, ids)
+
+
+def independent(w: Weights, ids: Tensor, periods: list[int], window: int) -> Tensor:
+    """All blocks hear one input: Eq. 74."""
+    x, of = w["loss.x"][ids], under(w, "loss.layer[0]")
+    x = x + attention(norm(x, of["rmsnorm"]), under(of, "attention"), window)
+    each = {p: swiglu(norm(x, of[f"cms.p[{p}].continuum.p[{p}].rmsnorm"]), under(of, f"cms.p[{p}].continuum.ffn[{p}].F")) for p in periods}
+    return predict(x + sum(of[f"cms.p[{p}].weight"] * y for p, y in each.items()), w, ids)

@@ -65,12 +65,12 @@ def ttt_e2e(w: Weights, ids: Tensor, b: int, window: int, plain: int = 3) -> Ten
 def cms(w: Weights, ids: Tensor, spans: list[int], window: int, chain: bool = False) -> Tensor:
     of = under(w, "loss.layer[0]")
     x = attended(w["loss.x"][ids], of, window)
-    nets = {p: born(under(of, f"cms.ffn[{p}].F.start"), ids.shape[0]) for p in spans}
+    nets = {p: born(under(of, f"cms.p[{p}].block.ffn.F.start"), ids.shape[0]) for p in spans}
 
     def y(t: int, held: dict[int, Net]) -> Tensor:
         total = x[:, t]
         for p in spans:                                               # Eq. 70 reads what the blocks before said, Eq. 74 does not
-            said = feed(norm(total if chain else x[:, t], of[f"cms.p[{p}].rmsnorm"]), held[p])
+            said = feed(norm(total if chain else x[:, t], of[f"cms.p[{p}].block.rmsnorm"]), held[p])
             total = total + (said if chain else of[f"cms.p[{p}].weight"] * said)
         return total
     return learned_on_the_way(w, ids, nets, y, 0.01, mean=False)
