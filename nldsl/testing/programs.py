@@ -34,7 +34,7 @@ Kind = Callable[[Page], Layer]
 PLAIN: tuple[Kind, ...] = (
     mixers.single, mixers.single, mixers.single, mixers.chain, mixers.chain, mixers.self_modifying, mixers.several_steps, mixers.family,
     mixers.inherited, mixers.dual, mixers.beside, mixers.beside, mixers.featured, mixers.closed,
-    recurrences.looped, recurrences.looped, recurrences.stale_stream)
+    recurrences.looped, recurrences.looped, recurrences.stale_stream, recurrences.begun)
 KINDS: tuple[Kind, ...] = (*PLAIN, recurrences.foreseeing, recurrences.surprised, recurrences.tasked, recurrences.tasked)
 
 

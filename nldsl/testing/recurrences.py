@@ -1,7 +1,7 @@
 """Draws layers in which a memory's own reads, the next token, or the task loss come back to it."""
 from __future__ import annotations
 
-from nldsl.testing.levels import learner
+from nldsl.testing.levels import NETWORKS, learner
 from nldsl.testing.mixers import told
 from nldsl.testing.page import Layer, Page, indent
 from nldsl.testing.streams import gate, projection, stream, used
@@ -24,6 +24,30 @@ def looped(p: Page) -> Layer:
     lines.append("mixed = " + mixed.replace("SPAN", p.span()))
     lines.append(f"q = {projection(p, axes, True, 'mixed')}")
     return Layer([*lines, *level.lines, f"y = {level.read(p, 'q')}"], "y")
+
+
+def begun(p: Page) -> Layer:
+    """A memory that starts within the sequence, again and again, from what a slower one holds by then."""
+    p.nested = True
+    lines: list[str] = []
+    per = p.maybe(2)
+    data = told(p, per, lines)
+    lines.append(f"q = {projection(p, 'head, e' if per else 'e', True)}")
+    kind, said = p.pick(("[e, e]", "{} * {}"), ("net", "{}({})"))
+    if kind == "net":
+        p.define(NETWORKS["net"].replace("ACT", "silu"), movable=True)
+
+    def goal(memory: str) -> str:
+        return f"|{said.format(memory, data.k)} - {data.v}|^2 / 2"
+    heads = " per head" if per else ""
+    return Layer([
+        *lines, f"level outer{heads} every {p.pick('2', '3', '4')} token {{", *indent([
+            f"memory A: {kind} = learned", f"context {data.k}, {data.v}", f"minimize mean({goal('A')} over period)",
+            f"A <- {p.pick('A', '0.9 * A')} - 0.05 * grad(A)", *p.pick((), (), ("reset every 12 token",)), p.pick("bptt full", "bptt full", "bptt none")]), "}",
+        f"level recall{heads} every token {{", *indent([
+            f"memory M: {kind} = {p.pick('outer.A', 'outer.A', '0.5 * outer.A')}", f"context {data.k}, {data.v}", f"minimize {goal('M')}",
+            f"M <- {data.keep} * M - 0.05 * grad(M)", f"reset every {p.pick('2', '3', '4', '6')} token", "bptt full"]), "}",
+        f"y = {said.format('recall.M' + p.pick('', '@now'), 'q')}"], "y")
 
 
 def foreseeing(p: Page) -> Layer:
@@ -62,7 +86,7 @@ def tasked(p: Page) -> Layer:
     """Levels of the token clock that learn from the task loss: one, or several side by side or in a row."""
     p.use("layers", "swiglu")
     p.use("layers", "rmsnorm")
-    how = p.pick("one", "independent", "sequential")
+    how = p.pick("one", "independent", "sequential", "nested")
     network = p.pick("swiglu([d], hidden = 2 * d)", "[d, d]", "[d]")
     start = p.pick("learned", "random") if "(" in network else p.pick("learned", "0", "random")
     move = p.pick("F - 0.05 * grad(F)", "0.9 * F - 0.05 * grad(F)", "F + momentum(grad(F), 0.05, 0.5)", "F + 0.05 * adam(grad(F), eps = 0.1)",
@@ -79,6 +103,14 @@ def tasked(p: Page) -> Layer:
     def applied(name: str, x: str) -> str:
         return f"{name}.F({x})" if "(" in network else f"{name}.F * {x}" if network == "[d, d]" else f"{name}.F .* {x}"
     given = (*p.data, "loss")
+    if how == "nested":
+        p.nested = True
+        fast, up = p.pick(("2", "4"), ("1", "2"), ("2", "6"))
+        body = [f"context {p.context}", "minimize mean(loss over period)", f"F <- {move}"]
+        return Layer([
+            f"level slow every {up} token {{", *indent([f"memory F: {network} = {start}", *body, p.pick("bptt full", "bptt full to training")]), "}",
+            f"level fast every {fast} token {{", *indent([f"memory F: {network} = slow.F", *body, *p.pick((), (f"reset every {up} token",), (f"reset every {up} token",)),
+                                                          "bptt full"]), "}", f"h = {applied('fast', 'x')}"], whole="h", given=given)
     if how == "one":
         return Layer([*level("fast", p.pick("2 token", "3 token", "token", "2 token phase 1")), f"h = {applied('fast', 'x')}"], whole="h", given=given)
     p.constants["spans"] = p.pick("[1, 2]", "[2, 3]", "[2, 6]")

@@ -264,10 +264,10 @@ class Solver(Reads):
             if isinstance(y, Run):
                 y = self.plain(y)
             reads = x.reads + (y.reads if isinstance(y, Vec) else ())
-            rests = [r for r in (x.rest, y.rest if isinstance(y, Vec) else y) if r is not None]
-            rest = rests[0] if rests else None
+            rests = [r for r in (x.rest, y.rest if isinstance(y, Vec) else y) if r is not None and r.literal != 0]
+            rest = self.over_tokens(rests[0]) if rests else None
             if len(rests) == 2:
-                rest = self.fn.let(f"{rests[0].text} + {self.fn.align(rests[1], 'BT', len(x.shape))}", "BT", x.shape)
+                rest = self.fn.let(f"{rest.text} + {self.fn.align(rests[1], 'BT', len(x.shape))}", "BT", x.shape)
             return Vec(x.shape, reads, rest)
         prefix = next(v.prefix for v in (a, b) if isinstance(v, Run))
         return self.added(self.as_run(a, prefix, node.type), self.as_run(b, prefix, node.type))
