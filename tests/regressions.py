@@ -92,4 +92,21 @@ ROWS = {
     "one label for all heads": Row(
         "`cross_entropy` had no derivative in an objective, and several rows with one label had no meaning",
         recall("minimize cross_entropy(M * k, ids)", "M <- M - 0.05 * grad(M)", context="k, ids", memory="[vocab, e] = learned")),
+    "a matrix of one entry": Row(
+        "a gate made by another memory stands in a matrix that the region took whole",
+        recall(DELTA, "M <- M * (-rate * k * k^T) - 0.05 * grad(M)"), before="""level maker per head every token {
+    memory A: [e, e] = learned
+    context k, v
+    minimize |A * k - v|^2 / 2
+    A <- A - 0.05 * grad(A@chunk)
+    bptt full
+}
+rate = 0.05 * sigmoid(sum(weight([head, e]) .* (maker.A@chunk * k), e))""", sizes="head = 2, e = 1"),
+    "a value without a time": Row(
+        "what the memory should say was taken for a stream",
+        recall("minimize |M * k - w|^2 / 2", "M <- 0.9 * M - 0.1 * grad(M)", context="k, w"), before="w = weight([head, e])"),
+    "a window of what is known": Row(
+        "the window of a gradient had the shape of the objective",
+        recall("minimize mean(-<M * a, b> over 3 token)", "M <- M - 0.1 * clip(grad(M@chunk), 1)", context="a, b").replace(" per head", ""),
+        before="h = conv(linear(recall.M * linear(x, [e]), [d]), 2)\na = unit(linear(h, [e]))\nb = linear(h, [e])", read="recall.M * a"),
 }

@@ -127,7 +127,7 @@ class Cells(Objectives):
         for learner in self.program.levels.values():
             depth = next((b.depth for b in level.bptt if b.viewer == learner.name), next((b.depth for b in level.bptt if b.viewer is None), "none"))
             if learner.parent is None and learner.objectives and learner.clock.unit == "step" and learner.clock != Clock("step", 1) and depth != "none":
-                raise Unsupported(f"a memory that outlives a sequence, seen by `{learner.name}` through {learner.clock.period} steps", None,
+                raise Unsupported(f"a memory that outlives a sequence, seen by `{learner.name}` through more than one step", None,
                                   f"`bptt none`, or `bptt none to {learner.name.rsplit('.', 1)[-1]}`", level.span)
 
     def _fill(self, cell: Cell) -> None:

@@ -129,7 +129,7 @@ class Solver(Reads):
         """Arguments to evaluate first. A matrix that the memory is multiplied with stays a sum of I and outer products."""
         if node.op == "replay":
             return (*node.args[1:], *data(node))
-        if node.op == "einsum" and factored(node):
+        if node.op == "einsum" and factored(node, self.given):
             first = self.memo.get(id(node.args[0]))
             if first is None and id(node.args[0]) not in self.fn.env:
                 return node.args[:1]
@@ -280,8 +280,8 @@ class Solver(Reads):
     def _einsum(self, node: Node, a: Value, b: Value) -> Value | None:
         left, out = node["eq"].split("->")
         la, lb = left.split(",")
-        if isinstance(a, Run) and factored(node):
-            parts = matrix_terms(node.args[1])
+        if isinstance(a, Run) and factored(node, self.given):
+            parts = matrix_terms(node.args[1], self.given)
             assert parts is not None
             return self.right_factor(a, parts)
         if isinstance(a, Ref) and isinstance(b, Ref):

@@ -76,7 +76,7 @@ class Body:
         nodes = list(walk(*region.outputs, *(c.next for c in region.cells)))
         fast = {c.name: c for c in region.cells if c not in self.slow}
         solver = Solver(fn, fast, {n: self.state[n] for n in fast}, self.prefix, self.past, {x["memory"] for x in nodes if x.op == "read"},
-                        forms=self.forms)
+                        forms=self.forms, given=frozenset(map(id, self.inputs)))
         after = {name: solver.last(solver.solve(name)) for name in fast}
         outputs = [solver.over_tokens(solver.plain(solver.value(x))).text for x in region.outputs]
         if self.slow:

@@ -5,6 +5,7 @@
 """
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from nldsl.graph.equations import Node, Shape
@@ -92,27 +93,29 @@ def nonnegative(node: Node) -> bool:
     return False
 
 
-def factored(node: Node) -> bool:
-    """Is this X times a square matrix that is a sum of gate * I, gate * a b^T and gate * diag(a)?"""
+def factored(node: Node, given: Container[int]) -> bool:
+    """Is this X times a square matrix that is a sum of gate * I, gate * a b^T and gate * diag(a), of which `given` is no part?"""
     left, out = node["eq"].split("->")
     la, lb = left.split(",")
     return (len(la) >= 2 and len(lb) == len(la) and lb[:-1] == la[:-2] + la[-1] and out == la[:-1] + lb[-1]
-            and matrix_terms(node.args[1]) is not None)
+            and matrix_terms(node.args[1], given) is not None)
 
 
-def matrix_terms(node: Node) -> list[tuple[list[Node], Node | None]] | None:
+def matrix_terms(node: Node, given: Container[int]) -> list[tuple[list[Node], Node | None]] | None:
     """A square matrix as a sum of gate * I, gate * a b^T and gate * diag(a): [(gates, None or the outer product or diagonal)], or None."""
+    if id(node) in given:                                      # of one entry: no smaller for being taken apart
+        return None
     if node.op in ("add", "sub"):
-        a, b = (matrix_terms(x) for x in node.args)
+        a, b = (matrix_terms(x, given) for x in node.args)
         if a is None or b is None:
             return None
         return a + ([(g + [MINUS], o) for g, o in b] if node.op == "sub" else b)
     if node.op == "neg":
-        inner = matrix_terms(node.args[0])
+        inner = matrix_terms(node.args[0], given)
         return None if inner is None else [(g + [MINUS], o) for g, o in inner]
     if node.op == "mul":
         for x, g in (node.args, node.args[::-1]):
-            inner = matrix_terms(x)
+            inner = matrix_terms(x, given)
             if inner is not None:
                 return [(gates + [g], o) for gates, o in inner]
         return None

@@ -25,6 +25,7 @@ class Piece:
     solving: list[str] = field(default_factory=list)
     forms: dict[str, bool] = field(default_factory=dict)       # what a reader is told of how it is computed, in order
     length: str = "T"                                          # text of the number of rows that a value over tokens has
+    given: frozenset[int] = frozenset()                        # what the region takes, by id
 
     # -- gates
 
