@@ -22,7 +22,7 @@ NO_PROGRAM = {"start: nldsl NUMBER": "a file without a statement has no level"}
 
 
 @cache
-def draws(count: int = 250) -> list[Drawn]:
+def draws(count: int = 520) -> list[Drawn]:
     return sample(count, 0)
 
 

@@ -53,7 +53,7 @@ class Learned:
         """One of the reads there are, or of the given ones."""
         when = p.pick(*(instants or ("", "@now", "clock")))
         return self.value(f"{self.name}.M{f'@{p.clock()}' if when == 'clock' else when}", query)
-KINDS = ("matrix", "matrix", "matrix", "vector", "net", "residual", "gated", "deep", "normed", "within", "library")
+KINDS = ("matrix", "matrix", "matrix", "vector", "net", "residual", "gated", "deep", "normed", "within", "within", "library")
 
 
 def memory(p: Page, kind: str) -> tuple[list[str], Callable[[str, str], str]]:

@@ -38,7 +38,7 @@ def moves(p: Page, told: Told, kind: str, periodic: bool, summed: bool, extra: b
     form = p.pick("plain", "plain", "plain", "kept", "kept", "kept", "twice", "by hand", "late", "l2", "elastic",
                   *(["erase"] * 3 + ["channel", "channel", "simplex"] if kind == "matrix" and not periodic else []),
                   *(["entropy"] if kind in ("matrix", "vector") else []),
-                  *(["parts"] * 3 if kind in ("net", "residual", "normed", "gated", "within") and not periodic else []),
+                  *(["parts"] * (8 if kind == "within" else 3) if kind in ("net", "residual", "normed", "gated", "within") and not periodic else []),
                   *(["closed"] * 3 if quadratic else []))
     lines: list[str] = []
     if form == "twice":
