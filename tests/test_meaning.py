@@ -14,7 +14,7 @@ from nldsl.graph.equations import Program
 from nldsl.pipeline import compile_program, load_text
 from nldsl.step.loading import Files
 from nldsl.testing import Drawn, corners, data, laws, sample
-from nldsl.testing.captures import apart, traced
+from nldsl.testing.captures import apart, traced, traced_once
 from nldsl.testing.properties import TALLY, over
 
 torch.set_num_threads(1)
@@ -53,12 +53,7 @@ def is_traced_whole(subject: laws.Subject, drawn: Drawn) -> None:
     """Each function is one graph, traced once, whatever ticks."""
     batches = drawn.batches(subject.program, 3)
     for capture in ("split", "whole"):
-        step, counted = traced(subject.program, capture, files=subject.step.files)
-        values, kept = apart(step, subject.step, batches, drawn.seed)
-        assert max(values, kept) <= laws.EXACT, capture
-        before = counted.graphs
-        apart(step, subject.step, batches, drawn.seed)
-        assert counted.graphs == before, "traced again"
+        assert traced_once(subject.step, capture, batches, drawn.seed) <= laws.EXACT, capture
 
 
 test_no_graph_break = over(5)(is_traced_whole)
@@ -71,7 +66,7 @@ def test_whole_is_split(name: str) -> None:
     plain = compile_program(made, precision="float64", capture="eager")
     batches = [data(made, 2, 9, i) for i in range(2)]
     for capture in ("whole", "split"):
-        assert max(apart(traced(made, capture)[0], plain, batches)) <= laws.EXACT, capture
+        assert traced_once(plain, capture, batches) <= laws.EXACT, capture
 
 
 def test_scoring_runs_the_graphs_of_training() -> None:

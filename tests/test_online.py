@@ -7,7 +7,7 @@ import torch
 from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import data, laws
-from nldsl.testing.captures import apart, traced
+from nldsl.testing.captures import traced_once
 
 torch.set_num_threads(1)
 HEAD = """nldsl 1
@@ -229,13 +229,8 @@ def test_gradient_by_differences(name: str) -> None:
 def test_each_capture_is_one_graph_a_function(name: str) -> None:
     program = load_text(SPECS[name])
     plain = compile_program(program, precision="float64", capture="eager")
-    batches = [data(program, 2, 9, i) for i in range(2)]
     for capture in ("split", "whole"):
-        step, counted = traced(program, capture)
-        assert max(apart(step, plain, batches)) <= laws.EXACT
-        before = counted.graphs
-        apart(step, plain, batches)
-        assert counted.graphs == before, "traced again"
+        assert traced_once(plain, capture, [data(program, 2, 9, i) for i in range(2)]) <= laws.EXACT
 
 
 def test_generated_tokens_are_learned_from() -> None:

@@ -44,3 +44,13 @@ def apart(one: CompiledStep, other: CompiledStep, batches: Sequence[Batch], seed
         values = max(values, *(deviation(a[name], b[name]) for name in b))
         kept = max(kept, *(deviation(x, states[1].tensors[name]) for name, x in states[0].tensors.items()))
     return values, kept
+
+
+def traced_once(plain: CompiledStep, capture: str, batches: Sequence[Batch], seed: int = 0) -> float:
+    """How far a traced step ends up from the emitted one. Run over the same batches once more it must trace nothing anew."""
+    step, counted = traced(plain.program, capture, files=plain.files)
+    worst = max(apart(step, plain, batches, seed))
+    before = counted.graphs
+    apart(step, plain, batches, seed)
+    assert counted.graphs == before, "traced again"
+    return worst
