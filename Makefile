@@ -17,8 +17,8 @@ test: $(READY)
 
 # The long bars in full, then the first model of a newcomer, alone on the machine; writes down what came out.
 soak: $(READY)
-	$(PYTEST) --dist worksteal -m soak --soak-log examples/LOG.md --deselect tests/test_readme.py
-	$(BIN)/python -m pytest -q -m soak --soak-log examples/LOG.md tests/test_readme.py
+	$(PYTEST) --dist worksteal -m soak --soak-log=examples/LOG.md --deselect=tests/test_readme.py tests
+	$(BIN)/python -m pytest -q -m soak --soak-log=examples/LOG.md tests/test_readme.py
 
 # The training step with and without the compiler, on this machine.
 bench: $(READY)
