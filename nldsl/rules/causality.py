@@ -121,6 +121,23 @@ def births(program: Program) -> Iterator[Diagnostic]:
                              "the first tick can take the stream: `M <- where(tick == 1, x, ..)`")
 
 
+def rings(program: Program) -> Iterator[Diagnostic]:
+    """Of two memories that start from each other neither has a start.
+
+        memory A: [e] = slow.B   ..   memory B: [e] = fast.A                     # N408
+        memory A: [e] = slow.B   ..   memory B: [e] = learned
+    """
+    takes: nx.DiGraph = nx.DiGraph()
+    for memory in program.memories.values():
+        takes.add_edges_from((memory.name, node["memory"]) for node in walk(*([memory.start] if memory.start is not None else []))
+                             if node.op in ("read", "now", "held"))
+    for knot in nx.strongly_connected_components(takes):
+        if ring := _shortest_ring(takes.subgraph(knot)):
+            chain = ", ".join(f"`{short(a)}` of `{_level(program, a)}` starts from `{short(b)}` of `{_level(program, b)}`" for a, b in pairwise([*ring, ring[0]]))
+            yield Diagnostic("N408", f"a circle of starts: {chain}", program.memories[ring[0]].span, "has no first value",
+                             help="`learned`, `random` or a constant for one of them")
+
+
 def future(program: Program) -> Iterator[Diagnostic]:
     """`next` may reach an objective alone: a model that reads its own target predicts nothing.
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from nldsl.diagnostic import Diagnostic
 from nldsl.frontend import syntax
-from nldsl.graph.equations import Clock, Level, Node, Program
-from nldsl.rules.flow import clock_of, reach, root_of, speed
+from nldsl.graph.equations import Clock, Level, Node, Program, walk
+from nldsl.rules.flow import clock_of, reach, root_of, roots, speed
 from nldsl.rules.words import clauses, every, head_of, place_of, rate_of, said, short
 from nldsl.source import Span
 
@@ -60,6 +60,8 @@ def _faster(program: Program, level: Level, after: Node) -> tuple[Node, set[str]
     family = {level.name, *(other.name for other in program.levels.values() if other.parent == level.name), level.parent}
 
     def into(node: Node) -> Iterable[Node]:
+        if level.clock.unit == "step" and node.op in ("fold", "window") and not _gathers_a_step(program, node):
+            return node.args                                     # it has a value at every token
         return () if node.op in ("fold", "window") else node.args
 
     met, found = reach([after], into=into), []
@@ -74,6 +76,14 @@ def _faster(program: Program, level: Level, after: Node) -> tuple[Node, set[str]
         return None
     node = min(found, key=lambda n: speed(clock_of(program, n)))                 # of equals the one that was met first
     return node, {program.memories[a["memory"]].level for a, b in pairwise(met.way(node)) if a.op == "grad" and b is a.args[0]}
+
+
+def _gathers_a_step(program: Program, node: Node) -> bool:
+    """Is a stretch one of steps, not of tokens?"""
+    if node.op == "window":
+        return False
+    clock = node["since"] if isinstance(node["since"], Clock) else root_of(program, program.levels[node["since"]]).clock
+    return clock.unit in ("step", "never")
 
 
 def resets(program: Program) -> Iterator[Diagnostic]:
@@ -114,6 +124,25 @@ def depths(program: Program) -> Iterator[Diagnostic]:
                 yield Diagnostic("N306", f"the memory restarts every {every(level.reset)}, before the first cut after {every(clause.depth)}",
                                  clause.span or head_of(level), f"every {every(clause.depth)}",
                                  help="`bptt full`: the restart ends every path anyway")
+
+
+def copies(program: Program) -> Iterator[Diagnostic]:
+    """A copy restarts with its memory: one that is taken no more often than that always holds the start.
+
+        clock chunk = 64 step     y = recall.M@chunk * q                         # N313: M lives in a sequence
+        clock chunk = 64 token    y = recall.M@chunk * q
+    """
+    for node in walk(*roots(program)):
+        if node.op != "held":
+            continue
+        level, taken = program.levels[program.memories[node["memory"]].level], node["clock"]
+        reset = root_of(program, level).reset
+        if reset.unit == taken.unit and (taken.period % max(1, reset.period) or (taken.phase - reset.phase) % max(1, reset.period)):
+            continue
+        if reset.unit != "never" and speed(taken) >= speed(reset):
+            yield Diagnostic("N313", f"`{said(node)}` is always the start: the memory restarts every {every(reset)}, the copy is taken every "
+                             f"{every(taken)}", node.span, "never anything else",
+                             help="a faster clock, or `reset never`", severity="warning")
 
 
 def units(program: Program) -> Iterator[Diagnostic]:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 
 from nldsl.diagnostic import Diagnostic
 from nldsl.graph.equations import Level, Program
-from nldsl.rules.flow import in_every_instance
-from nldsl.rules.words import head_of, short
+from nldsl.rules.flow import in_every_instance, root_of
+from nldsl.rules.words import head_of, rate_of, short
 
 
 def still(program: Program) -> Iterator[Diagnostic]:
@@ -28,6 +28,20 @@ def still(program: Program) -> Iterator[Diagnostic]:
                                  help=f"`{short(name)} <- ..`, or put it in a level with the rate `never`")
 
     yield from in_every_instance(program, judge)
+
+
+def lasting(program: Program) -> Iterator[Diagnostic]:
+    """The weights of a network are one value for all sequences: who owns them ticks between sequences.
+
+        level training every 4 token { memory W: rest = random .. }              # N117
+        level training every step { memory W: rest = random .. }
+    """
+    for memory in program.memories.values():
+        level = program.levels[memory.level]
+        if memory.slots and root_of(program, level).clock.unit not in ("step", "never"):
+            yield Diagnostic("N117", f"`{short(memory.name)}` holds weights that all sequences share, and `{short(level.name)}` ticks within a sequence",
+                             memory.span, "one value for all", (("ticks here", rate_of(level)),),
+                             "`every step`, or a memory of its own, one value a sequence: `memory M: net = learned`, with `net` a def")
 
 
 def twice(program: Program) -> Iterator[Diagnostic]:
