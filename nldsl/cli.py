@@ -86,6 +86,8 @@ def compile_(spec: Spec, sets: Sets = None,
         from nldsl.train.display import shown_on
 
         text = source_of(spec)
+        if emit is not None and out is not None:
+            raise typer.BadParameter("a stage is printed, not written: `--emit` or `-o`, one of the two")
         if emit is Stage.tokens or emit is Stage.ast:
             return say(stages.tokens(text.source) if emit is Stage.tokens else stages.ast(text.source))
         program = loaded(text, sets)
@@ -147,7 +149,7 @@ def fmt(files: Annotated[list[str], typer.Argument(metavar="FILE..", help="Specs
             if write and name != "-" and text != source.text:
                 with written(Path(name)) as file:
                     file.write(text)
-            elif not check:
+            elif not check and not (write and name != "-"):
                 say(text)
         if check and changed:
             say("\n".join(changed))

@@ -65,11 +65,13 @@ def test_the_interpreter_stands_alone() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_each_stage_has_its_card(stage: str) -> None:
-    """What comes in, what goes out; and no file is named there that does not exist."""
+    """What comes in, what goes out; every file is named there, and none that does not exist."""
     card = ast.get_docstring(tree(PACKAGE / stage / "__init__.py")) or ""
     assert " -> " in card.splitlines()[0] and len(card.splitlines()) >= 8
     for name in re.findall(r"\b[a-z_]+\.py\b", card):
         assert list((PACKAGE / stage).rglob(name)), name
+    for path in (PACKAGE / stage).glob("*.py"):
+        assert path.name in card or path.stem == "__init__", path.name
 
 
 def test_files_are_small_and_say_what_they_are() -> None:

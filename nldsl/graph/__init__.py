@@ -7,10 +7,12 @@ hold values of their own type. Clocks, causality, context and the paths of gradi
     equations.py    the core on one screen: nodes, memories, levels             laws.py, dump.py   its laws; its text
     desugar.py      the passes in order, the entry point `elaborate`
     files.py        imports, dims, clocks, literals, --set                      names.py           qualified names
+    values.py       what an expression stands for
     scope.py        names, versions by place in the text, lazy values           statements.py      blocks, loops, `<-`
     expressions.py  each form of expression                                     builtins.py, parameters.py, arguments.py
     calls.py        defs inlined; the mapping rule, with axes.py                templates.py       defs as types of memories
-    levels.py       levels, `grad`     memories.py, starts.py, prox.py          ownership.py       `rest`
+    levels.py       levels, `grad`     memories.py, starts.py                   ownership.py       `rest`
+    prox.py         `prox`, in closed form by quadratic.py
     shapes.py, arrays.py    nodes of named-axis arithmetic, constants folded    windows.py, attention.py, clocks.py
     view/           the level graph and table, as the paper draws them
     versions.py     reads inside a level become versions; in its objective they are `plain`

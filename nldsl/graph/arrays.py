@@ -171,8 +171,11 @@ class Arrays(Shapes):
             meets = next((i for i, axis in enumerate(b.seen) if axis.size == last.size and fits(axis, last)), None)
         if meets is None:
             fitting = [path for path, shape in leaves_beside(a.node) if shape[-1:] and shape[-1] in b.seen]
+            turned = len(a.seen) > 1 and a.seen[-2] in b.seen
             self.world.fail("N204", f"the left side ends in axis `{last.name}`, the right side has {shape_text(b.seen)}",
-                            help=f"this fits the part `{fitting[0]}`" if fitting else "`.*` multiplies entry by entry")
+                            help=f"this fits the part `{fitting[0]}`" if fitting else
+                            f"the axes of the left side the other way round: `{a.seen[-2].name}`, which is summed over, stands last" if turned else
+                            "`.*` multiplies entry by entry")
         left, right, out, seen = list(range(len(a.seen))), [], [], []
         batch = {axis: i for i, axis in enumerate(a.seen[:-2])}
         fresh = len(a.seen)

@@ -36,7 +36,8 @@ def arguments(callee: syntax.Def, args: tuple, site: Site, span: Any, skip: int 
         if isinstance(arg, syntax.Named):
             name, value = arg.name.text, arg.value
             if name not in params:
-                world.fail("N107", f"`{callee.name.text}` has no parameter `{name}`", arg.name.span, help=did_you_mean(name, params))
+                world.fail("N107", f"`{callee.name.text}` has no parameter `{name}`", arg.name.span,
+                           help=did_you_mean(name, params) or f"it has {', '.join(f'`{p}`' for p in params)}")
         else:
             name, value = next(free, ""), arg
             if not name:

@@ -133,7 +133,8 @@ class Files:
         self.world.used_sets.add(full)
         value = read_value(self.world.sets[full])
         if value is None:
-            self.world.fail("N112", f"--set {full}={self.world.sets[full]}: a number or a list of numbers is needed")
+            self.world.fail("N112", f"--set {full}={self.world.sets[full]}: a number or a list of numbers is needed",
+                            help="a list is written `[1, 4]`, between quotes for the shell")
         self.world.used[full] = plain(value)
         return value
 

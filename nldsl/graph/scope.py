@@ -217,6 +217,6 @@ def unknown(site: Site, name: syntax.Name) -> None:
     from nldsl.graph.builtins import BUILT_IN
     if any(finding.code == "N106" for finding in world.findings):
         raise Poisoned                                       # it may well stand in the file that is not there
-    near = did_you_mean(name.text, site.scope.visible() | BUILT_IN)
+    near = did_you_mean(name.text, site.scope.visible() | BUILT_IN | set(syntax.UNITS))
     home = next((path.stem for path in sorted(STD.glob("*.nl")) if f"\ndef {name.text}(" in path.read_text(encoding="utf-8")), "")
     world.fail("N101", f"there is no `{name.text}` here", name.span, help=f"`import {home}` brings it" if home else near)

@@ -106,7 +106,8 @@ class World:
             self.fail("N202", "a number known before the run is needed here", span)
         if num.value != num.value or abs(num.value) == float("inf") or int(num.value) != num.value or num.value < least:
             said = num.text if num.text == f"{num.value:g}" else f"`{num.text}` is {num.value:g}"
-            self.fail("N206", f"{said}: a whole number of at least {least} is needed", span, help="`floor(..)` rounds down")
+            self.fail("N206", f"{said}: a whole number of at least {least} is needed", span,
+                      help=f"{least} or more" if num.value < least else "`floor(..)` rounds down")
         if num.value > LARGEST_SIZE:
             self.fail("N212", f"{num.value:g} is too large a size", span)
         return int(num.value)

@@ -8,7 +8,10 @@ at. What has a meaning and no order raises `Unsupported` with its words, which t
     differentiate.py   the derivative of an objective, as nodes again
     cells.py           trees become arrays, folds memories that add up their terms
     objectives.py      `grad` becomes the derivative of its objective
+    online.py          memories that learn from the loss of the whole network, and what is run between their ticks
+    sight.py, pulse.py which level sees through whose ticks; at whose ticks a value is made
     absence.py         from which token on a stream has a value
+    documents.py       memories that end where the data says
     faults.py          what has a meaning and no lowering
     plan.py            streams, regions, blocks; the length of a chunk
     timetable.py       kinds of steps over one hyperperiod

@@ -5,9 +5,11 @@ Guaranteed, and tested: the emitted source is the interpreter's meaning in float
 capture compiles it; whatever the cuts of a sequence. No file of the interpreter imports the schedule, the emitter or a lowering.
 
     source.py, regions.py, emit.py     array equations -> torch code, by the rules of lowerings/; a function for each distinct block
+    online.py                          what is run piece by piece, between ticks of memories that learn from the loss of the network
     ticks.py, flat.py, updates.py      levels of the step clock -> one function for each kind of step
     sight.py, replay.py                a slower level that learns through the ticks of faster ones
     module.py, compile.py              one Python module, which needs torch alone; captured as `whole`, `split`, or run as it is
+    loading.py                         starts that lie in files
     initial.py, state.py, lanes.py     what begins from the seed; what is kept between steps; what outlives a sequence
     reading.py, freeze.py              scoring and generation, learning on the token clock or not
     report.py                          what `nldsl compile` prints

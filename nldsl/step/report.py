@@ -8,6 +8,7 @@ from rich.text import Text
 from nldsl.graph.equations import Program, numel, walk
 from nldsl.graph.view.level_table import levels_table
 from nldsl.schedule.plan import Region
+from nldsl.schedule.sight import root
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import bytes_of
 
@@ -37,7 +38,7 @@ def lowering_table(step: CompiledStep) -> Table:
     rows: dict[tuple[str, str, str], list[str]] = {}
     for region in step.schedule.regions:
         chunk = f"{region.chunk} token" + ("" if region.fixed else " (any: exact)")
-        rows.setdefault((chunk, step.emitted.lowering[region.name], reads(region)), []).append(region.name)
+        rows.setdefault((chunk, step.emitted.lowering[region.name], reads(step.program, region)), []).append(members(step.program, region))
     for family in step.schedule.online.families if step.schedule.online else ():
         rows.setdefault((f"{family.clock.period} token", step.emitted.lowering[family.level.name], "as its last tick left it"), []).append(family.level.name)
     for cells, names in rows.items():
@@ -45,11 +46,21 @@ def lowering_table(step: CompiledStep) -> Table:
     return table
 
 
-def reads(region: Region) -> str:
-    """Which value each read from outside sees."""
+def members(program: Program, region: Region) -> str:
+    """The levels whose memories need each other within a token; those of optimizers belong to their callers."""
+    first, *others = dict.fromkeys(root(program, program.levels[c.level]).name for c in region.cells if c.level)
+    around = first.rsplit(".", 2)[0] + "." if first.count(".") > 1 else ""
+    return ", ".join([first, *(name.removeprefix(around) for name in others)])
+
+
+def reads(program: Program, region: Region) -> str:
+    """Which value each read from outside its own level sees."""
     kinds = {"now": "after this token's own write", "read": "before this token's write", "held": "as it stood at the last tick of"}
+    homes = {c.name: root(program, program.levels[c.level]).name for c in region.cells if c.level}
+    inside = {id(n) for n in region.inside}
+    met = [(n, "") for n in walk(*region.outputs)] + [(n, homes[c.name]) for c in region.cells if c.level for n in walk(c.next)]
     found = dict.fromkeys(kinds[n.op] + (f" {n['clock'].name or n['clock'].period}" if n.op == "held" else "")
-                          for n in region.inside if n.op in kinds)
+                          for n, home in met if n.op in kinds and id(n) in inside and homes.get(n["memory"], home) != home)
     return "; ".join(found)
 
 
@@ -80,7 +91,7 @@ def report(program: Program, step: CompiledStep) -> Group:
              f"of a sequence {per_sequence * BYTES[step.precision] / 1e6:.2f} MB",
              f"{flops / 1e6:.2f} MFLOP per token forward, about {3 * flops / 1e6:.1f} with backward (counted on the equations)",
              f"capture {step.capture}: {step.why}; {len(step.emitted.functions)} distinct blocks of {len(step.emitted.block_of)}, "
-             f"{len(step.schedule.table.kinds)} tick kinds; predicted compile time {step.predict(step.capture):.0f} s",
+             f"{len(step.schedule.table.kinds)} tick kinds" + ("" if step.capture == "eager" else f"; predicted compile time {step.predict(step.capture):.0f} s"),
              "initialisers: " + "; ".join(f"{k} ({len(v)} tensors)" for k, v in inits.items())]
     if step.compile_seconds:
         lines.append("compiled in " + ", ".join(f"{k} {v:.1f} s" for k, v in step.compile_seconds.items()))

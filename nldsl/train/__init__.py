@@ -7,6 +7,8 @@
     checkpoint.py  one safetensors file, whole or not there
     pretrained.py  the files that a spec loads, by any maker or by a run; what nothing loads is told
     memory.py      what outlives a sequence, in a file apart from the weights
+    specs.py       a spec and all it imports, as a run keeps them
+    bench.py       what compiling brings
     run.py         begins, resumes, trains and opens run folders
     results.py     what a trained model can do: scores and text, from a memory or none
     score.py       held-out bits per byte, beside baseline.py (two bytes of context, Witten-Bell), or the loss beside simple forecasts

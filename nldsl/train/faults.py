@@ -58,9 +58,9 @@ def not_a_run(folder: Path) -> Diagnostics:
     return fault("N710", f"`{folder}` is not a run folder: it has no run.json", "name the folder that `nldsl train` printed, such as runs/hope-1")
 
 
-def differs(folder: Path, what: str, was: object, now: object) -> Diagnostics:
+def differs(folder: Path, what: str, was: object, now: object, why: str = "") -> Diagnostics:
     return fault("N711", f"`{folder}` cannot go on: its {what} was {was}, now it is {now}",
-                 "resume with what the run began with (leave the option out), or begin a new run")
+                 f"{why}resume with what the run began with (leave the option out), or begin a new run")
 
 
 def damaged(path: Path, why: str) -> Diagnostics:

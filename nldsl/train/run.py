@@ -112,7 +112,8 @@ def reopen(folder: Path, given: dict[str, Any] | None = None, spec: Path | None 
     settings = replace(settings, load=settings.load | given.pop("load", {}))
     for name, value in given.items():
         if value != getattr(settings, name):
-            raise faults.differs(folder, name, getattr(settings, name), value)
+            raise faults.differs(folder, name, getattr(settings, name), value,
+                                 "the schedules of the text stretch over the steps that were planned; " if name == "steps" else "")
     for file in (folder / numbers["spec"], spec or folder / numbers["spec"]):
         if fingerprint(file) != numbers["spec_sha256"]:
             raise faults.differs(folder, "spec", numbers["spec_sha256"][:12], f"{fingerprint(file)[:12]} (`{file}`)")

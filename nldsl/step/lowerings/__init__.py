@@ -8,7 +8,8 @@ of the update alone; a region that fits none is computed token by token, and the
     piece.py, reads.py     gates and kernels of a piece; what a read of those terms is, as products
     temporal.py, past.py   convolution, attention, windows, positions; what they remember of earlier tokens
     body.py                the function of one piece, by products or of one token
-    runtime.py             the few functions that emitted code calls; copied into it
+    windows.py             windows of a task loss: pieces, gradients of pure functions of them, ticks in between
+    runtime.py             the few functions that emitted code calls; copied into it, as windows.py is
 
 Decisions. Decays are exponentials of differences of cumulative logs, masked before exp: one division by a cumulative product overflows
 as soon as a gate closes. Erases are solved in the WY form of products of Householder-like factors (delta rules; 2512.24695v1, Eqs. 88,

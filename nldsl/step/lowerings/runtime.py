@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def full(like: Tensor, value: object, shape: tuple[int, ...]) -> Tensor:
-    """A constant of the dtype and device of `like`; in a block that computes from labels alone those are whole numbers, it is not."""
+    """A constant of the dtype and device of `like`; float64 beside whole numbers, as in a block that computes from labels alone."""
     return torch.as_tensor(value, dtype=like.dtype if like.is_floating_point() else torch.float64, device=like.device).expand(shape)
 
 
