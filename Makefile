@@ -23,7 +23,7 @@ soak: $(READY)
 # The training step with and without the compiler, on this machine.
 bench: $(READY)
 	$(BIN)/nldsl bench examples/titans.nl --set d=192 --set depth=3
-	$(BIN)/nldsl bench examples/hope.nl --set d=192 --set depth=3 --set length=32
+	$(BIN)/nldsl bench examples/hope.nl --set d=192 --set depth=3 --set span=32
 
 fmt: $(READY)
 	$(BIN)/ruff check --fix nldsl tests

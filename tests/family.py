@@ -61,7 +61,7 @@ def layer(mixer: Callable[..., Tensor], sizes: Mapping[str, object] | None = Non
 
 PERIODS = [1, 2, 3]
 NARROW = {"head": 8, "chunk": 8}                  # products of features grow with the square of a head
-HOPE = {"near": 2, "length": 4, "periods": PERIODS}
+HOPE = {"near": 2, "span": 4, "periods": PERIODS}
 SPECS: dict[str, Spec] = {
     "linear_attention": layer(linear.linear_attention),
     "retnet": layer(linear.retnet, {"d": 8}),
@@ -86,7 +86,7 @@ SPECS: dict[str, Spec] = {
     "memora": layer(miras.memora, {"rank": 4}, chunk=2),
     "omeganet": layer(omega.omeganet, trained=NARROW, chunk=2, c=3),
     "atlas": layer(omega.atlas, trained=NARROW, whole={"chunk": 16}, chunk=2, c=3),
-    "lact": layer(lact.lact, {"d": 8, "hidden": 5}, length=3),
+    "lact": layer(lact.lact, {"d": 8, "hidden": 5}, span=3),
     "tnt": layer(tnt.tnt, shard=4, wide=4, narrow=[1, 2]),
     "transformer": layer(attention.attention, {"d": 8}),
     "transformer_swa": layer(attention.attention, {"d": 8}, window=3),
@@ -101,7 +101,7 @@ SPECS: dict[str, Spec] = {
                               {"window": 24, "width": 16, "unroll": 10, "task": 400}, update=partial(learned.learned, 3), through=learned.RULE),
     "ttt_e2e": Spec(partial(online.ttt_e2e, b=3, window=4), {"d": 8, "depth": 4, "b": 3, "window": 4}, {"window": 24, "b": 8}),
     "cms_tokens": Spec(partial(online.cms, spans=[1, 2, 4], window=3), {"d": 8, "spans": [1, 2, 4], "window": 3}, {"spans": [4, 8, 16], "window": 24}),
-    "series": Spec(partial(series.series, chunk=3), {"channel": 2, "length": 3}, {"channel": 8, "d": 16}),
+    "series": Spec(partial(series.series, chunk=3), {"channel": 2, "span": 3}, {"channel": 8, "d": 16}),
 }
 SPECS |= {f"decomposition_{name}": Spec(losses) for name, losses in {
     "mlp_gd": small.perceptron, "mlp_momentum": small.perceptron, "adam": small.perceptron, "linear_attention_gd": small.linear_attention,

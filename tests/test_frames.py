@@ -50,7 +50,7 @@ def example(name: str, capture: str) -> Program:
     one has another size, and more than three are a loop that only a code generator runs fast."""
     if name == "nested":
         return load_text(NESTED)
-    small = {"depth": 1 if capture == "whole" else 2} | ({"chunk": 4} if name == "titans" else {"near": 4, "length": 4})
+    small = {"depth": 1 if capture == "whole" else 2} | ({"chunk": 4} if name == "titans" else {"near": 4, "span": 4})
     return tiny(name, **small, **({"periods": [1, 2] if capture == "whole" else [1, 2, 3]} if name == "hope" else {}))
 
 

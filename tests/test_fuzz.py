@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 SECONDS = 5
 BYTES = 2 ** 30
 WORD = re.compile(r"#[^\n]*|\"[^\"\n]*\"|\d[\w.]*|\w+|<-|->|<=|>=|==|\.\*|\./|\.\^|\^T|\s+|.", re.DOTALL)
-SMALL = {"d": "8", "head": "2", "vocab": "16", "depth": "1", "length": "4", "chunk": "4"}
+SMALL = {"d": "8", "head": "2", "vocab": "16", "depth": "1", "span": "4", "chunk": "4"}
 SPARE = ("M", "k", "v", "x", "d", "e", "0", "1", "2", "1e30", "-1", "0.5", "token", "step", "sequence", "update", "document", "never", "period", "now",
          "near", "level", "memory", "context", "minimize", "reset", "bptt", "full", "none", "every", "per", "for", "in", "def", "return", "next(x)",
          "grad(M)", "grad(x, k)", "stop(x)", "sum(x over period)", "attend(x, x -> x)", "conv(x, 4)", "I", "learned", "random", "tick", "@now",

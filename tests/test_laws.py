@@ -106,7 +106,7 @@ def test_examples_keep_the_laws(name: str, law: str) -> None:
 
 @pytest.mark.parametrize("name, sizes, length", [
     ("titans", {"d": 2, "head": 1, "vocab": 3, "depth": 1, "chunk": 2}, 5),
-    ("hope", {"d": 2, "head": 1, "vocab": 3, "depth": 1, "near": 1, "length": 2, "periods": [1]}, 5),
+    ("hope", {"d": 2, "head": 1, "vocab": 3, "depth": 1, "near": 1, "span": 2, "periods": [1]}, 5),
 ])
 def test_gradcheck(name: str, sizes: dict[str, object], length: int) -> None:
     """Every slope of every weight, over two chunks and a remainder."""

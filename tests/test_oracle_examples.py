@@ -39,7 +39,7 @@ def tokens(*sizes: int, seed: int = 0) -> Tensor:
 CASES: Mapping[str, tuple[Callable[[], Program], Losses]] = {
     "titans": (partial(example, "titans.nl", chunk=4), partial(reference_titans.losses, depth=2, chunk=4)),
     "titans, token by token": (partial(example, "titans.nl", chunk=1), partial(reference_titans.losses, depth=2, chunk=1)),
-    "hope": (partial(example, "hope.nl", near=2, length=4, periods=[1, 2]),
+    "hope": (partial(example, "hope.nl", near=2, span=4, periods=[1, 2]),
              partial(reference_hope.losses, depth=2, near=2, far=4, periods=[1, 2])),
 }
 

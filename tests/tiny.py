@@ -10,7 +10,7 @@ from nldsl.pipeline import load_text
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIZES = {
     "titans": {"d": 4, "head": 2, "vocab": 5, "depth": 2, "chunk": 2},
-    "hope": {"d": 4, "head": 2, "vocab": 5, "depth": 2, "near": 2, "length": 4, "periods": [1, 2, 3]},
+    "hope": {"d": 4, "head": 2, "vocab": 5, "depth": 2, "near": 2, "span": 4, "periods": [1, 2, 3]},
 }
 
 
