@@ -36,8 +36,9 @@ RULES: tuple[Rule, ...] = (
 
 
 def check(program: Program) -> Program:
-    """The program with its warnings and notes. Raises Diagnostics with everything found if one finding is an error."""
-    findings = tuple(first_of_each(finding for rule in RULES for finding in rule(program)))
+    """The program with its warnings and notes. Raises Diagnostics with everything found, errors first, if one finding is an error."""
+    found = first_of_each(finding for rule in RULES for finding in rule(program))
+    findings = tuple(sorted(found, key=lambda finding: finding.severity != "error"))
     if any(finding.severity == "error" for finding in findings):
         raise Diagnostics(findings)
     return replace(program, findings=(*program.findings, *findings))

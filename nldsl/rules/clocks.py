@@ -42,7 +42,9 @@ def windows(program: Program) -> Iterator[Diagnostic]:
             span = place_of(level, syntax.Minimize) if objective else _equation(program, level, name)
             yield Diagnostic("N301", f"{_quoted(words)} has a value every {every(told)}, this level ticks every {every(level.clock)}",
                              span, f"every {every(told)}", (("ticks here", rate_of(level)),),
-                             f"`mean({words} over period)`, or `sum`" if objective else f"a window: `mean({said(node)} over period)`, or `sum`")
+                             f"`mean({words} over period)`, or `sum`" if objective else
+                             f"a window over what is made of `{said(node)}`: `mean(.. over period)`, or `sum`" if said(node) in program.vocab else
+                             f"a window: `mean({said(node)} over period)`, or `sum`")
             break
 
 
