@@ -109,4 +109,20 @@ rate = 0.05 * sigmoid(sum(weight([head, e]) .* (maker.A@chunk * k), e))""", size
         "the window of a gradient had the shape of the objective",
         recall("minimize mean(-<M * a, b> over 3 token)", "M <- M - 0.1 * clip(grad(M@chunk), 1)", context="a, b").replace(" per head", ""),
         before="h = conv(linear(recall.M * linear(x, [e]), [d]), 2)\na = unit(linear(h, [e]))\nb = linear(h, [e])", read="recall.M * a"),
+    "a look back at what ticks slowly": Row(
+        "a convolution of what changes at ticks alone was taken to have a value at those ticks alone",
+        recall("minimize sum(|M * a - b|^2 over period)", "M <- M - 0.05 * grad(M)", rate="every 2 token", context="a, b"),
+        before="h = conv(linear(recall.M * unit(weight([head, e])), [d]), 2)\na = unit(linear(h, [head, e]))\nb = linear(h, [head, e])", lengths=(2, 5)),
+    "terms at ticks alone": Row(
+        "the gradient of a sum took a term at every token, not at every tick of what its terms are made of",
+        recall("minimize sum(|M * a - b|^2 over period)", "M <- M - 0.05 * grad(M)", rate="every 4 token", context="a, b"),
+        before="""level maker per head every 2 token {
+    memory A: [e, e] = learned
+    context k, v
+    minimize mean(|A * k - v|^2 over period)
+    A <- A - 0.05 * grad(A)
+    bptt full
+}
+a = unit(maker.A * weight([head, e]))
+b = maker.A * a""", lengths=(5, 9)),
 }

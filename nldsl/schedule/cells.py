@@ -58,6 +58,7 @@ class Cells(Objectives):
         self._keep: list[Node] = []                            # ids in _done stay valid while their nodes live
         self._folds: dict[tuple[int, str, Clock, int, Clock], Node] = {}
         self._far: dict[str, str | Clock | None] = {}          # by level, what `sight` says
+        self.waiting: dict[int, Clock] = {}                    # folds kept as they are -> the clock of their terms
         self.absence = Absence()
         self.slopes: list[Slope] = []
         self.terms: dict[str, tuple[Node, str, Clock]] = {}    # cell of a fold -> what it adds up, since which level's or clock's tick
@@ -249,7 +250,9 @@ class Cells(Objectives):
         """A fold since a tick is a memory: it adds each term and restarts after the tick. Kept as it is while it waits for a gradient."""
         al = self.al
         if plains(term):
-            return al.make("fold", term, type=term.type, span=node.span, turn=node.turn, **dict(node.attrs))
+            fold = al.make("fold", term, type=term.type, span=node.span, turn=node.turn, **dict(node.attrs))
+            self.waiting[id(fold)] = terms
+            return fold
         since = node["since"]
         level = since if isinstance(since, str) else ""
         clock = self.program.levels[since].clock if isinstance(since, str) else since

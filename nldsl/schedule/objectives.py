@@ -39,12 +39,13 @@ class Objectives:
     program: Program
     al: Algebra
     slopes: list[Slope]
+    waiting: dict[int, Clock]
     _done: dict[int, Value]
 
     def on_token(self, memory: str) -> bool:
         return self.program.levels[self.program.memories[memory].level].clock.unit == "token"
 
-    def _stretch(self, node: Node, term: Node) -> Node:
+    def _stretch(self, node: Node, term: Node, terms: Clock = TOKEN) -> Node:
         raise NotImplementedError
 
     def _gradient(self, node: Node, objective: Node, point: Value) -> Value:
@@ -115,7 +116,7 @@ class Objectives:
                 self._alone(fold, bind)
             for i, slope in enumerate(inner):
                 if al.number(slope) != 0:
-                    part = self._stretch(fold, self._bound(slope, bind)) if once else self._replay(
+                    part = self._stretch(fold, self._bound(slope, bind), self.waiting[id(fold)]) if once else self._replay(
                         fold, slope, bind | {id(seed): self._bound(bar, bind)})
                     total[i] = al.add(total[i], part if scale is None else al.mul(al.const(scale), part))
         return total
@@ -149,7 +150,7 @@ class Objectives:
         term = self.substitute(term, fixed) if fixed else term
         inner = plains(term)
         if not inner:
-            return self._stretch(fold, term) if fold.op == "fold" else \
+            return self._stretch(fold, term, self.waiting[id(fold)]) if fold.op == "fold" else \
                 self.al.make("window", term, type=term.type, span=fold.span, turn=fold.turn, **dict(fold.attrs))
         if isinstance(since, Clock) and since.unit == ENDS:
             raise Unsupported("terms since a document began at a memory that has moved since", fold, "`over sequence`, or over the last n tokens")
@@ -208,6 +209,8 @@ class Objectives:
                 if node.op == "replay":                        # its memories have their values
                     args[0] = node.args[0]
                 done[id(node)] = self.al.call(node, args)
+                if id(node) in self.waiting:
+                    self.waiting[id(done[id(node)])] = self.waiting[id(node)]
             else:
                 done[id(node)] = node
         return done[id(root)]

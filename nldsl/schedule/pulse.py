@@ -7,6 +7,7 @@ from __future__ import annotations
 from nldsl.graph.equations import Clock, Node, Program, walk
 
 TOKEN = Clock("token", 1)
+OF_EVERY_TOKEN = ("input", "rope", "conv", "window", "held_stream")       # what looks back sees something else at each token
 
 
 def pulses(program: Program, root: Node) -> set[Clock]:
@@ -20,7 +21,7 @@ def pulses(program: Program, root: Node) -> set[Clock]:
             here = {program.levels[node["since"]].clock}
         elif node.op == "grad":
             here = set(found[id(node.args[0])])
-        elif node.op in ("input", "rope"):
+        elif node.op in OF_EVERY_TOKEN or node.op == "attend" and any(span is not None for _, _, span in node["groups"]):
             here = {TOKEN}
         found[id(node)] = here
     here = {c for c in found[id(root)] if c.unit not in ("step", "never")}

@@ -178,8 +178,9 @@ class Text:
                 found = {part["since"]}
             elif part.op == "grad":
                 found = set(self._pulse[part.args[0]])
-            elif part.op in ("input", "rope"):
-                found = {"token"}
+            elif part.op in ("input", "rope", "conv", "window", "held_stream") or part.op == "attend" and any(
+                    span is not None for _, _, span in part["groups"]):
+                found = {"token"}                             # what looks back sees something else at each token
             self._pulse[part] = frozenset(found)
         return self._pulse[node]
 
