@@ -309,9 +309,9 @@ def test_each_weight_has_one_owner() -> None:
 
 def test_settings() -> None:
     text = "nldsl 1\nimport hope\ndim d = 256\nperiods = [1, 2]\nclock c = 4 token\ninput x: [d]\ny = sum(x over c)\n"
-    program = elaborated(text, {"d": "512", "c": "8", "hope.length": "32", "periods": "[1, 2, 4]"})
+    program = elaborated(text, {"d": "512", "c": "8", "hope.span": "32", "periods": "[1, 2, 4]"})
     assert (program.dims["d"], program.clocks["c"].period, program.clocks["hope.far"].period) == (512, 8, 32)
-    assert program.sets == {"d": 512, "c": 8, "hope.length": 32, "periods": [1, 2, 4]}
+    assert program.sets == {"d": 512, "c": 8, "hope.span": 32, "periods": [1, 2, 4]}
     assert found(text, {"dd": "1"}) == [("N112", "")]
     assert found(text.replace("256", "100"))[0][0] == "N104"
 
