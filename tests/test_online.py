@@ -104,6 +104,7 @@ SPECS = {
     "none": network(level("fast", "2 token", "F - 0.5 * grad(F)", "none") + READ),
     "blocks": network(level("fast", "2 token", "F - 0.5 * grad(F)", "4 token") + READ),
     "reset": network(level("fast", "2 token", "F - 0.5 * grad(F)", more="reset every 4 token") + READ),
+    "reset at a cut": network(level("fast", "2 token", "F - 0.5 * grad(F)", "4 token", more="reset every 4 token") + READ),
     "phase": network(level("fast", "3 token phase 1", "F - 0.5 * grad(F)") + READ),
     "own term": network(level("fast", "2 token", "F - 0.5 * grad(F)", objective="sum(loss over period) + 0.1 * |F.W1|^2") + READ),
     "sequential": network("""

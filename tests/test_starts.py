@@ -132,7 +132,10 @@ def test_no_graph_break(made, capture: str) -> None:
     (nested(fast="full to training"), "hides its ticks"),
     (nested(fast="none"), "hides its ticks"),
     (nested(more="reset never"), "outlives a sequence"),
-], ids=["to slow", "to training", "none", "never"])
+    (network(level("slow", "4 token", "F - 0.1 * grad(F)", objective="mean(|F(h) - x|^2 over period)").replace("context ids", "context h, x")
+             + level("fast", "2 token", "F - 0.5 * grad(F)", more="reset every 4 token", memory="net = slow.F")
+             + "\n    h = stop(x)\n    return x + fast.F(rmsnorm(x)) + slow.F(h)"), "does not learn from the loss"),
+], ids=["to slow", "to training", "none", "never", "another objective"])
 def test_what_cannot_be_lowered_is_said(text: str, words: str) -> None:
     with pytest.raises(Diagnostics, match="N801") as found:
         laws.Subject(load_text(text))

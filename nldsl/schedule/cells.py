@@ -16,7 +16,7 @@ from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.objectives import Objectives, Slope, Value, plains
 from nldsl.schedule.pulse import TOKEN, pulses
-from nldsl.schedule.sight import sight
+from nldsl.schedule.sight import sight, takes
 from nldsl.schedule.timetable import outlives, spoken
 
 
@@ -161,7 +161,7 @@ class Cells(Objectives):
     def _starts_from(self, cell: Cell, node: Node) -> None:
         """A start from another memory of the token clock is taken after the ticks of its instant."""
         level = self.program.levels[cell.level]
-        other = next(m for m in self.program.memories.values() if node["memory"] == m.name or node["memory"].startswith(m.name + "."))
+        other = next(m for m in self.program.memories.values() if self._belongs(node["memory"], m.name))
         if outlives(cell.reset) or outlives(self.program.levels[other.level].reset):
             raise Unsupported("a start from a memory, of which one outlives a sequence", cell.start, "`reset every sequence` in both levels", level.span)
 
@@ -290,8 +290,3 @@ class Cells(Objectives):
                                     self.al.add(before, self.al.const(1)), first=self.first_tick(level.name), life=level.reset)
         count = self.al.make("now", type=(), memory=name)
         return self.al.elementwise("max", count, self.al.const(1)) if self.cells[name].first else count
-
-
-def takes(start: Node) -> list[Node]:
-    """What a start is taken from that other levels of the token clock move."""
-    return [n for n in walk(start) if n.op in ("read", "now", "held")]

@@ -7,6 +7,7 @@
 """
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class Slope:
     span: Node                       # where the text asks for it
 
 
-class Objectives:
+class Objectives(ABC):
     """What `Cells` does with gradients; the array form of every argument is in `_done`."""
 
     program: Program
@@ -45,8 +46,9 @@ class Objectives:
     def on_token(self, memory: str) -> bool:
         return self.program.levels[self.program.memories[memory].level].clock.unit == "token"
 
+    @abstractmethod
     def _stretch(self, node: Node, term: Node, terms: Clock = TOKEN) -> Node:
-        raise NotImplementedError
+        """What a fold since a tick becomes; `terms` is the clock at whose ticks it has one."""
 
     def _gradient(self, node: Node, objective: Node, point: Value) -> Value:
         memory = node["memory"]

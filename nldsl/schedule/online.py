@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nldsl.graph.equations import ELEMENTWISE, Clock, Level, Node, Program, walk
-from nldsl.schedule.cells import Cell, Cells, Slope, Unsupported, takes
-from nldsl.schedule.sight import depth, root, sight, slower
+from nldsl.schedule.cells import Cell, Cells, Slope, Unsupported
+from nldsl.schedule.sight import depth, root, sight, slower, takes
 
 if TYPE_CHECKING:
     from nldsl.schedule.plan import Region
@@ -99,6 +99,9 @@ def families(cells: Cells) -> list[Family]:
 def begin(cells: Cells, roots: Mapping[str, Node], found: list[Family]) -> Online:
     """The families with what their ticks and gradients take. `ids` and `given` follow once regions are known: see `divide`."""
     owned = {c.name: f for f in found for c in f.cells}
+    for cell, node in ((c, n) for f in found for c in f.cells for n in takes(c.start) if n["memory"] not in owned):
+        raise Unsupported(f"a start of `{cell.name}` from `{node['memory']}`, which does not learn from the loss of the network", cell.start,
+                          "an objective for both that reads the loss, or a learned start")
     slopes = cells.slopes
     everything = list(walk(*roots.values(), *(c.next for c in cells.cells.values()), *(x for s in slopes for x in (s.objective, *s.streams.values()))))
     atoms = {id(a) for s in slopes for a in s.atoms.values()}
@@ -237,7 +240,7 @@ def _objective(cells: Cells, slope: Slope, streaming: set[int], online: Online) 
 def _seen(program: Program, slope: Slope, found: list[Family]) -> list[int]:
     if not slope.level:
         return []
-    learner, out = program.levels[slope.level], []
+    learner, out, homes = program.levels[slope.level], [], {c.name: f.level.name for f in found for c in f.cells}
     for i, family in enumerate(found):
         far = depth(program, learner, family.level)
         if far == "full":
@@ -245,8 +248,7 @@ def _seen(program: Program, slope: Slope, found: list[Family]) -> list[int]:
                 raise Unsupported(f"ticks of `{family.level.name}` that `{learner.name}` sees through, and not what learns on the step clock",
                                   span=family.level.span, help="`bptt full`")
             out.append(i)
-        elif starts := next((c for c in family.cells if any(n["memory"] == m or n["memory"].startswith(m + ".")
-                                                            for n in takes(c.start) for m in learner.memories)), None):
+        elif starts := next((c for c in family.cells if any(homes[n["memory"]] == learner.name for n in takes(c.start))), None):
             raise Unsupported(f"`{starts.name}`, which starts from `{learner.name}`, with `bptt` that hides its ticks from there", span=family.level.span,
                               help=f"`bptt full to {learner.name.rsplit('.', 1)[-1]}`")
         elif far != "none":

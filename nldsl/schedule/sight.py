@@ -86,6 +86,11 @@ def reaches(program: Program, node: Node) -> bool:
         other = program.memories[part["memory"]]
         if other.next is not None and slower(program, owner, program.levels[other.level]):
             stack.append(other.next)
-            if other.start is not None and any(n.op in ("read", "now", "held") and n["memory"] == memory for n in walk(other.start)):
+            if other.start is not None and any(n["memory"] == memory for n in takes(other.start)):
                 return True
     return False
+
+
+def takes(start: Node) -> list[Node]:
+    """What a start is taken from that other levels move."""
+    return [n for n in walk(start) if n.op in ("read", "now", "held")]

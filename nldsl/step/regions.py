@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nldsl.graph.equations import Clock, Node, walk
-from nldsl.schedule.cells import takes
 from nldsl.schedule.plan import Region
+from nldsl.schedule.sight import takes
 from nldsl.step.lowerings.affine import NotAffine
 from nldsl.step.lowerings.body import Body
 from nldsl.step.lowerings.past import keeps, shape_of

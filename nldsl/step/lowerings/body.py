@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nldsl.graph.equations import ENDS, Clock, Node, Shape, walk
-from nldsl.schedule.cells import Cell, Unsupported, takes
+from nldsl.schedule.cells import Cell, Unsupported
 from nldsl.schedule.plan import Region
+from nldsl.schedule.sight import takes
 from nldsl.step.lowerings.affine import NotAffine, Solver
 from nldsl.step.lowerings.past import Past, data, keeps
 from nldsl.step.lowerings.temporal import TEMPORAL
