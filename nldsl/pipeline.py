@@ -6,17 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend.parse import parse
 from nldsl.graph.desugar import elaborate
 from nldsl.graph.equations import Program
 from nldsl.rules import check
-from nldsl.schedule.cells import Unsupported
-from nldsl.schedule.differentiate import NoDerivative
 from nldsl.source import Source, Span
-from nldsl.step.compile import CompiledStep
-from nldsl.step.loading import Files
+
+if TYPE_CHECKING:
+    from nldsl.step.compile import CompiledStep
+    from nldsl.step.loading import Files
 
 STANDARD = Path(__file__).parent / "std"
 
@@ -36,6 +37,10 @@ def load_text(text: str, name: str = "spec.nl", sets: Mapping[str, str] | None =
 def compile_program(program: Program, device: str = "cpu", precision: str = "float32", capture: str = "auto",
                     planned_steps: int = 1000, accumulate: int = 1, files: Files | None = None) -> CompiledStep:
     """The training step of a checked program; `files` holds what it loads. Raises Diagnostics (N8xx) for what has no lowering yet."""
+    from nldsl.schedule.cells import Unsupported  # torch is imported where something is to run
+    from nldsl.schedule.differentiate import NoDerivative
+    from nldsl.step.compile import CompiledStep
+
     try:
         return CompiledStep(program, device, precision, capture, planned_steps, accumulate, files)
     except Unsupported as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import cache
 
 from nldsl.frontend.expression import (
     UNITS,
@@ -210,11 +211,16 @@ Statement = (Import | Dims | Clock | Input | Def | Level | For | Memory | Contex
              | Reset | Bptt | Return)
 
 
+@cache
+def _fields(kind: type[Syntax]) -> tuple[str, ...]:
+    return tuple(item.name for item in fields(kind))
+
+
 def children(node: Syntax) -> list[Syntax]:
     """The pieces that a piece is made of, in the order of the text."""
     found: list[Syntax] = []
-    for item in fields(node):
-        value = getattr(node, item.name)
+    for name in _fields(type(node)):
+        value = getattr(node, name)
         if isinstance(value, Syntax):
             found.append(value)
         elif isinstance(value, tuple):

@@ -62,6 +62,7 @@ class Naming:
 
     def __init__(self) -> None:
         self.known: dict[tuple, Makes] = {}
+        self.calls: dict[int, list[syntax.Call]] = {}       # by the identity of a statement: a def is instantiated many times
 
     def of_call(self, call: syntax.Call, scope: Scope) -> Makes:
         """What a call makes that stands in `scope`."""
@@ -107,7 +108,9 @@ class Naming:
         for statement in statements:
             if isinstance(statement, syntax.For | syntax.Level | syntax.Def | syntax.Memory):
                 continue
-            made = [call for call in calls_in(statement) if self.of_call(call, scope)]
+            if id(statement) not in self.calls:
+                self.calls[id(statement)] = list(calls_in(statement))
+            made = [call for call in self.calls[id(statement)] if self.of_call(call, scope)]
             named = isinstance(statement, syntax.Define)
             count = Counter() if named else alone
             for call in made:

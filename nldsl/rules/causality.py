@@ -5,11 +5,9 @@ import math
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-import networkx as nx
-
 from nldsl.diagnostic import Diagnostic
 from nldsl.graph.equations import Clock, Node, Program, walk
-from nldsl.rules.flow import reach, root_of, roots
+from nldsl.rules.flow import beneath, knots, reach, root_of, roots, shortest_ring
 from nldsl.rules.words import clock_name, head_of, said, short
 from nldsl.source import Span
 
@@ -22,18 +20,22 @@ def cycles(program: Program) -> Iterator[Diagnostic]:
         loss = cross_entropy(head(fast.F@now(h)), next(ids))     level fast .. minimize loss ..        # N402
         loss = cross_entropy(head(fast.F(h)), next(ids))         level fast .. minimize loss ..
     """
-    needs: nx.DiGraph = nx.DiGraph()
-    ways = {}
-    for memory in program.memories.values():
-        met = reach([memory.next] if memory.next is not None else [])
-        for node in met.nodes:
-            if node.op == "now":
-                needs.add_edge(memory.name, node["memory"])
-                ways.setdefault((memory.name, node["memory"]), met.way(node))
-    for knot in nx.strongly_connected_components(needs):
-        ring = _shortest_ring(needs.subgraph(knot))
-        if not ring:
-            continue
+    def into(node: Node) -> Iterable[Node]:
+        after = program.memories[node["memory"]].next if node.op == "now" else None
+        return node.args if after is None else (after,)
+
+    ticks = {memory.name: memory.next for memory in program.memories.values() if memory.next is not None}
+    for knot in knots({node: tuple(into(node)) for node in reach(ticks.values(), into=into)}):
+        memories = [name for name, after in ticks.items() if after in knot]
+        needs: dict[str, list[str]] = {}
+        ways: dict[tuple[str, str], list[Node]] = {}
+        for name in memories:
+            met = reach([ticks[name]])
+            for node in met.nodes:
+                if node.op == "now" and node["memory"] in memories:
+                    needs.setdefault(name, []).append(node["memory"])
+                    ways.setdefault((name, node["memory"]), met.way(node))
+        ring = shortest_ring(needs)
         steps = [ways[a, b] for a, b in pairwise([*ring, ring[0]])]
         names: list[str] = []
         for memory, way in zip(ring, steps, strict=True):
@@ -43,15 +45,6 @@ def cycles(program: Program) -> Iterator[Diagnostic]:
         read = steps[0][-1]
         yield Diagnostic("N402", f"a cycle at one instant: {chain}", read.span, "the value after the tick",
                          help="leave out `@now`: the value before the tick")
-
-
-def _shortest_ring(knot: nx.DiGraph) -> list[str]:
-    best: list[str] = []
-    for a, b in knot.edges:
-        ring = [a] if a == b else nx.shortest_path(knot, b, a)
-        if not best or len(ring) < len(best):
-            best = ring
-    return best
 
 
 def _level(program: Program, memory: str) -> str:
@@ -64,16 +57,16 @@ def pending(program: Program) -> Iterator[Diagnostic]:
         level fast every token { .. minimize loss .. }   y = fast.F@now(h)       # N406: loss reads next(ids)
         level fast every token { .. minimize loss .. }   y = fast.F(h)
     """
-    late = {level.name for level in program.levels.values() if level.clock.unit == "token"
-            and any(n.op == "ahead" for o in level.objectives for n in reach([o]).nodes)}
+    looks = beneath([o for level in program.levels.values() for o in level.objectives], lambda node: node.op == "ahead")
+    late = {level.name for level in program.levels.values() if level.clock.unit == "token" and any(looks[o] for o in level.objectives)}
     if not late:
         return
     owners = {m.name: root_of(program, program.levels[m.level]).name for m in program.memories.values()}
-    inside = {id(n) for m in program.memories.values() if m.next is not None and owners[m.name] in late
-              for n in reach([m.next], into=lambda n: n.args[1:] if n.op == "grad" else n.args).nodes}
-    inside |= {id(n) for m in program.memories.values() if m.start is not None for n in walk(m.start)}      # taken when the tick is done
+    inside = set(reach([m.next for m in program.memories.values() if m.next is not None and owners[m.name] in late],
+                       into=lambda n: n.args[1:] if n.op == "grad" else n.args))
+    inside |= set(walk(*(m.start for m in program.memories.values() if m.start is not None)))                # taken when the tick is done
     for node in walk(*roots(program)):
-        if node.op == "now" and owners[node["memory"]] in late and id(node) not in inside:
+        if node.op == "now" and owners[node["memory"]] in late and node not in inside:
             level = program.levels[owners[node["memory"]]]
             yield Diagnostic("N406", f"this tick of `{short(level.name)}` waits for the next token: its objective reads `next`", node.span,
                              "the value after a tick that is yet to come", (("ticks late", head_of(level)),),
@@ -93,8 +86,12 @@ def absence(program: Program) -> Iterator[Diagnostic]:
             return node.args[1:]
         return node.args[:1] if node.op == "attend" else node.args
 
+    seen: set[Node] = set()                                      # what an equation above has met is told there
     for memory in program.memories.values():
-        for node in reach([memory.next] if memory.next is not None else [], into=into).nodes:
+        met = reach([memory.next] if memory.next is not None else [], seen, into)
+        fresh = [node for node in met.nodes if node not in seen]
+        seen.update(fresh)
+        for node in fresh:
             if node.op == "held_stream":
                 clock = clock_name(node["clock"])
                 yield Diagnostic("N403", f"`{said(node.args[0])}@{clock}` has no value before the first tick of `{clock}`", node.span,
@@ -127,15 +124,13 @@ def rings(program: Program) -> Iterator[Diagnostic]:
         memory A: [e] = slow.B   ..   memory B: [e] = fast.A                     # N408
         memory A: [e] = slow.B   ..   memory B: [e] = learned
     """
-    takes: nx.DiGraph = nx.DiGraph()
-    for memory in program.memories.values():
-        takes.add_edges_from((memory.name, node["memory"]) for node in walk(*([memory.start] if memory.start is not None else []))
-                             if node.op in ("read", "now", "held"))
-    for knot in nx.strongly_connected_components(takes):
-        if ring := _shortest_ring(takes.subgraph(knot)):
-            chain = ", ".join(f"`{short(a)}` of `{_level(program, a)}` starts from `{short(b)}` of `{_level(program, b)}`" for a, b in pairwise([*ring, ring[0]]))
-            yield Diagnostic("N408", f"a circle of starts: {chain}", program.memories[ring[0]].span, "has no first value",
-                             help="`learned`, `random` or a constant for one of them")
+    takes = {memory.name: [node["memory"] for node in walk(*([memory.start] if memory.start is not None else []))
+                           if node.op in ("read", "now", "held")] for memory in program.memories.values()}
+    for knot in knots(takes):
+        ring = shortest_ring({name: takes[name] for name in takes if name in knot})
+        chain = ", ".join(f"`{short(a)}` of `{_level(program, a)}` starts from `{short(b)}` of `{_level(program, b)}`" for a, b in pairwise([*ring, ring[0]]))
+        yield Diagnostic("N408", f"a circle of starts: {chain}", program.memories[ring[0]].span, "has no first value",
+                         help="`learned`, `random` or a constant for one of them")
 
 
 def future(program: Program) -> Iterator[Diagnostic]:
@@ -150,20 +145,21 @@ def future(program: Program) -> Iterator[Diagnostic]:
     whole = list(walk(*roots(program)))
     heads = [(n.args[0], "the prediction") for n in whole if n.op == "cross_entropy"]
     heads += [(m.next, f"the equation of `{short(m.name)}`") for m in program.memories.values() if m.next is not None]
-    objectives = [o for level in program.levels.values() for o in level.objectives]
+    objectives = {o for level in program.levels.values() for o in level.objectives}
     read = reach(objectives)
-    losses = {id(o) for o in objectives} | {id(n) for n in whole if n.op == "cross_entropy"}
-    heads += [(node, f"`{name}`, which is in no objective,") for name, node in program.outputs.items()
-              if id(node) not in read and not any(id(n) in losses for n in reach([node]).nodes)]
+    losses = beneath(program.outputs.values(), lambda node: node.op == "cross_entropy" or node in objectives)
+    heads += [(node, f"`{name}`, which is in no objective,") for name, node in program.outputs.items() if node not in read and not losses[node]]
+    ahead = beneath([head for head, _ in heads], lambda node: node.op == "ahead", onward)
     for head, what in heads:
+        if not ahead[head]:
+            continue
         met = reach([head], into=onward)
-        node = next((n for n in met.nodes if n.op == "ahead"), None)
-        if node is not None:
-            way = met.way(node)
-            chain = " <- ".join(f"`{name}`" for name in dict.fromkeys(short(n.name) for n in way if n.name))
-            reader = way[-2] if len(way) > 1 and not _within(node.span, way[-2].span) and id(node) in read else node
-            yield Diagnostic("N404", f"{what} reads the next token" + (f": {chain}" if chain else ""), reader.span, "one token later",
-                             help=f"`{said(node.args[0])}` without `next`, or read it in an objective alone")
+        node = next(n for n in met.nodes if n.op == "ahead")
+        way = met.way(node)
+        chain = " <- ".join(f"`{name}`" for name in dict.fromkeys(short(n.name) for n in way if n.name))
+        reader = way[-2] if len(way) > 1 and not _within(node.span, way[-2].span) and node in read else node
+        yield Diagnostic("N404", f"{what} reads the next token" + (f": {chain}" if chain else ""), reader.span, "one token later",
+                         help=f"`{said(node.args[0])}` without `next`, or read it in an objective alone")
 
 
 def _within(inner: Span | None, outer: Span | None) -> bool:
@@ -185,8 +181,8 @@ def recency(program: Program) -> Iterator[Diagnostic]:
     for output in outputs:
         met = reach([output], into=lambda n: () if n.op in ("grad", "grad_stream") else n.args)
         for node in met.nodes:
-            if (age := _age(program, node)) > width[id(output)]:
-                stale.append((node, _outside(program, node, met.way(node)), age, width[id(output)]))
+            if (age := _age(program, node)) > width[output]:
+                stale.append((node, _outside(program, node, met.way(node)), age, width[output]))
     for node, span, age, seen in stale:
         tokens = f"{seen:g} token{'s' * (seen != 1)}"
         yield Diagnostic("N405", f"`{said(node)}` is up to {age} tokens old, and all that lies between input and output is {tokens} wide", span,
@@ -210,12 +206,12 @@ def _age(program: Program, node: Node) -> int:
     return 0
 
 
-def widths(program: Program, outputs: Iterable[Node]) -> dict[int, float]:
+def widths(program: Program, outputs: Iterable[Node]) -> dict[Node, float]:
     """Of each node, how many of the last tokens it sees by ways without a stale read."""
-    found: dict[int, float] = {}
+    found: dict[Node, float] = {}
     for node in walk(*outputs):
-        widest = max((found[id(a)] for a in node.args), default=0)
-        found[id(node)] = widest + _more(program, node, widest)
+        widest = max((found[a] for a in node.args), default=0)
+        found[node] = widest + _more(program, node, widest)
     return found
 
 

@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 from nldsl.diagnostic import Diagnostic
 from nldsl.frontend import syntax
 from nldsl.graph.equations import Clock, Level, Node, Program, walk
-from nldsl.rules.flow import clock_of, reach, root_of, roots, speed
+from nldsl.rules.flow import beneath, clock_of, reach, root_of, roots, speed
 from nldsl.rules.words import clauses, every, head_of, place_of, rate_of, said, short
 from nldsl.source import Span
 
@@ -25,10 +26,11 @@ def windows(program: Program) -> Iterator[Diagnostic]:
         level training every step { .. minimize loss .. }                        # N301
         level training every step { .. minimize mean(loss over period) .. }
     """
+    suspect = _suspects(program)
     for level in program.levels.values():
         for name in level.memories:
             after = program.memories[name].next
-            offender = _faster(program, level, after) if after is not None else None
+            offender = _faster(program, level, after) if after is not None and suspect(level, after) else None
             if offender is None:
                 continue
             node, learners = offender
@@ -57,15 +59,37 @@ def _equation(program: Program, level: Level, memory: str) -> Span | None:
     return updates[-1].value.span if updates else head_of(level)
 
 
+def _suspects(program: Program) -> Callable[[Level, Node], bool]:
+    """Does a value faster than the level lie beneath its equation? Looked for once, its own memories not left out."""
+    after = [memory.next for memory in program.memories.values() if memory.next is not None]
+    own = {node: speed(clock_of(program, node)) for node in walk(*after) if not node.args and node.op not in ("tick", "ticks", "held")}
+    pace = sorted({*own.values(), *(speed(level.clock) for level in program.levels.values())})
+
+    def mark(node: Node) -> int:
+        return 1 << bisect_left(pace, own[node]) if node in own else 0
+
+    at_steps, within = (beneath(after, mark, _within_a_tick(program, steps)) for steps in (True, False))
+
+    def suspect(level: Level, equation: Node) -> bool:
+        bits = (at_steps if level.clock.unit == "step" else within)[equation]
+        return bool(bits & ((1 << bisect_left(pace, speed(level.clock))) - 1))
+
+    return suspect
+
+
+def _within_a_tick(program: Program, steps: bool) -> Callable[[Node], Iterable[Node]]:
+    """From a node to what it needs at the same tick; a stretch gathers what came before, at a step clock a stretch of steps alone."""
+    def into(node: Node) -> Iterable[Node]:
+        gathers = node.op in ("fold", "window") and (not steps or _gathers_a_step(program, node))
+        return () if gathers else node.args
+
+    return into
+
+
 def _faster(program: Program, level: Level, after: Node) -> tuple[Node, set[str]] | None:
     """The fastest value that changes between this level's ticks, and the levels through whose objective the way to it leads."""
     family = {level.name, *(other.name for other in program.levels.values() if other.parent == level.name), level.parent}
-
-    def into(node: Node) -> Iterable[Node]:
-        if level.clock.unit == "step" and node.op in ("fold", "window") and not _gathers_a_step(program, node):
-            return node.args                                     # it has a value at every token
-        return () if node.op in ("fold", "window") else node.args
-
+    into = _within_a_tick(program, level.clock.unit == "step")
     met, found = reach([after], into=into), []
     for node in met.nodes:
         if node.args or (node.op in ("read", "now", "plain") and program.memories[node["memory"]].level in family):
@@ -98,6 +122,10 @@ def resets(program: Program) -> Iterator[Diagnostic]:
         reset, clock = level.reset, level.clock
         if level.parent is not None or "never" in (reset.unit, clock.unit):
             continue
+        if reset.unit == clock.unit and not (reset.period % clock.period or (reset.phase - clock.phase) % clock.period):
+            continue
+        if reset.unit != clock.unit and speed(reset) >= speed(clock):
+            continue
         span = place_of(level, syntax.Reset)
         note = (("ticks here", rate_of(level)),)
         if reset.unit == clock.unit:
@@ -106,10 +134,10 @@ def resets(program: Program) -> Iterator[Diagnostic]:
                 near = " or ".join(str(n) for n in (below, below + clock.period) if n)
                 yield Diagnostic("N305", f"{reset.period} is not a multiple of {clock.period}", span, f"every {every(reset)}", note,
                                  f"{near} {clock.unit}")
-            elif (reset.phase - clock.phase) % clock.period:
+            else:
                 yield Diagnostic("N305", f"a reset with phase {reset.phase} falls between the ticks of period {clock.period} and phase "
                                  f"{clock.phase}", span, f"every {every(reset)}", note, f"phase {clock.phase}")
-        elif speed(reset) < speed(clock):
+        else:
             yield Diagnostic("N305", f"a level that ticks every {every(clock)} cannot restart every {every(reset)}, which is more often",
                              span, f"every {every(reset)}", note, f"a multiple of {every(clock)}, or `reset never`")
 
@@ -154,16 +182,17 @@ def units(program: Program) -> Iterator[Diagnostic]:
         input x: [d]      level recall every token { .. reset every sequence }
     """
     for level in program.levels.values():
-        named = [(level.clock, rate_of(level)), (level.reset, place_of(level, syntax.Reset))]
-        named += [(b.depth, b.span or head_of(level)) for b in level.bptt if isinstance(b.depth, Clock)]
-        for clock, span in named:
-            if clock.unit == "document" and not program.vocab:
-                yield Diagnostic("N308", "no data ticks `document`: text does, and the program reads none", span, "counts documents",
-                                 help="`sequence`, or `input ids: index(256)`")
-            elif clock.unit in ("token", "sequence") and not program.inputs and level.parent is None and span is not None \
-                    and (clock is level.clock):
-                yield Diagnostic("N308", f"nothing ticks `{clock.unit}`: the program has no `input`", span, f"counts {clock.unit}s",
-                                 help="`input x: [..]`, or the rate `step`")
+        if not program.vocab:
+            counted = [(level.clock, lambda: rate_of(level)), (level.reset, lambda: place_of(level, syntax.Reset))]
+            counted += [(b.depth, lambda: b.span or head_of(level)) for b in level.bptt if isinstance(b.depth, Clock)]
+            for clock, place in counted:
+                if clock.unit == "document":
+                    yield Diagnostic("N308", "no data ticks `document`: text does, and the program reads none", place(), "counts documents",
+                                     help="`sequence`, or `input ids: index(256)`")
+        unit = level.clock.unit
+        if unit in ("token", "sequence") and not program.inputs and level.parent is None and (span := rate_of(level)) is not None:
+            yield Diagnostic("N308", f"nothing ticks `{unit}`: the program has no `input`", span, f"counts {unit}s",
+                             help="`input x: [..]`, or the rate `step`")
 
 
 def kinds(program: Program) -> Iterator[Diagnostic]:

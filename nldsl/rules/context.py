@@ -6,9 +6,24 @@ from collections.abc import Iterable, Iterator
 from nldsl.diagnostic import Diagnostic
 from nldsl.frontend import syntax
 from nldsl.graph.equations import Level, Node, Program, walk
-from nldsl.rules.flow import SHAPE_ONLY, constants_of, in_every_instance, reach
+from nldsl.rules.flow import SHAPE_ONLY, STATE, Met, constants_of, in_every_instance, reach, terms
 from nldsl.rules.words import context_names, head_of, place_of, said, short
 from nldsl.source import Span
+
+
+class Meeting:
+    """What an objective is made of as far as the data, and the inputs among it; once for all levels that share both."""
+
+    def __init__(self) -> None:
+        self.known: dict[object, tuple[Met, list[Node]]] = {}
+
+    def __call__(self, objective: Node, data: set[Node]) -> tuple[Met, list[Node]]:
+        start = (objective,) if objective in data else terms(objective)
+        key = (start, frozenset(data))
+        if key not in self.known:
+            met = reach(start, data)
+            self.known[key] = met, [node for node in met if node.op == "input"]
+        return self.known[key]
 
 
 def closure(program: Program) -> Iterator[Diagnostic]:
@@ -20,12 +35,14 @@ def closure(program: Program) -> Iterator[Diagnostic]:
         context k      minimize |M(k) - v|^2                                     # N610: v comes from an input
         context k, v   minimize |M(k) - v|^2
     """
+    meeting = Meeting()
+
     def judge(level: Level) -> Iterable[Diagnostic]:
         data = constants_of(level.context)
         for objective in level.objectives if level.context else ():
-            met = reach([objective], data)
-            for node in met.nodes:
-                if node.op != "input" or id(node) in data:
+            met, inputs = meeting(objective, data)
+            for node in inputs:
+                if node in data:
                     continue
                 way = list(dict.fromkeys(said(n) for n in met.way(node) if n.name or n is node))
                 chain = " <- ".join(f"`{name}`" for name in way)
@@ -44,13 +61,15 @@ def unused(program: Program) -> Iterator[Diagnostic]:
         context k, v, q   minimize |M(k) - v|^2                                  # N611: q
         context k, v      minimize |M(k) - v|^2
     """
+    meeting = Meeting()
+
     def judge(level: Level) -> Iterable[Diagnostic] | None:
         names = context_names(level)
         if not level.objectives or len(names) != len(level.context):      # called with a constant, or with one stream twice
             return None
-        met = reach(level.objectives, constants_of(level.context))
+        met = [meeting(objective, constants_of(level.context))[0] for objective in level.objectives]
         return [found(level, name, span) for stream, (name, span) in zip(level.context, names, strict=True)
-                if not any(id(form) in met for form in _forms(stream))]
+                if not any(form in one for form in _forms(stream) for one in met)]
 
     def found(level: Level, name: str, span: Span | None) -> Diagnostic:
         return Diagnostic("N611", f"the objective never meets `{name}`", span, "learned from by nothing",
@@ -75,19 +94,27 @@ def dead(program: Program) -> Iterator[Diagnostic]:
     """
     if not program.outputs:
         return
-    used: dict[str, set[str]] = {}                                # memory -> the levels in whose equations it is read
-    for root, reader in _readers(program):
-        for node in walk(root):
-            if node.op in ("read", "now", "held", "plain"):
-                used.setdefault(node["memory"], set()).add(reader)
-            elif node.op == "weight" and (owner := program.weights[node["name"]].owner):
-                used.setdefault(owner, set()).add(reader)
+    readers = list(_readers(program))
+    bit = {reader: 1 << i for i, reader in enumerate(dict.fromkeys(reader for _, reader in readers))}
+    reading: dict[Node, int] = {}                                 # the readers that a node is worked out for
+    for root, reader in readers:
+        reading[root] = reading.get(root, 0) | bit[reader]
+    used: dict[str, int] = {}                                     # memory -> the readers of its value
+    for node in reversed(list(walk(*reading))):                   # who needs a node comes before it
+        own = reading[node]
+        for arg in node.args:
+            reading[arg] = reading.get(arg, 0) | own
+        memory = program.weights[node["name"]].owner if node.op == "weight" else node["memory"] if node.op in STATE else None
+        if memory is not None:
+            used[memory] = used.get(memory, 0) | own
+    family = {name: bit.get(name, 0) for name in program.levels}
+    for child in program.levels.values():
+        if child.parent in family:
+            family[child.parent] |= bit.get(child.name, 0)
 
     def judge(level: Level) -> Iterable[Diagnostic]:
-        family = {level.name} | {child.name for child in program.levels.values() if child.parent == level.name}
-        unread = [name for name in level.memories if not used.get(name, set()) - family]
-        if len(unread) == len(level.memories):
-            for name in unread:
+        if all(not used.get(name, 0) & ~family[level.name] for name in level.memories):
+            for name in level.memories:
                 memory = program.memories[name]
                 yield Diagnostic("N613", f"nothing outside the level reads `{short(name)}`", memory.span or head_of(level), "learns for nobody",
                                  help=f"read `{short(level.name)}.{short(name)}`, or leave the level out", severity="warning")

@@ -1,7 +1,9 @@
 """What the rules ask of a program: which values reach which, through time and through derivatives."""
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+import graphlib
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from nldsl.diagnostic import Diagnostic
 from nldsl.graph.equations import Bptt, Clock, Level, Memory, Node, Program, walk
@@ -26,10 +28,14 @@ def roots(program: Program) -> list[Node]:
     return found
 
 
-def equations(program: Program, level: Level) -> list[Node]:
-    """What a level's memories become, those of the optimizers that it calls included."""
-    return [memory.next for memory in program.memories.values()
-            if memory.next is not None and level.name in (memory.level, program.levels[memory.level].parent)]
+def equations(program: Program) -> dict[str, list[Node]]:
+    """By level, what its memories become, those of the optimizers that it calls included."""
+    found: dict[str, list[Node]] = {name: [] for name in program.levels}
+    for memory in program.memories.values():
+        if memory.next is not None:
+            for name in {memory.level, program.levels[memory.level].parent} - {None}:
+                found[name].append(memory.next)
+    return found
 
 
 def first_of_each(findings: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
@@ -57,38 +63,82 @@ def in_every_instance(program: Program, judge: Callable[[Level], Iterable[Diagno
                 yield finding
 
 
-def reach(start: Iterable[Node], stop: Collection[int] = (), into: Callable[[Node], Iterable[Node]] | None = None) -> dict[int, Node | None]:
-    """By id, the nodes met from `start` breadth first, each with the node that led to it. Those in `stop` are met and not passed."""
+def reach(start: Iterable[Node], stop: Collection[Node] = (), into: Callable[[Node], Iterable[Node]] | None = None) -> Met:
+    """The nodes met from `start` breadth first, each with the node that led to it. Those in `stop` are met and not passed."""
     into = into or (lambda node: node.args)
-    came: dict[int, Node | None] = {}
-    kept: list[Node] = []
-    for node in start:
-        if id(node) not in came:
-            came[id(node)] = None
-            kept.append(node)
+    came = Met.fromkeys(start)
+    kept = list(came)
     for node in kept:                                            # grows while it is read
-        if id(node) in stop:
+        if node in stop:
             continue
         for arg in into(node):
-            if id(arg) not in came:
-                came[id(arg)] = node
+            if arg not in came:
+                came[arg] = node
                 kept.append(arg)
-    return Met(came, kept)
+    return came
 
 
-class Met(dict):
-    """The answer of `reach`: a table by id, and the nodes in the order in which they were met."""
+def beneath(roots: Iterable[Node], mark: Callable[[Node], int],
+            into: Callable[[Node], Iterable[Node]] | None = None) -> dict[Node, int]:
+    """Of every node met from `roots`, the marks (bits of a number) of itself and of all that lies beneath it.
 
-    def __init__(self, came: dict[int, Node | None], nodes: list[Node]) -> None:
-        super().__init__(came)
-        self.nodes = nodes
+    What a rule looks for in many equations that share their streams is looked for once. `into` may not lead in a circle.
+    """
+    into = into or (lambda node: node.args)
+    found: dict[Node, int] = {}
+    stack = [(root, False) for root in roots]
+    while stack:
+        node, ready = stack.pop()
+        if node in found:
+            continue
+        parts = tuple(into(node))
+        if ready:
+            bits = mark(node)
+            for part in parts:
+                bits |= found[part]
+            found[node] = bits
+        else:
+            stack.append((node, True))
+            stack.extend((part, False) for part in parts if part not in found)
+    return found
+
+
+class Met(dict[Node, Node | None]):
+    """The answer of `reach`, in the order in which the nodes were met."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        return list(self)
 
     def way(self, to: Node) -> list[Node]:
         """The shortest way from a start to the node, both included."""
         path = [to]
-        while (before := self[id(path[-1])]) is not None:
+        while (before := self[path[-1]]) is not None:
             path.append(before)
         return path[::-1]
+
+
+T = TypeVar("T", bound=Hashable)
+
+
+def knots(needs: Mapping[T, Iterable[T]]) -> list[set[T]]:
+    """The sets of things that need each other in a circle; an empty list of what has an order."""
+    try:
+        graphlib.TopologicalSorter(needs).prepare()
+        return []
+    except graphlib.CycleError:
+        import networkx as nx  # most programs have no circle, and it takes long to import
+
+        graph = nx.DiGraph({node: list(others) for node, others in needs.items()})
+        return [knot for knot in nx.strongly_connected_components(graph) if len(knot) > 1 or any(graph.has_edge(n, n) for n in knot)]
+
+
+def shortest_ring(needs: Mapping[T, Iterable[T]]) -> list[T]:
+    """The shortest circle of things that all need each other."""
+    import networkx as nx
+
+    graph = nx.DiGraph({node: list(others) for node, others in needs.items()})
+    return min(([a] if a == b else nx.shortest_path(graph, b, a) for a, b in graph.edges), key=len)
 
 
 def bare(node: Node) -> Node:
@@ -98,9 +148,9 @@ def bare(node: Node) -> Node:
     return node
 
 
-def constants_of(context: Iterable[Node]) -> set[int]:
-    """Ids of the nodes that are data for a level: its context, the same streams with their axes in another order, a tree's leaves."""
-    return {id(form) for node in context for part in (node, *(node.args if node.op == "tree" else ())) for form in (part, bare(part))}
+def constants_of(context: Iterable[Node]) -> set[Node]:
+    """The nodes that are data for a level: its context, the same streams with their axes in another order, a tree's leaves."""
+    return {form for node in context for part in (node, *(node.args if node.op == "tree" else ())) for form in (part, bare(part))}
 
 
 def slopes(node: Node) -> tuple[Node, ...]:
@@ -119,31 +169,64 @@ def depths(fast: Level, learner: Level) -> list[Bptt]:
     return named or [b for b in fast.bptt if b.viewer is None]
 
 
-def heard(program: Program, objective: Node, memory: Memory, context: Iterable[Node], passing: Callable[[Level], bool] | None = None) -> Met:
-    """Every node with a path of derivatives from the objective, as the owner of `memory` sees it: through the updates of faster levels.
+def terms(objective: Node) -> tuple[Node, ...]:
+    """What an objective is made of, the same for all levels that take one loss over periods of their own."""
+    return objective.args if objective.op == "fold" else (objective,)
 
-    `passing` says through the updates of which levels; without it, as their `bptt` says. A level that says nothing passes reads and
-    not the weights it owns: those of `rest` are everywhere, and a slower learner that is to see through their ticks says so.
+
+class Hearing:
+    """Which nodes lie on a path of derivatives from an objective, as the owner of `memory` sees it.
+
+    Paths lead through the updates of faster levels as their `bptt` says. Learners that share the objective, the context and the clock
+    see the same, so it is worked out once for all of them.
     """
-    learner = program.levels[memory.level]
 
-    def through(level: Level) -> bool:
-        clauses = depths(level, learner)
-        return not clauses or any(b.depth != "none" for b in clauses)
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.named = {b.viewer for level in program.levels.values() for b in level.bptt}
+        starts = [memory.start for memory in program.memories.values() if memory.start is not None]
+        self.started = {node for node in walk(*starts) if node.op == "now"}
+        self.known: dict[object, Heard] = {}
 
-    passing = passing or through
+    def __call__(self, objective: Node, memory: Memory, context: Iterable[Node]) -> Heard:
+        learner = self.program.levels[memory.level]
+        data = frozenset(constants_of(context))
+        viewer = learner.name if learner.name in self.named else None
+        key = (terms(objective), data, speed(learner.clock), viewer)
+        if key not in self.known:
+            nodes = reach(terms(objective), data, lambda node: self._into(node, learner)).nodes
+            self.known[key] = Heard(nodes, self.reads(nodes))
+        return self.known[key]
 
-    def into(node: Node) -> Iterable[Node]:
-        other = memory_of(program, node)
-        if other is None or other is memory:
+    def reads(self, nodes: Iterable[Node]) -> dict[str, list[Node]]:
+        """By memory, the nodes that are a plain read of it. A start takes the newest value, and is one too."""
+        found: dict[str, list[Node]] = {}
+        for node in nodes:
+            if node.op in ("plain", "read") or node in self.started:
+                found.setdefault(node["memory"], []).append(node)
+            elif node.op == "weight" and (owner := self.program.weights[node["name"]].owner):
+                found.setdefault(owner, []).append(node)
+        return found
+
+    def _into(self, node: Node, learner: Level) -> Iterable[Node]:
+        other = memory_of(self.program, node)
+        if other is None:
             return slopes(node)
-        level = program.levels[other.level]
+        level = self.program.levels[other.level]
         if speed(level.clock) >= speed(learner.clock):
             return ()
-        open_ = any(b.depth != "none" for b in depths(level, learner)) if node.op == "weight" else passing(root_of(program, level))
+        clauses = depths(level if node.op == "weight" else root_of(self.program, level), learner)
+        open_ = any(b.depth != "none" for b in clauses) or (not clauses and node.op != "weight")
         return [n for n in (other.next if open_ else None, other.start) if n is not None]
 
-    return reach([objective], constants_of(context), into)
+
+class Heard:
+    """The nodes that a learner hears: by memory those that its gradient is taken in, and the memories whose state is read."""
+
+    def __init__(self, nodes: list[Node], reads: dict[str, list[Node]]) -> None:
+        self.nodes = nodes
+        self.reads = reads
+        self.states = {node["memory"] for node in nodes if node.op in ("read", "now", "held")}
 
 
 def root_of(program: Program, level: Level) -> Level:
@@ -160,17 +243,16 @@ def memory_of(program: Program, node: Node) -> Memory | None:
     return program.memories.get(program.weights[node["name"]].owner or "") if node.op == "weight" else None
 
 
-def is_of(program: Program, node: Node, memory: Memory) -> bool:
-    """Is the node a plain read of the memory? A start takes the newest value, and is one too."""
-    if node.op in ("plain", "read"):
-        return node["memory"] == memory.name
-    if node.op == "now" and node["memory"] == memory.name:
-        return any(n is node for other in program.memories.values() if other.start is not None for n in walk(other.start))
-    return node.op == "weight" and program.weights[node["name"]].owner == memory.name
-
-
 def gradients(program: Program) -> list[Node]:
     return [node for node in walk(*roots(program)) if node.op == "grad"]
+
+
+def gradients_by_level(program: Program) -> dict[str, list[Node]]:
+    """The gradients in the memories of each level."""
+    found: dict[str, list[Node]] = {}
+    for node in gradients(program):
+        found.setdefault(program.memories[node["memory"]].level, []).append(node)
+    return found
 
 
 def clock_of(program: Program, node: Node) -> Clock:

@@ -1,20 +1,22 @@
 """Gradients: each has something to hear, is taken where it means what it says, and can be differentiated as often as it will be."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from nldsl.diagnostic import Diagnostic
 from nldsl.frontend import syntax
 from nldsl.graph.equations import Clock, Level, Memory, Node, Program, walk
 from nldsl.rules.flow import (
     SHAPE_ONLY,
+    Heard,
+    Hearing,
     bare,
+    beneath,
     constants_of,
     equations,
     gradients,
-    heard,
+    gradients_by_level,
     in_every_instance,
-    is_of,
     reach,
     root_of,
     slopes,
@@ -31,21 +33,19 @@ def deaf(program: Program) -> Iterator[Diagnostic]:
 
     Of a level on the step clock the objective is a loss, and what it must reach are the reads of the memory elsewhere.
     """
-    asked = gradients(program)
+    hearing, asked = Hearing(program), gradients_by_level(program)
 
     def judge(level: Level) -> Iterable[Diagnostic]:
         told: set[str] = set()
-        for node in asked:
+        for node in asked.get(level.name, ()):
             memory = program.memories[node["memory"]]
-            if memory.level != level.name or memory.name in told:
+            if memory.name in told or memory.name in hearing(node.args[0], memory, node["context"]).reads:
                 continue
-            met = heard(program, node.args[0], memory, node["context"])
-            if not any(is_of(program, n, memory) for n in met.nodes):
-                told.add(memory.name)
-                name = short(memory.name)
-                yield Diagnostic("N511", f"the objective does not depend on `{name}`: this gradient is zero", node.span or head_of(level),
-                                 "zero at every tick", (("the objective", place_of(level, syntax.Minimize)),),
-                                 f"an objective in which `{name}` is read, without `@`: a read with `@` is data")
+            told.add(memory.name)
+            name = short(memory.name)
+            yield Diagnostic("N511", f"the objective does not depend on `{name}`: this gradient is zero", node.span or head_of(level),
+                             "zero at every tick", (("the objective", place_of(level, syntax.Minimize)),),
+                             f"an objective in which `{name}` is read, without `@`: a read with `@` is data")
 
     yield from in_every_instance(program, judge)
 
@@ -55,16 +55,15 @@ def unheard(program: Program) -> Iterator[Diagnostic]:
 
         b = linear(x, [d])   loss = cross_entropy(linear(x, [vocab]), next(ids))  # N513: `b` is read by nothing
     """
-    every_grad = gradients(program)
+    hearing, asked = Hearing(program), gradients_by_level(program)
     for memory in program.memories.values():
         level = program.levels[memory.level]
-        asked = [n for n in every_grad if n["memory"] == memory.name]
-        if not memory.slots or not asked:
+        heard = [hearing(ask.args[0], memory, ask["context"]) for ask in asked.get(level.name, ()) if ask["memory"] == memory.name]
+        if not memory.slots or not heard:
             continue
-        met = [node for ask in asked for node in heard(program, ask.args[0], memory, ask["context"]).nodes]
-        whole = any(n.op in ("read", "plain") and n["memory"] == memory.name for n in met)
-        names = {n["name"] for n in met if n.op == "weight"}
-        if whole or not names & set(memory.slots.values()):
+        reads = [node for one in heard for node in one.reads.get(memory.name, ())]
+        names = {n["name"] for n in reads if n.op == "weight"}
+        if not names or any(n.op in ("read", "plain") for n in reads):
             continue
         for slot in memory.slots.values():
             weight = program.weights[slot]
@@ -86,11 +85,12 @@ def place(program: Program) -> Iterator[Diagnostic]:
         minimize mean(loss over period)   F <- F - rate * grad(F@far)            # N507
         minimize mean(loss over period)   F <- F - rate * grad(F)
     """
+    hearing = Hearing(program)
     for node in gradients(program):
         memory = program.memories[node["memory"]]
         level = program.levels[memory.level]
         objective, at = node.args
-        outside = [n for n in heard(program, objective, memory, node["context"]).nodes if n.op != "plain" and is_of(program, n, memory)]
+        outside = [n for n in hearing(objective, memory, node["context"]).reads.get(memory.name, ()) if n.op != "plain"]
         if not outside:
             continue
         name = short(memory.name)
@@ -123,19 +123,27 @@ def target(program: Program) -> Iterator[Diagnostic]:
         minimize |M(k) - M(v)|^2                                                 # N508
         minimize |M(k) - M@near(v)|^2
     """
+    objectives = [objective for level in program.levels.values() for objective in level.objectives]
+    bit = {name: 1 << i for i, name in enumerate(program.memories)}
+    plain = beneath(objectives, lambda node: bit[node["memory"]] if node.op == "plain" else 0, slopes)
+    both: dict[str, list[Node]] = {}                             # memory -> errors with a plain read of it on both sides
+    for error in filter(None, map(_squared, walk(*objectives))):
+        if error.op in ("sub", "add") and (shared := plain.get(error.args[0], 0) & plain.get(error.args[1], 0)):
+            for name in (name for name, own in bit.items() if own & shared):
+                both.setdefault(name, []).append(error)
+
     def judge(level: Level) -> Iterable[Diagnostic]:
-        for objective in level.objectives:
-            for part in walk(objective):
-                error = _squared(part)
-                sides = error.args if error is not None and error.op in ("sub", "add") else ()
-                for name in level.memories if sides else ():
-                    if all(any(n.op == "plain" and n["memory"] == name for n in reach([side], constants_of(level.context), slopes).nodes)
-                           for side in sides) and not _in_line(error, name):
-                        m = short(name)
-                        yield Diagnostic("N508", f"the target contains a plain read of `{m}` and learns too; Eq. 85 keeps it fixed",
-                                         place_of(level, syntax.Minimize), "learns on both sides", help=f"`{m}@c` for a clock c in the target",
-                                         severity="note")
-                        return
+        data = constants_of(level.context)
+        for name in level.memories:
+            inside = set(walk(*level.objectives)) if name in both else ()
+            for error in both.get(name, ()):
+                if error in inside and not _in_line(error, name) and all(
+                        any(n.op == "plain" and n["memory"] == name for n in reach([side], data, slopes).nodes) for side in error.args):
+                    m = short(name)
+                    yield Diagnostic("N508", f"the target contains a plain read of `{m}` and learns too; Eq. 85 keeps it fixed",
+                                     place_of(level, syntax.Minimize), "learns on both sides", help=f"`{m}@c` for a clock c in the target",
+                                     severity="note")
+                    return
 
     yield from in_every_instance(program, judge)
 
@@ -162,17 +170,19 @@ def second_order(program: Program) -> Iterator[Diagnostic]:
         minimize |attend(q, M * k -> v) - u|^2   .. grad(M) ..   bptt none
     """
     asked = gradients(program)
-    learners = {program.memories[n["memory"]].level for n in asked}
+    plain = beneath([ask.args[0] for ask in asked], lambda node: node.op == "plain")
+    if not any(node.op == "attend" and own for node, own in plain.items()):
+        return
+    learners = sorted({program.memories[n["memory"]].level for n in asked}, key=lambda name: speed(program.levels[name].clock))
     for node in asked:
         memory = program.memories[node["memory"]]
-        level = program.levels[memory.level]
-        root = root_of(program, level)
-        slower = [name for name in learners if speed(program.levels[name].clock) > speed(root.clock)]
-        if not slower or (root.bptt and all(b.depth == "none" for b in root.bptt)):
+        root = root_of(program, program.levels[memory.level])
+        slowest = learners[-1]
+        if speed(program.levels[slowest].clock) <= speed(root.clock) or (root.bptt and all(b.depth == "none" for b in root.bptt)):
             continue
         for part in reach([node.args[0]], constants_of(node["context"]), slopes).nodes:
             if part.op == "attend" and any(n.op == "plain" and n["memory"] == memory.name for n in walk(part)):
-                yield Diagnostic("N505", f"`{short(slower[0])}` differentiates this gradient again, and `attend` has no second derivative",
+                yield Diagnostic("N505", f"`{short(slowest)}` differentiates this gradient again, and `attend` has no second derivative",
                                  part.span or node.span, "in the objective of an inner level", (("the gradient", node.span),),
                                  "`bptt none`, or the softmax written out with `exp` and `sum`")
                 break
@@ -184,18 +194,21 @@ def paths(program: Program) -> Iterator[Diagnostic]:
         level recall every token { memory M: net = learned .. }                  # N510: `training` learns the start through the updates
         level recall every token { memory M: net = learned ..  bptt full }
     """
-    asked = gradients(program)
+    hearing = Hearing(program)
+    learners: dict[Heard, list[Memory]] = {}
+    for node in gradients(program):
+        memory = program.memories[node["memory"]]
+        learners.setdefault(hearing(node.args[0], memory, node["context"]), []).append(memory)
 
     def judge(level: Level) -> Iterable[Diagnostic]:
         if level.parent is not None or level.bptt or level.clock.unit == "never":
             return
-        for node in asked:
-            memory = program.memories[node["memory"]]
-            learner = program.levels[memory.level]
-            if speed(learner.clock) <= speed(level.clock):
+        for heard, memories in learners.items():
+            if speed(program.levels[memories[0].level].clock) <= speed(level.clock):
                 continue
-            met = heard(program, node.args[0], memory, node["context"])
-            if what := _through(program, level, memory, met.nodes):
+            if through := _through(program, hearing, level, heard, memories):
+                memory, what = through
+                learner = program.levels[memory.level]
                 yield Diagnostic("N510", f"`{short(learner.name)}` reaches {what} through this level's updates", head_of(level),
                                  "says not how far a slower level sees", (("the learner", learner.span and head_of(learner)),),
                                  "`bptt full`, `bptt none` or `bptt n clock`")
@@ -204,20 +217,22 @@ def paths(program: Program) -> Iterator[Diagnostic]:
     yield from in_every_instance(program, judge)
 
 
-def _through(program: Program, level: Level, memory: Memory, met: list[Node]) -> str:
-    """What of `memory` is reached behind an update of the level, in words."""
+def _through(program: Program, hearing: Hearing, level: Level, heard: Heard, memories: list[Memory]) -> tuple[Memory, str] | None:
+    """What of these learners' memories is reached behind an update of the level, in words."""
     for name in level.memories:
         own = program.memories[name]
-        if own.next is None or not any(n.op in ("read", "now", "held") and n["memory"] == name for n in met):
+        if own.next is None or name not in heard.states:
             continue
-        if own.start is not None and any(is_of(program, n, memory) for n in walk(own.start)):
-            return f"the start of `{short(name)}`"
-        behind = heard(program, own.next, memory, ())
-        hit = next((n for n in behind.nodes if is_of(program, n, memory)), None)
-        if hit is not None:
-            what = hit["name"] if hit.op == "weight" else hit["memory"]
-            return f"`{what if hit.op == 'weight' and len(what) < 60 else short(what)}`"
-    return ""
+        start = hearing.reads(walk(own.start)) if own.start is not None else {}
+        behind = hearing(own.next, memories[0], ()).reads
+        for memory in memories:
+            if memory.name in start:
+                return memory, f"the start of `{short(name)}`"
+            if memory.name in behind:
+                hit = behind[memory.name][0]
+                what = hit["name"] if hit.op == "weight" else hit["memory"]
+                return memory, f"`{what if hit.op == 'weight' and len(what) < 60 else short(what)}`"
+    return None
 
 
 def erase(program: Program) -> Iterator[Diagnostic]:
@@ -228,12 +243,17 @@ def erase(program: Program) -> Iterator[Diagnostic]:
         M <- M * (keep * I - rate * k * k^T) + S                                 # N509, with k = linear(x, [e])
         M <- M * (keep * I - rate * k * k^T) + S                                 # with k = unit(linear(x, [e]))
     """
+    own = equations(program)
+    grows: dict[Node, Node] = {}                                 # an erase whose key may be long -> the key
+    eyes = beneath([root for roots in own.values() for root in roots], lambda node: node.op == "eye")
+    for part in reach([root for roots in own.values() for root in roots], into=_outside):
+        k = _erased(part, eyes)
+        if k is not None and not is_unit(k) and not _normalised_rate(part.args[1], k):
+            grows[part] = k
+
     def judge(level: Level) -> Iterable[Diagnostic]:
-        for root in equations(program, level):
-            for part in reach([root], into=_outside).nodes:
-                k = _erased(part)
-                if k is None or is_unit(k) or _normalised_rate(part.args[1], k):
-                    continue
+        for part in reach(own[level.name], into=_outside).nodes if grows else ():
+            if (k := grows.get(part)) is not None:
                 name = said(k) if k.name or k.op == "input" else _words(k)
                 yield Diagnostic("N509", f"`{name}` is not of unit length, so this erase can make the memory grow", part.span or head_of(level),
                                  f"shrinks by the rate times |{name}|^2", (("its value", k.span),),
@@ -247,7 +267,7 @@ def _words(node: Node) -> str:
     return text if len(text) < 24 and "\n" not in text else "k"
 
 
-def _erased(node: Node) -> Node | None:
+def _erased(node: Node, eyes: Mapping[Node, int]) -> Node | None:
     """k, of `A - r k k^T` with an identity in A."""
     if node.op != "sub" or not any(n.op == "eye" for n in reach([node.args[0]], into=_factors).nodes):
         return None
@@ -255,7 +275,7 @@ def _erased(node: Node) -> Node | None:
         if part.op in ("einsum", "mul"):
             left, right = (_peeled(a) for a in part.args)
             k = next((n for n in left if any(n is m for m in right)), None)          # a factor on one side alone is the rate
-            if k is not None and k.type and not any(n.op == "eye" for n in walk(k)):
+            if k is not None and k.type and not eyes[k]:
                 return k
     return None
 
