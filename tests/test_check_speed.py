@@ -3,12 +3,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import pytest
+from counting import counted
 
 from nldsl import pipeline, rules
 from nldsl.frontend.parse import parse
@@ -17,25 +16,6 @@ from nldsl.graph.equations import Program
 from nldsl.source import Source
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-def calls(work: Callable[[], object]) -> int:
-    """Calls of Python functions while `work` runs, those of the threads it starts included."""
-    count = 0
-
-    def counter(frame: FrameType, event: str, arg: object) -> None:
-        nonlocal count
-        count += event == "call"
-
-    before = sys.getprofile()
-    threading.setprofile(counter)
-    sys.setprofile(counter)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-        threading.setprofile(None)
-    return count
 
 
 def elaborated(name: str, depth: int) -> Program:
@@ -51,7 +31,7 @@ def test_elaboration_and_each_rule_grow_linearly_with_depth(name: str) -> None:
     works |= {rule.__name__: lambda program, depth, rule=rule: list(rule(program)) for rule in rules.RULES}
     for what, work in works.items():
         work(small, 2)
-        low, mid, high = (calls(lambda: work(program, depth)) for program, depth in ((small, 2), (middle, 4), (large, 8)))
+        low, mid, high = (counted(lambda: work(program, depth))[1] for program, depth in ((small, 2), (middle, 4), (large, 8)))
         first, second = mid - low, high - mid                    # linear: the second is twice the first
         assert second <= 2.2 * first + 200, (what, low, mid, high)
 
