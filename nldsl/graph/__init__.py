@@ -14,6 +14,7 @@ hold values of their own type. Clocks, causality, context and the paths of gradi
     levels.py       levels, `grad`     memories.py, starts.py                   ownership.py       `rest`
     prox.py         `prox`, in closed form by quadratic.py
     shapes.py, arrays.py    nodes of named-axis arithmetic, constants folded    windows.py, attention.py, clocks.py
+    guards.py       branches that are not chosen have no part in a derivative
     view/           the level graph and table, as the paper draws them
     versions.py     reads inside a level become versions; in its objective they are `plain`
 

@@ -10,6 +10,7 @@ from nldsl.graph import attention, windows
 from nldsl.graph.arguments import array, as_array, evaluate, given, outside_memory, positional
 from nldsl.graph.arrays import fold
 from nldsl.graph.equations import Axis, numel
+from nldsl.graph.guards import is_comparison
 from nldsl.graph.parameters import affine, conv, embed, linear, weight
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array, Eye, Items, Num
@@ -128,10 +129,16 @@ def extreme(op: str) -> Callable[[syntax.Call, Site], Any]:
 
 
 def where(call: syntax.Call, site: Site) -> Any:
-    values = [evaluate(arg, site) for arg in given(call, site, "condition", "a", "b").values()]
+    args = given(call, site, "condition", "a", "b")
+    values = [evaluate(arg, site) for arg in args.values()]
     if isinstance(values[0], Num):
         return values[1] if values[0].value else values[2]
-    return site.world.arrays.where(*(as_array(value, site, call.span) for value in values))
+    arrays = [as_array(value, site, call.span) for value in values]
+    parts = [leaf for _, leaf in site.world.arrays.leaves(arrays[0])] if arrays[0].is_tree else arrays[:1]
+    if not all(is_comparison(part.node) for part in parts):
+        site.world.fail("N202", "a condition is a comparison, this is a number", args["condition"].span,
+                        help="`x >= 0`, `x <= y` or `x == y` is one")
+    return site.world.arrays.where(*arrays)
 
 
 def softmax(call: syntax.Call, site: Site) -> Array:

@@ -4,6 +4,7 @@
     declare     every name, level and memory; loops unrolled, defs inlined where they are called
     work out    streams and equations, then levels of `rest of X`, then of `rest`, when all weights are known
     resolve     reads inside a level become the version in force, in its objective `plain`
+    guard       branches that are not chosen take no part in derivatives
 """
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from nldsl.graph import expressions, levels, statements, templates
 from nldsl.graph.arrays import Arrays
 from nldsl.graph.equations import Memory, Program, Weight
 from nldsl.graph.files import Files
+from nldsl.graph.guards import guarded
 from nldsl.graph.names import Naming, join
 from nldsl.graph.ownership import Owners
 from nldsl.graph.scope import Scope, Site, Thunk
@@ -129,5 +131,7 @@ def close(world: World, scope: Scope, source: Source) -> Program:
         if isinstance(value, Array) and name not in world.inputs:
             outputs[name] = resolve(value.node)
     world.stop_if_found()
-    return Program(world.inputs, world.vocab, world.weights, memories, found, outputs, world.clocks,
-                   {name: int(num.value) for name, (num, _) in world.dims.items()}, world.used, source)
+    whole = Program(world.inputs, world.vocab, world.weights, memories, found, outputs, world.clocks,
+                    {name: int(num.value) for name, (num, _) in world.dims.items()}, world.used, source)
+    guarded(world, whole)
+    return whole

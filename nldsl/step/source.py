@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nldsl.graph.equations import Node, Shape
 from nldsl.schedule.cells import Unsupported
@@ -21,6 +21,7 @@ class Ref:
     lead: str
     shape: Shape
     literal: float | None = None
+    test: str = ""                                             # of a comparison: the variable that is true or false
 
     @property
     def rank(self) -> int:
@@ -29,7 +30,8 @@ class Ref:
 
 FUNCTION = {"exp": "torch.exp", "log": "torch.log", "sqrt": "torch.sqrt", "abs": "torch.abs", "sign": "torch.sign", "tanh": "torch.tanh",
             "sigmoid": "torch.sigmoid", "silu": "F.silu", "softplus": "F.softplus", "cos": "torch.cos", "floor": "torch.floor"}
-INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "le": "<=", "ge": ">=", "eq": "=="}
+INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
+COMPARISONS = {"le": "<=", "ge": ">=", "eq": "=="}
 
 
 def wider(leads: Sequence[str]) -> str:
@@ -171,6 +173,8 @@ def _elementwise(fn: Fn, node: Node, args: list[Ref]) -> Ref:
         texts[0] = fn.tensor(Ref(texts[0], "", node.type if not args[0].shape else args[0].shape, args[0].literal))
     if op in ("sqrt", "pow") and fn.differentiated and (power := _root(node)) is not None:
         text = f"root({fn.tensor(args[0])}, {power!r})"
+    elif op in COMPARISONS:
+        return _number(fn, fn.let(f"{texts[0]} {COMPARISONS[op]} {texts[1]}", lead, node.type))
     elif op in INFIX:
         text = f"{texts[0]} {INFIX[op]} {texts[1]}"
     elif op == "neg":
@@ -186,11 +190,16 @@ def _elementwise(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     elif op == "where":
         if args[1].literal is not None and args[2].literal is not None:
             texts[1] = fn.tensor(Ref(texts[1], "", (), args[1].literal))
-        test = texts[0] if args[0].literal is None else f"({texts[0]} != 0)"
+        test = fn.align(replace(args[0], text=args[0].test), lead, rank) if args[0].test else f"{texts[0]} != 0"
         text = f"torch.where({test}, {texts[1]}, {texts[2]})"
     else:
         text = f"{FUNCTION[op]}({texts[0]})"
     return fn.let(text, lead, node.type)
+
+
+def _number(fn: Fn, test: Ref) -> Ref:
+    """What is true or false as the number 1 or 0."""
+    return replace(fn.let(f"truth({test.text}, {fn.like})", test.lead, test.shape), test=test.text)
 
 
 def _spread(fn: Fn, node: Node, args: list[Ref]) -> Ref:
@@ -315,7 +324,7 @@ RULES: dict[str, Rule] = {
     "sum": _reduce("sum"), "mean": _reduce("mean"), "amax": _reduce("amax"), "softmax": _softmax, "select": _select,
     "stack": _stack, "join": _join, "diag": _diag, "solve": _solve, "eye": _eye, "gather": _gather, "cross_entropy": _cross_entropy, "stop": _stop,
     "ended": lambda fn, node, args: args[0],
-    **{op: _elementwise for op in (*INFIX, *FUNCTION, "neg", "gelu", "max", "min", "where")},
+    **{op: _elementwise for op in (*INFIX, *COMPARISONS, *FUNCTION, "neg", "gelu", "max", "min", "where")},
 }
 
 

@@ -14,6 +14,11 @@ def full(like: Tensor, value: object, shape: tuple[int, ...]) -> Tensor:
     return torch.as_tensor(value, dtype=like.dtype if like.is_floating_point() else torch.float64, device=like.device).expand(shape)
 
 
+def truth(test: Tensor, like: Tensor) -> Tensor:
+    """1 where it is true, else 0, of the dtype that constants have here."""
+    return test.to(like.dtype if like.is_floating_point() else torch.float64)
+
+
 def conv(rows: Tensor, kernel: Tensor) -> Tensor:
     """Depthwise causal convolution. rows [B, n - 1 + T, ..]: the inputs and the n - 1 before them, kernel [n, ..]."""
     width = kernel.shape[0]
