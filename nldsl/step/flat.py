@@ -55,7 +55,7 @@ class FlatFn(Fn):
             tree = node.args[0].type
             return self.leaves(args[0], tree)[tree.paths().index(node["path"])]
         if node.op == "tree":
-            return Leaves("", "", (), None, tuple(args))
+            return Leaves("", "", (), parts=tuple(args))
         if node.op == "total":
             return self.total(node, args[0])
         if node.op == "spread" and isinstance(node.type, Tree):
@@ -72,7 +72,7 @@ class FlatFn(Fn):
         args = [Alike(a.text, "", ()) if not a.shape and a.literal is None and not isinstance(n.type, Tree) else a for a, n in zip(args, node.args)]
         if any(isinstance(a, Leaves) for a in args) or any(a.shape for a in args):
             rows = zip(*(self.leaves(a, node.type) for a in args))
-            return Leaves("", "", (), None, tuple(self.one(node, list(row), shape) for row, (_, shape) in zip(rows, node.type.leaves)))
+            return Leaves("", "", (), parts=tuple(self.one(node, list(row), shape) for row, (_, shape) in zip(rows, node.type.leaves)))
         ref = super().emit(replace(node, type=()), args)
         moving = [a for a in args if a.literal is None and not isinstance(a, Alike)]
         return ref if moving else Alike(ref.text, "", ())
@@ -114,7 +114,7 @@ class FlatFn(Fn):
     def spread(self, tree: Tree, x: Ref) -> Ref:
         if x.literal is not None:
             return Ref(x.text, "", (), x.literal)
-        return Leaves("", "", (), None, tuple(self.leaves(x, tree))) if x.shape else Alike(x.text, "", ())
+        return Leaves("", "", (), parts=tuple(self.leaves(x, tree))) if x.shape else Alike(x.text, "", ())
 
     def whole(self, ref: Ref, shape: Shape) -> Ref:
         """The value as a tensor of just this shape."""
