@@ -1,7 +1,7 @@
 """The command line: one verb for each thing people do. Every verb is a few lines around a function of the package.
 
-Exit codes: 0 done; 1 the program was rejected; 2 the command line was; 3 the text, the run folder or the disk was, or the
-loss became infinite; 4 the machine cannot run it; 130 interrupted (what was announced as saved is saved).
+Exit codes: 0 done; 1 the program was rejected; 2 the command line was; 3 the text, the run folder or the disk was, or a
+step or a score is not finite; 4 the machine cannot run it, or has not the memory; 130 interrupted (what was announced as saved is saved).
 """
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 
+from nldsl import writing
 from nldsl.diagnostic import Diagnostic, Diagnostics, render
 from nldsl.explanation import explanations, near
+from nldsl.screen import Screen, Watched
 from nldsl.source import Source
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from nldsl.graph.equations import Program
+    from nldsl.train.records import Settings
 
 REJECTED, USAGE, RUN, BACKEND, INTERRUPTED = 1, 2, 3, 4, 130
+LARGEST = 2**63 - 1
 WIDE = 200                                         # columns of a table that goes to a file or a pipe
 FAMILY_EXITS = {"N7": RUN, "N8": BACKEND}          # the other families are about the program
 
@@ -97,7 +101,7 @@ def compile_(spec: Spec, sets: Sets = None,
         step = pipeline.compile_program(program, device=available(device), precision=precision.value, capture=capture.value, files=files)
         if emit is not None:
             return say(step.source if emit is Stage.python else stages.schedule(step))
-        display = shown_on(Console())
+        display = shown_on(Screen())
         step.warm(step.init(0), random_batch(program, batch, length, device), display.compiling)
         display.close()
         say(report(program, step))
@@ -127,8 +131,9 @@ def graph(spec: Spec, sets: Sets = None,
                 page = svg(family_graph(program))
         if out is None:
             return say(page)
-        with written(out) as file:
-            Console(file=file, width=WIDE).print(page, markup=False, highlight=False, soft_wrap=form is not Picture.table, end="")
+        with StringIO() as file:
+            Screen(file=file, width=WIDE).print(page, soft_wrap=form is not Picture.table, end="")
+            written(out, file.getvalue())
 
 
 @app.command()
@@ -147,8 +152,7 @@ def fmt(files: Annotated[list[str], typer.Argument(metavar="FILE..", help="Specs
             if text != source.text:
                 changed.append(name)
             if write and name != "-" and text != source.text:
-                with written(Path(name)) as file:
-                    file.write(text)
+                written(Path(name), text)
             elif not check and not (write and name != "-"):
                 say(text)
         if check and changed:
@@ -157,28 +161,27 @@ def fmt(files: Annotated[list[str], typer.Argument(metavar="FILE..", help="Specs
 
 
 @app.command()
-def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A .nl file; may be left out with --resume.", exists=True, dir_okay=False)] = None,
+def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A .nl file; left out with --resume.")] = None,
           data: Data = None, sets: Sets = None,
-          steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps [default: 1000].")] = None,
-          seed: Annotated[int | None, typer.Option(min=0, help="Of weights and batches [default: 0].")] = None,
-          batch: Annotated[int | None, typer.Option(min=1, help="Sequences in a micro-batch [default: 4].")] = None,
-          length: Annotated[int | None, typer.Option(min=2, help="Bytes in a sequence [default: 256].")] = None,
-          accumulate: Annotated[int | None, typer.Option(min=1, help="Micro-batches in a step [default: 1].")] = None,
+          steps: Annotated[int | None, typer.Option(min=1, max=LARGEST, help="Optimizer steps [default: 1000]; more of them make a resumed run longer.")] = None,
+          seed: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Of weights and batches [default: 0].")] = None,
+          batch: Annotated[int | None, typer.Option(min=1, max=LARGEST, help="Sequences in a micro-batch [default: 4].")] = None,
+          length: Annotated[int | None, typer.Option(min=2, max=LARGEST, help="Bytes in a sequence [default: 256].")] = None,
+          accumulate: Annotated[int | None, typer.Option(min=1, max=LARGEST, help="Micro-batches in a step [default: 1].")] = None,
           device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N [default: cpu].")] = None,
           precision: Annotated[Precision | None, typer.Option(help="Of weights and arithmetic [default: float32].")] = None,
           capture: Annotated[Capture | None, typer.Option(help="As in compile [default: auto].")] = None,
           out: Annotated[Path | None, typer.Option(help="The run folder [default: the next free runs/SPEC-N].")] = None,
           resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
-          save_every: Annotated[int | None, typer.Option(min=1, help="Steps between saves [default: a minute].")] = None,
+          save_every: Annotated[int | None, typer.Option(min=1, max=LARGEST, help="Steps between saves [default: a minute].")] = None,
           memory: Memory = None, load: Loads = None) -> None:
     """Train a spec on DATA, by default on the Python standard library's source, or on a chaotic series if the spec reads numbers."""
+    spec, data = spec_and_data(spec, data, resume)
     given = {name: value for name, value in {
         "sets": overrides(sets) or None, "data": str(data.resolve()) if data else None, "steps": steps, "seed": seed, "batch": batch, "length": length,
         "accumulate": accumulate, "device": device, "precision": precision and precision.value, "capture": capture and capture.value,
         "memory": str(memory.resolve()) if memory else None, "load": absolute(load) or None,
     }.items() if value is not None}
-    if spec is None and resume is None:
-        raise typer.BadParameter("name a SPEC, or a run to --resume")
     if resume is not None and out is not None:
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
     with reported():
@@ -188,40 +191,74 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
         from nldsl.train.display import shown_on
 
         available(device or "cpu")
-        run = runs.begin(spec, runs.Settings(**given), out) if resume is None else runs.reopen(resume, given, spec)
+        run = runs.begin(spec, settings_of(given), out) if resume is None else runs.resume(resume, given, spec)
+        available(run.settings.device)
         noted(run.program, pretrained.read(run.program, run.files).findings(run.program))
-        if not runs.train(run, shown_on(Console()), save_every):
+        screen = Watched()
+        done = runs.train(run, shown_on(screen), save_every)
+        if screen.left and not done:
+            sys.stderr.write(f"standard output was closed; go on with: nldsl train --resume {run.folder}\n")
+        if not done:
             raise typer.Exit(INTERRUPTED)
+
+
+def spec_and_data(spec: Path | None, data: Path | None, resume: Path | None) -> tuple[Path | None, Path | None]:
+    """A run that is resumed has its spec: what is named alone beside it is DATA, unless it is a .nl file."""
+    if resume is not None and data is None and spec is not None and spec.suffix != ".nl":
+        spec, data = None, spec
+    if spec is None and resume is None:
+        raise typer.BadParameter("name a SPEC, or a run to --resume")
+    if spec is not None:
+        try:
+            spec.read_bytes()
+        except OSError as error:
+            raise typer.BadParameter(f"the SPEC `{spec}` cannot be read: {error.strerror}") from None
+    return spec, data
+
+
+def settings_of(given: dict[str, Any]) -> Settings:
+    from pydantic import ValidationError
+
+    from nldsl.train.records import Settings, told
+
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise typer.BadParameter(told(error)) from None
 
 
 @app.command("eval")
 def eval_(run: RunFolder, data: Data = None,
-          length: Annotated[int | None, typer.Option(min=2, help="Bytes in a sequence [default: as trained].")] = None,
-          limit: Annotated[int, typer.Option("--bytes", min=1, help="Score at most so many.")] = 1 << 17,
+          length: Annotated[int | None, typer.Option(min=2, max=LARGEST, help="Bytes in a sequence [default: as trained].")] = None,
+          limit: Annotated[int, typer.Option("--bytes", min=1, max=LARGEST, help="Score at most so many.")] = 1 << 17,
           memory: Memory = None, remember: Remember = None) -> None:
     """Score a trained model on its held-out data, or on DATA: in bits per byte, or by its loss if it reads numbers."""
-    with reported():
+    with reported("interrupted: the run is as it was"):
+        from nldsl.device import available
         from nldsl.train import run as runs
         from nldsl.train.results import score_data
 
-        opened = runs.reopen(run)
+        opened = runs.reopen(run, wants_data=data is None)
+        available(opened.settings.device)
         say(score_data(opened, *runs.trained(opened), data, length, limit, memory, remember).describe())
 
 
 @app.command()
 def generate(run: RunFolder, prompt: Annotated[str, typer.Argument(help="What the model goes on with.")] = "",
-             n: Annotated[int, typer.Option("-n", min=1, help="Bytes to write.")] = 256,
+             n: Annotated[int, typer.Option("-n", min=1, max=LARGEST, help="Bytes to write.")] = 256,
              temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest byte.")] = 0.8,
-             seed: Annotated[int, typer.Option(min=0)] = 0,
+             seed: Annotated[int, typer.Option(min=0, max=LARGEST)] = 0,
              freeze: Annotated[bool, typer.Option("--freeze", help="Stop learning: token-clock memories keep the value they have.")] = False,
              memory: Memory = None, remember: Remember = None) -> None:
     """Let a trained model go on with PROMPT; its token-clock levels learn from what they read and write."""
-    with reported():
+    with reported("interrupted: the run is as it was"):
+        from nldsl.device import available
         from nldsl.train import run as runs
         from nldsl.train.results import write_on
 
-        opened = runs.reopen(run)
-        say(prompt + write_on(opened, *runs.trained(opened), prompt.encode(), n, seed, temperature, memory, remember, freeze))
+        opened = runs.without_data(run)
+        available(opened.settings.device)
+        say(write_on(opened, *runs.trained(opened), os.fsencode(prompt), n, seed, temperature, memory, remember, freeze))
 
 
 @app.command()
@@ -277,11 +314,10 @@ def noted(program: Program, more: Iterable[Diagnostic] = ()) -> Program:
     return program
 
 
-@contextmanager
-def written(path: Path) -> Iterator[TextIO]:
+def written(path: Path, text: str) -> None:
+    """A file, whole or not at all."""
     try:
-        with path.open("w", encoding="utf-8") as file:
-            yield file
+        writing.replace(path, text)
     except OSError as error:
         raise typer.BadParameter(f"`{path}` cannot be written: {error.strerror}") from None
 
@@ -300,24 +336,32 @@ def overrides(sets: list[str] | None, option: str = "--set") -> dict[str, str]:
 
 
 @contextmanager
-def reported() -> Iterator[None]:
-    """Turn findings into their picture on stderr and an exit code, and Ctrl-C into 130."""
+def reported(interrupted: str = "interrupted") -> Iterator[None]:
+    """Turn findings into their picture on stderr and an exit code, memory that is not there into N803, and Ctrl-C into 130."""
     try:
-        yield
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            from nldsl.step.room import refused
+
+            raise refused(error) or error from None
     except Diagnostics as found:
         sys.stderr.write(render(found.diagnostics, color=sys.stderr.isatty()))
         raise typer.Exit(max(FAMILY_EXITS.get(d.code[:2], REJECTED) for d in found.diagnostics)) from None
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted")
+        sys.stderr.write(interrupted + "\n")
         raise typer.Exit(INTERRUPTED) from None
 
 
 def say(page: RenderableType) -> None:
     """Print text as it is, ending in one line end, or a table."""
     if isinstance(page, str):
-        return Console().print(page.removesuffix("\n"), markup=False, highlight=False, soft_wrap=True)
-    Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE).print(page)
+        return Screen().print(page.removesuffix("\n"), soft_wrap=True)
+    Screen(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE).print(page)
 
 
 def main() -> None:
+    """What a stream cannot write, such as half of a character in a path, is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
     app()

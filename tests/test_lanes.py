@@ -71,7 +71,7 @@ def cut_back(run: Path, folder: Path, step: int) -> None:
     made, state = runs.compiled(opened)
     for n in range(1, step + 1):
         made(state, opened.batches(n))
-    checkpoint.save(run, checkpoint.everything(state), {**opened.numbers, "step": step})
+    checkpoint.save(run, checkpoint.everything(state), runs.manifest(opened, state))
 
 
 def test_what_was_read_is_handed_on_apart_from_the_weights(folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ capture compiles it; whatever the cuts of a sequence. No file of the interpreter
     loading.py                         starts that lie in files
     initial.py, state.py, lanes.py     what begins from the seed; what is kept between steps; what outlives a sequence
     reading.py, freeze.py              scoring and generation, learning on the token clock or not
-    report.py                          what `nldsl compile` prints
+    report.py, room.py                 what `nldsl compile` prints; sizes that no memory holds
     oracle.py, oracle_lines.py, oracle_meaning.py, oracle_time.py, oracle_operators.py     the interpreter, one token at a time
 
 Decisions. Readable source rather than a graph of closures: a reader can open it, debug it and take it away; each kind of step has a function

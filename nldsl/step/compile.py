@@ -20,7 +20,7 @@ from nldsl.graph.equations import ENDS, Program, counted, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import Schedule, plan
 from nldsl.schedule.timetable import Kind, Timetable, timetable_of
-from nldsl.step import lanes
+from nldsl.step import lanes, room
 from nldsl.step.emit import Emitted, Emitter
 from nldsl.step.initial import normal
 from nldsl.step.loading import Files, loaded
@@ -99,7 +99,8 @@ class CompiledStep(Reading):
     # -- running
 
     def init(self, seed: int) -> State:
-        """A fresh state; a tensor's value depends on `seed` and its qualified name."""
+        """A fresh state; a tensor's value depends on `seed` and its qualified name. Raises N803 if no memory holds it."""
+        room.require(room.state_bytes(self.updates.state, self.dtype), "the weights and what their optimizers keep", self.device)
         state = allocate(self.program, self.updates.state, seed, self.device, self.dtype)
         born = {level.name: 0 for level in self.program.levels.values() if level.clock.unit in ("step", "never")}
         with torch.no_grad():

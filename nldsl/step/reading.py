@@ -79,7 +79,8 @@ class Reading:
                  lanes: Lanes | None = None, freeze: bool = False, boundary: int = 0) -> tuple[Tensor, Lanes]:
         """Samples n tokens after prompt [1, T]: the tokens [n], and what its lane holds once all of them were read.
 
-        Memories learn from every token, sampled ones too; with `freeze` from none. The token `boundary` ends a document."""
+        Memories learn from every token, sampled ones too; with `freeze` from none. The token `boundary` ends a document. Raises
+        FloatingPointError if a token is scored with a number that is not finite."""
         logits = self.logits()
         assert logits is not None, "a model without a cross entropy writes nothing"
         module = self.reader("logits", logits, freeze)
@@ -90,7 +91,10 @@ class Reading:
             for _ in range(n):
                 outputs, carry = module["forward"](state.views, self.place({name: ids, ENDS: ids == boundary}), carry, position, "loop")
                 position += ids.shape[1]
-                scores = outputs["logits"][:, -1].float().cpu() / max(temperature, 1e-6)
+                scores = outputs["logits"][:, -1].float().cpu()
+                if not scores.isfinite().all():
+                    raise FloatingPointError("the logits are not finite")
+                scores = (scores - scores.amax(-1, keepdim=True)) / max(temperature, 1e-6)
                 ids = torch.multinomial(scores.softmax(-1), 1, generator=generator).to(self.device)
                 out.append(ids)
             if lanes and not freeze:

@@ -9,7 +9,11 @@
     memory.py      what outlives a sequence, in a file apart from the weights
     specs.py       a spec and all it imports, as a run keeps them
     bench.py       what compiling brings
+    folder.py      who may begin a run in a folder, and what its run.json says
+    records.py     run.json, settings and manifests as models: what is damaged or foreign is told by its field
     run.py         begins, resumes, trains and opens run folders
+    origin.py      a step that is not finite -> the stream, memory, gradient or update where it began
+    schedules.py   what the schedules of a text do when a run is made longer
     results.py     what a trained model can do: scores and text, from a memory or none
     score.py       held-out bits per byte, beside baseline.py (two bytes of context, Witten-Bell), or the loss beside simple forecasts
     sample.py      text that the model goes on with
@@ -24,6 +28,7 @@ starts each document from its start state. Where something outlives a sequence, 
 Decisions: lanes are in the checkpoint, so that a resume needs one file, and once more in memory.safetensors, to be handed to
 another run; evaluation and generation write a memory only where `--remember` says. The manifest is in the checkpoint's header,
 since two files could disagree after a kill. The default interval
-between saves is a minute, not a number of steps: a lost minute is what people mind. A run's step count cannot be changed
-on resume: schedules in the spec count towards it (`ticks`).
+between saves is a minute, not a number of steps: a lost minute is what people mind. A run can be made longer, not shorter: its schedules (`ticks`)
+stretch over all of its steps from then on, and the run says where that puts them. What is not finite is never saved. A run is used
+from the texts in its run.json, so a touched copy of its spec does no harm; only training on is refused then.
 """

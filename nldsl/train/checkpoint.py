@@ -1,13 +1,14 @@
 """STATE -> FILE -> STATE: everything an exact resume needs, in one safetensors file that is whole or not there.
 
-The manifest travels in the file's header, so tensors and step count cannot disagree. A save writes beside the old
-file, waits for the disk, and renames: at every instant one whole checkpoint is in place.
+The manifest travels in the file's header, so tensors and step count cannot disagree, and with it a SHA-256 of the manifest and of
+every tensor, so that a flipped byte is noticed. A save writes beside the old file, waits for the disk, and renames: at every instant
+one whole checkpoint is in place.
 """
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ import safetensors
 import safetensors.torch
 import torch
 
-from nldsl.train import faults
+from nldsl import writing
+from nldsl.train import faults, records
+from nldsl.train.records import M, Manifest, Model
 
 FILE = "checkpoint.safetensors"
 LANE = "lane "                                     # before the names of what outlives a sequence
 
 
-def save(run: Path, tensors: Mapping[str, torch.Tensor], manifest: Mapping[str, Any]) -> None:
+def save(run: Path, tensors: Mapping[str, torch.Tensor], manifest: Manifest) -> None:
     """Replace the checkpoint of `run`. Raises N713 if the disk refuses; the checkpoint that was there stays."""
     write(run / FILE, tensors, manifest)
 
@@ -31,23 +34,13 @@ def everything(state: Any) -> dict[str, torch.Tensor]:
     return {**state.tensors, **{LANE + name: x for name, x in state.lanes.items()}}
 
 
-def write(path: Path, tensors: Mapping[str, torch.Tensor], manifest: Mapping[str, Any]) -> None:
+def write(path: Path, tensors: Mapping[str, torch.Tensor], manifest: Model) -> None:
     """Replace a file of tensors. Raises N713 if the disk refuses; the file that was there stays."""
-    draft = path.with_name(path.name + ".partial")
-    content = safetensors.torch.save({name: alone(t) for name, t in tensors.items()}, {"manifest": json.dumps(manifest, sort_keys=True)})
+    text, own = manifest.model_dump_json(), {name: alone(t) for name, t in tensors.items()}
+    header = {"manifest": text, "sha256": digest(text, own)}
     try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        writing.replace(path, safetensors.torch.save(own, header))
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise faults.cannot_write(path, error) from None
 
 
@@ -56,34 +49,74 @@ def alone(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
-def manifest(run: Path) -> dict[str, Any] | None:
+def digest(manifest: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    found = hashlib.sha256(manifest.encode())
+    for name, x in sorted(tensors.items()):
+        found.update(f"\n{name} {x.dtype} {list(x.shape)}\n".encode())
+        found.update(x.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def manifest(run: Path) -> Manifest | None:
     """What the checkpoint says of itself, or None if the run has none yet. Raises N712 if it is damaged."""
-    if not (run / FILE).exists():
-        return None
-    with opened(run / FILE) as file:
+    return said(run / FILE, Manifest) if there(run / FILE) else None
+
+
+def there(path: Path) -> bool:
+    """Raises N712 if the folder does not say."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise faults.damaged(path, str(error.strerror)) from None
+    return True
+
+
+def said(path: Path, *models: type[M]) -> M:
+    """The manifest of a file of tensors. Raises N712 if it has none of these kinds."""
+    with opened(path) as file:
         text = (file.metadata() or {}).get("manifest")
     if text is None:
-        raise faults.damaged(run / FILE, "it has no manifest")
-    return json.loads(text)
+        raise faults.damaged(path, "it has no manifest")
+    try:
+        return records.read(text, *models)
+    except ValueError as error:
+        raise faults.damaged(path, f"in its manifest, {error}") from None
+
+
+def of_this_project(path: Path) -> bool:
+    with opened(path) as file:
+        return {"manifest", "sha256"} <= set(file.metadata() or {})
+
+
+def tensors_of(path: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a file. Raises N712 if a byte of what this project wrote is another."""
+    with opened(path) as file:
+        header = file.metadata() or {}
+        found = {name: file.get_tensor(name) for name in file.keys()}
+    if "sha256" in header and header["sha256"] != digest(header.get("manifest", ""), found):
+        raise faults.damaged(path, "its content is not what was written (its SHA-256 differs)")
+    return found
 
 
 def load(run: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Copy the checkpoint into `tensors` (in place: their addresses are fixed). Raises N712 if it is damaged or of another program."""
-    with opened(run / FILE) as file:
-        saved = set(file.keys())
-        if saved != set(tensors):
-            raise faults.other_tensors(run / FILE, sorted(saved ^ set(tensors)))
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                value = file.get_tensor(name)
-                if value.shape != tensor.shape or value.dtype != tensor.dtype:
-                    raise faults.other_tensors(run / FILE, [name])
-                tensor.copy_(value)
+    saved = tensors_of(run / FILE)
+    other = set(saved) ^ set(tensors) or {
+        name for name, x in tensors.items() if (saved[name].shape, saved[name].dtype) != (x.shape, x.dtype)}
+    if other:
+        raise faults.other_tensors(run / FILE, sorted(other))
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(saved[name])
 
 
-def opened(path: Path):
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
     """Raises N712 if the file is no whole file of tensors."""
     try:
-        return safetensors.safe_open(path, "pt")
+        with safetensors.safe_open(path, "pt") as file:
+            yield file
     except (safetensors.SafetensorError, OSError) as error:
         raise faults.damaged(path, str(error)) from None

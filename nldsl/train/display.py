@@ -7,9 +7,19 @@ from collections import Counter
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 LINE_SECONDS = 10.0                                # between two plain lines of steps
+BAR, CLOCK = 8, 7                                  # columns of a terminal
 NEWEST = 0.1                                       # weight of the newest step in the shown rates
 
 
@@ -48,7 +58,7 @@ class Lines(Display):
         self._what: str | None = None
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     def compiling(self, what: str) -> None:
         self.compiled()
@@ -85,7 +95,7 @@ class Live(Display):
         self._what: str | None = None
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     def compiling(self, what: str) -> None:
         self.close()
@@ -102,8 +112,11 @@ class Live(Display):
         self.close()
         self._known: dict[str, float] = {}
         self._rate: float | None = None
-        self._progress = Progress(MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}", markup=False),
-                                  TimeRemainingColumn(), console=self.console)
+        count = MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=2 * len(str(steps)) + 1))
+        told = TextColumn("{task.description}", markup=False,
+                          table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+        left = TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=CLOCK))
+        self._progress = Progress(count, BarColumn(BAR), told, left, console=self.console, expand=True)
         self._task = self._progress.add_task("", total=steps, completed=done)
         self._progress.start()
 

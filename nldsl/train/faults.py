@@ -1,4 +1,4 @@
-"""What can go wrong with a run, each with its code: data (N70x), run folder and checkpoint (N71x), training (N72x), device (N80x).
+"""What can go wrong with a run, each with its code: data (N70x), run folder and checkpoint (N71x), training (N72x), device and memory (N80x).
 
 One constructor for each situation; the prose stands here and nowhere else.
 """
@@ -12,6 +12,11 @@ from nldsl.source import Span
 
 def fault(code: str, message: str, help: str) -> Diagnostics:
     return Diagnostics([Diagnostic(code, message, help=help)])
+
+
+def training_text_gone(path: str, folder: Path) -> Diagnostics:
+    return fault("N701", f"what `{folder}` was trained on is not at `{path}`",
+                 f"say where it is now: `nldsl train --resume {folder} DATA`, or score another: `nldsl eval {folder} DATA`")
 
 
 def missing(path: Path) -> Diagnostics:
@@ -54,8 +59,13 @@ def no_table(path: Path, what: str) -> Diagnostics:
     return fault("N709", f"`{path}` is no table of numbers: {what}", "a .csv file with a row for each time, or a .npy array [time, channel]")
 
 
-def not_a_run(folder: Path) -> Diagnostics:
-    return fault("N710", f"`{folder}` is not a run folder: it has no run.json", "name the folder that `nldsl train` printed, such as runs/hope-1")
+def not_a_run(folder: Path, why: str = "it has no run.json") -> Diagnostics:
+    return fault("N710", f"`{folder}` is not a run folder: {why}", "name the folder that `nldsl train` printed, such as runs/hope-1")
+
+
+def damaged_record(path: Path, why: str, saved: bool) -> Diagnostics:
+    return fault("N712", f"`{path}` does not say what the run is made of: {why}",
+                 "restore the file, or begin a new run" + ("" if saved else " (in this folder, if you like: nothing was saved in it)"))
 
 
 def differs(folder: Path, what: str, was: object, now: object, why: str = "") -> Diagnostics:
@@ -63,8 +73,23 @@ def differs(folder: Path, what: str, was: object, now: object, why: str = "") ->
                  f"{why}resume with what the run began with (leave the option out), or begin a new run")
 
 
+def other_spec(folder: Path, difference: str) -> Diagnostics:
+    return fault("N711", f"`{folder}` cannot go on: its spec differs: {difference}",
+                 "put the line back, or begin a new run with the new spec; `nldsl eval` and `generate` work with the spec as it was")
+
+
+def shorter(folder: Path, was: int, now: int) -> Diagnostics:
+    return fault("N711", f"`{folder}` cannot become {now} steps long: it is planned for {was}",
+                 "`--steps` beside `--resume` makes a run longer; Ctrl-C ends it sooner")
+
+
 def damaged(path: Path, why: str) -> Diagnostics:
-    return fault("N712", f"`{path}` is not a whole checkpoint: {why}", "restore the file, or begin a new run")
+    return fault("N712", f"`{path}` is not a whole file of tensors: {why}", "restore the file, or begin a new run")
+
+
+def damaged_journal(path: Path, line: int, why: str) -> Diagnostics:
+    return fault("N712", f"`{path}`, line {line} is not what happened in a run: {why}",
+                 "mend the line, or delete the file: the run goes on without what it says")
 
 
 def other_tensors(path: Path, names: list[str]) -> Diagnostics:
@@ -121,9 +146,26 @@ def loads_nothing(name: str, names: list[str]) -> Diagnostics:
     return fault("N734", f"the program loads no file `{name}`", f"it loads {listed(names)}" if names else "it loads none")
 
 
-def not_finite(step: int, loss: float) -> Diagnostics:
-    return fault("N720", f"the loss of step {step} is {loss}",
-                 "the last checkpoint is kept; lower the rates (an inner rate above about 1 / chunk diverges), or clip the gradient")
+def not_finite(step: int, what: str, origin: str, kept: int | None, span: Span | None = None, notes: tuple[str, ...] = ()) -> Diagnostics:
+    """`what` of `step` is no number; `origin` says where it began; `kept` is the step that is saved."""
+    last = f"the checkpoint of step {kept} is kept" if kept is not None else "nothing was saved before"
+    return Diagnostics([Diagnostic("N720", f"{what} {step} is not finite{origin}", span, notes=tuple((note, None) for note in notes), help=(
+        f"{last}; lower the rates (an inner rate above about 1 / chunk diverges), or clip the gradient"))])
+
+
+def no_score(folder: Path, value: float) -> Diagnostics:
+    return fault("N721", f"the loss of `{folder}` on this data is {value}: that is not a score",
+                 "`nldsl eval` with another DATA or a shorter `--length` shows where it diverges; train with lower rates")
+
+
+def no_next_byte(folder: Path) -> Diagnostics:
+    return fault("N721", f"the model of `{folder}` scores the next byte with a number that is not finite",
+                 "what it learns while it reads diverges: `--freeze`, a shorter prompt, or a run with lower inner rates")
+
+
+def memory_not_finite(path: Path, name: str) -> Diagnostics:
+    return fault("N721", f"`{path}` is not written: `{name}` holds a number that is not finite",
+                 "what was learned while reading diverged: another DATA, or a run with lower inner rates")
 
 
 def no_device(device: str, count: int) -> Diagnostics:

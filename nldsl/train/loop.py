@@ -1,4 +1,4 @@
-"""The training loop, and the two things that may end it early: a signal and a loss that is no number."""
+"""The training loop, and the two things that may end it early: a signal and a number that is not finite."""
 from __future__ import annotations
 
 import math
@@ -10,16 +10,23 @@ from typing import Any
 
 import torch
 
-from nldsl.train import faults, metrics
+from nldsl.train import metrics
 from nldsl.train.display import Display
 from nldsl.train.metrics import Journal
 
 DRAIN_SECONDS = 0.5                                # metrics are fetched from the device at most this often
 
 
+class NotFinite(Exception):
+    """The loss of a step, or what is to be saved after it, is not a number."""
+
+    def __init__(self, step: int, what: str) -> None:
+        self.step, self.what = step, what
+
+
 def loop(step: Any, state: Any, batches: Callable[[int], list[dict[str, torch.Tensor]]], steps: int,
          log: Log, save: Callable[[Any], None], due: Callable[[int], bool], interrupt: Interrupt) -> None:
-    """Train from `state.step` to `steps`, or to the step in which the interrupt comes; the last state is saved."""
+    """Train from `state.step` to `steps`, or to the step in which the interrupt comes; the last state is saved. Raises NotFinite."""
     with interrupt.after_the_step():
         while state.step < steps and not interrupt.asked:
             n = state.step + 1
@@ -45,7 +52,7 @@ class Log:
             self.drain()
 
     def drain(self) -> None:
-        """Write every pending step. Raises N720 at the first loss that is not finite: it is written, and not saved."""
+        """Write every pending step. Raises NotFinite at the first loss that is none: it is written, and not saved."""
         numbers = [(n, {name: value.item() for name, value in values.items()}, ticked) for n, values, ticked in self._pending]
         now = time.perf_counter()
         seconds = (now - self._since) / max(1, len(numbers))
@@ -58,7 +65,7 @@ class Log:
             self.journal.write("step", step=n, **known,
                                tokens=self.tokens, seconds=round(seconds, 6), ticked=ticked)
             if not math.isfinite(loss):
-                raise faults.not_finite(n, loss)
+                raise NotFinite(n, "the loss of step")
             self.display.step(n, known, self.tokens / seconds, ticked)
 
 
@@ -67,6 +74,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.asked = False
+        self.doing = "before the first step"              # what an interrupt at once breaks off
         self._patient = False
 
     def __enter__(self) -> Interrupt:

@@ -12,10 +12,15 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from nldsl import writing
 from nldsl.train import faults
+
+# What is read again of each kind of event.
+TOLD = {"step": {"step": int, "loss": int | float | None}, "held_out": {"step": int}, "saved": {"step": int}, "start": {"step": int}}
 
 
 class Journal:
@@ -26,21 +31,33 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("ab")
+        try:
+            self._file = path.open("ab")
+        except OSError as error:
+            raise faults.cannot_write(path, error) from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
             raise faults.in_use(path.parent) from None
 
-    def cut(self, step: int) -> None:
-        """Keep the lines up to the first one of a later step than `step`, and no broken line."""
-        kept = 0
-        for line, event in lines(self.path):
+    def cut(self, step: int) -> int:
+        """Keep the lines up to the first one of a later step than `step`, and no broken line behind it. Returns the last step that is
+        told of; raises N712 at a broken line before `step`."""
+        kept = last = 0
+        for number, line in enumerate(read(self.path).splitlines(keepends=True), 1):
+            try:
+                event = event_of(line)
+            except ValueError as error:
+                if last < step and line.endswith(b"\n"):
+                    raise faults.damaged_journal(self.path, number, str(error)) from None
+                break
             if event.get("step", 0) > step:
                 break
             kept += len(line)
+            last = event["step"] if event["event"] == "step" else last
         os.ftruncate(self._file.fileno(), kept)
+        return last
 
     def write(self, event: str, **values: Any) -> None:
         """Append one line; a killed process loses none that was written."""
@@ -61,11 +78,32 @@ class Journal:
         self._file.close()
 
 
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise faults.unreadable(path, error) from None
+
+
 def lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Every whole line and what it says; a last line that a kill cut short is left out."""
-    for line in path.read_bytes().splitlines(keepends=True):
+    """Every whole line and what it says; a last line that a kill cut short is left out. Raises N712 for one that says nothing."""
+    for number, line in enumerate(read(path).splitlines(keepends=True), 1):
         if line.endswith(b"\n"):
-            yield line, json.loads(line)
+            try:
+                yield line, event_of(line)
+            except ValueError as error:
+                raise faults.damaged_journal(path, number, str(error)) from None
+
+
+def event_of(line: bytes) -> dict[str, Any]:
+    """Raises ValueError for a line that no run wrote."""
+    event = json.loads(line)
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        raise ValueError("it has no `event`")
+    for name, kind in TOLD.get(event["event"], {}).items():
+        if name not in event or not isinstance(event[name], kind):
+            raise ValueError(f"its `{name}` is {json.dumps(event.get(name))}")
+    return event
 
 
 def events(path: Path, kind: str) -> list[dict[str, Any]]:
@@ -101,5 +139,10 @@ def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -
         axes.plot([n[-1] if n else 0], [event[what]], "o", color="C0", label=f"held out {event[what]:.3f}")
     axes.set(xlabel="step", ylabel="bits per byte" if what == "bits" else what, ylim=(0, max(y, default=8) * 1.05))
     axes.legend()
-    figure.savefig(target, metadata={"Date": None} if target.suffix == ".svg" else None)
-    pyplot.close(figure)
+    with BytesIO() as drawn:
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
+        try:
+            writing.replace(target, drawn.getvalue())
+        except OSError as error:
+            raise faults.cannot_write(target, error) from None

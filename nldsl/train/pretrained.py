@@ -9,20 +9,28 @@ Only the tensors that the program loads are read.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from nldsl.diagnostic import Diagnostic
 from nldsl.graph.equations import Program
 from nldsl.step.loading import loads
 from nldsl.train import checkpoint, faults
+from nldsl.train.records import Lanes, Manifest, told
 
 INDEX = "model.safetensors.index.json"
-WHOLE = ("checkpoint.safetensors", "model.safetensors")
+WHOLE = (checkpoint.FILE, "model.safetensors")
+
+
+class Index(BaseModel):
+    """The file beside shards: tensor -> the file that holds it."""
+
+    weight_map: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -76,24 +84,47 @@ def read(program: Program, found: Mapping[str, Path]) -> Pretrained:
 def tensors(path: Path, wanted: set[str]) -> tuple[dict[str, Tensor], set[str]]:
     """The wanted tensors of a file that it has, and the names of all it has."""
     if path.name == INDEX:
-        shards = json.loads(path.read_text())["weight_map"]
+        shards = shards_of(path)
         found: dict[str, Tensor] = {}
         for shard in sorted({shards[key] for key in wanted & set(shards)}):
             found |= tensors(path.parent / shard, wanted)[0]
         return found, set(shards)
+    if checkpoint.of_this_project(path) and isinstance(manifest := checkpoint.said(path, Manifest, Lanes), Manifest):
+        weights = manifest.weights
+        return weights_of(path, {key: weights[key] for key in sorted(wanted & set(weights))}), set(weights)
     with checkpoint.opened(path) as file:
-        weights = json.loads((file.metadata() or {}).get("manifest", "{}")).get("weights")
-        if weights is None:
-            there = set(file.keys())
-            return {key: file.get_tensor(key) for key in sorted(wanted & there)}, there
-        owners = {owner: file.get_tensor(owner).view(-1) for owner in {weights[key][0] for key in wanted & set(weights)}}
-        return {key: owners[owner][at:end].view(sizes) for key in sorted(wanted & set(weights)) for owner, at, end, sizes in [weights[key]]}, set(weights)
+        there = set(file.keys())
+        return {key: file.get_tensor(key) for key in sorted(wanted & there)}, there
+
+
+def weights_of(run: Path, places: Mapping[str, tuple[str, int, int, list[int]]]) -> dict[str, Tensor]:
+    """Arrays of a run's checkpoint, each a part of a tensor of its state."""
+    saved = checkpoint.tensors_of(run)
+    found = {}
+    for key, (owner, at, end, sizes) in places.items():
+        if owner not in saved or not 0 <= at <= end <= saved[owner].numel() or prod(sizes) != end - at:
+            raise faults.damaged(run, f"`{key}` is not where its manifest says")
+        found[key] = saved[owner].view(-1)[at:end].view(sizes)
+    return found
+
+
+def shards_of(path: Path) -> dict[str, str]:
+    """Raises N712 for an index that does not say which file holds which tensor."""
+    try:
+        return Index.model_validate_json(path.read_bytes()).weight_map
+    except OSError as error:
+        raise faults.damaged(path, str(error.strerror)) from None
+    except ValidationError as error:
+        raise faults.damaged(path, told(error)) from None
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a file of tensors, shards by their index."""
+    """SHA-256 of a file of tensors, shards by their index. Raises N702 for a file that cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise faults.unreadable(path, error) from None
     return digest.hexdigest()

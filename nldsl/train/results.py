@@ -1,6 +1,8 @@
 """What a trained model can do: how well it predicts, what it writes."""
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +30,15 @@ def finish(run: Run, step: Any, state: Any, journal: Journal, display: Display) 
     limit = min(SCORED, max(LEAST_SCORED, s.steps * s.batch * s.length * s.accumulate // 8))
     chosen = planned(run.corpus, run.corpus.held_out, s.batch, s.length, limit, run.onward)
     result, _ = score(step, state, run.corpus, run.corpus.held_out, chosen, s.length, s.length, step.seats(chosen.lanes))
+    known(run, result)
     journal.write("held_out", step=state.step, **result.event())
     metrics.picture(run.folder / METRICS, run.folder / PICTURE, result.line)
     if isinstance(run.corpus, Corpus) and step.logits() is not None:
         prompt = opening(run.corpus)
-        text, _ = sample(step, state, prompt, LENGTH, s.seed, lanes=step.seats(1))
+        try:
+            text, _ = sample(step, state, prompt, LENGTH, s.seed, lanes=step.seats(1))
+        except FloatingPointError:
+            raise faults.no_next_byte(run.folder) from None
         journal.write("sample", step=state.step, prompt=readable(prompt), text=readable(text))
         display.say(f"sample after {len(prompt)} held-out bytes:\n{readable(prompt + text)}\n")
     display.say(f"{run.folder}: {', '.join(sorted(file.name for file in run.folder.iterdir()))}")
@@ -40,43 +46,56 @@ def finish(run: Run, step: Any, state: Any, journal: Journal, display: Display) 
     return result
 
 
+def known(run: Run, result: Score | Forecast) -> Score | Forecast:
+    """Raises N721 for a score that is not a number."""
+    if not math.isfinite(result.model):
+        raise faults.no_score(run.folder, result.model)
+    return result
+
+
 def score_data(run: Run, step: Any, state: Any, path: Path | None, length: int | None, limit: int,
                begin: Path | None = None, remember: Path | None = None) -> Score | Forecast:
     """Score the saved model on the run's held-out data, or on all of another text or table. Documents begin with the memory in `begin`;
     what the last ones left is written to `remember`."""
-    s, joined = run.settings, run.corpus.held_out
+    s = run.settings
     length = length or s.length
-    if path is not None:
-        joined = whole(run, path)
-    longest = max((end - start for start, end in run.corpus.extents(joined)), default=0)
+    other = whole(run, path) if path is not None else run.corpus
+    joined = other.held_out
+    longest = max((end - start for start, end in other.extents(joined)), default=0)
     if longest < length:
-        raise faults.too_short(str(path or run.corpus.name), "held-out", longest, length, run.corpus.unit)
-    chosen = planned(run.corpus, joined, s.batch, length, limit, run.onward)
-    result, left = score(step, state, run.corpus, joined, chosen, length, min(length, s.length), seated(step, chosen.lanes, begin))
+        raise faults.too_short(str(path or other.name), "held-out", longest, length, other.unit)
+    chosen = planned(other, joined, s.batch, length, limit, run.onward)
+    result, left = score(step, state, run.corpus or other, joined, chosen, length, min(length, s.length), seated(step, chosen.lanes, begin),
+                         beside=run.corpus is not None)
+    known(run, result)
     if remember is not None:
         memory.save(remember, left)
     return result
 
 
-def whole(run: Run, path: Path) -> np.ndarray:
-    """All of another text or table; a table is scaled as the run's was."""
-    if isinstance(run.corpus, Corpus):
+def whole(run: Run, path: Path) -> Corpus | Series:
+    """All of another text or table, as what is held out; a table is scaled as the run's was."""
+    if run.program.vocab:
         other = data.load(path)
-        return np.concatenate([other.train, other.held_out])
-    table = series.load(path, run.corpus.train.shape[1])
-    return run.corpus.scaled(table.given())
+        return replace(other, held_out=np.concatenate([other.train, other.held_out]))
+    table = series.load(path, run.record.data.channels)
+    scale = np.array(run.record.data.mean), np.array(run.record.data.deviation)
+    return replace(table, train=np.zeros((1, len(scale[0]))), held_out=(table.given() - scale[0]) / scale[1], scale=scale)
 
 
 def write_on(run: Run, step: Any, state: Any, prompt: bytes, n: int, seed: int, temperature: float,
              begin: Path | None = None, remember: Path | None = None, freeze: bool = False) -> str:
-    """`n` bytes after the prompt (after a document boundary if it is empty), as readable text. `begin` and `remember` as in `score_data`;
-    with `freeze` nothing is learned."""
-    if isinstance(run.corpus, Series) or step.logits() is None:
+    """The prompt and `n` bytes after it (after a document boundary if it is empty), as readable text. `begin` and `remember` as in
+    `score_data`; with `freeze` nothing is learned."""
+    if not run.program.vocab or step.logits() is None:
         raise faults.writes_nothing(run.folder)
-    text, lanes = sample(step, state, prompt or bytes([BOUNDARY]), n, seed, temperature, seated(step, 1, begin), freeze)
+    try:
+        text, lanes = sample(step, state, prompt or bytes([BOUNDARY]), n, seed, temperature, seated(step, 1, begin), freeze)
+    except FloatingPointError:
+        raise faults.no_next_byte(run.folder) from None
     if remember is not None:
         memory.save(remember, lanes)
-    return readable(text)
+    return readable(prompt + text)
 
 
 def seated(step: Any, count: int, begin: Path | None) -> dict[str, Tensor]:

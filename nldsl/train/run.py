@@ -1,7 +1,7 @@
 """A spec, a text and numbers -> a run folder: begun, resumed, trained, opened again.
 
     RUN/hope.nl                   the spec as it was, and beside it all that it imports
-    RUN/run.json                  every number the run is made of, resolved
+    RUN/run.json                  every number the run is made of, resolved, and these texts; see records.py
     RUN/metrics.jsonl             what happened, see metrics.py
     RUN/loss.svg                  the curve
     RUN/checkpoint.safetensors    the last saved state, see checkpoint.py
@@ -9,50 +9,45 @@
 """
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nldsl import pipeline
+from nldsl import pipeline, writing
+from nldsl.diagnostic import Diagnostics
 from nldsl.graph.equations import Program, numel
 from nldsl.schedule.timetable import outlives
+from nldsl.step import room
 from nldsl.step.state import layout
-from nldsl.train import checkpoint, data, faults, memory, metrics, pretrained, series
+from nldsl.train import (
+    checkpoint,
+    data,
+    faults,
+    memory,
+    metrics,
+    origin,
+    pretrained,
+    records,
+    schedules,
+    series,
+)
 from nldsl.train.data import Corpus
 from nldsl.train.display import Display
-from nldsl.train.loop import Interrupt, Log, loop
+from nldsl.train.folder import NUMBERS, alone_in, kept_texts, longer, made, recorded, unused
+from nldsl.train.loop import Interrupt, Log, NotFinite, loop
 from nldsl.train.metrics import Journal
+from nldsl.train.records import Data, Manifest, Record, Settings
 from nldsl.train.results import METRICS, PICTURE, finish
 from nldsl.train.score import batch
 from nldsl.train.series import Series
-from nldsl.train.specs import files_of, fingerprint, text_of
+from nldsl.train.specs import difference, program_of, text_of, texts_of
 
-NUMBERS = "run.json"
 SAVE_SECONDS = 60.0                                # between two saves when `--save-every` is not given
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the command line says beyond the spec. `data` None is a default; lengths in tokens; `memory` is what lanes begin
-    with, `load` where files that the spec loads lie."""
-
-    sets: dict[str, str] = field(default_factory=dict)
-    data: str | None = None
-    steps: int = 1000
-    seed: int = 0
-    batch: int = 4
-    length: int = 256
-    accumulate: int = 1
-    device: str = "cpu"
-    precision: str = "float32"
-    capture: str = "auto"
-    memory: str | None = None
-    load: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +55,9 @@ class Run:
     folder: Path
     settings: Settings
     program: Program
-    corpus: Corpus | Series
+    corpus: Corpus | Series | None                 # None: what it was trained on is not at hand
     files: dict[str, Path]                         # that the program loads
-    numbers: dict[str, Any]                        # the content of run.json
+    record: Record                                 # the content of run.json
 
     @property
     def onward(self) -> bool:
@@ -78,58 +73,96 @@ class Run:
 
 def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
     """Make a run folder. The program and the text are read first: what is rejected leaves no folder behind."""
-    program, corpus = read(spec, settings)
-    files = pretrained.places(program, spec.parent, settings.load)
-    settings = replace(settings, load={name: str(path.resolve()) for name, path in files.items()})
-    folder = out or unused(Path("runs"), spec.stem)
-    if (folder / NUMBERS).exists():
-        raise faults.already_a_run(folder)
-    numbers = {
-        "format": 1, "spec": spec.name, "spec_sha256": fingerprint(spec), "settings": asdict(settings), "dims": dict(program.dims),
-        "clocks": {name: f"every {clock.period} {clock.unit}" for name, clock in program.clocks.items()},
-        "data": corpus.numbers(), "loaded": {name: pretrained.fingerprint(path) for name, path in files.items()},
-        "torch": torch.__version__, "threads": torch.get_num_threads(),
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, file in files_of(spec).items():
-            (folder / name).write_bytes(file.read_bytes())
-        (folder / NUMBERS).write_text(json.dumps(numbers, indent=2) + "\n")
-    except OSError as error:
-        raise faults.cannot_write(folder, error) from None
-    return Run(folder, settings, program, corpus, files, numbers)
-
-
-def reopen(folder: Path, given: dict[str, Any] | None = None, spec: Path | None = None) -> Run:
-    """A run as it began. Raises N710 if there is none, N711 if a setting in `given`, the spec or the text is not what it was."""
-    try:
-        numbers = json.loads((folder / NUMBERS).read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise faults.not_a_run(folder) from None
-    settings = Settings(**numbers["settings"])
-    given = dict(given or {})
-    data_path = given.pop("data", settings.data)
-    settings = replace(settings, load=settings.load | given.pop("load", {}))
-    for name, value in given.items():
-        if value != getattr(settings, name):
-            raise faults.differs(folder, name, getattr(settings, name), value,
-                                 "the schedules of the text stretch over the steps that were planned; " if name == "steps" else "")
-    for file in (folder / numbers["spec"], spec or folder / numbers["spec"]):
-        if fingerprint(file) != numbers["spec_sha256"]:
-            raise faults.differs(folder, "spec", numbers["spec_sha256"][:12], f"{fingerprint(file)[:12]} (`{file}`)")
-    program, corpus = read(folder / numbers["spec"], Settings(**{**asdict(settings), "data": data_path}))
-    if corpus.sha256 != numbers["data"]["sha256"]:
-        raise faults.differs(folder, "data", numbers["data"]["sha256"][:12], f"{corpus.sha256[:12]} ({corpus.name})")
-    files = pretrained.places(program, folder, settings.load)
-    for name, path in files.items():
-        if pretrained.fingerprint(path) != numbers["loaded"][name]:
-            raise faults.differs(folder, f"file `{name}`", numbers["loaded"][name][:12], f"another (`{path}`)")
-    return Run(folder, replace(settings, load=numbers["settings"]["load"]), program, corpus, files, numbers)
-
-
-def read(spec: Path, settings: Settings) -> tuple[Program, Corpus | Series]:
-    """The program, and its data: text for bytes, a table for numbers. Raises N705 if it takes neither."""
+    texts = texts_of(spec)
     program = pipeline.load_text(text_of(spec), spec.name, settings.sets, [spec.parent])
+    tokens = settings.batch * settings.length * settings.accumulate
+    room.require(8 * tokens, f"{tokens:,} tokens a step", "cpu")
+    corpus = corpus_of(program, settings)
+    files = pretrained.places(program, spec.parent, settings.load)
+    settings = settings.model_copy(update={"load": {name: str(path.resolve()) for name, path in files.items()}})
+    record = Record(
+        format=records.FORMAT, spec=spec.name, spec_sha256=records.fingerprint(texts), settings=settings, dims=dict(program.dims),
+        clocks={name: f"every {clock.period} {clock.unit}" for name, clock in program.clocks.items()},
+        data=Data(**corpus.numbers()), loaded={name: pretrained.fingerprint(path) for name, path in files.items()},
+        torch=torch.__version__, threads=torch.get_num_threads(), texts=texts)
+    folder = made(out) if out is not None else unused(Path("runs"), spec.stem)
+    with alone_in(folder):
+        try:
+            for name, text in texts.items():
+                writing.replace(folder / name, text)
+            writing.replace(folder / NUMBERS, records.written(record))
+        except OSError as error:
+            raise faults.cannot_write(folder, error) from None
+    return Run(folder, settings, program, corpus, files, record)
+
+
+def reopen(folder: Path, wants_data: bool = True) -> Run:
+    """A run as it is recorded, to be used; its data where it can be had, or raised about if it must be."""
+    record = recorded(folder)
+    program = program_again(folder, record)
+    try:
+        corpus = corpus_again(folder, program, record, record.settings.data)
+    except Diagnostics:
+        if wants_data:
+            raise
+        corpus = None
+    return Run(folder, record.settings, program, corpus, files_again(folder, program, record, {}), record)
+
+
+def without_data(folder: Path) -> Run:
+    """A run whose data is not asked for."""
+    record = recorded(folder)
+    program = program_again(folder, record)
+    return Run(folder, record.settings, program, None, files_again(folder, program, record, {}), record)
+
+
+def resume(folder: Path, given: dict[str, Any], spec: Path | None = None) -> Run:
+    """A run that is to go on. Raises N711 if a setting in `given`, the spec or the data is not what it was; more steps make it longer."""
+    record = recorded(folder)
+    given = dict(given)
+    place, load, steps = given.pop("data", record.settings.data), given.pop("load", {}), given.pop("steps", record.settings.steps)
+    for name, (was, now) in records.changed(record.settings, given).items():
+        raise faults.differs(folder, name, was, now)
+    for texts in (kept_texts(folder, record), texts_of(spec) if spec is not None else record.texts):
+        named = {record.spec if spec is not None and name == spec.name else name: text for name, text in texts.items()}
+        if named != record.texts:
+            raise faults.other_spec(folder, difference(record.texts, named))
+    program = program_again(folder, record)
+    corpus = corpus_again(folder, program, record, place)
+    files = files_again(folder, program, record, load)
+    if steps != record.settings.steps:
+        record = longer(folder, record, steps)
+    return Run(folder, record.settings, program, corpus, files, record)
+
+
+def program_again(folder: Path, record: Record) -> Program:
+    """From the texts of the record: what lies in the folder beside it may have been touched."""
+    program = program_of(record.texts, record.spec, record.settings.sets)
+    if dict(program.dims) != record.dims:
+        raise faults.damaged_record(folder / NUMBERS, f"dims: {record.dims}, the spec has {dict(program.dims)}", True)
+    return program
+
+
+def corpus_again(folder: Path, program: Program, record: Record, place: str | None) -> Corpus | Series:
+    """The data of a run. Raises N701 if it is gone, N711 if it is not what it was."""
+    if place is not None and not Path(place).exists():
+        raise faults.training_text_gone(place, folder)
+    corpus = corpus_of(program, record.settings.model_copy(update={"data": place}))
+    if corpus.sha256 != record.data.sha256:
+        raise faults.differs(folder, "data", record.data.sha256[:12], f"{corpus.sha256[:12]} ({corpus.name})")
+    return corpus
+
+
+def files_again(folder: Path, program: Program, record: Record, given: dict[str, str]) -> dict[str, Path]:
+    files = pretrained.places(program, folder, record.settings.load | given)
+    for name, path in files.items():
+        if (now := pretrained.fingerprint(path)) != record.loaded.get(name):
+            raise faults.differs(folder, f"file `{name}`", record.loaded.get(name, "")[:12], f"{now[:12]} (`{path}`)")
+    return files
+
+
+def corpus_of(program: Program, settings: Settings) -> Corpus | Series:
+    """A program's data: text for bytes, a table for numbers. Raises N705 if it takes neither."""
     types = [node.type for node in program.inputs.values()]
     path = Path(settings.data) if settings.data else None
     if len(types) == 1 and set(program.vocab.values()) == {256}:
@@ -139,14 +172,7 @@ def read(spec: Path, settings: Settings) -> tuple[Program, Corpus | Series]:
     else:
         raise faults.other_inputs(", ".join(f"`{name}`" for name in program.inputs) or "none")
     corpus.require(settings.length)
-    return program, corpus
-
-
-def unused(folder: Path, stem: str) -> Path:
-    n = 1
-    while (folder / f"{stem}-{n}").exists():
-        n += 1
-    return folder / f"{stem}-{n}"
+    return corpus
 
 
 def compiled(run: Run) -> tuple[Any, Any]:
@@ -154,51 +180,105 @@ def compiled(run: Run) -> tuple[Any, Any]:
     s = run.settings
     step = pipeline.compile_program(run.program, device=s.device, precision=s.precision, capture=s.capture,
                                     planned_steps=s.steps, accumulate=s.accumulate, files=pretrained.read(run.program, run.files).files)
+    return step, last_saved(run, step)
+
+
+def last_saved(run: Run, step: Any) -> Any:
+    """The state that was saved last, or the start. Raises N711 for a checkpoint of another run, N712 for a damaged one."""
+    s, saved = run.settings, saved_of(run)
     state = step.init(s.seed)
     step.seat(state, s.batch * s.accumulate)
-    if s.memory is not None:
+    if s.memory is not None and saved is None:
         memory.load(Path(s.memory), state.lanes)
+    if saved is not None:
+        checkpoint.load(run.folder, checkpoint.everything(state))
+        state.step = saved.step
+    return state
+
+
+def saved_of(run: Run) -> Manifest | None:
+    """What was saved last, if anything was. Raises N711 for a checkpoint of another run."""
     saved = checkpoint.manifest(run.folder)
     if saved is not None:
-        for what in ("spec_sha256", "settings", "data"):
-            if saved[what] != run.numbers[what]:
-                raise faults.differs(run.folder, f"checkpoint's {what}", run.numbers[what], saved[what])
-        checkpoint.load(run.folder, checkpoint.everything(state))
-        state.step = saved["step"]
-    return step, state
+        was = {"spec_sha256": run.record.spec_sha256, "data_sha256": run.record.data.sha256, "settings": run.settings}
+        now = {"settings": saved.settings.model_copy(update={"steps": run.settings.steps})}
+        for what, (there, here) in records.changed(saved.model_copy(update=now), was).items():
+            raise faults.differs(run.folder, f"checkpoint's {what}", here, there)
+    return saved
 
 
 def train(run: Run, display: Display, save_every: int | None) -> bool:
     """Train to the planned step and print how good it got, or until interrupted; True if it came to the end."""
-    s = run.settings
-    with Interrupt() as interrupt:
-        journal = Journal(run.folder / METRICS)
+    with Interrupt() as interrupt, closing(Journal(run.folder / METRICS)) as journal:
         try:
-            display.say(run.corpus.describe())
-            display.say("".join(f"{name} is {path}\n" for name, path in run.files.items()).rstrip()) if run.files else None
-            display.compiling(f"{run.numbers['spec']} for {s.device} in {s.precision}")
-            step, state = compiled(run)
-            step.warm(state, run.batches(1)[0], display.compiling)
-            display.compiled()
-            journal.cut(state.step)
-            journal.write("start", step=state.step, torch=torch.__version__, threads=torch.get_num_threads())
-            display.say(plan(run, state.step))
-            display.training(state.step, s.steps)
-            loop(step, state, run.batches, s.steps, Log(journal, display, s.batch * s.length * s.accumulate, metrics.bits if run.program.vocab else None),
-                 saver(run, journal, display), due(save_every), interrupt)
+            if scored(run, journal):
+                display.say(finished(run))
+                return True
+            return carried_out(run, display, journal, save_every, interrupt)
+        except KeyboardInterrupt:
             display.close()
-            if state.step < s.steps:
-                metrics.picture(run.folder / METRICS, run.folder / PICTURE)
-                display.say(f"interrupted after step {state.step}; go on with: nldsl train --resume {run.folder}")
-                return False
-            finish(run, step, state, journal, display)
-            return True
+            display.say(f"interrupted {interrupt.doing}; go on with: nldsl train --resume {run.folder}")
+            return False
         finally:
             display.close()
-            journal.close()
 
 
-def plan(run: Run, done: int) -> str:
+def carried_out(run: Run, display: Display, journal: Journal, save_every: int | None, interrupt: Interrupt) -> bool:
+    s = run.settings
+    display.say(run.corpus.describe())
+    display.say("".join(f"{name} is {path}\n" for name, path in run.files.items()).rstrip()) if run.files else None
+    interrupt.doing = f"while compiling: {kept(run)}"
+    display.compiling(f"{run.record.spec} for {s.device} in {s.precision}")
+    step, state = compiled(run)
+    step.warm(state, run.batches(1)[0], display.compiling)
+    display.compiled()
+    told = journal.cut(state.step)
+    journal.write("start", step=state.step, torch=torch.__version__, threads=torch.get_num_threads())
+    display.say(plan(run, step, state.step, told))
+    display.training(state.step, s.steps)
+    save = saver(run, journal, display, interrupt)
+    interrupt.doing = f"within a step: {kept(run)}"
+    try:
+        loop(step, state, run.batches, s.steps, Log(journal, display, s.batch * s.length * s.accumulate, metrics.bits if run.program.vocab else None),
+             save, due(save_every), interrupt)
+    except NotFinite as found:
+        display.close()
+        display.say(f"{found.what} {found.step} is not finite: the steps since the last save are run again, to see where it begins")
+        raise origin.told(run, step, found, last_saved) from None
+    display.close()
+    if state.step < s.steps:
+        metrics.picture(run.folder / METRICS, run.folder / PICTURE)
+        display.say(f"interrupted after step {state.step}; go on with: nldsl train --resume {run.folder}")
+        return False
+    interrupt.doing = f"while scoring: all {s.steps} steps are saved, the score is not known yet"
+    finish(run, step, state, journal, display)
+    return True
+
+
+def scored(run: Run, journal: Journal) -> bool:
+    """Is every step done and the score told, and what was saved whole?"""
+    saved = saved_of(run)
+    if saved is None or saved.step < run.settings.steps:
+        return False
+    there = set(checkpoint.tensors_of(run.folder / checkpoint.FILE))
+    if lacks := {owner for owner, *_ in saved.weights.values()} - there:
+        raise faults.other_tensors(run.folder / checkpoint.FILE, sorted(lacks))
+    return any(event["step"] == saved.step for event in metrics.events(journal.path, "held_out"))
+
+
+def finished(run: Run) -> str:
+    steps = run.settings.steps
+    return (f"{run.folder} is finished: all {steps:,} steps are done, and scored. Score it again with `nldsl eval {run.folder}`, "
+            f"let it write with `nldsl generate {run.folder}`, make it longer with `nldsl train --resume {run.folder} --steps {2 * steps}`")
+
+
+def kept(run: Run) -> str:
+    saved = checkpoint.manifest(run.folder)
+    return "nothing was saved before" if saved is None else f"what was saved after step {saved.step} is whole"
+
+
+def plan(run: Run, step: Any, done: int, told: int) -> str:
+    """What will be done; of a resumed run also what is not as in an unbroken one. `told`: the last step in the metrics."""
     s = run.settings
     tokens = s.batch * s.length * s.accumulate
     micro = f"{s.accumulate} micro-batches of " if s.accumulate > 1 else ""
@@ -206,10 +286,14 @@ def plan(run: Run, done: int) -> str:
     text = f"{micro}{s.batch} sequences of {s.length} {unit} a step, {s.steps:,} steps = {s.steps * tokens:,} {unit}; seed {s.seed}; {run.folder}"
     if run.onward:
         text += f"\nsomething outlives a sequence: each of {s.batch * s.accumulate} lanes reads on in every step where it stopped"
-    changed = [f"{name} was {run.numbers[name]}, now it is {now}" for name, now in
-               (("torch", torch.__version__), ("threads", torch.get_num_threads())) if run.numbers[name] != now]
+    changed = [f"{name} was {was}, now it is {now}" for name, was, now in
+               (("torch", run.record.torch, torch.__version__), ("threads", run.record.threads, torch.get_num_threads())) if was != now]
     if done and changed:
         text += f"\nnot bit for bit what an unbroken run would give: {'; '.join(changed)}"
+    if told < done:
+        text += f"\n{run.folder / METRICS} tells nothing of steps {told + 1} to {done}: its record was deleted; the weights are whole"
+    for entry in run.record.lengthened[-1:]:
+        text += f"\nlonger: {entry.was:,} steps became {entry.steps:,} after step {entry.after:,}; " + schedules.described(step, entry)
     return text + (f"\nresumed after step {done}" if done else "")
 
 
@@ -229,19 +313,25 @@ def due(save_every: int | None) -> Callable[[int], bool]:
     return answer
 
 
-def saver(run: Run, journal: Journal, display: Display) -> Callable[[Any], None]:
-    """Save, then announce: what is announced is on the disk, metrics included."""
+def saver(run: Run, journal: Journal, display: Display, interrupt: Interrupt) -> Callable[[Any], None]:
+    """Save, then announce: what is announced is on the disk, metrics included. Raises NotFinite, and saves nothing, if a tensor is not."""
     def save(state: Any) -> None:
+        if memory.broken(checkpoint.everything(state)) is not None:
+            raise NotFinite(state.step, "what is to be saved after step")
         journal.sync()
-        checkpoint.save(run.folder, checkpoint.everything(state), {
-            **run.numbers, "step": state.step, "torch": torch.__version__, "threads": torch.get_num_threads(),
-            "weights": layout(run.program, state.tensors)})
+        checkpoint.save(run.folder, checkpoint.everything(state), manifest(run, state))
         if state.lanes:
             memory.save(run.folder / memory.FILE, state.lanes)
         journal.write("saved", step=state.step)
+        interrupt.doing = f"within a step: what was saved after step {state.step} is whole"
         display.say(f"saved step {state.step}")
 
     return save
+
+
+def manifest(run: Run, state: Any) -> Manifest:
+    return Manifest(spec_sha256=run.record.spec_sha256, settings=run.settings, data_sha256=run.record.data.sha256, step=state.step,
+                    torch=torch.__version__, threads=torch.get_num_threads(), weights=layout(run.program, state.tensors))
 
 
 def trained(run: Run) -> tuple[Any, Any]:

@@ -27,15 +27,18 @@ class Score:
     """All in bits per byte over the same `terms` held-out bytes; `order0` is the entropy of the training bytes."""
 
     model: float
-    order2: float
-    order0: float
+    order2: float | None                           # None: the training text is not at hand
+    order0: float | None
     terms: int
 
     def describe(self) -> str:
+        if self.order2 is None or self.order0 is None:
+            return (f"held out: {self.model:.3f} bits per byte ({self.terms:,} bytes scored); "
+                    "the training text is not at hand, so no byte model stands beside it")
         return (f"held out: {self.model:.3f} bits per byte; order-2 byte model {self.order2:.3f}, order-0 entropy {self.order0:.3f}"
                 f" ({self.terms:,} bytes scored)")
 
-    def event(self) -> dict[str, float]:
+    def event(self) -> dict[str, float | None]:
         return {"bits": self.model, "order2": self.order2, "order0": self.order0, "terms": self.terms}
 
     @property
@@ -93,9 +96,9 @@ def planned(data: Corpus | Series, held_out: np.ndarray, batch: int, length: int
 
 
 def score(step: Any, state: Any, data: Corpus | Series, held_out: np.ndarray, plan: Plan, length: int, piece: int,
-          lanes: dict[str, Tensor]) -> tuple[Score | Forecast, dict[str, Tensor]]:
+          lanes: dict[str, Tensor], beside: bool = True) -> tuple[Score | Forecast, dict[str, Tensor]]:
     """Predict `held_out` as planned, `piece` tokens at a time with the state carried. Documents begin with what `lanes` hold; what
-    the lanes hold in the end is returned too. The predictors beside are fitted on the training part of `data`."""
+    the lanes hold in the end is returned too. The predictors `beside` are fitted on the training part of `data`."""
     now, total, terms = lanes, 0.0, 0
     for starts, begins in zip(plan.starts, plan.begins, strict=True):
         now = {name: torch.where(chosen(begins, x), lanes[name], x) for name, x in now.items()}
@@ -109,6 +112,8 @@ def score(step: Any, state: Any, data: Corpus | Series, held_out: np.ndarray, pl
     if isinstance(data, Series):
         errors = (float(((held_out[places] - guess) ** 2).sum() / terms) for guess in (held_out[places - 1], data.train.mean(0)))
         return Forecast(total / terms, *errors, terms), now
+    if not beside:
+        return Score(baseline.bits(total, terms), None, None, terms), now
     order2 = float(baseline.fit(data.train).nats(held_out)[places].sum())
     return Score(baseline.bits(total, terms), baseline.bits(order2, terms), baseline.order0_bits(data.train), terms), now
 

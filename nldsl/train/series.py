@@ -40,9 +40,6 @@ class Series:
         """The values as they were given, up to rounding."""
         return np.concatenate([self.train, self.held_out]) * self.scale[1] + self.scale[0]
 
-    def scaled(self, values: np.ndarray) -> np.ndarray:
-        return (values - self.scale[0]) / self.scale[1]
-
     def extents(self, values: np.ndarray) -> list[tuple[int, int]]:
         return [(0, len(values))]
 
@@ -53,7 +50,8 @@ class Series:
                 raise faults.too_short(self.name, part, len(values), length, self.unit)
 
     def numbers(self) -> dict[str, object]:
-        return {"name": self.name, "points": len(self.train) + len(self.held_out), "channels": self.train.shape[1], "sha256": self.sha256}
+        return {"name": self.name, "points": len(self.train) + len(self.held_out), "channels": self.train.shape[1],
+                "mean": self.scale[0].tolist(), "deviation": self.scale[1].tolist(), "sha256": self.sha256}
 
     def describe(self) -> str:
         return (f"{self.name}: {len(self.train) + len(self.held_out):,} points of {self.train.shape[1]} channels, each scaled by its training mean "

@@ -1,12 +1,15 @@
 """A spec and all it imports: what a run keeps a copy of, and the fingerprint by which it is known."""
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from nldsl import pipeline
 from nldsl.frontend.parse import parse
 from nldsl.frontend.syntax import Import
+from nldsl.graph.equations import Program
 from nldsl.source import Source
 
 
@@ -31,9 +34,32 @@ def files_of(spec: Path) -> dict[str, Path]:
     return found
 
 
-def fingerprint(spec: Path) -> str:
-    """SHA-256 over the spec and what it imports."""
-    digest = hashlib.sha256()
-    for name, file in sorted(files_of(spec).items()):
-        digest.update(f"{name}\n{file.stat().st_size}\n".encode() + file.read_bytes())
-    return digest.hexdigest()
+def texts_of(spec: Path) -> dict[str, str]:
+    return {name: text_of(file) for name, file in files_of(spec).items()}
+
+
+def program_of(texts: Mapping[str, str], spec: str, sets: Mapping[str, str]) -> Program:
+    """The program of a spec whose files are texts."""
+    with TemporaryDirectory() as folder:
+        for name, text in texts.items():
+            (Path(folder) / name).write_bytes(text.encode())
+        return pipeline.load_text(texts[spec], spec, sets, [Path(folder)])
+
+
+def difference(was: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """The first line in which two sets of files differ: `a.nl:3: was `x = 1`, now `x = 2``."""
+    for name in sorted({*was, *now}):
+        old, new = (files[name].split("\n") if name in files else None for files in (was, now))
+        if old is None or new is None:
+            return f"`{name}` {'came' if old is None else 'went'}"
+        for number, (before, after) in enumerate(zip_longest(old, new), 1):
+            if before != after:
+                return f"{name}:{number} was {quoted(before)}, now it is {quoted(after)}"
+    return "nothing"
+
+
+def quoted(line: str | None) -> str:
+    """A line between quotes; one that differs in what is not seen is shown with it."""
+    if line is None:
+        return "not there"
+    return f"`{line}`" if line.isprintable() and line == line.strip() and line else repr(line)

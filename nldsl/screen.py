@@ -1,0 +1,38 @@
+"""Where pages are printed: text as it is, with no markup and no `:emoji:`, and no traceback when
+the reader of a pipe has gone."""
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from rich.console import Console
+
+PIPE_CLOSED = 128 + signal.SIGPIPE                 # what a shell says of a process that SIGPIPE ended
+
+
+class Screen(Console):
+    """Standard output, or `file`. When its reader has gone, what `closed` says happens."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+        self.left = False                          # has the reader gone?
+
+    def on_broken_pipe(self) -> None:
+        self.silence()
+        raise SystemExit(PIPE_CLOSED)
+
+    def silence(self) -> None:
+        self.quiet = self.left = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+class Watched(Screen):
+    """Of a run: when the reader has gone, the run is interrupted as by Ctrl-C, after its step."""
+
+    def on_broken_pipe(self) -> None:
+        self.silence()
+        signal.raise_signal(signal.SIGINT)

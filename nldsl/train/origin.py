@@ -1,0 +1,195 @@
+"""A step that is not finite -> where it began: a stream, a memory that learns while it reads, a
+gradient or an update.
+
+The steps since the last save are run again, as they were run, until the first whose loss or state
+is not finite. That step is run once more as its emitted source, without the compiler and with every
+named stream handed out, and its values are looked at in the order in which they are made.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from nldsl import pipeline
+from nldsl.diagnostic import Diagnostics
+from nldsl.graph.equations import Node, walk
+from nldsl.schedule.cells import Unsupported
+from nldsl.schedule.plan import STATE, moving, plan
+from nldsl.source import Span
+from nldsl.step import lanes
+from nldsl.step.emit import Emitter
+from nldsl.step.reading import load_module
+from nldsl.step.state import layout
+from nldsl.train import checkpoint, faults, pretrained
+from nldsl.train.loop import NotFinite
+from nldsl.train.memory import broken
+
+if TYPE_CHECKING:
+    from nldsl.train.run import Run
+
+
+@dataclass(frozen=True)
+class Origin:
+    """`words` follow "it begins in step n, "."""
+
+    words: str
+    span: Span | None = None
+
+
+def told(run: Run, step: Any, found: NotFinite, last_saved: Callable[[Run, Any], Any]) -> Diagnostics:
+    """The diagnostic of a step that is not finite, with where it began."""
+    saved = checkpoint.manifest(run.folder)
+    kept = saved.step if saved is not None else None
+    state, before = first_broken(run, step, found.step, last_saved)
+    if before is None:
+        why = "; run again, the steps since the last save are finite"
+        return faults.not_finite(found.step, found.what, why, kept)
+    program, n = run.program, state.step
+    copy_in(state, before)
+    largest = max(((float(x.abs().max()), name) for name, x in before.items()
+                   if name in program.memories and x.numel()), default=None)
+    origin = begins(run, state)
+    words = f"; it begins in step {n}, {origin.words}"
+    notes = () if largest is None else (
+        f"before step {n} the largest number of a memory was {largest[0]:.3g}, in `{largest[1]}`",)
+    return faults.not_finite(found.step, found.what, words, kept, origin.span, notes)
+
+
+def first_broken(run: Run, step: Any, last: int, last_saved: Callable[[Run, Any], Any]
+                 ) -> tuple[Any, dict[str, Tensor] | None]:
+    """A state after the first step, up to `last`, that leaves something that is not finite, and
+    what it was before; None if there is none."""
+    state = last_saved(run, step)
+    while state.step < last:
+        before = {name: x.clone() for name, x in checkpoint.everything(state).items()}
+        values = step(state, run.batches(state.step + 1))
+        if broken({**values, **checkpoint.everything(state)}) is not None:
+            return state, before
+    return state, None
+
+
+def copy_in(state: Any, before: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, x in checkpoint.everything(state).items():
+            x.copy_(before[name])
+
+
+def begins(run: Run, state: Any) -> Origin:
+    """Where the step goes wrong that `state.step` counts already, from the tensors before it."""
+    s = run.settings
+    plain = pipeline.compile_program(
+        run.program, device=s.device, precision=s.precision, capture="eager", planned_steps=s.steps,
+        accumulate=s.accumulate, files=pretrained.read(run.program, run.files).files)
+    here = plain.init(s.seed)
+    plain.seat(here, s.batch * s.accumulate)
+    copy_in(here, checkpoint.everything(state))
+    here.step = state.step - 1
+    name = broken(checkpoint.everything(here))
+    if name is not None:
+        return in_memory(run, name, "which was not finite before")
+    batches = run.batches(state.step)
+    return (in_streams(plain, here, batches) or in_gradients(plain, here, batches)
+            or in_updates(plain, here, batches))
+
+
+def in_streams(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Origin | None:
+    """The first named stream that is not finite, or the memory through which it is not."""
+    program, roots = plain.program, plain.updates.streams
+    ids = moving(roots.values())
+    nodes = [n for n in walk(*roots.values()) if n.name and id(n) in ids and n.op != "input"]
+    named = {f"{i}": n for i, n in enumerate(nodes)} | dict(roots)
+    try:
+        emitted = Emitter(plan(program, named)).emit()
+    except Unsupported:
+        named = dict(roots)
+        emitted = plain.emitted
+    module = load_module(emitted.text, "origin")
+    for i, batch in enumerate(batches):
+        with torch.no_grad(), plain.autocast():
+            inputs = plain.place(batch)
+            count = len(next(iter(inputs.values())))
+            seats, like = lanes.part(here.lanes, i, count), next(iter(here.views.values()))
+            start = module["start"](here.views, count, like, seats)
+            outputs, _ = module["forward"](here.views, inputs, start, 0, "loop")
+        name = broken({name: outputs[name] for name in named})
+        if name is not None:
+            return stream(plain, named[name], name, [n for n in named.values() if n is not named[name]])
+    return None
+
+
+def stream(plain: Any, node: Node, name: str, earlier: list[Node]) -> Origin:
+    """What a stream is called; what it reads that learns while it reads is where it went wrong."""
+    called = node.name or name
+    heard = ", ".join(f"`{level}`" for level in hearers(plain, called, name))
+    learns = f", which level {heard} learns from" if heard else ""
+    for memory in reads(node, earlier):
+        level = plain.program.levels[plain.program.memories[memory].level]
+        if level.clock.unit not in ("step", "never"):
+            return Origin(f"in memory `{memory}` of level `{level.name}`, read by the stream "
+                          f"`{called}`", node.span)
+    return Origin(f"in the stream `{called}`{learns}", node.span)
+
+
+def hearers(plain: Any, *names: str) -> list[str]:
+    """Levels that learn from a stream; of a stream inside, those of the losses it leads to."""
+    heard = {g.stream: g for g in plain.updates.hears}
+    streams = [s for s in heard if s in names] or list(heard)
+    return list(dict.fromkeys(plain.program.memories[g.memory].level
+                              for g in plain.updates.hears if g.stream in streams))
+
+
+def reads(node: Node, earlier: list[Node]) -> Iterator[str]:
+    """Memories that a stream reads without another named stream between."""
+    known, seen, waiting = {id(n) for n in earlier}, set(), [node]
+    while waiting:
+        here = waiting.pop()
+        if id(here) in seen or id(here) in known:
+            continue
+        seen.add(id(here))
+        if here.op in STATE:
+            yield here["memory"]
+        waiting += here.args
+
+
+def in_gradients(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Origin | None:
+    module, program = plain.module, plain.program
+    places = layout(program, here.tensors)
+    for i, batch in enumerate(batches):
+        inputs = plain.place(batch)
+        with plain.autocast():
+            seats = lanes.part(here.lanes, i, len(next(iter(inputs.values()))))
+            sums, _, _ = module["fresh"](here.views, inputs, "loop", seats)
+        grads = module["gradients"](here.views, sums)
+        for name, x in grads.items():
+            if broken({name: x}) is not None:
+                owner, heard = name.rsplit("|", 1)
+                at = int((~torch.isfinite(x.reshape(-1))).nonzero()[0])
+                array = next((leaf for leaf, (of, first, end, _) in places.items()
+                              if of == owner and first <= at < end), owner)
+                level = program.memories[owner].level
+                return Origin(f"in the gradient of `{heard}` in `{array}`, memory `{owner}` of "
+                              f"level `{level}`", program.memories[owner].span)
+    return None
+
+
+def in_updates(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Origin:
+    """The first memory that its update makes so, levels inside others first."""
+    plain(here, batches)
+    tensors = checkpoint.everything(here)
+    inner_first = sorted(tensors, key=lambda name: -name.count("."))
+    name = broken({name: tensors[name] for name in inner_first})
+    if name is None:
+        return Origin("which its source, run without the compiler, does not show")
+    return in_memory(plain, name, "by its update")
+
+
+def in_memory(owner: Any, name: str, how: str) -> Origin:
+    memories = owner.program.memories
+    memory = memories.get(name.removeprefix(checkpoint.LANE).split("|")[0].split("@")[0])
+    if memory is None:
+        return Origin(f"in `{name}`, {how}")
+    return Origin(f"in memory `{memory.name}` of level `{memory.level}`, {how}", memory.span)

@@ -1,0 +1,163 @@
+"""What the files of a run say of it, as models: a damaged or a foreign file is a finding that names
+the field.
+
+    run.json                  Record      everything the run is made of
+    checkpoint.safetensors    Manifest    in its header: what was saved, after which step
+    memory.safetensors        Lanes       in its header
+"""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+FORMAT = 2
+LARGEST = 2**63 - 1
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[^/\\\x00]+$")]
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Whole = Annotated[int, Field(ge=0, le=LARGEST)]
+Precision = Literal["float32", "bfloat16", "float64"]
+Capture = Literal["auto", "split", "whole", "eager"]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Settings(Model):
+    """What the command line says beyond the spec. `data` None is a default; lengths in tokens;
+    `memory` is what lanes begin with, `load` where files that the spec loads lie."""
+
+    sets: dict[str, str] = {}
+    data: str | None = None
+    steps: Count = 1000
+    seed: Whole = 0
+    batch: Count = 4
+    length: Annotated[int, Field(ge=2, le=LARGEST)] = 256
+    accumulate: Count = 1
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,4})?)$")] = "cpu"
+    precision: Precision = "float32"
+    capture: Capture = "auto"
+    memory: str | None = None
+    load: dict[str, str] = {}
+
+
+class Data(BaseModel):
+    """What was trained on: a text has `bytes`, a table `channels` with the mean and the deviation
+    that each was scaled by."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    sha256: Sha256
+    channels: int | None = None
+    mean: list[float] | None = None
+    deviation: list[float] | None = None
+
+
+class Lengthened(Model):
+    """After step `after` a run that was `was` steps long became `steps` long."""
+
+    after: Whole
+    was: Count
+    steps: Count
+
+
+class Record(Model):
+    """The content of run.json. `texts` are the spec and what it imports, by file name."""
+
+    format: Literal[2]
+    spec: FileName
+    spec_sha256: Sha256
+    settings: Settings
+    dims: dict[str, int]
+    clocks: dict[str, str]
+    data: Data
+    loaded: dict[str, str]
+    torch: str
+    threads: Count
+    lengthened: list[Lengthened] = []
+    texts: dict[FileName, str]
+
+    def model_post_init(self, context: Any) -> None:
+        if self.spec not in self.texts:
+            raise ValueError("texts: the spec is not among them")
+        if fingerprint(self.texts) != self.spec_sha256:
+            raise ValueError("texts: they are not those of spec_sha256")
+
+
+class Manifest(Model):
+    """What a checkpoint says of itself. `weights`: array -> (tensor, first, end, sizes)."""
+
+    spec_sha256: Sha256
+    settings: Settings
+    data_sha256: Sha256
+    torch: str
+    threads: Count
+    step: Whole
+    weights: dict[str, tuple[str, int, int, list[int]]]
+
+
+class Lanes(Model):
+    lanes: Count
+
+
+class Compiled(Model):
+    """manifest.json beside an emitted step: every number that it was made with."""
+
+    spec: str
+    spec_sha256: Sha256
+    dims: dict[str, int]
+    sets: dict[str, str]
+    device: str
+    precision: Precision
+    capture: Capture
+    why: str
+    torch: str
+    tick_kinds: list[list[str]]
+    lowerings: dict[str, str]
+    compile_seconds: dict[str, float]
+
+
+M = TypeVar("M", bound=Model)
+
+
+def read(text: str | bytes, *models: type[M]) -> M:
+    """As the first model that it is. Raises ValueError with what is wrong, the field first."""
+    for model in models:
+        try:
+            return model.model_validate_json(text)
+        except ValidationError as error:
+            wrong = error
+    raise ValueError(told(wrong)) from None
+
+
+def told(error: ValidationError) -> str:
+    """The first fault of a file or of settings: `settings.seed: Input should be a valid integer`."""
+    first, *more = error.errors(include_url=False, include_input=False)
+    field = ".".join(map(str, first["loc"]))
+    said = first["msg"].removeprefix("Value error, ")
+    return (f"{field}: " if field else "") + said + (f" (and {len(more)} more)" if more else "")
+
+
+def written(model: Model) -> str:
+    return model.model_dump_json(indent=2) + "\n"
+
+
+def fingerprint(texts: Mapping[str, str]) -> str:
+    """SHA-256 over a spec and what it imports."""
+    digest = hashlib.sha256()
+    for name, text in sorted(texts.items()):
+        content = text.encode()
+        digest.update(f"{name}\n{len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def changed(old: Model, new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Fields with another value in `new`: name -> (old, new)."""
+    return {name: (getattr(old, name), value) for name, value in new.items()
+            if value != getattr(old, name)}

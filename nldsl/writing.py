@@ -1,0 +1,39 @@
+"""One way to write a file: whole or not at all. What a reader finds is the old content or the new."""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+DRAFT = ".partial"                                 # after the name of a file that is being written
+
+
+def replace(path: Path, content: bytes | str) -> None:
+    """Write beside the file, wait for the disk, rename. What is not a regular file (a pipe, a
+    terminal) is written to directly. Raises OSError; then the file that was there stays."""
+    given = content.encode() if isinstance(content, str) else content
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(given)
+        return
+    draft = path.with_name(path.name + DRAFT)
+    try:
+        with draft.open("wb") as file:
+            if path.exists():
+                os.fchmod(file.fileno(), path.stat().st_mode)
+            file.write(given)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    settle(path.parent)
+
+
+def settle(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
