@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend.parse import parse
 from nldsl.graph.desugar import elaborate
 from nldsl.graph.equations import Program
 from nldsl.rules import check
-from nldsl.source import Source, Span
+from nldsl.source import Source
 
 if TYPE_CHECKING:
     from nldsl.step.compile import CompiledStep
@@ -37,21 +36,8 @@ def load_text(text: str, name: str = "spec.nl", sets: Mapping[str, str] | None =
 def compile_program(program: Program, device: str = "cpu", precision: str = "float32", capture: str = "auto",
                     planned_steps: int = 1000, accumulate: int = 1, files: Files | None = None) -> CompiledStep:
     """The training step of a checked program; `files` holds what it loads. Raises Diagnostics (N8xx) for what has no lowering yet."""
-    from nldsl.schedule.cells import Unsupported  # torch is imported where something is to run
-    from nldsl.schedule.differentiate import NoDerivative
+    from nldsl.schedule.faults import told  # torch is imported where something is to run
     from nldsl.step.compile import CompiledStep
 
-    try:
+    with told(program):
         return CompiledStep(program, device, precision, capture, planned_steps, accumulate, files)
-    except Unsupported as error:
-        raise Diagnostics([Diagnostic("N801", f"this compiler cannot lower {error}", error.span or whole(program),
-                                      help=error.help or "`nldsl explain N801` lists what is lowered")]) from error
-    except NoDerivative as error:
-        raise Diagnostics([Diagnostic("N505", f"`{error.node.op}` has no second derivative", error.node.span or whole(program),
-                                      help="put it outside the objective, or in `stop`")]) from error
-
-
-def whole(program: Program) -> Span:
-    source = program.source
-    first = source.text.splitlines()[0] if source.text else ""
-    return Span(source, 0, len(first), 1, 1, 1, len(first) + 1)

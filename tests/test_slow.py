@@ -345,3 +345,48 @@ def test_sight_that_ends_while_nothing_is_heard(depth: int) -> None:
     made = load_text(UNROLLED.replace("DEPTH", str(depth)))
     found = laws.agreement(laws.Subject(made), [data(made, 1, length, i) for i, length in enumerate([1, 1, 1, 5, 1, 1, 1, 5, 5, 1, 5])])
     assert not {key: x for key, x in found.items() if not x <= laws.EXACT}
+
+
+RESTARTED = """nldsl 1
+dim d = 2
+input x: [d]
+def net(x, loss) -> [d] {
+    level origin every 4 step {
+        memory S: [d] = random
+        context x
+        minimize mean(loss over period)
+        S <- S - 0.2 * grad(S)
+        bptt none
+    }
+    level fast every 2 step {
+        memory F: [d] = origin.S
+        context x
+        minimize mean(loss over period)
+        F <- F - 0.1 * stop(grad(F))
+        reset every RESET step
+        bptt full to origin
+    }
+    return x + fast.F .* x
+}
+y = net(x, loss)
+loss = |y - next(x)|^2
+"""
+
+
+@pytest.mark.parametrize("lengths", [[1] * 9, [1, 1, 1, 1, 5, 5, 5, 5, 5, 5], [5, 1, 1, 1, 1, 5, 5, 5, 5], [1, 5, 1, 5, 1, 1, 1, 5, 5, 5]])
+def test_a_learner_that_would_tick_and_has_heard_nothing(lengths: list[int]) -> None:
+    """What it sees through restarts with its clock, so that nothing of the silent period is kept."""
+    made = load_text(RESTARTED.replace("RESET", "4"))
+    found = laws.agreement(laws.Subject(made), [data(made, 1, length, i) for i, length in enumerate(lengths)])
+    assert not {key: x for key, x in found.items() if not x <= laws.EXACT}
+
+
+def test_a_silent_period_that_must_be_kept_is_refused() -> None:
+    made = load_text(RESTARTED.replace("RESET", "6"))
+    step = compile_program(made, precision="float64", capture="eager")
+    state = step.init(0)
+    with pytest.raises(Diagnostics) as found:
+        for i in range(8):
+            step(state, [data(made, 1, 1, i)])
+    assert [d.code for d in found.value.diagnostics] == ["N801"]
+    assert state.step == 7

@@ -12,16 +12,9 @@ from collections.abc import Callable, Sequence
 
 from nldsl.graph.equations import Node, Tree, walk
 from nldsl.schedule.algebra import Algebra
+from nldsl.schedule.faults import NoDerivative
 
 Rule = Callable[[Algebra, Node, Node], Sequence[Node | None]]
-
-
-class NoDerivative(Exception):
-    """An operator on the path has no derivative rule; `node` is the offender."""
-
-    def __init__(self, node: Node) -> None:
-        super().__init__(node.op)
-        self.node = node
 
 
 def _fit(al: Algebra, bar: Node, arg: Node) -> Node:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from nldsl.graph.equations import ENDS, Clock, Level, Node, Program, walk
 from nldsl.schedule.algebra import Algebra
-from nldsl.schedule.differentiate import NoDerivative, gradient
-from nldsl.schedule.faults import Unsupported
+from nldsl.schedule.differentiate import gradient
+from nldsl.schedule.faults import NoDerivative, Unsupported
 from nldsl.schedule.pulse import TOKEN
 from nldsl.schedule.sight import reaches
 from nldsl.schedule.timetable import outlives

@@ -16,11 +16,12 @@ MAX_HYPERPERIOD = 1_000_000
 
 @dataclass(frozen=True)
 class Kind:
-    """The levels that tick, those that restart, and the other clocks that tick."""
+    """The levels that tick, those that restart, the other clocks that tick, and levels that would tick and have heard no term."""
 
     fired: tuple[str, ...]
     restarted: tuple[str, ...] = ()
     clocks: tuple[Clock, ...] = ()
+    silent: tuple[str, ...] = ()
 
     def at(self, span: str | Clock) -> bool:
         """Does a stretch since a level's own tick, or since a clock's, end here?"""

@@ -18,6 +18,7 @@ from torch import Tensor
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.graph.equations import ENDS, Program, counted, walk
 from nldsl.schedule.cells import Unsupported
+from nldsl.schedule.faults import told
 from nldsl.schedule.plan import Schedule, plan
 from nldsl.schedule.timetable import Kind, Timetable, timetable_of
 from nldsl.step import lanes, room
@@ -193,12 +194,20 @@ class CompiledStep(Reading):
         kind = self.schedule.table.event(state.step + 1)
         silent = {given.name for given in self.updates.given if given.kind == "terms" and not terms[given.stream]
                   and not (self.updates.keeps(given) and float(state.tensors[given.name]) > 0)}
-        kind = replace(kind, fired=tuple(n for n in kind.fired if not silent & self.updates.needs(n)))
+        kind = replace(kind, fired=tuple(n for n in kind.fired if not silent & self.updates.needs(n)),
+                       silent=tuple(n for n in kind.fired if silent & self.updates.needs(n)))
         name = "rare_" + "_".join(str(self.schedule.table.fired(state.step + 1).index(n)) for n in kind.fired) + f"_{self.schedule.table.kind(state.step + 1)}"
         if f"tick_{name}" not in self.module:
             known = len(self.updates.texts)
-            written = self.updates.kind(name, kind)
+            with told(self.program):
+                written = self.updates.kind(name, kind)
             exec(compile("\n".join([*self.updates.texts[known:], written]), f"<nldsl {name}>", "exec"), self.module)
+        for replay in self.updates.replays:
+            if not replay.fits(kind, float(state.tensors[f"{replay.name}|row"])):
+                with told(self.program):
+                    raise Unsupported(f"a step without a target at which `{replay.viewer.name.rsplit('.', 1)[-1]}` would tick, again: what it "
+                                      "sees through is kept for one of its periods", span=replay.viewer.span,
+                                      help="sequences of at least two tokens")
         inputs = [self.place(b) for b in batches]
         self.seat(state, sum(map(lanes_of, inputs)))
         return self._apart(name, state, inputs, self.draws(state, kind))

@@ -236,10 +236,22 @@ class Replay(Sight):
                     lines += [f'S["{given.name}"].add_(found[{len(self.moved) + i}])'] if given else []
         return lines
 
+    def anew(self, kind: Kind) -> bool:
+        """Does the tape begin anew? At the viewer's tick; where it would tick and has heard no term, if all it sees through restarts."""
+        restarts = len(self.streams) == 1 and {self.level_of(n) for n in self.moved} <= set(kind.restarted)
+        return kind.at(self.viewer.name) or (self.viewer.name in kind.silent and restarts)
+
+    def fits(self, kind: Kind, row: float) -> bool:
+        """Is there room on the tape, which stands at `row`, for one more period of the viewer after this step?"""
+        if self.viewer.name not in kind.silent or self.anew(kind):
+            return True
+        event = self.event(kind)
+        return row + (self.code(event) > 0 and not ends(event)) + self.count() <= self.rows
+
     def record(self, kind: Kind) -> list[str]:
         """Lines of a tick that note its event, before anything is written: or begin the tape anew, at the viewer's own tick."""
         event = self.event(kind)
-        if kind.at(self.viewer.name):
+        if self.anew(kind):
             names = [n for n in self.state() if not n.endswith("|row")]
             code = self.code(Event(frozenset(), event.restarted, frozenset()))
             return [f'S["{n}"].zero_()' for n in names] + ([f'S["{self.name}|event"][0] = {float(code)}'] if code else [])
@@ -257,7 +269,7 @@ class Replay(Sight):
                         for i, n in enumerate(self.leaves()) if n in used]
 
     def after(self, kind: Kind) -> list[str]:
-        if kind.at(self.viewer.name):
+        if self.anew(kind):
             return [f'S["{self.name}|row"].zero_()']
         event, row = self.event(kind), f'S["{self.name}|row"]'
         if not (code := self.code(event)):
