@@ -251,6 +251,14 @@ def walk(*roots: Node) -> Iterator[Node]:
             stack.extend((arg, False) for arg in reversed(node.args) if id(arg) not in seen)
 
 
+def ahead(*roots: Node) -> dict[Node, int]:
+    """Of every node below the roots, how many tokens ahead it looks: so many at the end of a sequence have no value."""
+    found: dict[Node, int] = {}
+    for node in walk(*roots):
+        found[node] = max((found[arg] for arg in node.args), default=0) + (node.op == "ahead")
+    return found
+
+
 def numel(shape: Shape) -> int:
     n = 1
     for axis in shape:

@@ -29,7 +29,7 @@ Rule = Callable[[Program], Iterable[Diagnostic]]
 RULES: tuple[Rule, ...] = (
     ownership.still, ownership.twice, ownership.lasting,
     clocks.windows, clocks.resets, clocks.depths, clocks.units, clocks.copies, clocks.kinds,
-    causality.cycles, causality.pending, causality.absence, causality.births, causality.rings, causality.future, causality.recency,
+    causality.cycles, causality.pending, causality.distance, causality.absence, causality.births, causality.rings, causality.future, causality.recency,
     context.closure, context.unused, context.dead,
     gradients.deaf, gradients.unheard, gradients.place, gradients.target, gradients.second_order, gradients.paths, gradients.erase,
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from nldsl.diagnostic import Diagnostic
-from nldsl.graph.equations import Clock, Node, Program, walk
+from nldsl.graph.equations import Clock, Node, Program, ahead, walk
 from nldsl.rules.flow import beneath, knots, reach, root_of, roots, shortest_ring
 from nldsl.rules.words import clock_name, head_of, said, short
 from nldsl.source import Span
@@ -71,6 +71,26 @@ def pending(program: Program) -> Iterator[Diagnostic]:
             yield Diagnostic("N406", f"this tick of `{short(level.name)}` waits for the next token: its objective reads `next`", node.span,
                              "the value after a tick that is yet to come", (("ticks late", head_of(level)),),
                              "leave out `@now`: the value before the tick")
+
+
+def distance(program: Program) -> Iterator[Diagnostic]:
+    """A level within the sequence ticks when the next token has come, which reads it: its objective looks no further.
+
+        level fast every token { .. minimize |F * x - next(next(x))|^2 .. }      # N409
+        level fast every token { .. minimize |F * x - next(x)|^2 .. }
+    """
+    for level in program.levels.values():
+        if root_of(program, level).clock.unit in ("step", "never"):
+            continue
+        for objective in level.objectives:
+            lag = ahead(objective)
+            if lag[objective] > 1:
+                node = next(n for n in reach([objective]).nodes if n.op == "ahead" and lag[n] > 1)
+                name = short(level.name)
+                yield Diagnostic(
+                    "N409", f"the objective of `{name}` looks {lag[objective]} tokens ahead, and the next token reads what it learned",
+                    node.span, "not known when the next token comes", (("within the sequence", head_of(level)),),
+                    f"`{said(node.args[0])}` without a second `next`, or a level `every step`")
 
 
 def absence(program: Program) -> Iterator[Diagnostic]:

@@ -285,6 +285,8 @@ def divide(online: Online, cells: Cells, roots: Mapping[str, Node], regions: lis
         if len(ids) + len(found) == before:
             break
     for node in ahead:
+        if any(n.op == "ahead" for n in walk(node.args[0])):
+            raise Unsupported("`next` of `next` beside a memory that learns from a loss within the sequence", node, "`next` once")
         if id(node.args[0]) in ids:
             raise Unsupported("`next` of what a memory made that ticks by the gradient of a loss", node, "next of an input")
     online.ids = ids

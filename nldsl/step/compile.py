@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nldsl.diagnostic import Diagnostic, Diagnostics
-from nldsl.graph.equations import ENDS, Program, counted, walk
+from nldsl.graph.equations import ENDS, Program, ahead, counted
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.faults import told
 from nldsl.schedule.plan import Schedule, plan
@@ -227,10 +227,10 @@ class CompiledStep(Reading):
         return loaded(self.program, self.files)
 
     def terms(self, batch: Batch) -> dict[str, int]:
-        """Number of terms of each heard stream over a batch: the last token of a sequence has no next one, the first may lack others."""
+        """Number of terms of each heard stream over a batch: the last tokens of a sequence have no next ones, the first may lack others."""
         sequences, length = next(iter(batch.values())).shape[:2]
         first = self.schedule.cells.absence.first
-        return {name: sequences * max(0, length - any(n.op == "ahead" for n in walk(node)) - first(node)) for name, node in self.updates.streams.items()}
+        return {name: sequences * max(0, length - ahead(node)[node] - first(node)) for name, node in self.updates.streams.items()}
 
     def place(self, batch: Batch) -> dict[str, Tensor]:
         """On the device; ends of documents are numbers. Raises N308 if the program counts documents that the batch does not tell."""

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nldsl.graph.equations import ENDS, Clock, Node, Shape, walk
+from nldsl.graph.equations import ENDS, Clock, Node, Shape, ahead, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.documents import flag
 from nldsl.schedule.plan import Block, Region, Schedule, moving
@@ -69,10 +69,7 @@ class Emitter:
         self.part = Part(schedule.online) if schedule.online else None
         if self.part:
             self.part.take(order)
-        self.shifted: set[int] = set()                          # known one token late; between ticks what comes next is given
-        for node in order if self.part is None else []:
-            if node.op == "ahead" or any(id(a) in self.shifted for a in node.args):
-                self.shifted.add(id(node))
+        self.lag = ahead(*order) if self.part is None else {}   # known so many tokens late; between ticks what comes next is given
 
     # -- functions
 
@@ -172,7 +169,7 @@ class Emitter:
     def stream(self, fn: Fn, carry: Carry, node: Node) -> None:
         """A stream over all tokens of the call."""
         args = [fn.value(a) for a in node.args]
-        late = id(node) in self.shifted
+        late = self.lag.get(node, 0)
         if node.op == "ahead":
             name = self.carry_name(node.args[0], "before", node.args[0].type, carry)
             fn.env[id(node)] = fn.let(f"newest({args[0].text}, {name})", "BT", node.type)
@@ -180,10 +177,10 @@ class Emitter:
             return
         if late:
             for i, (arg, child) in enumerate(zip(args, node.args)):
-                if arg.lead and id(child) not in self.shifted:
+                if arg.lead and (by := late - self.lag[child]):
                     name = self.carry_name(child, "before", child.type, carry)
-                    args[i] = fn.let(f"behind({arg.text}, {name})", "BT", child.type)
-                    carry.results.append(f"{arg.text}[:, -1:]")
+                    args[i] = fn.let(f"behind({arg.text}, {name}, {by})", "BT", child.type)
+                    carry.results.append(f"latest({arg.text}, {name}, {by})")
         if node.op in TEMPORAL:
             if late:
                 raise Unsupported(f"`{node.op}` of something one token ahead", node)
@@ -227,8 +224,8 @@ class Emitter:
     def shown(self, node: Node, text: str) -> str:
         """An output from the first token on at which it has a value."""
         first = self.absence.first(node)
-        late = any(n.op == "ahead" for n in walk(node)) if self.part else id(node) in self.shifted
-        return f"present({text}, {'max(0, position - 1)' if late else 'position'}, {first})" if first else text
+        late = ahead(node)[node]
+        return f"present({text}, {f'max(0, position - {late})' if late else 'position'}, {first})" if first else text
 
     def start(self) -> str:
         """The carry of a fresh sequence: starts of memories, empty tails; `before` values do not exist yet."""

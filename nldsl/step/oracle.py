@@ -53,6 +53,7 @@ class Oracle:
         self._carried = any(m.unit(level) == "token" and level.reset.unit != "token" and level.reset != Clock("sequence", 1)
                             for level in levels.values())
         self._apart = counted(program, ENDS)                 # each lane is a line of its own, where documents end in it
+        self._furthest = max(m.lag.values(), default=0)
         self._lines: list[Line] = []
 
     # -- what has been learned
@@ -92,8 +93,8 @@ class Oracle:
         line = line or Line("token", lanes)
         assert line.lanes == lanes
         for t in range(tokens):
-            if line.tables:                                  # what looked ahead from the last token can look now
-                line.tables[-1] = {n: v for n, v in line.tables[-1].items() if n not in m.foresees}
+            for back in range(1, 1 + min(len(line), self._furthest)):     # what looked ahead from the last tokens can look now
+                line.tables[-back] = {n: v for n, v in line.tables[-back].items() if m.lag.get(n, 0) < back}
             line.inputs.append({name: x[:, t] if not x.is_floating_point() else x[:, t].double() for name, x in batch.items()})
             line.first.append(len(line) if fresh and t == 0 else line.first[-1])
             line.step.append(len(m.steps) - 1)
@@ -110,7 +111,7 @@ class Oracle:
         outputs: dict[str, Value] = {}
         for name, node in self.program.outputs.items():
             begin = line.shown.get(name, 0)
-            line.shown[name] = len(line) - (node in self._meaning.foresees)
+            line.shown[name] = max(begin, len(line) - self._meaning.lag[node])
             found = [self._meaning.value(node, line, i) for i in range(begin, len(line))]
             terms = [each(lambda x: x.expand([line.lanes, *x.shape[1:]]), v) for v in found if v is not ABSENT]
             if terms:

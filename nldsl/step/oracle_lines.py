@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import ENDS, Clock, Level, Node, Program, walk
+from nldsl.graph.equations import ENDS, Clock, Level, Node, Program, ahead, walk
 from nldsl.step.oracle_operators import Value, each
 
 _viewer: str | None = None                        # the level whose gradient is being taken
@@ -106,7 +106,8 @@ class Text:
                  *(o for level in program.levels.values() for o in level.objectives)]
         self.nodes = list(walk(*roots))
         self.learners = {n["memory"] for n in self.nodes if n.op == "grad"}
-        self.foresees = self._reaching(lambda n: n.op == "ahead")
+        self.lag = ahead(*roots)                             # tokens that must come before it has a value
+        self.foresees = frozenset(node for node, late in self.lag.items() if late)
         self.may_lack = self._reaching(lambda n: n.op in ("ahead", "held_stream"))
         self.by_token = self._reaching(self._token_leaf, self._gathers_tokens)
         self._touched: dict[tuple[Node, frozenset[Node]], frozenset[Node]] = {}

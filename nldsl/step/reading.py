@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import ENDS, Node, walk
+from nldsl.graph.equations import ENDS, Node, ahead, walk
 from nldsl.schedule.plan import plan
 from nldsl.step.emit import Emitter
 from nldsl.step.freeze import frozen
@@ -71,9 +71,11 @@ class Reading:
         return onward(lanes, carry[0])
 
     def logits(self: CompiledStep) -> Node | None:
-        """What the next token is scored with: the first argument of the loss's cross entropy. None of a model that does not write."""
+        """What the next token is scored with: the first argument of the loss's cross entropy, of several
+        that whose target is the next token. None of a model that does not write."""
         name = "loss" if "loss" in self.heard else self.heard[0]
-        return next((n.args[0] for n in walk(self.updates.streams[name]) if n.op == "cross_entropy"), None)
+        scored = [n for n in walk(self.updates.streams[name]) if n.op == "cross_entropy"]
+        return next((n.args[0] for n in scored if ahead(n)[n] == 1), scored[0].args[0] if scored else None)
 
     def generate(self: CompiledStep, state: State, prompt: Tensor, n: int, generator: torch.Generator, temperature: float = 1.0,
                  lanes: Lanes | None = None, freeze: bool = False, boundary: int = 0) -> tuple[Tensor, Lanes]:

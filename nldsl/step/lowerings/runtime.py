@@ -94,15 +94,21 @@ def present(x: Tensor, begin: int, first: int) -> Tensor:
     return x[:, max(0, first - begin):]
 
 
-def behind(x: Tensor, before: Tensor | None) -> Tensor:
-    """x [B, T, ..] one token late: what stood at the previous token. Without `before` (the value at the last token of the
-    previous call) the first token has no predecessor and the result has T - 1 rows."""
-    return x[:, :-1] if before is None else torch.cat([before, x[:, :-1]], 1)
+def behind(x: Tensor, before: Tensor | None, by: int) -> Tensor:
+    """x [B, T, ..] so many tokens late: what stood that many tokens before. `before` is what `latest`
+    gave in the previous call, None in the first: then the first tokens have no such predecessor."""
+    x = x if before is None else torch.cat([before, x], 1)
+    return x[:, :max(0, x.shape[1] - by)]
+
+
+def latest(x: Tensor, before: Tensor | None, by: int) -> Tensor:
+    """The last so many tokens that have come, for the next call."""
+    return (x if before is None else torch.cat([before, x], 1))[:, -by:]
 
 
 def newest(x: Tensor, before: Tensor | None) -> Tensor:
-    """x [B, T, ..] at the tokens whose predecessor `behind` gives."""
-    return x[:, 1:] if before is None else x
+    """x [B, T, ..] one token later, at the tokens that have a next one: all but the sequence's first."""
+    return x[:, 1:] if before is None or before.shape[1] == 0 else x
 
 
 def cross_entropy(x: Tensor, ids: Tensor) -> Tensor:

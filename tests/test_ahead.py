@@ -1,0 +1,159 @@
+"""`next(next(x))`: the token after the next; a term is absent where any part of it is."""
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nldsl.diagnostic import Diagnostics
+from nldsl.graph.equations import walk
+from nldsl.pipeline import compile_program, load_text
+from nldsl.testing import data, laws
+
+torch.set_num_threads(1)
+
+HEAD = """nldsl 1
+import layers, optimizers
+dim d = 4, head = 2, e = d / head, vocab = 5
+input ids: index(vocab)
+x = embed(ids, [d])
+"""
+TRAINING = """
+level training every step {
+    memory W: rest = random
+    context ids
+    minimize mean(loss over period)
+    W <- W + adamw(W, grad(W), lr = 0.01, decay = 0.1)
+}
+"""
+LOSSES = {
+    "two later alone": ("loss = cross_entropy(linear(x, [vocab]), next(next(ids)))", 2),
+    "beside the next": (
+        "loss = cross_entropy(linear(x, [vocab]), next(ids))"
+        " + 0.5 * cross_entropy(linear(x, [vocab]), next(next(ids)))", 2),
+    "the later one first": (
+        "loss = cross_entropy(linear(x, [vocab]), next(next(ids)))"
+        " + cross_entropy(linear(x, [vocab]), next(ids))", 2),
+    "three": (
+        "loss = cross_entropy(linear(x, [vocab]), next(ids))"
+        " + cross_entropy(linear(x, [vocab]), next(next(next(ids))))", 3),
+    "of a value": ("y = tanh(linear(x, [d]))\nloss = |y - next(next(y) + x)|^2", 2),
+    "after a difference": ("y = linear(x, [d])\nloss = |next(next(y) - y) - x|^2", 2),
+    "of an attention": (
+        "def mixer(x: [d]) -> [d] = attention(x, head, e, 64)\n"
+        "h = language_model(ids, mixer, d, 1, vocab)\n"
+        "loss = cross_entropy(h, next(ids)) + cross_entropy(linear(h, [vocab]), next(next(ids)))",
+        2),
+    "of a stream that begins late": (
+        "clock chunk = 3 token\n"
+        "loss = cross_entropy(linear(x + x@chunk, [vocab]), next(next(ids)))", 2),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_law(name: str) -> None:
+    text, lag = LOSSES[name]
+    program = load_text(HEAD + text + TRAINING)
+    subject = laws.Subject(program)
+    found = laws.agreement(subject, [data(program, 2, 7, i) for i in range(2)])
+    assert not {name: x for name, x in found.items() if not x <= laws.EXACT}
+    assert any(name.startswith("gradient ") for name in found)
+    batch = data(program, 2, 7, 2)
+    first = 3 if "chunk" in text else 0
+    assert subject.forward(batch)[0]["loss"].shape == (2, 7 - lag - first)
+    assert subject.step.terms(batch)["loss"] == 2 * (7 - lag - first)
+    assert laws.splits(subject, batch) <= laws.EXACT
+    assert laws.causality(subject, batch, 3) == 0.0
+    assert laws.independence(subject, batch) == 0.0
+    assert laws.slope(subject, batch) <= laws.DIFFERENCE
+
+
+def test_multi_token_prediction_by_hand() -> None:
+    """2404.19737, Eq. 2: a head for each of the next tokens, on one trunk."""
+    program = load_text(HEAD + LOSSES["beside the next"][0] + TRAINING)
+    subject = laws.Subject(program)
+    batch = data(program, 3, 6, 0)
+    W = {n: w.detach().clone().requires_grad_() for n, w in subject.state.views.items()}
+    table, near, far = (W[n] for n in sorted(W, key=lambda n: (W[n].shape != (5, 4), n != "x", n)))
+    ids = batch["ids"]
+    x = table[ids[:, :-2]]
+
+    def entropy(head: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy((x @ head.T).flatten(0, 1), target.flatten(), reduction="none").reshape(target.shape)
+
+    terms = entropy(near, ids[:, 1:-1]) + 0.5 * entropy(far, ids[:, 2:])
+    assert torch.allclose(subject.forward(batch)[0]["loss"], terms, atol=1e-12)
+    found = subject.gradients(batch)
+    for name, slope in zip(W, torch.autograd.grad(terms.mean(), list(W.values())), strict=True):
+        assert torch.allclose(found[name], slope.reshape(-1), atol=1e-12)
+
+
+def test_tokens_one_at_a_time() -> None:
+    """The interpreter and the emitted step agree on every way to cut, sequences shorter than the look ahead included."""
+    program = load_text(HEAD + LOSSES["three"][0] + TRAINING)
+    subject, batch = laws.Subject(program), data(program, 2, 6, 0)
+    whole = subject.forward(batch)[0]["loss"]
+    parts, carry = [], None
+    for t in range(6):
+        out, carry = subject.forward({"ids": batch["ids"][:, t:t + 1]}, carry, t)
+        parts.append(out["loss"])
+    assert [x.shape[1] for x in parts] == [0, 0, 0, 1, 1, 1]
+    assert torch.equal(torch.cat(parts, 1), whole)
+    assert subject.forward({"ids": batch["ids"][:, :2]})[0]["loss"].shape == (2, 0)
+    assert subject.step.terms({"ids": batch["ids"][:, :2]}) == {"loss": 0}
+
+
+def test_the_interpreter_reads_on() -> None:
+    from nldsl.step.oracle import Oracle
+    program = load_text(HEAD + LOSSES["three"][0] + TRAINING)
+    batch, oracle = data(program, 2, 6, 0), Oracle(program)
+    whole = oracle.run(batch).outputs["loss"]
+    state, parts = None, []
+    for t in range(6):
+        result = oracle.run({"ids": batch["ids"][:, t:t + 1]}, state)
+        state = result.state
+        parts.append(result.outputs["loss"])
+    assert torch.allclose(torch.cat(parts, 1), whole, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["beside the next", "the later one first"])
+def test_what_writes_is_the_prediction_of_the_next_token(name: str) -> None:
+    program = load_text(HEAD + LOSSES[name][0] + TRAINING)
+    step = compile_program(program, capture="eager")
+    losses = [n for n in walk(program.outputs["loss"]) if n.op == "cross_entropy"]
+    near = next(n for n in losses if n.args[1].args[0].op == "input")
+    assert step.logits() is near.args[0]
+    out, _ = step.generate(step.init(0), torch.tensor([[1, 2]]), 3, torch.Generator().manual_seed(0))
+    assert out.shape == (3,)
+
+
+def test_beside_a_memory_that_learns_from_the_loss_it_is_refused() -> None:
+    text = TOO_FAR.format(rate="token", objective="mean(near over period)", target="next(next(ids))")
+    text += "near = cross_entropy(linear(y, [vocab]), next(ids))\n"
+    with pytest.raises(Diagnostics) as found:
+        compile_program(load_text(HEAD + text + TRAINING), capture="eager")
+    assert [d.code for d in found.value.diagnostics] == ["N801"]
+
+
+TOO_FAR = """
+level fast every {rate} {{
+    memory F: [d, d] = 0
+    context ids
+    minimize {objective}
+    F <- F - 0.1 * grad(F)
+    bptt none
+}}
+y = x + fast.F * x
+loss = cross_entropy(linear(y, [vocab]), {target})
+"""
+
+
+@pytest.mark.parametrize("rate", ["token", "4 token"])
+def test_a_level_within_the_sequence_cannot_look_two_tokens_ahead(rate: str) -> None:
+    """Its tick would be done when the token after the next has come, and the next token reads it."""
+    far = TOO_FAR.format(rate=rate, objective="mean(loss over period)", target="next(next(ids))")
+    with pytest.raises(Diagnostics) as found:
+        load_text(HEAD + far + TRAINING)
+    assert [d.code for d in found.value.diagnostics if d.severity == "error"] == ["N409"]
+    near = TOO_FAR.format(rate=rate, objective="mean(loss over period)", target="next(ids)")
+    assert all(d.severity != "error" for d in load_text(HEAD + near + TRAINING).findings)
