@@ -11,8 +11,8 @@ of the update alone; a region that fits none is computed token by token, and the
     windows.py             windows of a task loss: pieces, gradients of pure functions of them, ticks in between
     runtime.py             the few functions that emitted code calls; copied into it, as windows.py is
 
-Decisions. Decays are exponentials of differences of cumulative logs, masked before exp: one division by a cumulative product overflows
-as soon as a gate closes. Erases are solved in the WY form of products of Householder-like factors (delta rules; 2512.24695v1, Eqs. 88,
-90), once for all memories that share keys and gates. One affine form serves decay, momentum and erases: a kernel for each named rule would be
-as many places for a mistake.
+Decisions. Products of decays are the inverse of a bidiagonal matrix: a division by a cumulative product overflows as soon as a gate
+closes, and differences of cumulative logs have no slope at a gate that is exactly 0. Erases are solved in the WY form of products of
+Householder-like factors (delta rules; 2512.24695v1, Eqs. 88, 90), once for all memories that share keys and gates. One affine form
+serves decay, momentum and erases: a kernel for each named rule would be as many places for a mistake.
 """

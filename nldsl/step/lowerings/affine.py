@@ -50,17 +50,17 @@ class Solver(Reads):
         assert self.past is not None
         rows, text = self.like_rows(run.prefix), f"({self.past.t} >= {cell.first})"
         ticks, rests = (self.fn.let(f"{x}.to({rows}.dtype).expand_as({rows})", "", ()).text for x in (text, f"(~{text})"))
-        return self.added(self.scale(run, Rows(ticks, None, True)), Run(run.shape, run.prefix, own=Rows(rests, None, True)))
+        return self.added(self.scale(run, Rows(ticks)), Run(run.shape, run.prefix, own=Rows(rests)))
 
     def filter(self, cell: Cell, run: Run) -> Run:
         own = run.own
         if own is None and not run.erases:
             if cell.name not in self.read_late:
                 return run
-            return replace(run, terms=(Carry(Rows("0.0", 0.0, True), self.state[cell.name]), *run.terms))
-        own = own or Rows("0.0", 0.0, True)
+            return replace(run, terms=(Carry(Rows("0.0", 0.0), self.state[cell.name]), *run.terms))
+        own = own or Rows("0.0", 0.0)
         if run.wide and own.literal is not None:
-            own = Rows(self.fn.let(f"torch.full_like({self.like_rows(run.prefix)}, {own.text}).unsqueeze(-2)", "", ()).text, None, own.nonnegative)
+            own = Rows(self.fn.let(f"torch.full_like({self.like_rows(run.prefix)}, {own.text}).unsqueeze(-2)", "", ()).text)
         kernel, prefix = self.decay(own, run.prefix)
         terms = [Carry(Rows(prefix), self.state[cell.name])]
         terms += [self.through(kernel, t) for t in run.terms]
@@ -186,21 +186,21 @@ class Solver(Reads):
         """The number for each token and head that a factor is, or None."""
         ref = self.memo.get(id(node), self.fn.env.get(id(node)))
         if isinstance(ref, Ref) and ref.literal is not None:
-            return self.rows(ref, node, prefix)
+            return self.rows(ref, prefix)
         source = node
         if node.op == "spread" and node["dims"] == tuple(range(len(node["dims"]))) and len(node["dims"]) <= prefix:
             source = node.args[0]
         elif node.type != ():
             return None
         ref = self.value(source)
-        return self.rows(ref, source, prefix) if isinstance(ref, Ref) else None
+        return self.rows(ref, prefix) if isinstance(ref, Ref) else None
 
     def channels(self, node: Node, x: Run) -> Rows | None:
         """The number for each token, head and channel of the last axis that a factor is, or None."""
         if node.op != "spread" or len(x.shape) != x.prefix + 2 or tuple(node["dims"]) != (*range(x.prefix), x.prefix + 1):
             return None
         ref = self.value(node.args[0])
-        return self.rows(ref, node.args[0], x.prefix + 1) if isinstance(ref, Ref) else None
+        return self.rows(ref, x.prefix + 1) if isinstance(ref, Ref) else None
 
     def scale(self, x: Run | Vec, gate: Rows, wide: bool = False) -> Run | Vec:
         if isinstance(x, Vec):
@@ -212,7 +212,7 @@ class Solver(Reads):
         else:
             erases = tuple((self.times(g, gate), a, b) for g, a, b in x.erases)
             if x.wide and gate.literal is None:
-                gate = Rows(f"{gate.text}.unsqueeze(-2)", None, gate.nonnegative)
+                gate = Rows(f"{gate.text}.unsqueeze(-2)")
         terms: list[Carry | Write] = []
         for t in x.terms:
             if isinstance(t, Carry):
@@ -239,8 +239,8 @@ class Solver(Reads):
         if isinstance(a, (Run, Vec)) and isinstance(b, Ref):
             gate = self.gate(node.args[1], a.prefix if isinstance(a, Run) else len(a.shape) - 1)
             if gate is not None:
-                inverse = Rows(repr(1 / gate.literal), 1 / gate.literal, gate.nonnegative) if gate.literal else \
-                    Rows(self.fn.let(f"1 / {gate.text}", "", ()).text, None, gate.nonnegative)
+                inverse = Rows(repr(1 / gate.literal), 1 / gate.literal) if gate.literal else \
+                    Rows(self.fn.let(f"1 / {gate.text}", "", ()).text)
                 return self.scale(a, inverse)
         return self._stuck(node, a, b)
 
@@ -314,7 +314,7 @@ class Solver(Reads):
                 a = self.value(outer.args[0])
                 if not isinstance(a, Ref):
                     raise NotAffine("a diagonal of what a memory answered")
-                piece = self.scale(x, self.rows(a, outer.args[0], x.prefix + 1), wide=True)
+                piece = self.scale(x, self.rows(a, x.prefix + 1), wide=True)
             elif outer is not None:
                 a, b = (self.over_tokens(self.plain(self.value(n))) for n in outer.args)
                 answer = self.contract(x, a, f"{p}oi", f"{p}i", f"{p}o")

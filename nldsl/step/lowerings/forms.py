@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from nldsl.graph.equations import Node, Shape
 from nldsl.step.source import Ref
 
-NONNEGATIVE = {"sigmoid", "exp", "softplus", "abs", "sqrt", "softmax"}
-
 
 class NotAffine(Exception):
     """The update is not affine with scalar gates; `cell` names a memory that could be tried with a gate per entry."""
@@ -28,10 +26,9 @@ class Rows:
 
     text: str
     literal: float | None = None
-    nonnegative: bool = False
 
 
-ONE = Rows("1.0", 1.0, True)
+ONE = Rows("1.0", 1.0)
 
 
 @dataclass(frozen=True)
@@ -75,22 +72,6 @@ class Vec:
 
 Value = Ref | Run | Vec
 P = "pqrs"                            # letters of the prefix axes
-
-
-def nonnegative(node: Node) -> bool:
-    """Is the value provably >= 0?"""
-    if node.op in NONNEGATIVE:
-        return True
-    if node.op == "const":
-        return isinstance(node["value"], (int, float)) and node["value"] >= 0
-    if node.op in ("mul", "add", "div", "max"):
-        return all(nonnegative(a) for a in node.args) or (node.op == "max" and any(nonnegative(a) for a in node.args))
-    if node.op == "sub":
-        one, x = node.args
-        return one.op == "const" and one["value"] == 1 and x.op == "sigmoid"
-    if node.op in ("spread", "select", "sum", "mean", "permute"):
-        return nonnegative(node.args[0])
-    return False
 
 
 def factored(node: Node, given: Container[int]) -> bool:

@@ -3,9 +3,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from nldsl.graph.equations import Node
 from nldsl.schedule.cells import Cell
-from nldsl.step.lowerings.forms import ONE, Carry, NotAffine, Rows, Run, Value, Write, nonnegative
+from nldsl.step.lowerings.forms import ONE, Carry, NotAffine, Rows, Run, Value, Write
 from nldsl.step.lowerings.past import Past
 from nldsl.step.source import Fn, Ref
 
@@ -29,29 +28,29 @@ class Piece:
 
     # -- gates
 
-    def rows(self, ref: Ref, node: Node | None, prefix: int) -> Rows:
+    def rows(self, ref: Ref, prefix: int) -> Rows:
         if ref.literal is not None:
-            return Rows(ref.text, ref.literal, ref.literal >= 0)
+            return Rows(ref.text, ref.literal)
         text = ref.text + "[..., None]" * (prefix - ref.rank)
         if ref.lead != "BT":
             text = f"{text}.expand(B, {self.length}, {'-1, ' * prefix})" if ref.lead == "" else \
                 f"{text}.unsqueeze(1).expand(-1, {self.length}, {'-1, ' * prefix})"
         if prefix:
             text = f"{text}.movedim(1, -1)"
-        return Rows(self.fn.let(text, "", ()).text, None, node is not None and nonnegative(node))
+        return Rows(self.fn.let(text, "", ()).text)
 
     def times(self, a: Rows, b: Rows) -> Rows:
         if a.literal is not None and b.literal is not None:
-            return Rows(repr(a.literal * b.literal), a.literal * b.literal, a.literal * b.literal >= 0)
+            return Rows(repr(a.literal * b.literal), a.literal * b.literal)
         for x, y in ((a, b), (b, a)):
             if x.literal == 1:
                 return y
-        return Rows(self.fn.let(f"{a.text} * {b.text}", "", ()).text, None, a.nonnegative and b.nonnegative)
+        return Rows(self.fn.let(f"{a.text} * {b.text}", "", ()).text)
 
     def plus(self, a: Rows, b: Rows) -> Rows:
         if a.literal is not None and b.literal is not None:
-            return Rows(repr(a.literal + b.literal), a.literal + b.literal, a.literal + b.literal >= 0)
-        return Rows(self.fn.let(f"{a.text} + {b.text}", "", ()).text, None, a.nonnegative and b.nonnegative)
+            return Rows(repr(a.literal + b.literal), a.literal + b.literal)
+        return Rows(self.fn.let(f"{a.text} + {b.text}", "", ()).text)
 
     def by_token(self, rows: Rows, trailing: int) -> str:
         """[B, P.., T] -> [B, T, P.., 1..]"""
@@ -60,15 +59,12 @@ class Piece:
         return f"{rows.text}.movedim(-1, 1)" + ("[" + "..., " + "None, " * trailing + "]" if trailing else "")
 
     def decay(self, c: Rows, prefix: int) -> tuple[str, str]:
-        if c.literal is not None:
-            like = self.like_rows(prefix)
-            text = f"running({like})" if c.literal == 1 else f"decay(torch.full_like({like}, {c.literal!r}).abs().clamp_min(1e-30).log())"
-            if c.literal < 0:
-                text = f"signed(torch.full_like({like}, {c.literal!r}), {text})"
-        elif c.nonnegative:
-            text = f"decay(log_decay({c.text}))"
+        if c.literal is None:
+            text = f"decay({c.text})"
+        elif c.literal == 1:
+            text = f"running({self.like_rows(prefix)})"
         else:
-            text = f"signed({c.text}, decay(log_decay({c.text}.abs())))"
+            text = f"powers({self.like_rows(prefix)}, {c.literal!r})"
         pair = self.fn.let(text, "", (), "pair")
         return self.fn.let(f"{pair.text}[0]", "", (), "kernel").text, self.fn.let(f"{pair.text}[1]", "", (), "phi").text
 
@@ -99,7 +95,7 @@ class Piece:
             raise NotAffine("a gate for each channel of what is no matrix", self.solving[-1] if self.solving else "")
 
         def gates(g: Rows) -> Rows:
-            return g if g.literal is not None else Rows(f"{g.text}.unsqueeze(-2)", None, g.nonnegative)
+            return g if g.literal is not None else Rows(f"{g.text}.unsqueeze(-2)")
         terms = tuple(Carry(gates(t.phi), t.state) if isinstance(t, Carry) else
                       replace(t, gate=gates(t.gate), kernel=None if t.kernel is None else f"{t.kernel}.unsqueeze(-3)") for t in run.terms)
         return replace(run, terms=terms, own=None if run.own is None else gates(run.own), wide=True)

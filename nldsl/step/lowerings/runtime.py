@@ -117,26 +117,22 @@ def cross_entropy(x: Tensor, ids: Tensor) -> Tensor:
     return torch.logsumexp(wide, -1) - wide.expand(*ids.shape, wide.shape[-1]).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
 
 
-def log_decay(c: Tensor) -> Tensor:
-    """log c for gates c >= 0. An exact zero counts as the least usable number, with the gradient of the identity."""
-    least = torch.finfo(c.dtype).tiny ** 0.5
-    return (c + torch.where(c < least, least - c, 0.0).detach()).log()
+def decay(c: Tensor) -> tuple[Tensor, Tensor]:
+    """c [B, P.., T] -> L [B, P.., T, J] with L[t, j] = prod of c over j < l <= t (0 above the diagonal), and the products from the
+    start of the piece [B, P.., T]. L is the inverse of I - c below the diagonal: no logarithm and no division, so a factor
+    of any sign, of any size or exactly 0 has the slope that the product of the others is."""
+    wide = c.to(torch.promote_types(c.dtype, torch.float32))
+    eye = torch.eye(c.shape[-1], dtype=wide.dtype, device=c.device)
+    steps = eye - torch.diag_embed(wide[..., 1:], -1)
+    kernel = torch.linalg.solve_triangular(steps, eye.expand_as(steps), upper=False, unitriangular=True)
+    return kernel.to(c.dtype), (kernel[..., 0] * wide[..., :1]).to(c.dtype)
 
 
-def decay(log_c: Tensor) -> tuple[Tensor, Tensor]:
-    """log_c [B, P.., T] -> L [B, P.., T, J] with L[t, j] = prod of c over j < l <= t (0 above the diagonal), and the products
-    from the start of the piece [B, P.., T]. Only differences of cumulative logs are exponentiated, masked before exp."""
-    s = log_c.cumsum(-1)
-    later = torch.ones(s.shape[-1], s.shape[-1], dtype=torch.bool, device=s.device).tril()
-    gaps = (s.unsqueeze(-1) - s.unsqueeze(-2)).masked_fill(~later, float("-inf"))
-    return gaps.exp(), s.exp()
-
-
-def signed(c: Tensor, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """`decay` of |c| made into that of c: the sign of a product is the product of the signs."""
-    flips = torch.where(c < 0, -1.0, 1.0).to(c.dtype).cumprod(-1).detach()
-    kernel, prefix = pair
-    return kernel * flips.unsqueeze(-1) * flips.unsqueeze(-2), prefix * flips
+def powers(like: Tensor, c: float) -> tuple[Tensor, Tensor]:
+    """`decay` of gates that are all c; like [B, P.., T]."""
+    t = torch.arange(like.shape[-1], dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+    kernel = (c ** (t[:, None] - t).clamp_min(0)).tril().to(like.dtype)
+    return kernel.expand(*like.shape, like.shape[-1]), (c ** (t + 1)).to(like.dtype).expand(like.shape)
 
 
 def running(like: Tensor) -> tuple[Tensor, Tensor]:
