@@ -11,8 +11,8 @@ from nldsl.testing import data, laws
 torch.set_num_threads(1)
 
 SOLVED = {
-    "all pairs so far": ("0", "sum(|M * k - v|^2 / 2 over sequence)", "0, 1", "M@now", "chunked recurrence, a linear system for each token"),
-    "a rate from the data": ("0", "sum(|M * k - v|^2 over sequence)", "0, rate", "M", "chunked recurrence, a linear system for each token"),
+    "all pairs so far": ("0", "sum(|M * k - v|^2 / 2 over sequence)", "0, 1", "M@now", "chunked recurrence, a state per token, a linear system for each token"),
+    "a rate from the data": ("0", "sum(|M * k - v|^2 over sequence)", "0, rate", "M", "chunked recurrence, a state per token, a linear system for each token"),
     "near the moving memory": ("learned", "mean(|M * k - v|^2 / 2 over chunk)", "M, 0.5", "M@now", "scan"),
     "the last pairs": ("learned", "sum(|M * k - v|^2 / 2 over 2 token)", "M, rate", "M@now", "scan"),
     "near an anchor": ("learned", "0.5 * sum(|M * k - v|^2 / 2 over 3 token)", "M@chunk, keep", "M@now", "dual form"),

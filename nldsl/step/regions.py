@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nldsl.graph.equations import Clock, Node, walk
+from nldsl.graph.equations import Clock, Node
 from nldsl.schedule.plan import Region
 from nldsl.schedule.sight import takes
 from nldsl.step.lowerings.affine import NotAffine
@@ -67,7 +67,7 @@ def region_function(em: Emitter, region: Region, inputs: list[Node], starts: lis
         try:
             body = Body(region, inputs, starts, "BT", dict(prefix), em.absence.first)
             made = region_body(em, body)
-            em.lowering[region.name] = ", ".join([classify(region), *body.forms])
+            em.lowering[region.name] = ", ".join([body.called, *body.forms])
             return made
         except NotAffine as error:
             why = str(error)
@@ -75,8 +75,10 @@ def region_function(em: Emitter, region: Region, inputs: list[Node], starts: lis
             if cell is None or prefix[cell.name] == len(cell.shape) or len(cell.shape) - prefix[cell.name] > 1:
                 break
             prefix[cell.name] = len(cell.shape)
-    em.lowering[region.name] = f"scan: token by token ({why})"
-    return region_body(em, Body(region, inputs, starts, "B", prefix, em.absence.first))
+    body = Body(region, inputs, starts, "B", prefix, em.absence.first)
+    made = region_body(em, body)
+    em.lowering[region.name] = f"{body.called} ({why})"
+    return made
 
 
 def region_body(em: Emitter, body: Body) -> tuple[str, int, list[tuple[int, int, int]]]:
@@ -94,13 +96,3 @@ def region_body(em: Emitter, body: Body) -> tuple[str, int, list[tuple[int, int,
 def resets(region: Region) -> list[Node]:
     """Starts that a region returns to within a sequence and that nothing in it moves: one for each such cell, or none."""
     return [c.start for c in region.cells if not takes(c.start)] if any(c.reset.unit == "token" or c.ends for c in region.cells) else []
-
-
-def classify(region: Region) -> str:
-    """What a reader calls the lowering of this region."""
-    names = {c.name for c in region.cells}
-    fresh = any(n.op in ("now", "read") and n["memory"] in names for x in region.outputs for n in walk(x))
-    slow = [c.clock.period > 1 or c.clock.phase > 0 for c in region.cells if ".fold." not in f".{c.name}"]
-    return "one update per chunk: the gradients of its tokens by batched products" if slow and all(slow) else \
-        "dual form: gradients at the chunk start, fresh reads by masked products, no state per token" if region.holds and fresh else \
-        "stale form: batched products, one state per chunk" if region.holds else "chunked recurrence"

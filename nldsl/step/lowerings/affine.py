@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from nldsl.graph.equations import Node
 from nldsl.schedule.cells import Cell
-from nldsl.step.lowerings.forms import ONE, Carry, NotAffine, P, Rows, Run, Value, Vec, Write, factored, matrix_terms
+from nldsl.step.lowerings.forms import NONE, ONE, Carry, NotAffine, P, Rows, Run, Value, Vec, Write, factored, matrix_terms
 from nldsl.step.lowerings.past import data
 from nldsl.step.lowerings.reads import Reads
 from nldsl.step.source import Ref
@@ -47,28 +47,78 @@ class Solver(Reads):
 
     def begun(self, run: Run, cell: Cell) -> Run:
         """The memory stands still before the first token at which its level may tick."""
+        ticks, rests = self.ticking(run, cell)
+        return self.added(self.scale(run, ticks), Run(run.shape, run.prefix, own=rests))
+
+    def ticking(self, run: Run, cell: Cell) -> tuple[Rows, Rows]:
+        """1 at tokens at which the level may tick and 0 at those before, and the other way round."""
         assert self.past is not None
         rows, text = self.like_rows(run.prefix), f"({self.past.t} >= {cell.first})"
-        ticks, rests = (self.fn.let(f"{x}.to({rows}.dtype).expand_as({rows})", "", ()).text for x in (text, f"(~{text})"))
-        return self.added(self.scale(run, Rows(ticks)), Run(run.shape, run.prefix, own=Rows(rests)))
+        ticks, rests = (Rows(self.fn.let(f"{x}.to({rows}.dtype).expand_as({rows})", "", ()).text)
+                        for x in (text, f"(~{text})"))
+        return ticks, rests
 
     def filter(self, cell: Cell, run: Run) -> Run:
-        own = run.own
+        own, stopped = run.own, cell.next.op == "stop"
         if own is None and not run.erases:
             if cell.name not in self.read_late:
                 return run
-            return replace(run, terms=(Carry(Rows("0.0", 0.0), self.state[cell.name]), *run.terms))
-        own = own or Rows("0.0", 0.0)
+            return replace(run, terms=(Carry(NONE, self.state[cell.name]), *run.terms))
+        own = own or NONE
         if run.wide and own.literal is not None:
             own = Rows(self.fn.let(f"torch.full_like({self.like_rows(run.prefix)}, {own.text}).unsqueeze(-2)", "", ()).text)
         kernel, prefix = self.decay(own, run.prefix)
-        terms = [Carry(Rows(prefix), self.state[cell.name])]
+        start = self.cut(self.state[cell.name]) if stopped else self.state[cell.name]
+        terms = [Carry(Rows(prefix), start)]
         terms += [self.through(kernel, t) for t in run.terms]
         if run.wide:
             self.forms["a decay for each channel"] = True
         if run.erases:
             terms += self.erased(cell, run, terms, kernel)
+        if stopped:
+            terms = self.unmoved(cell, run, terms)
         return Run(run.shape, run.prefix, tuple(terms), wide=run.wide)
+
+    def unmoved(self, cell: Cell, run: Run, terms: list[Carry | Write]) -> list[Carry | Write]:
+        """Of a memory whose ticks nobody sees through, what has not ticked yet is still its start: at the tokens before the first
+        tick, and where the first token reads it."""
+        if not cell.first:
+            return [Carry(NONE, self.state[cell.name]), *terms] if cell.name in self.read_late else terms
+        ticks, rests = self.ticking(run, cell)
+        if run.wide:
+            ticks, rests = (Rows(f"{x.text}.unsqueeze(-2)") for x in (ticks, rests))
+        moved = terms[0]
+        assert isinstance(moved, Carry)
+        return [Carry(rests, self.state[cell.name]), Carry(self.times(moved.phi, ticks), moved.state), *terms[1:]]
+
+    # -- what no derivative passes through
+
+    def cut(self, ref: Ref) -> Ref:
+        return ref if ref.literal is not None else self.fn.let(f"{ref.text}.detach()", ref.lead, ref.shape)
+
+    def cut_rows(self, rows: Rows) -> Rows:
+        return rows if rows.literal is not None else Rows(self.fn.let(f"{rows.text}.detach()", "", ()).text)
+
+    def cut_term(self, term: Carry | Write) -> Carry | Write:
+        if isinstance(term, Carry):
+            return Carry(self.cut_rows(term.phi), self.cut(term.state))
+        kernel = None if term.kernel is None else self.fn.let(f"{term.kernel}.detach()", "", ()).text
+        return Write(kernel, self.cut_rows(term.gate), self.cut(term.u), None if term.z is None else self.cut(term.z))
+
+    def _stop(self, node: Node, x: Value) -> Value | None:
+        """Term by term. A part of an update that stops is not affine: the derivative would pass by the side of it."""
+        whole = self.solving and self.cells[self.solving[-1]].next.op == "stop"
+        if isinstance(x, Vec):
+            if not whole:
+                return self._stuck(node, x)
+            reads = tuple((self.cut_rows(g), self.cut(a)) for g, a in x.reads)
+            return Vec(x.shape, reads, None if x.rest is None else self.cut(x.rest))
+        assert isinstance(x, Run)
+        if (x.own is not None or x.erases) and not whole:
+            return self._stuck(node, x)
+        erases = tuple((self.cut_rows(g), self.cut(a), self.cut(b)) for g, a, b in x.erases)
+        own = None if x.own is None else self.cut_rows(x.own)
+        return replace(x, terms=tuple(self.cut_term(t) for t in x.terms), own=own, erases=erases)
 
     def erased(self, cell: Cell, run: Run, terms: list[Carry | Write], kernel: str) -> list[Write]:
         """What the erases of earlier tokens leave, as writes: one triangular system for all answers y_t = X_{t-1} a_t of the piece."""

@@ -16,6 +16,7 @@ from nldsl.schedule.plan import Region
 from nldsl.schedule.sight import takes
 from nldsl.step.lowerings.affine import NotAffine, Solver
 from nldsl.step.lowerings.past import Past, data, keeps
+from nldsl.step.lowerings.reads import ANSWERS, STATES
 from nldsl.step.lowerings.temporal import TEMPORAL
 from nldsl.step.source import Fn, Ref, prune
 
@@ -32,6 +33,8 @@ class Body:
     first: Callable[[Node], int]                                # the token at which a stream begins
     clocks: list[tuple[int, int, int]] = field(default_factory=list)
     forms: dict[str, bool] = field(default_factory=dict)
+    read: dict[str, str] = field(default_factory=dict)          # variable -> what it is of a moving memory
+    called: str = ""                                            # what a reader calls the form, once the lines are written
 
     def __post_init__(self) -> None:
         region, fn = self.region, Fn(self.lead)
@@ -65,6 +68,7 @@ class Body:
         if bad := next((x for x in self.region.inside if x.op == "grad_stream"), None):
             raise Unsupported(f"`grad` of a stream inside the recurrence of `{self.region.cells[0].name}`", bad)
         after, outputs = self.piece() if self.lead == "BT" else self.token()
+        self.called = self.form(after, outputs) if self.lead == "BT" else "scan: token by token"
         new = [*self.settled(after), *(self.past.after.get(i, name) for i, name in enumerate(self.past.names))]
         body = prune(self.fn.lines, [*new, *outputs])
         return body, f"({''.join(x + ', ' for x in new)}), ({''.join(x + ', ' for x in outputs)})"
@@ -77,7 +81,7 @@ class Body:
         nodes = list(walk(*region.outputs, *(c.next for c in region.cells)))
         fast = {c.name: c for c in region.cells if c not in self.slow}
         solver = Solver(fn, fast, {n: self.state[n] for n in fast}, self.prefix, self.past, {x["memory"] for x in nodes if x.op == "read"},
-                        forms=self.forms, given=frozenset(map(id, self.inputs)))
+                        forms=self.forms, read=self.read, given=frozenset(map(id, self.inputs)))
         after = {name: solver.last(solver.solve(name)) for name in fast}
         outputs = [solver.over_tokens(solver.plain(solver.value(x))).text for x in region.outputs]
         if self.slow:
@@ -88,6 +92,22 @@ class Body:
             if node.op in TEMPORAL:
                 solver.value(node)
         return after, outputs
+
+    def form(self, after: dict[str, str], outputs: list[str]) -> str:
+        """What the written lines are called: by what the updates start from, and what reads of the moving memories come to."""
+        copies = {f"state[{len(self.region.cells) + i}]" for i in range(len(self.region.holds))}
+        updates = prune(self.fn.lines, list(after.values()))
+        held = any(copy in line for line in updates for copy in copies)
+        kinds = {self.read.get(line.partition(" = ")[0]) for line in prune(self.fn.lines, outputs)} - {None}
+        slow = [c in self.slow for c in self.region.cells if ".fold." not in f".{c.name}"]
+        if slow and all(slow):
+            return "one update per chunk: the gradients of its tokens by batched products"
+        if not held:
+            return "chunked recurrence" + (", a state per token" if STATES in kinds else "")
+        if not kinds:
+            return "stale form: batched products, one state per chunk"
+        products = "fresh reads by masked products, " if ANSWERS in kinds else ""
+        return f"dual form: gradients at the chunk start, {products}{'a' if STATES in kinds else 'no'} state per token"
 
     def at_last(self, solver: Solver) -> dict[str, str]:
         """Memories that tick at the end of the piece, if at all: their equations at its last token."""

@@ -28,7 +28,7 @@ class Rows:
     literal: float | None = None
 
 
-ONE = Rows("1.0", 1.0)
+ONE, NONE = Rows("1.0", 1.0), Rows("0.0", 0.0)
 
 
 @dataclass(frozen=True)

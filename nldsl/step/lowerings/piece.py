@@ -23,6 +23,7 @@ class Piece:
     memo: dict[int, Value] = field(default_factory=dict)
     solving: list[str] = field(default_factory=list)
     forms: dict[str, bool] = field(default_factory=dict)       # what a reader is told of how it is computed, in order
+    read: dict[str, str] = field(default_factory=dict)         # variables that are a moving memory's answers, or its states
     length: str = "T"                                          # text of the number of rows that a value over tokens has
     given: frozenset[int] = frozenset()                        # what the region takes, by id
 

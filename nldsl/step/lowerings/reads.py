@@ -10,6 +10,12 @@ from nldsl.step.lowerings.piece import Piece
 from nldsl.step.source import Ref
 
 Let = Callable[..., Ref]
+ANSWERS, STATES = "answers", "states"        # what a read of a moving memory leaves at each token
+
+
+def present(run: Run) -> list[Carry | Write]:
+    """The terms, but a start that is weighed with the number 0."""
+    return [t for t in run.terms if not isinstance(t, Carry) or t.phi.literal != 0]
 
 
 @dataclass
@@ -52,7 +58,7 @@ class Reads(Piece):
 
         def entries(gate: Rows) -> str:
             return f"{gate.text}.movedim(-1, 1).unsqueeze(-2)" if value.wide and gate.literal is None else self.by_token(gate, rest)
-        for t in value.terms:
+        for t in present(value):
             if isinstance(t, Carry):
                 text = f"{entries(t.phi)} * {t.state.text}.unsqueeze(1)"
                 if t.phi.literal is not None:
@@ -66,6 +72,8 @@ class Reads(Piece):
                 else:
                     text = f'torch.einsum("B{p}{r[-1] if value.wide else ""}TJ,{parts}->BT{p}{r}", {t.kernel}, {tensors})'
             ref = self.fn.let(text, "BT", value.shape)
+            if rest and (isinstance(t, Carry) or t.kernel is not None):
+                self.read[ref.text] = STATES
             total = ref if total is None else self.fn.let(f"{total.text} + {ref.text}", "BT", value.shape)
         return total if total is not None else Ref("0.0", "", value.shape, 0.0)
 
@@ -75,7 +83,7 @@ class Reads(Piece):
         rest = len(run.shape) - run.prefix
         r = "uvwxyz"[:rest]
         tail = ".unsqueeze(-2)" if run.wide else "[..., " + "None, " * rest + "]" if rest else ""
-        for t in run.terms:
+        for t in present(run):
             if isinstance(t, Carry):
                 text = f"{t.phi.text} * {t.state.text}" if t.phi.literal is not None else f"{t.phi.text}[..., -1]{tail} * {t.state.text}"
             elif t.kernel is None:
@@ -121,13 +129,15 @@ class Reads(Piece):
             return Vec(shape, tuple(reads), rest)
         term = self.channels_with if x.wide else self.heads_with
         total = None
-        for t in x.terms:
+        for t in present(x):
             if not isinstance(t, Carry) and t.z is None:
                 dense = self.plain(Run(x.shape, x.prefix, (t,), wide=x.wide))
                 y = f'torch.einsum("BT{lx},BT{lv}->BT{out}", {dense.text}, {v.text})'
             else:
                 y = term(t, v, lx, lv, out, p)
             ref = self.fn.let(y, "BT", shape)
+            if isinstance(t, Carry) or t.kernel is not None:
+                self.read.setdefault(ref.text, ANSWERS)
             total = ref if total is None else self.fn.let(f"{total.text} + {ref.text}", "BT", shape)
         return total if total is not None else Ref("0.0", "", shape, 0.0)
 

@@ -123,7 +123,7 @@ def decay(c: Tensor) -> tuple[Tensor, Tensor]:
     of any sign, of any size or exactly 0 has the slope that the product of the others is."""
     wide = c.to(torch.promote_types(c.dtype, torch.float32))
     eye = torch.eye(c.shape[-1], dtype=wide.dtype, device=c.device)
-    steps = eye - torch.diag_embed(wide[..., 1:], -1)
+    steps = torch.diag_embed(-wide[..., 1:], -1)               # the ones on the diagonal go without saying
     kernel = torch.linalg.solve_triangular(steps, eye.expand_as(steps), upper=False, unitriangular=True)
     return kernel.to(c.dtype), (kernel[..., 0] * wide[..., :1]).to(c.dtype)
 

@@ -1,0 +1,105 @@
+"""Which form each recurrence gets, by name: a name says what was written, and a clause that only hides slopes costs no form."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import test_decays
+import torch
+from family import EXAMPLES, FROM_FILES, SPECS, tiny
+from test_inside import holds, memory, model
+
+from nldsl.graph.equations import Program
+from nldsl.pipeline import compile_program, load
+from nldsl.testing import laws
+
+torch.set_num_threads(1)
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def lowerings(program: Program) -> list[str]:
+    step = compile_program(program, capture="eager")
+    return [f"{name}: {way}" for name, way in step.emitted.lowering.items()]
+
+
+def small(path: Path) -> Program:
+    return tiny(path.stem) if path.stem in SPECS else load(path)
+
+
+def test_the_form_of_every_example(golden) -> None:
+    paths = sorted(x for x in EXAMPLES.glob("*.nl") if x.stem not in FROM_FILES)
+    lines = [f"{path.stem} {line}\n" for path in paths for line in lowerings(small(path))]
+    golden(GOLDEN / "lowerings.txt", "".join(lines))
+
+
+# a read of the moving memory, and what the form says of it
+READS = {
+    "recall.M@now * q": "dual form: gradients at the chunk start, fresh reads by masked products, no state per token",
+    "tanh(recall.M@now) * q": "dual form: gradients at the chunk start, a state per token",
+    "recall.M@now * q + tanh(recall.M) * k": "dual form: gradients at the chunk start, fresh reads by masked products, a state per token",
+    "recall.M@chunk * q": "stale form: batched products, one state per chunk",
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("clauses", ["bptt full", "bptt none"])
+def test_a_form_is_called_what_it_is(read: str, clauses: str) -> None:
+    body = memory("matrix", "M <- keep * M - rate * grad(M@chunk)", clauses).replace("recall.M@now * q", read)
+    program = model(body)
+    assert holds(program) == {READS[read]}
+    source = compile_program(program, capture="eager").source
+    region = source[source.index("def region_"):source.index("\n\n", source.index("def region_"))]
+    whole = [line for line in region.splitlines() if "->BTpuv" in line]       # [B, T, head, e, e]
+    assert bool(whole) == ("a state per token" in READS[read].replace("no state", ""))
+
+
+def test_gradients_of_the_moving_memory_are_not_called_stale() -> None:
+    """What stood at the chunk start is read, and nothing is learned from it."""
+    body = memory("matrix", "M <- keep * M - grad(M)", objective="-<M * k, v>")
+    body = body.replace("recall.M@now * q", "recall.M@now * q + recall.M@chunk * k")
+    assert all(way.startswith("chunked recurrence") for way in holds(model(body)))
+
+
+UNSEEN = {name: form for name, form in test_decays.FORMS.items() if form[3] != "scan"}
+
+
+@pytest.mark.parametrize("form, clauses", [
+    *((form, "bptt none") for form in UNSEEN),
+    *((form, f"{reset}\n    bptt none") for form in ("a sum", "the delta rule", "momentum under a decay") for reset in ("reset every 4 token", "reset never")),
+])
+def test_updates_that_nobody_sees_through_are_chunked_too(form: str, clauses: str) -> None:
+    """Only the read at the first token sees the start; decays of 0 and below 0 change nothing of that."""
+    axes, *_, way = UNSEEN[form]
+    source = test_decays.text(form, clauses)
+    data = test_decays.batches(axes, test_decays.DECAYS["zero, tiny, negative and more than one"])
+    program = test_decays.load_text(source)
+    subject = laws.Subject(program)
+    found = laws.agreement(subject, data)
+    assert {name: x for name, x in found.items() if not x <= laws.EXACT} == {}
+    assert laws.splits(subject, data[1]) <= laws.EXACT
+    assert way in "; ".join(subject.step.emitted.lowering.values())
+
+
+SLOW_START = """
+    u = linear(q@chunk, [e])
+    level recall per head every token {
+        memory M: [e, e] = learned
+        context k, u
+        minimize |M * k - u|^2 / 2
+        M <- keep * M - rate * grad(M)
+        CLAUSES
+    }
+    return linear(rmsnorm(recall.M * q + recall.M@now * k), [d])"""
+
+
+@pytest.mark.parametrize("clauses", ["bptt none", "bptt full"])
+def test_what_stands_still_at_first_is_still_the_start(clauses: str) -> None:
+    """Before the first chunk ends there is nothing to learn from: reads see the learned start, with its slope."""
+    ways = holds(model(SLOW_START.replace("CLAUSES", clauses)))
+    assert any(way.startswith("chunked recurrence, erases") for way in ways)
+
+
+def test_a_part_that_stops_goes_token_by_token() -> None:
+    """The other part of the same memory has a slope, so its coefficient would have two."""
+    body = memory("matrix", "M <- 0.5 * stop(M) + keep * M - rate * grad(M@chunk)")
+    assert all(way.startswith("scan: token by token") for way in holds(model(body)))
