@@ -12,6 +12,8 @@ from nldsl.frontend.expression_text import type_
 from nldsl.graph.axes import see
 from nldsl.graph.calls import declared_axes
 from nldsl.graph.equations import Axis, Shape, Tree
+from nldsl.graph.names import join
+from nldsl.graph.values import Definition
 from nldsl.graph.world import Poisoned, World
 
 if TYPE_CHECKING:
@@ -24,9 +26,23 @@ class Part:
 
     memory: MemoryInstance
 
-    @property
+    @cached_property
     def prefix(self) -> str:
-        return str(self.memory.text.type.of or "")
+        """The path of the definition in sight, asked when all weights are known: of the nearest block that
+        has the name, or makes weights under it by a call. A def sees its own blocks alone."""
+        if self.memory.text.type.of is None:
+            return ""
+        place = str(self.memory.text.type.of)
+        first = place.partition(".")[0]
+        home = self.memory.site.scope.home()
+        for scope in self.memory.site.scope.chain():
+            path = join(scope.path, first)
+            entry = scope.names.get(first)
+            if entry is not None and not isinstance(entry.base, Definition) or any(under(name, path) for name in scope.world.weights):
+                return join(scope.path, place)
+            if scope is home:
+                break
+        return join(home.path, place)
 
     @cached_property
     def axes(self) -> tuple[Axis | str, ...]:
@@ -49,25 +65,25 @@ class Part:
 class Owners:
     def __init__(self, world: World) -> None:
         self.world = world
-        self.parts: dict[str, Part] = {}                   # what a `rest` says -> its part
+        self.parts: list[Part] = []
 
     def register(self, memory: MemoryInstance) -> None:
-        part = Part(memory)
-        if str(part) in self.parts:
-            self.twice(f"two memories own `{part}`", part, self.parts[str(part)])
-        self.parts.setdefault(str(part), part)
+        self.parts.append(Part(memory))
 
     def twice(self, message: str, part: Part, other: Part) -> None:
         self.world.report("N111", message, part.memory.text.type.span, notes=[("the other", other.memory.text.type.span)])
 
     def claim(self, memory: MemoryInstance) -> Tree:
         """The unowned weights that the memory's `rest` covers, and none that is more specific."""
-        mine = self.parts.get(type_(memory.text.type)) or Part(memory)
+        mine = next(part for part in self.parts if part.memory is memory)
+        same = [part for part in self.parts if (part.prefix, part.axes) == (mine.prefix, mine.axes)]
+        for part in same[1:]:
+            self.twice(f"two memories own `{part}`", part, same[0])
         leaves = []
         for name, weight in self.world.weights.items():
             if weight.owner is not None or not mine.covers(name, weight.shape):
                 continue
-            others = [p for p in self.parts.values() if p is not mine and p.rank() >= mine.rank() and p.covers(name, weight.shape)]
+            others = [p for p in self.parts if p not in same and p.rank() >= mine.rank() and p.covers(name, weight.shape)]
             if not any(other.rank() > mine.rank() for other in others):
                 weight.owner = memory.name
                 leaves.append((name, weight.shape))
