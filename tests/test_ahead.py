@@ -1,4 +1,5 @@
 """`next(next(x))`: the token after the next; a term is absent where any part of it is."""
+
 from __future__ import annotations
 
 import pytest
@@ -30,23 +31,32 @@ LOSSES = {
     "two later alone": ("loss = cross_entropy(linear(x, [vocab]), next(next(ids)))", 2),
     "beside the next": (
         "loss = cross_entropy(linear(x, [vocab]), next(ids))"
-        " + 0.5 * cross_entropy(linear(x, [vocab]), next(next(ids)))", 2),
+        " + 0.5 * cross_entropy(linear(x, [vocab]), next(next(ids)))",
+        2,
+    ),
     "the later one first": (
         "loss = cross_entropy(linear(x, [vocab]), next(next(ids)))"
-        " + cross_entropy(linear(x, [vocab]), next(ids))", 2),
+        " + cross_entropy(linear(x, [vocab]), next(ids))",
+        2,
+    ),
     "three": (
         "loss = cross_entropy(linear(x, [vocab]), next(ids))"
-        " + cross_entropy(linear(x, [vocab]), next(next(next(ids))))", 3),
+        " + cross_entropy(linear(x, [vocab]), next(next(next(ids))))",
+        3,
+    ),
     "of a value": ("y = tanh(linear(x, [d]))\nloss = |y - next(next(y) + x)|^2", 2),
     "after a difference": ("y = linear(x, [d])\nloss = |next(next(y) - y) - x|^2", 2),
     "of an attention": (
         "def mixer(x: [d]) -> [d] = attention(x, head, e, 64)\n"
         "h = language_model(ids, mixer, d, 1, vocab)\n"
         "loss = cross_entropy(h, next(ids)) + cross_entropy(linear(h, [vocab]), next(next(ids)))",
-        2),
+        2,
+    ),
     "of a stream that begins late": (
         "clock chunk = 3 token\n"
-        "loss = cross_entropy(linear(x + x@chunk, [vocab]), next(next(ids)))", 2),
+        "loss = cross_entropy(linear(x + x@chunk, [vocab]), next(next(ids)))",
+        2,
+    ),
 }
 
 
@@ -79,7 +89,9 @@ def test_multi_token_prediction_by_hand() -> None:
     x = table[ids[:, :-2]]
 
     def entropy(head: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy((x @ head.T).flatten(0, 1), target.flatten(), reduction="none").reshape(target.shape)
+        return F.cross_entropy(
+            (x @ head.T).flatten(0, 1), target.flatten(), reduction="none"
+        ).reshape(target.shape)
 
     terms = entropy(near, ids[:, 1:-1]) + 0.5 * entropy(far, ids[:, 2:])
     assert torch.allclose(subject.forward(batch)[0]["loss"], terms, atol=1e-12)
@@ -89,13 +101,13 @@ def test_multi_token_prediction_by_hand() -> None:
 
 
 def test_tokens_one_at_a_time() -> None:
-    """The interpreter and the emitted step agree on every way to cut, sequences shorter than the look ahead included."""
+    """The interpreter and the emitted step agree on every way to cut, short sequences included."""
     program = load_text(HEAD + LOSSES["three"][0] + TRAINING)
     subject, batch = laws.Subject(program), data(program, 2, 6, 0)
     whole = subject.forward(batch)[0]["loss"]
     parts, carry = [], None
     for t in range(6):
-        out, carry = subject.forward({"ids": batch["ids"][:, t:t + 1]}, carry, t)
+        out, carry = subject.forward({"ids": batch["ids"][:, t : t + 1]}, carry, t)
         parts.append(out["loss"])
     assert [x.shape[1] for x in parts] == [0, 0, 0, 1, 1, 1]
     assert torch.equal(torch.cat(parts, 1), whole)
@@ -105,12 +117,13 @@ def test_tokens_one_at_a_time() -> None:
 
 def test_the_interpreter_reads_on() -> None:
     from nldsl.step.oracle import Oracle
+
     program = load_text(HEAD + LOSSES["three"][0] + TRAINING)
     batch, oracle = data(program, 2, 6, 0), Oracle(program)
     whole = oracle.run(batch).outputs["loss"]
     state, parts = None, []
     for t in range(6):
-        result = oracle.run({"ids": batch["ids"][:, t:t + 1]}, state)
+        result = oracle.run({"ids": batch["ids"][:, t : t + 1]}, state)
         state = result.state
         parts.append(result.outputs["loss"])
     assert torch.allclose(torch.cat(parts, 1), whole, atol=1e-12)
@@ -123,12 +136,16 @@ def test_what_writes_is_the_prediction_of_the_next_token(name: str) -> None:
     losses = [n for n in walk(program.outputs["loss"]) if n.op == "cross_entropy"]
     near = next(n for n in losses if n.args[1].args[0].op == "input")
     assert step.logits() is near.args[0]
-    out, _ = step.generate(step.init(0), torch.tensor([[1, 2]]), 3, torch.Generator().manual_seed(0))
+    out, _ = step.generate(
+        step.init(0), torch.tensor([[1, 2]]), 3, torch.Generator().manual_seed(0)
+    )
     assert out.shape == (3,)
 
 
 def test_beside_a_memory_that_learns_from_the_loss_it_is_refused() -> None:
-    text = TOO_FAR.format(rate="token", objective="mean(near over period)", target="next(next(ids))")
+    text = TOO_FAR.format(
+        rate="token", objective="mean(near over period)", target="next(next(ids))"
+    )
     text += "near = cross_entropy(linear(y, [vocab]), next(ids))\n"
     with pytest.raises(Diagnostics) as found:
         compile_program(load_text(HEAD + text + TRAINING), capture="eager")
@@ -150,7 +167,7 @@ loss = cross_entropy(linear(y, [vocab]), {target})
 
 @pytest.mark.parametrize("rate", ["token", "4 token"])
 def test_a_level_within_the_sequence_cannot_look_two_tokens_ahead(rate: str) -> None:
-    """Its tick would be done when the token after the next has come, and the next token reads it."""
+    """Its tick would wait for the token after the next, and the next token reads it."""
     far = TOO_FAR.format(rate=rate, objective="mean(loss over period)", target="next(next(ids))")
     with pytest.raises(Diagnostics) as found:
         load_text(HEAD + far + TRAINING)

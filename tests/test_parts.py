@@ -1,4 +1,5 @@
 """`rest of x`: the x that is in sight, in a def called twice and in each turn of a loop."""
+
 from __future__ import annotations
 
 import pytest
@@ -22,7 +23,9 @@ level training every step {
     W <- W - 0.01 * grad(W)
 }
 """
-LAYER = "def layer_of(x: [4], loss) {\n    y = weight([4], init = 3) .* x" + OWN + "    return y\n}\n"
+LAYER = (
+    "def layer_of(x: [4], loss) {\n    y = weight([4], init = 3) .* x" + OWN + "    return y\n}\n"
+)
 
 
 def owners(text: str) -> dict[str, set[str]]:
@@ -33,26 +36,42 @@ def owners(text: str) -> dict[str, set[str]]:
 
 
 def test_a_definition_of_the_def_and_not_that_of_the_program() -> None:
-    text = LAYER + "y = weight([4], init = 5) .* x\nloss = |layer_of(x, loss) + y - next(x)|^2" + TRAINING
+    text = (
+        LAYER
+        + "y = weight([4], init = 5) .* x\nloss = |layer_of(x, loss) + y - next(x)|^2"
+        + TRAINING
+    )
     assert owners(text) == {"loss.own.V": {"loss.y"}, "training.W": {"y"}}
 
 
 def test_a_def_called_twice() -> None:
-    text = LAYER + "a = layer_of(x, loss)\nb = layer_of(a, loss)\nw = weight([4])\nloss = |b + w - next(x)|^2" + TRAINING
+    text = (
+        LAYER
+        + "a = layer_of(x, loss)\nb = layer_of(a, loss)\n"
+        + "w = weight([4])\nloss = |b + w - next(x)|^2"
+        + TRAINING
+    )
     assert owners(text) == {"a.own.V": {"a.y"}, "b.own.V": {"b.y"}, "training.W": {"w"}}
 
 
 def test_the_definition_of_a_turn() -> None:
     level = OWN.replace("level own", "level own[i]")
-    text = ("h = x\nfor i in range(2) {\n    y = weight([4]) .* h" + level + "    h <- h + y\n}\n"
-            "w = weight([4])\nloss = |h + w - next(x)|^2" + TRAINING)
+    text = (
+        "h = x\nfor i in range(2) {\n    y = weight([4]) .* h" + level + "    h <- h + y\n}\n"
+        "w = weight([4])\nloss = |h + w - next(x)|^2" + TRAINING
+    )
     assert owners(text) == {"own[0].V": {"i[0].y"}, "own[1].V": {"i[1].y"}, "training.W": {"w"}}
 
 
 def test_what_calls_of_a_turn_make() -> None:
     level = OWN.replace("level own", "level own[i]").replace("rest of y", "rest of mixer")
-    text = ("def mixer(x: [4]) {\n    k = weight([4]) .* x\n    return k + weight([4])\n}\nh = x\n"
-            "for i in range(2) {" + level + "    h <- h + mixer(h)\n}\nw = weight([4])\nloss = |h + w - next(x)|^2" + TRAINING)
+    text = (
+        "def mixer(x: [4]) {\n    k = weight([4]) .* x\n    return k + weight([4])\n}\nh = x\n"
+        "for i in range(2) {"
+        + level
+        + "    h <- h + mixer(h)\n}\nw = weight([4])\nloss = |h + w - next(x)|^2"
+        + TRAINING
+    )
     found = owners(text)
     assert {name.split(".")[0] for name in found["own[0].V"]} == {"i[0]"}
     assert {name.split(".")[0] for name in found["own[1].V"]} == {"i[1]"}
@@ -60,15 +79,22 @@ def test_what_calls_of_a_turn_make() -> None:
 
 
 def test_a_level_outside_sees_the_definitions_around_it() -> None:
-    text = ("y = weight([4]) .* x\nz = weight([4]) .* y\nloss = |z - next(x)|^2"
-            + OWN.replace("\n    ", "\n") + TRAINING)
+    text = (
+        "y = weight([4]) .* x\nz = weight([4]) .* y\nloss = |z - next(x)|^2"
+        + OWN.replace("\n    ", "\n")
+        + TRAINING
+    )
     assert owners(text) == {"own.V": {"y"}, "training.W": {"z"}}
 
 
 @pytest.mark.parametrize("of", ["y", "y.part"])
 def test_a_def_does_not_see_the_definitions_of_the_program(of: str) -> None:
-    text = ("def layer_of(x: [4], loss) {\n    z = weight([4]) .* x" + OWN.replace("rest of y", f"rest of {of}")
-            + "    return z\n}\ny = weight([4]) .* x\nloss = |layer_of(x, loss) + y - next(x)|^2" + TRAINING)
+    text = (
+        "def layer_of(x: [4], loss) {\n    z = weight([4]) .* x"
+        + OWN.replace("rest of y", f"rest of {of}")
+        + "    return z\n}\ny = weight([4]) .* x\nloss = |layer_of(x, loss) + y - next(x)|^2"
+        + TRAINING
+    )
     with pytest.raises(Diagnostics) as found:
         owners(text)
     assert [d.code for d in found.value.diagnostics] == ["N113"]

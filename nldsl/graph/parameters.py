@@ -86,10 +86,16 @@ def embed(call: syntax.Call, site: Site) -> Array:
 
 
 def gather(table: Array, ids: Array, site: Site) -> Array:
+    """The entry of the first axis at a place that the data says; of a table of weights, a row."""
     if ids.vocab is None:
         site.world.fail("N203", "an entry is picked by a number or a stream of `index(n)`")
-    if table.is_tree or not table.seen or table.hidden:
-        site.world.fail("N204", "rows are picked by a stream from an array whose first axis is the vocabulary")
+    if table.is_tree or not table.seen:
+        said = "a tree of weights" if table.is_tree else "one number"
+        site.world.fail("N204", f"an entry is picked from an array with an axis, this is {said}")
+    first = len(table.hidden)
     if table.seen[0].size != ids.vocab.value:
-        site.world.fail("N204", f"the table has {table.seen[0].size} rows, the stream is `index({ids.vocab.text})`")
-    return Array(site.world.node("gather", table.node, ids.node, type=table.seen[1:]))
+        site.world.fail("N204", f"axis `{table.seen[0].name}` has {table.seen[0].size} entries, the stream is `index({ids.vocab.text})`",
+                        help="the two are one number: then no place is outside the axis")
+    order = [first, *range(first), *range(first + 1, len(table.node.type))]
+    node = site.world.arrays.permute(table.node, order)
+    return Array(site.world.node("gather", node, ids.node, type=node.type[1:]), table.hidden)

@@ -79,6 +79,15 @@ def _cross_entropy(al: Algebra, y: Node, bar: Node) -> list[Node | None]:
     return [al.mul(al.spread(bar, logits.type, left), al.sub(shares, al.spread(rows, logits.type, (len(left),)))), None]
 
 
+def _gather(al: Algebra, y: Node, bar: Node) -> list[Node | None]:
+    """The cotangent at the row that was picked, 0 at the others."""
+    table, ids = y.args
+    axis = table.type[0]
+    chosen = al.make("gather", al.make("eye", type=(axis, axis)), ids, type=(axis,))
+    letters = "abcdefghijklmnopqrstuvwxy"[:len(y.type)]
+    return [al.einsum(f"z,{letters}->z{letters}", chosen, bar), None]
+
+
 def _join(al: Algebra, y: Node, bar: Node) -> list[Node]:
     """Each part's own rows of the cotangent, as a product with the rows of the identity that it has."""
     dim, out, at = y["dim"] % len(y.type), [], 0
@@ -217,7 +226,7 @@ VJP: dict[str, Rule] = {
     "reshape": lambda al, y, bar: [al.reshape(bar, y.args[0].type)],
     "total": _total, "leaf": _leaf, "tree": lambda al, y, bar: [al.make("leaf", bar, type=a.type, path=p) for p, a in zip(y.type.paths(), y.args)],
     "softmax": _softmax, "select": _select, "stack": _stack,
-    "cross_entropy": _cross_entropy, "join": _join, "diag": _diag,
+    "cross_entropy": _cross_entropy, "join": _join, "diag": _diag, "gather": _gather,
     **{op: lambda al, y, bar: [None] * len(y.args) for op in ("sign", "floor", "le", "ge", "eq", "stop")},
 }
 

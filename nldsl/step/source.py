@@ -303,8 +303,15 @@ def _eye(fn: Fn, node: Node, args: list[Ref]) -> Ref:
 
 
 def _gather(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    """A row of a table of weights; of an array that each sequence, or token, has for itself, its own entry."""
     table, ids = args
-    return fn.let(f"F.embedding({ids.text}, {table.text})" if len(node.type) == 1 else f"{table.text}[{ids.text}]", ids.lead, node.type)
+    if not table.lead:
+        text = fn.tensor(table)
+        text = f"F.embedding({ids.text}, {text})" if len(node.type) == 1 else f"{text}[{ids.text}]"
+        return fn.let(text, ids.lead, node.type)
+    lead = wider([table.lead, ids.lead])
+    entries = fn.align(table, lead, table.rank)
+    return fn.let(f"entry({entries}, {fn.align(ids, lead, 0)}, {len(lead)})", lead, node.type)
 
 
 def _cross_entropy(fn: Fn, node: Node, args: list[Ref]) -> Ref:

@@ -19,6 +19,12 @@ def truth(test: Tensor, like: Tensor) -> Tensor:
     return test.to(like.dtype if like.is_floating_point() else torch.float64)
 
 
+def entry(x: Tensor, ids: Tensor, lead: int) -> Tensor:
+    """x [lead.., n, ..] at the places ids [lead..] of its own n entries."""
+    index = ids.reshape(*ids.shape, *[1] * (x.dim() - lead))
+    return torch.take_along_dim(x, index, lead).squeeze(lead)
+
+
 def conv(rows: Tensor, kernel: Tensor) -> Tensor:
     """Depthwise causal convolution. rows [B, n - 1 + T, ..]: the inputs and the n - 1 before them, kernel [n, ..]."""
     width = kernel.shape[0]
