@@ -186,7 +186,7 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
     with reported():
         from nldsl.device import available
-        from nldsl.train import pretrained
+        from nldsl.train import pretrained, training
         from nldsl.train import run as runs
         from nldsl.train.display import shown_on
 
@@ -195,7 +195,7 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
         available(run.settings.device)
         noted(run.program, pretrained.read(run.program, run.files).findings(run.program))
         screen = Watched()
-        done = runs.train(run, shown_on(screen), save_every)
+        done = training.train(run, shown_on(screen), save_every)
         if screen.left and not done:
             sys.stderr.write(f"standard output was closed; go on with: nldsl train --resume {run.folder}\n")
         if not done:
