@@ -241,3 +241,17 @@ def tick_kinds(clocks: Iterable[Clock], hyper: int) -> set[tuple[int, ...]]:
             ticks.setdefault(n, set()).add(i)
     return {tuple(sorted(found)) for found in ticks.values()} | ({()} if len(ticks) < start + hyper else set())
 
+
+
+def counted(program: Program) -> Iterator[Diagnostic]:
+    """`ticks` is the number of ticks in the whole run, which is known of levels on the step clock.
+
+        level m every token { .. M <- M - 0.1 * (1 - tick / ticks) * grad(M) }    # N310
+        level m every token { .. M <- M - 0.1 / tick * grad(M) }
+    """
+    for node in walk(*roots(program)):
+        if node.op == "ticks":
+            level = root_of(program, program.levels[node["level"]])
+            if level.clock.unit not in ("step", "never"):
+                yield Diagnostic("N310", f"`ticks` is the length of the run in ticks; `{short(level.name)}` ticks within a sequence",
+                                 node.span, "not known", (("its clock", rate_of(level)),), "`tick` counts since the level's last reset")
