@@ -64,7 +64,7 @@ def matches(expected: str, output: str) -> bool:
 
 
 def run(command: str, folder: Path, seconds: int) -> str:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "80"}
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "160"}
     result = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, text=True, timeout=seconds,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert result.returncode == 0, f"$ {command}\n{result.stdout}"
