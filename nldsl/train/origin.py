@@ -23,6 +23,7 @@ from nldsl.schedule.plan import STATE, moving, plan
 from nldsl.source import Span
 from nldsl.step import lanes
 from nldsl.step.emit import Emitter
+from nldsl.step.module import in_precision
 from nldsl.step.reading import load_module
 from nldsl.step.state import layout
 from nldsl.train import checkpoint, faults, pretrained
@@ -131,9 +132,9 @@ def in_streams(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Origi
     except Unsupported:
         named = dict(roots)
         emitted = plain.emitted
-    module = load_module(emitted.text, "origin")
+    module = load_module(in_precision(emitted, plain.precision), "origin")
     for i, batch in enumerate(batches):
-        with torch.no_grad(), plain.autocast():
+        with torch.no_grad():
             inputs = plain.place(batch)
             count = len(next(iter(inputs.values())))
             seats, like = lanes.part(here.lanes, i, count), next(iter(here.views.values()))
@@ -193,9 +194,8 @@ def in_gradients(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Ori
     places = layout(program, here.tensors)
     for i, batch in enumerate(batches):
         inputs = plain.place(batch)
-        with plain.autocast():
-            seats = lanes.part(here.lanes, i, len(next(iter(inputs.values()))))
-            sums, _, _ = module["fresh"](here.views, inputs, "loop", seats)
+        seats = lanes.part(here.lanes, i, len(next(iter(inputs.values()))))
+        sums, _, _ = module["fresh"](here.views, inputs, "loop", seats)
         grads = module["gradients"](here.views, sums)
         for name, x in grads.items():
             if broken({name: x}) is not None:
