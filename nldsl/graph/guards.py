@@ -82,6 +82,9 @@ def guarded(world: World, program: Program) -> None:
     guards, order = Guards(world), in_order(program)
     if not any(node.op in CHOICES for node in order):
         return
+    for level in program.levels.values():
+        for objective in level.objectives:
+            guards.in_objective(objective, frozenset(level.context))
     guards.look(order)
     done = guards.done
     for memory in program.memories.values():

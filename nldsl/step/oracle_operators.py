@@ -71,7 +71,7 @@ def _sqrt(x: Tensor) -> Tensor:
 
 
 def _pow(x: Tensor, n: Tensor) -> Tensor:
-    if not n.requires_grad and bool((n < 1).all()) and bool((n > 0).all()):    # a root, as `_sqrt`
+    if not n.requires_grad and bool((n > 0).all()) and bool((n % 1 != 0).all()):    # a root or a power of one, as `_sqrt`
         return torch.where(x == 0, 0.0, torch.where(x == 0, 1.0, x) ** n)
     return x ** n
 

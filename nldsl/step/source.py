@@ -132,14 +132,14 @@ SHAPES = {"spread", "permute", "reshape", "sum", "mean", "select"}
 
 
 def _root(node: Node) -> float | None:
-    """The power of a root of what may be 0, where torch has no derivative and the language has 0 (section 7)."""
+    """The power, if it is a fraction, of what may be 0: torch has no first or no second derivative there, the language has 0."""
     power = 0.5
     if node.op == "pow":
         n = node.args[1]
         while n.op in SHAPES:
             n = n.args[0]
         power = n["value"] if n.op == "const" and isinstance(n["value"], (int, float)) else 1.0
-    return power if 0 < power < 1 and not _positive(node.args[0]) else None
+    return power if power > 0 and power % 1 and not _positive(node.args[0]) else None
 
 
 def _positive(x: Node) -> bool:
@@ -183,7 +183,9 @@ def _elementwise(fn: Fn, node: Node, args: list[Ref]) -> Ref:
         text = f"F.gelu({texts[0]}, approximate='tanh')"
     elif op in ("max", "min"):
         bound = [i for i, a in enumerate(args) if a.literal is not None]
-        if bound:
+        if fn.differentiated and bound[:1] != [1]:              # at a tie the first argument has the slope
+            text = f"torch.where({texts[0]} {'>=' if op == 'max' else '<='} {texts[1]}, {texts[0]}, {texts[1]})"
+        elif bound:
             text = f"{texts[1 - bound[0]]}.clamp({'min' if op == 'max' else 'max'}={texts[bound[0]]})"
         else:
             text = f"torch.{op}imum({texts[0]}, {texts[1]})"

@@ -311,13 +311,15 @@ def slope(subject: Subject, batch: Batch, seed: int = 0) -> float:
 
 
 def sensitivity(subject: Subject, batch: Batch, seed: int = 0) -> float:
-    """How far streams and gradients go when every weight and every real input moves by one unit in the last place."""
+    """How far streams and gradients go when every weight and every real input moves by one unit in the last
+    place; but not a whole number, which is exact: it may well be where a kink is."""
     generator = torch.Generator().manual_seed(seed)
 
     def nudged(x: Tensor) -> Tensor:
         if not x.is_floating_point():
             return x
-        return torch.nextafter(x.detach(), x.detach() + torch.randn(x.shape, dtype=x.dtype, generator=generator).sign())
+        near = torch.nextafter(x.detach(), x.detach() + torch.randn(x.shape, dtype=x.dtype, generator=generator).sign())
+        return torch.where(x.detach() % 1 == 0, x.detach(), near)
     outputs, gradients = subject.forward(batch)[0], subject.gradients(batch)
     old = {n: t.clone() for n, t in subject.state.tensors.items()}
     with torch.no_grad():

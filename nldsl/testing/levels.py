@@ -73,6 +73,9 @@ def memory(p: Page, kind: str) -> tuple[list[str], Callable[[str, str], str]]:
         loaded = f'load("base", "{p.fresh("W")}" -> W2, "{p.fresh("W")}" -> W1)' if kind in ("net", "residual", "normed") else "learned"
         said = f"{kind} = {p.pick('learned', 'random', '0.5 * learned', loaded)}"
 
+    if p.edges:                                                 # which may start anew within the sequence
+        said = said.replace("random", "learned")
+
     def value(name: str, x: str) -> str:
         return f"{name} * {x}" if kind == "matrix" else f"{name} .* {x}" if kind == "vector" else f"{name}({x})"
     return [f"memory M: {said}"], value

@@ -13,6 +13,8 @@ def told(p: Page, per: bool, lines: list[str], tag: str = "", source: str = "x")
     lines.append(f"k{tag} = {projection(p, axes, True, source)}")
     lines.append(f"v{tag} = {projection(p, axes, False, source)}")
     rate, keep = p.pick("0.05", "0", "stream", "0.02", "stream"), p.pick("1", "0.9", "0", "stream", "stream")
+    if p.edges:
+        rate, keep = p.pick(rate, "stream", "1e-30"), p.pick(keep, "stream", "stream", "(-0.5)", "(-1)", "1e-30")
     if rate == "stream":
         rate = f"rate{tag}"
         lines.append(f"{rate} = {gate(p, per, '0.05', '0', source)}")

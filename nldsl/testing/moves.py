@@ -21,7 +21,7 @@ class Told:
 
 
 def number(text: str) -> bool:
-    return text.replace(".", "").isdigit()
+    return text.strip("()-").replace(".", "").replace("e-", "").isdigit()
 
 
 def moves(p: Page, told: Told, kind: str, periodic: bool, summed: bool, extra: bool, goal: str) -> list[str]:
@@ -120,6 +120,8 @@ def lifetime(p: Page, rhythm: str) -> list[str]:
         lines.append(f"reset {reset}")
     fits = not any("token" in x or "chunk" in x or "even" in x for x in lines)
     depth = p.pick(*["full"] * 6, "none", "2 clock", "4 token", "full to training", "to both")
+    if p.edges and reset == "never":                            # the one depth that is lowered whatever `training` sees
+        depth = "none"
     if depth == "2 clock":
         depth = f"{p.pick('1', '2')} {p.clock()}{p.pick('', ' to training')}" if fits else "none"
     elif depth == "4 token" and not fits:

@@ -35,14 +35,18 @@ PLAIN: tuple[Kind, ...] = (
     mixers.single, mixers.single, mixers.single, mixers.chain, mixers.chain, mixers.self_modifying, mixers.several_steps, mixers.family,
     mixers.inherited, mixers.dual, mixers.beside, mixers.beside, mixers.featured, mixers.closed,
     recurrences.looped, recurrences.looped, recurrences.stale_stream, recurrences.begun)
+ONWARD: tuple[Kind, ...] = (*PLAIN, recurrences.foreseeing, recurrences.surprised)      # nothing of the task loss comes back
 KINDS: tuple[Kind, ...] = (*PLAIN, recurrences.foreseeing, recurrences.surprised, recurrences.tasked, recurrences.tasked)
+
+EDGES = (0.0, 0.0, 1.0, -1.0, 1e-30, -1e-160)
 
 
 @dataclass(frozen=True)
 class Drawn:
     """A program and how much data to run it on: `batch` sequences of `length` tokens, random by `seed`.
 
-    `files` are the names and texts of the files that it imports; `nested`: one memory makes what another is told.
+    `files` are the names and texts of the files that it imports; `nested`: one memory makes what another is told; `edges`: numbers
+    that are exactly 0, 1 or -1, or tiny, are among the data.
     """
 
     text: str
@@ -51,6 +55,7 @@ class Drawn:
     seed: int
     files: tuple[tuple[str, str], ...] = ()
     nested: bool = False
+    edges: bool = False
 
     @cached_property
     def constructs(self) -> frozenset[str]:
@@ -80,41 +85,51 @@ class Drawn:
 
     def batches(self, program: Program, count: int) -> list[dict[str, Tensor]]:
         """`count` different batches of `data`."""
-        return [data(program, self.batch, self.length, self.seed + i) for i in range(count)]
+        return [data(program, self.batch, self.length, self.seed + i, self.edges) for i in range(count)]
 
     def __repr__(self) -> str:
         files = "".join(f"\n--- {name}\n{text}" for name, text in self.files)
         return f"batch {self.batch}, length {self.length}, seed {self.seed}\n{self.text}{files}"
 
 
-def data(program: Program, batch: int, length: int, seed: int) -> dict[str, Tensor]:
+def data(program: Program, batch: int, length: int, seed: int, edges: bool = False) -> dict[str, Tensor]:
     """A batch of random inputs of the program, [batch, length, ..] each: integers below the vocabulary, or normal numbers in float64;
-    with the ends of documents, if it counts them."""
+    with the ends of documents, if it counts them. `edges`: of the numbers, a third is one of `EDGES`, and some tokens are all 0."""
     generator = torch.Generator().manual_seed(seed)
     ends = {ENDS: torch.rand(batch, length, generator=torch.Generator().manual_seed(seed + 1)) < 0.25} if counted(program, ENDS) else {}
-    return {name: torch.randint(program.vocab[name], (batch, length), generator=generator) if name in program.vocab else
-            torch.randn(batch, length, *(a.size for a in node.type), dtype=torch.float64, generator=generator)
-            for name, node in program.inputs.items()} | ends
+    found = {name: torch.randint(program.vocab[name], (batch, length), generator=generator) if name in program.vocab else
+             torch.randn(batch, length, *(a.size for a in node.type), dtype=torch.float64, generator=generator)
+             for name, node in program.inputs.items()}
+    if edges:
+        found = {name: edged(x, generator) if x.is_floating_point() else x for name, x in found.items()}
+    return found | ends
+
+
+def edged(x: Tensor, generator: torch.Generator) -> Tensor:
+    choice = torch.tensor(EDGES, dtype=x.dtype)[torch.randint(len(EDGES), x.shape, generator=generator)]
+    mixed = torch.where(torch.rand(x.shape, generator=generator) < 1 / 3, choice, x)
+    empty = torch.rand(x.shape[:2], generator=generator) < 1 / 6
+    return torch.where(empty.reshape(*empty.shape, *[1] * (x.dim() - 2)), 0.0, mixed)
 
 
 @st.composite
-def programs(draw: Callable[[st.SearchStrategy[int]], int], kinds: Sequence[Kind] = KINDS) -> Drawn:
+def programs(draw: Callable[[st.SearchStrategy[int]], int], kinds: Sequence[Kind] = KINDS, edges: bool = False) -> Drawn:
     """Valid programs. `kinds` narrows what their layers are: functions of `nldsl.testing.mixers` and `nldsl.testing.recurrences`."""
-    return written(lambda n: draw(st.integers(0, n - 1)), kinds)
+    return written(lambda n: draw(st.integers(0, n - 1)), kinds, edges)
 
 
-def sample(count: int, seed: int, kinds: Sequence[Kind] = KINDS) -> list[Drawn]:
+def sample(count: int, seed: int, kinds: Sequence[Kind] = KINDS, edges: bool = False) -> list[Drawn]:
     """`count` different programs without Hypothesis: each alternative as likely as the next. The same for the same `seed`."""
     random, found = Random(seed), {}
     while len(found) < count:
-        drawn = written(random.randrange, kinds)
+        drawn = written(random.randrange, kinds, edges)
         found.setdefault(drawn.text, drawn)
     return list(found.values())
 
 
-def written(choose: Choose, kinds: Sequence[Kind]) -> Drawn:
+def written(choose: Choose, kinds: Sequence[Kind], edges: bool = False) -> Drawn:
     """The program that a sequence of choices makes."""
-    p = Page(choose)
+    p = Page(choose, edges=edges)
     p.dims = {"d": str(p.pick(2, 3, 4)), "head": str(p.pick(2, 1, 3)), "e": str(p.pick(2, 3, 1))}
     form = p.pick("words", "numbers", "words", "numbers", "both")
     p.language, p.both = form != "numbers", form == "both"
@@ -124,7 +139,7 @@ def written(choose: Choose, kinds: Sequence[Kind]) -> Drawn:
         p.dims["c"] = str(p.pick(2, 3, 1))
     p.apart = p.maybe(4)
     layer = p.pick(*kinds)(p)
-    slow = p.pick(None, None, None, p.pick(*SLOW)) if kinds is KINDS or p.maybe(2) else None
+    slow = p.pick(None, None, None, p.pick(*SLOW)) if not edges and (kinds is KINDS or p.maybe(2)) else None
     wants_loss = "loss" in layer.given or slow is not None
     frame = p.pick("flat", "def", "layers", "argument", "library") if not wants_loss and not layer.given else p.pick("flat", "def", "layers", "def")
     local_clock = any(line.strip().startswith("clock ") for line in layer.lines)
@@ -138,7 +153,7 @@ def written(choose: Choose, kinds: Sequence[Kind]) -> Drawn:
     text += heard(p, last)
     text += training(p, whole)
     program = "\n".join([*p.head(), *text]) + "\n"
-    return Drawn(program, 1 + choose(3), 1 + choose(9), choose(100), p.files(), p.nested)
+    return Drawn(program, 1 + choose(3), 1 + choose(9), choose(100), p.files(), p.nested, edges)
 
 
 def framed(p: Page, layer: Layer, out: str, slow: Callable[[Page], str] | None, frame: str, wants_loss: bool) -> tuple[list[str], str, str]:

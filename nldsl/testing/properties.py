@@ -49,7 +49,7 @@ def subject_of(drawn: Drawn) -> laws.Subject | None:
             raise
         TALLY.rejected[error.diagnostics[0].message] += 1
         return None
-    if not laws.sensitivity(subject, data(program, drawn.batch, drawn.length, drawn.seed)) <= STEADY:
+    if not laws.sensitivity(subject, data(program, drawn.batch, drawn.length, drawn.seed, drawn.edges)) <= STEADY:
         TALLY.unsteady.add(drawn.text)
         return None
     TALLY.constructs |= drawn.constructs

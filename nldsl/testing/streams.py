@@ -64,9 +64,23 @@ def projection(p: Page, axes: str, unit: bool, source: str = "x") -> str:
 def gate(p: Page, per: bool, peak: str, bias: str, source: str = "x") -> str:
     """One number at a token, for each head if `per`, between 0 and `peak`."""
     axes = "head" if per else ""
+    if p.edges and p.maybe():
+        return edge(p, axes, peak, source)
     if p.maybe(6):
         p.define(p.pick("def opening() {\n    return weight([])\n}", "def opening() = weight([])", "def opening() -> [] = weight([])"), movable=True)
         return f"{peak} * sigmoid(opening() + {bias})"
     return p.pick(f"{peak} * sigmoid(affine({source}, [{axes}]) + {bias})", f"{peak} * sigmoid(weight([{axes}], init = {bias}))",
                   f"{peak} * sigmoid(linear(tanh(linear({source}, [3])), [{axes}]))",
                   f"{peak} * min(max(sigmoid(affine({source}, [{axes}])), 0.001), 0.999)")
+
+
+def edge(p: Page, axes: str, peak: str, source: str) -> str:
+    """A gate that is exactly 0 or 1, negative or tiny at some tokens or at all, with a slope of its own; or at a kink."""
+    soft, of = f"sigmoid(affine({source}, [{axes}]))", f"affine({source}, [{axes}])"
+    opened = f"where(mean({source}) >= 0, 1, 0)"
+    hard = p.pick(f"weight([{axes}], init = 1) * {opened}", f"where({of} >= 0, {soft}, 0)", f"min(max({of}, 0), 1)",
+                  f"({soft} + stop({opened} - {soft}))", f"max({opened}, 0) * {soft}", f"weight([{axes}], init = 0)",
+                  f"max(weight([{axes}], init = 0), 0)", f"max(0, weight([{axes}], init = 0))", f"min(1, weight([{axes}], init = 1))",
+                  f"abs(weight([{axes}], init = 0))", f"abs({of}) ./ (1 + abs({of}))", f"weight([{axes}], init = -0.5)", f"tanh({of})",
+                  f"-{soft}", f"1e-30 * {soft}", f"1e-160 * tanh({of})", f"sqrt(max(tanh({of}), 0))", f"max({of}, {of}) / 4")
+    return hard if peak == "1" else f"{peak} * {hard}"

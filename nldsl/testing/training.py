@@ -90,7 +90,9 @@ SLOW = (continuum, continuum, nest, renewed)
 def training(p: Page, whole: str) -> list[str]:
     """The level that learns all the rest, beside levels of a part of it. `whole`: the definition of the network, if it is one."""
     lines: list[str] = []
-    rate = p.pick("step", "step", "step", "2 step", "step phase 1", "3 step")
+    if p.edges:                                                 # one learner, which ticks at every step, sees all that there is
+        whole = ""
+    rate = "step" if p.edges else p.pick("step", "step", "step", "2 step", "step phase 1", "3 step")
     of = "rest"
     if whole and p.maybe(6):
         lines += second(p, p.pick("rest [a, b]", f"rest of {whole} [a, b]"), matrices=True)
