@@ -31,6 +31,14 @@ WIDEST_LINE = 160            # of a longer line, only what is near the words is 
 
 
 @dataclass(frozen=True)
+class Edit:
+    """`text` in the place of the words of `span`; an empty span is where text is put in."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True)
 class Diagnostic:
     code: str
     message: str
@@ -39,6 +47,14 @@ class Diagnostic:
     notes: tuple[tuple[str, Span | None], ...] = ()       # each with the place it speaks of, if any
     help: str = ""                                        # what to write instead
     severity: Severity = field(default="error")
+    fix: tuple[Edit, ...] = ()                            # makes the text what `help` says: all of them together
+
+
+def edited(text: str, fix: Iterable[Edit]) -> str:
+    """The text with a fix applied. Edits of one fix do not overlap."""
+    for edit in sorted(fix, key=lambda edit: edit.span.start, reverse=True):
+        text = text[:edit.span.start] + edit.text + text[edit.span.end:]
+    return text
 
 
 class Diagnostics(Exception):

@@ -9,7 +9,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from nldsl.diagnostic import Diagnostic, Diagnostics
+from nldsl.diagnostic import Diagnostic, Diagnostics, Edit
 from nldsl.source import Source, Span
 
 STATEMENT_WORDS = frozenset("import dim clock input def level for memory context minimize reset bptt return".split())
@@ -26,6 +26,7 @@ WORDS = re.compile(r"""
   | (?P<comment>  \#[^\n]*)
   | (?P<string>   "[^"\n]*")
   | (?P<unclosed> "[^"\n]*)
+  | (?P<letters>  (?![0-9])[A-Za-z0-9_]*[^\W\x00-\x7F\u2070-\u2079\xb2\xb3\xb9\u1d40][^\W\u2070-\u2079\xb2\xb3\xb9\u1d40]*)
   | (?P<number>   \.?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?([A-Za-z0-9_]|\.(?![*/^]))*)
   | (?P<name>     [A-Za-z][A-Za-z0-9_]*)
   | (?P<sign>     <-|->|<=|>=|==|\.[*/^]|\^T(?![A-Za-z0-9_])|[-+*/^.,:=@()\[\]{}<>|_])
@@ -33,14 +34,6 @@ WORDS = re.compile(r"""
 """, re.VERBOSE)
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 OPENING = {close: open for open, close in CLOSING.items()}
-INSTEAD = {
-    ";": "statements need no separator: remove it",
-    "'": "a string stands in double quotes",
-    "!": "there is no negation; `where(a == b, x, y)` chooses",
-    "%": "write `a - n * floor(a / n)` for a remainder",
-    "&": "write `min(a, b)` for `and` of two conditions",
-    "\\": "a line may end anywhere, nothing marks its continuation",
-}
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,7 @@ def scan(places: Places) -> tuple[list[Word], list[Word]]:
     comments: list[Word] = []
     first = True
     for found in WORDS.finditer(text):
-        kind = str(found.lastgroup)
+        kind = {"letters": "stray"}.get(str(found.lastgroup), str(found.lastgroup))
         if kind == "space":
             first = first or "\n" in found[0]
             continue
@@ -100,9 +93,7 @@ def faults(words: list[Word], places: Places) -> list[tuple[Diagnostic, int]]:
     for i, word in enumerate(words):
         span = places.span(word.start, word.end)
         before = words[i - 1].text if i else ""
-        if word.kind == "stray":
-            found.append((Diagnostic("N003", f"{_shown(word.text)} has no meaning in nldsl", span, help=INSTEAD.get(word.text[0], "")), i))
-        elif word.kind == "unclosed":
+        if word.kind == "unclosed":
             found.append((Diagnostic("N004", "this string does not end on its line", span, help='close it with `"`'), i))
         elif word.kind == "number":
             found.extend((fault, i) for fault in _number_faults(word.text, span, after_value=bool(i) and words[i - 1].end == word.start))
@@ -111,7 +102,7 @@ def faults(words: list[Word], places: Places) -> list[tuple[Diagnostic, int]]:
     return found
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     return f"`{text}`" if len(text) > 1 or text.isprintable() else f"the character U+{ord(text):04X}"
 
 
@@ -119,6 +110,9 @@ def _number_faults(text: str, span: Span, after_value: bool) -> list[Diagnostic]
     if text[0] == "." and after_value:
         return [Diagnostic("N005", f"`{text}` is neither a part nor a number", span, help="a part has a name: `M.W2`; an entry stands in brackets: `x[0]`")]
     if not NUMBER.fullmatch(text):
+        instead = _plain_number(text)
+        if instead:
+            return [Diagnostic("N005", f"`{text}` is not a number", span, help=f"write `{instead}`", fix=(Edit(span, instead),))]
         return [Diagnostic("N005", f"`{text}` is not a number", span, help=_number_instead(text))]
     value = float(text) if len(text) <= LONGEST_NUMBER else float("inf")
     vanished = value == 0 and re.search("[1-9]", text.split("e")[0])
@@ -128,10 +122,16 @@ def _number_faults(text: str, span: Span, after_value: bool) -> list[Diagnostic]
     return []
 
 
+def _plain_number(text: str) -> str:
+    """`.5`, `1.`, `1E+3`, `1_000`, `0x10` as nldsl writes them; nothing for what is another thing."""
+    if re.fullmatch("0[xXbBoO][0-9A-Fa-f]+", text):
+        base = {"x": 16, "b": 2, "o": 8}[text[1].lower()]
+        return str(int(text, base)) if all(digit in "0123456789abcdef"[:base] for digit in text[2:].lower()) else ""
+    plain = re.sub("(?<=[0-9])_(?=[0-9])", "", ("0" + text if text[0] == "." else text).lower().replace("+", "")).replace(".e", "e").rstrip(".")
+    return plain if NUMBER.fullmatch(plain) else ""
+
+
 def _number_instead(text: str) -> str:
-    plain = NUMBER.fullmatch(text.lower().replace("+", "").rstrip(".") if text[0] != "." else "0" + text.lower().rstrip("."))
-    if plain:
-        return f"write `{plain[0]}`"
     parted = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]\w*)", text)
     if parted:
         number, name = parted.groups()

@@ -11,6 +11,7 @@ from lark import Tree
 
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend import lex
+from nldsl.frontend.foreign import foreign
 from nldsl.frontend.grammar import attempt
 from nldsl.frontend.lex import Places, Word
 from nldsl.frontend.mistakes import explain_mistake, place_of
@@ -27,10 +28,10 @@ MOST_MISTAKES = 20
 def parse(source: Source) -> File:
     places = Places.of(source)
     words_read, comments = lex.scan(places)
-    wrong, text, words = _blank_bad_words(words_read, places)
-    found = [diagnostic for diagnostic, _ in wrong]
-    found += _version(words_read, places)
-    if any(words_read[i].text in "{}" for _, i in wrong):
+    found, text, understood = _blank_foreign(words_read, places)
+    wrong, text, words = _blank_bad_words(text, understood, places)
+    found += [diagnostic for diagnostic, _ in wrong] + _version(words_read, places)
+    if any(understood[i].text in "{}" for _, i in wrong):
         raise Diagnostics(found)          # without the blocks, every place would be a guess
     tree, more = _read(text, words, places)
     found += more
@@ -46,16 +47,26 @@ def parse(source: Source) -> File:
     return file
 
 
-def _blank_bad_words(words: list[Word], places: Places) -> tuple[list[tuple[Diagnostic, int]], str, list[Word]]:
+def _blank_foreign(words: list[Word], places: Places) -> tuple[list[Diagnostic], str, list[Word]]:
+    """What is written in another language; the text and its words without the statements it stands in."""
+    found, spoilt = foreign(words, places)
+    text, kept, end = places.source.text, [], 0
+    for i in sorted(spoilt):
+        kept += [text[end:words[i].start], " " * (words[i].end - words[i].start)]
+        end = words[i].end
+    return found, "".join(kept) + text[end:], [word for i, word in enumerate(words) if i not in spoilt]
+
+
+def _blank_bad_words(text: str, words: list[Word], places: Places) -> tuple[list[tuple[Diagnostic, int]], str, list[Word]]:
     """The mistakes of single words and of brackets; the text and its words without the statements they stand in."""
     wrong = lex.faults(words, places) + lex.brackets(words, places)
     if len(wrong) > MOST_MISTAKES:
         raise Diagnostics([diagnostic for diagnostic, _ in sorted(wrong, key=lambda found: found[1])[:MOST_MISTAKES]])
-    text, bad = places.source.text, set()
+    bad: set[int] = set()
     for _, i in wrong:
         if words[i].text in "{}":
             continue
-        begin, end = (i, i + 1) if words[i].text == ";" else lex.statement(words, i)
+        begin, end = lex.statement(words, i)
         bad.update(range(begin, end))
         text = _blanked(text, words[begin].start, words[end - 1].end)
     return wrong, text, [word for i, word in enumerate(words) if i not in bad]

@@ -3,10 +3,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
+from nldsl.graph.foreign import between
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array
-from nldsl.graph.world import did_you_mean
+from nldsl.graph.world import meant
 
 
 def evaluate(expr: syntax.Expr, site: Site) -> Any:
@@ -30,8 +32,8 @@ def given(call: syntax.Call, site: Site, *params: str, optional: tuple[str, ...]
         if isinstance(arg, syntax.Named):
             name, value = arg.name.text, arg.value
             if name not in (*params, *optional) or name in found:
-                world.fail("N107", f"`{call.callee.text}` has no parameter `{name}` left", arg.span,
-                           help=did_you_mean(name, (*params, *optional)))
+                world.fail("N107", f"`{call.callee.text}` has no parameter `{name}` left", arg.span, **compared(arg, call) or
+                           meant(arg.name, (*params, *optional)) or {"help": f"it takes {', '.join(f'`{p}`' for p in (*params, *optional))}"})
         else:
             name, value = next(names, None), arg
             if name is None:
@@ -40,6 +42,14 @@ def given(call: syntax.Call, site: Site, *params: str, optional: tuple[str, ...]
     if missing := [name for name in params if name not in found]:
         world.fail("N107", f"`{call.callee.text}` lacks its argument `{missing[0]}`", call.span)
     return found
+
+
+def compared(arg: syntax.Named, call: syntax.Call) -> dict[str, Any]:
+    """`where(x = 0, ..)`: a comparison is meant."""
+    if call.callee.text != "where" or arg is not call.args[0]:
+        return {}
+    sign = arg.span.source.text.index("=", arg.name.span.end)
+    return {"help": f"write `{arg.name} == {arg.value.span.text()}` to compare", "fix": (Edit(between(arg.span, sign, sign + 1), "=="),)}
 
 
 def outside_memory(name: str, call: syntax.Call, site: Site) -> None:

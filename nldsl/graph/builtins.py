@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from nldsl.frontend import syntax
 from nldsl.graph import attention, windows
@@ -14,6 +14,7 @@ from nldsl.graph.guards import is_comparison
 from nldsl.graph.parameters import affine, conv, embed, linear, weight
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array, Eye, Items, Num
+from nldsl.source import Span
 
 UNARY = frozenset("exp log sqrt abs sign tanh sigmoid silu gelu softplus floor cos".split())
 
@@ -28,14 +29,24 @@ def constant(name: str, site: Site) -> Any:
     if name in ("tick", "ticks"):
         level = site.scope.update or site.scope.level
         if level is None:
-            world.fail("N307", f"`{name}` counts the ticks of the level that calls this def, and none does",
-                       help="call the def in a level's equation")
+            fail_without_level(f"`{name}` counts the ticks of a level", site)
         return Array(world.node(name, type=(), level=level.name))
     if name in ("learned", "random"):
         if site.scope.start is None:
-            world.fail("N209", f"`{name}` stands only in the start of a memory", help="a parameter of an equation is `weight(shape)`")
+            world.fail("N209", f"`{name}` stands only in the start of a memory",
+                       help="a parameter is `weight([d])`; what is drawn once is a memory: `memory n: [d] = random`")
         return site.scope.start(name)
     return None
+
+
+def fail_without_level(what: str, site: Site, span: Span | None = None) -> NoReturn:
+    """N307, at the words of the main file by which a def with ticks is called where nothing ticks."""
+    world, called = site.world, site.scope.home().called
+    if called is None:
+        world.fail("N307", f"{what}, and none calls this", span, help="put it into a `def`, and call that in the equation of a level")
+    name = called.text().partition("(")[0].strip()
+    notes = [("this counts its ticks", span or world.span)]
+    world.fail("N307", f"{what}, and `{name}` is called by none", called, help=f"call it in the equation of a level: `M <- M + {name}(..)`", notes=notes)
 
 
 # ---- axes
@@ -118,7 +129,7 @@ def extreme(op: str) -> Callable[[syntax.Call, Site], Any]:
     def build(call: syntax.Call, site: Site) -> Any:
         values = [evaluate(arg, site) for arg in positional(call, site)]
         if len(values) < 2:
-            site.world.fail("N107", f"`{op}` takes two arguments", call.span)
+            site.world.fail("N107", f"`{op}` takes two arguments", call.span, help=f"`{op}(x, 0)` chooses in each entry; it does not run along an axis")
         if all(isinstance(value, Num) for value in values):
             return {"max": max, "min": min}[op](values, key=lambda n: n.value)
         result = as_array(values[0], site, call.args[0].span)
@@ -197,9 +208,9 @@ def range_(call: syntax.Call, site: Site) -> Items:
     return Items(tuple(Num(i, str(i)) for i in range(size)))
 
 
-def misplaced(where: str) -> Callable[[syntax.Call, Site], Any]:
+def misplaced(where: str, remedy: str) -> Callable[[syntax.Call, Site], Any]:
     def build(call: syntax.Call, site: Site) -> Any:
-        site.world.fail("N209", f"`{call.callee.text}` stands only {where}", call.span)
+        site.world.fail("N209", f"`{call.callee.text}` stands only {where}", call.span, help=remedy)
     return build
 
 
@@ -210,12 +221,14 @@ def load(call: syntax.Call, site: Site) -> Any:
     return site.scope.start("load", call, site)
 
 
+PROX = misplaced("as the whole right side of an update", "write `M <- prox(M, 0.1)` in the level of the memory, and read `M`")
+INDEX = misplaced("in the type of an `input`", "write `input ids: index(256)`, and the name of the input here")
 TABLE: dict[str, Callable[[syntax.Call, Site], Any]] = {
     "weight": weight, "linear": linear, "affine": affine, "conv": conv, "embed": embed, "attend": attention.attend, "rope": rope,
     "next": through("ahead"), "stop": through("stop"), "grad": lambda c, s: s.world.grad(c, s),
-    "prox": misplaced("as the whole right side of `M <- prox(P, eta)`"), "sum": windows.reduction("sum"), "mean": windows.reduction("mean"),
+    "prox": PROX, "sum": windows.reduction("sum"), "mean": windows.reduction("mean"),
     "softmax": softmax, **{op: elementwise(op) for op in UNARY}, "max": extreme("max"), "min": extreme("min"), "where": where,
     "diag": diag, "join": join_axes, "stack": lambda c, s: stack([array(arg, s) for arg in positional(c, s)], s), "flat": flat,
-    "shape": shape, "index": misplaced("in the type of an `input`"), "range": range_, "cross_entropy": cross_entropy, "load": load,
+    "shape": shape, "index": INDEX, "range": range_, "cross_entropy": cross_entropy, "load": load,
 }
 BUILT_IN = frozenset(TABLE) | {"learned", "random", "tick", "ticks", "pi", "I"}

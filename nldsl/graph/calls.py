@@ -10,7 +10,7 @@ from nldsl.graph.equations import Axis, Shape
 from nldsl.graph.names import join
 from nldsl.graph.scope import Scope, Site, Thunk, show_axes
 from nldsl.graph.values import Array, Definition, Hidden, MemoryValue, Num, kind_of, shape_text
-from nldsl.graph.world import DEEPEST, did_you_mean
+from nldsl.graph.world import DEEPEST, meant
 
 
 def call(expr: syntax.Call, site: Site) -> Any:
@@ -37,7 +37,7 @@ def arguments(callee: syntax.Def, args: tuple, site: Site, span: Any, skip: int 
             name, value = arg.name.text, arg.value
             if name not in params:
                 world.fail("N107", f"`{callee.name.text}` has no parameter `{name}`", arg.name.span,
-                           help=did_you_mean(name, params) or f"it has {', '.join(f'`{p}`' for p in params)}")
+                           **meant(arg.name, params) or {"help": f"it has {', '.join(f'`{p}`' for p in params)}"})
         else:
             name, value = next(free, ""), arg
             if not name:
@@ -60,6 +60,7 @@ def frame(callee: Definition, expr: Any, site: Site, path: str) -> Scope:
         world.fail("N108", f"`{callee.syntax.name.text}` calls itself: a def is inlined, so this has no end", expr.span)
     scope = Scope(world, "def", callee.scope, path)
     scope.callers = (*callers, callee.syntax)
+    scope.called = site.scope.home().called or expr.span
     scope.turn, scope.hidden, scope.leaf = site.scope.turn, site.scope.hidden, site.scope.leaf
     scope.weights, scope.template = site.scope.weights, site.scope.template
     scope.update = site.scope.level or site.scope.update

@@ -5,10 +5,12 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
-from nldsl.graph import builtins, calls, parameters
+from nldsl.graph import builtins, calls, foreign, parameters
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array, ClockValue, Eye, Family, Items, MemoryValue, Num, Row, Text, kind_of, shape_text
+from nldsl.graph.world import meant
 
 LONGEST_TEXT = 80                # of the name that an axis takes from an expression
 OPS = {"+": "add", "-": "sub", ".*": "mul", "./": "div", ".^": "pow", "^": "pow", "*": "mul", "/": "div", "<=": "le", ">=": "ge", "==": "eq"}
@@ -57,10 +59,22 @@ def name(expr: syntax.Name, site: Site) -> Any:
 def binary(expr: syntax.Binary, site: Site) -> Any:
     if expr.op == "^" and isinstance(expr.left, syntax.Norm):
         return power_of_norm(expr, site)
-    return arithmetic(expr.op, evaluate(expr.left, site), evaluate(expr.right, site), site)
+    left, right = evaluate(expr.left, site), evaluate(expr.right, site)
+    with site.world.at(expr.span, site.scope.turn):
+        return arithmetic(expr.op, left, right, site, entrywise(expr))
 
 
-def arithmetic(op: str, a: Any, b: Any, site: Site) -> Any:
+def entrywise(expr: syntax.Binary) -> tuple[Edit, ...]:
+    """A dot in front of `*`, `/` or `^`."""
+    text = expr.span.source.text
+    behind = text[expr.left.span.end:expr.right.span.start]
+    if behind.strip(" ()") != expr.op or expr.op not in ("*", "/", "^"):
+        return ()
+    at = expr.left.span.end + behind.index(expr.op)
+    return (Edit(foreign.between(expr.span, at, at + 1), f".{expr.op}"),)
+
+
+def arithmetic(op: str, a: Any, b: Any, site: Site, dotted: tuple[Edit, ...] = ()) -> Any:
     world, arrays = site.world, site.world.arrays
     if isinstance(a, Num) and isinstance(b, Num):
         return count(op, a, b, site)
@@ -80,15 +94,15 @@ def arithmetic(op: str, a: Any, b: Any, site: Site) -> Any:
         world.fail("N204", "a row cannot stand on the left of `*`", help="`<u, v>` is the inner product, `sum(v .* b, n)` a sum over one axis")
     x, y = as_array(a, site), as_array(b, site)
     if op == "*":
-        return product(x, y, site)
+        return product(x, y, site, dotted)
     if op == "/" and not y.is_scalar:
-        world.fail("N204", f"`/` divides by a number, the right side has {axes(y)}", help="`./` divides entry by entry")
+        world.fail("N204", f"`/` divides by a number, the right side has {axes(y)}", help="`./` divides entry by entry", fix=dotted)
     if op == "^" and not x.is_scalar:
-        world.fail("N204", f"`^` is for numbers, the left side has {axes(x)}", help="`.^` takes the power of each entry")
+        world.fail("N204", f"`^` is for numbers, the left side has {axes(x)}", help="`.^` takes the power of each entry", fix=dotted)
     return arrays.binary(OPS[op], x, y)
 
 
-def product(x: Array, y: Array, site: Site) -> Array:
+def product(x: Array, y: Array, site: Site, dotted: tuple[Edit, ...] = ()) -> Array:
     arrays = site.world.arrays
     if x.is_scalar or y.is_scalar:
         return arrays.binary("mul", x, y)
@@ -100,7 +114,8 @@ def product(x: Array, y: Array, site: Site) -> Array:
         return arrays.tree([(path, product(a, b, site)) for (path, a), (_, b) in zip(left, right, strict=True)])
     if len(x.seen) == 1:
         site.world.fail("N204", f"{shape_text(x.seen)} * {shape_text(y.seen)}: an array of one axis has no product `*`",
-                        help="`.*` for entries, `<v, b>` for their sum, `u * v^T` for the outer product")
+                        help="`.*` for entries, `<v, b>` for their sum, `u * v^T` for the outer product",
+                        fix=dotted if x.seen == y.seen else ())
     return arrays.matmul(x, y)
 
 
@@ -262,7 +277,7 @@ def field(expr: syntax.Field, site: Site) -> Any:
     if isinstance(value, MemoryValue):
         return value.memory.part(value, expr.name)
     with site.world.at(expr.name.span, site.scope.turn):
-        return site.world.arrays.field(as_array(value, site), expr.name.text)
+        return site.world.arrays.field(as_array(value, site), expr.name.text, foreign.member(expr, builtins.BUILT_IN))
 
 
 def instant(expr: syntax.Instant, site: Site) -> Any:
@@ -271,13 +286,42 @@ def instant(expr: syntax.Instant, site: Site) -> Any:
         if not isinstance(value, MemoryValue) or value.version is not None:
             world.fail("N203", "`@now` reads a memory from outside its level", expr.span)
         return replace(value, at="now")
-    clock = evaluate(expr.clock, site)
-    if not isinstance(clock, ClockValue):
-        world.fail("N202", f"`@` names a clock, `{expr.clock.text}` is {kind_of(clock)}", expr.clock.span)
+    clock = clock_at(expr, site)
     if isinstance(value, MemoryValue):
         return replace(value, at=clock.clock)
     stream = as_array(value, site)
     return replace(stream, node=world.node("held_stream", stream.node, type=stream.node.type, clock=clock.clock))
+
+
+def names_a_clock(name: str, site: Site) -> bool:
+    found = site.scope.find(name)
+    return found is not None and isinstance(getattr(found[0].base, "value", None), ClockValue)
+
+
+def clock_at(expr: syntax.Instant, site: Site) -> ClockValue:
+    """What stands behind `@`. A value there is the product of Python, a unit has no name of its own."""
+    world, name = site.world, expr.clock
+    if name.text in syntax.UNITS:
+        world.fail("N303", f"`@` takes a clock with a name, `{name.text}` is a unit of time", name.span, fix=foreign.clock_with_a_name(name),
+                   help=f"a memory without `@` is the value before the tick, with `@now` the one after it; for another instant write "
+                        f"`clock each_{name.text} = 1 {name.text}`, and `M@each_{name.text}`")
+    if name.text not in builtins.BUILT_IN:
+        if site.scope.find(name.text) is None:
+            clocks = {known for known in site.scope.visible() if names_a_clock(known, site)} | {"now"}
+            near = meant(name, clocks)
+            if near:
+                world.fail("N101", f"there is no clock `{name.text}` here", name.span, **near)
+        clock = evaluate(name, site)
+        if isinstance(clock, ClockValue):
+            return clock
+        what = f"`{name.text}` is {kind_of(clock)}"
+    else:
+        what = f"`{name.text}` is a function"
+    text = name.span.source.text
+    at = text.rfind("@", 0, name.span.start)
+    before = len(text[:at].rstrip(" "))
+    world.fail("N202", f"`@` names a clock, {what}", foreign.between(name.span, at, name.span.end), help="write `*` for the product of a matrix: `W * x`",
+               fix=(Edit(foreign.between(name.span, before, name.span.start), " * "),))
 
 
 def literal_list(expr: syntax.List, site: Site) -> Items:

@@ -14,7 +14,7 @@ from nldsl.graph.names import join
 from nldsl.graph.scope import STD, Entry, Scope, Site, Thunk
 from nldsl.graph.statements import hides
 from nldsl.graph.values import ClockValue, Definition, Items, Num
-from nldsl.graph.world import Poisoned, World, did_you_mean
+from nldsl.graph.world import Poisoned, World, did_you_mean, meant
 from nldsl.source import Source
 
 NUMERIC = (syntax.Number, syntax.Unary, syntax.Binary, syntax.List, syntax.Name, syntax.Index)
@@ -27,10 +27,12 @@ class Files:
         self.world, self.search = world, tuple(search)
         self.scopes: dict[Path, Scope] = {}
         self.settable: set[str] = set()
+        self.own: set[Path] = set()                          # where the main file itself may lie
 
     def main(self, file: syntax.File, source: Source) -> Scope:
         self.world.main = scope = Scope(self.world, "file", None)
         folder = Path(source.name).parent
+        self.own = {place / Path(source.name).name for place in (folder, *self.search) if place != STD}
         self.constants(file, scope, folder if folder.name else None, "")
         for name in self.world.sets.keys() - self.world.used_sets:
             self.world.report("N112", f"--set {name}: there is no such dim, clock or constant", help=did_you_mean(name, self.settable))
@@ -64,10 +66,13 @@ class Files:
     def load(self, imported: syntax.Name, scope: Scope, folder: Path | None) -> None:
         world = self.world
         places = [*([] if folder is None else [folder]), *map(Path, self.search), STD]
-        path = next((found for place in places if (found := place / f"{imported.text}.nl").is_file()), None)
+        path = next((found for place in places if (found := place / f"{imported.text}.nl").is_file() and found not in self.own), None)
+        if path is None and any(found.name == f"{imported.text}.nl" for found in self.own):
+            world.fail("N106", f"`{imported.text}.nl` is this file: it does not import itself", imported.span,
+                       help="what it defines is there without an import")
         if path is None:
             known = {found.stem for place in places if place.is_dir() for found in sorted(place.glob("*.nl"))}
-            world.fail("N106", f"there is no file `{imported.text}.nl`", imported.span, help=did_you_mean(imported.text, known))
+            world.fail("N106", f"there is no file `{imported.text}.nl`", imported.span, **meant(imported, known))
         path = Path(os.path.realpath(path))
         if path not in self.scopes:
             self.scopes[path] = Scope(world, "file", None)

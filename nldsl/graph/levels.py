@@ -4,12 +4,13 @@ from __future__ import annotations
 from typing import Any
 
 from nldsl.frontend import syntax
+from nldsl.graph.builtins import fail_without_level
 from nldsl.graph.clocks import clock_of, default_reset, rate_of
 from nldsl.graph.equations import Bptt, Clock, Level, Node
 from nldsl.graph.memories import MemoryInstance
 from nldsl.graph.scope import Place, Scope, Site, Thunk
 from nldsl.graph.values import Array, Eye, MemoryValue, Num
-from nldsl.graph.world import LAST, PARTS, SOON, Poisoned, World, did_you_mean
+from nldsl.graph.world import LAST, PARTS, SOON, Poisoned, World, meant
 
 
 class LevelInstance:
@@ -30,8 +31,7 @@ class LevelInstance:
         if self.clock.unit == "update":
             self.parent = around.update
             if self.parent is None:
-                world.fail("N307", "`update` is the tick of the level that calls this def, and none does", text.rate.span,
-                           help="call the def in a level's equation")
+                fail_without_level("`every update` ticks with the level in whose equation it is called", site, text.rate.span)
             own, up = self.clock, self.parent.clock
             self.clock = Clock(up.unit, own.period * up.period, up.phase + own.phase * up.period,
                                up.name if (own.period, own.phase) == (1, 0) else f"{own.period} x {up.name}")
@@ -46,7 +46,7 @@ class LevelInstance:
         memory = self.memories.get(name.text)
         if memory is None:
             self.world.fail("N101", f"level `{self.text.member.name.text}` has no memory `{name.text}`", name.span,
-                            help=did_you_mean(name.text, self.memories))
+                            **meant(name, self.memories))
         if site.scope.level is self:
             return memory.read_at(site)
         value = MemoryValue(memory, None, "now" if site.scope.start is not None else None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nldsl.frontend import syntax
-from nldsl.graph import prox, starts
+from nldsl.graph import foreign, prox, starts
 from nldsl.graph.equations import Clock, Node, Shape, Tree, Type
 from nldsl.graph.names import join
 from nldsl.graph.scope import Place, Site, Thunk, show_axes
@@ -99,8 +99,9 @@ class MemoryInstance:
         prefix = ".".join([*(value.path.split("/") if value.path else []), name.text])
         paths = tree.paths() if isinstance(tree, Tree) else ()
         if not any(path == prefix or path.startswith(prefix + ".") for path in paths):
+            foreign_to = foreign.transposed(name) if name.text in foreign.TRANSPOSED else {"help": did_you_mean(prefix, paths)}
             self.world.fail("N101", f"`{self.text.name.text}` has no weight `{prefix}`" + (f": {', '.join(paths)}" if paths else ""),
-                            name.span, help=did_you_mean(prefix, paths))
+                            name.span, **foreign_to)
         return replace(value, path=f"{value.path}/{name.text}" if value.path else name.text)
 
     def add_version(self, text: syntax.Update, site: Site) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
 from nldsl.graph.quadratic import quadratic
 from nldsl.graph.scope import Site
@@ -32,9 +33,10 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
     goal, place = objective.force(), world.evaluate(call.args[0], site)
     found = quadratic(goal.node, memory.name)
     if found is None or found.several:
-        said = memory.level.objectives[-1][2].objective.span.text()
-        world.fail("N506", f"`{said}` is not a square of one key in `{text.place}`: it has no closed form here", call.span,
-                   help=f"`{text.place} <- {text.place} - eta * grad({text.place})`")
+        said = next(o.objective for place, _, o in reversed(memory.level.objectives) if place < site.place)
+        step = f"{call.args[0].span.text()} - {rate_text(call.args[1])} * grad({text.place})"
+        world.fail("N506", f"`{' '.join(said.span.text().split())}` is not a square of one key in `{text.place}`: it has no closed form here", call.span,
+                   help=f"a gradient step: `{text.place} <- {step}`", notes=[("the objective", said.span)], fix=(Edit(call.span, step),))
     eta = world.as_array(world.evaluate(call.args[1], site), site, call.args[1].span)
     if not eta.is_scalar:
         world.fail("N204", "the rate of `prox` is one number", call.args[1].span)
@@ -51,6 +53,10 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
             curve = arrays.binary("mul", curve, arrays.inner(key, key))
         rate = arrays.binary("div", eta, arrays.binary("add", arrays.const(1), arrays.binary("mul", eta, curve)))
         return arrays.binary("sub", Array(own, hidden), arrays.binary("mul", rate, Array(slope, hidden)))
+
+
+def rate_text(rate: syntax.Expr) -> str:
+    return f"({rate.span.text()})" if isinstance(rate, syntax.Binary) and rate.op in ("+", "-", "<=", ">=", "==") else rate.span.text()
 
 
 def curvature(stretch: Node, curve: Array, key: Array, world: World) -> Array:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from nldsl.frontend import syntax
+from nldsl.graph import foreign
 from nldsl.graph.values import Array, MemoryValue, Value
-from nldsl.graph.world import Poisoned, World, did_you_mean
+from nldsl.graph.world import Poisoned, World, meant
 from nldsl.source import Span
 
 Place = tuple[int, ...]
@@ -91,6 +92,7 @@ class Scope:
         self.template: bool = parent.template if parent else False   # in the def of a memory's type
         self.start: Any = parent.start if parent and kind == "turn" else None   # makes `learned` in a memory's start
         self.callers: tuple = parent.callers if parent else ()   # the defs that this text is inlined in
+        self.called: Span | None = None                          # the call in the main file that led here
         self.pending: list[Thunk] = []                           # versions made in this def or file, in textual order
 
     def frame(self) -> Scope:
@@ -217,6 +219,9 @@ def unknown(site: Site, name: syntax.Name) -> None:
     from nldsl.graph.builtins import BUILT_IN
     if any(finding.code == "N106" for finding in world.findings):
         raise Poisoned                                       # it may well stand in the file that is not there
-    near = did_you_mean(name.text, site.scope.visible() | BUILT_IN | set(syntax.UNITS))
     home = next((path.stem for path in sorted(STD.glob("*.nl")) if f"\ndef {name.text}(" in path.read_text(encoding="utf-8")), "")
-    world.fail("N101", f"there is no `{name.text}` here", name.span, help=f"`import {home}` brings it" if home else near)
+    if home:
+        world.fail("N101", f"there is no `{name.text}` here", name.span, help=f"`import {home}` brings it", fix=foreign.imported(name, home))
+    said = foreign.name(name, BUILT_IN)
+    span = said.pop("span", name.span)
+    world.fail("N101", f"there is no `{span.text()}` here", span, **said or meant(name, site.scope.visible() | BUILT_IN | set(syntax.UNITS)))

@@ -1,7 +1,8 @@
 """Axes of arrays: hidden and visible ones, spreading, permuting, trees and their leaves."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from nldsl.graph.axes import Match, match, sizes
 from nldsl.graph.equations import Node, Shape, Tree
@@ -61,10 +62,10 @@ class Shapes:
             return [(path, Array(arg, array.hidden)) for path, arg in zip(node.type.paths(), node.args, strict=True)]
         return [(path, Array(self.node("leaf", node, type=shape, path=path), array.hidden)) for path, shape in node.type.leaves]
 
-    def field(self, array: Array, name: str) -> Array:
-        """`M.W2`, or the part `M.gate` of a deeper tree."""
+    def field(self, array: Array, name: str, instead: Mapping[str, Any] = {}) -> Array:
+        """`M.W2`, or the part `M.gate` of a deeper tree; `instead` is the help where the part is a word of another language."""
         if not array.is_tree:
-            self.world.fail("N203", f"an array has no part `{name}`", help="only the weights of a definition have parts")
+            self.world.fail("N203", f"an array has no part `{name}`", **instead or {"help": "only the weights of a definition have parts"})
         paths = array.node.type.paths()
         if name in paths:
             return self.leaf(array, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
 from nldsl.graph.axes import see
 from nldsl.graph.calls import Mapping, arguments, bind_letter, body, declare, declared_axes, frame
@@ -40,7 +41,8 @@ def template(callee: Definition, kind: syntax.Kind, site: Site) -> Template:
     """The weights of a def, found by inlining it once on an input of the given shape."""
     world, text = site.world, callee.syntax
     if not text.params:
-        world.fail("N207", f"`{text.name.text}` has no parameter for the input of a memory", kind.span)
+        world.fail("N207", f"`{text.name.text}` has no parameter for the input of a memory", kind.span,
+                   help=f"give it one: `def {text.name.text}(x: [d]) = ..`", notes=[("defined here", text.name.span)])
     args, first = list(kind.args or ()), text.params[0]
     given = None
     if args and not isinstance(args[0], syntax.Named | syntax.Window):
@@ -57,8 +59,12 @@ def template(callee: Definition, kind: syntax.Kind, site: Site) -> Template:
         return shaped_template(callee, tuple(world.axis(n, kind.span) for n in given.items), bound, site, kind)
     axes = declared_axes(first.shape, callee.scope) if first.shape is not None else ()
     if first.shape is None or any(isinstance(axis, str) for axis in axes):
-        world.fail("N207", f"the input of `{text.name.text}` is declared with no named axes", kind.span,
-                   help=f"`{text.name.text}([d])` says its axes")
+        known = list(world.dims)
+        axis = known[0] if known else "d"
+        said = ", ".join([f"[{axis}]", *(arg.span.text() for arg in args)])
+        world.fail("N207", f"the axes of the input of `{text.name.text}` are not known here", kind.span, notes=[("declared here", first.span)],
+                   help=f"say them: `{text.name.text}({said})`, or `{first.name.text}: [{axis}]` in the def",
+                   fix=(Edit(kind.span, f"{text.name.text}({said})"),) if len(known) == 1 else ())
     return shaped_template(callee, axes, bound, site, kind)
 
 
@@ -76,7 +82,8 @@ def shaped_template(callee: Definition, shape: Shape, bound: dict[str, Thunk], s
     seen = enter(callee, scope, stand_in, None, bound, Mapping(site), kind.span)
     body(callee, scope)
     if not leaves:
-        world.fail("N207", f"`{callee.syntax.name.text}` has no weights", kind.span)
+        world.fail("N207", f"`{callee.syntax.name.text}` has no weights", kind.span, notes=[("defined here", callee.syntax.name.span)],
+                   help="a memory is its weights: give it one by `linear(x, [d])` or `weight([d])`, or write a shape: `memory M: [d] = 0`")
     return Template(callee, seen, bound, tuple(leaves))
 
 

@@ -6,14 +6,16 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NoReturn
 
-from nldsl.diagnostic import Diagnostic, Diagnostics
+from nldsl.diagnostic import Diagnostic, Diagnostics, Edit
 from nldsl.graph.equations import Axis, Clock, Interner, Level, Memory, Node, Type, Weight
 from nldsl.graph.values import Hidden, Num
 from nldsl.source import Span
 
 MOST_NODES = 1_000_000           # asked for, equal ones included: beyond this no later stage is of use
+MOST_PLACES = 5                  # of one unknown name that are shown
 MOST_TURNS = 20_000
 MOST_CALLS = 10_000              # of defs, all told
 DEEPEST = 100                    # calls inside calls
@@ -55,14 +57,22 @@ class World:
     # ---- findings
 
     def report(self, code: str, message: str, span: Span | None = None, label: str = "", help: str = "",
-               notes: Iterable[tuple[str, Span | None]] = (), severity: str = "error") -> None:
+               notes: Iterable[tuple[str, Span | None]] = (), severity: str = "error", fix: tuple[Edit, ...] = ()) -> None:
         """Record a finding; a def called many times has it once."""
-        if not any(d.code == code and d.span == span and span is not None for d in self.findings):
-            self.findings.append(Diagnostic(code, message, span, label, tuple(notes), help, severity))
+        if any(d.code == code and d.span == span and span is not None for d in self.findings):
+            return
+        before = next((n for n, d in enumerate(self.findings) if d.code == code == "N101" and d.message == message and d.span is not None
+                       and span is not None and d.span.source == span.source), None)
+        if before is not None:
+            told = self.findings[before]
+            whole = told.fix + tuple(edit for edit in fix if edit not in told.fix) if told.fix and fix else ()
+            self.findings[before] = replace(told, notes=(*told.notes, ("and here", span))[:MOST_PLACES], fix=whole)
+        else:
+            self.findings.append(Diagnostic(code, message, span, label, tuple(notes), help, severity, fix))
 
     def fail(self, code: str, message: str, span: Span | None = None, label: str = "", help: str = "",
-             notes: Iterable[tuple[str, Span | None]] = ()) -> NoReturn:
-        self.report(code, message, span or self.span, label, help, notes)
+             notes: Iterable[tuple[str, Span | None]] = (), fix: tuple[Edit, ...] = ()) -> NoReturn:
+        self.report(code, message, span or self.span, label, help, notes, fix=fix)
         if code == TOO_LARGE:
             raise Diagnostics(self.findings)                 # nothing else would be looked at in good time
         raise Poisoned
@@ -137,6 +147,17 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like this one, if one is; what is known by this very name is not meant here."""
+    return next(iter(difflib.get_close_matches(name, sorted(set(known) - {name}), 1)), "")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(set(known)), 1)
-    return f"did you mean `{near[0]}`?" if near else ""
+    near = nearest(name, known)
+    return f"did you mean `{near}`?" if near else ""
+
+
+def meant(name: Any, known: Iterable[str]) -> dict[str, Any]:
+    """The help and the fix for a misspelt `syntax.Name`."""
+    near = nearest(name.text, known)
+    return {"help": f"did you mean `{near}`?", "fix": (Edit(name.span, near),)} if near else {}

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
-from nldsl.diagnostic import Diagnostic
+from nldsl.diagnostic import Diagnostic, Edit
 from nldsl.frontend import syntax
 from nldsl.graph.equations import Clock, Level, Node, Program, walk
 from nldsl.rules.flow import beneath, clock_of, reach, root_of, roots, speed
@@ -38,25 +38,53 @@ def windows(program: Program) -> Iterator[Diagnostic]:
             root = root_of(program, level)
             if speed(told) < speed(root.clock):                  # an optimizer only passes on what it is given
                 level = root
-            objective = level.name in learners
-            pieces = list(clauses(level, syntax.Minimize)) if objective else []
-            words = pieces[0].objective.span.text() if len(pieces) == 1 else said(node)
-            span = place_of(level, syntax.Minimize) if objective else _equation(program, level, name)
-            yield Diagnostic("N301", f"{_quoted(words)} has a value every {every(told)}, this level ticks every {every(level.clock)}",
-                             span, f"every {every(told)}", (("ticks here", rate_of(level)),),
-                             f"`mean({words} over period)`, or `sum`" if objective else
-                             f"a window over what is made of `{said(node)}`: `mean(.. over period)`, or `sum`" if said(node) in program.vocab else
-                             f"a window: `mean({said(node)} over period)`, or `sum`")
+            yield _in_objective(level, told, node) if level.name in learners else _in_equation(program, level, name, told, node)
             break
 
 
-def _quoted(words: str) -> str:
-    return f"`{' '.join(words.split())}`"
+def _in_objective(level: Level, told: Clock, node: Node) -> Diagnostic:
+    pieces = list(clauses(level, syntax.Minimize))
+    span = place_of(level, syntax.Minimize)
+    words = " ".join(pieces[0].objective.span.text().split()) if len(pieces) == 1 else said(node)
+    fix = (Edit(span, f"mean({words} over period)"),) if len(pieces) == 1 and span is not None else ()
+    return _between_ticks(words, level, told, span, f"`mean({words} over period)`, or `sum`", fix)
 
 
-def _equation(program: Program, level: Level, memory: str) -> Span | None:
+def _between_ticks(words: str, level: Level, told: Clock, span: Span | None, help: str, fix: tuple[Edit, ...] = ()) -> Diagnostic:
+    return Diagnostic("N301", f"`{words}` has a value every {every(told)}, this level ticks every {every(level.clock)}", span,
+                      f"every {every(told)}", (("ticks here", rate_of(level)),), help, fix=fix)
+
+
+def _in_equation(program: Program, level: Level, memory: str, told: Clock, node: Node) -> Diagnostic:
+    """Of a memory its words are shown, as it is read; of a stream the equation, since the window may be around more than its name."""
     updates = [u for u in clauses(level, syntax.Update) if program.memories[memory].level != level.name or u.place.names[0].text == short(memory)]
-    return updates[-1].value.span if updates else head_of(level)
+    value = updates[-1].value if updates else None
+    span = head_of(level) if value is None else value.span
+    found = [] if value is None else list(_pieces(value, said(node)))
+    if node.op in ("read", "now") and found:
+        words, clock = found[0].span.text().removesuffix("@now"), level.clock.name
+        kept = f"{words}@{clock}" if clock in program.clocks else ""
+        fix = tuple(Edit(piece.span, kept or f"mean({piece.span.text()} over period)") for piece in found)
+        help_ = f"`{kept}` is its value at this level's tick; a window: `mean({words} over period)`" if kept else \
+            f"a window: `mean({words} over period)`, or `sum`; `{words}@c` of a clock `c` that ticks as this level does is its value at the tick"
+        return _between_ticks(words, level, told, found[0].span, help_, fix)
+    if said(node) in program.vocab:
+        return _between_ticks(said(node), level, told, span, f"a window over what is made of `{said(node)}`, such as `mean(embed({said(node)}, [d]) over period)`")
+    fix = (Edit(found[0].span, f"mean({said(node)} over period)"),) if len(found) == 1 else ()      # of two, the window may be around both
+    return _between_ticks(said(node), level, told, span, f"a window: `mean({said(node)} over period)`, or `sum`", fix)
+
+
+def _pieces(value: syntax.Expr, words: str) -> Iterator[syntax.Expr]:
+    """Where an expression reads a stream by its name, or a memory of another level, and not in a window or at another instant."""
+    waiting = [value]
+    while waiting:
+        piece = waiting.pop()
+        now = isinstance(piece, syntax.Instant) and piece.clock.text == "now"
+        inner = piece.value if now else piece
+        if isinstance(inner, syntax.Field) and inner.name.text == words.removesuffix("@now") or isinstance(piece, syntax.Name) and piece.text == words:
+            yield piece
+        elif not isinstance(piece, syntax.Window | syntax.Instant | syntax.Field):
+            waiting += syntax.children(piece)
 
 
 def _suspects(program: Program) -> Callable[[Level, Node], bool]:

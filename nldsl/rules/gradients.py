@@ -211,7 +211,7 @@ def paths(program: Program) -> Iterator[Diagnostic]:
                 learner = program.levels[memory.level]
                 yield Diagnostic("N510", f"`{short(learner.name)}` reaches {what} through this level's updates", head_of(level),
                                  "says not how far a slower level sees", (("the learner", learner.span and head_of(learner)),),
-                                 "`bptt full`, `bptt none` or `bptt n clock`")
+                                 "`bptt full`, `bptt none` or `bptt 16 token`")
                 return
 
     yield from in_every_instance(program, judge)

@@ -4,9 +4,11 @@ One constructor for each situation; the prose stands here and nowhere else.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from nldsl.diagnostic import Diagnostic, Diagnostics
+from nldsl.graph.equations import Node
 from nldsl.source import Span
 
 
@@ -37,9 +39,21 @@ def too_short(name: str, part: str, has: int, length: int, unit: str) -> Diagnos
                  f"train on shorter sequences, at most `--length {max(2, has)}`, or on more data")
 
 
-def other_inputs(inputs: str) -> Diagnostics:
-    return fault("N705", f"data gives one byte or one row of numbers a token, but the program's inputs are {inputs}",
-                 "one input: `input ids: index(256)` for text, `input x: [channel]` for numbers")
+def other_inputs(inputs: Mapping[str, Node], vocab: Mapping[str, int]) -> Diagnostics:
+    """N705, at the `input` that no data can fill: of several the second, of one its type."""
+    text, table = "`input ids: index(256)` for text", "`input x: [channel]` for a table of numbers"
+    if len(inputs) != 1:
+        said = f"the program has {len(inputs)} inputs: {listed(list(inputs))}" if inputs else "the program has no `input`"
+        places = [node.span for node in inputs.values()]
+        return Diagnostics([Diagnostic("N705", f"data gives one byte or one row of numbers a token, {said}", places[1] if places else None,
+                                       notes=tuple(("and this one", span) for n, span in enumerate(places) if n != 1),
+                                       help=f"one input: {text}, {table}")])
+    name, node = next(iter(inputs.items()))
+    if name in vocab:
+        return Diagnostics([Diagnostic("N705", f"a text gives bytes, of which there are 256; `{name}` has {vocab[name]} values", node.span,
+                                       help=f"write `input {name}: index(256)`; a size with a name is set by `--set vocab=256`")])
+    return Diagnostics([Diagnostic("N705", f"a table gives one axis a token, its channels; `{name}` has {len(node.type)}", node.span,
+                                   help=f"write `input {name}: [channel]`")])
 
 
 def other_channels(path: Path, has: int, wanted: int) -> Diagnostics:

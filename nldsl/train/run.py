@@ -170,7 +170,7 @@ def corpus_of(program: Program, settings: Settings) -> Corpus | Series:
     elif len(types) == 1 and not program.vocab and len(types[0]) <= 1:
         corpus = series.load(path, numel(types[0]))
     else:
-        raise faults.other_inputs(", ".join(f"`{name}`" for name in program.inputs) or "none")
+        raise faults.other_inputs(program.inputs, program.vocab)
     corpus.require(settings.length)
     return corpus
 

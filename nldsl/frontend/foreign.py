@@ -1,0 +1,383 @@
+"""Words of Python and its like -> the words to write instead, found before the grammar sees them.
+
+Each rule looks at one word of the text, which no program of nldsl could have there, and answers with a message, a
+help, and where the words around leave no choice, a fix. The statement, or the block of lines that such a word
+begins, is not read any further, so that one mistake is one error. Names of libraries (`torch.relu`) are names
+like others: they are for the next stage.
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+from nldsl.diagnostic import Diagnostic, Edit
+from nldsl.frontend.foreign_words import ASSIGNED, BEGINNINGS, BLOCKS, FUNCTIONS, LETTERS, NOUNS, POWERS, SIGNS, STRAYS, in_ascii
+from nldsl.frontend.lex import STATEMENT_WORDS, Places, Word, is_start, shown, statement
+from nldsl.frontend.wording import ELSE, Wording
+
+CODE = "N033"
+MOST = 50                    # mistakes that are looked for
+LIKENESS = 0.74              # of a word to the one that is meant
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """`begin` to `end` are the words that are not read on; of these, the rules have looked at those before `seen`."""
+
+    diagnostic: Diagnostic
+    begin: int
+    end: int
+    seen: int
+
+
+def foreign(words: list[Word], places: Places) -> tuple[list[Diagnostic], set[int]]:
+    """All that is written in another language, each mistake once, and the words that it spoils."""
+    text, found, i, spoilt = Wording(words, places), list[Mistake](), 0, set[int]()
+    while i < len(words):
+        mistake = next((told for rule in RULES if (told := rule(text, i)) is not None), None)
+        i = max(i + 1, mistake.seen if mistake else 0)
+        if mistake is not None:
+            found.append(mistake)
+            spoilt.update(range(mistake.begin, mistake.end))
+        if mistake is not None and mistake.end > mistake.begin + 1 and len(found) > MOST:
+            spoilt.update(range(i, len(words)))
+            break
+    return _once(found), spoilt
+
+
+def _once(found: list[Mistake]) -> list[Diagnostic]:
+    """One letter in many places is one mistake, and so is one sign in many places of a statement."""
+    kept: dict[tuple[str, int], Diagnostic] = {}
+    for mistake in found:
+        told = mistake.diagnostic
+        key = (told.message, -1 if told.code == "N003" else mistake.begin)
+        first = kept.get(key)
+        kept[key] = told if first is None else replace(first, fix=first.fix + told.fix if first.fix and told.fix else ())
+    return list(kept.values())
+
+
+def _told(text: Wording, i: int, j: int, message: str, help: str, fix: tuple[Edit, ...] = (),
+          block: bool = False, code: str = CODE) -> Mistake:
+    """A mistake at the words i to j; without a block of its own it spoils its statement."""
+    begin, end = text.block(i) if block else statement(text.words, i)
+    diagnostic = Diagnostic(code, message, text.span(i, j), help=help, fix=fix)
+    return Mistake(diagnostic, begin, max(end, j), j)
+
+
+# ---- signs
+
+def sign(text: Wording, i: int) -> Mistake | None:
+    """`**`, `//`, `:=`, `!=` and others that are made of several characters, or of one that nldsl does not have."""
+    for joined, (message, help, instead) in SIGNS.items():
+        j = text.joined(i, joined)
+        if j is not None:
+            fix = (Edit(text.span(i, j), instead),) if instead else ()
+            return _told(text, i, j, message, help, fix)
+    return None
+
+
+def comment(text: Wording, i: int) -> Mistake | None:
+    """`//` and `/*` before what is no operand: a comment of C; else `//` divides and rounds down."""
+    j = text.joined(i, "//") or text.joined(i, "/*")
+    if j is None or text.words[i].text != "/":
+        return None
+    end = text.end_of_line(i)
+    if text.joined(i, "//") and not text.words[i].first and not text.is_prose(j, end):
+        return floor_division(text, i, j)
+    mark = text.text_of(i, j)
+    closing = next((n for n in range(j, len(text.words)) if text.joined(n, "*/")), None) if mark == "/*" else None
+    fix: tuple[Edit, ...] = (Edit(text.span(i, j), "#"),)
+    if closing is not None:
+        fix += (Edit(text.span(closing, closing + 2), ""),)
+        fix = fix if closing < end == closing + 2 else ()
+        end = closing + 2
+    diagnostic = Diagnostic(CODE, f"`{mark}` does not begin a comment", text.span(i, j),
+                            help="a comment begins with `#` and ends with its line", fix=fix)
+    return Mistake(diagnostic, i, end, end)
+
+
+def floor_division(text: Wording, i: int, j: int) -> Mistake:
+    left, right = text.term_before(i), text.operand_behind(j)
+    fix: tuple[Edit, ...] = ()
+    if left is not None and right is not None:
+        fix = (Edit(text.before(left), "floor("), Edit(text.spaced(i, j), " / "), Edit(text.behind(right), ")"))
+    return _told(text, i, j, "there is no `//`", "write `floor(a / b)` for a whole quotient; a comment begins with `#`", fix)
+
+
+def remainder(text: Wording, i: int) -> Mistake | None:
+    """`a % b`"""
+    if text.words[i].text != "%":
+        return None
+    left, right, fix = text.term_before(i), text.operand_behind(i + 1), ()
+    if left is not None and right is not None:
+        a, b = text.text_of(left, i), text.text_of(i + 1, right)
+        fix = (Edit(text.span(left, right), f"({a} - {b} * floor({a} / {b}))"),)
+    return _told(text, i, i + 1, "`%` has no meaning in nldsl", "write `a - n * floor(a / n)` for a remainder", fix, code="N003")
+
+
+def matmul(text: Wording, i: int) -> Mistake | None:
+    """`W @ (x)`: before a name it may be the name of a clock, which the next stage knows."""
+    if text.words[i].text != "@" or i == 0 or not text.ends_operand(i - 1) or i + 1 >= len(text.words):
+        return None
+    if text.words[i + 1].text not in ("(", "[", "|") or text.words[i].first:
+        return None
+    return _told(text, i, i + 1, "`@` names a clock, it is not a product", "write `*` for the product of a matrix",
+                 (Edit(text.spaced(i, i + 1), " * "),))
+
+
+def assigned(text: Wording, i: int) -> Mistake | None:
+    """`x += ..`"""
+    if i == 0 or text.words[i - 1].kind != "name" or not is_start(text.words, i - 1):
+        return None
+    operator = next((op for op in ASSIGNED if text.joined(i, op + "=")), None)
+    if operator is None:
+        return None
+    j, name, end = text.joined(i, operator + "="), text.words[i - 1].text, statement(text.words, i - 1)[1]
+    written = ASSIGNED[operator]
+    fix: tuple[Edit, ...] = ()
+    if written and end > j:
+        simple = operator == "+" or text.operand_behind(j) == end
+        fix = (Edit(text.spaced(i, j), f" <- {name} {written} " + "(" * (not simple)), Edit(text.behind(end), ")" * (not simple)))
+    return _told(text, i, j, f"there is no `{operator}=`",
+                 f"write `{name} <- {name} {written or operator} ..` for the next version of a definition or a memory", fix, code="N022")
+
+
+# ---- letters
+
+def letter(text: Wording, i: int) -> Mistake | None:
+    """A letter or a sign of another alphabet, told once however often it stands there."""
+    word = text.words[i]
+    if word.kind != "stray":
+        return None
+    message = f"{shown(word.text)} has no meaning in nldsl"
+    if word.text in FUNCTIONS:
+        return _told(text, i, i + 1, message, f"write `{FUNCTIONS[word.text]}`", code="N003")
+    instead = LETTERS.get(word.text) or _power(text, i)
+    if instead:
+        return _told(text, i, i + 1, message, f"write `{instead.strip()}`" if instead.strip() else "write a plain space",
+                     (Edit(text.span(i, i + 1), instead),), code="N003")
+    if not word.text[0].isalnum():
+        return _stray(text, i, message)
+    name = in_ascii(word.text)
+    if not name:
+        return _told(text, i, i + 1, message, "a name has the letters a to z and A to Z, digits and `_`", code="N003")
+    if name in STATEMENT_WORDS or any(other.text == name for other in text.words):
+        name += "_1"
+    return _told(text, i, i + 1, message, f"a name has the letters a to z: write `{name}`", (Edit(text.span(i, i + 1), name),), code="N003")
+
+
+def _stray(text: Wording, i: int, message: str) -> Mistake:
+    """A separator or a backslash spoils nothing around it."""
+    word, span = text.words[i].text, text.span(i, i + 1)
+    help_ = STRAYS.get(word[0], "")
+    if word in (";", "\\"):
+        return Mistake(Diagnostic("N003", message, span, help=help_, fix=(Edit(span, ""),)), i, i + 1, i + 1)
+    quoted = len(word) > 1 and word[0] == word[-1] == "'" and '"' not in word
+    return _told(text, i, i + 1, message, help_, (Edit(span, f'"{word[1:-1]}"'),) if quoted else (), code="N003")
+
+
+def _power(text: Wording, i: int) -> str:
+    """`x²`: the power of each entry, of a norm that of the number."""
+    digit = POWERS.get(text.words[i].text)
+    return "" if digit is None or i == 0 else ("^" if text.words[i - 1].text == "|" else ".^") + digit
+
+
+# ---- words inside expressions
+
+def chosen(text: Wording, i: int) -> Mistake | None:
+    """`a if c else b`"""
+    if text.words[i].text != "if" or i == 0 or not text.ends_operand(i - 1) or text.words[i].first:
+        return None
+    begin = text.expression_before(i)
+    otherwise = next((n for n in text.level(i + 1) if text.words[n].text in ("else", "if", "<-", ",")
+                      or text.words[n].text == "=" and text.words[n - 1].text != "!"), None)
+    if otherwise is not None and text.words[otherwise].text != "else":
+        otherwise = None
+    end = None if otherwise is None else text.end_of_expression(otherwise + 1)
+    fix: tuple[Edit, ...] = ()
+    if begin is not None and otherwise is not None and end is not None and end > otherwise + 1:
+        value, other = text.text_of(begin, i), text.text_of(otherwise + 1, end)
+        condition = text.condition(i + 1, otherwise)
+        if condition is not None and not re.search(r"\b(if|else|and|or|not)\b", value + other):
+            c, a, b = (condition[0], other, value) if condition[1] else (condition[0], value, other)
+            fix = (Edit(text.span(begin, end), f"where({c}, {a}, {b})"),)
+    mistake = _told(text, i, i + 1, "there is no `if` in nldsl", "`where(a <= b, x, y)` is `x` where the comparison holds, else `y`", fix)
+    return replace(mistake, end=max(mistake.end, end or 0), seen=max(mistake.end, end or 0))
+
+
+def logic(text: Wording, i: int) -> Mistake | None:
+    """`a and b`, `a or b`, `not a`, `a is b`"""
+    word = text.words[i]
+    if word.text not in ("and", "or", "not", "is") or word.first or i + 1 >= len(text.words) or text.words[i + 1].first:
+        return None
+    infix = text.ends_operand(i - 1)
+    if not text.begins_operand(i + 1) or infix == (word.text == "not"):
+        return None
+    if word.text == "is":
+        return _told(text, i, i + 1, "there is no `is` between values", "write `a == b` for equal numbers",
+                     (Edit(text.span(i, i + 1), "=="),) if text.words[i + 1].text != "not" else ())
+    instead = {"and": "`min(a <= b, c <= d)` is 1 where both hold", "or": "`max(a <= b, c <= d)` is 1 where one holds",
+               "not": "`where(a <= b, y, x)` has the two values changed"}[word.text]
+    mistake = _told(text, i, i + 1, f"there is no `{word.text}`: a comparison is the number 1 or 0", instead, connected(text, i))
+    return replace(mistake, seen=mistake.end)
+
+
+def connected(text: Wording, i: int) -> tuple[Edit, ...]:
+    """The fix of one `and` or `or` between two comparisons that can be read."""
+    word = text.words[i].text
+    begin, end = text.expression_before(i), text.end_of_expression(i + 1)
+    if word == "not" or begin is None or re.search(r"\b(and|or|not|if|else)\b", text.text_of(begin, i) + text.text_of(i + 1, end)):
+        return ()
+    if re.search(r"[<>!]", text.text_of(begin, end).replace("<=", "").replace(">=", "")):
+        return ()
+    both = f"{'min' if word == 'and' else 'max'}({text.text_of(begin, i)}, {text.text_of(i + 1, end)})"
+    return (Edit(text.span(begin, end), both),)
+
+
+def nameless(text: Wording, i: int) -> Mistake | None:
+    """`f = lambda z: z + 1`"""
+    if text.words[i].text != "lambda" or text.words[i].first or i + 1 == len(text.words) or text.words[i - 1].text not in ("=", "(", ",", "["):
+        return None
+    if text.words[i + 1].kind != "name" and text.words[i + 1].text != ":":
+        return None
+    colon = next((n for n in text.level(i + 1) if text.words[n].text == ":"), None)
+    fix: tuple[Edit, ...] = ()
+    if colon is not None and text.words[i - 1].text == "=" and is_start(text.words, i - 2):
+        end = text.end_of_expression(colon + 1)
+        fix = (Edit(text.span(i - 2, end), f"def {text.words[i - 2].text}({text.text_of(i + 1, colon)}) = {text.text_of(colon + 1, end)}"),)
+    mistake = _told(text, i, i + 1, "a function has a name here: there is no `lambda`", "write `def f(z) = z + 1`, and pass `f`", fix)
+    end = max(mistake.end, text.end_of_line(i))
+    return replace(mistake, end=end, seen=end)
+
+
+def slice_(text: Wording, i: int) -> Mistake | None:
+    """`x[0:2]`, `x[:, 0]`, `x[..., 0]`"""
+    if text.words[i].text != "[" or i == 0 or not text.ends_operand(i - 1) or text.words[i].first:
+        return None
+    closing = text.partner(i)
+    if closing is None or not any(text.words[n].text == ":" or text.joined(n, "...") for n in text.level(i + 1, closing)):
+        return None
+    mistake = _told(text, i, closing + 1, "there are no slices",
+                    "`x[0]` is one entry of the first axis; `sum(x, d)` runs over the axis `d`, and a part of its own has an axis of its own: "
+                    "`linear(x, [d])`")
+    return replace(mistake, seen=closing + 1)
+
+
+def comprehension(text: Wording, i: int) -> Mistake | None:
+    """`[f(z) for z in zs]`"""
+    opening = text.opened(i) if text.words[i].text == "for" else None
+    closing = None if opening is None or text.words[opening].text == "{" else text.partner(opening)
+    if closing is None or is_start(text.words, i) and text.words[i].first:
+        return None
+    begin, end = text.statement_around(opening, closing)
+    diagnostic = Diagnostic(CODE, "there is no `for` inside an expression", text.span(i, i + 1),
+                            help="`y = x  for i in range(3) { y <- f(y) }` works a value out in turns; "
+                                 "what has an axis is worked out for all its entries at once")
+    return Mistake(diagnostic, begin, end, end)
+
+
+def prefixed(text: Wording, i: int) -> Mistake | None:
+    """`f"..", r".."`"""
+    if text.words[i].kind != "string" or i == 0 or text.words[i - 1].end != text.words[i].start or text.words[i - 1].kind != "name":
+        return None
+    return _told(text, i - 1, i + 1, f"a string has no `{text.words[i - 1].text}` before it",
+                 "a string stands as it is written: `\"weights\"`", (Edit(text.span(i - 1, i), ""),))
+
+
+def axis_by_number(text: Wording, i: int) -> Mistake | None:
+    """`softmax(x, dim=-1)`, `sum(x, axis=0)`"""
+    if text.words[i].text not in ("dim", "axis", "keepdim", "keepdims", "dtype", "device") or text.opened(i) is None or i + 2 >= len(text.words):
+        return None
+    if text.words[i + 1].text != "=" or text.words[text.opened(i)].text != "(" or text.words[i - 1].text not in ("(", ","):
+        return None
+    if text.words[i].text in ("dim", "axis") and text.words[i + 2].kind == "name":
+        return None
+    j = text.end_of_expression(i + 2)
+    return _told(text, i, j, f"`{text.text_of(i, j)}` cannot stand here: an axis is told by its name, not by a number",
+                 "write `softmax(x)` for the last axis, `softmax(x, d)` or `sum(x, d)` for the axis `d`",
+                 (Edit(text.span(i - (text.words[i - 1].text == ","), j), ""),))
+
+
+# ---- words that begin statements
+
+def imported(text: Wording, i: int) -> Mistake | None:
+    """`import x as y`, `from x import y`"""
+    word, line = text.words[i], text.end_of_line(i)
+    if word.text == "import" and word.first:
+        as_ = next((n for n in range(i + 1, line) if text.words[n].text == "as"), None)
+        if as_ is None or as_ + 1 >= line:
+            return None
+        diagnostic = Diagnostic(CODE, "an import gives no second name", text.span(as_, as_ + 2),
+                                help="leave it out: the definitions of the file have the names that it gives them",
+                                fix=(Edit(text.spaced(as_, as_ + 2), ""),))
+        return Mistake(diagnostic, i, line, line)
+    if word.text == "from" and word.first and any(text.words[n].text == "import" for n in range(i + 1, line)):
+        diagnostic = Diagnostic(CODE, "there is no `from .. import ..`", text.span(i, line),
+                                help="`import layers` brings all definitions of `layers.nl`",
+                                fix=(Edit(text.span(i, line), f"import {text.words[i + 1].text}"),))
+        return Mistake(diagnostic, i, line, line)
+    return None
+
+
+def colon_block(text: Wording, i: int) -> Mistake | None:
+    """`def f(z):`, `level l every token:`, `for i in range(3):` with indented lines, or one statement behind the colon."""
+    word = text.words[i]
+    if word.text not in ("def", "level", "for") or not is_start(text.words, i):
+        return None
+    line = text.end_of_line(i)
+    colon = next((n for n in text.level(i + 1, line) if text.words[n].text in (":", "=", "{")), None)
+    if colon is None or text.words[colon].text != ":":
+        return None
+    head = " ".join(text.text_of(i, colon).split())
+    if colon + 1 == line:
+        begin, end = text.block(i)
+        if end == line:
+            return None
+        fix = (Edit(text.span(colon, colon + 1), " {"), text.closing_brace(i, end))
+        help_ = f"write `{head} {{` and close the block with `}}`"
+        return Mistake(Diagnostic("N024", "a block stands in braces, not behind `:`", text.span(colon, colon + 1), help=help_, fix=fix), begin, end, line)
+    behind = colon + 1 + (text.words[colon + 1].text == "return")
+    if word.text != "def" or not text.begins_operand(behind):
+        return None
+    value = text.text_of(behind, line)
+    return Mistake(Diagnostic("N024", "what a `def` is stands behind `=`, or in braces", text.span(colon, colon + 1), help=f"write `{head} = {value}`",
+                              fix=(Edit(text.upto(colon, behind), " = "),)), i, line, line)
+
+
+def beginning(text: Wording, i: int) -> Mistake | None:
+    """`if c:`, `while c:`, `print(x)`, `let x = 1`, `class Net:`, `levle a every token {`"""
+    if not text.begins_statement(i) or i + 1 > len(text.words):
+        return None
+    word = text.words[i].text
+    after = text.words[i + 1] if i + 1 < len(text.words) else None
+    alone = after is None or after.first
+    if word in ELSE and text.goes_on(i):
+        return None
+    if word in BLOCKS and (alone or after.text not in ("=", "<-", ",", ".", "@")) and not (after and after.text == ":" and word not in ("else", "try")):
+        return _told(text, i, i + 1, f"there is no `{word}`", BLOCKS[word], block=True)
+    if alone or after.text in ("=", "<-", ".", ",", "@", ":", "^", "*", "/", "+", "-", "<=", "==", ">=", "->", "}"):
+        return None
+    if word in NOUNS and after.kind == "name":
+        right = NOUNS[word]
+        return _told(text, i, i + 1, f"there is no `{word}`", f"write `{right}`" if right else "a definition has its name alone: `x = 1`",
+                     (Edit(text.span(i, i + 1) if right else text.upto(i, i + 1), right),))
+    if word in BEGINNINGS:
+        return _told(text, i, i + 1, f"there is no `{word}`", BEGINNINGS[word])
+    return misspelt(text, i) if after.kind in ("name", "number", "string") or after.text in ("|", "(", "<", "[") else None
+
+
+def misspelt(text: Wording, i: int) -> Mistake | None:
+    """A statement of nldsl whose first word is nearly one of the language."""
+    word = text.words[i].text
+    near = word.lower() if word.lower() in STATEMENT_WORDS else next(iter(get_close_matches(word, sorted(STATEMENT_WORDS), 1, LIKENESS)), None)
+    if near is None or near == word:
+        return None
+    return _told(text, i, i + 1, f"`{word}` cannot begin a statement", f"did you mean `{near}`?", (Edit(text.span(i, i + 1), near),), code="N029")
+
+
+RULES: tuple[Callable[[Wording, int], Mistake | None], ...] = (
+    imported, comment, assigned, sign, remainder, matmul, letter, slice_, comprehension, nameless, chosen, logic, prefixed, axis_by_number,
+    colon_block, beginning,
+)
