@@ -24,7 +24,7 @@ STAGES = ("frontend", "graph", "graph/view", "rules", "schedule", "step", "step/
 INTERPRETER = {"nldsl.graph.equations", "nldsl.step.initial", "nldsl.step.oracle_lines", "nldsl.step.oracle_meaning", "nldsl.step.oracle_operators",
                "nldsl.step.oracle_time"}
 # Called by tests alone, which hold the package to them.
-HELD_BY_TESTS = {"frontend/editor.py: textmate", "graph/laws.py: check_program"}
+HELD_BY_TESTS = {"diagnostic.py: edited", "frontend/editor.py: textmate", "graph/laws.py: check_program"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "core", "base", "manager", "factory", "tools", "lib", "support"}
 
 

@@ -10,6 +10,7 @@ hold values of their own type. Clocks, causality, context and the paths of gradi
     values.py       what an expression stands for
     scope.py        names, versions by place in the text, lazy values           statements.py      blocks, loops, `<-`
     expressions.py  each form of expression                                     builtins.py, parameters.py, arguments.py
+    foreign.py      names of torch, numpy and Python, for findings about names
     calls.py        defs inlined; the mapping rule, with axes.py                templates.py       defs as types of memories
     levels.py       levels, `grad`     memories.py, starts.py                   ownership.py       `rest`
     prox.py         `prox`, in closed form by quadratic.py
