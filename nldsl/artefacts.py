@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from nldsl import writing
-from nldsl.graph.view.boxes import family_graph
+from nldsl.graph.view.families import family_graph
 from nldsl.graph.view.level_table import levels_text
-from nldsl.graph.view.picture import mermaid, svg
+from nldsl.graph.view.mermaid import mermaid
+from nldsl.graph.view.page import svg
 from nldsl.source import Source
 from nldsl.step.compile import CompiledStep
 from nldsl.train import faults
@@ -25,7 +26,7 @@ def write(step: CompiledStep, source: Source, folder: Path) -> list[str]:
         device=step.device, precision=step.precision, capture=step.capture, why=step.why, torch=torch.__version__,
         tick_kinds=[list(kind) for kind in step.schedule.table.kinds], lowerings=dict(step.emitted.lowering),
         compile_seconds={name: round(seconds, 2) for name, seconds in step.compile_seconds.items()})
-    files = {"step.py": step.source, "levels.svg": svg(graph), "levels.mmd": mermaid(graph), "levels.txt": levels_text(step.program),
+    files = {"step.py": step.source, "levels.svg": svg(graph, Path(source.name).stem), "levels.mmd": mermaid(graph), "levels.txt": levels_text(step.program),
              "manifest.json": written(manifest)}
     try:
         folder.mkdir(parents=True, exist_ok=True)

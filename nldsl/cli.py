@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 REJECTED, USAGE, RUN, BACKEND, INTERRUPTED = 1, 2, 3, 4, 130
 LARGEST = 2**63 - 1
-WIDE = 200                                         # columns of a table that goes to a file or a pipe
+WIDE = 80                                          # columns of a table that goes to a file or a pipe
 FAMILY_EXITS = {"N7": RUN, "N8": BACKEND}          # the other families are about the program
 
 app = typer.Typer(name="nldsl", help="Nested optimisation levels: from a spec to one compiled training step.", no_args_is_help=True,
@@ -115,9 +115,10 @@ def graph(spec: Spec, sets: Sets = None,
           out: Annotated[Path | None, typer.Option("-o", "--out", help="Write it to a file.")] = None) -> None:
     """Draw the level graph: levels, memories, what flows between them."""
     with reported():
-        from nldsl.graph.view.boxes import family_graph
+        from nldsl.graph.view.families import family_graph
         from nldsl.graph.view.level_table import levels_table, levels_text
-        from nldsl.graph.view.picture import mermaid, svg
+        from nldsl.graph.view.mermaid import mermaid
+        from nldsl.graph.view.page import svg
 
         program = loaded(source_of(spec), sets)
         match form:
@@ -128,7 +129,7 @@ def graph(spec: Spec, sets: Sets = None,
             case Picture.mermaid:
                 page = mermaid(family_graph(program))
             case Picture.svg:
-                page = svg(family_graph(program))
+                page = svg(family_graph(program), Path(spec).stem)
         if out is None:
             return say(page)
         with StringIO() as file:
@@ -186,7 +187,7 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
     with reported():
         from nldsl.device import available
-        from nldsl.train import pretrained
+        from nldsl.train import pretrained, training
         from nldsl.train import run as runs
         from nldsl.train.display import shown_on
 
@@ -195,7 +196,7 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
         available(run.settings.device)
         noted(run.program, pretrained.read(run.program, run.files).findings(run.program))
         screen = Watched()
-        done = runs.train(run, shown_on(screen), save_every)
+        done = training.train(run, shown_on(screen), save_every)
         if screen.left and not done:
             sys.stderr.write(f"standard output was closed; go on with: nldsl train --resume {run.folder}\n")
         if not done:

@@ -1,5 +1,6 @@
 """Where pages are printed: text as it is, with no markup and no `:emoji:`, and no traceback when
 the reader of a pipe has gone."""
+
 from __future__ import annotations
 
 import os
@@ -9,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-PIPE_CLOSED = 128 + signal.SIGPIPE                 # what a shell says of a process that SIGPIPE ended
+PIPE_CLOSED = 128 + signal.SIGPIPE  # what a shell says of a process that SIGPIPE ended
 
 
 class Screen(Console):
@@ -17,7 +18,7 @@ class Screen(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
-        self.left = False                          # has the reader gone?
+        self.left = False  # has the reader gone?
 
     def on_broken_pipe(self) -> None:
         self.silence()

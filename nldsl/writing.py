@@ -1,10 +1,11 @@
 """One way to write a file: whole or not at all. What a reader finds is the old content or the new."""
+
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-DRAFT = ".partial"                                 # after the name of a file that is being written
+DRAFT = ".partial"  # after the name of a file that is being written
 
 
 def replace(path: Path, content: bytes | str) -> None:

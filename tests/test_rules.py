@@ -147,6 +147,35 @@ def test_what_a_library_is_not_blamed_for() -> None:
     assert findings(text) == []
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        (("recall.M * k", "recall.M@doc * k"),),
+        (("recall.M * k", "sum(k over doc)"),),
+        (("recall.M * k", "k@doc"),),
+        (("recall.M * k", "attend(k, k -> v over doc)"),),
+        (("    M <-", "    bptt 2 document\n    M <-"),),
+        (("    M <-", "    reset every document\n    M <-"),),
+        (("every token {", "every document {"),),
+    ],
+)
+def test_a_table_of_numbers_has_no_documents(change: tuple[tuple[str, str], ...]) -> None:
+    """Whatever counts documents: trained on numbers, it would run as if none ever ended."""
+    text = RECALL.replace("clock near = 4 token", "clock near = 4 token\nclock doc = 1 document")
+    for old, new in change:
+        assert old in text
+        text = text.replace(old, new)
+    assert "N308" in codes(text)
+    assert "N308" not in codes(text.replace("input v", "input ids: index(5)\ninput v"))
+
+
+@pytest.mark.parametrize("reset, told", [("sequence", False), ("8 token", False), ("document", True), ("step", False)])
+def test_a_copy_at_documents_is_the_start_where_the_memory_restarts_with_them(reset: str, told: bool) -> None:
+    text = RECALL.replace("clock near = 4 token", "clock doc = 1 document\ninput ids: index(5)")
+    text = text.replace("    M <-", f"    reset every {reset}\n    M <-").replace("recall.M * k", "recall.M@doc * k")
+    assert ("N313" in codes(text)) == told
+
+
 def test_kinds_of_steps() -> None:
     clocks = [Clock("step", n) for n in (1, 4, 16, 64)]
     assert len(tick_kinds(clocks, 64)) == 4

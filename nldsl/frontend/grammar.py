@@ -1,6 +1,7 @@
 """The grammar as lark reads it, and one attempt at a text with it: a tree, or where and on what it was refused."""
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -38,7 +39,17 @@ def folder() -> Path:
 @cache
 def parser() -> Lark:
     return Lark((folder() / "nl.lark").read_text(encoding="utf-8"), parser="lalr", propagate_positions=True,
-                maybe_placeholders=True)
+                maybe_placeholders=True, cache=analysed())
+
+
+def analysed() -> str | bool:
+    """Where lark keeps its analysis of the grammar, which takes longer than a small program does; False where nothing can be kept."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nldsl"
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return str(home / "grammar.lark")
 
 
 def attempt(text: str, versioned: bool = True) -> Tree | Refusal:

@@ -37,7 +37,16 @@ class Arrays(Shapes):
 
     # ---- elementwise
 
+    def numbers(self, *values: Array) -> None:
+        """An index says which, not how much: only comparisons take it as a number."""
+        for value in values:
+            if value.vocab is not None:
+                said = value.node["name"] if value.node.op == "input" else "this"
+                self.world.fail("N202", f"a number is needed here, `{said}` is an index: one of {value.vocab.text} things",
+                                help=f"`embed({said}, [d])` makes an array of it, `{said} == 3` compares it")
+
     def unary(self, op: str, a: Array) -> Array:
+        self.numbers(a)
         value = self.number(a.node)
         if value is not None and a.node.op == "const" and (folded := fold(op, value)) is not None:
             return self.const(folded)
@@ -46,6 +55,8 @@ class Arrays(Shapes):
         return Array(self.node(op, a.node, type=a.node.type), a.hidden)
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
+        if op not in ("le", "ge", "eq"):
+            self.numbers(a, b)
         if a.is_tree or b.is_tree:
             return self.simplify(op, a, b) or self.trees(op, a, b)
         hidden = self.union((a.hidden, b.hidden))
@@ -95,6 +106,7 @@ class Arrays(Shapes):
                           for path, leaf in self.leaves(tree)])
 
     def where(self, c: Array, a: Array, b: Array) -> Array:
+        self.numbers(a, b)
         for value in (c, a, b):
             if value.is_tree:
                 parts = [self.leaves(v) if v.is_tree else None for v in (c, a, b)]
@@ -112,6 +124,7 @@ class Arrays(Shapes):
 
     def total(self, op: str, a: Array) -> Array:
         """`sum(a)` or `mean(a)` over all visible axes and leaves."""
+        self.numbers(a)
         hidden = tuple(h.axis for h in a.hidden)
         if a.is_tree:
             value = Array(self.node("total", a.node, type=hidden, keep=len(hidden)), a.hidden)

@@ -266,11 +266,15 @@ def numel(shape: Shape) -> int:
     return n
 
 
+def clocks_of(node: Node) -> list[Clock]:
+    """The clocks that a node names: of a copy, of a stretch, of the pairs that attention looks back to."""
+    spans = [span[1] for _, _, span in node["groups"] if span is not None] if node.op == "attend" else []
+    return [clock for clock in (*(value for _, value in node.attrs), *spans) if isinstance(clock, Clock)]
+
+
 def counted(program: Program, unit: str) -> bool:
     """Does anything in the program count in this unit?"""
     clocks = [c for level in program.levels.values() for c in (level.clock, level.reset, *(b.depth for b in level.bptt))]
     roots = [*program.outputs.values(), *(r for m in program.memories.values() for r in (m.start, m.next) if r is not None)]
-    for node in walk(*roots):
-        clocks += [value for _, value in node.attrs]
-        clocks += [span[1] for _, _, span in node["groups"] if span is not None] if node.op == "attend" else []
+    clocks += [clock for node in walk(*roots) for clock in clocks_of(node)]
     return any(isinstance(clock, Clock) and clock.unit == unit for clock in clocks)

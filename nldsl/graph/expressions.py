@@ -80,6 +80,8 @@ def arithmetic(op: str, a: Any, b: Any, site: Site, dotted: tuple[Edit, ...] = (
         return count(op, a, b, site)
     if isinstance(a, Eye) or isinstance(b, Eye):
         return with_identity(op, a, b, site)
+    if op == "*" and isinstance(a, Row) and isinstance(b, Row):
+        world.fail("N204", "two rows have no product", help="`u * v^T` is the outer product, `<u, v>` the inner one")
     if op == "*" and isinstance(b, Row):
         u = as_array(a, site)
         if u.is_scalar:

@@ -17,6 +17,7 @@ from nldsl.graph.values import ClockValue, Definition, Items, Num
 from nldsl.graph.world import Poisoned, World, did_you_mean, meant
 from nldsl.source import Source
 
+MOST_EXACT = 2 ** 63              # whole numbers beyond it are taken as real ones
 NUMERIC = (syntax.Number, syntax.Unary, syntax.Binary, syntax.List, syntax.Name, syntax.Index)
 
 
@@ -35,8 +36,14 @@ class Files:
         self.own = {place / Path(source.name).name for place in (folder, *self.search) if place != STD}
         self.constants(file, scope, folder if folder.name else None, "")
         for name in self.world.sets.keys() - self.world.used_sets:
-            self.world.report("N112", f"--set {name}: there is no such dim, clock or constant", help=did_you_mean(name, self.settable))
+            self.world.report("N112", f"--set {name}: there is no such dim, clock or constant", help=self.can_be_set(name))
         return scope
+
+    def can_be_set(self, name: str) -> str:
+        """The name that was meant, if one is near, and all that can be set."""
+        shown = ", ".join(f"`{known}`" for known in sorted(self.settable)) or "nothing"
+        near = did_you_mean(name, self.settable)
+        return (f"{near} " if near else "") + f"what can be set here: {shown}"
 
     def constants(self, file: syntax.File, scope: Scope, folder: Path | None, name: str) -> None:
         """Imports, dims, clocks, defs and literals: all that a def of this file sees."""
@@ -170,8 +177,9 @@ def read_value(text: str) -> Num | Items | None:
         items = [read_value(item) for item in text[1:-1].split(",") if item.strip()]
         return Items(tuple(items)) if all(isinstance(item, Num) for item in items) else None
     try:
-        return Num(int(text), text)
-    except ValueError:
+        whole = int(text)
+        return Num(whole if abs(whole) <= MOST_EXACT else float(whole), text)
+    except (ValueError, OverflowError):
         pass
     try:
         value = float(text)

@@ -20,6 +20,7 @@ class LevelInstance:
         self.objectives: list[tuple[Place, Thunk, syntax.Minimize]] = []
         self.read_objectives: set[int] = set()
         self.contexts: list[tuple[syntax.Name, Site]] = []
+        self.said: list[syntax.Context] = []
         self.resets: list[tuple[syntax.Reset, Site]] = []
         self.bptts: list[tuple[syntax.Bptt, Site]] = []
         self.flows: list[str] = []                          # names of the streams in `context_nodes`
@@ -96,6 +97,8 @@ class LevelInstance:
     def finish(self) -> None:
         """Elaborate the equations; everything around is declared by now."""
         self.check()
+        self.once("reset", [text for text, _ in self.resets], "one of the two")
+        self.once("context", self.said, "one `context x, y` with all streams")
         for memory in self.memories.values():
             for thunk in (memory.type, memory.start):
                 attempt(thunk)
@@ -126,6 +129,12 @@ class LevelInstance:
         if self.objectives and not self.contexts:
             world.report("N612", "a level with an objective names the streams it learns from", self.objectives[0][2].span,
                          help="`context x, y`: what the objective reads")
+
+    def once(self, word: str, clauses: list[Any], remedy: str) -> None:
+        """A clause is said once: of two the reader cannot know which holds."""
+        for clause in clauses[1:]:
+            self.world.report("N309", f"level `{self.text.member.name.text}` says `{word}` twice", clause.span, "said again",
+                              notes=[("the first", clauses[0].span)], help=remedy)
 
     def record(self, resolve: Any) -> Level:
         """The level as the core has it; `resolve` puts versions in the place of reads."""
@@ -158,6 +167,8 @@ class LevelInstance:
         for text, site in self.bptts:
             depth = "full" if isinstance(text.depth, syntax.Full) else "none" if isinstance(text.depth, syntax.Cut) else clock_of(text.depth, site)
             found.append(Bptt(depth, self._viewer(text.viewer, site) if text.viewer else None, text.span))
+        for viewer in dict.fromkeys(clause.viewer for clause in found):
+            self.once("bptt", [clause for clause in found if clause.viewer == viewer], "one of the two, or `bptt .. to learner` for each learner")
         return tuple(found)
 
     def _viewer(self, member: syntax.Member, site: Site) -> str:

@@ -146,6 +146,7 @@ class MemoryInstance:
         """The value as one of this memory's type."""
         world, type_ = self.world, self.type.force()
         arrays = world.arrays
+        arrays.numbers(value)
         if not isinstance(type_.core, Tree):
             if value.is_tree:
                 world.fail("N203", f"{what} is an array, the value is a tree")

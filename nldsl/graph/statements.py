@@ -112,6 +112,7 @@ def make(statement: syntax.Statement, site: Site) -> None:
             scope.level.add_objective(statement, site)
         elif isinstance(statement, syntax.Context):
             scope.level.contexts += [(name, site) for name in statement.names]
+            scope.level.said.append(statement)
         elif isinstance(statement, syntax.Reset):
             scope.level.resets.append((statement, site))
         elif isinstance(statement, syntax.Bptt):

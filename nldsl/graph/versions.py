@@ -1,7 +1,8 @@
 """Versions put in the place of reads: `plain(M#k)` is what a read of M meant after k of its `<-`.
 
-In an equation that is the k-th version (`read(M)` for none); in the level's own objective it is `plain(M)`, whatever
-stood above, since `grad(P)` gives the value there.
+In an equation that is the k-th version (`read(M)` for none). In an objective whose gradient in M is taken it is
+`plain(M)`, since `grad(P)` gives the value there; another memory of the level is what the text above had made of it,
+and a constant for this gradient.
 """
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from nldsl.graph.equations import Node, Tree
 if TYPE_CHECKING:
     from nldsl.graph.world import World
 
-Key = tuple[int, str]                                        # a node, and the level whose objective it is part of
+Key = tuple[int, str]        # a node, and the memory (or the level) in whose objective it stands
 
 
 class Versions:
@@ -45,7 +46,7 @@ class Versions:
         """A node without reads of that level means the same everywhere: it is looked at once."""
         if id(node) not in self.open:
             self.survey(node)
-        return node, where if where in self.open[id(node)] else ""
+        return node, where if self.level(where) in self.open[id(node)] else ""
 
     def survey(self, root: Node) -> None:
         """Which levels' numbered reads a node depends on."""
@@ -71,15 +72,32 @@ class Versions:
     def needs(self, node: Node, where: str) -> list[tuple[Node, str]]:
         if node.op == "plain":
             memory, _, k = node["memory"].rpartition("#")
-            inside = memory and self.level(memory) == where
-            return [(self.world.versions[node["memory"]], where)] if memory and not inside and k != "0" else []
+            if not memory or k == "0" or where in (memory, self.level(memory)):
+                return []
+            same = self.level(memory) == self.level(where)
+            return [(self.world.versions[node["memory"]], "" if same else where)]
         if node.op == "grad":
-            own = self.level(node["memory"])
-            return [(node.args[0], own), (node.args[1], where), *((n, own) for n in node["context"])]
+            own = node["memory"]
+            given = [*node["context"], *self.others(node.args[0], own)]
+            return [(node.args[0], own), (node.args[1], where), *((n, own) for n in given)]
         return [(arg, where) for arg in node.args]
 
-    def level(self, memory: str) -> str:
-        return self.world.level_of[memory]
+    def others(self, objective: Node, memory: str) -> list[Node]:
+        """Reads of what the text above an objective made of the level's other memories."""
+        self.survey(objective)
+        level, found, stack = self.level(memory), dict[Node, None](), [objective]
+        while stack:
+            node = stack.pop()
+            if node in found or level not in self.open[id(node)]:
+                continue
+            found[node] = None
+            stack.extend(node.args[1:] if node.op == "grad" else node.args)
+        names = ((n, n["memory"].rpartition("#")) for n in found if n.op == "plain")
+        return [n for n, (name, _, k) in names if k != "0" and name != memory]
+
+    def level(self, name: str) -> str:
+        """The level of a memory; a level's own name."""
+        return self.world.level_of.get(name, name)
 
     def rebuilt(self, node: Node, where: str, args: list[Node]) -> Node:
         world = self.world
@@ -89,11 +107,13 @@ class Versions:
                 return args[0]
             if not memory:
                 return node
-            op = "plain" if self.level(memory) == where else "read"
+            op = "plain" if self.level(memory) == self.level(where) else "read"
             return world.intern(op, type=node.type, span=node.span, turn=node.turn, memory=memory)
         attrs = dict(node.attrs)
         if node.op == "grad":
-            attrs["context"] = tuple(args[2:])
+            told, others = args[2 : 2 + len(node["context"])], args[2 + len(node["context"]) :]
+            leaves = [leaf for n in others if n.op == "tree" for leaf in n.args]
+            attrs["context"] = (*told, *dict.fromkeys([*others, *leaves]))
             if args[:2] == list(node.args) and attrs["context"] == node["context"]:
                 return node
             args = args[:2]

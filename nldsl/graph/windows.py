@@ -32,6 +32,7 @@ def reduction(how: str) -> Callable[[syntax.Call, Site], Array]:
         world, arrays = site.world, site.world.arrays
         if len(call.args) == 1 and isinstance(call.args[0], syntax.Window):
             x = world.as_array(world.evaluate(call.args[0].value, site), site, call.args[0].span)
+            arrays.numbers(x)
             kind, size = stretch(call.args[0].stretch, site)
             if kind == "last":
                 return Array(world.node("window", x.node, type=x.node.type, how=how, length=size), x.hidden)

@@ -28,10 +28,11 @@ Rule = Callable[[Program], Iterable[Diagnostic]]
 # From what a program is made of to what it does; of findings at one place the earlier rule's is told first.
 RULES: tuple[Rule, ...] = (
     ownership.still, ownership.twice, ownership.lasting,
-    clocks.windows, clocks.resets, clocks.depths, clocks.units, clocks.copies, clocks.kinds,
-    causality.cycles, causality.pending, causality.distance, causality.absence, causality.births, causality.rings, causality.future, causality.recency,
+    clocks.windows, clocks.resets, clocks.depths, clocks.units, clocks.copies, clocks.kinds, clocks.counted,
+    causality.cycles, causality.pending, causality.distance, causality.absence, causality.births, causality.rings, causality.future, causality.recency, causality.alone,
     context.closure, context.unused, context.dead,
     gradients.deaf, gradients.unheard, gradients.place, gradients.target, gradients.second_order, gradients.paths, gradients.erase,
+    gradients.apart, gradients.climbs,
 )
 
 

@@ -261,3 +261,17 @@ def _stretch(span: object) -> float:
     return float(span) if isinstance(span, int | float) else math.inf
 
 
+
+
+def alone(program: Program) -> Iterator[Diagnostic]:
+    """Attention over one pair gives its value: the softmax of one score is 1.
+
+        attend(q, k -> v)                                                        # N410
+        attend(q, k -> v over sequence)
+    """
+    for node in walk(*roots(program)):
+        if node.op == "attend" and len(node["groups"]) == 1:
+            scores, values, span = node["groups"][0]
+            if span is None and set(scores.partition("->")[2]) <= set(values.partition("->")[2]):
+                yield Diagnostic("N410", "this attention sees the present token alone: a softmax over one pair is 1", node.span,
+                                 f"is `{said(node.args[2])}`", help="`over sequence`, or `over 64 token`", severity="warning")

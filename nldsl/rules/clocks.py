@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from nldsl.diagnostic import Diagnostic, Edit
 from nldsl.frontend import syntax
-from nldsl.graph.equations import Clock, Level, Node, Program, walk
+from nldsl.graph.equations import Clock, Level, Node, Program, clocks_of, walk
 from nldsl.rules.flow import beneath, clock_of, reach, root_of, roots, speed
 from nldsl.rules.words import clauses, every, head_of, place_of, rate_of, said, short
 from nldsl.source import Span
@@ -195,6 +195,8 @@ def copies(program: Program) -> Iterator[Diagnostic]:
             continue
         level, taken = program.levels[program.memories[node["memory"]].level], node["clock"]
         reset = root_of(program, level).reset
+        if reset.unit != taken.unit and "document" in (reset.unit, taken.unit):
+            continue                                             # documents end anywhere in a sequence
         if reset.unit == taken.unit and (taken.period % max(1, reset.period) or (taken.phase - reset.phase) % max(1, reset.period)):
             continue
         if reset.unit != "never" and speed(taken) >= speed(reset):
@@ -209,18 +211,30 @@ def units(program: Program) -> Iterator[Diagnostic]:
         input x: [d]      level recall every token { .. reset every document }   # N308: a table of numbers has no documents
         input x: [d]      level recall every token { .. reset every sequence }
     """
+    if not program.vocab:
+        for place in _counting_documents(program):
+            yield Diagnostic("N308", "no data ticks `document`: text does, and the program reads none", place, "counts documents",
+                             help="`sequence`, or `input ids: index(256)`")
     for level in program.levels.values():
-        if not program.vocab:
-            counted = [(level.clock, lambda: rate_of(level)), (level.reset, lambda: place_of(level, syntax.Reset))]
-            counted += [(b.depth, lambda: b.span or head_of(level)) for b in level.bptt if isinstance(b.depth, Clock)]
-            for clock, place in counted:
-                if clock.unit == "document":
-                    yield Diagnostic("N308", "no data ticks `document`: text does, and the program reads none", place(), "counts documents",
-                                     help="`sequence`, or `input ids: index(256)`")
         unit = level.clock.unit
         if unit in ("token", "sequence") and not program.inputs and level.parent is None and (span := rate_of(level)) is not None:
             yield Diagnostic("N308", f"nothing ticks `{unit}`: the program has no `input`", span, f"counts {unit}s",
                              help="`input x: [..]`, or the rate `step`")
+
+
+def _counting_documents(program: Program) -> Iterator[Span | None]:
+    """Where a program counts documents: rates, resets, depths, then copies and stretches."""
+    for level in program.levels.values():
+        if level.clock.unit == "document":
+            yield rate_of(level)
+        if level.reset.unit == "document":
+            yield place_of(level, syntax.Reset)
+        for clause in level.bptt:
+            if isinstance(clause.depth, Clock) and clause.depth.unit == "document":
+                yield clause.span or head_of(level)
+    for node in walk(*roots(program)):
+        if any(clock.unit == "document" for clock in clocks_of(node)):
+            yield node.span
 
 
 def kinds(program: Program) -> Iterator[Diagnostic]:
@@ -269,3 +283,17 @@ def tick_kinds(clocks: Iterable[Clock], hyper: int) -> set[tuple[int, ...]]:
             ticks.setdefault(n, set()).add(i)
     return {tuple(sorted(found)) for found in ticks.values()} | ({()} if len(ticks) < start + hyper else set())
 
+
+
+def counted(program: Program) -> Iterator[Diagnostic]:
+    """`ticks` is the number of ticks in the whole run, which is known of levels on the step clock.
+
+        level m every token { .. M <- M - 0.1 * (1 - tick / ticks) * grad(M) }    # N310
+        level m every token { .. M <- M - 0.1 / tick * grad(M) }
+    """
+    for node in walk(*roots(program)):
+        if node.op == "ticks":
+            level = root_of(program, program.levels[node["level"]])
+            if level.clock.unit not in ("step", "never"):
+                yield Diagnostic("N310", f"`ticks` is the length of the run in ticks; `{short(level.name)}` ticks within a sequence",
+                                 node.span, "not known", (("its clock", rate_of(level)),), "`tick` counts since the level's last reset")

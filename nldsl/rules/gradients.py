@@ -19,10 +19,11 @@ from nldsl.rules.flow import (
     in_every_instance,
     reach,
     root_of,
+    roots,
     slopes,
     speed,
 )
-from nldsl.rules.words import clock_name, every, head_of, place_of, said, short
+from nldsl.rules.words import clauses, clock_name, defined, every, head_of, place_of, said, short
 
 
 def deaf(program: Program) -> Iterator[Diagnostic]:
@@ -245,8 +246,8 @@ def erase(program: Program) -> Iterator[Diagnostic]:
     """
     own = equations(program)
     grows: dict[Node, Node] = {}                                 # an erase whose key may be long -> the key
-    eyes = beneath([root for roots in own.values() for root in roots], lambda node: node.op == "eye")
-    for part in reach([root for roots in own.values() for root in roots], into=_outside):
+    eyes = beneath([root for found in own.values() for root in found], lambda node: node.op == "eye")
+    for part in reach([root for found in own.values() for root in found], into=_outside):
         k = _erased(part, eyes)
         if k is not None and not is_unit(k) and not _normalised_rate(part.args[1], k):
             grows[part] = k
@@ -328,3 +329,46 @@ def _normalised_rate(erased: Node, k: Node) -> bool:
         if part.op == "div" and any(n.op in ("einsum", "mul") and all(_peeled(a)[-1] is _peeled(k)[-1] for a in n.args) for n in walk(part.args[1])):
             return True
     return False
+
+
+def apart(program: Program) -> Iterator[Diagnostic]:
+    """`grad(e, y)` is zero where e was made of something else: `y <- ..` is another y than the one above it.
+
+        e = |y|^2   y <- y - grad(e, y)   y <- y - grad(e, y)                    # N511 at the second
+        for i in range(2) { e = |y|^2   y <- y - grad(e, y) }
+    """
+    for node in walk(*roots(program)):
+        if node.op == "grad_stream":
+            e, y = node.args
+            if y.op != "const" and not any(part is y for part in reach([e], into=slopes).nodes):
+                yield Diagnostic("N511", f"`{said(e)}` does not depend on this `{said(y)}`: the derivative is zero", node.span,
+                                 "zero at every token", (("made here", e.span),),
+                                 f"`{said(e)}` written of the new value: a definition in each turn of a loop, or a def")
+
+
+STEPS = frozenset("sgd momentum nesterov adam adamw adagrad muon delta_momentum deep_momentum m3".split())
+
+
+def climbs(program: Program) -> Iterator[Diagnostic]:
+    """The optimizers of the library return the step to add: subtracted, it goes up the objective.
+
+        W <- W - adamw(W, grad(W), lr = 1e-3, decay = 0.1)                       # N516
+        W <- W + adamw(W, grad(W), lr = 1e-3, decay = 0.1)
+    """
+    for level in program.levels.values():
+        for update in clauses(level, syntax.Update):
+            value = update.value
+            if isinstance(value, syntax.Binary) and value.op == "-" and isinstance(value.left, syntax.Name | syntax.Field):
+                if call := _step(value.right, defined(level)):
+                    name = call.callee.text
+                    yield Diagnostic("N516", f"`{name}` returns the step to add: subtracted, it climbs the objective", value.span,
+                                     "goes up", help=f"`{update.place} + {name}(..)`", severity="warning")
+
+
+def _step(value: syntax.Expr, own: set[str]) -> syntax.Call | None:
+    """The call of an optimizer of the library that is a factor of the value."""
+    if isinstance(value, syntax.Binary) and value.op in ("*", "/", ".*"):
+        return _step(value.right, own) or _step(value.left, own)
+    if isinstance(value, syntax.Call) and isinstance(value.callee, syntax.Name) and value.callee.text in STEPS - own:
+        return value
+    return None

@@ -42,6 +42,13 @@ def place_of(level: Level, kind: type[syntax.Syntax]) -> Span | None:
     return found.span if found else head_of(level)
 
 
+def defined(level: Level) -> set[str]:
+    """The defs of the file that a level stands in."""
+    if level.span is None:
+        return set()
+    return {piece.name.text for piece in parse(level.span.source).statements if isinstance(piece, syntax.Def)}
+
+
 def head_of(level: Level) -> Span | None:
     text = text_of(level)
     return text.member.span if text else level.span

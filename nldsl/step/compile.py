@@ -55,7 +55,7 @@ class CompiledStep(Reading):
                               help="a level `every step` with `minimize mean(loss over period)`")
         self.schedule: Schedule = plan(program, self.updates.streams)
         self.emitted: Emitted = Emitter(self.schedule).emit()
-        self.source = module_text(program, self.emitted, self.updates)
+        self.source = module_text(program, self.emitted, self.updates, precision)
         self.capture, self.why = self.choose(capture)
         self.compile_seconds: dict[str, float] = {}
         self.module = load_module(self.source, "step")
@@ -157,7 +157,7 @@ class CompiledStep(Reading):
     def _whole(self, kind: int, state: State, inputs: Batch, D: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
         seat = lanes.part(state.lanes, 0, lanes_of(inputs))
         D = {**D, **{name: state.views[name] for name in (*self.emitted.loads, *self.emitted.randoms)}}
-        with torch._dynamo.config.patch(trace_autograd_ops=True), self.autocast():
+        with torch._dynamo.config.patch(trace_autograd_ops=True):
             self.module[f"before_{kind + 1}"](state.tensors, self.terms(inputs))
             done = self._kinds[kind](state.tensors, inputs, D, self._planned, self.mode, seat)
             self.module[f"after_{kind + 1}"](state.tensors, done[1])
@@ -172,8 +172,7 @@ class CompiledStep(Reading):
         terms: dict[str, int] = {}
         lasting = []
         for batch, here in zip(inputs, seats, strict=True):
-            with self.autocast():
-                sums, counts, last = self.module["fresh"](state.views, batch, self.mode, here)
+            sums, counts, last = self.module["fresh"](state.views, batch, self.mode, here)
             lasting.append(last)
             got = self.module["gradients"](state.views, sums)
             grads = got if not grads else {k: grads[k] + g for k, g in got.items()}
@@ -238,9 +237,6 @@ class CompiledStep(Reading):
             raise Diagnostics([Diagnostic("N308", "the program counts documents, and the batch does not say where they end",
                                           help=f"`{ENDS}` [sequence, token], true at the last token of each")])
         return {name: x.to(self.device, self.dtype if x.is_floating_point() or name == ENDS else torch.long) for name, x in batch.items()}
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def warm(self, state: State, batch: Batch, on_event: Callable[[str], None] = lambda text: None) -> None:
         """Compiles every tick kind, on a copy of the state."""

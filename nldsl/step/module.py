@@ -63,7 +63,15 @@ def replay(body, carry, tapes, held, mode):
 '''
 
 
-def module_text(program: Program, emitted: Emitted, updates: Updates) -> str:
+def in_precision(emitted: Emitted, precision: str) -> str:
+    """The forward source; in bfloat16 its products are `product`, and nothing else differs."""
+    if precision != "bfloat16":
+        return emitted.text
+    text = emitted.text.replace("torch.einsum(", "product(")
+    return text + "\n\n" + used_runtime("product(") + "\n"
+
+
+def module_text(program: Program, emitted: Emitted, updates: Updates, precision: str) -> str:
     learners: dict[str, tuple[list[str], dict[str, tuple[list[str], bool]]]] = {}
     for name, stream in dict.fromkeys([*((g.memory, g.stream) for g in updates.hears), *updates.also]):
         memory = program.memories[name]
@@ -85,4 +93,5 @@ def module_text(program: Program, emitted: Emitted, updates: Updates) -> str:
         "    return V, terms, lasting\n" for i in range(len(updates.table.events)))
     ticks = updates.emit()
     head = f"HEARD = {list(updates.streams)!r}\nLEARNERS = {learners!r}\nSLOTS = {layout(program, updates.state)!r}\n"
-    return "\n".join([emitted.text, used_runtime(ticks, emitted.text), head, GLUE, TAPE if updates.replays else "", ticks, kinds])
+    forward = in_precision(emitted, precision)
+    return "\n".join([forward, used_runtime(ticks, forward), head, GLUE, TAPE if updates.replays else "", ticks, kinds])

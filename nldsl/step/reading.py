@@ -18,6 +18,7 @@ from nldsl.schedule.plan import plan
 from nldsl.step.emit import Emitter
 from nldsl.step.freeze import frozen
 from nldsl.step.lanes import Lanes, onward, seat
+from nldsl.step.module import in_precision
 
 if TYPE_CHECKING:
     from nldsl.step.compile import CompiledStep
@@ -42,7 +43,7 @@ class Reading:
         """Emitted source of one stream alone, uncompiled."""
         if (name, freeze) not in self._readers:
             emitted = Emitter(plan(frozen(self.program) if freeze else self.program, {name: node})).emit()
-            self._readers[name, freeze] = load_module(emitted.text, f"read {name}")
+            self._readers[name, freeze] = load_module(in_precision(emitted, self.precision), f"read {name}")
         return self._readers[name, freeze]
 
     def evaluate(self: CompiledStep, state: State, batch: Batch, carry: Any = None, lanes: Lanes | None = None) -> tuple[Tensor, Tensor, Any]:
@@ -53,7 +54,7 @@ class Reading:
         inputs = self.place(batch)
         first = next(iter(inputs.values()))
         fresh = carry is None
-        with torch.set_grad_enabled(fresh and self.capture == "split"), self.autocast():   # the graphs of training serve here too
+        with torch.set_grad_enabled(fresh and self.capture == "split"):   # the graphs of training serve here too
             carried, position = carry or (self.module["start"](state.views, first.shape[0], next(iter(state.views.values())), lanes), 0)
             if fresh and self.capture != "eager":
                 outputs, new = self.module["forward"](state.views, inputs, carried, 0, self.mode)

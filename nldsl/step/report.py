@@ -6,12 +6,14 @@ from rich.table import Table
 from rich.text import Text
 
 from nldsl.graph.equations import Program, numel, walk
+from nldsl.graph.view.folding import broken
 from nldsl.graph.view.level_table import levels_table
 from nldsl.schedule.plan import Region
 from nldsl.schedule.sight import root
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import bytes_of
 
+NAME = 30                                                   # columns of a memory's name
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 4}
 
 
@@ -33,7 +35,7 @@ def counted(program: Program, levels: tuple[str, ...]) -> str:
 
 def lowering_table(step: CompiledStep) -> Table:
     table = Table(title="Memories that learn while they read", title_justify="left")
-    for column in ("memory", "chunk", "lowering", "reads"):
+    for column in ("memory", "chunk", "lowering, reads"):
         table.add_column(column, overflow="fold")
     rows: dict[tuple[str, str, str], list[str]] = {}
     for region in step.schedule.regions:
@@ -41,8 +43,9 @@ def lowering_table(step: CompiledStep) -> Table:
         rows.setdefault((chunk, step.emitted.lowering[region.name], reads(step.program, region)), []).append(members(step.program, region))
     for family in step.schedule.online.families if step.schedule.online else ():
         rows.setdefault((f"{family.clock.period} token", step.emitted.lowering[family.level.name], "as its last tick left it"), []).append(family.level.name)
-    for cells, names in rows.items():
-        table.add_row(names[0] + (f" and {len(names) - 1} alike" if len(names) > 1 else ""), *cells)
+    for (chunk, lowering, seen), names in rows.items():
+        name = names[0] + (f" and {len(names) - 1} alike" if len(names) > 1 else "")
+        table.add_row("\n".join(broken(name, lambda line: len(line) <= NAME)), chunk, lowering + (f"\nreads: {seen}" if seen else ""))
     return table
 
 

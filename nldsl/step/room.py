@@ -1,4 +1,5 @@
 """Sizes that no memory holds: what is asked for is told before the machine is brought down."""
+
 from __future__ import annotations
 
 import math
@@ -13,7 +14,9 @@ from nldsl.diagnostic import Diagnostic, Diagnostics
 
 CGROUP = Path("/sys/fs/cgroup/memory.max")
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
-REFUSED = re.compile(r"allocate ([\d.]+ ?[A-Za-z]+)|overflowed? with sizes=(\[[^]]*\])|(multiplication overflow)|(bad_alloc)")
+REFUSED = re.compile(
+    r"allocate ([\d.]+ ?[A-Za-z]+)|overflowed? with sizes=(\[[^]]*\])|(multiplication overflow)|(bad_alloc)"
+)
 
 
 def require(asked: int, what: str, device: str) -> None:
@@ -25,7 +28,9 @@ def require(asked: int, what: str, device: str) -> None:
 
 def state_bytes(names: Mapping[str, tuple[int, ...] | None], dtype: torch.dtype) -> int:
     """Of tensors of these sizes; counters have none."""
-    return sum(8 if sizes is None else math.prod(sizes) * dtype.itemsize for sizes in names.values())
+    return sum(
+        8 if sizes is None else math.prod(sizes) * dtype.itemsize for sizes in names.values()
+    )
 
 
 def memory_of(device: str) -> int:
@@ -45,13 +50,23 @@ def refused(error: Exception) -> Diagnostics | None:
     if found is None and not isinstance(error, MemoryError):
         return None
     asked = next(filter(None, found.groups()), "") if found else ""
-    return no_room("the memory of this machine is not enough" + (f": {asked} were asked for" if asked else ""))
+    return no_room(
+        "the memory of this machine is not enough" + (f": {asked} were asked for" if asked else "")
+    )
 
 
 def no_room(message: str) -> Diagnostics:
-    return Diagnostics([Diagnostic("N803", message, help="smaller sizes (`--set`), a smaller `--batch` or a shorter `--length`")])
+    return Diagnostics(
+        [
+            Diagnostic(
+                "N803",
+                message,
+                help="smaller sizes (`--set`), a smaller `--batch` or a shorter `--length`",
+            )
+        ]
+    )
 
 
 def said(count: int) -> str:
     power = min(len(UNITS) - 1, max(0, (count.bit_length() - 1) // 10))
-    return f"{count:,} bytes" if power == 0 else f"{count / 1024 ** power:,.1f} {UNITS[power]}"
+    return f"{count:,} bytes" if power == 0 else f"{count / 1024**power:,.1f} {UNITS[power]}"

@@ -11,7 +11,8 @@
     bench.py       what compiling brings
     folder.py      who may begin a run in a folder, and what its run.json says
     records.py     run.json, settings and manifests as models: what is damaged or foreign is told by its field
-    run.py         begins, resumes, trains and opens run folders
+    run.py         begins, resumes and opens run folders
+    training.py    trains a run: to its end, to an interrupt, or to what is not finite
     origin.py      a step that is not finite -> the stream, memory, gradient or update where it began
     schedules.py   what the schedules of a text do when a run is made longer
     results.py     what a trained model can do: scores and text, from a memory or none

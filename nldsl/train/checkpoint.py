@@ -4,6 +4,7 @@ The manifest travels in the file's header, so tensors and step count cannot disa
 every tensor, so that a flipped byte is noticed. A save writes beside the old file, waits for the disk, and renames: at every instant
 one whole checkpoint is in place.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -21,7 +22,7 @@ from nldsl.train import faults, records
 from nldsl.train.records import M, Manifest, Model
 
 FILE = "checkpoint.safetensors"
-LANE = "lane "                                     # before the names of what outlives a sequence
+LANE = "lane "  # before the names of what outlives a sequence
 
 
 def save(run: Path, tensors: Mapping[str, torch.Tensor], manifest: Manifest) -> None:
@@ -104,7 +105,10 @@ def load(run: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Copy the checkpoint into `tensors` (in place: their addresses are fixed). Raises N712 if it is damaged or of another program."""
     saved = tensors_of(run / FILE)
     other = set(saved) ^ set(tensors) or {
-        name for name, x in tensors.items() if (saved[name].shape, saved[name].dtype) != (x.shape, x.dtype)}
+        name
+        for name, x in tensors.items()
+        if (saved[name].shape, saved[name].dtype) != (x.shape, x.dtype)
+    }
     if other:
         raise faults.other_tensors(run / FILE, sorted(other))
     with torch.no_grad():

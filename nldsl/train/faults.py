@@ -128,6 +128,10 @@ def already_a_run(folder: Path) -> Diagnostics:
     return fault("N715", f"`{folder}` already holds a run", f"go on with `nldsl train --resume {folder}`, or name another folder")
 
 
+def checkpoint_gone(path: Path, step: int) -> Diagnostics:
+    return fault("N712", f"`{path}` is gone: step {step} was saved in it", "restore the file, or begin a new run")
+
+
 def nothing_saved(folder: Path) -> Diagnostics:
     return fault("N716", f"`{folder}` has no checkpoint yet", f"let it train first: `nldsl train --resume {folder}`")
 

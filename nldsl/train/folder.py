@@ -1,4 +1,5 @@
 """The folder of a run: who may begin in it, and what its run.json and its texts say."""
+
 from __future__ import annotations
 
 import fcntl
@@ -47,7 +48,11 @@ def alone_in(folder: Path) -> Iterator[None]:
         raise faults.cannot_write(folder, error) from None
     try:
         fcntl.flock(number, fcntl.LOCK_EX)
-        if checkpoint.there(folder / checkpoint.FILE) or checkpoint.there(folder / NUMBERS) and is_record(folder):
+        if (
+            checkpoint.there(folder / checkpoint.FILE)
+            or checkpoint.there(folder / NUMBERS)
+            and is_record(folder)
+        ):
             raise faults.already_a_run(folder)
         yield
     finally:
@@ -73,7 +78,9 @@ def recorded(folder: Path) -> Record:
     except OSError as error:
         raise faults.not_a_run(folder, f"`{path}` cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise faults.damaged_record(path, str(error), checkpoint.there(folder / checkpoint.FILE)) from None
+        raise faults.damaged_record(
+            path, str(error), checkpoint.there(folder / checkpoint.FILE)
+        ) from None
 
 
 def kept_texts(folder: Path, record: Record) -> dict[str, str]:
@@ -99,7 +106,12 @@ def longer(folder: Path, record: Record, steps: int) -> Record:
         raise faults.shorter(folder, record.settings.steps, steps)
     saved = checkpoint.manifest(folder)
     entry = Lengthened(after=saved.step if saved else 0, was=record.settings.steps, steps=steps)
-    record = record.model_copy(update={"settings": record.settings.model_copy(update={"steps": steps}), "lengthened": [*record.lengthened, entry]})
+    record = record.model_copy(
+        update={
+            "settings": record.settings.model_copy(update={"steps": steps}),
+            "lengthened": [*record.lengthened, entry],
+        }
+    )
     try:
         writing.replace(folder / NUMBERS, records.written(record))
     except OSError as error:

@@ -3,6 +3,7 @@
 A run writes `memory.safetensors` at every save, beside its checkpoint (which holds the lanes too, so that a resume needs one file).
 Any run of the same spec can begin with it, whatever it has learned by then and however many lanes it has.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -35,7 +36,9 @@ def load(path: Path, lanes: Mapping[str, Tensor]) -> None:
     if not checkpoint.there(path):
         raise faults.no_memory(path)
     saved = checkpoint.tensors_of(path)
-    other = set(saved) ^ set(lanes) or {name for name, x in saved.items() if not alike(x, lanes[name])}
+    other = set(saved) ^ set(lanes) or {
+        name for name, x in saved.items() if not alike(x, lanes[name])
+    }
     if other:
         raise faults.other_memory(path, sorted(other))
     checkpoint.said(path, Lanes)
@@ -46,8 +49,12 @@ def load(path: Path, lanes: Mapping[str, Tensor]) -> None:
 
 def alike(saved: Tensor, lane: Tensor) -> bool:
     """Do they differ in the number of lanes alone?"""
-    return (saved.dim() > 0 and len(saved) > 0 and saved.shape[1:] == lane.shape[1:]
-            and saved.is_floating_point() == lane.is_floating_point())
+    return (
+        saved.dim() > 0
+        and len(saved) > 0
+        and saved.shape[1:] == lane.shape[1:]
+        and saved.is_floating_point() == lane.is_floating_point()
+    )
 
 
 def broken(tensors: Mapping[str, Tensor]) -> str | None:

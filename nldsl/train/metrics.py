@@ -123,8 +123,9 @@ def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -
     from matplotlib import pyplot
 
     every = events(path, "step")
-    what = "bits" if any("bits" in event for event in every) else "loss"
-    steps = [event for event in every if event[what] is not None]
+    scored = events(path, "held_out")
+    what = "bits" if any("bits" in event for event in [*every, *scored]) else "loss"
+    steps = [event for event in every if event.get(what) is not None]
     n = [event["step"] for event in steps]
     y = [event[what] for event in steps]
     smooth = []
@@ -135,8 +136,8 @@ def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -
     axes.plot(n, smooth, color="C0", label="mean of about 20 steps")
     if beside is not None:
         axes.axhline(beside[1], color="C1", linestyle="--", label=beside[0])
-    for event in events(path, "held_out"):
-        axes.plot([n[-1] if n else 0], [event[what]], "o", color="C0", label=f"held out {event[what]:.3f}")
+    for event in (event for event in scored if event.get(what) is not None):
+        axes.plot([event["step"]], [event[what]], "o", color="C0", label=f"held out {event[what]:.3f}")
     axes.set(xlabel="step", ylabel="bits per byte" if what == "bits" else what, ylim=(0, max(y, default=8) * 1.05))
     axes.legend()
     with BytesIO() as drawn:

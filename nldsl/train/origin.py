@@ -5,6 +5,7 @@ The steps since the last save are run again, as they were run, until the first w
 is not finite. That step is run once more as its emitted source, without the compiler and with every
 named stream handed out, and its values are looked at in the order in which they are made.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from nldsl.schedule.plan import STATE, moving, plan
 from nldsl.source import Span
 from nldsl.step import lanes
 from nldsl.step.emit import Emitter
+from nldsl.step.module import in_precision
 from nldsl.step.reading import load_module
 from nldsl.step.state import layout
 from nldsl.train import checkpoint, faults, pretrained
@@ -40,7 +42,9 @@ class Origin:
     span: Span | None = None
 
 
-def told(run: Run, step: Any, found: NotFinite, last_saved: Callable[[Run, Any], Any]) -> Diagnostics:
+def told(
+    run: Run, step: Any, found: NotFinite, last_saved: Callable[[Run, Any], Any]
+) -> Diagnostics:
     """The diagnostic of a step that is not finite, with where it began."""
     saved = checkpoint.manifest(run.folder)
     kept = saved.step if saved is not None else None
@@ -50,17 +54,29 @@ def told(run: Run, step: Any, found: NotFinite, last_saved: Callable[[Run, Any],
         return faults.not_finite(found.step, found.what, why, kept)
     program, n = run.program, state.step
     copy_in(state, before)
-    largest = max(((float(x.abs().max()), name) for name, x in before.items()
-                   if name in program.memories and x.numel()), default=None)
+    largest = max(
+        (
+            (float(x.abs().max()), name)
+            for name, x in before.items()
+            if name in program.memories and x.numel()
+        ),
+        default=None,
+    )
     origin = begins(run, state)
     words = f"; it begins in step {n}, {origin.words}"
-    notes = () if largest is None else (
-        f"before step {n} the largest number of a memory was {largest[0]:.3g}, in `{largest[1]}`",)
+    notes = (
+        ()
+        if largest is None
+        else (
+            f"before step {n} the largest number of a memory was {largest[0]:.3g}, in `{largest[1]}`",
+        )
+    )
     return faults.not_finite(found.step, found.what, words, kept, origin.span, notes)
 
 
-def first_broken(run: Run, step: Any, last: int, last_saved: Callable[[Run, Any], Any]
-                 ) -> tuple[Any, dict[str, Tensor] | None]:
+def first_broken(
+    run: Run, step: Any, last: int, last_saved: Callable[[Run, Any], Any]
+) -> tuple[Any, dict[str, Tensor] | None]:
     """A state after the first step, up to `last`, that leaves something that is not finite, and
     what it was before; None if there is none."""
     state = last_saved(run, step)
@@ -82,8 +98,14 @@ def begins(run: Run, state: Any) -> Origin:
     """Where the step goes wrong that `state.step` counts already, from the tensors before it."""
     s = run.settings
     plain = pipeline.compile_program(
-        run.program, device=s.device, precision=s.precision, capture="eager", planned_steps=s.steps,
-        accumulate=s.accumulate, files=pretrained.read(run.program, run.files).files)
+        run.program,
+        device=s.device,
+        precision=s.precision,
+        capture="eager",
+        planned_steps=s.steps,
+        accumulate=s.accumulate,
+        files=pretrained.read(run.program, run.files).files,
+    )
     here = plain.init(s.seed)
     plain.seat(here, s.batch * s.accumulate)
     copy_in(here, checkpoint.everything(state))
@@ -92,8 +114,11 @@ def begins(run: Run, state: Any) -> Origin:
     if name is not None:
         return in_memory(run, name, "which was not finite before")
     batches = run.batches(state.step)
-    return (in_streams(plain, here, batches) or in_gradients(plain, here, batches)
-            or in_updates(plain, here, batches))
+    return (
+        in_streams(plain, here, batches)
+        or in_gradients(plain, here, batches)
+        or in_updates(plain, here, batches)
+    )
 
 
 def in_streams(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Origin | None:
@@ -107,9 +132,9 @@ def in_streams(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Origi
     except Unsupported:
         named = dict(roots)
         emitted = plain.emitted
-    module = load_module(emitted.text, "origin")
+    module = load_module(in_precision(emitted, plain.precision), "origin")
     for i, batch in enumerate(batches):
-        with torch.no_grad(), plain.autocast():
+        with torch.no_grad():
             inputs = plain.place(batch)
             count = len(next(iter(inputs.values())))
             seats, like = lanes.part(here.lanes, i, count), next(iter(here.views.values()))
@@ -117,7 +142,9 @@ def in_streams(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Origi
             outputs, _ = module["forward"](here.views, inputs, start, 0, "loop")
         name = broken({name: outputs[name] for name in named})
         if name is not None:
-            return stream(plain, named[name], name, [n for n in named.values() if n is not named[name]])
+            return stream(
+                plain, named[name], name, [n for n in named.values() if n is not named[name]]
+            )
     return None
 
 
@@ -129,8 +156,10 @@ def stream(plain: Any, node: Node, name: str, earlier: list[Node]) -> Origin:
     for memory in reads(node, earlier):
         level = plain.program.levels[plain.program.memories[memory].level]
         if level.clock.unit not in ("step", "never"):
-            return Origin(f"in memory `{memory}` of level `{level.name}`, read by the stream "
-                          f"`{called}`", node.span)
+            return Origin(
+                f"in memory `{memory}` of level `{level.name}`, read by the stream `{called}`",
+                plain.program.memories[memory].span,
+            )
     return Origin(f"in the stream `{called}`{learns}", node.span)
 
 
@@ -138,8 +167,13 @@ def hearers(plain: Any, *names: str) -> list[str]:
     """Levels that learn from a stream; of a stream inside, those of the losses it leads to."""
     heard = {g.stream: g for g in plain.updates.hears}
     streams = [s for s in heard if s in names] or list(heard)
-    return list(dict.fromkeys(plain.program.memories[g.memory].level
-                              for g in plain.updates.hears if g.stream in streams))
+    return list(
+        dict.fromkeys(
+            plain.program.memories[g.memory].level
+            for g in plain.updates.hears
+            if g.stream in streams
+        )
+    )
 
 
 def reads(node: Node, earlier: list[Node]) -> Iterator[str]:
@@ -160,19 +194,27 @@ def in_gradients(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Ori
     places = layout(program, here.tensors)
     for i, batch in enumerate(batches):
         inputs = plain.place(batch)
-        with plain.autocast():
-            seats = lanes.part(here.lanes, i, len(next(iter(inputs.values()))))
-            sums, _, _ = module["fresh"](here.views, inputs, "loop", seats)
+        seats = lanes.part(here.lanes, i, len(next(iter(inputs.values()))))
+        sums, _, _ = module["fresh"](here.views, inputs, "loop", seats)
         grads = module["gradients"](here.views, sums)
         for name, x in grads.items():
             if broken({name: x}) is not None:
                 owner, heard = name.rsplit("|", 1)
                 at = int((~torch.isfinite(x.reshape(-1))).nonzero()[0])
-                array = next((leaf for leaf, (of, first, end, _) in places.items()
-                              if of == owner and first <= at < end), owner)
+                array = next(
+                    (
+                        leaf
+                        for leaf, (of, first, end, _) in places.items()
+                        if of == owner and first <= at < end
+                    ),
+                    owner,
+                )
                 level = program.memories[owner].level
-                return Origin(f"in the gradient of `{heard}` in `{array}`, memory `{owner}` of "
-                              f"level `{level}`", program.memories[owner].span)
+                return Origin(
+                    f"in the gradient of `{heard}` in `{array}`, memory `{owner}` of "
+                    f"level `{level}`",
+                    program.memories[owner].span,
+                )
     return None
 
 

@@ -5,6 +5,7 @@ the field.
     checkpoint.safetensors    Manifest    in its header: what was saved, after which step
     memory.safetensors        Lanes       in its header
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -46,15 +47,15 @@ class Settings(Model):
     load: dict[str, str] = {}
 
 
-class Data(BaseModel):
-    """What was trained on: a text has `bytes`, a table `channels` with the mean and the deviation
-    that each was scaled by."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
+class Data(Model):
+    """What was trained on: a text has `bytes`, a table `points` of `channels`, each with the mean
+    and the deviation that it was scaled by."""
 
     name: str
     sha256: Sha256
-    channels: int | None = None
+    bytes: Count | None = None
+    points: Count | None = None
+    channels: Count | None = None
     mean: list[float] | None = None
     deviation: list[float] | None = None
 
@@ -159,5 +160,8 @@ def fingerprint(texts: Mapping[str, str]) -> str:
 
 def changed(old: Model, new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Fields with another value in `new`: name -> (old, new)."""
-    return {name: (getattr(old, name), value) for name, value in new.items()
-            if value != getattr(old, name)}
+    return {
+        name: (getattr(old, name), value)
+        for name, value in new.items()
+        if value != getattr(old, name)
+    }

@@ -1,4 +1,5 @@
 """What a trained model can do: how well it predicts, what it writes."""
+
 from __future__ import annotations
 
 import math
@@ -29,7 +30,16 @@ def finish(run: Run, step: Any, state: Any, journal: Journal, display: Display) 
     display.say("scoring held-out data")
     limit = min(SCORED, max(LEAST_SCORED, s.steps * s.batch * s.length * s.accumulate // 8))
     chosen = planned(run.corpus, run.corpus.held_out, s.batch, s.length, limit, run.onward)
-    result, _ = score(step, state, run.corpus, run.corpus.held_out, chosen, s.length, s.length, step.seats(chosen.lanes))
+    result, _ = score(
+        step,
+        state,
+        run.corpus,
+        run.corpus.held_out,
+        chosen,
+        s.length,
+        s.length,
+        step.seats(chosen.lanes),
+    )
     known(run, result)
     journal.write("held_out", step=state.step, **result.event())
     metrics.picture(run.folder / METRICS, run.folder / PICTURE, result.line)
@@ -53,8 +63,16 @@ def known(run: Run, result: Score | Forecast) -> Score | Forecast:
     return result
 
 
-def score_data(run: Run, step: Any, state: Any, path: Path | None, length: int | None, limit: int,
-               begin: Path | None = None, remember: Path | None = None) -> Score | Forecast:
+def score_data(
+    run: Run,
+    step: Any,
+    state: Any,
+    path: Path | None,
+    length: int | None,
+    limit: int,
+    begin: Path | None = None,
+    remember: Path | None = None,
+) -> Score | Forecast:
     """Score the saved model on the run's held-out data, or on all of another text or table. Documents begin with the memory in `begin`;
     what the last ones left is written to `remember`."""
     s = run.settings
@@ -65,8 +83,17 @@ def score_data(run: Run, step: Any, state: Any, path: Path | None, length: int |
     if longest < length:
         raise faults.too_short(str(path or other.name), "held-out", longest, length, other.unit)
     chosen = planned(other, joined, s.batch, length, limit, run.onward)
-    result, left = score(step, state, run.corpus or other, joined, chosen, length, min(length, s.length), seated(step, chosen.lanes, begin),
-                         beside=run.corpus is not None)
+    result, left = score(
+        step,
+        state,
+        run.corpus or other,
+        joined,
+        chosen,
+        length,
+        min(length, s.length),
+        seated(step, chosen.lanes, begin),
+        beside=run.corpus is not None,
+    )
     known(run, result)
     if remember is not None:
         memory.save(remember, left)
@@ -80,17 +107,41 @@ def whole(run: Run, path: Path) -> Corpus | Series:
         return replace(other, held_out=np.concatenate([other.train, other.held_out]))
     table = series.load(path, run.record.data.channels)
     scale = np.array(run.record.data.mean), np.array(run.record.data.deviation)
-    return replace(table, train=np.zeros((1, len(scale[0]))), held_out=(table.given() - scale[0]) / scale[1], scale=scale)
+    return replace(
+        table,
+        train=np.zeros((1, len(scale[0]))),
+        held_out=(table.given() - scale[0]) / scale[1],
+        scale=scale,
+    )
 
 
-def write_on(run: Run, step: Any, state: Any, prompt: bytes, n: int, seed: int, temperature: float,
-             begin: Path | None = None, remember: Path | None = None, freeze: bool = False) -> str:
+def write_on(
+    run: Run,
+    step: Any,
+    state: Any,
+    prompt: bytes,
+    n: int,
+    seed: int,
+    temperature: float,
+    begin: Path | None = None,
+    remember: Path | None = None,
+    freeze: bool = False,
+) -> str:
     """The prompt and `n` bytes after it (after a document boundary if it is empty), as readable text. `begin` and `remember` as in
     `score_data`; with `freeze` nothing is learned."""
     if not run.program.vocab or step.logits() is None:
         raise faults.writes_nothing(run.folder)
     try:
-        text, lanes = sample(step, state, prompt or bytes([BOUNDARY]), n, seed, temperature, seated(step, 1, begin), freeze)
+        text, lanes = sample(
+            step,
+            state,
+            prompt or bytes([BOUNDARY]),
+            n,
+            seed,
+            temperature,
+            seated(step, 1, begin),
+            freeze,
+        )
     except FloatingPointError:
         raise faults.no_next_byte(run.folder) from None
     if remember is not None:

@@ -1,16 +1,15 @@
 """A spec, a text and numbers -> a run folder: begun, resumed, trained, opened again.
 
-    RUN/hope.nl                   the spec as it was, and beside it all that it imports
-    RUN/run.json                  every number the run is made of, resolved, and these texts; see records.py
-    RUN/metrics.jsonl             what happened, see metrics.py
-    RUN/loss.svg                  the curve
-    RUN/checkpoint.safetensors    the last saved state, see checkpoint.py
-    RUN/memory.safetensors        what outlives a sequence alone, if anything does, see memory.py
+RUN/hope.nl                   the spec as it was, and beside it all that it imports
+RUN/run.json                  every number the run is made of, resolved, and these texts; see records.py
+RUN/metrics.jsonl             what happened, see metrics.py
+RUN/loss.svg                  the curve
+RUN/checkpoint.safetensors    the last saved state, see checkpoint.py
+RUN/memory.safetensors        what outlives a sequence alone, if anything does, see memory.py
 """
+
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,25 +28,18 @@ from nldsl.train import (
     data,
     faults,
     memory,
-    metrics,
-    origin,
     pretrained,
     records,
-    schedules,
     series,
 )
 from nldsl.train.data import Corpus
-from nldsl.train.display import Display
 from nldsl.train.folder import NUMBERS, alone_in, kept_texts, longer, made, recorded, unused
-from nldsl.train.loop import Interrupt, Log, NotFinite, loop
 from nldsl.train.metrics import Journal
 from nldsl.train.records import Data, Manifest, Record, Settings
-from nldsl.train.results import METRICS, PICTURE, finish
+from nldsl.train.results import METRICS
 from nldsl.train.score import batch
 from nldsl.train.series import Series
 from nldsl.train.specs import difference, program_of, text_of, texts_of
-
-SAVE_SECONDS = 60.0                                # between two saves when `--save-every` is not given
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +47,31 @@ class Run:
     folder: Path
     settings: Settings
     program: Program
-    corpus: Corpus | Series | None                 # None: what it was trained on is not at hand
-    files: dict[str, Path]                         # that the program loads
-    record: Record                                 # the content of run.json
+    corpus: Corpus | Series | None  # None: what it was trained on is not at hand
+    files: dict[str, Path]  # that the program loads
+    record: Record  # the content of run.json
 
     @property
     def onward(self) -> bool:
         """Does a lane read on in the next step where it stopped, because something in it outlives a sequence?"""
-        return any(level.clock.unit == "token" and outlives(level.reset) for level in self.program.levels.values())
+        return any(
+            level.clock.unit == "token" and outlives(level.reset)
+            for level in self.program.levels.values()
+        )
 
     def batches(self, n: int) -> list[dict[str, torch.Tensor]]:
         """The micro-batches of step `n`, each [batch, length, ..]."""
         s = self.settings
-        return [{name: x.to(s.device) for name, x in batch(self.program, self.corpus.batch(s.seed, n, micro, s.batch, s.length, self.onward)).items()}
-                for micro in range(s.accumulate)]
+        return [
+            {
+                name: x.to(s.device)
+                for name, x in batch(
+                    self.program,
+                    self.corpus.batch(s.seed, n, micro, s.batch, s.length, self.onward),
+                ).items()
+            }
+            for micro in range(s.accumulate)
+        ]
 
 
 def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
@@ -79,14 +82,28 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
     room.require(8 * tokens, f"{tokens:,} tokens a step", "cpu")
     corpus = corpus_of(program, settings)
     files = pretrained.places(program, spec.parent, settings.load)
-    settings = settings.model_copy(update={"load": {name: str(path.resolve()) for name, path in files.items()}})
+    settings = settings.model_copy(
+        update={"load": {name: str(path.resolve()) for name, path in files.items()}}
+    )
     record = Record(
-        format=records.FORMAT, spec=spec.name, spec_sha256=records.fingerprint(texts), settings=settings, dims=dict(program.dims),
-        clocks={name: f"every {clock.period} {clock.unit}" for name, clock in program.clocks.items()},
-        data=Data(**corpus.numbers()), loaded={name: pretrained.fingerprint(path) for name, path in files.items()},
-        torch=torch.__version__, threads=torch.get_num_threads(), texts=texts)
+        format=records.FORMAT,
+        spec=spec.name,
+        spec_sha256=records.fingerprint(texts),
+        settings=settings,
+        dims=dict(program.dims),
+        clocks={
+            name: f"every {clock.period} {clock.unit}" for name, clock in program.clocks.items()
+        },
+        data=Data(**corpus.numbers()),
+        loaded={name: pretrained.fingerprint(path) for name, path in files.items()},
+        torch=torch.__version__,
+        threads=torch.get_num_threads(),
+        texts=texts,
+    )
     folder = made(out) if out is not None else unused(Path("runs"), spec.stem)
     with alone_in(folder):
+        with closing(Journal(folder / METRICS)) as journal:
+            journal.cut(-1)  # what is left of a run that never saved
         try:
             for name, text in texts.items():
                 writing.replace(folder / name, text)
@@ -106,25 +123,36 @@ def reopen(folder: Path, wants_data: bool = True) -> Run:
         if wants_data:
             raise
         corpus = None
-    return Run(folder, record.settings, program, corpus, files_again(folder, program, record, {}), record)
+    return Run(
+        folder, record.settings, program, corpus, files_again(folder, program, record, {}), record
+    )
 
 
 def without_data(folder: Path) -> Run:
     """A run whose data is not asked for."""
     record = recorded(folder)
     program = program_again(folder, record)
-    return Run(folder, record.settings, program, None, files_again(folder, program, record, {}), record)
+    return Run(
+        folder, record.settings, program, None, files_again(folder, program, record, {}), record
+    )
 
 
 def resume(folder: Path, given: dict[str, Any], spec: Path | None = None) -> Run:
     """A run that is to go on. Raises N711 if a setting in `given`, the spec or the data is not what it was; more steps make it longer."""
     record = recorded(folder)
     given = dict(given)
-    place, load, steps = given.pop("data", record.settings.data), given.pop("load", {}), given.pop("steps", record.settings.steps)
+    place, load, steps = (
+        given.pop("data", record.settings.data),
+        given.pop("load", {}),
+        given.pop("steps", record.settings.steps),
+    )
     for name, (was, now) in records.changed(record.settings, given).items():
         raise faults.differs(folder, name, was, now)
     for texts in (kept_texts(folder, record), texts_of(spec) if spec is not None else record.texts):
-        named = {record.spec if spec is not None and name == spec.name else name: text for name, text in texts.items()}
+        named = {
+            record.spec if spec is not None and name == spec.name else name: text
+            for name, text in texts.items()
+        }
         if named != record.texts:
             raise faults.other_spec(folder, difference(record.texts, named))
     program = program_again(folder, record)
@@ -139,25 +167,35 @@ def program_again(folder: Path, record: Record) -> Program:
     """From the texts of the record: what lies in the folder beside it may have been touched."""
     program = program_of(record.texts, record.spec, record.settings.sets)
     if dict(program.dims) != record.dims:
-        raise faults.damaged_record(folder / NUMBERS, f"dims: {record.dims}, the spec has {dict(program.dims)}", True)
+        raise faults.damaged_record(
+            folder / NUMBERS, f"dims: {record.dims}, the spec has {dict(program.dims)}", True
+        )
     return program
 
 
-def corpus_again(folder: Path, program: Program, record: Record, place: str | None) -> Corpus | Series:
+def corpus_again(
+    folder: Path, program: Program, record: Record, place: str | None
+) -> Corpus | Series:
     """The data of a run. Raises N701 if it is gone, N711 if it is not what it was."""
     if place is not None and not Path(place).exists():
         raise faults.training_text_gone(place, folder)
     corpus = corpus_of(program, record.settings.model_copy(update={"data": place}))
     if corpus.sha256 != record.data.sha256:
-        raise faults.differs(folder, "data", record.data.sha256[:12], f"{corpus.sha256[:12]} ({corpus.name})")
+        raise faults.differs(
+            folder, "data", record.data.sha256[:12], f"{corpus.sha256[:12]} ({corpus.name})"
+        )
     return corpus
 
 
-def files_again(folder: Path, program: Program, record: Record, given: dict[str, str]) -> dict[str, Path]:
+def files_again(
+    folder: Path, program: Program, record: Record, given: dict[str, str]
+) -> dict[str, Path]:
     files = pretrained.places(program, folder, record.settings.load | given)
     for name, path in files.items():
         if (now := pretrained.fingerprint(path)) != record.loaded.get(name):
-            raise faults.differs(folder, f"file `{name}`", record.loaded.get(name, "")[:12], f"{now[:12]} (`{path}`)")
+            raise faults.differs(
+                folder, f"file `{name}`", record.loaded.get(name, "")[:12], f"{now[:12]} (`{path}`)"
+            )
     return files
 
 
@@ -178,8 +216,15 @@ def corpus_of(program: Program, settings: Settings) -> Corpus | Series:
 def compiled(run: Run) -> tuple[Any, Any]:
     """The run's step, and the state it was last saved with, or the start."""
     s = run.settings
-    step = pipeline.compile_program(run.program, device=s.device, precision=s.precision, capture=s.capture,
-                                    planned_steps=s.steps, accumulate=s.accumulate, files=pretrained.read(run.program, run.files).files)
+    step = pipeline.compile_program(
+        run.program,
+        device=s.device,
+        precision=s.precision,
+        capture=s.capture,
+        planned_steps=s.steps,
+        accumulate=s.accumulate,
+        files=pretrained.read(run.program, run.files).files,
+    )
     return step, last_saved(run, step)
 
 
@@ -200,138 +245,27 @@ def saved_of(run: Run) -> Manifest | None:
     """What was saved last, if anything was. Raises N711 for a checkpoint of another run."""
     saved = checkpoint.manifest(run.folder)
     if saved is not None:
-        was = {"spec_sha256": run.record.spec_sha256, "data_sha256": run.record.data.sha256, "settings": run.settings}
+        was = {
+            "spec_sha256": run.record.spec_sha256,
+            "data_sha256": run.record.data.sha256,
+            "settings": run.settings,
+        }
         now = {"settings": saved.settings.model_copy(update={"steps": run.settings.steps})}
         for what, (there, here) in records.changed(saved.model_copy(update=now), was).items():
             raise faults.differs(run.folder, f"checkpoint's {what}", here, there)
     return saved
 
 
-def train(run: Run, display: Display, save_every: int | None) -> bool:
-    """Train to the planned step and print how good it got, or until interrupted; True if it came to the end."""
-    with Interrupt() as interrupt, closing(Journal(run.folder / METRICS)) as journal:
-        try:
-            if scored(run, journal):
-                display.say(finished(run))
-                return True
-            return carried_out(run, display, journal, save_every, interrupt)
-        except KeyboardInterrupt:
-            display.close()
-            display.say(f"interrupted {interrupt.doing}; go on with: nldsl train --resume {run.folder}")
-            return False
-        finally:
-            display.close()
-
-
-def carried_out(run: Run, display: Display, journal: Journal, save_every: int | None, interrupt: Interrupt) -> bool:
-    s = run.settings
-    display.say(run.corpus.describe())
-    display.say("".join(f"{name} is {path}\n" for name, path in run.files.items()).rstrip()) if run.files else None
-    interrupt.doing = f"while compiling: {kept(run)}"
-    display.compiling(f"{run.record.spec} for {s.device} in {s.precision}")
-    step, state = compiled(run)
-    step.warm(state, run.batches(1)[0], display.compiling)
-    display.compiled()
-    told = journal.cut(state.step)
-    journal.write("start", step=state.step, torch=torch.__version__, threads=torch.get_num_threads())
-    display.say(plan(run, step, state.step, told))
-    display.training(state.step, s.steps)
-    save = saver(run, journal, display, interrupt)
-    interrupt.doing = f"within a step: {kept(run)}"
-    try:
-        loop(step, state, run.batches, s.steps, Log(journal, display, s.batch * s.length * s.accumulate, metrics.bits if run.program.vocab else None),
-             save, due(save_every), interrupt)
-    except NotFinite as found:
-        display.close()
-        display.say(f"{found.what} {found.step} is not finite: the steps since the last save are run again, to see where it begins")
-        raise origin.told(run, step, found, last_saved) from None
-    display.close()
-    if state.step < s.steps:
-        metrics.picture(run.folder / METRICS, run.folder / PICTURE)
-        display.say(f"interrupted after step {state.step}; go on with: nldsl train --resume {run.folder}")
-        return False
-    interrupt.doing = f"while scoring: all {s.steps} steps are saved, the score is not known yet"
-    finish(run, step, state, journal, display)
-    return True
-
-
-def scored(run: Run, journal: Journal) -> bool:
-    """Is every step done and the score told, and what was saved whole?"""
-    saved = saved_of(run)
-    if saved is None or saved.step < run.settings.steps:
-        return False
-    there = set(checkpoint.tensors_of(run.folder / checkpoint.FILE))
-    if lacks := {owner for owner, *_ in saved.weights.values()} - there:
-        raise faults.other_tensors(run.folder / checkpoint.FILE, sorted(lacks))
-    return any(event["step"] == saved.step for event in metrics.events(journal.path, "held_out"))
-
-
-def finished(run: Run) -> str:
-    steps = run.settings.steps
-    return (f"{run.folder} is finished: all {steps:,} steps are done, and scored. Score it again with `nldsl eval {run.folder}`, "
-            f"let it write with `nldsl generate {run.folder}`, make it longer with `nldsl train --resume {run.folder} --steps {2 * steps}`")
-
-
-def kept(run: Run) -> str:
-    saved = checkpoint.manifest(run.folder)
-    return "nothing was saved before" if saved is None else f"what was saved after step {saved.step} is whole"
-
-
-def plan(run: Run, step: Any, done: int, told: int) -> str:
-    """What will be done; of a resumed run also what is not as in an unbroken one. `told`: the last step in the metrics."""
-    s = run.settings
-    tokens = s.batch * s.length * s.accumulate
-    micro = f"{s.accumulate} micro-batches of " if s.accumulate > 1 else ""
-    unit = run.corpus.unit
-    text = f"{micro}{s.batch} sequences of {s.length} {unit} a step, {s.steps:,} steps = {s.steps * tokens:,} {unit}; seed {s.seed}; {run.folder}"
-    if run.onward:
-        text += f"\nsomething outlives a sequence: each of {s.batch * s.accumulate} lanes reads on in every step where it stopped"
-    changed = [f"{name} was {was}, now it is {now}" for name, was, now in
-               (("torch", run.record.torch, torch.__version__), ("threads", run.record.threads, torch.get_num_threads())) if was != now]
-    if done and changed:
-        text += f"\nnot bit for bit what an unbroken run would give: {'; '.join(changed)}"
-    if told < done:
-        text += f"\n{run.folder / METRICS} tells nothing of steps {told + 1} to {done}: its record was deleted; the weights are whole"
-    for entry in run.record.lengthened[-1:]:
-        text += f"\nlonger: {entry.was:,} steps became {entry.steps:,} after step {entry.after:,}; " + schedules.described(step, entry)
-    return text + (f"\nresumed after step {done}" if done else "")
-
-
-def due(save_every: int | None) -> Callable[[int], bool]:
-    """Save after every `save_every`-th step, or when a minute has passed."""
-    last = time.monotonic()
-
-    def answer(n: int) -> bool:
-        nonlocal last
-        if save_every is not None:
-            return n % save_every == 0
-        if time.monotonic() - last < SAVE_SECONDS:
-            return False
-        last = time.monotonic()
-        return True
-
-    return answer
-
-
-def saver(run: Run, journal: Journal, display: Display, interrupt: Interrupt) -> Callable[[Any], None]:
-    """Save, then announce: what is announced is on the disk, metrics included. Raises NotFinite, and saves nothing, if a tensor is not."""
-    def save(state: Any) -> None:
-        if memory.broken(checkpoint.everything(state)) is not None:
-            raise NotFinite(state.step, "what is to be saved after step")
-        journal.sync()
-        checkpoint.save(run.folder, checkpoint.everything(state), manifest(run, state))
-        if state.lanes:
-            memory.save(run.folder / memory.FILE, state.lanes)
-        journal.write("saved", step=state.step)
-        interrupt.doing = f"within a step: what was saved after step {state.step} is whole"
-        display.say(f"saved step {state.step}")
-
-    return save
-
-
 def manifest(run: Run, state: Any) -> Manifest:
-    return Manifest(spec_sha256=run.record.spec_sha256, settings=run.settings, data_sha256=run.record.data.sha256, step=state.step,
-                    torch=torch.__version__, threads=torch.get_num_threads(), weights=layout(run.program, state.tensors))
+    return Manifest(
+        spec_sha256=run.record.spec_sha256,
+        settings=run.settings,
+        data_sha256=run.record.data.sha256,
+        step=state.step,
+        torch=torch.__version__,
+        threads=torch.get_num_threads(),
+        weights=layout(run.program, state.tensors),
+    )
 
 
 def trained(run: Run) -> tuple[Any, Any]:

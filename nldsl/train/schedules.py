@@ -1,5 +1,6 @@
 """What the schedules of a text do when a run is made longer: every number that follows from `tick`
 and `ticks` alone, before and from then on."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from nldsl.graph.equations import Node, Program, Tree, walk
 from nldsl.step.oracle_operators import APPLY
 from nldsl.train.records import Lengthened
 
-MOST = 3                                           # schedules that are told
+MOST = 3  # schedules that are told
 
 
 def described(step: Any, entry: Lengthened) -> str:
@@ -20,11 +21,19 @@ def described(step: Any, entry: Lengthened) -> str:
     program: Program = step.program
     told = []
     for name, node in schedules(program):
-        values = [value(node, at(program, done, steps)) for done, steps in (
-            (entry.after - 1, entry.was), (entry.after, entry.steps), (entry.steps - 1, entry.steps))]
+        values = [
+            value(node, at(program, done, steps))
+            for done, steps in (
+                (entry.after - 1, entry.was),
+                (entry.after, entry.steps),
+                (entry.steps - 1, entry.steps),
+            )
+        ]
         was = f"was {values[0]:.4g} in step {entry.after}, " if entry.after else ""
-        told.append(f"that of {name} {was}is {values[1]:.4g} in step {entry.after + 1} "
-                    f"and ends at {values[2]:.4g}")
+        told.append(
+            f"that of {name} {was}is {values[1]:.4g} in step {entry.after + 1} "
+            f"and ends at {values[2]:.4g}"
+        )
     if not told:
         return "no number of the text follows from the length of the run, so it goes on as it was"
     more = f"; and {len(told) - MOST} more" if len(told) > MOST else ""
@@ -49,10 +58,16 @@ def schedules(program: Program) -> Iterator[tuple[str, Node]]:
 
 def is_schedule(node: Node) -> bool:
     parts = list(walk(node))
-    return (not isinstance(node.type, Tree) and not node.type
-            and all(n.op in ("tick", "ticks") or n.op in APPLY and not isinstance(n.type, Tree)
-                    for n in parts)
-            and any(n.op == "ticks" for n in parts) and any(n.op == "tick" for n in parts))
+    return (
+        not isinstance(node.type, Tree)
+        and not node.type
+        and all(
+            n.op in ("tick", "ticks") or n.op in APPLY and not isinstance(n.type, Tree)
+            for n in parts
+        )
+        and any(n.op == "ticks" for n in parts)
+        and any(n.op == "tick" for n in parts)
+    )
 
 
 def at(program: Program, done: int, steps: int) -> dict[tuple[str, str], float]:

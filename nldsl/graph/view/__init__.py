@@ -6,5 +6,8 @@ Takes a checked `Program` and computes what 2512.24695v1 says by hand; nothing i
     associations.py   key -> value of levels, attention, layers    retention.py      what an update keeps and adds
     transfer.py       the five kinds of knowledge transfer         geometry.py       what it keeps true
     level_graph.py    levels, edges, the order of Def. 2           boxes.py          all of it, one record a memory
-    level_table.py    the table, and as plain text                 picture.py        Mermaid, SVG
+    families.py       the graph with boxes that are alike as one   level_table.py    the table, and as plain text
+    mermaid.py        a flowchart                                  page.py           the picture (SVG), of what these four place:
+    bundles.py        lines that meet in a point                   sketch.py         words, rows, the size of the text
+    layout.py         places, by Graphviz                          labels.py         where labels stand
 """

@@ -60,26 +60,6 @@ def boxes(program: Program) -> list[tuple[tuple[str, ...], Box]]:
     return [(tuple(names), box) for box, names in found.items()]
 
 
-def family_graph(program: Program) -> nx.MultiDiGraph:
-    """The level graph with one node for each family of boxes that are alike; `layers` counts the weights that learn as layers of it."""
-    graph, found = level_graph(program), boxes(program)
-    family = {name: folded(names) for names, box in found if box.kind != "layer" for name in names}
-    out: nx.MultiDiGraph = nx.MultiDiGraph()
-    for name, data in graph.nodes(data=True):
-        if family.get(name, name) not in out:
-            out.add_node(family.get(name, name), **data, layers=0)
-    owner = {memory: family[level.name] for level in program.levels.values() for memory in level.memories}
-    for names, box in found:
-        for name in names if box.kind == "layer" else ():
-            weight = program.weights.get(name)
-            out.nodes[owner[(weight.owner if weight is not None else None) or next(m for m in owner if name == m or name.startswith(f"{m}."))]]["layers"] += 1
-    for giver, taker, data in graph.edges(data=True):
-        a, b = family.get(giver, giver), family.get(taker, taker)
-        if a != b and not any(data["kind"] == d["kind"] and data["depth"] == d["depth"] for d in (out.get_edge_data(a, b) or {}).values()):
-            out.add_edge(a, b, **data)
-    return out
-
-
 def _attention(attention: object, graph: nx.MultiDiGraph, name: str) -> Box:
     value = [pair.value for pair in attention.pairs]
     return Box(0, "attention", f"every token, {attention.window}", "infinite", "1 token", "1", ("its pairs, no parameters",), 0, "empty",

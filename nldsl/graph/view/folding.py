@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nldsl.graph.view.express import path
 
@@ -36,6 +36,23 @@ def _part(column: list[str]) -> str | None:
         run = len(whole) == len(inside) > 1 and whole == list(range(whole[0], whole[0] + len(whole)))
         return f"{stems.pop()}[{f'{whole[0]}..{whole[-1]}' if run else ', '.join(inside) if len(inside) <= MOST else '*'}]"
     return "{" + ", ".join(column) + "}" if len(column) <= MOST else None
+
+
+def shown(names: Sequence[str]) -> str:
+    """Folded, without the name of the stream that the whole model is."""
+    paths = [path(name) for name in names]
+    lead = len({parts[0] for parts in paths}) == 1 and all(len(parts) > 2 for parts in paths) and "[" in "".join(paths[0][1:2])
+    return folded([".".join(parts[1:]) if lead else name for parts, name in zip(paths, names, strict=True)])
+
+
+def broken(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """Lines that fit, broken after spaces and the dots of a name; a part that alone is too long stays whole."""
+    lines = [""]
+    for part in re.split(r"(?<=\.)(?=[^\d.])|(?<= )", text):
+        if lines[-1] and not fits((lines[-1] + part).rstrip()):
+            lines.append("")
+        lines[-1] += part
+    return [line.rstrip() for line in lines]
 
 
 def natural(name: str) -> list[tuple[int, str]]:

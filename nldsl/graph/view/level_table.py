@@ -12,13 +12,11 @@ from rich.text import Text
 
 from nldsl.graph.equations import Program
 from nldsl.graph.view.boxes import Box, boxes
-from nldsl.graph.view.express import path
-from nldsl.graph.view.folding import folded, natural
+from nldsl.graph.view.folding import broken, folded, natural, shown
 from nldsl.graph.view.retention import EUCLIDEAN
 
-COLUMNS = {"memory": 27, "clock": 19, "learns": 22, "update": 24, "takes": 28}
+COLUMNS = {"memory, clock": 26, "learns, update": 23, "takes": 21}      # 80 with what stands between them
 LABEL = 11                                                   # columns of the labels in the plain text
-WIDE = 140
 
 Named = tuple[tuple[str, ...], Box]
 
@@ -51,10 +49,12 @@ def levels_table(program: Program) -> Table:
 
 def _row(named: Named) -> tuple[str, ...]:
     names, box = named
-    memory = [_shown(names), *box.memory] + ([f"{box.numbers:,} numbers"] if box.numbers else []) + [f"start {box.start}"]
+    name = broken(shown(names), lambda line: len(line) <= COLUMNS["memory, clock"])
+    memory = [*name, *box.memory, *([f"{box.numbers:,} numbers"] if box.numbers else []), f"start {box.start}"]
     clock = [box.clock, f"frequency {box.frequency}", f"chunk {box.chunk}", f"bptt {box.bptt}"]
+    learns = [*box.pairs, *_labelled("min", box.objective)]
     update = [*_labelled("keeps", box.retention), *_labelled("adds", box.step), *(g for g in box.geometry if g != EUCLIDEAN)]
-    return tuple("\n".join(cell) for cell in (memory, clock, [*box.pairs, *_labelled("min", box.objective)], update, box.transfer))
+    return "\n".join(memory + clock), "\n".join(learns + update), "\n".join(box.transfer)
 
 
 def _layers(group: list[Named]) -> tuple[str, ...]:
@@ -63,15 +63,8 @@ def _layers(group: list[Named]) -> tuple[str, ...]:
         pair = (box.objective[0], "1 -> dL/dy" if box.pairs[0].startswith("1 ->") else "x -> dL/dy")
         figures[pair] = figures.get(pair, 0) + len(names)
     count = sum(len(names) for names, _ in group)
-    return (f"  its {count} layers" if count > 1 else "  its layer", "", "\n".join(dict.fromkeys(pair for _, pair in figures)),
-            "\n".join(f"{n} x {figure}" for (figure, _), n in figures.items()), "")
-
-
-def _shown(names: tuple[str, ...]) -> str:
-    """Without the name of the stream that the whole model is."""
-    paths = [path(name) for name in names]
-    lead = len({path[0] for path in paths}) == 1 and all(len(path) > 2 for path in paths) and "[" in "".join(paths[0][1:2])
-    return folded([".".join(path[1:]) if lead else name for path, name in zip(paths, names, strict=True)])
+    learns = [*dict.fromkeys(pair for _, pair in figures), *(f"{n} x {figure}" for (figure, _), n in figures.items())]
+    return f"  its {count} layers" if count > 1 else "  its layer", "\n".join(learns), ""
 
 
 def _labelled(label: str, texts: Iterable[str]) -> list[str]:

@@ -14,6 +14,16 @@ def full(like: Tensor, value: object, shape: tuple[int, ...]) -> Tensor:
     return torch.as_tensor(value, dtype=like.dtype if like.is_floating_point() else torch.float64, device=like.device).expand(shape)
 
 
+def product(eq: str, *xs: Tensor) -> Tensor:
+    """`torch.einsum` of numbers rounded to bfloat16, with a float32 result: the products of two that sum over an axis
+    they share. One that sums over nothing scales (a gate near 1), one of three weighs with decays, and one with `...` sums
+    over tokens: those stay in float32."""
+    given, _, out = eq.partition("->")
+    if len(xs) != 2 or "..." in eq or not set.intersection(*map(set, given.split(","))) - set(out):
+        return torch.einsum(eq, *xs)
+    return torch.einsum(eq, *(x.to(torch.bfloat16) for x in xs)).to(xs[0].dtype)
+
+
 def truth(test: Tensor, like: Tensor) -> Tensor:
     """1 where it is true, else 0, of the dtype that constants have here."""
     return test.to(like.dtype if like.is_floating_point() else torch.float64)

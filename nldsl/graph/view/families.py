@@ -1,0 +1,119 @@
+"""LEVEL GRAPH -> FAMILIES: boxes that are alike are one node, edges one that counts them.
+
+`family_graph` folds what differs in its names alone; `at_most` folds further, for a picture: first
+the turns of a loop, then what shares a name, then what shares a rank, then a clock, until few
+enough are left. No edge is lost: `count` adds up to the level graph's edges.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import networkx as nx
+
+from nldsl.graph.equations import Program
+from nldsl.graph.view.boxes import boxes
+from nldsl.graph.view.express import last
+from nldsl.graph.view.folding import folded
+from nldsl.graph.view.level_graph import level_graph
+
+Key = Callable[[str, dict[str, Any]], object]
+
+
+def family_graph(program: Program) -> nx.MultiDiGraph:
+    """Nodes carry `members`, their `boxes` (none of an input), `callers`, the levels in whose
+    updates they stand, and `layers`, the weights that learn as layers of them; edges `kind`,
+    `depth`, `of` and `count`."""
+    graph, found = level_graph(program), boxes(program)
+    owner = {memory: level.name for level in program.levels.values() for memory in level.memories}
+    for name, data in graph.nodes(data=True):
+        data.update(
+            members=(name,),
+            boxes=(),
+            layers=0,
+            callers=frozenset({data["level"].parent} - {None}) if "level" in data else frozenset(),
+        )
+    for names, box in found:
+        for name in names:
+            if box.kind == "layer":
+                weight = program.weights.get(name)
+                memory = (weight.owner if weight is not None else None) or next(
+                    m for m in owner if f"{name}.".startswith(f"{m}.")
+                )
+                graph.nodes[owner[memory]]["layers"] += 1
+            else:
+                graph.nodes[name]["boxes"] = (box,)
+    for *_, data in graph.edges(data=True):
+        data["count"] = 1
+    return contracted(
+        graph,
+        {name: folded(names) for names, box in found if box.kind != "layer" for name in names},
+    )
+
+
+def contracted(graph: nx.MultiDiGraph, into: Mapping[str, str]) -> nx.MultiDiGraph:
+    """Each node in the place of those that go into it, with one edge of each kind and depth."""
+    out: nx.MultiDiGraph = nx.MultiDiGraph()
+    for name, data in graph.nodes(data=True):
+        new = into.get(name, name)
+        if new not in out:
+            out.add_node(new, **data)
+            continue
+        node = out.nodes[new]
+        node.update(
+            members=node["members"] + data["members"],
+            layers=node["layers"] + data["layers"],
+            boxes=tuple(dict.fromkeys(node["boxes"] + data["boxes"])),
+            callers=node["callers"] | data["callers"],
+            rank=max(node["rank"], data["rank"]),
+        )
+    edges: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
+    for giver, taker, data in graph.edges(data=True):
+        edges.setdefault(
+            (into.get(giver, giver), into.get(taker, taker), data["kind"], data["depth"]), []
+        ).append(data)
+    for (giver, taker, kind, depth), found in edges.items():
+        of = dict.fromkeys(text for data in found for text in data["of"].split(", "))
+        out.add_edge(
+            giver,
+            taker,
+            kind=kind,
+            depth=depth,
+            of=", ".join(of),
+            count=sum(data["count"] for data in found),
+        )
+    return out
+
+
+KEYS: tuple[Key, ...] = (
+    lambda name, data: (data["rank"], data["kind"], turns(name)),
+    lambda name, data: (data["rank"], data["kind"], turns(last(name))),
+    lambda name, data: (data["rank"], data["kind"]),
+    lambda name, data: data["level"].clock.unit if data["kind"] == "level" else data["kind"],
+)
+
+
+def turns(name: str) -> str:
+    """A name with any turn in the place of those of its loops."""
+    return re.sub(r"\[[\d., ]+\]", "[*]", name)
+
+
+def at_most(graph: nx.MultiDiGraph, most: int) -> nx.MultiDiGraph:
+    """The loops folded, and more where that leaves more than `most` boxes beside the inputs."""
+    for key in KEYS:
+        groups: dict[object, list[str]] = {}
+        for name, data in graph.nodes(data=True):
+            if data["kind"] != "input":
+                groups.setdefault(key(name, data), []).append(name)
+        into = {
+            name: folded([m for n in names for m in graph.nodes[n]["members"]])
+            for names in groups.values()
+            if len(names) > 1
+            for name in names
+        }
+        graph = contracted(graph, into)
+        if sum(data["kind"] != "input" for _, data in graph.nodes(data=True)) <= most:
+            break
+    return graph

@@ -1,0 +1,182 @@
+"""A run -> the same run, trained: to its last step, to an interrupt, or to what is not finite."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import torch
+
+from nldsl.train import checkpoint, faults, memory, metrics, origin, schedules
+from nldsl.train import run as runs
+from nldsl.train.display import Display
+from nldsl.train.loop import Interrupt, Log, NotFinite, loop
+from nldsl.train.metrics import Journal
+from nldsl.train.results import METRICS, PICTURE, finish
+from nldsl.train.run import Run
+
+SAVE_SECONDS = 60.0  # between two saves when `--save-every` is not given
+
+
+def train(run: Run, display: Display, save_every: int | None) -> bool:
+    """Train to the planned step and print how good it got, or until interrupted; True if it came to the end."""
+    with Interrupt() as interrupt, closing(Journal(run.folder / METRICS)) as journal:
+        try:
+            if scored(run, journal):
+                display.say(finished(run))
+                return True
+            return carried_out(run, display, journal, save_every, interrupt)
+        except KeyboardInterrupt:
+            display.close()
+            display.say(
+                f"interrupted {interrupt.doing}; go on with: nldsl train --resume {run.folder}"
+            )
+            return False
+        finally:
+            display.close()
+
+
+def carried_out(
+    run: Run, display: Display, journal: Journal, save_every: int | None, interrupt: Interrupt
+) -> bool:
+    s = run.settings
+    step, state = ready(run, display, journal, interrupt)
+    save = saver(run, journal, display, interrupt)
+    interrupt.doing = f"within a step: {kept(run)}"
+    bits = metrics.bits if run.program.vocab else None
+    log = Log(journal, display, s.batch * s.length * s.accumulate, bits)
+    try:
+        loop(step, state, run.batches, s.steps, log, save, due(save_every), interrupt)
+    except NotFinite as found:
+        display.close()
+        display.say(
+            f"{found.what} {found.step} is not finite: the steps since the last save are run "
+            "again, to see where it begins"
+        )
+        raise origin.told(run, step, found, runs.last_saved) from None
+    display.close()
+    if state.step < s.steps:
+        metrics.picture(run.folder / METRICS, run.folder / PICTURE)
+        display.say(
+            f"interrupted after step {state.step}; go on with: nldsl train --resume {run.folder}"
+        )
+        return False
+    interrupt.doing = f"while scoring: all {s.steps} steps are saved, the score is not known yet"
+    finish(run, step, state, journal, display)
+    return True
+
+
+def ready(run: Run, display: Display, journal: Journal, interrupt: Interrupt) -> tuple[Any, Any]:
+    """The compiled step and the state that it goes on from; what is told before the first step."""
+    s = run.settings
+    display.say(run.corpus.describe())
+    for name, path in run.files.items():
+        display.say(f"{name} is {path}")
+    interrupt.doing = f"while compiling: {kept(run)}"
+    display.compiling(f"{run.record.spec} for {s.device} in {s.precision}")
+    step, state = runs.compiled(run)
+    step.warm(state, run.batches(1)[0], display.compiling)
+    display.compiled()
+    told = journal.cut(state.step)
+    journal.write(
+        "start", step=state.step, torch=torch.__version__, threads=torch.get_num_threads()
+    )
+    display.say(plan(run, step, state.step, told))
+    display.training(state.step, s.steps)
+    return step, state
+
+
+def scored(run: Run, journal: Journal) -> bool:
+    """Is every step done and the score told, and what was saved whole? Raises N712 if what was saved is gone."""
+    saved = runs.saved_of(run)
+    if saved is None and (before := metrics.events(journal.path, "saved")):
+        raise faults.checkpoint_gone(run.folder / checkpoint.FILE, before[-1]["step"])
+    if saved is None or saved.step < run.settings.steps:
+        return False
+    there = set(checkpoint.tensors_of(run.folder / checkpoint.FILE))
+    if lacks := {owner for owner, *_ in saved.weights.values()} - there:
+        raise faults.other_tensors(run.folder / checkpoint.FILE, sorted(lacks))
+    return any(event["step"] == saved.step for event in metrics.events(journal.path, "held_out"))
+
+
+def finished(run: Run) -> str:
+    steps = run.settings.steps
+    return (
+        f"{run.folder} is finished: all {steps:,} steps are done, and scored. Score it again with `nldsl eval {run.folder}`, "
+        f"let it write with `nldsl generate {run.folder}`, make it longer with `nldsl train --resume {run.folder} --steps {2 * steps}`"
+    )
+
+
+def kept(run: Run) -> str:
+    saved = checkpoint.manifest(run.folder)
+    return (
+        "nothing was saved before"
+        if saved is None
+        else f"what was saved after step {saved.step} is whole"
+    )
+
+
+def plan(run: Run, step: Any, done: int, told: int) -> str:
+    """What will be done; of a resumed run also what is not as in an unbroken one. `told`: the last step in the metrics."""
+    s = run.settings
+    tokens = s.batch * s.length * s.accumulate
+    micro = f"{s.accumulate} micro-batches of " if s.accumulate > 1 else ""
+    unit = run.corpus.unit
+    text = f"{micro}{s.batch} sequences of {s.length} {unit} a step, {s.steps:,} steps = {s.steps * tokens:,} {unit}; seed {s.seed}; {run.folder}"
+    if run.onward:
+        text += f"\nsomething outlives a sequence: each of {s.batch * s.accumulate} lanes reads on in every step where it stopped"
+    changed = [
+        f"{name} was {was}, now it is {now}"
+        for name, was, now in (
+            ("torch", run.record.torch, torch.__version__),
+            ("threads", run.record.threads, torch.get_num_threads()),
+        )
+        if was != now
+    ]
+    if done and changed:
+        text += f"\nnot bit for bit what an unbroken run would give: {'; '.join(changed)}"
+    if told < done:
+        text += f"\n{run.folder / METRICS} tells nothing of steps {told + 1} to {done}: its record was deleted; the weights are whole"
+    for entry in run.record.lengthened[-1:]:
+        text += (
+            f"\nlonger: {entry.was:,} steps became {entry.steps:,} after step {entry.after:,}; "
+            + schedules.described(step, entry)
+        )
+    return text + (f"\nresumed after step {done}" if done else "")
+
+
+def due(save_every: int | None) -> Callable[[int], bool]:
+    """Save after every `save_every`-th step, or when a minute has passed."""
+    last = time.monotonic()
+
+    def answer(n: int) -> bool:
+        nonlocal last
+        if save_every is not None:
+            return n % save_every == 0
+        if time.monotonic() - last < SAVE_SECONDS:
+            return False
+        last = time.monotonic()
+        return True
+
+    return answer
+
+
+def saver(
+    run: Run, journal: Journal, display: Display, interrupt: Interrupt
+) -> Callable[[Any], None]:
+    """Save, then announce: what is announced is on the disk, metrics included. Raises NotFinite, and saves nothing, if a tensor is not."""
+
+    def save(state: Any) -> None:
+        if memory.broken(checkpoint.everything(state)) is not None:
+            raise NotFinite(state.step, "what is to be saved after step")
+        journal.sync()
+        checkpoint.save(run.folder, checkpoint.everything(state), runs.manifest(run, state))
+        if state.lanes:
+            memory.save(run.folder / memory.FILE, state.lanes)
+        journal.write("saved", step=state.step)
+        interrupt.doing = f"within a step: what was saved after step {state.step} is whole"
+        display.say(f"saved step {state.step}")
+
+    return save
