@@ -20,7 +20,7 @@ from nldsl import writing
 from nldsl.diagnostic import Diagnostic, Diagnostics, render
 from nldsl.explanation import explanations, near
 from nldsl.screen import Screen, Watched
-from nldsl.source import Source
+from nldsl.source import Source, decoded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -194,7 +194,7 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
         available(device or "cpu")
         run = runs.begin(spec, settings_of(given), out) if resume is None else runs.resume(resume, given, spec)
         available(run.settings.device)
-        noted(run.program, pretrained.read(run.program, run.files).findings(run.program))
+        noted(run.program, [*pretrained.read(run.program, run.files).findings(run.program), *(run.corpus.findings if run.corpus else ())])
         screen = Watched()
         done = training.train(run, shown_on(screen), save_every)
         if screen.left and not done:
@@ -241,7 +241,7 @@ def eval_(run: RunFolder, data: Data = None,
 
         opened = runs.reopen(run, wants_data=data is None)
         available(opened.settings.device)
-        say(score_data(opened, *runs.trained(opened), data, length, limit, memory, remember).describe())
+        say(score_data(opened, *runs.trained(opened), data, length, limit, memory, remember, warned).describe())
 
 
 @app.command()
@@ -296,9 +296,9 @@ class Text(NamedTuple):
 def source_of(spec: str) -> Text:
     """A file that cannot be read is a usage error; bytes that are not UTF-8 are left for the compiler to reject at their place."""
     if spec == "-":
-        return Text(Source("<stdin>", sys.stdin.buffer.read().decode("utf-8", errors="replace")), Path())
+        return Text(Source("<stdin>", decoded(sys.stdin.buffer.read())), Path())
     try:
-        return Text(Source(Path(spec).name, Path(spec).read_bytes().decode("utf-8", errors="replace")), Path(spec).parent)
+        return Text(Source(Path(spec).name, decoded(Path(spec).read_bytes())), Path(spec).parent)
     except OSError as error:
         raise typer.BadParameter(f"`{spec}` cannot be read: {error.strerror}") from None
 
@@ -311,8 +311,12 @@ def loaded(text: Text, sets: list[str] | None) -> Program:
 
 def noted(program: Program, more: Iterable[Diagnostic] = ()) -> Program:
     """Print the warnings and notes of a program that was accepted."""
-    sys.stderr.write(render([*program.findings, *more], color=sys.stderr.isatty()))
+    warned([*program.findings, *more])
     return program
+
+
+def warned(findings: Iterable[Diagnostic]) -> None:
+    sys.stderr.write(render([*findings], color=sys.stderr.isatty()))
 
 
 def written(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from nldsl.frontend.parse import parse
 from nldsl.graph.desugar import elaborate
 from nldsl.graph.equations import Program
 from nldsl.rules import check
-from nldsl.source import Source
+from nldsl.source import Source, decoded
 
 if TYPE_CHECKING:
     from nldsl.step.compile import CompiledStep
@@ -24,7 +24,7 @@ STANDARD = Path(__file__).parent / "std"
 def load(path: str | Path, sets: Mapping[str, str] | None = None) -> Program:
     """Reads, elaborates and checks a spec. Raises Diagnostics with every finding."""
     path = Path(path)
-    return load_text(path.read_text(encoding="utf-8"), path.name, sets, [path.parent])
+    return load_text(decoded(path.read_bytes()), path.name, sets, [path.parent])
 
 
 def load_text(text: str, name: str = "spec.nl", sets: Mapping[str, str] | None = None, search: list[Path] | None = None) -> Program:

@@ -47,7 +47,7 @@ def test_a_single_file_is_divided_at_a_line_end(tmp_path: Path) -> None:
 
 
 def test_batches_depend_on_seed_step_and_lane_alone(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(bytes(random.Random(0).choices(range(1, 256), k=5000)))
+    (tmp_path / "a.txt").write_bytes(bytes(random.Random(0).choices(range(32, 127), k=5000)))
     corpus = data.read(tmp_path / "a.txt")
     whole = corpus.batch(0, 3, 0, 8, 64)
     assert whole.shape == (8, 64) and whole.dtype == np.uint8
@@ -62,7 +62,7 @@ def test_every_start_is_drawn(tmp_path: Path) -> None:
 
 
 def test_scored_sequences_stay_in_a_document_and_score_no_byte_twice() -> None:
-    text = data.joined([b"a" * 100, b"b" * 10, b"c" * 70])
+    text = np.frombuffer(b"a" * 100 + b"\0" + b"b" * 10 + b"\0" + b"c" * 70 + b"\0", np.uint8)
     starts = data.windows(data.extents(text), 16, 10**6)
     scored = Counter(int(s) + i for s in starts for i in range(1, 16))
     assert max(scored.values()) == 1
@@ -105,7 +105,7 @@ def slow_probability(train: bytes, context: bytes, s: int) -> float:
 
 def test_the_byte_model_is_witten_bell() -> None:
     train, text = b"the cat sat on the mat; the hat\0that\0", b"the rat that\xff sat"
-    got = baseline.fit(np.frombuffer(train, np.uint8)).nats(np.frombuffer(text, np.uint8))
+    got = baseline.fit(np.frombuffer(train, np.uint8)).nats(np.frombuffer(text, np.uint8), np.arange(len(text)))
     want = [-np.log(slow_probability(train, text[max(0, i - 2):i], text[i])) for i in range(len(text))]
     np.testing.assert_allclose(got, want, rtol=1e-12)
 
@@ -113,10 +113,10 @@ def test_the_byte_model_is_witten_bell() -> None:
 def test_the_byte_model_sums_to_one() -> None:
     model = baseline.fit(np.frombuffer(b"abracadabra", np.uint8))
     for context in (b"ab", b"zz", b"ra"):
-        total = sum(np.exp(-model.nats(np.frombuffer(context + bytes([s]), np.uint8))[2]) for s in range(256))
+        total = sum(np.exp(-model.nats(np.frombuffer(context + bytes([s]), np.uint8), np.array([2]))[0]) for s in range(256))
         assert total == pytest.approx(1)
 
 
 def test_the_order_0_entropy_is_known() -> None:
-    assert baseline.order0_bits(np.frombuffer(b"abcdabcd", np.uint8)) == 2.0
-    assert baseline.order0_bits(np.frombuffer(b"aaaa", np.uint8)) == 0.0
+    assert baseline.fit(np.frombuffer(b"abcdabcd", np.uint8)).order0_bits() == 2.0
+    assert baseline.fit(np.frombuffer(b"aaaa", np.uint8)).order0_bits() == 0.0

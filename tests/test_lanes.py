@@ -107,12 +107,22 @@ def test_a_run_that_forgets_at_the_end_of_documents(folder: Path, tmp_path: Path
     assert "training.W" in start and not torch.equal(ended, goes_on)
 
 
+def joined(documents: list[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(text + b"\0" for text in documents), np.uint8)
+
+
 def test_lanes_are_scored_on_whole_documents() -> None:
     text = bytes(random.Random(0).choices(range(1, 256), k=70))
-    starts, begins = texts.readings(texts.extents(texts.joined([text, text[:40], text[:33]])), 2, 16, 10**6)
+    ends = texts.extents(joined([text, text[:40], text[:33]]))
+    starts, begins, counts = texts.readings(ends, 2, 16, 10**6)
     assert starts.tolist() == [[0, 71], [16, 87], [32, 112], [48, 128]]
     assert begins.tolist() == [[True, True], [False, False], [False, True], [False, False]]
-    assert len(texts.readings(texts.extents(texts.joined([text])), 2, 16, 40)[0]) == 2
+    assert counts.all()
+    assert len(texts.readings(texts.extents(joined([text])), 2, 16, 40)[0]) == 2
+    for batch in (1, 2, 3, 7):
+        starts, begins, counts = texts.readings(ends, batch, 16, 10**6)
+        assert sorted(starts[counts]) == [0, 16, 32, 48, 71, 87, 112, 128], "each sequence counts once, however they are dealt"
+        assert sorted(starts[begins]) == [0, 71, 112]
 
 
 def test_evaluation_starts_each_document_from_its_start(folder: Path, tmp_path: Path) -> None:
@@ -123,9 +133,9 @@ def test_evaluation_starts_each_document_from_its_start(folder: Path, tmp_path: 
         (tmp_path / name).write_bytes(b"\0".join(parts))
         opened = runs.reopen(folder / "run")
         step, state = runs.trained(opened)
-        joined = texts.joined(parts)
-        plan = planned(opened.corpus, joined, 1, 16, 10**6, True)
-        total[name] = score(step, state, opened.corpus, joined, plan, 16, 5, step.seats(1))[0]
+        text = joined(parts)
+        plan = planned(opened.corpus, text, 1, 16, 10**6, True)
+        total[name] = score(step, state, opened.corpus, text, plan, 16, 5, step.seats(1))[0]
     assert total["both"].terms == total["a"].terms + total["b"].terms == 2 * 4 * 15
     assert total["both"].model == pytest.approx((total["a"].model + total["b"].model) / 2, rel=1e-12)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nldsl.diagnostic import Diagnostic, Diagnostics, Edit
 from nldsl.source import Source, Span
 
-STATEMENT_WORDS = frozenset("import dim clock input def level for memory context minimize reset bptt return".split())
+STATEMENT_WORDS = frozenset("import dim clock input def level for memory context minimize reset bptt return report".split())
 RESERVED = STATEMENT_WORDS | frozenset("nldsl per every phase never in like rest of to over token step update sequence document".split())
 UNNAMEABLE = RESERVED | {"now", "period"}      # these two are read, so the lexer lets them through
 

@@ -20,6 +20,7 @@ PLACES: dict[type, tuple[str, ...]] = {
     syntax.Reset: (LEVEL,),
     syntax.Bptt: (LEVEL,),
     syntax.Return: (DEF,),
+    syntax.Report: (FILE,),
 }
 WORDS = {syntax.Dims: "dim"}
 NAMED = (syntax.Clock, syntax.Input, syntax.Def, syntax.Member, syntax.For, syntax.Memory, syntax.Define, syntax.Binding,
@@ -41,6 +42,7 @@ def misplaced(file: File, complete: bool) -> list[Diagnostic]:
             elif isinstance(statement, Def) and isinstance(statement.body, Block):
                 waiting.append((statement.body.statements, DEF, False))
                 found += _without_return(statement, statement.body) if complete else []
+    found += _said_again(file)
     return found + [_unnameable(node.name) for node in walk(file) if isinstance(node, NAMED) and node.name.text in UNNAMEABLE]
 
 
@@ -66,6 +68,13 @@ def _wrong_place(statement: Statement, place: str, turning: bool, last: bool) ->
     where = "at the top of the file, outside all blocks" if allowed == (FILE,) else "in the file or in a def"
     inside = "a loop" if turning else place
     return [Diagnostic("N017", f"`{word}` cannot stand in {inside}", span, help=f"move it out: it stands {where}")]
+
+
+def _said_again(file: File) -> list[Diagnostic]:
+    first, *others = [statement for statement in file.statements if isinstance(statement, syntax.Report)] or [None]
+    return [Diagnostic("N035", "what is reported is said once", _first_word(other, len("report")),
+                       notes=(("here", first.span),), help="leave one of the two")
+            for other in others if first is not None]
 
 
 def _without_return(definition: Def, body: Block) -> list[Diagnostic]:

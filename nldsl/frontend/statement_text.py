@@ -63,6 +63,8 @@ def _simple(statement: Statement) -> str:
             return f"bptt {words}{f' to {_member(viewer)}' if viewer else ''}"
         case syntax.Return(value):
             return f"return {expression(value)}"
+        case syntax.Report(value):
+            return f"report {expression(value)}"
     raise TypeError(f"{type(statement).__name__} is no statement")
 
 

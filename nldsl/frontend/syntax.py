@@ -50,7 +50,7 @@ __all__ = [
     "Arg", "Binary", "Binding", "Block", "Bptt", "Call", "Clock", "Comment", "Context", "Cut", "Def", "Define",
     "Dims", "Every", "Expr", "Field", "File", "For", "Full", "Import", "Index", "Inner", "Input", "Instant", "Kind",
     "Level", "Like", "List", "Member", "Memory", "Minimize", "Name", "Named", "Never", "Norm", "Number", "Pair",
-    "Param", "Place", "Reset", "Rest", "Return", "Shape", "Statement", "Stretch", "String", "Syntax", "Transpose",
+    "Param", "Place", "Report", "Reset", "Rest", "Return", "Shape", "Statement", "Stretch", "String", "Syntax", "Transpose",
     "Type", "UNITS", "Unary", "Update", "Window", "children", "walk",
 ]
 
@@ -192,6 +192,14 @@ class Return(Syntax):
 
 
 @dataclass(frozen=True)
+class Report(Syntax):
+    """The stream that a trained model is scored by."""
+
+    value: Expr
+    span: Span = spanned()
+
+
+@dataclass(frozen=True)
 class Comment(Syntax):
     """From `#` to the end of its line."""
 
@@ -208,7 +216,7 @@ class File(Syntax):
 
 
 Statement = (Import | Dims | Clock | Input | Def | Level | For | Memory | Context | Minimize | Update | Define
-             | Reset | Bptt | Return)
+             | Reset | Bptt | Return | Report)
 
 
 @cache

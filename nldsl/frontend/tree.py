@@ -29,7 +29,7 @@ def _present(parts: list[Any]) -> tuple[Any, ...]:
 
 BUILD: dict[str, Build] = {
     **{rule: _regular(getattr(syntax, rule.title().rstrip("_"))) for rule in
-       "binding clock input param level for_ memory minimize update define reset bptt return_ member every never full cut "
+       "binding clock input param level for_ memory minimize update define reset bptt return_ report member every never full cut "
        "like rest kind pair field instant call index norm inner named window".split()},
     **{rule: _many(getattr(syntax, rule.title().rstrip("_"))) for rule in "import_ dims context block place shape list".split()},
     "args": lambda parts, span: _present(parts),

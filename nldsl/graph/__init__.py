@@ -13,7 +13,7 @@ hold values of their own type. Clocks, causality, context and the paths of gradi
     foreign.py      names of torch, numpy and Python, for findings about names
     calls.py        defs inlined; the mapping rule, with axes.py                templates.py       defs as types of memories
     levels.py       levels, `grad`     memories.py, starts.py                   ownership.py       `rest`
-    prox.py         `prox`, in closed form by quadratic.py
+    prox.py         `prox`, in closed form by quadratic.py                       reported.py        what is scored
     shapes.py, arrays.py    nodes of named-axis arithmetic, constants folded    windows.py, attention.py, clocks.py
     guards.py       branches that are not chosen have no part in a derivative
     view/           the level graph and table, as the paper draws them

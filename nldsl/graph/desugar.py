@@ -20,11 +20,12 @@ from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend.syntax import File, Input, Kind, Shape
 from nldsl.graph import expressions, levels, statements, templates
 from nldsl.graph.arrays import Arrays
-from nldsl.graph.equations import Memory, Program, Weight
+from nldsl.graph.equations import REPORT, Memory, Program, Weight
 from nldsl.graph.files import Files
 from nldsl.graph.guards import guarded
 from nldsl.graph.names import Naming, join
 from nldsl.graph.ownership import Owners
+from nldsl.graph.reported import changes, composed
 from nldsl.graph.scope import Scope, Site, Thunk
 from nldsl.graph.values import Array, MemoryValue
 from nldsl.graph.versions import Versions
@@ -121,17 +122,25 @@ def close(world: World, scope: Scope, source: Source) -> Program:
             memories[memory.name] = Memory(memory.name, memory.type.force().core, level.name, None if start is None else resolve(start),
                                            None if last is None else resolve(last), memory.slots, memory.text.span)
     found = {name: level.record(resolve) for name, level in world.instances.items()}
-    outputs = {}
+    outputs, sums = {}, set()
     for name, entry in scope.names.items():
         value = (entry.versions[-1][1] if entry.versions else entry.base)
+        sums |= {name} if composed(value) else set()
         value = value.force() if isinstance(value, Thunk) else value
         if isinstance(value, MemoryValue):                     # a read with a name: it may stand in a level as well, so its words are its own
             value = value.memory.read(value)
             value = replace(value, node=replace(value.node, span=entry.span))
         if isinstance(value, Array) and name not in world.inputs:
             outputs[name] = resolve(value.node)
+    if world.reported is not None:
+        outputs[REPORT] = resolve(world.reported.force().node)
+        sums |= {REPORT} if composed(world.reported) else set()
+        ticking = {m.name for m in memories.values() if found[m.level].clock.unit not in ("step", "never")}
+        if not changes(outputs[REPORT], ticking):
+            world.report("N202", "a report is a stream, this has one value for all tokens", world.reported.span,
+                         help="something of each token: a loss of what the model says there")
     world.stop_if_found()
     whole = Program(world.inputs, world.vocab, world.weights, memories, found, outputs, world.clocks,
-                    {name: int(num.value) for name, (num, _) in world.dims.items()}, world.used, source)
+                    {name: int(num.value) for name, (num, _) in world.dims.items()}, world.used, source, composed=frozenset(sums))
     guarded(world, whole)
     return whole

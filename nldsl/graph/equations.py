@@ -66,6 +66,9 @@ class Clock:
 ENDS = "document"                # the stream of a batch [lane, token] that is true where a document ends; no input of a text can have its name
 
 
+REPORT = "report"                # the output that a trained model is scored by, if the text names one; no stream of a text can have its name
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
     """One equation. Nodes are interned: equal op, args and attrs are the same object."""
@@ -156,6 +159,7 @@ class Program:
     sets: dict[str, Any] = field(default_factory=dict)
     source: Any = None                # the Source of the main file
     findings: tuple[Any, ...] = ()    # warnings and notes, `Diagnostic`s
+    composed: frozenset[str] = frozenset()       # outputs that the text makes by arithmetic, whatever constants make of it
 
 
 # op -> (number of array arguments or None for any, attributes). The law table: `check_node` verifies it after every stage.

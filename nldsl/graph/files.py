@@ -15,7 +15,7 @@ from nldsl.graph.scope import STD, Entry, Scope, Site, Thunk
 from nldsl.graph.statements import hides
 from nldsl.graph.values import ClockValue, Definition, Items, Num
 from nldsl.graph.world import Poisoned, World, did_you_mean, meant
-from nldsl.source import Source
+from nldsl.source import Source, decoded
 
 MOST_EXACT = 2 ** 63              # whole numbers beyond it are taken as real ones
 NUMERIC = (syntax.Number, syntax.Unary, syntax.Binary, syntax.List, syntax.Name, syntax.Index)
@@ -84,7 +84,7 @@ class Files:
         if path not in self.scopes:
             self.scopes[path] = Scope(world, "file", None)
             shown = f"std/{path.name}" if path.parent == STD.resolve() else path.name
-            source = Source(shown, path.read_text(encoding="utf-8"))
+            source = Source(shown, decoded(path.read_bytes()))
             self.constants(parse(source), self.scopes[path], path.parent, imported.text)
         for name, entry in self.scopes[path].names.items():
             if isinstance(entry.base, Definition):

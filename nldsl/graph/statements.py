@@ -12,6 +12,7 @@ from nldsl.graph.equations import Node
 from nldsl.graph.levels import LevelInstance
 from nldsl.graph.memories import MemoryInstance
 from nldsl.graph.names import join
+from nldsl.graph.reported import reported
 from nldsl.graph.scope import Entry, Place, Scope, Site, Thunk
 from nldsl.graph.values import Array, ClockValue, Definition, Family, Items, Num, kind_of
 from nldsl.graph.world import MOST_TURNS, Poisoned, World
@@ -110,6 +111,9 @@ def make(statement: syntax.Statement, site: Site) -> None:
             scope.result = (statement.value, site)
         elif isinstance(statement, syntax.Minimize):
             scope.level.add_objective(statement, site)
+        elif isinstance(statement, syntax.Report):
+            world.reported = reported(statement, site)
+            world.later(lambda: world.reported.force())
         elif isinstance(statement, syntax.Context):
             scope.level.contexts += [(name, site) for name in statement.names]
             scope.level.said.append(statement)
@@ -201,7 +205,7 @@ def version(statement: syntax.Update, site: Site) -> None:
         name_node(value, scope, name.text)
         return value
 
-    thunk = Thunk(world, run, name.text, statement.span)
+    thunk = Thunk(world, run, name.text, statement.span, statement.value, site)
     entry.versions.append((site.place, thunk))
     if scope.level is None:
         scope.home().pending.append(thunk)

@@ -51,6 +51,7 @@ class World:
         self.levels: dict[str, Level] = {}
         self.versions: dict[str, Node] = {}               # "memory#k" -> its value with placeholders
         self.instances: dict[str, Any] = {}               # level name -> LevelInstance
+        self.reported: Any = None                         # the Thunk of `report`
         self.main: Any = None                             # scope of the main file
         self.used: dict[str, Any] = {}                    # constants replaced by --set
 

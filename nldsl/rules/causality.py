@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from nldsl.diagnostic import Diagnostic
-from nldsl.graph.equations import Clock, Node, Program, ahead, walk
+from nldsl.graph.equations import REPORT, Clock, Node, Program, ahead, walk
 from nldsl.rules.flow import beneath, knots, reach, root_of, roots, shortest_ring
 from nldsl.rules.words import clock_name, head_of, said, short
 from nldsl.source import Span
@@ -166,6 +166,7 @@ def future(program: Program) -> Iterator[Diagnostic]:
     heads = [(n.args[0], "the prediction") for n in whole if n.op == "cross_entropy"]
     heads += [(m.next, f"the equation of `{short(m.name)}`") for m in program.memories.values() if m.next is not None]
     objectives = {o for level in program.levels.values() for o in level.objectives}
+    objectives |= {program.outputs[REPORT]} if REPORT in program.outputs else set()      # it judges predictions as they do
     read = reach(objectives)
     losses = beneath(program.outputs.values(), lambda node: node.op == "cross_entropy" or node in objectives)
     heads += [(node, f"`{name}`, which is in no objective,") for name, node in program.outputs.items() if node not in read and not losses[node]]

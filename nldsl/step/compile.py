@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nldsl.diagnostic import Diagnostic, Diagnostics
-from nldsl.graph.equations import ENDS, Program, ahead, counted
+from nldsl.graph.equations import ENDS, Program, counted
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.faults import told
 from nldsl.schedule.plan import Schedule, plan
@@ -54,6 +54,7 @@ class CompiledStep(Reading):
             raise Unsupported("a program in which no level on the step clock learns from a stream, and no stream is called `loss`", span=None,
                               help="a level `every step` with `minimize mean(loss over period)`")
         self.schedule: Schedule = plan(program, self.updates.streams)
+        self.absence = self.schedule.cells.absence
         self.emitted: Emitted = Emitter(self.schedule).emit()
         self.source = module_text(program, self.emitted, self.updates, precision)
         self.capture, self.why = self.choose(capture)
@@ -61,6 +62,8 @@ class CompiledStep(Reading):
         self.module = load_module(self.source, "step")
         self._planned = planned(program, planned_steps, device)
         self._readers: dict[tuple[str, bool], dict[str, Any]] = {}
+        if self.scored[0] not in self.updates.streams:                      # what cannot be scored is told before it is trained
+            self.reader(*self.scored)
         self._kinds = self._compile()
         self._met: set[tuple[Any, ...]] = set()                # tick kinds with the sizes of their batches that have run
 
@@ -140,7 +143,7 @@ class CompiledStep(Reading):
 
     def metrics(self, sums: Mapping[str, Tensor], terms: Mapping[str, int]) -> dict[str, Tensor]:
         means = {name: (sums[name].sum() / max(1, terms[name])).detach() for name in sums}
-        first = "loss" if "loss" in means else self.heard[0]
+        first, _ = self.trained
         return {"loss": means[first]} | {n: m for n, m in means.items() if n != first}
 
     def _run(self, kind: int, state: State, batches: Sequence[Batch]) -> tuple[dict[str, Tensor], dict[str, int]]:
@@ -228,8 +231,7 @@ class CompiledStep(Reading):
     def terms(self, batch: Batch) -> dict[str, int]:
         """Number of terms of each heard stream over a batch: the last tokens of a sequence have no next ones, the first may lack others."""
         sequences, length = next(iter(batch.values())).shape[:2]
-        first = self.schedule.cells.absence.first
-        return {name: sequences * max(0, length - ahead(node)[node] - first(node)) for name, node in self.updates.streams.items()}
+        return {name: sequences * max(0, length - sum(self.extent(node))) for name, node in self.updates.streams.items()}
 
     def place(self, batch: Batch) -> dict[str, Tensor]:
         """On the device; ends of documents are numbers. Raises N308 if the program counts documents that the batch does not tell."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 import linecache
 import types
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import ENDS, Node, ahead, walk
-from nldsl.schedule.plan import plan
+from nldsl.graph.equations import ENDS, REPORT, Node, ahead, walk
+from nldsl.schedule.faults import Unsupported
+from nldsl.schedule.plan import moving, plan
 from nldsl.step.emit import Emitter
 from nldsl.step.freeze import frozen
 from nldsl.step.lanes import Lanes, onward, seat
@@ -36,32 +38,61 @@ def load_module(text: str, name: str) -> dict[str, Any]:
     return module.__dict__
 
 
+def of_the_next(node: Node) -> bool:
+    """Is it the cross entropy of the next token, and nothing else?"""
+    return node.op == "cross_entropy" and node.args[1].op == "ahead" and node.args[1].args[0].op == "input"
+
+
 class Reading:
     """What a `CompiledStep` does beside its steps."""
 
     def reader(self: CompiledStep, name: str, node: Node, freeze: bool = False) -> dict[str, Any]:
-        """Emitted source of one stream alone, uncompiled."""
+        """Emitted source of one stream, uncompiled; beside a report what the levels hear, if they leave something in the lanes."""
         if (name, freeze) not in self._readers:
-            emitted = Emitter(plan(frozen(self.program) if freeze else self.program, {name: node})).emit()
+            beside = self.updates.streams if self.emitted.lasting and name == REPORT else {}
+            emitted = Emitter(plan(frozen(self.program) if freeze else self.program, {**beside, name: node})).emit()
+            if name == REPORT and (alone := next(iter(emitted.lasting.keys() - self.emitted.lasting.keys()), None)):
+                raise Unsupported(f"`{alone}`, which outlives a sequence, read by what is reported alone", node, "read it in the loss too")
             self._readers[name, freeze] = load_module(in_precision(emitted, self.precision), f"read {name}")
         return self._readers[name, freeze]
 
-    def evaluate(self: CompiledStep, state: State, batch: Batch, carry: Any = None, lanes: Lanes | None = None) -> tuple[Tensor, Tensor, Any]:
-        """Sum of the loss over the tokens that have a target, their number, and the carry for the next piece of the sequences.
+    @cached_property
+    def scored(self: CompiledStep) -> tuple[str, Node]:
+        """What a trained model is scored by: what the text reports, else `loss`, else the stream that is heard first. A stream that
+        levels hear has the name that they hear it by."""
+        outputs, heard = self.program.outputs, self.updates.streams
+        found = outputs.get(REPORT) or outputs.get("loss")
+        if found is None or found.type != () or id(found) not in moving([found]):
+            return self.heard[0], heard[self.heard[0]]
+        return next((name for name, node in heard.items() if node is found), REPORT), found
+
+    @property
+    def trained(self: CompiledStep) -> tuple[str, Node]:
+        """The stream whose mean a step calls its loss."""
+        name = "loss" if "loss" in self.heard else self.heard[0]
+        return name, self.updates.streams[name]
+
+    def extent(self: CompiledStep, node: Node) -> tuple[int, int]:
+        """How many tokens of a sequence have no term of a stream: at its begin, and at its end."""
+        return self.absence.first(node), ahead(node)[node]
+
+    def evaluate(self: CompiledStep, state: State, batch: Batch, carry: Any = None, lanes: Lanes | None = None) -> tuple[Tensor, Any]:
+        """What is scored, [sequence, token] for the tokens that have a term, and the carry for the next piece of the sequences.
 
         A sequence without a carry begins where its lane in `lanes` stands, else at the start; see `read_on`."""
-        name = "loss" if "loss" in self.heard else self.heard[0]
+        name, node = self.scored
         inputs = self.place(batch)
         first = next(iter(inputs.values()))
-        fresh = carry is None
+        fresh, apart = carry is None, name not in self.updates.streams
+        begun = self.reader(name, node) if apart else self.module
         with torch.set_grad_enabled(fresh and self.capture == "split"):   # the graphs of training serve here too
-            carried, position = carry or (self.module["start"](state.views, first.shape[0], next(iter(state.views.values())), lanes), 0)
-            if fresh and self.capture != "eager":
+            carried, position = carry or (begun["start"](state.views, first.shape[0], next(iter(state.views.values())), lanes), 0)
+            if fresh and not apart and self.capture != "eager":
                 outputs, new = self.module["forward"](state.views, inputs, carried, 0, self.mode)
             else:
-                outputs, new = self.reader(name, self.updates.streams[name])["forward"](state.views, inputs, carried, position, "loop")
-        value, new = outputs[name].detach(), {key: x if x is None else x.detach() for key, x in new.items()}
-        return value.sum(), torch.tensor(value.numel()), (new, position + first.shape[1])
+                outputs, new = self.reader(name, node)["forward"](state.views, inputs, carried, position, "loop")
+        new = {key: x if x is None else x.detach() for key, x in new.items()}
+        return outputs[name].detach(), (new, position + first.shape[1])
 
     def seats(self: CompiledStep, count: int) -> Lanes:
         """So many lanes that have read nothing; empty if nothing outlives a sequence."""
@@ -72,11 +103,10 @@ class Reading:
         return onward(lanes, carry[0])
 
     def logits(self: CompiledStep) -> Node | None:
-        """What the next token is scored with: the first argument of the loss's cross entropy, of several
-        that whose target is the next token. None of a model that does not write."""
-        name = "loss" if "loss" in self.heard else self.heard[0]
-        scored = [n for n in walk(self.updates.streams[name]) if n.op == "cross_entropy"]
-        return next((n.args[0] for n in scored if ahead(n)[n] == 1), scored[0].args[0] if scored else None)
+        """What the next token is scored with: in what is scored, or else in what is learned from. None of a model that does not write."""
+        streams = [self.scored[1], self.trained[1], *self.updates.streams.values()]
+        found = [n for node in streams for n in reversed(list(walk(node))) if n.op == "cross_entropy"]
+        return next((n.args[0] for n in sorted(found, key=lambda n: (not of_the_next(n), ahead(n)[n] != 1))), None)
 
     def generate(self: CompiledStep, state: State, prompt: Tensor, n: int, generator: torch.Generator, temperature: float = 1.0,
                  lanes: Lanes | None = None, freeze: bool = False, boundary: int = 0) -> tuple[Tensor, Lanes]:

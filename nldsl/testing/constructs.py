@@ -29,7 +29,7 @@ FORMS = frozenset((
     "context", "minimize", "several objectives", "<- memory", "<- part", "<- stream", "two <-", "equation in level", "for in level",
     "reset sequence", "reset n token", "reset clock", "reset n step", "reset never",
     "bptt full", "bptt none", "bptt n clock", "bptt n token", "bptt to",
-    "for range", "for list", "plain read", "@now", "@clock", "grad(M)", "grad(M@c)", "grad moved", "grad(e, y)", "x@clock",
+    "report", "for range", "for list", "plain read", "@now", "@clock", "grad(M)", "grad(M@c)", "grad moved", "grad(e, y)", "x@clock",
     "over n token", "over clock", "over period", "over sequence", "^T", "|a|", "|a|_p", "<a, b>", "a[i]", "list", "a -> b", "unary -",
 ))
 ALL = FORMS | OPERATORS | BUILTINS | NAMES
@@ -114,6 +114,8 @@ def _form(node: s.Syntax, memories: set[str], clocks: set[str], defs: set[str]) 
             yield "annotation"
         case s.Return():
             yield "return"
+        case s.Report():
+            yield "report"
         case s.For():
             yield "for range" if isinstance(node.items, s.Call) else "for list"
         case s.Call(callee=s.Name(text=name)):

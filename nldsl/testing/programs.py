@@ -206,13 +206,15 @@ def result(p: Page, layer: Layer) -> str:
 
 
 def heard(p: Page, last: str) -> list[str]:
-    """The task loss."""
+    """The task loss, and what is reported instead of it."""
     lines = [f"answer = linear({last}, [{'vocab' if p.language else 'c'}])"] if last else []
     if p.language:
-        return [*lines, p.pick("loss = cross_entropy(answer, next(ids))", "loss = cross_entropy(answer, next(ids))",
-                               "loss = cross_entropy(answer, next(ids)) + 0.01 * |answer|^2")]
-    return [*lines, p.pick("loss = |answer - next(signal)|^2 / 2", "loss = sqrt(1 + |answer - next(signal)|^2)",
-                           "loss = mean((answer - next(signal)) .^ 2)")]
+        lines += [p.pick("loss = cross_entropy(answer, next(ids))", "loss = cross_entropy(answer, next(ids))",
+                         "loss = cross_entropy(answer, next(ids)) + 0.01 * |answer|^2")]
+        return [*lines, *p.pick([], [], [], ["report cross_entropy(answer, next(ids))"], ["report |answer|^2"])]
+    lines += [p.pick("loss = |answer - next(signal)|^2 / 2", "loss = sqrt(1 + |answer - next(signal)|^2)",
+                     "loss = mean((answer - next(signal)) .^ 2)")]
+    return [*lines, *p.pick([], [], [], ["report |answer - next(signal)|^2"], ["report 2 * loss"])]
 
 
 def corners() -> list[Drawn]:

@@ -1,6 +1,7 @@
 """COMPILED STEP -> RUN: data in, a run folder out.
 
     data.py        a file, a folder or the standard library -> bytes, held-out bytes, the batch of each step
+    filetype.py    what a file seems to be that is not text
     series.py      a table of numbers, or a chaotic series computed here -> the same for an input of numbers
     loop.py        the loop; metrics on their way from the device; Ctrl-C
     metrics.py     JSON lines, each step once; the picture of the curve
@@ -16,7 +17,7 @@
     origin.py      a step that is not finite -> the stream, memory, gradient or update where it began
     schedules.py   what the schedules of a text do when a run is made longer
     results.py     what a trained model can do: scores and text, from a memory or none
-    score.py       held-out bits per byte, beside baseline.py (two bytes of context, Witten-Bell), or the loss beside simple forecasts
+    score.py       the mean of what the text reports: bits per byte beside baseline.py (two bytes of context, Witten-Bell), or a loss
     sample.py      text that the model goes on with
     display.py     a live line on a terminal, plain lines elsewhere
     faults.py      what can go wrong, N70x to N72x

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BYTES = 256
+from nldsl.train.data import BYTES
+
+PIECE = 1 << 22                                    # bytes counted at once: counting takes the same memory for any text
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,25 +25,31 @@ class Order2:
     n1: np.ndarray
     n2: np.ndarray
 
-    def nats(self, text: np.ndarray) -> np.ndarray:
-        """-ln p of each byte of `text` (uint8 [n]) given the two before it, the first ones given what there is: float64 [n]."""
-        s = text.astype(np.int64)
-        one = np.concatenate([[0], s[:-1]])[:len(s)]
-        two = np.concatenate([[0, 0], s[:-2]])[:len(s)] * BYTES + one
+    def nats(self, text: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """-ln p of the bytes at `places` [n] of a uint8 text, each given the two before it, the first ones given what there is: float64 [n]."""
+        s, before, first = (np.where(places >= back, text[np.maximum(places - back, 0)], 0).astype(np.int64) for back in range(3))
         p0 = backed_off(self.n0[None], np.zeros_like(s), s, np.full(len(s), 1 / BYTES))
-        p1 = np.where(np.arange(len(s)) < 1, p0, backed_off(self.n1, one, s, p0))
-        p2 = np.where(np.arange(len(s)) < 2, p1, backed_off(self.n2, two, s, p1))
+        p1 = np.where(places < 1, p0, backed_off(self.n1, before, s, p0))
+        p2 = np.where(places < 2, p1, backed_off(self.n2, first * BYTES + before, s, p1))
         return -np.log(p2)
+
+    def order0_bits(self) -> float:
+        """Entropy of the byte frequencies, in bits per byte."""
+        p = self.n0[self.n0 > 0] / self.n0.sum()
+        return float(-(p * np.log2(p)).sum())
 
 
 def fit(train: np.ndarray) -> Order2:
     """Count a uint8 [n] text. 13 MB take about a second."""
-    s = train.astype(np.int64)
-    pairs = s[:-1] * BYTES + s[1:]
-    triples = pairs[:-1] * BYTES + s[2:]
-    return Order2(np.bincount(s, minlength=BYTES),
-                  np.bincount(pairs, minlength=BYTES**2).reshape(BYTES, BYTES),
-                  np.bincount(triples, minlength=BYTES**3).astype(np.int32).reshape(BYTES**2, BYTES))
+    n0, n1, n2 = (np.zeros(BYTES**order, dtype) for order, dtype in ((1, np.int64), (2, np.int64), (3, np.int32)))
+    for begin in range(0, len(train), PIECE):
+        s = train[max(0, begin - 2):begin + PIECE].astype(np.int64)
+        new = min(begin, 2)                                        # the bytes before were counted with the piece before
+        n0 += np.bincount(s[new:], minlength=BYTES)
+        pairs = s[:-1] * BYTES + s[1:]
+        n1 += np.bincount(pairs[max(0, new - 1):], minlength=BYTES**2)
+        n2 += np.bincount(pairs[:-1] * BYTES + s[2:], minlength=BYTES**3).astype(np.int32)
+    return Order2(n0, n1.reshape(BYTES, BYTES), n2.reshape(BYTES**2, BYTES))
 
 
 def backed_off(counts: np.ndarray, context: np.ndarray, s: np.ndarray, shorter: np.ndarray) -> np.ndarray:
@@ -51,12 +59,6 @@ def backed_off(counts: np.ndarray, context: np.ndarray, s: np.ndarray, shorter: 
     different = (counts[rows] > 0).sum(-1)[row]
     known = np.maximum(seen + different, 1)
     return np.where(seen > 0, (counts[context, s] + different * shorter) / known, shorter)
-
-
-def order0_bits(text: np.ndarray) -> float:
-    """Entropy of the byte frequencies of a uint8 [n] text, in bits per byte."""
-    p = np.bincount(text, minlength=BYTES) / len(text)
-    return float(-(p[p > 0] * np.log2(p[p > 0])).sum())
 
 
 def bits(nats: float, terms: float) -> float:

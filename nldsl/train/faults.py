@@ -31,7 +31,28 @@ def unreadable(path: Path, error: OSError) -> Diagnostics:
 
 
 def without_text(name: str) -> Diagnostics:
-    return fault("N703", f"`{name}` holds no text", "files with a byte 0 in a folder do not count as text, nor do names that begin with a dot")
+    return fault("N703", f"`{name}` holds no text", "there is not one byte in it; in a folder, names that begin with a dot are skipped")
+
+
+def not_text(path: Path, what: str, help: str) -> Diagnostics:
+    return fault("N703", f"`{path}` is not text: it seems to be {what}", help)
+
+
+def nothing_but(path: Path, kinds: Mapping[str, int]) -> Diagnostics:
+    said = ", ".join(f"{n} {'seems' if n == 1 else 'seem'} to be {what}" for what, n in sorted(kinds.items()))
+    return fault("N703", f"`{path}` holds no text: of its files {said}", "a folder of text files; names that begin with a dot are skipped")
+
+
+def json_as_text(path: Path, files: int) -> Diagnostics:
+    what = f"`{path}` is JSON lines" if files == 1 else f"{files} files of `{path}` are JSON lines"
+    return Diagnostics([Diagnostic("N740", f"{what}: braces, names and escapes are read as text", severity="warning",
+                                   help="write the text alone to a file, documents parted by the byte 0: `jq -j '.text + \"\\u0000\"' a.jsonl > a.txt`")])
+
+
+def constant(name: str, channels: list[int]) -> Diagnostics:
+    said = ", ".join(str(c + 1) for c in channels[:5]) + (f" and {len(channels) - 5} more" if len(channels) > 5 else "")
+    return Diagnostics([Diagnostic("N741", f"`{name}`: column {said} never changes in the training part, so nothing can be learned of it", severity="warning",
+                                   help="leave it out; its values are read less their mean, unscaled")])
 
 
 def too_short(name: str, part: str, has: int, length: int, unit: str) -> Diagnostics:
@@ -61,8 +82,8 @@ def other_channels(path: Path, has: int, wanted: int) -> Diagnostics:
                  "set the size of the input's axis, as in `--set channel=..`, or choose columns")
 
 
-def no_number(path: Path, where: str, found: str) -> Diagnostics:
-    return fault("N707", f"`{path}`, {where}: `{found}` is no finite number", "fill the gap, or leave out the rows up to it")
+def no_number(path: Path, where: str, found: str, help: str = "") -> Diagnostics:
+    return fault("N707", f"`{path}`, {where}: `{found}` is no finite number", help or "fill the gap, or leave out the rows up to it")
 
 
 def ragged(path: Path, line: int, has: int, width: int) -> Diagnostics:

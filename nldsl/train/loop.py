@@ -4,9 +4,10 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -24,13 +25,41 @@ class NotFinite(Exception):
         self.step, self.what = step, what
 
 
+class Moment(Protocol):
+    def since(self, other: Any) -> float:
+        """Seconds; asked once the work between is done."""
+
+
+class Now:
+    """On the CPU, where a step is done when its call returns."""
+
+    def __init__(self) -> None:
+        self.at = time.perf_counter()
+
+    def since(self, other: Now) -> float:
+        return self.at - other.at
+
+
+class Queued:
+    """On a CUDA device: when the work that was asked for so far is done."""
+
+    def __init__(self) -> None:
+        self.event = torch.cuda.Event(enable_timing=True)
+        self.event.record()
+
+    def since(self, other: Queued) -> float:
+        return other.event.elapsed_time(self.event) / 1000
+
+
 def loop(step: Any, state: Any, batches: Callable[[int], list[dict[str, torch.Tensor]]], steps: int,
          log: Log, save: Callable[[Any], None], due: Callable[[int], bool], interrupt: Interrupt) -> None:
     """Train from `state.step` to `steps`, or to the step in which the interrupt comes; the last state is saved. Raises NotFinite."""
     with interrupt.after_the_step():
         while state.step < steps and not interrupt.asked:
             n = state.step + 1
-            log.add(n, step(state, batches(n)), step.fired(n))
+            with log.timed(n):
+                values = step(state, batches(n))
+            log.add(n, values, step.fired(n))
             if n == steps or interrupt.asked or due(n):
                 log.drain()
                 save(state)
@@ -39,11 +68,20 @@ def loop(step: Any, state: Any, batches: Callable[[int], list[dict[str, torch.Te
 class Log:
     """Metrics on their way from the device to the journal and the screen; waits for the device only in `drain`."""
 
-    def __init__(self, journal: Journal, display: Display, tokens: int, bits: Callable[[float], float] | None = metrics.bits) -> None:
-        """`bits` makes bits per byte of a loss; None where tokens are no bytes."""
-        self.journal, self.display, self.tokens, self.bits = journal, display, tokens, bits
+    def __init__(self, journal: Journal, display: Display, tokens: int, bits: Callable[[float], float] | None = metrics.bits,
+                 clock: Callable[[], Moment] = Now) -> None:
+        """`bits` makes bits per byte of a loss that is one; None of any other."""
+        self.journal, self.display, self.tokens, self.bits, self.clock = journal, display, tokens, bits, clock
         self._pending: list[tuple[int, dict[str, torch.Tensor], tuple[str, ...]]] = []
+        self._moments: dict[int, tuple[Moment, Moment]] = {}
         self._since = time.perf_counter()
+
+    @contextmanager
+    def timed(self, n: int) -> Iterator[None]:
+        """Around all of step `n` that is its own: its batch and its work on the device."""
+        began = self.clock()
+        yield
+        self._moments[n] = began, self.clock()
 
     def add(self, n: int, values: dict[str, torch.Tensor], ticked: tuple[str, ...]) -> None:
         """Take over the 0-d tensors of step `n`; cloned, since a step may write its next ones in the same place."""
@@ -54,11 +92,10 @@ class Log:
     def drain(self) -> None:
         """Write every pending step. Raises NotFinite at the first loss that is none: it is written, and not saved."""
         numbers = [(n, {name: value.item() for name, value in values.items()}, ticked) for n, values, ticked in self._pending]
-        now = time.perf_counter()
-        seconds = (now - self._since) / max(1, len(numbers))
-        self._pending, self._since = [], now
+        self._pending, self._since = [], time.perf_counter()
         for n, values, ticked in numbers:
-            loss = values["loss"]
+            began, ended = self._moments.pop(n)
+            seconds, loss = ended.since(began), values["loss"]
             known = {name: value if math.isfinite(value) else None for name, value in values.items()}
             if self.bits is not None:
                 known["bits"] = self.bits(loss) if math.isfinite(loss) else None
@@ -66,7 +103,7 @@ class Log:
                                tokens=self.tokens, seconds=round(seconds, 6), ticked=ticked)
             if not math.isfinite(loss):
                 raise NotFinite(n, "the loss of step")
-            self.display.step(n, known, self.tokens / seconds, ticked)
+            self.display.step(n, known, self.tokens / max(seconds, 1e-9), ticked)
 
 
 class Interrupt:

@@ -2,8 +2,10 @@
 
     {"event": "step", "step": 3, "loss": 2.71, "bits": 3.91, "tokens": 1024, "seconds": 0.84, "ticked": ["ffn[1]", "training"]}
 
-Without "bits" where tokens are no bytes. Other events: "start" (step: the last one before it), "saved" (step), "held_out" (as scored, see
-score.py), "sample" (text). Each step stands there exactly once: on resume, what a killed run wrote beyond its checkpoint is cut off before anything is added.
+"seconds" are those of this step alone. "bits" stand there if the loss is what a byte costs and nothing else. Other events: "start"
+(step: the last one before it; compiled: seconds), "saved" (step), "held_out" (as scored, see score.py; "of" the report if that is not what
+was learned), "sample" (text). Each step stands there exactly once: on resume, what a killed run wrote beyond its checkpoint is cut off
+before anything is added.
 """
 from __future__ import annotations
 
@@ -21,6 +23,7 @@ from nldsl.train import faults
 
 # What is read again of each kind of event.
 TOLD = {"step": {"step": int, "loss": int | float | None}, "held_out": {"step": int}, "saved": {"step": int}, "start": {"step": int}}
+FEW = 50                                           # steps, of which each is a point in the picture
 
 
 class Journal:
@@ -115,30 +118,43 @@ def bits(nats: float) -> float:
     return nats / math.log(2)
 
 
+WEIGHT = 0.05                                      # of the newest step in the thick line
+
+
+def averaged(values: list[float]) -> list[float]:
+    """A running mean that forgets, without a bias to the first value: the weights of what was seen add up to 1."""
+    mean, kept, found = 0.0, 1.0, []
+    for value in values:
+        mean, kept = (1 - WEIGHT) * mean + WEIGHT * value, (1 - WEIGHT) * kept
+        found.append(mean / (1 - kept))
+    return found
+
+
 def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -> None:
     """Draw bits per byte (else the loss) over steps, every step thin and a running mean thick; `beside` is a dashed line and its name."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
 
     every = events(path, "step")
     scored = events(path, "held_out")
-    what = "bits" if any("bits" in event for event in [*every, *scored]) else "loss"
-    steps = [event for event in every if event.get(what) is not None]
-    n = [event["step"] for event in steps]
-    y = [event[what] for event in steps]
-    smooth = []
-    for value in y:
-        smooth.append(value if not smooth else smooth[-1] + 0.05 * (value - smooth[-1]))
+    what = "bits" if any("bits" in event for event in every or scored) else "loss"
+    said = "bits per byte" if what == "bits" else "loss"
+    known = [(event["step"], event[what]) for event in every if event.get(what) is not None]
+    n, y = [step for step, _ in known], [value for _, value in known]
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    axes.plot(n, y, color="0.75", linewidth=0.7, label="step")
-    axes.plot(n, smooth, color="C0", label="mean of about 20 steps")
+    axes.plot(n, y, color="0.75", linewidth=0.7, label="each step", marker="." if len(n) < FEW else "")
+    axes.plot(n, averaged(y), color="C0", label=f"mean of about {round(1 / WEIGHT)} steps")
     if beside is not None:
         axes.axhline(beside[1], color="C1", linestyle="--", label=beside[0])
-    for event in (event for event in scored if event.get(what) is not None):
+    for event in (event for event in scored if event.get(what) is not None and "of" not in event):
         axes.plot([event["step"]], [event[what]], "o", color="C0", label=f"held out {event[what]:.3f}")
-    axes.set(xlabel="step", ylabel="bits per byte" if what == "bits" else what, ylim=(0, max(y, default=8) * 1.05))
+    axes.set(xlabel="step", ylabel=said)
+    axes.set_title(f"{path.absolute().parent.name}: {said}", wrap=True, parse_math=False)
+    axes.margins(x=0.02, y=0.05)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     with BytesIO() as drawn:
         figure.savefig(drawn, format="svg", metadata={"Date": None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from nldsl.diagnostic import Diagnostic
 from nldsl.train import data, faults, memory, metrics, series
 from nldsl.train.data import BOUNDARY, Corpus
 from nldsl.train.display import Display
 from nldsl.train.metrics import Journal
 from nldsl.train.sample import LENGTH, opening, readable, sample
-from nldsl.train.score import LEAST_SCORED, SCORED, Forecast, Score, planned, score
+from nldsl.train.score import LEAST_SCORED, SCORED, Forecast, Loss, Score, planned, score
 from nldsl.train.series import Series
 
 if TYPE_CHECKING:
@@ -24,25 +26,17 @@ if TYPE_CHECKING:
 METRICS, PICTURE = "metrics.jsonl", "loss.svg"
 
 
-def finish(run: Run, step: Any, state: Any, journal: Journal, display: Display) -> Score | Forecast:
+def finish(run: Run, step: Any, state: Any, journal: Journal, display: Display) -> Score | Forecast | Loss:
     """Score the held-out data, draw the curve, let a model of text write."""
     s = run.settings
     display.say("scoring held-out data")
-    limit = min(SCORED, max(LEAST_SCORED, s.steps * s.batch * s.length * s.accumulate // 8))
-    chosen = planned(run.corpus, run.corpus.held_out, s.batch, s.length, limit, run.onward)
-    result, _ = score(
-        step,
-        state,
-        run.corpus,
-        run.corpus.held_out,
-        chosen,
-        s.length,
-        s.length,
-        step.seats(chosen.lanes),
-    )
+    limit = min(SCORED, max(LEAST_SCORED, s.steps * s.length // 2))
+    chosen = planned(run.corpus, run.corpus.held_out, s.batch, s.length, limit, run.onward, step.extent(step.scored[1])[1])
+    result, _ = score(step, state, run.corpus, run.corpus.held_out, chosen, s.length, s.length, step.seats(chosen.lanes))
     known(run, result)
-    journal.write("held_out", step=state.step, **result.event())
-    metrics.picture(run.folder / METRICS, run.folder / PICTURE, result.line)
+    learned = step.scored == step.trained
+    journal.write("held_out", step=state.step, **result.event(), **({} if learned else {"of": "report"}))
+    metrics.picture(run.folder / METRICS, run.folder / PICTURE, result.line if learned else None)
     if isinstance(run.corpus, Corpus) and step.logits() is not None:
         prompt = opening(run.corpus)
         try:
@@ -56,44 +50,29 @@ def finish(run: Run, step: Any, state: Any, journal: Journal, display: Display) 
     return result
 
 
-def known(run: Run, result: Score | Forecast) -> Score | Forecast:
+def known(run: Run, result: Score | Forecast | Loss) -> Score | Forecast | Loss:
     """Raises N721 for a score that is not a number."""
     if not math.isfinite(result.model):
         raise faults.no_score(run.folder, result.model)
     return result
 
 
-def score_data(
-    run: Run,
-    step: Any,
-    state: Any,
-    path: Path | None,
-    length: int | None,
-    limit: int,
-    begin: Path | None = None,
-    remember: Path | None = None,
-) -> Score | Forecast:
+def score_data(run: Run, step: Any, state: Any, path: Path | None, length: int | None, limit: int,
+               begin: Path | None = None, remember: Path | None = None,
+               warn: Callable[[tuple[Diagnostic, ...]], None] = lambda findings: None) -> Score | Forecast | Loss:
     """Score the saved model on the run's held-out data, or on all of another text or table. Documents begin with the memory in `begin`;
-    what the last ones left is written to `remember`."""
+    what the last ones left is written to `remember`. `warn` hears what was noticed in the other text."""
     s = run.settings
     length = length or s.length
     other = whole(run, path) if path is not None else run.corpus
+    warn(other.findings if path is not None else ())
     joined = other.held_out
     longest = max((end - start for start, end in other.extents(joined)), default=0)
     if longest < length:
         raise faults.too_short(str(path or other.name), "held-out", longest, length, other.unit)
-    chosen = planned(other, joined, s.batch, length, limit, run.onward)
-    result, left = score(
-        step,
-        state,
-        run.corpus or other,
-        joined,
-        chosen,
-        length,
-        min(length, s.length),
-        seated(step, chosen.lanes, begin),
-        beside=run.corpus is not None,
-    )
+    chosen = planned(other, joined, s.batch, length, limit, run.onward, step.extent(step.scored[1])[1])
+    result, left = score(step, state, run.corpus or other, joined, chosen, length, min(length, s.length), seated(step, chosen.lanes, begin),
+                         beside=run.corpus is not None)
     known(run, result)
     if remember is not None:
         memory.save(remember, left)

@@ -1,10 +1,15 @@
 """Held-out data -> how well the model predicts it, beside simple predictors of exactly the same tokens.
 
-    bytes     bits per byte; the order-2 byte model, see baseline.py
-    series    the loss; the squared error of predicting the last value again, and of predicting the mean
+    bits        per byte, of a cross entropy of the next byte and of nothing else; the order-2 byte model, see baseline.py
+    forecasts   of a series, a loss that reads the next point; the squared error of predicting the last value again, and the mean
+    else        the loss alone
+
+What is scored is the mean over the terms of one stream: what the text reports, or `loss`. It does not depend on how many sequences
+are read together: lanes that have nothing left to read go on with what counts for nothing.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import ENDS, counted
+from nldsl.graph.equations import ENDS, REPORT, Node, Program, counted
+from nldsl.step.reading import of_the_next
 from nldsl.train import baseline
-from nldsl.train.data import BOUNDARY, Corpus, readings, windows
+from nldsl.train.data import BOUNDARY, BYTES, Corpus, readings, windows
 from nldsl.train.series import Series
 
-SCORED = 1 << 17                                   # held-out tokens scored at the end of a long run; an eighth of a short run's tokens,
-LEAST_SCORED = 1 << 12                             # but at least these: scoring should not take longer than training
+SCORED = 1 << 17                                   # held-out tokens scored at the end of a long run; half of what a lane of a short
+LEAST_SCORED = 1 << 12                             # run read, but at least these: scoring should not take longer than training
 
 
 @dataclass(frozen=True)
@@ -69,53 +75,91 @@ class Forecast:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """The mean of a stream that nothing simple stands beside, over `terms` held-out bytes or points."""
+
+    model: float
+    terms: int
+    unit: str
+
+    line = None
+
+    def describe(self) -> str:
+        return f"held out: loss {self.model:.4f} ({self.terms:,} {self.unit} scored)"
+
+    def event(self) -> dict[str, float]:
+        return {"loss": self.model, "terms": self.terms}
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What is read: starts [round, lane] of sequences, and which of them begin a document; each lane reads its column downwards."""
+    """What is read: starts [round, lane] of sequences, which of them begin a document, and which count; each lane reads its column
+    downwards."""
 
     starts: np.ndarray
     begins: np.ndarray
+    counts: np.ndarray
 
     @property
     def lanes(self) -> int:
         return self.starts.shape[1]
 
-    def places(self, length: int) -> np.ndarray:
-        """Positions of the tokens that are predicted: all of a sequence but its first."""
-        return (self.starts.reshape(-1, 1) + np.arange(1, length)).reshape(-1)
+    def places(self, length: int, absent: tuple[int, int]) -> np.ndarray:
+        """Positions of the tokens that have a term: all of a sequence but the first and last `absent` ones."""
+        return (self.starts[self.counts].reshape(-1, 1) + np.arange(absent[0], length - absent[1])).reshape(-1)
 
 
-def planned(data: Corpus | Series, held_out: np.ndarray, batch: int, length: int, limit: int, onward: bool) -> Plan:
-    """Sequences each from the start state, as many as fill batches; `onward`, whole documents, sequence after sequence in one lane."""
+def planned(data: Corpus | Series, held_out: np.ndarray, batch: int, length: int, limit: int, onward: bool, shared: int = 1) -> Plan:
+    """Sequences each from the start state; `onward`, whole documents, sequence after sequence in one lane. `shared` tokens at the end
+    of a sequence have no term in it."""
     ends = data.extents(held_out)
     if onward:
         return Plan(*readings(ends, batch, length, limit))
-    starts = windows(ends, length, limit)
-    lanes = min(batch, len(starts))
-    starts = starts[:len(starts) // lanes * lanes].reshape(-1, lanes)
-    return Plan(starts, np.ones_like(starts, dtype=bool))
+    starts = windows(ends, length, limit, shared)
+    counts = np.arange(-(-len(starts) // batch) * batch) < len(starts)
+    starts = np.resize(starts, len(counts)).reshape(-1, batch)
+    return Plan(starts, np.ones_like(starts, dtype=bool), counts.reshape(-1, batch))
 
 
 def score(step: Any, state: Any, data: Corpus | Series, held_out: np.ndarray, plan: Plan, length: int, piece: int,
-          lanes: dict[str, Tensor], beside: bool = True) -> tuple[Score | Forecast, dict[str, Tensor]]:
+          lanes: dict[str, Tensor], beside: bool = True) -> tuple[Score | Forecast | Loss, dict[str, Tensor]]:
     """Predict `held_out` as planned, `piece` tokens at a time with the state carried. Documents begin with what `lanes` hold; what
     the lanes hold in the end is returned too. The predictors `beside` are fitted on the training part of `data`."""
-    now, total, terms = lanes, 0.0, 0
-    for starts, begins in zip(plan.starts, plan.begins, strict=True):
+    now, lost, terms = lanes, {}, 0
+    for starts, begins, counts in zip(plan.starts, plan.begins, plan.counts, strict=True):
         now = {name: torch.where(chosen(begins, x), lanes[name], x) for name, x in now.items()}
-        carry = None
+        carry, sums = None, np.zeros(len(starts))
         for part in pieces(held_out, starts, length, piece):
-            loss, count, carry = step.evaluate(state, batch(step.program, part), carry, now)
-            total, terms = total + float(loss), terms + int(count)
-        now = step.read_on(now, carry)
-    places = plan.places(length)
-    assert terms == len(places), f"the loss has {terms} terms where {len(places)} tokens have one before them"
-    if isinstance(data, Series):
-        errors = (float(((held_out[places] - guess) ** 2).sum() / terms) for guess in (held_out[places - 1], data.train.mean(0)))
-        return Forecast(total / terms, *errors, terms), now
-    if not beside:
-        return Score(baseline.bits(total, terms), None, None, terms), now
-    order2 = float(baseline.fit(data.train).nats(held_out)[places].sum())
-    return Score(baseline.bits(total, terms), baseline.bits(order2, terms), baseline.order0_bits(data.train), terms), now
+            values, carry = step.evaluate(state, batch(step.program, part), carry, now)
+            sums, terms = sums + values.double().sum(1).cpu().numpy(), terms + values.shape[1] * int(counts.sum())
+        now = {name: torch.where(chosen(counts, x), x, now[name]) for name, x in step.read_on(now, carry).items()}
+        lost |= dict(zip(starts[counts].tolist(), sums[counts].tolist(), strict=True))
+    total = math.fsum(lost[start] for start in sorted(lost))
+    return compared(step, data, held_out, plan.places(length, step.extent(step.scored[1])), total, terms, beside), now
+
+
+def compared(step: Any, data: Corpus | Series, held_out: np.ndarray, places: np.ndarray, total: float, terms: int,
+             beside: bool) -> Score | Forecast | Loss:
+    """The sum of `terms` at `places`, beside the predictors of the same tokens that fit its kind."""
+    assert terms == len(places), f"what is scored has {terms} terms at {len(places)} tokens"
+    mean = total / terms if terms else math.nan
+    if terms and in_bits(step.program, step.scored[1], REPORT, "loss"):
+        if not beside:
+            return Score(baseline.bits(total, terms), None, None, terms)
+        simple = baseline.fit(data.train)
+        order2 = float(simple.nats(held_out, places + 1).sum())
+        return Score(baseline.bits(total, terms), baseline.bits(order2, terms), simple.order0_bits(), terms)
+    if terms and isinstance(data, Series) and step.extent(step.scored[1])[1] == 1:
+        errors = (float(((held_out[places + 1] - guess) ** 2).sum() / terms) for guess in (held_out[places], data.train.mean(0)))
+        return Forecast(mean, *errors, terms)
+    return Loss(mean, terms, data.unit)
+
+
+def in_bits(program: Program, node: Node, *names: str) -> bool:
+    """Is the stream what a text's next byte costs and nothing else, so that it is a number of bits? The text says so where it gives it one
+    of the `names`, the first that it has."""
+    name = next((name for name in names if program.outputs.get(name) is node), "")
+    return of_the_next(node) and name not in program.composed and program.vocab[node.args[1].args[0]["name"]] == BYTES
 
 
 def chosen(begins: np.ndarray, like: Tensor) -> Tensor:

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
-from nldsl.train import faults
+from nldsl.diagnostic import Diagnostic
+from nldsl.source import decoded
+from nldsl.train import faults, filetype
 from nldsl.train.data import content, places
 
 HELD_OUT = 1 / 10                                  # of the time, the end of it
 POINTS, DELTA, FORCING, WARM = 20_000, 0.05, 8.0, 500
+MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "nil", "none", "null", "missing", "-", "--", "?", "."))     # said of a value that is not there
+ROUNDING = 1e-13                                   # of a deviation, against the largest number of its column
 LEAST_COUPLED = 4                                  # channels that the system needs
 
 
@@ -31,6 +39,7 @@ class Series:
     scale: tuple[np.ndarray, np.ndarray]           # mean and deviation [channel] that it was scaled by
     sha256: str                                    # of the values as given
     unit: str = "points"
+    findings: tuple[Diagnostic, ...] = ()          # warnings
 
     def batch(self, seed: int, step: int, micro: int, batch: int, length: int, onward: bool = False) -> np.ndarray:
         """float64 [batch, length, channel], see `data.places`."""
@@ -62,31 +71,70 @@ def load(path: Path | None, channels: int) -> Series:
     """Raises N701, N702 as for text; N706 another number of channels, N707 what is no finite number, N708 rows of different length, N709 no table."""
     if path is None:
         return series(f"Lorenz-96 system made by nldsl, time step {DELTA}", lorenz(channels))
+    if path.is_dir():
+        raise faults.no_table(path, "a folder")
     if not path.is_file():
         raise faults.missing(path)
-    values = from_csv(path) if path.suffix == ".csv" else from_npy(path) if path.suffix == ".npy" else None
-    if values is None or values.ndim != 2:
-        raise faults.no_table(path, "neither .csv nor .npy" if values is None else f"an array of {values.ndim} axes")
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise faults.no_table(path, "neither .csv nor .npy")
+    values = reader(path)
+    if values.ndim != 2:
+        raise faults.no_table(path, f"an array of {values.ndim} axes")
     if values.shape[1] != channels:
         raise faults.other_channels(path, values.shape[1], channels)
     return series(str(path), values)
 
 
 def from_csv(path: Path) -> np.ndarray:
-    """A first row without a number is a heading; empty lines are nothing."""
-    rows = [(n, row) for n, row in enumerate(csv.reader(content(path).decode("utf-8", errors="replace").splitlines()), 1) if row]
-    if rows and not any(is_number(cell) for cell in rows[0][1]):
-        rows = rows[1:]
-    if not rows:
-        raise faults.no_table(path, "without a row of numbers")
-    width = len(rows[0][1])
-    for n, row in rows:
+    """A first row of names is a heading. A row for each time: an empty line between rows is a gap."""
+    values, width, empty = array("d"), 0, 0
+    for line, row in rows(path):
+        if not any(cell.strip() for cell in row) and len(row) <= 1:
+            empty = empty or line
+            continue
+        if not width and is_heading(row):
+            empty, width = 0, len(row)
+            continue
+        if empty and width:
+            raise faults.no_number(path, f"line {empty}", "", "fill the gap; if no time is missing there, remove the empty line")
+        empty, width = 0, width or len(row)
         if len(row) != width:
-            raise faults.ragged(path, n, len(row), width)
+            raise faults.ragged(path, line, len(row), width)
         for cell in row:
-            if not is_number(cell) or not np.isfinite(float(cell)):
-                raise faults.no_number(path, f"line {n}", cell.strip())
-    return np.array([[float(cell) for cell in row] for _, row in rows])
+            if (number := number_of(cell)) is None:
+                raise faults.no_number(path, f"line {line}", cell.strip(), instead(cell))
+            values.append(number)
+    if not values:
+        raise faults.no_table(path, "without a row of numbers")
+    return np.array(values).reshape(-1, width)
+
+
+def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each row. The separator is a comma; a semicolon or a tabulator if the first line has one."""
+    data = content(path)
+    text = decoded(data.tobytes())
+    if (found := filetype.seems(data)) and found.name not in ("UTF-16 text", "UTF-32 text"):
+        raise faults.no_table(path, f"it seems to be {found.name}")
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    reader = csv.reader(StringIO(text, newline=""), delimiter=next((mark for mark in ";\t" if mark in first), ","), strict=True)
+    line = 1
+    try:
+        for row in reader:
+            yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise faults.no_table(path, f"line {line} has a quote that does not close, or a letter behind one that does ({error})") from None
+
+
+def is_heading(row: list[str]) -> bool:
+    """Does it name columns? What stands for a value that is missing names nothing."""
+    return not any(is_number(cell) for cell in row) and any(cell.strip().lower() not in MISSING for cell in row)
+
+
+def number_of(cell: str) -> float | None:
+    """What a cell holds; None for what is no finite number."""
+    return float(cell) if is_number(cell) and math.isfinite(float(cell)) else None
 
 
 def is_number(cell: str) -> bool:
@@ -94,7 +142,15 @@ def is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return True
+    return "_" not in cell
+
+
+def instead(cell: str) -> str:
+    if "," in cell and is_number(cell.replace(",", ".", 1)):
+        return "a number has a decimal point: `" + cell.strip().replace(",", ".") + "`"
+    if len(cell.split()) > 1 and all(is_number(part) for part in cell.split()):
+        return "commas between the values of a row"
+    return ""
 
 
 def from_npy(path: Path) -> np.ndarray:
@@ -112,12 +168,23 @@ def from_npy(path: Path) -> np.ndarray:
     return values.astype(np.float64)
 
 
+READERS = {".csv": from_csv, ".tsv": from_csv, ".npy": from_npy}
+
+
 def series(name: str, values: np.ndarray) -> Series:
     cut = len(values) - round(len(values) * HELD_OUT)
-    mean, deviation = values[:cut].mean(0), values[:cut].std(0)
-    scale = mean, np.where(deviation > 0, deviation, 1.0)
+    scale, still = spread_of(values[:cut])
     scaled = (values - scale[0]) / scale[1]
-    return Series(name, scaled[:cut], scaled[cut:], scale, hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest())
+    return Series(name, scaled[:cut], scaled[cut:], scale, hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest(),
+                  findings=faults.constant(name, still).diagnostics if still else ())
+
+
+def spread_of(values: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], list[int]]:
+    """Mean and deviation of each column, and the columns that are one number but for rounding: their deviation is said to be 1."""
+    largest = np.maximum(np.abs(values).max(0, initial=0), np.finfo(float).tiny)     # so that no square is too large
+    mean, deviation = (values / largest).mean(0) if len(values) else largest * 0, (values / largest).std(0) if len(values) else largest * 0
+    still = deviation <= ROUNDING
+    return (mean * largest, np.where(still, 1.0, deviation * largest)), np.flatnonzero(still).tolist()
 
 
 def lorenz(channels: int) -> np.ndarray:

@@ -10,12 +10,12 @@ from nldsl import pipeline
 from nldsl.frontend.parse import parse
 from nldsl.frontend.syntax import Import
 from nldsl.graph.equations import Program
-from nldsl.source import Source
+from nldsl.source import Source, decoded
 
 
 def text_of(spec: Path) -> str:
     """What is not UTF-8 becomes a character that the compiler rejects at its place."""
-    return spec.read_bytes().decode("utf-8", errors="replace")
+    return decoded(spec.read_bytes())
 
 
 def files_of(spec: Path) -> dict[str, Path]:

@@ -12,10 +12,11 @@ import torch
 from nldsl.train import checkpoint, faults, memory, metrics, origin, schedules
 from nldsl.train import run as runs
 from nldsl.train.display import Display
-from nldsl.train.loop import Interrupt, Log, NotFinite, loop
+from nldsl.train.loop import Interrupt, Log, NotFinite, Now, Queued, loop
 from nldsl.train.metrics import Journal
 from nldsl.train.results import METRICS, PICTURE, finish
 from nldsl.train.run import Run
+from nldsl.train.score import in_bits
 
 SAVE_SECONDS = 60.0  # between two saves when `--save-every` is not given
 
@@ -45,8 +46,9 @@ def carried_out(
     step, state = ready(run, display, journal, interrupt)
     save = saver(run, journal, display, interrupt)
     interrupt.doing = f"within a step: {kept(run)}"
-    bits = metrics.bits if run.program.vocab else None
-    log = Log(journal, display, s.batch * s.length * s.accumulate, bits)
+    bits = metrics.bits if in_bits(run.program, step.trained[1], "loss") else None
+    clock = Queued if s.device.startswith("cuda") else Now
+    log = Log(journal, display, s.batch * s.length * s.accumulate, bits, clock)
     try:
         loop(step, state, run.batches, s.steps, log, save, due(save_every), interrupt)
     except NotFinite as found:
@@ -76,12 +78,17 @@ def ready(run: Run, display: Display, journal: Journal, interrupt: Interrupt) ->
         display.say(f"{name} is {path}")
     interrupt.doing = f"while compiling: {kept(run)}"
     display.compiling(f"{run.record.spec} for {s.device} in {s.precision}")
+    began = time.perf_counter()
     step, state = runs.compiled(run)
     step.warm(state, run.batches(1)[0], display.compiling)
     display.compiled()
     told = journal.cut(state.step)
     journal.write(
-        "start", step=state.step, torch=torch.__version__, threads=torch.get_num_threads()
+        "start",
+        step=state.step,
+        torch=torch.__version__,
+        threads=torch.get_num_threads(),
+        compiled=round(time.perf_counter() - began, 3),
     )
     display.say(plan(run, step, state.step, told))
     display.training(state.step, s.steps)
