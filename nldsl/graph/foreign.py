@@ -96,7 +96,7 @@ def member(expr: syntax.Field, builtin: frozenset[str]) -> dict[str, Any]:
 def transposed(found: syntax.Name) -> dict[str, Any]:
     """`W.T`"""
     dot = found.span.source.text.rfind(".", 0, found.span.start)
-    return {"help": "write `W^T` for the transpose", "fix": (Edit(between(found.span, dot, found.span.end), "^T"),)}
+    return {"help": "write `^T` for the transpose: `W^T`", "fix": (Edit(between(found.span, dot, found.span.end), "^T"),)}
 
 
 def formed(last: str, start: int, end: int, given: list[str], span: Span) -> dict[str, Any]:
