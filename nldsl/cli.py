@@ -45,6 +45,13 @@ class Precision(StrEnum):
     float32, bfloat16, float64 = "float32", "bfloat16", "float64"
 
 
+def precision_of(text: str) -> Precision:
+    try:
+        return Precision({"bf16": "bfloat16"}.get(text, text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(Precision)}") from None
+
+
 class Stage(StrEnum):
     tokens, ast, graph, schedule, python = "tokens", "ast", "graph", "schedule", "python"
 
@@ -61,7 +68,8 @@ Loads = Annotated[list[str] | None, typer.Option("--load", metavar="NAME=PATH", 
 Remember = Annotated[Path | None, typer.Option(metavar="FILE", help="Write to FILE what was learned while reading.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a dim, a clock's count or a constant of the spec.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
-In = Annotated[Precision, typer.Option(help="Of weights and arithmetic.")]
+IN = {"parser": precision_of, "metavar": "|".join(Precision)}
+In = Annotated[Precision, typer.Option(help="Of arithmetic; bfloat16 (bf16) keeps weights in float32.", **IN)]
 How = Annotated[Capture, typer.Option(help="whole: a step is one graph; split: a graph for each distinct block; eager: no compiler.")]
 
 
@@ -170,7 +178,7 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
           length: Annotated[int | None, typer.Option(min=2, max=LARGEST, help="Bytes in a sequence [default: 256].")] = None,
           accumulate: Annotated[int | None, typer.Option(min=1, max=LARGEST, help="Micro-batches in a step [default: 1].")] = None,
           device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N [default: cpu].")] = None,
-          precision: Annotated[Precision | None, typer.Option(help="Of weights and arithmetic [default: float32].")] = None,
+          precision: Annotated[Precision | None, typer.Option(help="As of `compile` [default: float32].", **IN)] = None,
           capture: Annotated[Capture | None, typer.Option(help="As in compile [default: auto].")] = None,
           out: Annotated[Path | None, typer.Option(help="The run folder [default: the next free runs/SPEC-N].")] = None,
           resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,

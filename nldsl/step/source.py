@@ -320,7 +320,7 @@ def _cross_entropy(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     x, ids = args
     if ids.shape != x.shape[:-1]:
         raise Unsupported("`cross_entropy` of several rows with one label", node)
-    return fn.let(f"cross_entropy({x.text}, {ids.text})", wider([x.lead, ids.lead]), node.type)
+    return fn.let(f"cross_entropy({fn.tensor(x)}, {ids.text})", wider([x.lead, ids.lead]), node.type)
 
 
 def _stop(fn: Fn, node: Node, args: list[Ref]) -> Ref:

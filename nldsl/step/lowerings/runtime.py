@@ -15,11 +15,14 @@ def full(like: Tensor, value: object, shape: tuple[int, ...]) -> Tensor:
 
 
 def product(eq: str, *xs: Tensor) -> Tensor:
-    """`torch.einsum` of numbers rounded to bfloat16, with a float32 result: the products of two that sum over an axis
-    they share. One that sums over nothing scales (a gate near 1), one of three weighs with decays, and one with `...` sums
-    over tokens: those stay in float32."""
+    """`torch.einsum` of numbers rounded to bfloat16, with a float32 result: the products of two
+    that sum over an axis they share, each with an axis of its own, as matrices have. What sums over
+    nothing scales (a gate near 1), an inner product of a vector is its norm, one of three weighs
+    with decays, and one with `...` sums over tokens: those stay in float32."""
     given, _, out = eq.partition("->")
-    if len(xs) != 2 or "..." in eq or not set.intersection(*map(set, given.split(","))) - set(out):
+    axes = [set(one) & set(out) for one in given.split(",")]
+    summed = set.intersection(*map(set, given.split(","))) - set(out)
+    if len(xs) != 2 or "..." in eq or not summed or axes[0] <= axes[1] or axes[1] <= axes[0]:
         return torch.einsum(eq, *xs)
     return torch.einsum(eq, *(x.to(torch.bfloat16) for x in xs)).to(xs[0].dtype)
 
