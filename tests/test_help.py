@@ -248,6 +248,15 @@ def test_a_file_does_not_import_itself(tmp_path: Path) -> None:
     assert [one.code for one in found.value.diagnostics] == ["N106"] and "itself" in found.value.diagnostics[0].message
 
 
+@pytest.mark.parametrize("inputs, words", [("input x: [4]\ninput s: []\n", "input s: []"), ("input x: index(65)\n", "input x: index(65)"),
+                                           ("input x: [4, 3]\n", "input x: [4, 3]")])
+def test_an_input_that_no_data_fills_is_told_at_its_words(inputs: str, words: str) -> None:
+    from nldsl.train import faults
+    program = load_text("nldsl 1\n" + inputs)
+    (told,) = faults.other_inputs(program.inputs, program.vocab).diagnostics
+    assert told.code == "N705" and told.span and told.span.text() == words and unreadable(told.help) == []
+
+
 # ---- what stands in backticks can be read
 
 AS = ("{}", "x = {}", "x = f({})", "x = f(a, {})", "level l every token {{ {} }}", "level l every token {{ memory M: {} = 0 }}", "level l {} {{ x = 1 }}",
