@@ -15,10 +15,10 @@ from nldsl.testing import data, laws
 NEAR = 1e-9
 
 
-def apart(text: str, tokens: int = 4) -> float:
+def apart(text: str, tokens: int = 4, edges: bool = False) -> float:
     """How far the interpreter is from the text, over all memories and tokens."""
     made = load_text(text)
-    x = 0.7 * data(made, 1, tokens, 0)["x"]
+    x = 0.7 * data(made, 1, tokens, 0, edges)["x"]
     found, wanted = Oracle(made).run({"x": x}).outputs, values(text, x[0])
     return max(laws.deviation(found[f"after_{name}"][0], value) for name, value in wanted.items())
 
@@ -105,21 +105,24 @@ def test_a_closed_form_sees_one_value_of_what_it_reads(above: bool) -> None:
     assert max(laws.deviation(one, wanted) for one in found) <= NEAR
 
 
-def judged(count: int, seed: int) -> None:
+def judged(count: int, seed: int, edges: bool) -> None:
     random = Random(seed)
     for _ in range(count):
-        text = Writer(random).level()
-        assert apart(text) <= NEAR, text
+        text = Writer(random, edges).level()
+        assert apart(text, edges=edges) <= NEAR, text
 
 
-def test_drawn_levels_mean_what_their_text_says() -> None:
-    judged(100, 0)
+@pytest.mark.parametrize("edges", [False, True])
+def test_drawn_levels_mean_what_their_text_says(edges: bool) -> None:
+    judged(60, 0, edges)
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("edges", [False, True])
 @pytest.mark.parametrize("part", range(20))
-def test_two_thousand_drawn_levels(part: int) -> None:
-    judged(100, 1 + part)
+def test_two_thousand_drawn_levels(part: int, edges: bool) -> None:
+    """Once of ordinary numbers, once of decays, rates and inputs that are 0, 1, negative, tiny, and of kinks."""
+    judged(100, 1 + part, edges)
 
 
 @pytest.mark.parametrize("seed", range(12))

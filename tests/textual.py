@@ -11,7 +11,7 @@ elaboration, so a fault in that is a fault of both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -21,6 +21,24 @@ from torch import Tensor
 from nldsl.frontend import syntax
 from nldsl.frontend.parse import parse
 from nldsl.source import Source
+
+BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "+": torch.add,
+    "-": torch.sub,
+    "*": torch.mul,
+    ".*": torch.mul,
+    "^": torch.pow,
+    ">=": torch.ge,
+}
+CALLS: dict[str, Callable[..., Tensor]] = {
+    "tanh": torch.tanh,
+    "abs": torch.abs,
+    "max": lambda a, b: torch.where(a >= b, a, b),
+    "min": lambda a, b: torch.where(a <= b, a, b),
+    "where": torch.where,
+}
+PLAIN = ("0.9", "0.5", "-0.5")
+EDGES = ("0", "1", "-1", "1e-30", "0.5")
 
 
 @dataclass(frozen=True)
@@ -59,15 +77,15 @@ class Reader:
                 return meant if isinstance(meant, Tensor) else self.value(meant.expression, meant.names, given)
             case syntax.Unary(operand=operand):
                 return -self.value(operand, names, given)
+            case syntax.Binary(op="^", left=syntax.Norm(value=value), right=syntax.Number(text="2")):
+                return self.value(value, names, given).square().sum()
             case syntax.Binary(op=op, left=left, right=right):
                 a, b = self.value(left, names, given), self.value(right, names, given)
-                return {"+": torch.add, "-": torch.sub, "*": torch.mul, ".*": torch.mul, "^": torch.pow}[op](a, b)
-            case syntax.Norm(value=value):
-                return self.value(value, names, given).square().sum().sqrt()
+                return BINARY[op](a, b)
             case syntax.Inner(left=left, right=right):
                 return (self.value(left, names, given) * self.value(right, names, given)).sum()
-            case syntax.Call(callee=syntax.Name(text="tanh"), args=(value,)):
-                return self.value(value, names, given).tanh()
+            case syntax.Call(callee=syntax.Name(text=name), args=args) if name in CALLS:
+                return CALLS[name](*(self.value(arg, names, given) for arg in args))
             case syntax.Call(callee=syntax.Name(text="grad"), args=(syntax.Name(text=memory),)):
                 return self.gradient(memory)
             case syntax.Call(callee=syntax.Name(text="prox"), args=(syntax.Name(text=memory), rate)):
@@ -116,8 +134,9 @@ def values(text: str, x: Tensor) -> dict[str, Tensor]:
 class Writer:
     """A level of the subset, by a sequence of choices."""
 
-    def __init__(self, random: Random) -> None:
-        self.random = random
+    def __init__(self, random: Random, edges: bool = False) -> None:
+        self.random, self.edges = random, edges
+        self.numbers = EDGES if edges else PLAIN
         self.memories = ["A", "B", "C"][: random.choice((2, 2, 3))]
         self.reads: dict[str, set[str]] = {name: {name} for name in self.memories} | {"x": set()}
         self.lines: list[str] = []
@@ -132,8 +151,11 @@ class Writer:
             return atom, self.reads[atom]
         a, in_a = self.vector(free, depth - 1)
         if kind == 2:
-            return f"tanh({a})", in_a
+            return f"{self.random.choice(('tanh', 'abs') if self.edges else ('tanh',))}({a})", in_a
         b, in_b = self.vector(free, depth - 1)
+        if kind == 3 and self.edges:
+            chosen = (f"max({a}, {b})", f"max({a}, 0)", f"min(0, {b})", f"where({a} >= {b}, {b}, 0.5 * {a})")
+            return self.random.choice(chosen), in_a | in_b
         joined = f"({a} {self.random.choice(('+', '-', '.*'))} {b})"
         return (f"tanh({joined})" if kind == 4 else joined), in_a | in_b
 
@@ -145,7 +167,8 @@ class Writer:
 
     def move(self) -> None:
         memory = self.random.choice(self.memories)
-        self.lines.append(f"{memory} <- {self.random.choice(('0.9', '0.5', '-0.5'))} * {memory} + 0.3 * {self.vector()[0]}")
+        keep, rate = self.random.choice(self.numbers), self.random.choice(self.numbers)
+        self.lines.append(f"{memory} <- {keep} * {memory} + {rate} * tanh({self.vector()[0]})")
         self.moved.add(memory)
 
     def learn(self) -> None:
@@ -153,7 +176,9 @@ class Writer:
         memory = self.random.choice(self.memories)
         closed = self.random.random() < 0.4
         goal, _ = self.vector(memory if closed else "")
-        out = memory if closed else self.random.choice((memory, f"tanh({memory} + x)", f"({memory} .* x)"))
+        out = memory if closed else self.random.choice(
+            (memory, f"tanh({memory} + x)", f"({memory} .* x)", *([f"max({memory}, x)"] if self.edges else []))
+        )
         # the input is in it, so that the context is met
         self.lines.append(f"minimize |{out} - ({goal} + x)|^2{self.random.choice((' * 0.5', ''))}")
         for _ in range(self.random.choice((0, 0, 1, 2))):
