@@ -121,12 +121,13 @@ STEPS: dict[str, Callable[[], optimizers.Update]] = {
     "adam": partial(optimizers.remembering, lambda w, g, m, n: optimizers.adam(w, g, m, n, optimizers.cosine(n))),
     "adamw": partial(optimizers.remembering, lambda w, g, m, n: optimizers.adam(w, g, m, n, optimizers.cosine(n), 0.1)),
     "adagrad": partial(optimizers.remembering, optimizers.adagrad),
-    "muon": partial(optimizers.remembering, optimizers.muon),
+    "muon": partial(optimizers.hidden_by(optimizers.muon), 8),
     "delta_momentum": partial(optimizers.remembering, optimizers.delta_momentum, clip=True),
-    "m3": partial(optimizers.remembering, optimizers.m3),
+    "m3": partial(optimizers.hidden_by(optimizers.m3), 8),
 }
 SPECS |= {f"optimizer_{name}": Spec(partial(network.bare, window=64), {"d": 8}, update=step) for name, step in STEPS.items()}
-SPECS["optimizer_muon"] = Spec(partial(network.attending, window=64), {"d": 8}, update=STEPS["muon"])
+SPECS["optimizer_muon"] = Spec(partial(network.between, window=64), {"d": 8}, update=STEPS["muon"])
+SPECS["optimizer_m3"] = Spec(partial(network.bare, window=64, names=network.APART), {"d": 8}, update=STEPS["m3"])
 SPECS["optimizer_dgd"] = Spec(partial(dgd.losses, window=64), {"d": 8}, through="random:")
 SPECS["optimizer_inner"] = layer(inner.inner, {"d": 8}, chunk=2)
 SPECS["optimizer_deep_momentum"] = Spec(partial(network.bare, window=64), {"d": 8})

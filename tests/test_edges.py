@@ -45,8 +45,9 @@ def test_drawn_programs_at_edges() -> None:
 
 
 @pytest.mark.soak
-def test_drawn_programs_at_edges_soak() -> None:
-    agree(2000, 14)
+@pytest.mark.parametrize("part", range(20))
+def test_two_thousand_drawn_programs_at_edges(part: int) -> None:
+    agree(100, 14 + part, spare=2)
 
 
 def test_edges_are_drawn() -> None:

@@ -13,6 +13,7 @@ from nldsl.graph.desugar import elaborate
 from nldsl.graph.dump import dump, every
 from nldsl.graph.equations import Axis, Clock, Node, Program, walk
 from nldsl.graph.laws import check_program
+from nldsl.pipeline import load_text
 from nldsl.source import Source
 
 ROOT = Path(__file__).parent.parent
@@ -338,3 +339,18 @@ def test_no_text_runs_away(text: str, code: str) -> None:
 def test_long_chains() -> None:
     chain = "".join(f"y{i} = y{i + 1} + 1\n" for i in range(2000))
     assert output(chain + "y2000 = sum(x)", "y0").type == ()
+
+
+@pytest.mark.parametrize(
+    "call, code",
+    [
+        ("matrix(x, d)", "N204"),                                   # one axis is no matrix
+        ("matrix(weight([3, d, 5]), d)", "N204"),                   # neither the first nor the last
+        ("matrix(weight([3, 5]), x)", "N202"),
+        ("shaped(weight([3, d]), weight([d]))", "N204"),
+    ],
+)
+def test_sides_of_a_matrix_that_are_not_there(call: str, code: str) -> None:
+    with pytest.raises(Diagnostics) as found:
+        load_text(f"nldsl 1\ndim d = 8\ninput x: [d]\ny = {call}\nlevel frozen never {{ memory W: rest = random }}\n")
+    assert [d.code for d in found.value.diagnostics] == [code]

@@ -88,6 +88,52 @@ def flat(call: syntax.Call, site: Site) -> Array:
     return Array(site.world.node("reshape", x.node, type=type_), x.hidden)
 
 
+def matrix(call: syntax.Call, site: Site) -> Array:
+    """`matrix(x, d)`: the axis d on one side, all others as one on the other; of a tree leaf by leaf. With 0 it is x as it is."""
+    args, world = given(call, site, "x", "side"), site.world
+    x, side = as_array(evaluate(args["x"], site), site, args["x"].span), evaluate(args["side"], site)
+    if isinstance(side, Num) and side.value == 0:
+        return x
+    if not isinstance(side, Num):
+        world.fail("N202", "the side of a matrix is an axis", args["side"].span)
+    axis = world.axis(side, args["side"].span)
+
+    def one(leaf: Array, where: str) -> Array:
+        seen = leaf.seen
+        if len(seen) < 2 or axis not in (seen[0], seen[-1]):
+            world.fail("N204", f"`{where}` has the axes {world.axes(leaf)}, and `{axis.name}` is not its first or last of several",
+                       args["x"].span, help=f"`rest [{axis.name}, a]` or `rest [a, {axis.name}]` takes the weights that have it")
+        n = numel(seen) // axis.size
+        sides = (Axis(str(n), n), axis) if axis == seen[-1] else (axis, Axis(str(n), n))
+        return of_axes(leaf, sides, site)
+
+    if not x.is_tree:
+        return one(x, args["x"].span.text())
+    return world.arrays.tree([(path, one(leaf, path)) for path, leaf in world.arrays.leaves(x)])
+
+
+def shaped(call: syntax.Call, site: Site) -> Array:
+    """`shaped(x, y)`: the entries of x in the axes of y, in their order; of trees leaf by leaf."""
+    args, world = given(call, site, "x", "like"), site.world
+    x, like = (as_array(evaluate(args[name], site), site, args[name].span) for name in ("x", "like"))
+
+    def one(a: Array, b: Array) -> Array:
+        if numel(a.seen) != numel(b.seen):
+            world.fail("N204", f"{numel(a.seen)} entries do not fill the axes {world.axes(b)}", call.span)
+        return a if a.seen == b.seen else of_axes(a, b.seen, site)
+
+    if not x.is_tree and not like.is_tree:
+        return one(x, like)
+    if not (x.is_tree and like.is_tree) or x.node.type.paths() != like.node.type.paths():
+        world.fail("N203", "`shaped` takes two arrays, or two trees of the same weights", call.span)
+    pairs = zip(world.arrays.leaves(x), world.arrays.leaves(like), strict=True)
+    return world.arrays.tree([(path, one(a, b)) for (path, a), (_, b) in pairs])
+
+
+def of_axes(x: Array, axes: tuple[Axis, ...], site: Site) -> Array:
+    return Array(site.world.node("reshape", x.node, type=(*(h.axis for h in x.hidden), *axes)), x.hidden)
+
+
 def diag(call: syntax.Call, site: Site) -> Array:
     x = one_array(call, site)
     if not x.seen:
@@ -229,6 +275,7 @@ TABLE: dict[str, Callable[[syntax.Call, Site], Any]] = {
     "prox": PROX, "sum": windows.reduction("sum"), "mean": windows.reduction("mean"),
     "softmax": softmax, **{op: elementwise(op) for op in UNARY}, "max": extreme("max"), "min": extreme("min"), "where": where,
     "diag": diag, "join": join_axes, "stack": lambda c, s: stack([array(arg, s) for arg in positional(c, s)], s), "flat": flat,
+    "matrix": matrix, "shaped": shaped,
     "shape": shape, "index": INDEX, "range": range_, "cross_entropy": cross_entropy, "load": load,
 }
 BUILT_IN = frozenset(TABLE) | {"learned", "random", "tick", "ticks", "pi", "I"}

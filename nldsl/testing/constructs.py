@@ -15,7 +15,7 @@ from nldsl.source import Source
 STANDARD = Path(__file__).parent.parent / "std"
 BUILTINS = frozenset(
     "weight linear affine conv embed attend rope next stop grad prox sum mean softmax exp log sqrt abs sign tanh sigmoid silu gelu "
-    "softplus max min where floor cos diag join stack flat shape range cross_entropy load".split())
+    "softplus max min where floor cos diag join stack flat matrix shaped shape range cross_entropy load".split())
 NAMES = frozenset("learned random tick ticks pi I".split())
 OPERATORS = frozenset("+ - * / .* ./ ^ .^ <= >= ==".split())
 FORMS = frozenset((

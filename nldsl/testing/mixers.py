@@ -199,7 +199,7 @@ def beside(p: Page) -> Layer:
         p.use("layers", "attention")
         value = p.pick(f"attention(x, head, {'2' if p.dims['e'] not in ('2', '4') else 'e'}, 3)", "persistent_attention(x, head, e, 2, 3)")
     elif side == "shapes":
-        lines += ["pile: [2, d] = stack(x, tanh(x))", "tip = flat(pile)",
+        lines += ["pile: [2, d] = stack(x, tanh(x))", "tip = flat(shaped(matrix(pile, d), pile))",
                   "many = join(flat(x * pile[1]^T), pile[0], where(x <= 9, x, 0 * x), min(max(x, -9), 9))"]
         value = "linear(many, [d]) + linear(tip, [d]) * pile[0][0]"
     elif side == "table":

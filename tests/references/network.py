@@ -46,16 +46,26 @@ def continuum(w: Weights, ids: Tensor, mixer: Mixer, name: str, periods: list[in
     return predict(x, w, ids)
 
 
-def attending(w: Weights, ids: Tensor, window: int, depth: int = 1) -> Tensor:
-    """The network with the attention of the library."""
-    return losses(w, ids, lambda x, of: attention(x, under(of, "attention"), window), depth)
+IN_ONE = ("loss.x", "loss", "loss.linear")
+APART = ("x", "hidden", "loss")
 
 
-def bare(w: Weights, ids: Tensor, window: int, depth: int = 1) -> Tensor:
-    """A transformer without gains, so that every weight is a matrix."""
-    x = w["loss.x"][ids]
+def bare(w: Weights, ids: Tensor, window: int, depth: int = 1, names: tuple[str, str, str] = IN_ONE) -> Tensor:
+    """A transformer without gains, so that every weight is a matrix; `names` of its embedding, its layers, its head."""
+    first, hidden, last = names
+    x = w[first][ids]
     for layer in range(depth):
-        of = under(w, f"loss.layer[{layer}]")
+        of = under(w, f"{hidden}.layer[{layer}]")
         x = x + attention(standardise(x), under(of, "attention"), window)
         x = x + swiglu(standardise(x), under(of, "swiglu"))
-    return scored(standardise(x) @ w["loss.linear"].T, ids)
+    return scored(standardise(x) @ w[last].T, ids)
+
+
+def between(w: Weights, ids: Tensor, window: int, depth: int = 1) -> Tensor:
+    """A transformer whose layers stand apart from its embedding and its head."""
+    x = w["x"][ids]
+    for layer in range(depth):
+        of = under(w, f"hidden.layer[{layer}]")
+        x = x + attention(norm(x, of["rmsnorm"]), under(of, "attention"), window)
+        x = x + swiglu(norm(x, of["rmsnorm2"]), under(of, "swiglu"))
+    return predict(x, w, ids)
