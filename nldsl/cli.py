@@ -195,14 +195,15 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
     with reported():
         from nldsl.device import available
-        from nldsl.train import pretrained, training
+        from nldsl.train import idle, pretrained, training
         from nldsl.train import run as runs
         from nldsl.train.display import shown_on
 
         available(device or "cpu")
         run = runs.begin(spec, settings_of(given), out) if resume is None else runs.resume(resume, given, spec)
         available(run.settings.device)
-        noted(run.program, [*pretrained.read(run.program, run.files).findings(run.program), *(run.corpus.findings if run.corpus else ())])
+        noted(run.program, [*pretrained.read(run.program, run.files).findings(run.program), *(run.corpus.findings if run.corpus else ()),
+                            *idle.findings(run.program, run.settings.steps, run.settings.length)])
         screen = Watched()
         done = training.train(run, shown_on(screen), save_every)
         if screen.left and not done:

@@ -142,6 +142,7 @@ class Level:
     span: Span | None = None
     label: str = ""                   # the definition it stands in, for reports
     flows: tuple[str, ...] = ()       # what the text calls each of `context`
+    rate: Span | None = None          # the words `every ..`
 
 
 @dataclass

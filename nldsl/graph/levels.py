@@ -147,7 +147,7 @@ class LevelInstance:
         per = self.per or next((up.per for up in self._ancestors() if up.per), None)
         return Level(self.name, self.clock, per.axis if per else None, reset, bptt, [m.name for m in self.memories.values()], objectives,
                      context, self.parent.name if self.parent else None, self.text.span, label(self.scope),
-                     tuple(self.flows))
+                     tuple(self.flows), self.text.rate.span)
 
     def _ancestors(self) -> Any:
         level = self.parent

@@ -20,6 +20,7 @@
     score.py       the mean of what the text reports: bits per byte beside baseline.py (two bytes of context, Witten-Bell), or a loss
     sample.py      text that the model goes on with
     display.py     a live line on a terminal, plain lines elsewhere
+    idle.py        levels that never tick in so many steps
     faults.py      what can go wrong, N70x to N72x
 
 Guarantees: a batch depends on (seed, step, lane) alone, so N steps are k steps, save, load and N - k steps, bit for bit
