@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from nldsl.diagnostic import Diagnostics
+from nldsl.frontend.parse import parse
+from nldsl.frontend.unparse import unparse
 from nldsl.pipeline import load_text
+from nldsl.source import Source
 
 OWN = """
     level own every step {
@@ -63,6 +66,17 @@ def test_the_definition_of_a_turn() -> None:
     assert owners(text) == {"own[0].V": {"i[0].y"}, "own[1].V": {"i[1].y"}, "training.W": {"w"}}
 
 
+@pytest.mark.parametrize("turn, other", [("0", 1), ("1", 0), ("2 - 1", 0)])
+def test_the_definition_of_a_named_turn(turn: str, other: int) -> None:
+    level = OWN.replace("rest of y", f"rest of layer[{turn}].y [a]")
+    text = (
+        "h = x\nfor layer in range(2) {\n    y = weight([4]) .* h\n    h <- h + y\n}\n"
+        "loss = |h - next(x)|^2" + level + TRAINING
+    )
+    mine = {f"layer[{1 - other}].y"}
+    assert owners(text) == {"own.V": mine, "training.W": {f"layer[{other}].y"}}
+
+
 def test_what_calls_of_a_turn_make() -> None:
     level = OWN.replace("level own", "level own[i]").replace("rest of y", "rest of mixer")
     text = (
@@ -105,3 +119,9 @@ def test_two_levels_for_one_part() -> None:
     with pytest.raises(Diagnostics) as found:
         owners("y = weight([4]) .* x\nloss = |y - next(x)|^2" + OWN + again)
     assert [d.code for d in found.value.diagnostics] == ["N111"]
+
+
+@pytest.mark.parametrize("of", ["layer[i + 1].mixer", "layer[0].mixer [a, b]", "a.b[2].c.d"])
+def test_a_named_turn_is_written_as_it_was_said(of: str) -> None:
+    text = f"nldsl 1\n\nlevel own never {{\n    memory V: rest of {of} = random\n}}\n"
+    assert unparse(parse(Source("a.nl", text))) == text

@@ -233,9 +233,9 @@ class Like(Syntax):
 
 @dataclass(frozen=True)
 class Rest(Syntax):
-    """`rest`, `rest of place`, and of these those that a shape fits: `rest [a, b]`."""
+    """`rest`, `rest of layer[0].mixer`, and of these those that a shape fits: `rest [a, b]`."""
 
-    of: Place | None
+    of: Expr | None
     shape: Shape | None
     span: Span = spanned()
 

@@ -104,5 +104,5 @@ def type_(node: Type) -> str:
         case Like(name):
             return f"like {name}"
         case Rest(of, shape):
-            return "rest" + (f" of {of}" if of else "") + (f" {type_(shape)}" if shape else "")
+            return "rest" + (f" of {expression(of)}" if of else "") + (f" {type_(shape)}" if shape else "")
     return str(node.place) if node.args is None else f"{node.place}({arguments(node.args)})"

@@ -36,6 +36,7 @@ BUILD: dict[str, Build] = {
     "phase": lambda parts, span: parts[0],
     "stretch": lambda parts, span: syntax.Stretch(parts[0] if len(parts) == 2 else None, parts[-1], span),
     "binary": lambda parts, span: syntax.Binary(str(parts[1]), parts[0], parts[2], span),
+    "turn": lambda parts, span: syntax.Field(syntax.Index(parts[0], parts[1], span), parts[2], span),
     "transpose": lambda parts, span: syntax.Transpose(parts[0], span),
     "unary": lambda parts, span: syntax.Unary(str(parts[0]), parts[1], span),
     "def_": lambda parts, span: syntax.Def(parts[0], _present(parts[1:-2]), parts[-2], parts[-1], span),

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from nldsl.frontend import syntax
 from nldsl.frontend.expression_text import type_
 from nldsl.graph.axes import see
 from nldsl.graph.calls import declared_axes
 from nldsl.graph.equations import Axis, Shape, Tree
 from nldsl.graph.names import join
-from nldsl.graph.values import Definition
+from nldsl.graph.values import Definition, Num, kind_of
 from nldsl.graph.world import Poisoned, World
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class Part:
         has the name, or makes weights under it by a call. A def sees its own blocks alone."""
         if self.memory.text.type.of is None:
             return ""
-        place = str(self.memory.text.type.of)
-        first = place.partition(".")[0]
+        first, *inner = self.steps(self.memory.text.type.of)
+        place = join(first, *inner)
         home = self.memory.site.scope.home()
         for scope in self.memory.site.scope.chain():
             path = join(scope.path, first)
@@ -43,6 +44,20 @@ class Part:
             if scope is home:
                 break
         return join(home.path, place)
+
+    def steps(self, of: syntax.Expr) -> list[str]:
+        """`layer[i].mixer` -> `layer[0]`, `mixer`: a turn of a loop has the name and value of its variable."""
+        match of:
+            case syntax.Field(value, name):
+                return [*self.steps(value), name.text]
+            case syntax.Index(value, index):
+                world, site = self.memory.site.scope.world, self.memory.site
+                turn = world.evaluate(index, site)
+                if not isinstance(turn, Num):
+                    world.fail("N202", f"the index of a turn is a number, this is {kind_of(turn)}", index.span)
+                *before, last = self.steps(value)
+                return [*before, f"{last}[{turn.value:g}]"]
+        return [of.text]
 
     @cached_property
     def axes(self) -> tuple[Axis | str, ...]:
