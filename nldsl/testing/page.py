@@ -31,6 +31,7 @@ class Page:
     language: bool = True                  # an input of words, or of real numbers
     both: bool = False                     # words, and real numbers beside them
     edges: bool = False                    # gates, decays and rates that are exactly 0 or 1, negative or tiny
+    parts: list[str] = field(default_factory=list)      # paths of definitions with weights of their own
     dims: dict[str, str] = field(default_factory=dict)
     constants: dict[str, str] = field(default_factory=dict)
     clocks: dict[str, tuple[str, int]] = field(default_factory=dict)      # name -> text after `=`, period in tokens (0: steps)

@@ -183,6 +183,7 @@ def framed(p: Page, layer: Layer, out: str, slow: Callable[[Page], str] | None, 
         p.nested = p.nested or bool(depth)
         return [f"whole = tower({p.data[0]}, mix{depth})"], "whole", "whole"
     many = p.pick(1, 2) if frame == "layers" else 0
+    p.parts = ["whole.x", "whole.layer[0].rmsnorm"] if many else ["whole.x"]
     p.nested = p.nested or many == 2
     body = [f"x = {embedded(p)}", *([f"for layer in range({many}) {{", *indent(turn), "}"] if many else turn), "return x"]
     arguments = ", ".join([*p.data, *(["loss"] if wants_loss else [])])

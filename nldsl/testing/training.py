@@ -96,6 +96,8 @@ def training(p: Page, whole: str) -> list[str]:
     of = "rest"
     if whole and p.maybe(6):
         lines += second(p, p.pick("rest [a, b]", f"rest of {whole} [a, b]"), matrices=True)
+    elif p.parts and p.maybe(6):
+        lines += second(p, f"rest of {p.pick(*p.parts)}")
     elif whole and p.maybe(5):
         of = f"rest of {whole}"
         lines += p.pick(["level frozen never { memory W: rest = random }"], second(p, "rest"))
