@@ -187,6 +187,13 @@ def test_a_channel_that_never_changes_is_not_scaled_by_rounding(still: float, tm
     assert abs(still) > 1e100 or abs(found.held_out[-1, 1] - 2) < 1e-9
 
 
+def test_rounding_is_no_change(tmp_path: Path) -> None:
+    values = np.stack([np.arange(400.0), np.where(np.arange(400) % 2, 0.3, 0.1 + 0.2)], 1)
+    np.save(tmp_path / "a.npy", values)
+    found = series.load(tmp_path / "a.npy", 2)
+    assert [d.code for d in found.findings] == ["N741"] and abs(found.train[:, 1]).max() < 1e-12
+
+
 def test_large_numbers_have_a_deviation(tmp_path: Path) -> None:
     values = np.stack([1e300 * np.sin(np.arange(300)), 1e-300 * np.cos(np.arange(300))], 1)
     np.save(tmp_path / "a.npy", values)

@@ -151,3 +151,16 @@ def test_memory_that_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> No
     status, _, err = nldsl("train", tmp_path / "forgets.nl", folder / "text.txt", "--steps", 2, "--memory", run / "memory.safetensors", "--out",
                            tmp_path / "run", *NUMBERS)
     assert status == cli.RUN and "error[N718]" in err
+
+
+def test_another_text_is_read_undivided(folder: Path, tmp_path: Path) -> None:
+    """Its documents are whole, however few: nothing of them is held out, and each is read by one lane from its first byte on."""
+    text = Path(json.encoder.__file__).read_bytes()
+    for parts in ([text], [text[:400], text[500:800]]):
+        (tmp_path / "book.txt").write_bytes(b"\0".join(parts))
+        corpus = texts.read(tmp_path / "book.txt", texts.undivided)
+        assert len(corpus.train) == 0 and np.array_equal(corpus.held_out, joined(parts))
+        windows = sum((len(part) + 1) // 16 for part in parts)
+        done("eval", folder / "run", tmp_path / "book.txt", "--remember", tmp_path / "told")
+        assert sorted(memories(tmp_path / "told")["sequences"].tolist(), reverse=True) == [(len(part) + 1) // 16 for part in parts]
+        assert f"({15 * windows:,} bytes scored)" in done("eval", folder / "run", tmp_path / "book.txt")

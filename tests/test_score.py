@@ -191,7 +191,7 @@ def test_a_report_alone_is_read_piece_by_piece_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line, code", [
-    ("report logits", "N204"), ("report 2", "N202"), ("report training", "N202"),
+    ("report logits", "N204"), ("report 2", "N202"), ("report training", "N202"), ("report |weight([d])|^2", "N202"),
     ("report answer\nreport loss", "N035"), ("for i in [1] { report answer }", "N017"), ("report = 2", "N012"), ("report nothing", "N101")])
 def test_what_cannot_be_reported(line: str, code: str, tmp_path: Path) -> None:
     (tmp_path / "spec.nl").write_text(BYTES.format(LOSS="loss = answer\n" + line))

@@ -13,7 +13,7 @@ import hashlib
 import os
 import sysconfig
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,11 @@ BOUNDARY = 0                                       # the byte after each documen
 HELD_OUT = 1 / 20                                  # share of documents, chosen by their hash
 FAIR_SHARE = (0.01, 0.20)                          # of the bytes; outside it there are too few documents to choose from
 NOT_TEXT_FOR_TRAINING = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})
+
+
+Extents = list[tuple[int, int]]                    # [begin, end) of documents
+Documents = dict[bytes, tuple[int, int]]           # by their hash
+Divide = Callable[[np.ndarray, Documents], tuple[Extents, Extents]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,19 +94,21 @@ def load(path: Path | None) -> Corpus:
     return standard_library() if path is None else read(path)
 
 
-def read(path: Path) -> Corpus:
+def read(path: Path, divide: Divide | None = None) -> Corpus:
     """A file or a folder. Of a folder, files that are not text are left out; one alone is refused."""
+    divide = divide or divided
     if path.is_dir():
-        return read_folder(path)
+        return read_folder(path, divide)
     if not path.is_file():
         raise faults.missing(path)
     text = content(path)
     if found := filetype.seems(text):
         raise faults.not_text(path, found.name, found.help)
-    return corpus(str(path), text, findings=as_json(path, 1) if filetype.is_json_lines(text[:filetype.LOOKED_AT].tobytes()) else ())
+    json = filetype.is_json_lines(text[:filetype.LOOKED_AT].tobytes())
+    return corpus(str(path), text, divide, findings=as_json(path, 1) if json else ())
 
 
-def read_folder(path: Path) -> Corpus:
+def read_folder(path: Path, divide: Divide) -> Corpus:
     kinds: Counter[str] = Counter()
     texts, lines = bytearray(), 0
     for file in files_below(path):
@@ -113,7 +120,7 @@ def read_folder(path: Path) -> Corpus:
             append(texts, text)
     if not texts and kinds:
         raise faults.nothing_but(path, kinds)
-    return corpus(str(path), np.frombuffer(texts, np.uint8), kinds.total(), as_json(path, lines) if lines else ())
+    return corpus(str(path), np.frombuffer(texts, np.uint8), divide, kinds.total(), as_json(path, lines) if lines else ())
 
 
 def as_json(path: Path, files: int) -> tuple[Diagnostic, ...]:
@@ -126,7 +133,7 @@ def standard_library() -> Corpus:
     for file in files_below(root):
         if file.suffix == ".py" and not NOT_TEXT_FOR_TRAINING & set(file.relative_to(root).parts[:-1]):
             append(texts, content(file))
-    return corpus(f"Python {sysconfig.get_python_version()} standard library", np.frombuffer(texts, np.uint8))
+    return corpus(f"Python {sysconfig.get_python_version()} standard library", np.frombuffer(texts, np.uint8), divided)
 
 
 def append(texts: bytearray, text: np.ndarray) -> None:
@@ -153,9 +160,9 @@ def content(file: Path) -> np.ndarray:
         raise faults.unreadable(file, error) from None
 
 
-def corpus(name: str, texts: np.ndarray, binary: int = 0, findings: tuple[Diagnostic, ...] = ()) -> Corpus:
-    """Part the bytes into documents, remove duplicates and divide: by whole documents, or by the last twentieth of each if they are too
-    few. What is kept of a text beside its bytes is a few numbers for each document."""
+def corpus(name: str, texts: np.ndarray, divide: Divide, binary: int = 0, findings: tuple[Diagnostic, ...] = ()) -> Corpus:
+    """Part the bytes into documents, remove duplicates and divide them. What is kept of a text beside its bytes is a few numbers for
+    each document."""
     unique: dict[bytes, tuple[int, int]] = {}
     given = 0
     for begin, end in documents(texts):
@@ -163,19 +170,27 @@ def corpus(name: str, texts: np.ndarray, binary: int = 0, findings: tuple[Diagno
         unique.setdefault(hashlib.sha256(texts[begin:end].data).digest(), (begin, end))
     if not unique:
         raise faults.without_text(name)
-    chosen = [int.from_bytes(key[:8], "big") < HELD_OUT * 2**64 for key in unique]
-    sizes = np.array([end - begin for begin, end in unique.values()])
-    share = sizes[chosen].sum() / sizes.sum()
-    if FAIR_SHARE[0] <= share <= FAIR_SHARE[1]:
-        parts = [[place for place, away in zip(unique.values(), chosen, strict=True) if away is held] for held in (False, True)]
-    else:
-        cuts = [(begin, cut(texts[begin:end]) + begin, end) for begin, end in unique.values()]
-        parts = [[(begin, place) for begin, place, _ in cuts], [(place, end) for _, place, end in cuts]]
-    train, held_out = (joined(texts, places) for places in parts)
+    train, held_out = (joined(texts, places) for places in divide(texts, unique))
     digest = hashlib.sha256(train.data)
     digest.update(held_out.data)
     return Corpus(name, train, held_out, documents=len(unique), duplicates=given - len(unique), binary=binary, sha256=digest.hexdigest(),
                   findings=findings)
+
+
+def divided(texts: np.ndarray, unique: Documents) -> tuple[Extents, Extents]:
+    """For training and held out: whole documents, or the last twentieth of each if they are too few."""
+    chosen = [int.from_bytes(key[:8], "big") < HELD_OUT * 2**64 for key in unique]
+    sizes = np.array([end - begin for begin, end in unique.values()])
+    if FAIR_SHARE[0] <= sizes[chosen].sum() / sizes.sum() <= FAIR_SHARE[1]:
+        train, held_out = ([place for place, away in zip(unique.values(), chosen, strict=True) if away is held] for held in (False, True))
+        return train, held_out
+    cuts = [(begin, cut(texts[begin:end]) + begin, end) for begin, end in unique.values()]
+    return [(begin, place) for begin, place, _ in cuts], [(place, end) for _, place, end in cuts]
+
+
+def undivided(texts: np.ndarray, unique: Documents) -> tuple[Extents, Extents]:
+    """All held out: another text than that of the training, which is read as it stands."""
+    return [], list(unique.values())
 
 
 def documents(texts: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -23,6 +23,7 @@ from nldsl.train import faults
 
 # What is read again of each kind of event.
 TOLD = {"step": {"step": int, "loss": int | float | None}, "held_out": {"step": int}, "saved": {"step": int}, "start": {"step": int}}
+TITLE = 48                                         # letters of a run's name in the title
 FEW = 50                                           # steps, of which each is a point in the picture
 
 
@@ -130,6 +131,11 @@ def averaged(values: list[float]) -> list[float]:
     return found
 
 
+def fitting(name: str) -> str:
+    """A name that is too long for a title, without its middle."""
+    return name if len(name) <= TITLE else f"{name[:TITLE // 2]}\u2026{name[-TITLE // 3:]}"
+
+
 def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -> None:
     """Draw bits per byte (else the loss) over steps, every step thin and a running mean thick; `beside` is a dashed line and its name."""
     import matplotlib
@@ -152,9 +158,11 @@ def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -
     for event in (event for event in scored if event.get(what) is not None and "of" not in event):
         axes.plot([event["step"]], [event[what]], "o", color="C0", label=f"held out {event[what]:.3f}")
     axes.set(xlabel="step", ylabel=said)
-    axes.set_title(f"{path.absolute().parent.name}: {said}", wrap=True, parse_math=False)
+    axes.set_title(f"{fitting(path.absolute().parent.name)}: {said}", parse_math=False)
     axes.margins(x=0.02, y=0.05)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(n) == 1:
+        axes.set_xlim(n[0] - 1, n[0] + 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend()
     with BytesIO() as drawn:
         figure.savefig(drawn, format="svg", metadata={"Date": None})

@@ -82,8 +82,7 @@ def score_data(run: Run, step: Any, state: Any, path: Path | None, length: int |
 def whole(run: Run, path: Path) -> Corpus | Series:
     """All of another text or table, as what is held out; a table is scaled as the run's was."""
     if run.program.vocab:
-        other = data.load(path)
-        return replace(other, held_out=np.concatenate([other.train, other.held_out]))
+        return data.read(path, data.undivided)
     table = series.load(path, run.record.data.channels)
     scale = np.array(run.record.data.mean), np.array(run.record.data.deviation)
     return replace(
