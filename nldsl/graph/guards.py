@@ -138,9 +138,14 @@ class Guards:
         self._made: dict[tuple[Node, Node, frozenset[Node]], Node] = {}
 
     def look(self, order: list[Node]) -> None:
+        met: set[tuple[object, ...]] = set()  # many levels learn from one loss, each over a period of its own
         for node in order:
             if node.op == "grad":
-                self.in_objective(node.args[0], frozenset(node["context"]))
+                objective, context = node.args[0], frozenset(node["context"])
+                terms = objective.args if objective.op == "fold" else (objective,)
+                if objective in context or (terms, context) not in met:
+                    met.add((terms, context))
+                    self.in_objective(objective, context)
         for node in order:
             self.done[node] = self.rebuilt(node)
             self.has_steep(

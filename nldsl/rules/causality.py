@@ -79,11 +79,10 @@ def distance(program: Program) -> Iterator[Diagnostic]:
         level fast every token { .. minimize |F * x - next(next(x))|^2 .. }      # N409
         level fast every token { .. minimize |F * x - next(x)|^2 .. }
     """
-    for level in program.levels.values():
-        if root_of(program, level).clock.unit in ("step", "never"):
-            continue
+    within = [level for level in program.levels.values() if root_of(program, level).clock.unit not in ("step", "never")]
+    lag = ahead(*(objective for level in within for objective in level.objectives))
+    for level in within:
         for objective in level.objectives:
-            lag = ahead(objective)
             if lag[objective] > 1:
                 node = next(n for n in reach([objective]).nodes if n.op == "ahead" and lag[n] > 1)
                 name = short(level.name)

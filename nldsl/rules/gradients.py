@@ -355,7 +355,7 @@ def climbs(program: Program) -> Iterator[Diagnostic]:
         W <- W - adamw(W, grad(W), lr = 1e-3, decay = 0.1)                       # N516
         W <- W + adamw(W, grad(W), lr = 1e-3, decay = 0.1)
     """
-    for level in program.levels.values():
+    for level in {level.span: level for level in program.levels.values() if level.span is not None}.values():
         for update in clauses(level, syntax.Update):
             value = update.value
             if isinstance(value, syntax.Binary) and value.op == "-" and isinstance(value.left, syntax.Name | syntax.Field):

@@ -21,6 +21,11 @@ def _levels(source: Source) -> tuple[syntax.Level, ...]:
     return tuple(piece for piece in syntax.walk(parse(source)) if isinstance(piece, syntax.Level))
 
 
+@lru_cache(maxsize=16)
+def _defs(source: Source) -> set[str]:
+    return {piece.name.text for piece in parse(source).statements if isinstance(piece, syntax.Def)}
+
+
 def text_of(level: Level) -> syntax.Level | None:
     """The text of a level; None of a level that was made without one."""
     if level.span is None:
@@ -44,9 +49,7 @@ def place_of(level: Level, kind: type[syntax.Syntax]) -> Span | None:
 
 def defined(level: Level) -> set[str]:
     """The defs of the file that a level stands in."""
-    if level.span is None:
-        return set()
-    return {piece.name.text for piece in parse(level.span.source).statements if isinstance(piece, syntax.Def)}
+    return set() if level.span is None else _defs(level.span.source)
 
 
 def head_of(level: Level) -> Span | None:
