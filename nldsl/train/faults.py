@@ -46,7 +46,7 @@ def nothing_but(path: Path, kinds: Mapping[str, int]) -> Diagnostics:
 def json_as_text(path: Path, files: int) -> Diagnostics:
     what = f"`{path}` is JSON lines" if files == 1 else f"{files} files of `{path}` are JSON lines"
     return Diagnostics([Diagnostic("N740", f"{what}: braces, names and escapes are read as text", severity="warning",
-                                   help="write the text alone to a file, documents parted by the byte 0: `jq -j '.text + \"\\u0000\"' a.jsonl > a.txt`")])
+                                   help="write the text alone to a file, documents parted by the byte 0: jq -j '.text + \"\\u0000\"' a.jsonl > a.txt")])
 
 
 def constant(name: str, channels: list[int]) -> Diagnostics:

@@ -36,6 +36,6 @@ def idle(level: Level, first: int, last: int) -> Diagnostic:
         "N742",
         f"`{level.name}` never ticks: its first tick is at {unit} {first:,}, {whole} has {last:,}",
         level.rate,
-        help=f"a shorter period, or `{option} {first}` or more",
+        help=f"a shorter period, or `{option}` of {first} or more",
         severity="warning",
     )
