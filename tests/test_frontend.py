@@ -15,7 +15,7 @@ from nldsl.diagnostic import Diagnostics
 from nldsl.frontend import lex, syntax
 from nldsl.frontend.editor import textmate
 from nldsl.frontend.expression_text import expression
-from nldsl.frontend.grammar import attempt, parser
+from nldsl.frontend.grammar import analyse, attempt, parser
 from nldsl.frontend.lex import Places
 from nldsl.frontend.mistakes import entries
 from nldsl.frontend.parse import parse
@@ -133,7 +133,7 @@ def _explicit() -> dict[str, st.SearchStrategy[str]]:
     return {name: strategy.map(lambda word: f" {word} ") for name, strategy in {**words, **drawn}.items()} | tight
 
 
-STATEMENTS = st.lists(from_lark(parser(), start="statement", explicit=_explicit()), min_size=1, max_size=5)
+STATEMENTS = st.lists(from_lark(analyse(), start="statement", explicit=_explicit()), min_size=1, max_size=5)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -38,11 +38,16 @@ def folder() -> Path:
 
 @cache
 def parser() -> Lark:
+    return analyse(kept())
+
+
+def analyse(cache: str | bool = False) -> Lark:
+    """The grammar, analysed; `cache` is the file where lark keeps what it found, without the text of the grammar."""
     return Lark((folder() / "nl.lark").read_text(encoding="utf-8"), parser="lalr", propagate_positions=True,
-                maybe_placeholders=True, cache=analysed())
+                maybe_placeholders=True, cache=cache)
 
 
-def analysed() -> str | bool:
+def kept() -> str | bool:
     """Where lark keeps its analysis of the grammar, which takes longer than a small program does; False where nothing can be kept."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nldsl"
     try:
