@@ -14,6 +14,7 @@ from references import (
     cms,
     delta,
     dgd,
+    hidden,
     hope,
     inner,
     lact,
@@ -121,9 +122,9 @@ STEPS: dict[str, Callable[[], optimizers.Update]] = {
     "adam": partial(optimizers.remembering, lambda w, g, m, n: optimizers.adam(w, g, m, n, optimizers.cosine(n))),
     "adamw": partial(optimizers.remembering, lambda w, g, m, n: optimizers.adam(w, g, m, n, optimizers.cosine(n), 0.1)),
     "adagrad": partial(optimizers.remembering, optimizers.adagrad),
-    "muon": partial(optimizers.hidden_by(optimizers.muon), 8),
+    "muon": partial(hidden.hidden_by(optimizers.muon), 8),
     "delta_momentum": partial(optimizers.remembering, optimizers.delta_momentum, clip=True),
-    "m3": partial(optimizers.hidden_by(optimizers.m3), 8),
+    "m3": partial(hidden.hidden_by(optimizers.m3), 8),
 }
 SPECS |= {f"optimizer_{name}": Spec(partial(network.bare, window=64), {"d": 8}, update=step) for name, step in STEPS.items()}
 SPECS["optimizer_muon"] = Spec(partial(network.between, window=64), {"d": 8}, update=STEPS["muon"])

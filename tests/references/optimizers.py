@@ -53,26 +53,6 @@ def adagrad(w: Tensor, g: Tensor, m: Tensors, n: int) -> Tensor:
     return w - 0.02 * g / (m["H"].sqrt() + 1e-10)
 
 
-def hidden_by(step: Step) -> Callable[[int], Update]:
-    """The matrices between embedding and head by `step`, each as the matrix with the axis of size d on one side; the rest by AdamW."""
-    def of(d: int) -> Update:
-        def matrix(x: Tensor) -> Tensor:
-            return x.reshape(-1, d) if x.shape[-1] == d else x.reshape(d, -1)
-
-        others, memories = remembering(lambda w, g, m, n: adam(w, g, m, n, cosine(n))), {}
-
-        def update(W: Tensors, G: Tensors, n: int) -> Tensors:
-            mine = {name for name, w in W.items() if name.startswith("hidden.") and w.dim() > 1}
-            rest = {name: w for name, w in W.items() if name not in mine}
-            new = others(rest, G, n) if rest else {}
-            for name in mine:
-                moved = step(matrix(W[name]), matrix(G[name]), memories.setdefault(name, {}), n)
-                new[name] = moved.reshape(W[name].shape)
-            return {name: new[name] for name in W}
-        return update
-    return of
-
-
 def muon(w: Tensor, g: Tensor, m: Tensors, n: int) -> Tensor:
     m["m"] = 0.95 * m.get("m", torch.zeros_like(g)) - g
     return w + 0.02 * orthogonal(m["m"])                                                      # Eq. 42

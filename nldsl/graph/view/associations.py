@@ -133,8 +133,8 @@ class Objective:
             if id(node) in seen:
                 continue
             seen.add(id(node))
-            if id(node) in self.learns:
-                stack.extend(reversed(node.args))
+            if id(node) in self.learns:                       # a condition chooses, and is no key
+                stack.extend(reversed(node.args[1:] if node.op == "where" else node.args))
             elif not constant(node):
                 yield self.text(node)
 
