@@ -75,10 +75,15 @@ def words_of(path: Path) -> set[str]:
 
 
 def test_python_knows_no_system() -> None:
-    """No branch for any of them: their names stand in no name and no string of the stages that make a step."""
+    """No branch for any of them: their names stand in no name and no string of the stages that make a step.
+
+    But for the table of words of torch, each with what to write instead: it words a refusal.
+    """
     systems = {word for name in SPECS for word in name.split("_")} | SYSTEMS
     for stage in ("graph", "rules", "schedule", "step"):
         for path in sorted((ROOT / "nldsl" / stage).rglob("*.py")):
+            if path == ROOT / "nldsl" / "graph" / "foreign.py":
+                continue
             assert not words_of(path) & systems - WORDS, path
 
 

@@ -2,10 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 
 from nldsl.diagnostic import Diagnostic
 from nldsl.frontend import syntax
+from nldsl.frontend.parse import parse
 from nldsl.graph.equations import Clock, Level, Memory, Node, Program, walk
+from nldsl.graph.scope import STD
 from nldsl.rules.flow import (
     SHAPE_ONLY,
     Heard,
@@ -24,6 +27,7 @@ from nldsl.rules.flow import (
     speed,
 )
 from nldsl.rules.words import clauses, clock_name, defined, every, head_of, place_of, said, short
+from nldsl.source import Source
 
 
 def deaf(program: Program) -> Iterator[Diagnostic]:
@@ -346,7 +350,14 @@ def apart(program: Program) -> Iterator[Diagnostic]:
                                  f"`{said(e)}` written of the new value: a definition in each turn of a loop, or a def")
 
 
-STEPS = frozenset("sgd momentum nesterov adam adamw adagrad muon delta_momentum deep_momentum m3".split())
+@cache
+def steps() -> frozenset[str]:
+    """The optimizers of the library: its defs of a gradient `g` with a rate `lr`, or with memories of their own."""
+    texts = [parse(Source(path.name, path.read_text(encoding="utf-8"))) for path in sorted(STD.glob("*.nl"))]
+    defs = [s for text in texts for s in text.statements if isinstance(s, syntax.Def)]
+    names = {d.name.text: {param.name.text for param in d.params} for d in defs}
+    moving = {d.name.text for d in defs if any(isinstance(piece, syntax.Level) for piece in syntax.walk(d.body))}
+    return frozenset(name for name, given in names.items() if "g" in given and ("lr" in given or name in moving))
 
 
 def climbs(program: Program) -> Iterator[Diagnostic]:
@@ -369,6 +380,6 @@ def _step(value: syntax.Expr, own: set[str]) -> syntax.Call | None:
     """The call of an optimizer of the library that is a factor of the value."""
     if isinstance(value, syntax.Binary) and value.op in ("*", "/", ".*"):
         return _step(value.right, own) or _step(value.left, own)
-    if isinstance(value, syntax.Call) and isinstance(value.callee, syntax.Name) and value.callee.text in STEPS - own:
+    if isinstance(value, syntax.Call) and isinstance(value.callee, syntax.Name) and value.callee.text in steps() - own:
         return value
     return None
