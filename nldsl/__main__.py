@@ -1,4 +1,5 @@
 """`python -m nldsl` is the command `nldsl`."""
+
 from nldsl.cli import main
 
 main()

@@ -1,4 +1,7 @@
-"""A compiled step -> files to keep: its source, its picture, and a manifest of every number it was made with."""
+"""A compiled step -> files to keep: its source, its picture, and a manifest of every number it was
+made with.
+"""
+
 from __future__ import annotations
 
 import hashlib
@@ -18,16 +21,32 @@ from nldsl.train.records import Compiled, written
 
 
 def write(step: CompiledStep, source: Source, folder: Path) -> list[str]:
-    """Write step.py, levels.svg, levels.mmd, levels.txt and manifest.json; returns their names. Raises N713 if the disk refuses."""
+    """Write step.py, levels.svg, levels.mmd, levels.txt and manifest.json; returns their names.
+
+    Raises N713 if the disk refuses.
+    """
     graph = family_graph(step.program)
     manifest = Compiled(
-        spec=source.name, spec_sha256=hashlib.sha256(source.text.encode()).hexdigest(),
-        dims=dict(step.program.dims), sets={name: str(value) for name, value in step.program.sets.items()},
-        device=step.device, precision=step.precision, capture=step.capture, why=step.why, torch=torch.__version__,
-        tick_kinds=[list(kind) for kind in step.schedule.table.kinds], lowerings=dict(step.emitted.lowering),
-        compile_seconds={name: round(seconds, 2) for name, seconds in step.compile_seconds.items()})
-    files = {"step.py": step.source, "levels.svg": svg(graph, Path(source.name).stem), "levels.mmd": mermaid(graph), "levels.txt": levels_text(step.program),
-             "manifest.json": written(manifest)}
+        spec=source.name,
+        spec_sha256=hashlib.sha256(source.text.encode()).hexdigest(),
+        dims=dict(step.program.dims),
+        sets={name: str(value) for name, value in step.program.sets.items()},
+        device=step.device,
+        precision=step.precision,
+        capture=step.capture,
+        why=step.why,
+        torch=torch.__version__,
+        tick_kinds=[list(kind) for kind in step.schedule.table.kinds],
+        lowerings=dict(step.emitted.lowering),
+        compile_seconds={name: round(seconds, 2) for name, seconds in step.compile_seconds.items()},
+    )
+    files = {
+        "step.py": step.source,
+        "levels.svg": svg(graph, Path(source.name).stem),
+        "levels.mmd": mermaid(graph),
+        "levels.txt": levels_text(step.program),
+        "manifest.json": written(manifest),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():

@@ -1,8 +1,11 @@
-"""The command line: one verb for each thing people do. Every verb is a few lines around a function of the package.
+"""The command line: one verb for each thing people do. Every verb is a few lines around a function
+of the package.
 
-Exit codes: 0 done; 1 the program was rejected; 2 the command line was; 3 the text, the run folder or the disk was, or a
-step or a score is not finite; 4 the machine cannot run it, or has not the memory; 130 interrupted (what was announced as saved is saved).
+Exit codes: 0 done; 1 the program was rejected; 2 the command line was; 3 the text, the run folder
+or the disk was, or a step or a score is not finite; 4 the machine cannot run it, or has not the
+memory; 130 interrupted (what was announced as saved is saved).
 """
+
 from __future__ import annotations
 
 import os
@@ -30,11 +33,17 @@ if TYPE_CHECKING:
 
 REJECTED, USAGE, RUN, BACKEND, INTERRUPTED = 1, 2, 3, 4, 130
 LARGEST = 2**63 - 1
-WIDE = 80                                          # columns of a table that goes to a file or a pipe
-FAMILY_EXITS = {"N7": RUN, "N8": BACKEND}          # the other families are about the program
+WIDE = 80  # columns of a table that goes to a file or a pipe
+FAMILY_EXITS = {"N7": RUN, "N8": BACKEND}  # the other families are about the program
 
-app = typer.Typer(name="nldsl", help="Nested optimisation levels: from a spec to one compiled training step.", no_args_is_help=True,
-                  add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    name="nldsl",
+    help="Nested optimisation levels: from a spec to one compiled training step.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 
 class Capture(StrEnum):
@@ -62,15 +71,51 @@ class Picture(StrEnum):
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A .nl file, or - for standard input.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
-Data = Annotated[Path | None, typer.Argument(metavar="[DATA]", help="A text file or a folder of text; a .csv or .npy table if the spec reads numbers.")]
-Memory = Annotated[Path | None, typer.Option(metavar="FILE", help="Begin with the memories in FILE: what outlives a sequence, apart from the weights.")]
-Loads = Annotated[list[str] | None, typer.Option("--load", metavar="NAME=PATH", help="Where a file that the spec loads lies: .safetensors, or a run.")]
-Remember = Annotated[Path | None, typer.Option(metavar="FILE", help="Write to FILE what was learned while reading.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a dim, a clock's count or a constant of the spec.")]
+Data = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[DATA]",
+        help="A text file or a folder of text; a .csv or .npy table if the spec reads numbers.",
+    ),
+]
+Memory = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Begin with the memories in FILE: what outlives a sequence, apart from the weights.",
+    ),
+]
+Loads = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--load",
+        metavar="NAME=PATH",
+        help="Where a file that the spec loads lies: .safetensors, or a run.",
+    ),
+]
+Remember = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write to FILE what was learned while reading.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Override a dim, a clock's count or a constant of the spec.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 IN = {"parser": precision_of, "metavar": "|".join(Precision)}
-In = Annotated[Precision, typer.Option(help="Of arithmetic; bfloat16 (bf16) keeps weights in float32.", **IN)]
-How = Annotated[Capture, typer.Option(help="whole: a step is one graph; split: a graph for each distinct block; eager: no compiler.")]
+In = Annotated[
+    Precision, typer.Option(help="Of arithmetic; bfloat16 (bf16) keeps weights in float32.", **IN)
+]
+How = Annotated[
+    Capture,
+    typer.Option(
+        help="whole: a step is one graph; split: a graph for each distinct block; eager: no "
+        "compiler."
+    ),
+]
 
 
 @app.command()
@@ -82,12 +127,25 @@ def check(spec: Spec, sets: Sets = None) -> None:
 
 
 @app.command("compile")
-def compile_(spec: Spec, sets: Sets = None,
-             emit: Annotated[Stage | None, typer.Option(help="Print one stage instead of compiling.")] = None,
-             out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the emitted step, the picture and a manifest here.")] = None,
-             batch: Annotated[int, typer.Option(min=1, help="Sequences in a micro-batch.")] = 4,
-             length: Annotated[int, typer.Option(min=2, help="Tokens in a sequence.")] = 256,
-             capture: How = Capture.auto, device: Device = "cpu", precision: In = Precision.float32, load: Loads = None) -> None:
+def compile_(
+    spec: Spec,
+    sets: Sets = None,
+    emit: Annotated[
+        Stage | None, typer.Option(help="Print one stage instead of compiling.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", help="Write the emitted step, the picture and a manifest here."
+        ),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences in a micro-batch.")] = 4,
+    length: Annotated[int, typer.Option(min=2, help="Tokens in a sequence.")] = 256,
+    capture: How = Capture.auto,
+    device: Device = "cpu",
+    precision: In = Precision.float32,
+    load: Loads = None,
+) -> None:
     """Compile a spec and report its levels, timetable, lowerings and costs."""
     with reported():
         from nldsl import artefacts, pipeline, stages
@@ -99,14 +157,28 @@ def compile_(spec: Spec, sets: Sets = None,
 
         text = source_of(spec)
         if emit is not None and out is not None:
-            raise typer.BadParameter("a stage is printed, not written: `--emit` or `-o`, one of the two")
+            raise typer.BadParameter(
+                "a stage is printed, not written: `--emit` or `-o`, one of the two"
+            )
         if emit is Stage.tokens or emit is Stage.ast:
-            return say(stages.tokens(text.source) if emit is Stage.tokens else stages.ast(text.source))
+            return say(
+                stages.tokens(text.source) if emit is Stage.tokens else stages.ast(text.source)
+            )
         program = loaded(text, sets)
         if emit is Stage.graph:
             return say(stages.graph(program))
-        files = pretrained.read(program, pretrained.places(program, text.folder, absolute(load))).files if emit is None else None
-        step = pipeline.compile_program(program, device=available(device), precision=precision.value, capture=capture.value, files=files)
+        files = (
+            pretrained.read(program, pretrained.places(program, text.folder, absolute(load))).files
+            if emit is None
+            else None
+        )
+        step = pipeline.compile_program(
+            program,
+            device=available(device),
+            precision=precision.value,
+            capture=capture.value,
+            files=files,
+        )
         if emit is not None:
             return say(step.source if emit is Stage.python else stages.schedule(step))
         display = shown_on(Screen())
@@ -118,9 +190,12 @@ def compile_(spec: Spec, sets: Sets = None,
 
 
 @app.command()
-def graph(spec: Spec, sets: Sets = None,
-          form: Annotated[Picture, typer.Option("--as", help="How to draw it.")] = Picture.table,
-          out: Annotated[Path | None, typer.Option("-o", "--out", help="Write it to a file.")] = None) -> None:
+def graph(
+    spec: Spec,
+    sets: Sets = None,
+    form: Annotated[Picture, typer.Option("--as", help="How to draw it.")] = Picture.table,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write it to a file.")] = None,
+) -> None:
     """Draw the level graph: levels, memories, what flows between them."""
     with reported():
         from nldsl.graph.view.families import family_graph
@@ -146,9 +221,18 @@ def graph(spec: Spec, sets: Sets = None,
 
 
 @app.command()
-def fmt(files: Annotated[list[str], typer.Argument(metavar="FILE..", help="Specs, or - for standard input.")],
-        write: Annotated[bool, typer.Option("--write", help="Rewrite the files.")] = False,
-        check: Annotated[bool, typer.Option("--check", help="Only say which files are not in the standard form: exit code 1.")] = False) -> None:
+def fmt(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE..", help="Specs, or - for standard input.")
+    ],
+    write: Annotated[bool, typer.Option("--write", help="Rewrite the files.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Only say which files are not in the standard form: exit code 1."
+        ),
+    ] = False,
+) -> None:
     """Print specs in the standard form."""
     with reported():
         from nldsl.frontend.parse import parse
@@ -170,27 +254,71 @@ def fmt(files: Annotated[list[str], typer.Argument(metavar="FILE..", help="Specs
 
 
 @app.command()
-def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A .nl file; left out with --resume.")] = None,
-          data: Data = None, sets: Sets = None,
-          steps: Annotated[int | None, typer.Option(min=1, max=LARGEST, help="Optimizer steps [default: 1000]; more of them make a resumed run longer.")] = None,
-          seed: Annotated[int | None, typer.Option(min=0, max=LARGEST, help="Of weights and batches [default: 0].")] = None,
-          batch: Annotated[int | None, typer.Option(min=1, max=LARGEST, help="Sequences in a micro-batch [default: 4].")] = None,
-          length: Annotated[int | None, typer.Option(min=2, max=LARGEST, help="Bytes in a sequence [default: 256].")] = None,
-          accumulate: Annotated[int | None, typer.Option(min=1, max=LARGEST, help="Micro-batches in a step [default: 1].")] = None,
-          device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N [default: cpu].")] = None,
-          precision: Annotated[Precision | None, typer.Option(help="As of `compile` [default: float32].", **IN)] = None,
-          capture: Annotated[Capture | None, typer.Option(help="As in compile [default: auto].")] = None,
-          out: Annotated[Path | None, typer.Option(help="The run folder [default: the next free runs/SPEC-N].")] = None,
-          resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
-          save_every: Annotated[int | None, typer.Option(min=1, max=LARGEST, help="Steps between saves [default: a minute].")] = None,
-          memory: Memory = None, load: Loads = None) -> None:
-    """Train a spec on DATA, by default on the Python standard library's source, or on a chaotic series if the spec reads numbers."""
+def train(
+    spec: Annotated[
+        Path | None, typer.Argument(metavar="[SPEC]", help="A .nl file; left out with --resume.")
+    ] = None,
+    data: Data = None,
+    sets: Sets = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=LARGEST,
+            help="Optimizer steps [default: 1000]; more of them make a resumed run longer.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=LARGEST, help="Of weights and batches [default: 0].")
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, max=LARGEST, help="Sequences in a micro-batch [default: 4]."),
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(min=2, max=LARGEST, help="Bytes in a sequence [default: 256].")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, max=LARGEST, help="Micro-batches in a step [default: 1].")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N [default: cpu].")] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="As of `compile` [default: float32].", **IN)
+    ] = None,
+    capture: Annotated[Capture | None, typer.Option(help="As in compile [default: auto].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder [default: the next free runs/SPEC-N].")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
+    save_every: Annotated[
+        int | None,
+        typer.Option(min=1, max=LARGEST, help="Steps between saves [default: a minute]."),
+    ] = None,
+    memory: Memory = None,
+    load: Loads = None,
+) -> None:
+    """Train a spec on DATA, by default on the Python standard library's source, or on a chaotic
+    series if the spec reads numbers.
+    """
     spec, data = spec_and_data(spec, data, resume)
-    given = {name: value for name, value in {
-        "sets": overrides(sets) or None, "data": str(data.resolve()) if data else None, "steps": steps, "seed": seed, "batch": batch, "length": length,
-        "accumulate": accumulate, "device": device, "precision": precision and precision.value, "capture": capture and capture.value,
-        "memory": str(memory.resolve()) if memory else None, "load": absolute(load) or None,
-    }.items() if value is not None}
+    given = {
+        name: value
+        for name, value in {
+            "sets": overrides(sets) or None,
+            "data": str(data.resolve()) if data else None,
+            "steps": steps,
+            "seed": seed,
+            "batch": batch,
+            "length": length,
+            "accumulate": accumulate,
+            "device": device,
+            "precision": precision and precision.value,
+            "capture": capture and capture.value,
+            "memory": str(memory.resolve()) if memory else None,
+            "load": absolute(load) or None,
+        }.items()
+        if value is not None
+    }
     if resume is not None and out is not None:
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
     with reported():
@@ -200,20 +328,36 @@ def train(spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A 
         from nldsl.train.display import shown_on
 
         available(device or "cpu")
-        run = runs.begin(spec, settings_of(given), out) if resume is None else runs.resume(resume, given, spec)
+        run = (
+            runs.begin(spec, settings_of(given), out)
+            if resume is None
+            else runs.resume(resume, given, spec)
+        )
         available(run.settings.device)
-        noted(run.program, [*pretrained.read(run.program, run.files).findings(run.program), *(run.corpus.findings if run.corpus else ()),
-                            *idle.findings(run.program, run.settings.steps, run.settings.length)])
+        noted(
+            run.program,
+            [
+                *pretrained.read(run.program, run.files).findings(run.program),
+                *(run.corpus.findings if run.corpus else ()),
+                *idle.findings(run.program, run.settings.steps, run.settings.length),
+            ],
+        )
         screen = Watched()
         done = training.train(run, shown_on(screen), save_every)
         if screen.left and not done:
-            sys.stderr.write(f"standard output was closed; go on with: nldsl train --resume {run.folder}\n")
+            sys.stderr.write(
+                f"standard output was closed; go on with: nldsl train --resume {run.folder}\n"
+            )
         if not done:
             raise typer.Exit(INTERRUPTED)
 
 
-def spec_and_data(spec: Path | None, data: Path | None, resume: Path | None) -> tuple[Path | None, Path | None]:
-    """A run that is resumed has its spec: what is named alone beside it is DATA, unless it is a .nl file."""
+def spec_and_data(
+    spec: Path | None, data: Path | None, resume: Path | None
+) -> tuple[Path | None, Path | None]:
+    """A run that is resumed has its spec: what is named alone beside it is DATA, unless it is a .nl
+    file.
+    """
     if resume is not None and data is None and spec is not None and spec.suffix != ".nl":
         spec, data = None, spec
     if spec is None and resume is None:
@@ -222,7 +366,9 @@ def spec_and_data(spec: Path | None, data: Path | None, resume: Path | None) -> 
         try:
             spec.read_bytes()
         except OSError as error:
-            raise typer.BadParameter(f"the SPEC `{spec}` cannot be read: {error.strerror}") from None
+            raise typer.BadParameter(
+                f"the SPEC `{spec}` cannot be read: {error.strerror}"
+            ) from None
     return spec, data
 
 
@@ -238,11 +384,22 @@ def settings_of(given: dict[str, Any]) -> Settings:
 
 
 @app.command("eval")
-def eval_(run: RunFolder, data: Data = None,
-          length: Annotated[int | None, typer.Option(min=2, max=LARGEST, help="Bytes in a sequence [default: as trained].")] = None,
-          limit: Annotated[int, typer.Option("--bytes", min=1, max=LARGEST, help="Score at most so many.")] = 1 << 17,
-          memory: Memory = None, remember: Remember = None) -> None:
-    """Score a trained model on its held-out data, or on DATA: in bits per byte, or by its loss if it reads numbers."""
+def eval_(
+    run: RunFolder,
+    data: Data = None,
+    length: Annotated[
+        int | None,
+        typer.Option(min=2, max=LARGEST, help="Bytes in a sequence [default: as trained]."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--bytes", min=1, max=LARGEST, help="Score at most so many.")
+    ] = 1 << 17,
+    memory: Memory = None,
+    remember: Remember = None,
+) -> None:
+    """Score a trained model on its held-out data, or on DATA: in bits per byte, or by its loss if
+    it reads numbers.
+    """
     with reported("interrupted: the run is as it was"):
         from nldsl.device import available
         from nldsl.train import run as runs
@@ -250,17 +407,32 @@ def eval_(run: RunFolder, data: Data = None,
 
         opened = runs.reopen(run, wants_data=data is None)
         available(opened.settings.device)
-        say(score_data(opened, *runs.trained(opened), data, length, limit, memory, remember, warned).describe())
+        say(
+            score_data(
+                opened, *runs.trained(opened), data, length, limit, memory, remember, warned
+            ).describe()
+        )
 
 
 @app.command()
-def generate(run: RunFolder, prompt: Annotated[str, typer.Argument(help="What the model goes on with.")] = "",
-             n: Annotated[int, typer.Option("-n", min=1, max=LARGEST, help="Bytes to write.")] = 256,
-             temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest byte.")] = 0.8,
-             seed: Annotated[int, typer.Option(min=0, max=LARGEST)] = 0,
-             freeze: Annotated[bool, typer.Option("--freeze", help="Stop learning: token-clock memories keep the value they have.")] = False,
-             memory: Memory = None, remember: Remember = None) -> None:
-    """Let a trained model go on with PROMPT; its token-clock levels learn from what they read and write."""
+def generate(
+    run: RunFolder,
+    prompt: Annotated[str, typer.Argument(help="What the model goes on with.")] = "",
+    n: Annotated[int, typer.Option("-n", min=1, max=LARGEST, help="Bytes to write.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest byte.")] = 0.8,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST)] = 0,
+    freeze: Annotated[
+        bool,
+        typer.Option(
+            "--freeze", help="Stop learning: token-clock memories keep the value they have."
+        ),
+    ] = False,
+    memory: Memory = None,
+    remember: Remember = None,
+) -> None:
+    """Let a trained model go on with PROMPT; its token-clock levels learn from what they read and
+    write.
+    """
     with reported("interrupted: the run is as it was"):
         from nldsl.device import available
         from nldsl.train import run as runs
@@ -268,21 +440,46 @@ def generate(run: RunFolder, prompt: Annotated[str, typer.Argument(help="What th
 
         opened = runs.without_data(run)
         available(opened.settings.device)
-        say(write_on(opened, *runs.trained(opened), os.fsencode(prompt), n, seed, temperature, memory, remember, freeze))
+        say(
+            write_on(
+                opened,
+                *runs.trained(opened),
+                os.fsencode(prompt),
+                n,
+                seed,
+                temperature,
+                memory,
+                remember,
+                freeze,
+            )
+        )
 
 
 @app.command()
-def bench(spec: Spec, sets: Sets = None,
-          steps: Annotated[int, typer.Option(min=1, help="Timed steps.")] = 20,
-          batch: Annotated[int, typer.Option(min=1)] = 4,
-          length: Annotated[int, typer.Option(min=2)] = 256,
-          device: Device = "cpu", precision: In = Precision.float32) -> None:
+def bench(
+    spec: Spec,
+    sets: Sets = None,
+    steps: Annotated[int, typer.Option(min=1, help="Timed steps.")] = 20,
+    batch: Annotated[int, typer.Option(min=1)] = 4,
+    length: Annotated[int, typer.Option(min=2)] = 256,
+    device: Device = "cpu",
+    precision: In = Precision.float32,
+) -> None:
     """Time the training step, compiled and not."""
     with reported():
         from nldsl.device import available
         from nldsl.train.bench import compared
 
-        say(compared(loaded(source_of(spec), sets), steps, batch, length, available(device), precision.value))
+        say(
+            compared(
+                loaded(source_of(spec), sets),
+                steps,
+                batch,
+                length,
+                available(device),
+                precision.value,
+            )
+        )
 
 
 @app.command()
@@ -291,7 +488,10 @@ def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="Such as N6
     found = explanations().get(code.upper())
     if found is None:
         meant = near(code)
-        raise typer.BadParameter(f"there is no diagnostic {code}" + (f"; did you mean {' or '.join(meant)}?" if meant else ""))
+        raise typer.BadParameter(
+            f"there is no diagnostic {code}"
+            + (f"; did you mean {' or '.join(meant)}?" if meant else "")
+        )
     say(str(found).rstrip("\n"))
 
 
@@ -303,7 +503,9 @@ class Text(NamedTuple):
 
 
 def source_of(spec: str) -> Text:
-    """A file that cannot be read is a usage error; bytes that are not UTF-8 are left for the compiler to reject at their place."""
+    """A file that cannot be read is a usage error; bytes that are not UTF-8 are left for the
+    compiler to reject at their place.
+    """
     if spec == "-":
         return Text(Source("<stdin>", decoded(sys.stdin.buffer.read())), Path())
     try:
@@ -315,7 +517,9 @@ def source_of(spec: str) -> Text:
 def loaded(text: Text, sets: list[str] | None) -> Program:
     from nldsl import pipeline
 
-    return noted(pipeline.load_text(text.source.text, text.source.name, overrides(sets), [text.folder]))
+    return noted(
+        pipeline.load_text(text.source.text, text.source.name, overrides(sets), [text.folder])
+    )
 
 
 def noted(program: Program, more: Iterable[Diagnostic] = ()) -> Program:
@@ -351,7 +555,9 @@ def overrides(sets: list[str] | None, option: str = "--set") -> dict[str, str]:
 
 @contextmanager
 def reported(interrupted: str = "interrupted") -> Iterator[None]:
-    """Turn findings into their picture on stderr and an exit code, memory that is not there into N803, and Ctrl-C into 130."""
+    """Turn findings into their picture on stderr and an exit code, memory that is not there into
+    N803, and Ctrl-C into 130.
+    """
     try:
         try:
             yield
@@ -361,7 +567,9 @@ def reported(interrupted: str = "interrupted") -> Iterator[None]:
             raise refused(error) or error from None
     except Diagnostics as found:
         sys.stderr.write(render(found.diagnostics, color=sys.stderr.isatty()))
-        raise typer.Exit(max(FAMILY_EXITS.get(d.code[:2], REJECTED) for d in found.diagnostics)) from None
+        raise typer.Exit(
+            max(FAMILY_EXITS.get(d.code[:2], REJECTED) for d in found.diagnostics)
+        ) from None
     except KeyboardInterrupt:
         sys.stderr.write(interrupted + "\n")
         raise typer.Exit(INTERRUPTED) from None

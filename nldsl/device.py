@@ -1,4 +1,5 @@
 """Which device a step can run on."""
+
 from __future__ import annotations
 
 import torch

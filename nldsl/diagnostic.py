@@ -1,4 +1,5 @@
-"""What the compiler says to its user: values with a code, the words meant and what to write instead.
+"""What the compiler says to its user: values with a code, the words meant and what to write
+instead.
 
     error[N301]: `loss` has a value every token, this level ticks every 4 step
       --> cms.nl:12:18
@@ -8,10 +9,11 @@
        |
        = help: write `mean(loss over period)`
 
-The first digit of a code is its family: N0 syntax, N1 names and ownership, N2 shapes and types, N3 clocks,
-N4 causality and starts, N5 gradients, N6 flow of data, N7 data and runs, N8 backend. What a code means at
-length is in `nldsl.explanation`.
+The first digit of a code is its family: N0 syntax, N1 names and ownership, N2 shapes and types, N3
+clocks, N4 causality and starts, N5 gradients, N6 flow of data, N7 data and runs, N8 backend. What a
+code means at length is in `nldsl.explanation`.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -26,8 +28,8 @@ from nldsl.source import Source, Span
 Severity = Literal["error", "warning", "note"]
 COLOURS = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 EDGE = "bold blue"
-LINES_OF_ONE_SPAN = 6        # a longer span shows its first line only
-WIDEST_LINE = 160            # of a longer line, only what is near the words is shown
+LINES_OF_ONE_SPAN = 6  # a longer span shows its first line only
+WIDEST_LINE = 160  # of a longer line, only what is near the words is shown
 
 
 @dataclass(frozen=True)
@@ -43,22 +45,25 @@ class Diagnostic:
     code: str
     message: str
     span: Span | None = None
-    label: str = ""                                       # stands beside the carets
-    notes: tuple[tuple[str, Span | None], ...] = ()       # each with the place it speaks of, if any
-    help: str = ""                                        # what to write instead
+    label: str = ""  # stands beside the carets
+    notes: tuple[tuple[str, Span | None], ...] = ()  # each with the place it speaks of, if any
+    help: str = ""  # what to write instead
     severity: Severity = field(default="error")
-    fix: tuple[Edit, ...] = ()                            # makes the text what `help` says: all of them together
+    fix: tuple[Edit, ...] = ()  # makes the text what `help` says: all of them together
 
 
 def edited(text: str, fix: Iterable[Edit]) -> str:
     """The text with a fix applied. Edits of one fix do not overlap."""
     for edit in sorted(fix, key=lambda edit: edit.span.start, reverse=True):
-        text = text[:edit.span.start] + edit.text + text[edit.span.end:]
+        text = text[: edit.span.start] + edit.text + text[edit.span.end :]
     return text
 
 
 class Diagnostics(Exception):
-    """All that was found wrong at once. A program with warnings or notes only does not raise this."""
+    """All that was found wrong at once.
+
+    A program with warnings or notes only does not raise this.
+    """
 
     def __init__(self, diagnostics: Iterable[Diagnostic]):
         self.diagnostics = tuple(diagnostics)
@@ -69,7 +74,9 @@ class Diagnostics(Exception):
 
 
 def render(diagnostics: Iterable[Diagnostic], color: bool = False) -> str:
-    """All diagnostics in the order of the text, with excerpts and a closing count; with ANSI colours on demand."""
+    """All diagnostics in the order of the text, with excerpts and a closing count; with ANSI
+    colours on demand.
+    """
     ordered = sorted(diagnostics, key=_place)
     page = Text()
     for diagnostic in ordered:
@@ -141,7 +148,11 @@ def _excerpt(span: Span, label: str, mark: str, colour: str, margin: int) -> Tex
         end = span.end_column - 1 if number == span.end_line else len(text.rstrip())
         if len(text) > WIDEST_LINE:
             left = max(0, start - WIDEST_LINE // 2)
-            text, start, end = text[left:left + WIDEST_LINE], start - left, min(end - left, WIDEST_LINE)
+            text, start, end = (
+                text[left : left + WIDEST_LINE],
+                start - left,
+                min(end - left, WIDEST_LINE),
+            )
         page.append(f"{number:>{margin}} | ", style=EDGE)
         page.append(_printable(text) + "\n")
         page.append(" " * margin + " | ", style=EDGE)
@@ -157,5 +168,7 @@ def _line(source: Source, number: int) -> str:
 
 
 def _printable(text: str) -> str:
-    """One column for each character: a tab or a control character would move the carets away from their words."""
+    """One column for each character: a tab or a control character would move the carets away from
+    their words.
+    """
     return "".join(c if c.isprintable() else " " for c in text).rstrip()

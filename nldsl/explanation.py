@@ -1,4 +1,5 @@
-"""What each code means at length, for `nldsl explain CODE`: the claim, why it is made, a mistake and its correction.
+"""What each code means at length, for `nldsl explain CODE`: the claim, why it is made, a mistake
+and its correction.
 
 The texts are in rules/explained, a file for each family:
 
@@ -11,6 +12,7 @@ The texts are in rules/explained, a file for each family:
     ..
     ```
 """
+
 from __future__ import annotations
 
 import re
@@ -29,14 +31,18 @@ class Explanation:
     code: str
     title: str
     why: str
-    wrong: str      # a whole program, or nothing where the smallest one is too long to read
+    wrong: str  # a whole program, or nothing where the smallest one is too long to read
     right: str
 
     def __str__(self) -> str:
         said = [f"{self.code}: {self.title}", self.why]
         for heading, snippet in (("Wrong:", self.wrong), ("Right:", self.right)):
             if snippet:
-                said.append(heading + "\n\n" + "".join(f"    {line}\n" for line in snippet.splitlines()).rstrip())
+                said.append(
+                    heading
+                    + "\n\n"
+                    + "".join(f"    {line}\n" for line in snippet.splitlines()).rstrip()
+                )
         return "\n\n".join(said) + "\n"
 
 
@@ -50,7 +56,13 @@ def explanations() -> dict[str, Explanation]:
             if code in found:
                 raise ValueError(f"{path.name} explains {code} a second time")
             snippets = dict(SNIPPET.findall(body))
-            found[code] = Explanation(code, title, SNIPPET.sub("", body).strip(), snippets.get("wrong", ""), snippets.get("right", ""))
+            found[code] = Explanation(
+                code,
+                title,
+                SNIPPET.sub("", body).strip(),
+                snippets.get("wrong", ""),
+                snippets.get("right", ""),
+            )
     return dict(sorted(found.items()))
 
 

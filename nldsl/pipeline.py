@@ -1,7 +1,9 @@
 """The compiler, each stage called once, top to bottom.
 
-    text -> syntax tree -> program (core equations, levels) -> checked -> schedule -> step source -> compiled step
+text -> syntax tree -> program (core equations, levels) -> checked -> schedule -> step source ->
+compiled step
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -27,15 +29,32 @@ def load(path: str | Path, sets: Mapping[str, str] | None = None) -> Program:
     return load_text(decoded(path.read_bytes()), path.name, sets, [path.parent])
 
 
-def load_text(text: str, name: str = "spec.nl", sets: Mapping[str, str] | None = None, search: list[Path] | None = None) -> Program:
+def load_text(
+    text: str,
+    name: str = "spec.nl",
+    sets: Mapping[str, str] | None = None,
+    search: list[Path] | None = None,
+) -> Program:
     source = Source(name, text)
-    program = elaborate(parse(source), source, sets=dict(sets or {}), search=[*(search or []), STANDARD])
+    program = elaborate(
+        parse(source), source, sets=dict(sets or {}), search=[*(search or []), STANDARD]
+    )
     return check(program)
 
 
-def compile_program(program: Program, device: str = "cpu", precision: str = "float32", capture: str = "auto",
-                    planned_steps: int = 1000, accumulate: int = 1, files: Files | None = None) -> CompiledStep:
-    """The training step of a checked program; `files` holds what it loads. Raises Diagnostics (N8xx) for what has no lowering yet."""
+def compile_program(
+    program: Program,
+    device: str = "cpu",
+    precision: str = "float32",
+    capture: str = "auto",
+    planned_steps: int = 1000,
+    accumulate: int = 1,
+    files: Files | None = None,
+) -> CompiledStep:
+    """The training step of a checked program; `files` holds what it loads.
+
+    Raises Diagnostics (N8xx) for what has no lowering yet.
+    """
     from nldsl.schedule.faults import told  # torch is imported where something is to run
     from nldsl.step.compile import CompiledStep
 

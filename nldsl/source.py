@@ -1,10 +1,16 @@
 """A text, where it came from, and spans of it."""
+
 from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
 
-MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Span:
-    """Characters [start, end) of a source, with the line and column (from 1) where they begin and end."""
+    """Characters [start, end) of a source, with the line and column (from 1) where they begin and
+    end.
+    """
 
     source: Source
     start: int
@@ -31,11 +39,12 @@ class Span:
     end_column: int
 
     def text(self) -> str:
-        return self.source.text[self.start:self.end]
+        return self.source.text[self.start : self.end]
 
 
 def decoded(data: bytes) -> str:
-    """The text of a file, without the mark that it may begin with. What is not UTF-8, or what the mark says, becomes
-    U+FFFD, which is refused at its place."""
+    """The text of a file, without the mark that it may begin with. What is not UTF-8, or what the
+    mark says, becomes U+FFFD, which is refused at its place.
+    """
     coding = next((coding for mark, coding in MARKS.items() if data.startswith(mark)), "utf-8-sig")
     return data.decode(coding, errors="replace")

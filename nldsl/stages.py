@@ -1,11 +1,12 @@
 """Every stage of the compiler as text: what `nldsl compile --emit STAGE` prints.
 
-    tokens    4:12 name recall                              the words of the text
-    ast       File(version=Number(..), statements=(..))     the syntax tree
-    graph     v13: [head=4] = sigmoid(v12)                  the core equations, then levels and memories
-    schedule  block layer: 3 streams, region recall ..      what is computed in what order
-    python    def region_1(..)                              the step's source
+tokens    4:12 name recall                              the words of the text
+ast       File(version=Number(..), statements=(..))     the syntax tree
+graph     v13: [head=4] = sigmoid(v12)                  the core equations, then levels and memories
+schedule  block layer: 3 streams, region recall ..      what is computed in what order
+python    def region_1(..)                              the step's source
 """
+
 from __future__ import annotations
 
 from rich.pretty import pretty_repr
@@ -25,8 +26,11 @@ WIDTH = 120
 def tokens(source: Source) -> str:
     places = Places.of(source)
     words, _ = lex.scan(places)
-    return "".join(f"{span.line}:{span.column} {word.kind} {word.text}\n"
-                   for word in words for span in [places.span(word.start, word.end)])
+    return "".join(
+        f"{span.line}:{span.column} {word.kind} {word.text}\n"
+        for word in words
+        for span in [places.span(word.start, word.end)]
+    )
 
 
 def ast(source: Source) -> str:
@@ -42,10 +46,20 @@ def schedule(step: CompiledStep) -> str:
     lines = [f"repeats every {table.hyperperiod} steps"]
     for i, (event, first) in enumerate(zip(table.events, table.first, strict=True), 1):
         begun = f"; restart: {', '.join(event.restarted)}" if event.restarted else ""
-        lines.append(f"tick kind {i}, first at step {first}: {', '.join(event.fired) or 'no level'}{begun}")
+        lines.append(
+            f"tick kind {i}, first at step {first}: {', '.join(event.fired) or 'no level'}{begun}"
+        )
     for block, function in zip(step.schedule.blocks, step.emitted.block_of, strict=True):
         streams = sum(isinstance(item, Node) for item in block.items)
-        lines.append(f"block {block.key or 'once'}: {function}, {streams} streams, {len(block.inputs)} in, {len(block.outputs)} out")
-        lines += [f"    region {item.name}: {', '.join(cell.name for cell in item.cells)}; chunk {item.chunk}"
-                  f"{'' if item.fixed else ' (any: exact)'}; {step.emitted.lowering[item.name]}" for item in block.items if isinstance(item, Region)]
+        lines.append(
+            f"block {block.key or 'once'}: {function}, {streams} streams, {len(block.inputs)} in, "
+            f"{len(block.outputs)} out"
+        )
+        lines += [
+            f"    region {item.name}: {', '.join(cell.name for cell in item.cells)}; chunk "
+            f"{item.chunk}"
+            f"{'' if item.fixed else ' (any: exact)'}; {step.emitted.lowering[item.name]}"
+            for item in block.items
+            if isinstance(item, Region)
+        ]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,7 @@
-"""One way to write a file: whole or not at all. What a reader finds is the old content or the new."""
+"""One way to write a file: whole or not at all.
+
+What a reader finds is the old content or the new.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """The command, run in this process; what is no exit is raised."""
+
 from __future__ import annotations
 
 from typer.testing import CliRunner
@@ -9,7 +10,9 @@ SMALL = ("--batch", "2", "--length", "16", "--capture", "eager", "--precision", 
 
 
 def nldsl(*arguments: object, text: str = "") -> tuple[int, str, str]:
-    result = CliRunner().invoke(cli.app, [str(a) for a in arguments], input=text, catch_exceptions=False)
+    result = CliRunner().invoke(
+        cli.app, [str(a) for a in arguments], input=text, catch_exceptions=False
+    )
     return result.exit_code, result.stdout, result.stderr
 
 

@@ -1,4 +1,5 @@
 """Work in calls of Python functions: the same on every machine, unlike seconds."""
+
 from __future__ import annotations
 
 import sys
@@ -10,8 +11,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def counted(work: Callable[[], T], most: int = 10 ** 9) -> tuple[T, int]:
-    """What `work` gives, and its calls, those of the threads it starts included. More than `most` is an AssertionError."""
+def counted(work: Callable[[], T], most: int = 10**9) -> tuple[T, int]:
+    """What `work` gives, and its calls, those of the threads it starts included.
+
+    More than `most` is an AssertionError.
+    """
     count = 0
 
     def counter(frame: FrameType, event: str, arg: object) -> None:

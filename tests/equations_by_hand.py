@@ -1,4 +1,7 @@
-"""Programs as equations, written without the language: the smallest inputs that a meaning can be tested on."""
+"""Programs as equations, written without the language: the smallest inputs that a meaning can be
+tested on.
+"""
+
 from __future__ import annotations
 
 from typing import Any
@@ -6,22 +9,45 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import Axis, Bptt, Clock, Interner, Level, Memory, Node, Program, Shape, Tree, Weight
+from nldsl.graph.equations import (
+    Axis,
+    Bptt,
+    Clock,
+    Interner,
+    Level,
+    Memory,
+    Node,
+    Program,
+    Shape,
+    Tree,
+    Weight,
+)
 
 torch.set_num_threads(1)
 TOKEN, SEQUENCE, NEVER = Clock("token", 1), Clock("sequence", 1), Clock("never", 0)
 
 
 class Text:
-    """A program under construction; operators on nodes are written out, shapes are given where they are not the argument's."""
+    """A program under construction; operators on nodes are written out, shapes are given where they
+    are not the argument's.
+    """
 
     def __init__(self) -> None:
         self.make = Interner()
         self.program = Program({}, {}, {}, {}, {}, {}, {}, {})
 
     def op(self, op: str, *args: Node, type: Shape | Tree | None = None, **attrs: Any) -> Node:
-        args = tuple(a if isinstance(a, Node) else self.make("const", type=(), value=float(a)) for a in args)
-        shape = max((a.type for a in args), key=lambda t: len(t.leaves) + 9 if isinstance(t, Tree) else len(t)) if type is None else type
+        args = tuple(
+            a if isinstance(a, Node) else self.make("const", type=(), value=float(a)) for a in args
+        )
+        shape = (
+            max(
+                (a.type for a in args),
+                key=lambda t: len(t.leaves) + 9 if isinstance(t, Tree) else len(t),
+            )
+            if type is None
+            else type
+        )
         return self.make(op, *args, type=shape, **attrs)
 
     def input(self, name: str, *shape: Axis) -> Node:
@@ -32,11 +58,22 @@ class Text:
         self.program.weights[name] = Weight(name, shape, scale=1.0, **how)
         return self.make("weight", type=shape, name=name)
 
-    def level(self, name: str, clock: Clock, reset: Clock, *bptt: Bptt, parent: str | None = None) -> Level:
-        level = self.program.levels[name] = Level(name, clock, reset=reset, bptt=bptt, parent=parent)
+    def level(
+        self, name: str, clock: Clock, reset: Clock, *bptt: Bptt, parent: str | None = None
+    ) -> Level:
+        level = self.program.levels[name] = Level(
+            name, clock, reset=reset, bptt=bptt, parent=parent
+        )
         return level
 
-    def memory(self, level: Level, name: str, start: Node | None, type: Shape | Tree, slots: dict[str, str] | None = None) -> Memory:
+    def memory(
+        self,
+        level: Level,
+        name: str,
+        start: Node | None,
+        type: Shape | Tree,
+        slots: dict[str, str] | None = None,
+    ) -> Memory:
         memory = self.program.memories[name] = Memory(name, type, level.name, start, slots=slots)
         level.memories.append(name)
         return memory
@@ -48,7 +85,9 @@ class Text:
         level = self.program.levels[memory.level]
         if objective not in level.objectives:
             level.objectives.append(objective)
-        return self.make("grad", objective, point, type=memory.type, memory=memory.name, context=context)
+        return self.make(
+            "grad", objective, point, type=memory.type, memory=memory.name, context=context
+        )
 
     def square(self, x: Node) -> Node:
         return self.op("total", self.op("mul", x, x), type=(), keep=0)
@@ -59,7 +98,13 @@ class Text:
         free = {n: w for n, w in self.program.weights.items() if w.owner is None}
         for weight in free.values():
             weight.owner = "training.W"
-        memory = self.memory(level, "training.W", None, Tree(tuple((n, w.shape) for n, w in free.items())), {n: n for n in free})
+        memory = self.memory(
+            level,
+            "training.W",
+            None,
+            Tree(tuple((n, w.shape) for n, w in free.items())),
+            {n: n for n in free},
+        )
         whole = self.op("fold", loss, how="mean", since="training")
         slope = self.grad(whole, self.at("read", memory), memory)
         memory.next = self.op("sub", self.at("read", memory), self.op("mul", rate, slope))

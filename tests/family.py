@@ -1,4 +1,7 @@
-"""The systems that the examples say: sizes that a test can afford, and the loop over tokens that each must equal."""
+"""The systems that the examples say: sizes that a test can afford, and the loop over tokens that
+each must equal.
+"""
+
 from __future__ import annotations
 
 import re
@@ -40,7 +43,10 @@ from nldsl.testing import laws
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BASE = {"d": 6, "head": 2, "vocab": 5, "depth": 1}
-FROM_FILES = {"retrofit", "retrofit_llama"}      # what they start from is made in test_retrofit.py, which holds them to the same bars
+FROM_FILES = {
+    "retrofit",
+    "retrofit_llama",
+}  # what they start from is made in test_retrofit.py, which holds them to the same bars
 Losses = Callable[[dict[str, Tensor], Tensor], Tensor]
 
 
@@ -48,20 +54,38 @@ Losses = Callable[[dict[str, Tensor], Tensor], Tensor]
 class Spec:
     losses: Losses
     sizes: Mapping[str, object] = field(default_factory=dict)
-    trained: Mapping[str, object] = field(default_factory=dict)      # in the place of `sizes`, where it learns from text
-    whole: Mapping[str, object] = field(default_factory=dict)        # beside `sizes` where one graph would hold many long pieces
-    update: Callable[[], optimizers.Update] | None = None            # where the text is about how weights move
-    through: str = "$."                                              # names of what is learned only through the ticks of others
+    trained: Mapping[str, object] = field(
+        default_factory=dict
+    )  # in the place of `sizes`, where it learns from text
+    whole: Mapping[str, object] = field(
+        default_factory=dict
+    )  # beside `sizes` where one graph would hold many long pieces
+    update: Callable[[], optimizers.Update] | None = (
+        None  # where the text is about how weights move
+    )
+    through: str = "$."  # names of what is learned only through the ticks of others
 
 
-def layer(mixer: Callable[..., Tensor], sizes: Mapping[str, object] | None = None, trained: Mapping[str, object] | None = None,
-          whole: Mapping[str, object] | None = None, **known: object) -> Spec:
-    """A sequence layer in the network of the library; `known` is what its loop must be told, and is set in the text too."""
-    return Spec(partial(network.losses, mixer=partial(mixer, **known)), {**known, **(sizes or {})}, trained or {}, whole or {})
+def layer(
+    mixer: Callable[..., Tensor],
+    sizes: Mapping[str, object] | None = None,
+    trained: Mapping[str, object] | None = None,
+    whole: Mapping[str, object] | None = None,
+    **known: object,
+) -> Spec:
+    """A sequence layer in the network of the library; `known` is what its loop must be told, and is
+    set in the text too.
+    """
+    return Spec(
+        partial(network.losses, mixer=partial(mixer, **known)),
+        {**known, **(sizes or {})},
+        trained or {},
+        whole or {},
+    )
 
 
 PERIODS = [1, 2, 3]
-NARROW = {"head": 8, "chunk": 8}                  # products of features grow with the square of a head
+NARROW = {"head": 8, "chunk": 8}  # products of features grow with the square of a head
 HOPE = {"near": 2, "span": 4, "periods": PERIODS}
 SPECS: dict[str, Spec] = {
     "linear_attention": layer(linear.linear_attention),
@@ -92,22 +116,65 @@ SPECS: dict[str, Spec] = {
     "transformer": layer(attention.attention, {"d": 8}),
     "transformer_swa": layer(attention.attention, {"d": 8}, window=3),
     "hope": Spec(partial(reference_hope.losses, depth=1, near=2, far=4, periods=PERIODS), HOPE),
-    "hope_ablation": Spec(partial(network.continuum, mixer=partial(hope.self_modifying, near=2, length=4), name="self_modifying_titans",
-                                  periods=PERIODS), HOPE),
-    "hope_attention": Spec(partial(network.continuum, mixer=partial(attention.attention, window=3), name="attention", periods=PERIODS),
-                           {"d": 8, "window": 3, "periods": PERIODS}, update=partial(cms.sequential, PERIODS)),
-    "cms": Spec(partial(cms.losses, window=3), {"d": 8, "window": 3, "periods": [1, 2, 4, 8]}, update=partial(cms.nested, [1, 2, 4, 8]),
-                through=r"start\[\d\]\.S"),
-    "learned_optimizer": Spec(partial(learned.losses, window=3), {"d": 8, "window": 3, "width": 3, "unroll": 3, "task": 12},
-                              {"window": 24, "width": 16, "unroll": 10, "task": 400}, update=partial(learned.learned, 3), through=learned.RULE),
-    "ttt_e2e": Spec(partial(online.ttt_e2e, b=3, window=4), {"d": 8, "depth": 4, "b": 3, "window": 4}, {"window": 24, "b": 8}),
-    "cms_tokens": Spec(partial(online.cms, spans=[1, 2, 4], window=3), {"d": 8, "spans": [1, 2, 4], "window": 3}, {"spans": [4, 8, 16], "window": 24}),
-    "series": Spec(partial(series.series, chunk=3), {"channel": 2, "span": 3}, {"channel": 8, "d": 16}),
+    "hope_ablation": Spec(
+        partial(
+            network.continuum,
+            mixer=partial(hope.self_modifying, near=2, length=4),
+            name="self_modifying_titans",
+            periods=PERIODS,
+        ),
+        HOPE,
+    ),
+    "hope_attention": Spec(
+        partial(
+            network.continuum,
+            mixer=partial(attention.attention, window=3),
+            name="attention",
+            periods=PERIODS,
+        ),
+        {"d": 8, "window": 3, "periods": PERIODS},
+        update=partial(cms.sequential, PERIODS),
+    ),
+    "cms": Spec(
+        partial(cms.losses, window=3),
+        {"d": 8, "window": 3, "periods": [1, 2, 4, 8]},
+        update=partial(cms.nested, [1, 2, 4, 8]),
+        through=r"start\[\d\]\.S",
+    ),
+    "learned_optimizer": Spec(
+        partial(learned.losses, window=3),
+        {"d": 8, "window": 3, "width": 3, "unroll": 3, "task": 12},
+        {"window": 24, "width": 16, "unroll": 10, "task": 400},
+        update=partial(learned.learned, 3),
+        through=learned.RULE,
+    ),
+    "ttt_e2e": Spec(
+        partial(online.ttt_e2e, b=3, window=4),
+        {"d": 8, "depth": 4, "b": 3, "window": 4},
+        {"window": 24, "b": 8},
+    ),
+    "cms_tokens": Spec(
+        partial(online.cms, spans=[1, 2, 4], window=3),
+        {"d": 8, "spans": [1, 2, 4], "window": 3},
+        {"spans": [4, 8, 16], "window": 24},
+    ),
+    "series": Spec(
+        partial(series.series, chunk=3), {"channel": 2, "span": 3}, {"channel": 8, "d": 16}
+    ),
 }
-SPECS |= {f"decomposition_{name}": Spec(losses) for name, losses in {
-    "mlp_gd": small.perceptron, "mlp_momentum": small.perceptron, "adam": small.perceptron, "linear_attention_gd": small.linear_attention,
-    "linear_attention_momentum": small.linear_attention, "softmax_attention": small.softmax_attention, "transformer": small.block,
-    "adatransformer": small.block}.items()}
+SPECS |= {
+    f"decomposition_{name}": Spec(losses)
+    for name, losses in {
+        "mlp_gd": small.perceptron,
+        "mlp_momentum": small.perceptron,
+        "adam": small.perceptron,
+        "linear_attention_gd": small.linear_attention,
+        "linear_attention_momentum": small.linear_attention,
+        "softmax_attention": small.softmax_attention,
+        "transformer": small.block,
+        "adatransformer": small.block,
+    }.items()
+}
 SPECS |= {
     "transfer_direct": Spec(small.direct),
     "transfer_nonparametric": Spec(partial(small.softmax_attention, window=3), {"window": 3}),
@@ -118,17 +185,29 @@ SPECS |= {
 STEPS: dict[str, Callable[[], optimizers.Update]] = {
     "sgd": partial(optimizers.remembering, lambda w, g, m, n: w - g, clip=True),
     "momentum": partial(optimizers.remembering, optimizers.momentum(0.2, 0.9), clip=True),
-    "nesterov": partial(optimizers.remembering, optimizers.momentum(0.2, 0.9, ahead=True), clip=True),
-    "adam": partial(optimizers.remembering, lambda w, g, m, n: optimizers.adam(w, g, m, n, optimizers.cosine(n))),
-    "adamw": partial(optimizers.remembering, lambda w, g, m, n: optimizers.adam(w, g, m, n, optimizers.cosine(n), 0.1)),
+    "nesterov": partial(
+        optimizers.remembering, optimizers.momentum(0.2, 0.9, ahead=True), clip=True
+    ),
+    "adam": partial(
+        optimizers.remembering, lambda w, g, m, n: optimizers.adam(w, g, m, n, optimizers.cosine(n))
+    ),
+    "adamw": partial(
+        optimizers.remembering,
+        lambda w, g, m, n: optimizers.adam(w, g, m, n, optimizers.cosine(n), 0.1),
+    ),
     "adagrad": partial(optimizers.remembering, optimizers.adagrad),
     "muon": partial(hidden.hidden_by(optimizers.muon), 8),
     "delta_momentum": partial(optimizers.remembering, optimizers.delta_momentum, clip=True),
     "m3": partial(hidden.hidden_by(optimizers.m3), 8),
 }
-SPECS |= {f"optimizer_{name}": Spec(partial(network.bare, window=64), {"d": 8}, update=step) for name, step in STEPS.items()}
+SPECS |= {
+    f"optimizer_{name}": Spec(partial(network.bare, window=64), {"d": 8}, update=step)
+    for name, step in STEPS.items()
+}
 SPECS["optimizer_muon"] = Spec(partial(network.between, window=64), {"d": 8}, update=STEPS["muon"])
-SPECS["optimizer_m3"] = Spec(partial(network.bare, window=64, names=network.APART), {"d": 8}, update=STEPS["m3"])
+SPECS["optimizer_m3"] = Spec(
+    partial(network.bare, window=64, names=network.APART), {"d": 8}, update=STEPS["m3"]
+)
 SPECS["optimizer_dgd"] = Spec(partial(dgd.losses, window=64), {"d": 8}, through="random:")
 SPECS["optimizer_inner"] = layer(inner.inner, {"d": 8}, chunk=2)
 SPECS["optimizer_deep_momentum"] = Spec(partial(network.bare, window=64), {"d": 8})
@@ -145,7 +224,11 @@ def tiny(name: str, edited: str | None = None, **sets: object) -> Program:
 
 def fitting(name: str, sizes: Mapping[str, object]) -> dict[str, object]:
     """Without those of the sizes that all specs have and this one does not."""
-    return {key: value for key, value in sizes.items() if key not in BASE or re.search(rf"\b{key} = ", text(name))}
+    return {
+        key: value
+        for key, value in sizes.items()
+        if key not in BASE or re.search(rf"\b{key} = ", text(name))
+    }
 
 
 @cache

@@ -1,4 +1,5 @@
 """State beyond a sequence: memories that outlive it, one a lane, and their ends at documents."""
+
 from __future__ import annotations
 
 import pytest
@@ -67,14 +68,32 @@ def batches(program: Program) -> list[laws.Batch]:
 
 # Lanes
 
-RESETS = ("reset never", "reset every 2 sequence", "reset every 2 sequence phase 1", "reset every sequence")
-PERIOD = ("memory M: net", "memory M: [e, e]"), ("|M(k) - v|^2", "sum(|M * k - v|^2 over period)"), ("recall.M@now(q)", "recall.M@now * q"), \
-    ("every token", "every 2 token")
+RESETS = (
+    "reset never",
+    "reset every 2 sequence",
+    "reset every 2 sequence phase 1",
+    "reset every sequence",
+)
+PERIOD = (
+    ("memory M: net", "memory M: [e, e]"),
+    ("|M(k) - v|^2", "sum(|M * k - v|^2 over period)"),
+    ("recall.M@now(q)", "recall.M@now * q"),
+    ("every token", "every 2 token"),
+)
 
 
 @pytest.mark.parametrize("reset", RESETS)
-@pytest.mark.parametrize("edits", [(), (("M@near", "M"),), (("M@near", "M@whole"),), (("M@near", "M@pair"),), (*PERIOD, ("M@near", "M"))],
-                         ids=["chunk", "exact", "copy each sequence", "copy each second sequence", "sum over a period"])
+@pytest.mark.parametrize(
+    "edits",
+    [
+        (),
+        (("M@near", "M"),),
+        (("M@near", "M@whole"),),
+        (("M@near", "M@pair"),),
+        (*PERIOD, ("M@near", "M")),
+    ],
+    ids=["chunk", "exact", "copy each sequence", "copy each second sequence", "sum over a period"],
+)
 def test_a_memory_that_outlives_a_sequence_is_what_it_means(reset: str, edits: tuple) -> None:
     program = reader(("reset never", reset), *edits)
     found = laws.agreement(laws.Subject(program), batches(program))
@@ -84,10 +103,35 @@ def test_a_memory_that_outlives_a_sequence_is_what_it_means(reset: str, edits: t
 ENDED = ("clock pair", "clock book = document\nclock shelf = 2 document phase 1\nclock pair")
 
 
-@pytest.mark.parametrize("reset", ["reset every document", "reset every 2 document", "reset every 2 document phase 1", "reset never", "reset every sequence"])
-@pytest.mark.parametrize("edits", [(), (("M@near", "M"),), (("M@near", "M@book"),), (("M@near", "M@shelf"),), (*PERIOD, ("M@near", "M")),
-                                   (("v = unit(linear(x, [head, e]))", "v = mean(unit(linear(x, [head, e])) over book)"),)],
-                         ids=["chunk", "exact", "copy each document", "copy each second document", "sum over a period", "mean over a document"])
+@pytest.mark.parametrize(
+    "reset",
+    [
+        "reset every document",
+        "reset every 2 document",
+        "reset every 2 document phase 1",
+        "reset never",
+        "reset every sequence",
+    ],
+)
+@pytest.mark.parametrize(
+    "edits",
+    [
+        (),
+        (("M@near", "M"),),
+        (("M@near", "M@book"),),
+        (("M@near", "M@shelf"),),
+        (*PERIOD, ("M@near", "M")),
+        (("v = unit(linear(x, [head, e]))", "v = mean(unit(linear(x, [head, e])) over book)"),),
+    ],
+    ids=[
+        "chunk",
+        "exact",
+        "copy each document",
+        "copy each second document",
+        "sum over a period",
+        "mean over a document",
+    ],
+)
 def test_documents_end_in_each_lane_where_the_data_says(reset: str, edits: tuple) -> None:
     program = reader(ENDED, ("reset never", reset), *edits)
     subject = laws.Subject(program)
@@ -99,15 +143,28 @@ def test_documents_end_in_each_lane_where_the_data_says(reset: str, edits: tuple
 
 
 def test_what_ends_with_a_sequence_starts_from_what_was_learned_in_between() -> None:
-    for reset in ("reset every document", "reset every 2 document", "reset every 2 document phase 1"):
+    for reset in (
+        "reset every document",
+        "reset every 2 document",
+        "reset every 2 document phase 1",
+    ):
         subject = laws.Subject(reader(ENDED, ("reset never", reset)))
         given = batches(subject.program)
         for batch in given:
             batch["document"][0, -1] = True
-        assert not {name: x for name, x in laws.agreement(subject, given).items() if not x <= laws.EXACT}
+        assert not {
+            name: x for name, x in laws.agreement(subject, given).items() if not x <= laws.EXACT
+        }
     subject = laws.Subject(reader(ENDED, ("reset never", "reset every document")))
     sequence = laws.Subject(reader(ENDED, ("reset never", "reset every sequence")))
-    given = [batch | {"document": torch.arange(batch["ids"].shape[1]).expand_as(batch["ids"]) == batch["ids"].shape[1] - 1} for batch in given]
+    given = [
+        batch
+        | {
+            "document": torch.arange(batch["ids"].shape[1]).expand_as(batch["ids"])
+            == batch["ids"].shape[1] - 1
+        }
+        for batch in given
+    ]
     for batch in given:
         a, b = (one.step(one.state, [batch])["loss"] for one in (subject, sequence))
         assert laws.deviation(a, b) <= laws.EXACT
@@ -128,34 +185,62 @@ def test_a_document_is_forgotten_at_its_end() -> None:
     assert found.value.diagnostics[0].code == "N308"
 
 
-@pytest.mark.parametrize("edits, words", [
-    ([("bptt full", "bptt 2 document")], "`bptt`"),
-    ([("v = unit(linear(x, [head, e]))", "z = linear(x, [head, e])\n    v = attend(z, z -> z over book)")], "attention"),
-    ([("|M(k) - v|^2", "sum(|M(k) - v|^2 over book)")], "since a document began"),
-    ([*PERIOD, ("reset never", "reset every document")], "goes on in the next sequence"),
-    ([*PERIOD], "goes on in the next sequence"),
-    ([("reset never", "reset every document"), ("memory M: net = learned", "memory M: net = random")], "drawn anew")])
+@pytest.mark.parametrize(
+    "edits, words",
+    [
+        ([("bptt full", "bptt 2 document")], "`bptt`"),
+        (
+            [
+                (
+                    "v = unit(linear(x, [head, e]))",
+                    "z = linear(x, [head, e])\n    v = attend(z, z -> z over book)",
+                )
+            ],
+            "attention",
+        ),
+        ([("|M(k) - v|^2", "sum(|M(k) - v|^2 over book)")], "since a document began"),
+        ([*PERIOD, ("reset never", "reset every document")], "goes on in the next sequence"),
+        ([*PERIOD], "goes on in the next sequence"),
+        (
+            [
+                ("reset never", "reset every document"),
+                ("memory M: net = learned", "memory M: net = random"),
+            ],
+            "drawn anew",
+        ),
+    ],
+)
 def test_what_documents_cannot_do_yet_is_said(edits: list[tuple[str, str]], words: str) -> None:
     with pytest.raises(Diagnostics) as found:
         compile_program(reader(ENDED, *edits))
-    assert [d.code for d in found.value.diagnostics] == ["N801"] and words in found.value.diagnostics[0].message
+    assert [d.code for d in found.value.diagnostics] == [
+        "N801"
+    ] and words in found.value.diagnostics[0].message
 
 
 @pytest.mark.parametrize("capture", ["split", "whole"])
 def test_documents_are_captured(capture: str) -> None:
-    plain = compile_program(reader(("reset never", "reset every document")), precision="float64", capture="eager")
-    assert traced_once(plain, capture, [data(plain.program, 2, 7, i) for i in range(3)]) <= laws.EXACT
+    plain = compile_program(
+        reader(("reset never", "reset every document")), precision="float64", capture="eager"
+    )
+    assert (
+        traced_once(plain, capture, [data(plain.program, 2, 7, i) for i in range(3)]) <= laws.EXACT
+    )
 
 
 def test_lanes_matter_and_each_has_its_own() -> None:
-    subject, forgets = laws.Subject(reader()), laws.Subject(reader(("reset never", "reset every sequence")))
+    subject, forgets = (
+        laws.Subject(reader()),
+        laws.Subject(reader(("reset never", "reset every sequence"))),
+    )
     first, second = (data(subject.program, 2, 7, i) for i in range(2))
     other = {name: torch.cat([x[:1], 4 - x[1:]]) for name, x in first.items()}
     kept = []
     for batch in (first, other):
         subject.restart().step(subject.state, [batch])
-        assert set(subject.state.lanes) == {f"h.mixer.recall.{m}.{w}" for m in ("M", "momentum.velocity.m") for w in ("W1", "W2")} | {
-            "sequences", "h.mixer.recall.M.W1@near", "h.mixer.recall.M.W2@near"}
+        assert set(subject.state.lanes) == {
+            f"h.mixer.recall.{m}.{w}" for m in ("M", "momentum.velocity.m") for w in ("W1", "W2")
+        } | {"sequences", "h.mixer.recall.M.W1@near", "h.mixer.recall.M.W2@near"}
         kept.append({name: x.clone() for name, x in subject.state.lanes.items()})
     assert all(torch.equal(kept[0][name][0], kept[1][name][0]) for name in kept[0])
     assert any(not torch.equal(kept[0][name][1], kept[1][name][1]) for name in kept[0])
@@ -169,13 +254,17 @@ def test_lanes_matter_and_each_has_its_own() -> None:
 
 def test_micro_batches_are_lanes_of_one_step() -> None:
     program = reader()
-    whole, halves = compile_program(program, precision="float64", capture="eager"), \
-        compile_program(program, precision="float64", capture="eager", accumulate=2)
+    whole, halves = (
+        compile_program(program, precision="float64", capture="eager"),
+        compile_program(program, precision="float64", capture="eager", accumulate=2),
+    )
     states = whole.init(0), halves.init(0)
     for i in range(3):
         batch = data(program, 4, 7, i)
         a = whole(states[0], [batch])
-        b = halves(states[1], [{name: x[at:at + 2] for name, x in batch.items()} for at in (0, 2)])
+        b = halves(
+            states[1], [{name: x[at : at + 2] for name, x in batch.items()} for at in (0, 2)]
+        )
         assert laws.deviation(a["loss"], b["loss"]) <= laws.EXACT
     for name, lane in states[0].lanes.items():
         assert laws.deviation(lane, states[1].lanes[name]) <= laws.EXACT
@@ -202,25 +291,37 @@ def test_lanes_are_captured_without_a_break_or_a_second_trace(capture: str) -> N
 
 
 def test_a_learner_that_would_see_into_earlier_steps_is_refused() -> None:
-    slower = ("h = x + mixer(rmsnorm(x))", """level ffn every 4 step {
+    slower = (
+        "h = x + mixer(rmsnorm(x))",
+        """level ffn every 4 step {
     memory F: swiglu([d], hidden = d) = random
     context ids
     minimize mean(loss over period)
     F <- F - 0.1 * grad(F)
     bptt none
 }
-h = x + mixer(ffn.F(rmsnorm(x)))""")
+h = x + mixer(ffn.F(rmsnorm(x)))""",
+    )
     with pytest.raises(Diagnostics) as found:
         compile_program(reader(slower))
-    assert found.value.diagnostics[0].code == "N801" and found.value.diagnostics[0].help == "`bptt none`, or `bptt none to ffn`"
+    assert (
+        found.value.diagnostics[0].code == "N801"
+        and found.value.diagnostics[0].help == "`bptt none`, or `bptt none to ffn`"
+    )
     compile_program(reader(slower, ("bptt full", "bptt none")), capture="eager")
 
 
 # Frozen
 
+
 def test_a_frozen_program_is_the_program_at_rate_zero() -> None:
-    made, still = (reader(("0.9 * M + momentum(grad(M@near), 0.05, 0.5)", update)) for update in
-                   ("0.9 * M + momentum(grad(M@near), 0.05, 0.5)", "1 * M + momentum(grad(M@near), 0, 0)"))
+    made, still = (
+        reader(("0.9 * M + momentum(grad(M@near), 0.05, 0.5)", update))
+        for update in (
+            "0.9 * M + momentum(grad(M@near), 0.05, 0.5)",
+            "1 * M + momentum(grad(M@near), 0, 0)",
+        )
+    )
     batch = data(made, 2, 7, 0)
     weights = Oracle(made).weights
     want = Oracle(still, weights).run(batch)
@@ -231,7 +332,9 @@ def test_a_frozen_program_is_the_program_at_rate_zero() -> None:
     step = compile_program(made, precision="float64", capture="eager")
     state = step.init(0)
     module = step.reader("loss", step.updates.streams["loss"], freeze=True)
-    outputs, carry = module["forward"](state.views, batch, module["start"](state.views, 2, batch["ids"].double()), 0, "loop")
+    outputs, carry = module["forward"](
+        state.views, batch, module["start"](state.views, 2, batch["ids"].double()), 0, "loop"
+    )
     assert laws.deviation(outputs["loss"], want.outputs["loss"]) <= laws.EXACT
     start = module["start"](state.views, 2, batch["ids"].double())
     assert all(torch.equal(carry[name], x) for name, x in start.items() if "recall.M" in name)

@@ -1,4 +1,5 @@
 """The command line: its verbs and options are a contract, and every way out has its exit code."""
+
 from __future__ import annotations
 
 import subprocess
@@ -14,11 +15,47 @@ from nldsl import cli
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CONTRACT = {
     "check": {"spec", "--set"},
-    "compile": {"spec", "--set", "--emit", "--out", "--batch", "--length", "--capture", "--device", "--precision", "--load"},
-    "train": {"spec", "data", "--set", "--steps", "--seed", "--batch", "--length", "--accumulate", "--device", "--precision", "--capture",
-              "--out", "--resume", "--save-every", "--memory", "--load"},
+    "compile": {
+        "spec",
+        "--set",
+        "--emit",
+        "--out",
+        "--batch",
+        "--length",
+        "--capture",
+        "--device",
+        "--precision",
+        "--load",
+    },
+    "train": {
+        "spec",
+        "data",
+        "--set",
+        "--steps",
+        "--seed",
+        "--batch",
+        "--length",
+        "--accumulate",
+        "--device",
+        "--precision",
+        "--capture",
+        "--out",
+        "--resume",
+        "--save-every",
+        "--memory",
+        "--load",
+    },
     "eval": {"run", "data", "--length", "--bytes", "--memory", "--remember"},
-    "generate": {"run", "prompt", "-n", "--temperature", "--seed", "--freeze", "--memory", "--remember"},
+    "generate": {
+        "run",
+        "prompt",
+        "-n",
+        "--temperature",
+        "--seed",
+        "--freeze",
+        "--memory",
+        "--remember",
+    },
     "graph": {"spec", "--set", "--as", "--out"},
     "fmt": {"files", "--write", "--check"},
     "explain": {"code"},
@@ -32,7 +69,12 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_package_is_a_command() -> None:
-    result = subprocess.run([sys.executable, "-m", "nldsl", "explain", "N610"], capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-m", "nldsl", "explain", "N610"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert result.returncode == 0 and result.stdout.startswith("N610") and result.stderr == ""
 
 
@@ -40,8 +82,11 @@ def test_verbs_and_options_are_frozen() -> None:
     group = typer.main.get_command(cli.app)
     found = {}
     for name, command in group.commands.items():
-        found[name] = {parameter.name if parameter.param_type_name == "argument" else parameter.opts[-1]
-                       for parameter in command.params if parameter.name != "help"}
+        found[name] = {
+            parameter.name if parameter.param_type_name == "argument" else parameter.opts[-1]
+            for parameter in command.params
+            if parameter.name != "help"
+        }
     assert found == CONTRACT
 
 
@@ -65,9 +110,20 @@ def test_check_reads_standard_input_and_rejects_with_1() -> None:
     assert status == cli.REJECTED and "error[N610]" in err
 
 
-@pytest.mark.parametrize("arguments", [
-    ["train"], ["check"], ["nonsense"], ["check", "a.nl", "--nonsense"], ["train", "a.nl", "--steps", "0"], ["check", "a.nl", "--set", "d"],
-    ["train", "--resume", "runs/a", "--out", "b"], ["compile", "a.nl", "--emit", "soup"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train"],
+        ["check"],
+        ["nonsense"],
+        ["check", "a.nl", "--nonsense"],
+        ["train", "a.nl", "--steps", "0"],
+        ["check", "a.nl", "--set", "d"],
+        ["train", "--resume", "runs/a", "--out", "b"],
+        ["compile", "a.nl", "--emit", "soup"],
+    ],
+    ids=" ".join,
+)
 def test_a_wrong_command_line_is_2(arguments: list[str]) -> None:
     assert nldsl(*arguments)[0] == cli.USAGE
 
@@ -79,7 +135,13 @@ def test_a_spec_that_is_not_there_is_2() -> None:
 
 
 def test_missing_data_is_3(tmp_path: Path) -> None:
-    status, _, err = nldsl("train", str(EXAMPLES / "titans.nl"), str(tmp_path / "nowhere.txt"), "--out", str(tmp_path / "run"))
+    status, _, err = nldsl(
+        "train",
+        str(EXAMPLES / "titans.nl"),
+        str(tmp_path / "nowhere.txt"),
+        "--out",
+        str(tmp_path / "run"),
+    )
     assert status == cli.RUN and "error[N701]" in err
     assert not (tmp_path / "run").exists()
 
@@ -89,15 +151,33 @@ def test_a_device_that_is_not_there_is_4(tmp_path: Path) -> None:
     assert status == cli.BACKEND and "error[N8" in err
 
 
-@pytest.mark.parametrize("stage, words", [
-    ("tokens", "recall"), ("ast", "Level"), ("graph", "recall"), ("schedule", "region"), ("python", "def forward")])
+@pytest.mark.parametrize(
+    "stage, words",
+    [
+        ("tokens", "recall"),
+        ("ast", "Level"),
+        ("graph", "recall"),
+        ("schedule", "region"),
+        ("python", "def forward"),
+    ],
+)
 def test_every_stage_prints(stage: str, words: str) -> None:
-    status, out, err = nldsl("compile", str(EXAMPLES / "titans.nl"), "--set", "d=16", "--set", "depth=1", "--emit", stage)
+    status, out, err = nldsl(
+        "compile", str(EXAMPLES / "titans.nl"), "--set", "d=16", "--set", "depth=1", "--emit", stage
+    )
     assert (status, err) == (0, "")
     assert words in out
 
 
-@pytest.mark.parametrize("form, words", [("table", "recall"), ("text", "keeps      1 - forget"), ("mermaid", "flowchart"), ("svg", "<svg")])
+@pytest.mark.parametrize(
+    "form, words",
+    [
+        ("table", "recall"),
+        ("text", "keeps      1 - forget"),
+        ("mermaid", "flowchart"),
+        ("svg", "<svg"),
+    ],
+)
 def test_the_level_graph_in_every_form(form: str, words: str) -> None:
     status, out, _ = nldsl("graph", str(EXAMPLES / "titans.nl"), "--set", "depth=1", "--as", form)
     assert status == 0 and words in out

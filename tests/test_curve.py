@@ -1,4 +1,5 @@
 """The picture of a run, and how long its steps took."""
+
 from __future__ import annotations
 
 import json
@@ -35,11 +36,20 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return figures
 
 
-@pytest.mark.parametrize("losses", [
-    [-20.0 - n for n in range(30)], [5.0], [3.0, -4.0], [1e6, 1.0, 2.0], [0.25] * 4,
-    [8 / n for n in range(1, 400)]])
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [-20.0 - n for n in range(30)],
+        [5.0],
+        [3.0, -4.0],
+        [1e6, 1.0, 2.0],
+        [0.25] * 4,
+        [8 / n for n in range(1, 400)],
+    ],
+)
 def test_every_loss_lies_within_the_axes(
-        losses: list[float], drawn: list[Figure], tmp_path: Path) -> None:
+    losses: list[float], drawn: list[Figure], tmp_path: Path
+) -> None:
     beside = ("a simple guess", 2 * min(losses) - 1)
     path = recorded(tmp_path, losses, loss=max(losses) + 1)
     metrics.picture(path, tmp_path / "loss.svg", beside)
@@ -52,7 +62,10 @@ def test_every_loss_lies_within_the_axes(
 
 
 def test_no_text_is_cut(drawn: list[Figure], tmp_path: Path) -> None:
-    folder = tmp_path / "a_run_whose_name_is_rather_long_for_a_title_of_one_line_and_then_much_longer_still_with_settings_$x_y$-12"
+    folder = (
+        tmp_path
+        / "a_run_whose_name_is_rather_long_for_a_title_of_one_line_and_then_much_longer_still_with_settings_$x_y$-12"
+    )
     folder.mkdir()
     metrics.picture(recorded(folder, [1.0, 2.0, 3.0], loss=2.0), folder / "loss.svg")
     (figure,) = drawn
@@ -60,14 +73,18 @@ def test_no_text_is_cut(drawn: list[Figure], tmp_path: Path) -> None:
     (axes,), page = figure.axes, figure.bbox
     texts = [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.get_legend().get_texts()]
     boxes = [text.get_window_extent() for text in texts]
-    assert all(page.x0 <= b.x0 and b.x1 <= page.x1 and page.y0 <= b.y0 and b.y1 <= page.y1
-               for b in boxes)
+    assert all(
+        page.x0 <= b.x0 and b.x1 <= page.x1 and page.y0 <= b.y0 and b.y1 <= page.y1 for b in boxes
+    )
 
 
-@pytest.mark.parametrize("losses, of, dots", [
-    ({"loss": 1.5}, {}, 1), ({"bits": 1.5}, {}, 0), ({"loss": 1.5}, {"of": "report"}, 0)])
+@pytest.mark.parametrize(
+    "losses, of, dots",
+    [({"loss": 1.5}, {}, 1), ({"bits": 1.5}, {}, 0), ({"loss": 1.5}, {"of": "report"}, 0)],
+)
 def test_only_the_same_quantity_is_drawn_beside(
-        losses: dict, of: dict, dots: int, drawn: list[Figure], tmp_path: Path) -> None:
+    losses: dict, of: dict, dots: int, drawn: list[Figure], tmp_path: Path
+) -> None:
     path = recorded(tmp_path, [1.0, 2.0], **losses, **of)
     metrics.picture(path, tmp_path / "loss.svg")
     assert sum("held out" in str(line.get_label()) for line in drawn[0].axes[0].lines) == dots
@@ -76,8 +93,9 @@ def test_only_the_same_quantity_is_drawn_beside(
 def test_the_running_mean_has_no_bias_to_the_first_loss() -> None:
     assert metrics.averaged([7.0] * 5) == pytest.approx([7.0] * 5)
     keep = 1 - metrics.WEIGHT
-    assert metrics.averaged([10.0, 0.0, 0.0])[1:] == pytest.approx([
-        10 * keep / (1 + keep), 10 * keep**2 / (1 + keep + keep**2)])
+    assert metrics.averaged([10.0, 0.0, 0.0])[1:] == pytest.approx(
+        [10 * keep / (1 + keep), 10 * keep**2 / (1 + keep + keep**2)]
+    )
 
 
 def test_each_step_has_its_own_seconds(tmp_path: Path) -> None:
@@ -98,7 +116,7 @@ def test_each_step_has_its_own_seconds(tmp_path: Path) -> None:
     for n, seconds in enumerate((4.0, 0.5, 2.0), 1):
         with log.timed(n):
             now += seconds
-        now += 100                                         # a save between two steps
+        now += 100  # a save between two steps
         log.add(n, {"loss": torch.tensor(1.0)}, ())
     log.drain()
     journal.close()

@@ -1,4 +1,5 @@
 """The corpus, and the byte model that its score stands beside."""
+
 from __future__ import annotations
 
 import random
@@ -12,6 +13,7 @@ from nldsl.diagnostic import Diagnostics
 from nldsl.train import baseline, data
 
 # The corpus
+
 
 def test_the_standard_library_is_read_without_tests_and_packages() -> None:
     corpus = data.standard_library()
@@ -51,7 +53,9 @@ def test_batches_depend_on_seed_step_and_lane_alone(tmp_path: Path) -> None:
     corpus = data.read(tmp_path / "a.txt")
     whole = corpus.batch(0, 3, 0, 8, 64)
     assert whole.shape == (8, 64) and whole.dtype == np.uint8
-    assert np.array_equal(np.concatenate([corpus.batch(0, 3, 0, 4, 64), corpus.batch(0, 3, 1, 4, 64)]), whole)
+    assert np.array_equal(
+        np.concatenate([corpus.batch(0, 3, 0, 4, 64), corpus.batch(0, 3, 1, 4, 64)]), whole
+    )
     assert not np.array_equal(corpus.batch(0, 4, 0, 8, 64), whole)
     assert not np.array_equal(corpus.batch(1, 3, 0, 8, 64), whole)
     assert data.draw(0, 1, 0, 10**9) == 988776935
@@ -66,7 +70,7 @@ def test_scored_sequences_stay_in_a_document_and_score_no_byte_twice() -> None:
     starts = data.windows(data.extents(text), 16, 10**6)
     scored = Counter(int(s) + i for s in starts for i in range(1, 16))
     assert max(scored.values()) == 1
-    assert all(data.BOUNDARY not in text[s:s + 15] for s in starts)
+    assert all(data.BOUNDARY not in text[s : s + 15] for s in starts)
     assert len(scored) > 0.8 * len(text)
     assert len(data.windows(data.extents(text), 16, 64)) == 4
 
@@ -85,7 +89,16 @@ def problem(what: str, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("what, code", [("missing", "N701"), ("unreadable", "N702"), ("empty file", "N703"), ("empty folder", "N703"), ("short", "N704")])
+@pytest.mark.parametrize(
+    "what, code",
+    [
+        ("missing", "N701"),
+        ("unreadable", "N702"),
+        ("empty file", "N703"),
+        ("empty folder", "N703"),
+        ("short", "N704"),
+    ],
+)
 def test_bad_data_is_a_diagnostic(what: str, code: str, tmp_path: Path) -> None:
     with pytest.raises(Diagnostics) as found:
         data.load(problem(what, tmp_path)).require(64)
@@ -95,9 +108,14 @@ def test_bad_data_is_a_diagnostic(what: str, code: str, tmp_path: Path) -> None:
 
 # The byte model
 
+
 def slow_probability(train: bytes, context: bytes, s: int) -> float:
     """Witten-Bell from the definition: counts by scanning the text."""
-    followers = Counter(train[i + len(context)] for i in range(len(train) - len(context)) if train[i:i + len(context)] == context)
+    followers = Counter(
+        train[i + len(context)]
+        for i in range(len(train) - len(context))
+        if train[i : i + len(context)] == context
+    )
     shorter = slow_probability(train, context[1:], s) if context else 1 / 256
     n, t = sum(followers.values()), len(followers)
     return (followers[s] + t * shorter) / (n + t) if n else shorter
@@ -105,15 +123,22 @@ def slow_probability(train: bytes, context: bytes, s: int) -> float:
 
 def test_the_byte_model_is_witten_bell() -> None:
     train, text = b"the cat sat on the mat; the hat\0that\0", b"the rat that\xff sat"
-    got = baseline.fit(np.frombuffer(train, np.uint8)).nats(np.frombuffer(text, np.uint8), np.arange(len(text)))
-    want = [-np.log(slow_probability(train, text[max(0, i - 2):i], text[i])) for i in range(len(text))]
+    got = baseline.fit(np.frombuffer(train, np.uint8)).nats(
+        np.frombuffer(text, np.uint8), np.arange(len(text))
+    )
+    want = [
+        -np.log(slow_probability(train, text[max(0, i - 2) : i], text[i])) for i in range(len(text))
+    ]
     np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
 def test_the_byte_model_sums_to_one() -> None:
     model = baseline.fit(np.frombuffer(b"abracadabra", np.uint8))
     for context in (b"ab", b"zz", b"ra"):
-        total = sum(np.exp(-model.nats(np.frombuffer(context + bytes([s]), np.uint8), np.array([2]))[0]) for s in range(256))
+        total = sum(
+            np.exp(-model.nats(np.frombuffer(context + bytes([s]), np.uint8), np.array([2]))[0])
+            for s in range(256)
+        )
         assert total == pytest.approx(1)
 
 

@@ -1,8 +1,11 @@
-"""Decays that are exactly 0, tiny, 1 or negative: values, states and every slope, the decay's own too, are those of the text.
+"""Decays that are exactly 0, tiny, 1 or negative: values, states and every slope, the decay's own
+too, are those of the text.
 
-The decay of each token is a weight of its own, moved from a number that the data gives, so each has its own slope. The programs
-run by products over pieces of tokens; the interpreter goes token by token.
+The decay of each token is a weight of its own, moved from a number that the data gives, so each has
+its own slope. The programs run by products over pieces of tokens; the interpreter goes token by
+token.
 """
+
 from __future__ import annotations
 
 import pytest
@@ -46,19 +49,67 @@ STEPS = """memory M: [n, n] = learned  context key, v  minimize |M * key - v|^2 
 MATRIX_READS = "y = (m.M@now * key + m.M * k) + m.M@chunk * v"
 # axes of the decay, the level, what is read of it, and words of how it is computed
 FORMS = {
-    "a sum": ("head", SUM.replace("DECAY", "keep"), "y = m.S@now + 0.5 * m.S", "chunked recurrence"),
-    "a sum, the complement": ("head", SUM.replace("DECAY", "(1 - keep)"), "y = m.S@now", "chunked recurrence"),
-    "a sum, one gate for all heads": ("", SUM.replace("DECAY", "keep"), "y = m.S@now", "chunked recurrence"),
-    "a sum, an open or closed gate": ("head", SUM.replace("DECAY", "max(keep, 0)"), "y = m.S@now + m.S", "chunked recurrence"),
+    "a sum": (
+        "head",
+        SUM.replace("DECAY", "keep"),
+        "y = m.S@now + 0.5 * m.S",
+        "chunked recurrence",
+    ),
+    "a sum, the complement": (
+        "head",
+        SUM.replace("DECAY", "(1 - keep)"),
+        "y = m.S@now",
+        "chunked recurrence",
+    ),
+    "a sum, one gate for all heads": (
+        "",
+        SUM.replace("DECAY", "keep"),
+        "y = m.S@now",
+        "chunked recurrence",
+    ),
+    "a sum, an open or closed gate": (
+        "head",
+        SUM.replace("DECAY", "max(keep, 0)"),
+        "y = m.S@now + m.S",
+        "chunked recurrence",
+    ),
     "a sum, the gate's slope straight through": (
-        "head", SUM.replace("DECAY", "(keep + stop(where(a >= 0.5, 1 + 0 * a, 0 * a) - keep))"), "y = m.S@now", "chunked recurrence"),
+        "head",
+        SUM.replace("DECAY", "(keep + stop(where(a >= 0.5, 1 + 0 * a, 0 * a) - keep))"),
+        "y = m.S@now",
+        "chunked recurrence",
+    ),
     "a sum of parts": ("head, n", SUM.replace("DECAY * S", "keep .* S"), "y = m.S@now", "scan"),
-    "outer products": ("head", OUTER.replace("DECAY", "keep * M"), "y = m.M@now * key + m.M * k", "chunked recurrence"),
-    "outer products, channels": ("head, n", OUTER.replace("DECAY", "M * diag(keep)"), MATRIX_READS, "a decay for each channel"),
-    "the delta rule": ("head", DELTA.replace("DECAY", "keep * M"), MATRIX_READS, "erases solved in WY form"),
+    "outer products": (
+        "head",
+        OUTER.replace("DECAY", "keep * M"),
+        "y = m.M@now * key + m.M * k",
+        "chunked recurrence",
+    ),
+    "outer products, channels": (
+        "head, n",
+        OUTER.replace("DECAY", "M * diag(keep)"),
+        MATRIX_READS,
+        "a decay for each channel",
+    ),
+    "the delta rule": (
+        "head",
+        DELTA.replace("DECAY", "keep * M"),
+        MATRIX_READS,
+        "erases solved in WY form",
+    ),
     "the delta rule, channels": (
-        "head, n", DELTA.replace("DECAY", "M * diag(keep)"), "y = m.M@now * key + m.M * k", "a decay for each channel, erases"),
-    "momentum under a decay": ("head", STEPS.replace("DECAY", "keep * M"), MATRIX_READS, "dual form"),
+        "head, n",
+        DELTA.replace("DECAY", "M * diag(keep)"),
+        "y = m.M@now * key + m.M * k",
+        "a decay for each channel, erases",
+    ),
+    "momentum under a decay": (
+        "head",
+        STEPS.replace("DECAY", "keep * M"),
+        MATRIX_READS,
+        "dual form",
+    ),
 }
 DECAYS = {
     "one zero": [1, 0.5, 0, 1, 0.9, 1, 0.5, 1, 1],
@@ -76,7 +127,9 @@ def text(form: str, clauses: str = "bptt full") -> str:
     body = "\n    ".join(level.split("  "))
     rate = RATE + "\n" if "rate" in level else ""
     tail = TAIL.replace("CONTEXT", "k, v" if "k" in read else "v")
-    return f"{head}{rate}level m per head every token {{\n    {body}\n    {clauses}\n}}\n{read}{tail}"
+    return (
+        f"{head}{rate}level m per head every token {{\n    {body}\n    {clauses}\n}}\n{read}{tail}"
+    )
 
 
 def batches(axes: str, decays: list[float], ends: bool = False) -> list[dict[str, Tensor]]:
@@ -85,11 +138,22 @@ def batches(axes: str, decays: list[float], ends: bool = False) -> list[dict[str
     found = []
     for seed in range(2):
         generator = torch.Generator().manual_seed(seed)
-        k, v = (torch.randn(2, TOKENS, 2, 3, dtype=torch.float64, generator=generator) for _ in range(2))
-        rows = [torch.tensor(decays, dtype=torch.float64).roll(2 * i) for i in range(2 * max(1, torch.Size(shape).numel()))]
-        batch = {"pos": torch.arange(TOKENS).expand(2, TOKENS), "k": k, "v": v,
-                 "a": torch.stack(rows).reshape(2, *shape, TOKENS).movedim(-1, 1)}
-        found.append(batch | ({ENDS: torch.rand(2, TOKENS, generator=generator) < 0.3} if ends else {}))
+        k, v = (
+            torch.randn(2, TOKENS, 2, 3, dtype=torch.float64, generator=generator) for _ in range(2)
+        )
+        rows = [
+            torch.tensor(decays, dtype=torch.float64).roll(2 * i)
+            for i in range(2 * max(1, torch.Size(shape).numel()))
+        ]
+        batch = {
+            "pos": torch.arange(TOKENS).expand(2, TOKENS),
+            "k": k,
+            "v": v,
+            "a": torch.stack(rows).reshape(2, *shape, TOKENS).movedim(-1, 1),
+        }
+        found.append(
+            batch | ({ENDS: torch.rand(2, TOKENS, generator=generator) < 0.3} if ends else {})
+        )
     return found
 
 
@@ -111,11 +175,21 @@ def test_decays_of_any_size_and_sign(form: str, decays: str) -> None:
     assert way in agrees(text(form), batches(axes, DECAYS[decays]))
 
 
-@pytest.mark.parametrize("clauses", ["reset every 4 token\n    bptt full", "reset never\n    bptt full", "bptt 2 chunk",
-                                     "reset every document\n    bptt full"])
+@pytest.mark.parametrize(
+    "clauses",
+    [
+        "reset every 4 token\n    bptt full",
+        "reset never\n    bptt full",
+        "bptt 2 chunk",
+        "reset every document\n    bptt full",
+    ],
+)
 @pytest.mark.parametrize("form", ["a sum", "outer products", "momentum under a decay"])
 def test_zeros_beside_resets_and_cuts(form: str, clauses: str) -> None:
-    agrees(text(form, clauses), batches("head", DECAYS["zero, tiny, negative and more than one"], "document" in clauses))
+    agrees(
+        text(form, clauses),
+        batches("head", DECAYS["zero, tiny, negative and more than one"], "document" in clauses),
+    )
 
 
 SEVENTEEN = """nldsl 1
@@ -139,15 +213,19 @@ level training every step {
 
 
 def test_the_slope_below_a_zero_by_hand() -> None:
-    """S_t = (a_t + c) S_{t-1} + x_t of x = 1..5 and a = 1 0 1 1 1: S = 1 2 5 9 and dS/dc = 0 1 3 8 at the tokens with a next one, so
-    the mean of (S - next)^2 has the slope 2 (-1 * 0 - 1 * 1 + 1 * 3 + 4 * 8) / 4 = 17."""
+    """S_t = (a_t + c) S_{t-1} + x_t of x = 1..5 and a = 1 0 1 1 1: S = 1 2 5 9 and dS/dc = 0 1 3 8
+    at the tokens with a next one, so the mean of (S - next)^2 has the slope 2 (-1 * 0 - 1 * 1 + 1 *
+    3 + 4 * 8) / 4 = 17.
+    """
     subject = laws.Subject(load_text(SEVENTEEN))
-    batch = {"x": torch.arange(1.0, 6.0, dtype=torch.float64).reshape(1, 5, 1),
-             "a": torch.tensor([1.0, 0, 1, 1, 1], dtype=torch.float64).reshape(1, 5)}
+    batch = {
+        "x": torch.arange(1.0, 6.0, dtype=torch.float64).reshape(1, 5, 1),
+        "a": torch.tensor([1.0, 0, 1, 1, 1], dtype=torch.float64).reshape(1, 5),
+    }
     assert slope_of(subject, batch) == 17
-    batch["a"][0, 3] = 0                                                    # S = 1 2 5 4, dS/dc = 0 1 3 5
+    batch["a"][0, 3] = 0  # S = 1 2 5 4, dS/dc = 0 1 3 5
     assert slope_of(subject, batch) == 2 * (-1 + 3 - 5) / 4
-    batch["a"][0, 1] = -1                                                   # S = 1 1 4 4, dS/dc = 0 1 2 4
+    batch["a"][0, 1] = -1  # S = 1 1 4 4, dS/dc = 0 1 2 4
     assert slope_of(subject, batch) == 2 * (-2 + 0 - 4) / 4
 
 
@@ -157,19 +235,26 @@ def slope_of(subject: laws.Subject, batch: dict[str, Tensor]) -> float:
 
 @pytest.mark.parametrize("decays", DECAYS)
 def test_products_of_decays(decays: str) -> None:
-    """The products themselves against a plain loop, and their first and second slopes against differences."""
+    """The products themselves against a plain loop, and their first and second slopes against
+    differences.
+    """
     c = torch.tensor(DECAYS[decays], dtype=torch.float64)
     kernel, prefix = runtime.decay(c)
     for t in range(TOKENS):
-        assert float(prefix[t]) == pytest.approx(float(c[:t + 1].prod()), rel=1e-14, abs=0)
+        assert float(prefix[t]) == pytest.approx(float(c[: t + 1].prod()), rel=1e-14, abs=0)
         for j in range(TOKENS):
-            assert float(kernel[t, j]) == pytest.approx(float(c[j + 1:t + 1].prod()) if j <= t else 0.0, rel=1e-14, abs=0)
+            assert float(kernel[t, j]) == pytest.approx(
+                float(c[j + 1 : t + 1].prod()) if j <= t else 0.0, rel=1e-14, abs=0
+            )
     c.requires_grad_()
-    weights = torch.randn(TOKENS, TOKENS, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    weights = torch.randn(
+        TOKENS, TOKENS, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
 
     def total(x: Tensor) -> Tensor:
         kernel, prefix = runtime.decay(x)
         return (kernel * weights).sum() + (prefix * weights[0]).sum()
+
     assert torch.autograd.gradcheck(total, c) and torch.autograd.gradgradcheck(total, c)
 
 
@@ -177,13 +262,17 @@ def test_products_of_decays(decays: str) -> None:
 @pytest.mark.parametrize("tokens", [1, 2, 7])
 def test_products_of_one_number(c: float, tokens: int) -> None:
     like = torch.zeros(2, 3, tokens, dtype=torch.float64)
-    for found, wanted in zip(runtime.powers(like, c), runtime.decay(torch.full_like(like, c)), strict=True):
+    for found, wanted in zip(
+        runtime.powers(like, c), runtime.decay(torch.full_like(like, c)), strict=True
+    ):
         assert found.shape == wanted.shape
         assert laws.deviation(found, wanted) <= 1e-14
 
 
 @pytest.mark.parametrize("c", ["0", "-1", "-0.5", "1"])
-@pytest.mark.parametrize("form", ["a sum", "outer products", "the delta rule", "momentum under a decay"])
+@pytest.mark.parametrize(
+    "form", ["a sum", "outer products", "the delta rule", "momentum under a decay"]
+)
 def test_a_decay_that_is_a_number_of_the_text(form: str, c: str) -> None:
     source = text(form).replace("keep * ", f"{c} * ").replace("rate, keep", f"rate, {c}")
     agrees(source, batches("head", DECAYS["one zero"]))
@@ -193,10 +282,13 @@ def test_a_decay_that_is_a_number_of_the_text(form: str, c: str) -> None:
 def test_products_are_made_in_float32(precision: str) -> None:
     """Gates just below 1 over 64 tokens, rounded once and not at every product."""
     dtype = getattr(torch, precision)
-    c = torch.full((1, 64), 0.99609375, dtype=dtype)                       # a number of bfloat16
+    c = torch.full((1, 64), 0.99609375, dtype=dtype)  # a number of bfloat16
     kernel, prefix = runtime.decay(c)
     assert kernel.dtype == prefix.dtype == dtype
-    assert abs(float(prefix[0, -1]) - 0.99609375 ** 64) <= 4 * torch.finfo(torch.float32).eps + (dtype == torch.bfloat16) * torch.finfo(dtype).eps
+    assert (
+        abs(float(prefix[0, -1]) - 0.99609375**64)
+        <= 4 * torch.finfo(torch.float32).eps + (dtype == torch.bfloat16) * torch.finfo(dtype).eps
+    )
 
 
 @pytest.mark.parametrize("capture", ["split", "whole"])

@@ -1,4 +1,7 @@
-"""Numbers that are exactly 0, 1 or -1, tiny or negative, and kinks: the emitted step is the interpreter, in values and slopes."""
+"""Numbers that are exactly 0, 1 or -1, tiny or negative, and kinks: the emitted step is the
+interpreter, in values and slopes.
+"""
+
 from __future__ import annotations
 
 import pytest
@@ -12,7 +15,7 @@ from nldsl.testing.programs import ONWARD
 from nldsl.testing.properties import STEADY
 
 torch.set_num_threads(1)
-SHARE = 0.05                                       # of the draws may be programs that are not lowered, or too sensitive
+SHARE = 0.05  # of the draws may be programs that are not lowered, or too sensitive
 
 
 def judged(drawn: Drawn) -> str:
@@ -41,7 +44,7 @@ def agree(count: int, seed: int, spare: int = 0) -> None:
 
 
 def test_drawn_programs_at_edges() -> None:
-    agree(60, 0, spare=3)                          # a share of few is a matter of luck: the soak has none to spare
+    agree(60, 0, spare=3)  # a share of few is a matter of luck: the soak has none to spare
 
 
 @pytest.mark.soak
@@ -54,12 +57,37 @@ def test_edges_are_drawn() -> None:
     """Of decays, gates, rates and inputs."""
     drawn = sample(200, 0, ONWARD, edges=True)
     texts = [x.text for x in drawn]
-    for said in ("(-0.5)", "(-1)", "1e-30", "init = 0)", "1e-160", "min(1, weight", "max(0, weight", ">= 0, 1, 0)", "-sigmoid(", "abs(weight"):
+    for said in (
+        "(-0.5)",
+        "(-1)",
+        "1e-30",
+        "init = 0)",
+        "1e-160",
+        "min(1, weight",
+        "max(0, weight",
+        ">= 0, 1, 0)",
+        "-sigmoid(",
+        "abs(weight",
+    ):
         assert sum(said in text for text in texts) >= 3, said
-    numbers = torch.cat([x.reshape(-1) for one in drawn for x in one.batches(one.program(), 1)[0].values() if x.is_floating_point()])
+    numbers = torch.cat(
+        [
+            x.reshape(-1)
+            for one in drawn
+            for x in one.batches(one.program(), 1)[0].values()
+            if x.is_floating_point()
+        ]
+    )
     for edge in (0.0, 1.0, -1.0, 1e-30, -1e-160):
         assert int((numbers == edge).sum()) > 50, edge
-    plain = torch.cat([x.reshape(-1) for one in sample(50, 0) for x in one.batches(one.program(), 1)[0].values() if x.is_floating_point()])
+    plain = torch.cat(
+        [
+            x.reshape(-1)
+            for one in sample(50, 0)
+            for x in one.batches(one.program(), 1)[0].values()
+            if x.is_floating_point()
+        ]
+    )
     assert not bool((plain == 0).any())
 
 
@@ -103,7 +131,9 @@ def f(x) = EXPRESSION
 
 @pytest.mark.parametrize("expression", KINKS)
 def test_slopes_at_kinks(expression: str) -> None:
-    """As the gradient of the whole, and as the equation that an inner gradient becomes: of the interpreter, and of the step."""
+    """As the gradient of the whole, and as the equation that an inner gradient becomes: of the
+    interpreter, and of the step.
+    """
     wanted = torch.tensor(KINKS[expression], dtype=torch.float64)
     program = load_text(KINK.replace("EXPRESSION", expression))
     batch = {"x": torch.tensor([-1.0, 0, 1], dtype=torch.float64).expand(1, 2, 3)}
@@ -136,8 +166,19 @@ level training every step {
 """
 
 
-@pytest.mark.parametrize("expression", ["max(M .* u, 0)", "max(0, u) .* M", "abs(M) .^ 1.5 .* u", "abs(u) .* M", "abs(u) .^ 1.5 .* M", "sqrt(abs(u)) .* M .* M",
-                                        "min(u, 2 * u) .* M", "where(u >= 0, u .* M, M)"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "max(M .* u, 0)",
+        "max(0, u) .* M",
+        "abs(M) .^ 1.5 .* u",
+        "abs(u) .* M",
+        "abs(u) .^ 1.5 .* M",
+        "sqrt(abs(u)) .* M .* M",
+        "min(u, 2 * u) .* M",
+        "where(u >= 0, u .* M, M)",
+    ],
+)
 def test_second_slopes_at_kinks(expression: str) -> None:
     """What a learner sees through an inner gradient, where the data are at a kink."""
     program = load_text(SECOND.replace("EXPRESSION", expression))
@@ -147,7 +188,9 @@ def test_second_slopes_at_kinks(expression: str) -> None:
 
 
 def test_an_objective_of_branches_over_a_stretch_keeps_its_context() -> None:
-    """The branches of a choice are rebuilt, but not what the level takes as data: here `standardise` divides."""
+    """The branches of a choice are rebuilt, but not what the level takes as data: here
+    `standardise` divides.
+    """
     program = load_text("""nldsl 1
 import layers
 dim e = 2

@@ -1,4 +1,7 @@
-"""Every code has a smallest offender in errors/ and the exact message; every explanation's snippets do what it says."""
+"""Every code has a smallest offender in errors/ and the exact message; every explanation's snippets
+do what it says.
+"""
+
 from __future__ import annotations
 
 import re
@@ -14,7 +17,9 @@ ERRORS = Path(__file__).parent / "errors"
 FIXTURES = sorted(ERRORS.glob("*.nl"))
 
 
-def findings(text: str, name: str = "spec.nl", sets: dict[str, str] | None = None) -> tuple[Diagnostic, ...]:
+def findings(
+    text: str, name: str = "spec.nl", sets: dict[str, str] | None = None
+) -> tuple[Diagnostic, ...]:
     """What is said of a text: errors that are raised, or warnings and notes that a program keeps."""
     try:
         return load_text(text, name, sets).findings
@@ -39,7 +44,9 @@ def test_message(path: Path, golden) -> None:
     golden(path.with_suffix(".err"), render(found))
 
 
-@pytest.mark.parametrize("code", [code for code, explained in explanations().items() if explained.wrong])
+@pytest.mark.parametrize(
+    "code", [code for code, explained in explanations().items() if explained.wrong]
+)
 def test_explanation_is_true(code: str) -> None:
     explained = explanations()[code]
     assert code in codes(explained.wrong)
@@ -48,10 +55,19 @@ def test_explanation_is_true(code: str) -> None:
 
 
 SOURCES = sorted((Path(__file__).parents[1] / "nldsl").rglob("*.py"))
-EXAMPLES = Path(__file__).parents[1] / "grammar" / "syntax_errors.nl"      # mistakes of syntax are told by example
-CODES = sorted({code for path in SOURCES for code in re.findall(r'"(N\d\d\d)"', path.read_text(encoding="utf-8"))}
-               | set(re.findall(r"\bN0\d\d\b", EXAMPLES.read_text(encoding="utf-8"))))
-# A fixture of these would be a very long file, or a place, a run or a machine; they are tested where they arise.
+EXAMPLES = (
+    Path(__file__).parents[1] / "grammar" / "syntax_errors.nl"
+)  # mistakes of syntax are told by example
+CODES = sorted(
+    {
+        code
+        for path in SOURCES
+        for code in re.findall(r'"(N\d\d\d)"', path.read_text(encoding="utf-8"))
+    }
+    | set(re.findall(r"\bN0\d\d\b", EXAMPLES.read_text(encoding="utf-8")))
+)
+# A fixture of these would be a very long file, or a place, a run or a machine; they are tested
+# where they arise.
 ELSEWHERE = ("N007", "N213", "N7", "N8")
 
 
@@ -73,7 +89,13 @@ def test_families() -> None:
 def test_five_mistakes_in_one_pass() -> None:
     """Each is found whatever the others are; the message of all five is a golden too."""
     text = (ERRORS / "N305_five_mistakes.nl").read_text(encoding="utf-8")
-    assert {found.code for found in findings(text) if found.severity == "error"} == {"N305", "N301", "N510", "N511", "N611"}
+    assert {found.code for found in findings(text) if found.severity == "error"} == {
+        "N305",
+        "N301",
+        "N510",
+        "N511",
+        "N611",
+    }
 
 
 def test_explanations_print() -> None:
@@ -84,7 +106,9 @@ def test_explanations_print() -> None:
 
 
 def test_each_message_has_its_source() -> None:
-    assert [path.name for path in ERRORS.glob("*.err") if not path.with_suffix(".nl").exists()] == []
+    assert [
+        path.name for path in ERRORS.glob("*.err") if not path.with_suffix(".nl").exists()
+    ] == []
 
 
 def test_colours_change_no_word() -> None:
@@ -92,5 +116,7 @@ def test_colours_change_no_word() -> None:
         load_text("nldsl 1\nx = a < b\n", "spec.nl")
     coloured = render(found.value.diagnostics, color=True)
     assert "\x1b[" in coloured
-    plain = "".join(part.partition("m")[2] if n else part for n, part in enumerate(coloured.split("\x1b[")))
+    plain = "".join(
+        part.partition("m")[2] if n else part for n, part in enumerate(coloured.split("\x1b["))
+    )
     assert plain == render(found.value.diagnostics)

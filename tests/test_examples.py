@@ -1,4 +1,5 @@
 """The two hero specs: short enough to read aloud, and every clause says which equation it is."""
+
 from __future__ import annotations
 
 import re
@@ -8,13 +9,16 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
-# Equations and sections that the specs cite, in a line each. 2512.24695v1 for hope.nl, 2501.00663v1 for titans.nl.
+# Equations and sections that the specs cite, in a line each. 2512.24695v1 for hope.nl, 2501.00663v1
+# for titans.nl.
 EQUATIONS = {
     "hope.nl": {
         "Eq. 1": "W_{t+1} = W_t - eta grad L(W_t; x_t)",
-        "Eq. 28": "the start of a level minimises the loss of the levels that run from it: transfer by initialisation",
+        "Eq. 28": "the start of a level minimises the loss of the levels that run from it: "
+        "transfer by initialisation",
         "Eq. 70": "y = MLP^(f_k)( .. MLP^(f_1)(x)): the chain of a continuum, fastest first",
-        "Eq. 71": "theta_{i+1} = theta_i - sum over the chunk of eta err(theta; x), if i = 0 mod C; theta_i otherwise",
+        "Eq. 71": "theta_{i+1} = theta_i - sum over the chunk of eta err(theta; x), if i = 0 mod "
+        "C; theta_i otherwise",
         "Eq. 73": "sequential continuum: all starts are learned in the lowest-frequency level",
         "Eq. 76": "k, v, q, eta, alpha as projections of x",
         "Eq. 83": "k, v, eta, alpha = M_box,t-1(x), y = M_mem,t-1(q)",
@@ -37,8 +41,10 @@ EQUATIONS = {
         "Eq. 14": "S_t = eta_t S_{t-1} - theta_t grad l(M_{t-1}; x_t)",
         "Eq. 15": "y = M(q), a forward pass without update",
         "Eq. 18": "Eq. 14 with the gradient at the start of the chunk",
-        "sec. 3.1": "the memory is an MLP with L_M >= 1 layers; projections, gates and starts are trained in the outer loop",
-        "sec. 4.4": "SiLU, convolution of 4, unit queries and keys, a gate before the output projection",
+        "sec. 3.1": "the memory is an MLP with L_M >= 1 layers; projections, gates and starts are "
+        "trained in the outer loop",
+        "sec. 4.4": "SiLU, convolution of 4, unit queries and keys, a gate before the output "
+        "projection",
         "sec. 5.1": "next-token loss, AdamW, cosine schedule, weight decay 0.1",
     },
 }
@@ -71,7 +77,9 @@ def test_every_clause_cites_an_equation(name: str) -> None:
             inside = 1
         if inside and CLAUSE.match(text):
             assert cited(comment), f"{name}:{number} cites nothing: {line}"
-        inside = inside and inside + text.count("{") * (not re.match(r"\s*level ", text)) - text.count("}")
+        inside = inside and inside + text.count("{") * (
+            not re.match(r"\s*level ", text)
+        ) - text.count("}")
 
 
 @pytest.mark.parametrize("name", EQUATIONS)
@@ -88,5 +96,16 @@ def test_every_citation_resolves(name: str) -> None:
 @pytest.mark.parametrize("name", EQUATIONS)
 def test_every_part_of_a_memory_level_stands_in_the_file(name: str) -> None:
     text = (EXAMPLES / name).read_text()
-    for clause in ("memory M:", "= learned", "context k, v", "minimize |M(k)", "M", "<-", "every token", "grad(M@", "bptt full", "clock "):
+    for clause in (
+        "memory M:",
+        "= learned",
+        "context k, v",
+        "minimize |M(k)",
+        "M",
+        "<-",
+        "every token",
+        "grad(M@",
+        "bptt full",
+        "clock ",
+    ):
         assert clause in text

@@ -1,4 +1,7 @@
-"""Every system of the family is one short text: cited, equal to a loop written from its equations, lawful, traced whole, and a model that learns."""
+"""Every system of the family is one short text: cited, equal to a loop written from its equations,
+lawful, traced whole, and a model that learns.
+"""
+
 from __future__ import annotations
 
 import math
@@ -26,10 +29,11 @@ torch.set_num_threads(1)
 REFERENCES = Path(__file__).parent / "references"
 CLAUSE = re.compile(r"^\s*(level |memory |context |minimize |bptt |reset |[\w.]+ <- )")
 CITATION = re.compile(r"\b(Eqs?\. \d|secs?\. \d|App\. [A-Z]|Table \d|Fig\. \d|Alg\. \d)")
-TRAINED = {"d": 32, "vocab": 256}                # what learns from bytes
+TRAINED = {"d": 32, "vocab": 256}  # what learns from bytes
 
 
 # ---- a text
+
 
 @pytest.mark.parametrize("name", SPECS)
 def test_a_spec_is_short(name: str) -> None:
@@ -44,7 +48,9 @@ def test_every_clause_says_where_it_is_from(name: str) -> None:
     for number, line in enumerate(text(name).splitlines(), 1):
         code, _, comment = line.partition("#")
         if depth or code.lstrip().startswith("level "):
-            assert not CLAUSE.match(code) or CITATION.search(comment), f"{name}.nl:{number} cites nothing: {line}"
+            assert not CLAUSE.match(code) or CITATION.search(comment), (
+                f"{name}.nl:{number} cites nothing: {line}"
+            )
             depth += code.count("{") - code.count("}")
 
 
@@ -53,6 +59,7 @@ def test_every_example_is_in_the_table() -> None:
 
 
 # ---- what it means
+
 
 def drawn(name: str, length: int = 9) -> Drawn:
     return Drawn(text(name), 2, length, 0)
@@ -79,9 +86,17 @@ def moves(name: str, update: Update) -> None:
     w = {n: x.detach().clone().requires_grad_() for n, x in made.state.views.items()}
     for step in range(1, 10):
         ids = data(made.program, 2, 7, step)["ids"]
-        slopes = torch.autograd.grad(SPECS[name].losses(w, ids).mean(), list(w.values()), allow_unused=True, materialize_grads=True)
+        slopes = torch.autograd.grad(
+            SPECS[name].losses(w, ids).mean(),
+            list(w.values()),
+            allow_unused=True,
+            materialize_grads=True,
+        )
         with torch.no_grad():
-            w = {n: x.detach().requires_grad_() for n, x in update(w, dict(zip(w, slopes, strict=True)), step).items()}
+            w = {
+                n: x.detach().requires_grad_()
+                for n, x in update(w, dict(zip(w, slopes, strict=True)), step).items()
+            }
         made.step(made.state, [{"ids": ids}])
         for n, x in made.state.views.items():
             assert laws.deviation(x, w[n]) <= laws.EXACT, (step, n)
@@ -99,8 +114,16 @@ def test_deep_momentum_moves_the_weights_as_its_equations_say() -> None:
     memory = made.program.memories["training.dmgd.velocity.m"]
     sizes = [[axis.size for axis in shape] for _, shape in memory.type.leaves]
     flat = made.state.tensors[memory.name].split([math.prod(size) for size in sizes])
-    nets = {path: x.view(size) for (path, _), x, size in zip(memory.type.leaves, flat, sizes, strict=True)}
-    moves("optimizer_deep_momentum", deep_momentum({name: [nets[f"{name}.linear"], nets[f"{name}.linear2"]] for name in made.state.views}))
+    nets = {
+        path: x.view(size)
+        for (path, _), x, size in zip(memory.type.leaves, flat, sizes, strict=True)
+    }
+    moves(
+        "optimizer_deep_momentum",
+        deep_momentum(
+            {name: [nets[f"{name}.linear"], nets[f"{name}.linear2"]] for name in made.state.views}
+        ),
+    )
 
 
 def test_a_carried_memory_begins_where_the_last_sequence_left_it() -> None:
@@ -109,9 +132,14 @@ def test_a_carried_memory_begins_where_the_last_sequence_left_it() -> None:
     for step in range(1, 5):
         ids = data(made.program, 2, 8, step)["ids"]
         loss = network.losses(w, ids, partial(titans.memory, chunk=2, carried=carried)).mean()
-        slopes = torch.autograd.grad(loss, list(w.values()), materialize_grads=True, allow_unused=True)
+        slopes = torch.autograd.grad(
+            loss, list(w.values()), materialize_grads=True, allow_unused=True
+        )
         with torch.no_grad():
-            w = {n: x.detach().requires_grad_() for n, x in update(w, dict(zip(w, slopes, strict=True)), step).items()}
+            w = {
+                n: x.detach().requires_grad_()
+                for n, x in update(w, dict(zip(w, slopes, strict=True)), step).items()
+            }
         assert laws.deviation(made.step(made.state, [{"ids": ids}])["loss"], loss) <= laws.EXACT
         for n, x in made.state.views.items():
             assert laws.deviation(x, w[n]) <= laws.EXACT, (step, n)
@@ -135,12 +163,16 @@ def test_references_stand_alone() -> None:
     for path in sorted(REFERENCES.glob("*.py")):
         words = path.read_text(encoding="utf-8")
         assert len(words.splitlines()) <= 80, path.name
-        roots = {name.split(".")[0] for name in re.findall(r"^(?:from|import) ([\w.]+)", words, re.M)}
+        roots = {
+            name.split(".")[0] for name in re.findall(r"^(?:from|import) ([\w.]+)", words, re.M)
+        }
         assert roots <= {"__future__", "collections", "torch", "references"}, path.name
 
 
 PROJECTIONS = [f"{name} = adaptive(" for name in "qkv"]
-SWITCHES: dict[str, tuple[dict[str, object], str]] = {    # rows of 2512.24695, Table 6: constants, and a word edited
+SWITCHES: dict[
+    str, tuple[dict[str, object], str]
+] = {  # rows of 2512.24695, Table 6: constants, and a word edited
     "DGD": ({"erase": 0}, ""),
     "momentum": ({"beta": 0}, ""),
     "weight decay": ({"forget": 0}, ""),
@@ -154,12 +186,23 @@ def test_each_switch_of_the_ablation_is_its_equation(row: str) -> None:
     """What is left is the loop without the part, and the part mattered."""
     sets, line = SWITCHES[row]
     words = text("hope_ablation")
-    without = laws.Subject(tiny("hope_ablation", words.replace(line, line.replace("adaptive", "fixed")) if line else words, **sets))
+    without = laws.Subject(
+        tiny(
+            "hope_ablation",
+            words.replace(line, line.replace("adaptive", "fixed")) if line else words,
+            **sets,
+        )
+    )
     batch = data(without.program, 2, 9, 0)
     w = without.state.views
     known = {key: value for key, value in sets.items() if key != "periods"}
-    want = network.continuum(w, batch["ids"], partial(hope.self_modifying, near=2, length=4, **known), "self_modifying_titans",
-                             sets.get("periods", PERIODS))
+    want = network.continuum(
+        w,
+        batch["ids"],
+        partial(hope.self_modifying, near=2, length=4, **known),
+        "self_modifying_titans",
+        sets.get("periods", PERIODS),
+    )
     found = without.forward(batch)[0]["loss"]
     assert laws.deviation(found, want) <= laws.EXACT
     full = subject("hope_ablation").restart()
@@ -171,9 +214,14 @@ def test_each_switch_of_the_ablation_is_its_equation(row: str) -> None:
     full.restart()
 
 
-WIRINGS = {                                      # another word in the loss
+WIRINGS = {  # another word in the loss
     ("cms", "sequential"): lambda w, ids: network.continuum(
-        {n.replace(".cms.continuum.", ".continuum."): x for n, x in w.items()}, ids, partial(attention.attention, window=3), "attention", [1, 2, 4, 8]),
+        {n.replace(".cms.continuum.", ".continuum."): x for n, x in w.items()},
+        ids,
+        partial(attention.attention, window=3),
+        "attention",
+        [1, 2, 4, 8],
+    ),
     ("cms", "independent"): partial(cms.independent, periods=[1, 2, 4, 8], window=3),
     ("cms_tokens", "sequential"): partial(online.cms, spans=[1, 2, 4], window=3, chain=True),
     ("cms_tokens", "nested"): partial(nested.losses, spans=[1, 2, 4], window=3),
@@ -184,7 +232,9 @@ WIRINGS = {                                      # another word in the loss
 def test_every_wiring_is_its_loop(name: str, word: str) -> None:
     """2512.24695, Eqs. 70, 72 and 74."""
     losses = WIRINGS[name, word]
-    made = laws.Subject(tiny(name, re.sub(r"(?<=entropy\(model\(ids, loss, )\w+", word, text(name))))
+    made = laws.Subject(
+        tiny(name, re.sub(r"(?<=entropy\(model\(ids, loss, )\w+", word, text(name)))
+    )
     batch = data(made.program, 2, 9, 0)
     w = {n: x.detach().clone().requires_grad_() for n, x in made.state.views.items()}
     want = losses(w, batch["ids"])
@@ -196,18 +246,25 @@ def test_every_wiring_is_its_loop(name: str, word: str) -> None:
 
 # ---- what it becomes
 
-QUICK = {"whole": ("deltanet", "optimizer_dgd", "retnet"), "split": ("deltanet", "titans_mag", "hope_attention")}
+QUICK = {
+    "whole": ("deltanet", "optimizer_dgd", "retnet"),
+    "split": ("deltanet", "titans_mag", "hope_attention"),
+}
 
 
 def is_traced_whole(name: str, capture: str) -> None:
-    """Each function is one graph, traced once: the numbers of the emitted source, without a break, and nothing is traced again."""
+    """Each function is one graph, traced once: the numbers of the emitted source, without a break,
+    and nothing is traced again.
+    """
     made = tiny(name, **(SPECS[name].whole if capture == "whole" else {}))
     plain = compile_program(made, precision="float64", capture="eager")
     batches = [data(made, 2, 9, i) for i in range(len(plain.schedule.table.kinds) + 1)]
     assert traced_once(plain, capture, batches) <= laws.EXACT
 
 
-@pytest.mark.parametrize("name, capture", [(name, capture) for capture, names in QUICK.items() for name in names])
+@pytest.mark.parametrize(
+    "name, capture", [(name, capture) for capture, names in QUICK.items() for name in names]
+)
 def test_a_spec_is_traced_whole(name: str, capture: str) -> None:
     is_traced_whole(name, capture)
 
@@ -222,8 +279,13 @@ def test_every_spec_is_traced_whole(name: str, capture: str) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("name", SPECS)
 def test_every_spec_compiled_computes_the_same(name: str) -> None:
-    """The code generator of torch.compile in float32, one function for each block, against the emitted source."""
-    fast, slow = (compile_program(tiny(name), precision="float32", capture=capture) for capture in ("split", "eager"))
+    """The code generator of torch.compile in float32, one function for each block, against the
+    emitted source.
+    """
+    fast, slow = (
+        compile_program(tiny(name), precision="float32", capture=capture)
+        for capture in ("split", "eager")
+    )
     values, kept = apart(fast, slow, [data(fast.program, 2, 9, i) for i in range(2)])
     assert values <= laws.VALUES and kept <= laws.GRADIENTS
 
@@ -247,11 +309,18 @@ def waves(n: int) -> Tensor:
 
 def read(program: Program, n: int) -> dict[str, Tensor]:
     """What step n learns from: bytes, or numbers where the text says so."""
-    return {name: torch.from_numpy(corpus().batch(0, n, 0, 4, 24).astype(np.int64)) if name in program.vocab else waves(n) for name in program.inputs}
+    return {
+        name: torch.from_numpy(corpus().batch(0, n, 0, 4, 24).astype(np.int64))
+        if name in program.vocab
+        else waves(n)
+        for name in program.inputs
+    }
 
 
 def learns(name: str) -> None:
-    """Ten losses in a row are below order 0 (of numbers: below their variance) within 200 steps, and by then a gradient has reached every tensor."""
+    """Ten losses in a row are below order 0 (of numbers: below their variance) within 200 steps,
+    and by then a gradient has reached every tensor.
+    """
     made = tiny(name, **TRAINED | SPECS[name].trained)
     step = compile_program(made, precision="float32", capture="eager", planned_steps=200)
     hearer = laws.Subject(made, step=step)
@@ -265,7 +334,10 @@ def learns(name: str) -> None:
         last = [*last[-9:], float(step(state, [batch])["loss"])]
         if len(last) == 10 and np.mean(last) < bar and not silent:
             return
-    pytest.fail(f"{np.mean(last):.3f} nats a byte; order 0 has {bar:.3f}; without a gradient: {sorted(silent)}")
+    pytest.fail(
+        f"{np.mean(last):.3f} nats a byte; order 0 has {bar:.3f}; without a gradient: "
+        f"{sorted(silent)}"
+    )
 
 
 LEARN = ("linear_attention", "deltanet", "ttt_linear", "titans", "hope_attention")

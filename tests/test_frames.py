@@ -1,4 +1,7 @@
-"""How often a step is traced: once for each tick kind and, in `split`, once for each distinct block; then never again."""
+"""How often a step is traced: once for each tick kind and, in `split`, once for each distinct
+block; then never again.
+"""
+
 from __future__ import annotations
 
 import math
@@ -46,17 +49,29 @@ level training every step {
 
 
 def example(name: str, capture: str) -> Program:
-    """A `whole` step is small: each of its tick kinds is traced with all its layers. Two chunks, as whole as they come: what is left of
-    one has another size, and more than three are a loop that only a code generator runs fast."""
+    """A `whole` step is small: each of its tick kinds is traced with all its layers. Two chunks, as
+    whole as they come: what is left of one has another size, and more than three are a loop that
+    only a code generator runs fast.
+    """
     if name == "nested":
         return load_text(NESTED)
-    small = {"depth": 1 if capture == "whole" else 2} | ({"chunk": 4} if name == "titans" else {"near": 4, "span": 4})
-    return tiny(name, **small, **({"periods": [1, 2] if capture == "whole" else [1, 2, 3]} if name == "hope" else {}))
+    small = {"depth": 1 if capture == "whole" else 2} | (
+        {"chunk": 4} if name == "titans" else {"near": 4, "span": 4}
+    )
+    return tiny(
+        name,
+        **small,
+        **({"periods": [1, 2] if capture == "whole" else [1, 2, 3]} if name == "hope" else {}),
+    )
 
 
 def expected(step: CompiledStep) -> int:
     kinds = len(step.schedule.table.events)
-    return kinds if step.capture == "whole" else kinds + len(step.emitted.functions) + len({r.body for r in step.updates.replays})
+    return (
+        kinds
+        if step.capture == "whole"
+        else kinds + len(step.emitted.functions) + len({r.body for r in step.updates.replays})
+    )
 
 
 @pytest.mark.parametrize("capture", ["split", "whole"])
@@ -91,4 +106,4 @@ def test_after_its_first_step_a_kind_is_not_traced_again(capture: str) -> None:
     torch._dynamo.reset()
     with pytest.raises(RuntimeError, match="fail_on_recompile"):
         step(state, [batch])
-    step(state, [data(step.program, 1, 5, 0)])                # another size has another graph
+    step(state, [data(step.program, 1, 5, 0)])  # another size has another graph

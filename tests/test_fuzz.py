@@ -1,9 +1,12 @@
-"""Texts that nobody wrote: each ends soon, within bounds, with a diagnostic or as a program; programs that come out of it run.
+"""Texts that nobody wrote: each ends soon, within bounds, with a diagnostic or as a program;
+programs that come out of it run.
 
-Mutants are made of the examples, the library and the fixtures by one to three seeded changes; the rest is words of the language at random,
-characters at random, and a few shapes that once broke compilers: deep nesting, huge loops and sizes, long chains. `load_text` may raise
-`Diagnostics` and nothing else; no handler here catches more.
+Mutants are made of the examples, the library and the fixtures by one to three seeded changes; the
+rest is words of the language at random, characters at random, and a few shapes that once broke
+compilers: deep nesting, huge loops and sizes, long chains. `load_text` may raise `Diagnostics` and
+nothing else; no handler here catches more.
 """
+
 from __future__ import annotations
 
 import ast
@@ -23,27 +26,108 @@ from nldsl.pipeline import STANDARD, load_text
 from nldsl.step.oracle import Oracle
 
 ROOT = Path(__file__).parents[1]
-CALLS = 5_000_000                   # the most that a refusal takes is 3.4 million
-BYTES = 2 ** 30
-WORD = re.compile(r"#[^\n]*|\"[^\"\n]*\"|\d[\w.]*|\w+|<-|->|<=|>=|==|\.\*|\./|\.\^|\^T|\s+|.", re.DOTALL)
+CALLS = 5_000_000  # the most that a refusal takes is 3.4 million
+BYTES = 2**30
+WORD = re.compile(
+    r"#[^\n]*|\"[^\"\n]*\"|\d[\w.]*|\w+|<-|->|<=|>=|==|\.\*|\./|\.\^|\^T|\s+|.", re.DOTALL
+)
 SMALL = {"d": "8", "head": "2", "vocab": "16", "depth": "1", "span": "4", "chunk": "4"}
-SPARE = ("M", "k", "v", "x", "d", "e", "0", "1", "2", "1e30", "-1", "0.5", "token", "step", "sequence", "update", "document", "never", "period", "now",
-         "near", "level", "memory", "context", "minimize", "reset", "bptt", "full", "none", "every", "per", "for", "in", "def", "return", "next(x)",
-         "grad(M)", "grad(x, k)", "stop(x)", "sum(x over period)", "attend(x, x -> x)", "conv(x, 4)", "I", "learned", "random", "tick", "@now",
-         "@near", "^T", "_3", "(", ")", "[", "]", "{", "}", "<", ">", "|", "+", "-", "*", "/", ".*", "^", "<-", "->", "=", ",", ":", ".", "\n", "é", "\t")
+SPARE = (
+    "M",
+    "k",
+    "v",
+    "x",
+    "d",
+    "e",
+    "0",
+    "1",
+    "2",
+    "1e30",
+    "-1",
+    "0.5",
+    "token",
+    "step",
+    "sequence",
+    "update",
+    "document",
+    "never",
+    "period",
+    "now",
+    "near",
+    "level",
+    "memory",
+    "context",
+    "minimize",
+    "reset",
+    "bptt",
+    "full",
+    "none",
+    "every",
+    "per",
+    "for",
+    "in",
+    "def",
+    "return",
+    "next(x)",
+    "grad(M)",
+    "grad(x, k)",
+    "stop(x)",
+    "sum(x over period)",
+    "attend(x, x -> x)",
+    "conv(x, 4)",
+    "I",
+    "learned",
+    "random",
+    "tick",
+    "@now",
+    "@near",
+    "^T",
+    "_3",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    "<",
+    ">",
+    "|",
+    "+",
+    "-",
+    "*",
+    "/",
+    ".*",
+    "^",
+    "<-",
+    "->",
+    "=",
+    ",",
+    ":",
+    ".",
+    "\n",
+    "é",
+    "\t",
+)
 
 
 def texts() -> list[str]:
     """What is mutated: small enough that a mutant that is accepted can be run."""
-    files = [*(ROOT / "examples").glob("*.nl"), *STANDARD.glob("*.nl"), *(ROOT / "tests" / "errors").glob("*.nl")]
+    files = [
+        *(ROOT / "examples").glob("*.nl"),
+        *STANDARD.glob("*.nl"),
+        *(ROOT / "tests" / "errors").glob("*.nl"),
+    ]
     return [shrunk(path.read_text(encoding="utf-8")) for path in sorted(files)] + [RECALL]
 
 
 def shrunk(text: str) -> str:
     for name, value in SMALL.items():
         text = re.sub(rf"(?<![\w.])({name} = )\d+", rf"\g<1>{value}", text)
-    return text.replace("clock near = 16 token", "clock near = 2 token").replace("clock chunk = 64 token", "clock chunk = 4 token") \
-               .replace("periods = [1, 4, 16, 64]", "periods = [1, 2]")
+    return (
+        text.replace("clock near = 16 token", "clock near = 2 token")
+        .replace("clock chunk = 64 token", "clock chunk = 4 token")
+        .replace("periods = [1, 4, 16, 64]", "periods = [1, 2]")
+    )
 
 
 RECALL = """nldsl 1
@@ -90,11 +174,13 @@ def mutant(rng: random.Random, originals: list[str]) -> str:
             j = min(len(words), i + rng.randint(1, 12))
             words[i:i] = words[i:j]
         elif how == 5:
-            del words[i:i + rng.randint(1, 12)]
+            del words[i : i + rng.randint(1, 12)]
         else:
             numbers = [n for n, word in enumerate(words) if word[0].isdigit()]
             if numbers:
-                words[rng.choice(numbers)] = rng.choice(("0", "1", "3", "7", "1e9", "1e300", "0.5", "12345678901234567890"))
+                words[rng.choice(numbers)] = rng.choice(
+                    ("0", "1", "3", "7", "1e9", "1e300", "0.5", "12345678901234567890")
+                )
         words = words or ["nldsl", " ", "1"]
     return "".join(words)
 
@@ -105,23 +191,45 @@ def soup(rng: random.Random) -> str:
 
 
 def noise(rng: random.Random) -> str:
-    return rng.choice(("", "nldsl 1\n")) + "".join(chr(rng.choice((rng.randrange(32, 127), rng.randrange(0x3000)))) for _ in range(rng.randint(0, 400)))
+    return rng.choice(("", "nldsl 1\n")) + "".join(
+        chr(rng.choice((rng.randrange(32, 127), rng.randrange(0x3000))))
+        for _ in range(rng.randint(0, 400))
+    )
 
 
 def monster(rng: random.Random) -> str:
     """Deep, long or huge."""
     n = rng.choice((50, 149, 1000, 20_000))
-    return "nldsl 1\ninput x: [4]\n" + rng.choice((
-        f"y = {'(' * n}x{')' * n}", f"y = {'-' * n}x", f"y = x{' + x' * n}", f"y = {'tanh(' * n}x{')' * n}", f"y = x{'[0]' * n}",
-        f"y = {'|' * n}x{'|' * n}", "for i in range(9) { " * n + "}" * n, f"dim huge = {10 ** min(n, 300)}\ninput z: [huge]",
-        f"y = 0\nfor i in range({n}) {{ for j in range({n}) {{ y <- y + x }} }}", f"y = x\nfor i in range({n}) {{ y <- tanh(y) }}",
-        "".join(f"x{i} = tanh(x{i + 1})\n" for i in range(n)) + f"x{n} = x", f"z = 2 ^ {n} ^ {n} ^ {n}",
-        "".join(f"def f{i}(z) = f{i + 1}(f{i + 1}(z))\n" for i in range(min(n, 60))) + f"def f{min(n, 60)}(z) = z\ny = f0(x)",
-        f"level a every {n} token {{ memory M: [{n}, {n}] = random M <- 0.9 * M }} y = a.M",
-        "".join(f"level a{p} every {p} step {{ memory M: [4] = 0 M <- 0.9 * M }}\n" for p in (2, 3, 5, 7, 11, 13, 17, 19, 23, 29)[:n // 10]),
-        f"y = sum(x over {n} token) + attend(x, x -> x over {n} token) + conv(x, {n})",
-        f"y = {'[' * n}x{']' * n}", f"y = join({', '.join(['x'] * n)})",
-    )) + "\n"
+    return (
+        "nldsl 1\ninput x: [4]\n"
+        + rng.choice(
+            (
+                f"y = {'(' * n}x{')' * n}",
+                f"y = {'-' * n}x",
+                f"y = x{' + x' * n}",
+                f"y = {'tanh(' * n}x{')' * n}",
+                f"y = x{'[0]' * n}",
+                f"y = {'|' * n}x{'|' * n}",
+                "for i in range(9) { " * n + "}" * n,
+                f"dim huge = {10 ** min(n, 300)}\ninput z: [huge]",
+                f"y = 0\nfor i in range({n}) {{ for j in range({n}) {{ y <- y + x }} }}",
+                f"y = x\nfor i in range({n}) {{ y <- tanh(y) }}",
+                "".join(f"x{i} = tanh(x{i + 1})\n" for i in range(n)) + f"x{n} = x",
+                f"z = 2 ^ {n} ^ {n} ^ {n}",
+                "".join(f"def f{i}(z) = f{i + 1}(f{i + 1}(z))\n" for i in range(min(n, 60)))
+                + f"def f{min(n, 60)}(z) = z\ny = f0(x)",
+                f"level a every {n} token {{ memory M: [{n}, {n}] = random M <- 0.9 * M }} y = a.M",
+                "".join(
+                    f"level a{p} every {p} step {{ memory M: [4] = 0 M <- 0.9 * M }}\n"
+                    for p in (2, 3, 5, 7, 11, 13, 17, 19, 23, 29)[: n // 10]
+                ),
+                f"y = sum(x over {n} token) + attend(x, x -> x over {n} token) + conv(x, {n})",
+                f"y = {'[' * n}x{']' * n}",
+                f"y = join({', '.join(['x'] * n)})",
+            )
+        )
+        + "\n"
+    )
 
 
 def inputs(seed: int, count: int) -> Iterator[str]:
@@ -142,7 +250,7 @@ def ends(text: str) -> Program | None:
         assert found.diagnostics and any(one.severity == "error" for one in found.diagnostics), text
         assert render(found.diagnostics)
         program = None
-    assert peak() - before < BYTES, f"{(peak() - before) / 2 ** 20:.0f} MB:\n{text[:2000]}"
+    assert peak() - before < BYTES, f"{(peak() - before) / 2**20:.0f} MB:\n{text[:2000]}"
     return program
 
 
@@ -152,12 +260,27 @@ def peak() -> int:
 
 def small(program: Program) -> bool:
     """Can the oracle run two steps of it in a moment?"""
-    ends_of = [*program.inputs.values(), *program.outputs.values(), *(n for m in program.memories.values() for n in (m.start, m.next) if n is not None)]
+    ends_of = [
+        *program.inputs.values(),
+        *program.outputs.values(),
+        *(n for m in program.memories.values() for n in (m.start, m.next) if n is not None),
+    ]
     nodes = list(walk(*ends_of))
-    sizes = [sum(numel(shape) for _, shape in n.type.leaves) if isinstance(n.type, Tree) else numel(n.type) for n in nodes]
+    sizes = [
+        sum(numel(shape) for _, shape in n.type.leaves)
+        if isinstance(n.type, Tree)
+        else numel(n.type)
+        for n in nodes
+    ]
     clocks = [level.clock.period for level in program.levels.values()]
-    return bool(program.inputs) and max(sizes) <= 4096 and len(nodes) < 5000 and max(clocks, default=1) < 1000 and \
-        not any(n.op == "load" for n in nodes) and sum(program.vocab.values()) <= 4096
+    return (
+        bool(program.inputs)
+        and max(sizes) <= 4096
+        and len(nodes) < 5000
+        and max(clocks, default=1) < 1000
+        and not any(n.op == "load" for n in nodes)
+        and sum(program.vocab.values()) <= 4096
+    )
 
 
 def two_steps(program: Program) -> None:
@@ -165,9 +288,14 @@ def two_steps(program: Program) -> None:
     oracle = Oracle(program, planned_steps=10)
     generator = torch.Generator().manual_seed(0)
     for _ in range(2):
-        batch = {name: torch.randint(program.vocab[name], (1, 3), generator=generator) if name in program.vocab else
-                 torch.randn(1, 3, *(axis.size for axis in node.type), dtype=torch.float64, generator=generator)
-                 for name, node in program.inputs.items()}
+        batch = {
+            name: torch.randint(program.vocab[name], (1, 3), generator=generator)
+            if name in program.vocab
+            else torch.randn(
+                1, 3, *(axis.size for axis in node.type), dtype=torch.float64, generator=generator
+            )
+            for name, node in program.inputs.items()
+        }
         oracle.step([batch])
 
 
@@ -197,7 +325,7 @@ def accepted(seed: int, count: int) -> Iterator[tuple[str, Program]]:
 
 def runs(seed: int, count: int) -> None:
     for text, program in accepted(seed, count):
-        print(text)                                              # shown if what follows fails
+        print(text)  # shown if what follows fails
         two_steps(program)
 
 
@@ -215,11 +343,24 @@ HOSTILE = {
     "deep brackets": ("y = " + "(" * 5000 + "x" + ")" * 5000, "N008"),
     "a deep sum": ("y = x" + " + x" * 5000, "N009"),
     "a huge loop": ("y = x\nfor i in range(1000000000) { y <- y + x }", "N212"),
-    "loops in loops": ("y = x\nfor i in range(10000) { for j in range(10000) { y <- y + x } }", "N212"),
+    "loops in loops": (
+        "y = x\nfor i in range(10000) { for j in range(10000) { y <- y + x } }",
+        "N212",
+    ),
     "a huge dim": ("dim huge = 1e30\ninput z: [huge]", "N212"),
     "a def without end": ("def f(z) = f(z)\ny = f(x)", "N108"),
-    "defs that double": ("".join(f"def f{i}(z) = f{i + 1}(z) + f{i + 1}(2 * z)\n" for i in range(60)) + "def f60(z) = z\ny = f0(x)", "N212"),
-    "periods without end": ("".join(f"level a{p} every {p} step {{ memory M: [4] = 0  M <- 0.9 * M }}\n" for p in (97, 101, 103, 107)), "N312"),
+    "defs that double": (
+        "".join(f"def f{i}(z) = f{i + 1}(z) + f{i + 1}(2 * z)\n" for i in range(60))
+        + "def f60(z) = z\ny = f0(x)",
+        "N212",
+    ),
+    "periods without end": (
+        "".join(
+            f"level a{p} every {p} step {{ memory M: [4] = 0  M <- 0.9 * M }}\n"
+            for p in (97, 101, 103, 107)
+        ),
+        "N312",
+    ),
 }
 
 
@@ -235,5 +376,9 @@ def test_no_handler_catches_everything() -> None:
     """`except:` and `except Exception` turn a bug into silence, unless they hand it on."""
     for path in (ROOT / "nldsl").rglob("*.py"):
         for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(part, ast.ExceptHandler) and (part.type is None or ast.unparse(part.type) in ("Exception", "BaseException")):
-                assert any(isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(part)), f"{path}:{part.lineno}"
+            if isinstance(part, ast.ExceptHandler) and (
+                part.type is None or ast.unparse(part.type) in ("Exception", "BaseException")
+            ):
+                assert any(
+                    isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(part)
+                ), f"{path}:{part.lineno}"

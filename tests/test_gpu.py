@@ -1,4 +1,7 @@
-"""The fused step where it is meant to run: both examples on an accelerator, each capture against the emitted source on the same device."""
+"""The fused step where it is meant to run: both examples on an accelerator, each capture against
+the emitted source on the same device.
+"""
+
 from __future__ import annotations
 
 import pytest
@@ -9,14 +12,23 @@ from nldsl.pipeline import compile_program
 from nldsl.testing import data, laws
 from nldsl.testing.captures import apart
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator: torch.cuda.is_available() is False")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        not torch.cuda.is_available(),
+        reason="needs an accelerator: torch.cuda.is_available() is False",
+    ),
+]
 
 
 @pytest.mark.parametrize("capture", ["whole", "split"])
 @pytest.mark.parametrize("name", ["titans", "hope"])
 def test_the_step_on_an_accelerator_computes_the_same(name: str, capture: str) -> None:
     made = tiny(name, d=16, depth=1)
-    fast, slow = (compile_program(made, device="cuda", precision="float32", capture=c) for c in (capture, "eager"))
+    fast, slow = (
+        compile_program(made, device="cuda", precision="float32", capture=c)
+        for c in (capture, "eager")
+    )
     values, kept = apart(fast, slow, [data(made, 2, 9, i) for i in range(3)])
     assert values <= laws.VALUES
     assert kept <= laws.GRADIENTS
@@ -25,11 +37,16 @@ def test_the_step_on_an_accelerator_computes_the_same(name: str, capture: str) -
 @pytest.mark.parametrize("name", ["titans", "hope"])
 def test_the_accelerator_computes_what_the_processor_does(name: str) -> None:
     made = tiny(name)
-    on_gpu, on_cpu = (compile_program(made, device=d, precision="float64", capture="eager") for d in ("cuda", "cpu"))
+    on_gpu, on_cpu = (
+        compile_program(made, device=d, precision="float64", capture="eager")
+        for d in ("cuda", "cpu")
+    )
     states = [on_gpu.init(0), on_cpu.init(0)]
     for i in range(2):
         batch = data(made, 2, 9, i)
-        found, wanted = (step(state, [batch])["loss"].cpu() for step, state in zip((on_gpu, on_cpu), states))
+        found, wanted = (
+            step(state, [batch])["loss"].cpu() for step, state in zip((on_gpu, on_cpu), states)
+        )
         assert laws.deviation(found, wanted) <= laws.EXACT
     for kept, tensor in states[1].tensors.items():
         assert laws.deviation(states[0].tensors[kept].cpu(), tensor) <= laws.EXACT, kept

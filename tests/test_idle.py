@@ -1,4 +1,6 @@
-"""A level whose first tick lies behind the end of the run, or of a sequence where its memory restarts, is told of."""
+"""A level whose first tick lies behind the end of the run, or of a sequence where its memory
+restarts, is told of.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def told(text: str, steps: int, length: int) -> list[tuple[str, str]]:
     [("7 step", 6, True), ("7 step", 7, False), ("3 step phase 4", 6, True), ("step", 1, False)],
 )
 def test_a_level_on_the_step_clock(rate: str, steps: int, silent: bool) -> None:
-    assert told(TABLE + SLOW.replace("RATE", rate), steps, 4) == [("N742", f"every {rate}")] * silent
+    assert (
+        told(TABLE + SLOW.replace("RATE", rate), steps, 4) == [("N742", f"every {rate}")] * silent
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The manual in language/ is run: every program in it, what is said of each, and the numbers that come out.
+"""The manual in language/ is run: every program in it, what is said of each, and the numbers that
+come out.
 
     ```nl [--set name=value]    a program; one that does not begin with `nldsl` goes on from the last that does; ```nl begin only begins one
         minimize loss           # error: N301        a finding of this line, and there may be no others
@@ -11,6 +12,7 @@
 
 `pytest --update-golden` rewrites all outputs.
 """
+
 from __future__ import annotations
 
 import re
@@ -64,7 +66,9 @@ class Said:
 
     def marked(self) -> list[tuple[int, str, str]]:
         marks = [(n, MARK.search(line)) for n, line in enumerate(self.text.split("\n"), 1)]
-        return sorted((n, mark[1], code) for n, mark in marks if mark for code in mark[2].split(", "))
+        return sorted(
+            (n, mark[1], code) for n, mark in marks if mark for code in mark[2].split(", ")
+        )
 
     def found(self) -> list[tuple[int, str, str]]:
         return sorted({(d.span.line if d.span else 1, d.severity, d.code) for d in self.findings})
@@ -76,28 +80,57 @@ def number(x: float) -> str:
 
 def shown(lanes: Tensor) -> str:
     """`[lane, token, ..]`: lanes parted by `|`, an array in brackets."""
-    return " | ".join(" ".join(number(float(x)) if x.ndim == 0 else f"({' '.join(map(number, x.flatten().tolist()))})" for x in lane) for lane in lanes)
+    return " | ".join(
+        " ".join(
+            number(float(x)) if x.ndim == 0 else f"({' '.join(map(number, x.flatten().tolist()))})"
+            for x in lane
+        )
+        for lane in lanes
+    )
 
 
 def read(program: Program, lines: list[str]) -> dict[str, Tensor]:
     batch = {}
     for name, _, values in (line.partition(":") for line in lines):
-        lanes = [[[float(v) for v in part.strip("()").split()] for part in re.findall(r"\([^)]*\)|\S+", lane)] for lane in values.split("|")]
-        batch[name] = torch.tensor(lanes, dtype=torch.float64).reshape(len(lanes), -1, *(axis.size for axis in program.inputs[name].type))
+        lanes = [
+            [
+                [float(v) for v in part.strip("()").split()]
+                for part in re.findall(r"\([^)]*\)|\S+", lane)
+            ]
+            for lane in values.split("|")
+        ]
+        batch[name] = torch.tensor(lanes, dtype=torch.float64).reshape(
+            len(lanes), -1, *(axis.size for axis in program.inputs[name].type)
+        )
         if name in program.vocab:
             batch[name] = batch[name].long()
     return batch
 
 
 def apart(program: Program, batches: list[dict[str, Tensor]]) -> float:
-    """How far the emitted step is from the interpreter; without a learner on the step clock there are streams alone."""
+    """How far the emitted step is from the interpreter; without a learner on the step clock there
+    are streams alone.
+    """
     if any(level.clock.unit == "step" for level in program.levels.values()):
         return max(agreement(Subject(program), batches).values())
-    streams = {name: node for name, node in program.outputs.items() if id(node) in moving(program.outputs.values())}
+    streams = {
+        name: node
+        for name, node in program.outputs.items()
+        if id(node) in moving(program.outputs.values())
+    }
     module = load_module(Emitter(plan(program, streams)).emit().text, "streams")
-    batch, weights = batches[0], {name: w.double() for name, w in initial_weights(program, 0).items()}
+    batch, weights = (
+        batches[0],
+        {name: w.double() for name, w in initial_weights(program, 0).items()},
+    )
     like = torch.zeros((), dtype=torch.float64)
-    outputs, _ = module["forward"](weights, batch, module["start"](weights, next(iter(batch.values())).shape[0], like), 0, "loop")
+    outputs, _ = module["forward"](
+        weights,
+        batch,
+        module["start"](weights, next(iter(batch.values())).shape[0], like),
+        0,
+        "loop",
+    )
     wanted = Oracle(program, seed=0).run(batch).outputs
     return max(deviation(outputs[name], wanted[name]) for name in outputs)
 
@@ -112,8 +145,14 @@ def values(said: Said, body: str) -> tuple[str, str]:
         asked = re.findall(r"^(\S+) *->", group, re.MULTILINE)
         batches.append(read(program, given))
         (streams,) = oracle.step([batches[-1]])
-        found = {name: (flat(x).squeeze() if isinstance(x, dict) else x)[None, None] for name, x in oracle.memories.items()} | streams
-        out += [*given, *(f"{name:{max(map(len, asked))}} -> {shown(found[name])}" for name in asked)]
+        found = {
+            name: (flat(x).squeeze() if isinstance(x, dict) else x)[None, None]
+            for name, x in oracle.memories.items()
+        } | streams
+        out += [
+            *given,
+            *(f"{name:{max(map(len, asked))}} -> {shown(found[name])}" for name in asked),
+        ]
     try:
         assert apart(program, batches) < EXACT
         lowered = ""
@@ -135,8 +174,15 @@ def weights(said: Said) -> str:
 
 
 def ebnf() -> str:
-    """nl.lark without what only the parser needs: names of tree nodes, inlining, priorities, comments."""
-    rules = re.sub(r"^(//|%).*\n|^(WS|COMMENT).*\n| +-> \w+$|(?<=[A-Z])\.\d", "", GRAMMAR.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    """nl.lark without what only the parser needs: names of tree nodes, inlining, priorities,
+    comments.
+    """
+    rules = re.sub(
+        r"^(//|%).*\n|^(WS|COMMENT).*\n| +-> \w+$|(?<=[A-Z])\.\d",
+        "",
+        GRAMMAR.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
     rules = re.sub(r" +-> \w+(?= *\||$)", "", rules, flags=re.MULTILINE)
     return re.sub(r"^\?", "", rules, flags=re.MULTILINE).strip() + "\n"
 
@@ -146,20 +192,33 @@ def codes() -> str:
     texts = {name: path.read_text(encoding="utf-8") for name, path in CHAPTERS.items()}
     rows = ["| code | is about | earned in |\n|---|---|---|\n"]
     for code, explained in explanations().items():
-        places = [f"[{name}]({name}.md)" for name, text in texts.items() if any(code in mark[1].split(", ") for mark in re.findall(MARK, text))]
+        places = [
+            f"[{name}]({name}.md)"
+            for name, text in texts.items()
+            if any(code in mark[1].split(", ") for mark in re.findall(MARK, text))
+        ]
         rows.append(f"| {code} | {explained.title} | {', '.join(places)} |\n")
     return "".join(rows)
 
 
 OUTPUTS = {
-    "values": values, "levels": lambda said, body: ("", levels(said)), "grammar": lambda said, body: ("", ebnf()),
-    "text": lambda said, body: ("", render(said.findings)), "weights": lambda said, body: ("", weights(said)),
-    "schedule": lambda said, body: ("", stages.schedule(CompiledStep(said.program, capture="eager"))),
+    "values": values,
+    "levels": lambda said, body: ("", levels(said)),
+    "grammar": lambda said, body: ("", ebnf()),
+    "text": lambda said, body: ("", render(said.findings)),
+    "weights": lambda said, body: ("", weights(said)),
+    "schedule": lambda said, body: (
+        "",
+        stages.schedule(CompiledStep(said.program, capture="eager")),
+    ),
 }
 
 
 def run(text: str, rewrite: bool) -> str:
-    """The chapter with its outputs as they are. Only a rewriting takes `interpreter` away: a lowering that has come to be is no fault."""
+    """The chapter with its outputs as they are.
+
+    Only a rewriting takes `interpreter` away: a lowering that has come to be is no fault.
+    """
     base, said = "", Said("nldsl 1\n")
 
     def one(block: re.Match[str]) -> str:
@@ -169,14 +228,19 @@ def run(text: str, rewrite: bool) -> str:
             base = body if body.startswith("nldsl") else base
             if "begin" in info:
                 return block[0]
-            said = Said(base if body.startswith("nldsl") else base + body, dict(re.findall(r"--set (\S+)=(\S+)", info)))
+            said = Said(
+                base if body.startswith("nldsl") else base + body,
+                dict(re.findall(r"--set (\S+)=(\S+)", info)),
+            )
             assert said.found() == said.marked(), render(said.findings)
         if kind not in OUTPUTS:
             return block[0]
         head, output = OUTPUTS[kind](said, body)
         return f"```{kind}{head if rewrite else head or info}\n{output}```"
 
-    return re.sub(r"(?<=<!-- codes -->\n)(.*\n)*(?=<!-- end -->)", lambda _: codes(), FENCE.sub(one, text))
+    return re.sub(
+        r"(?<=<!-- codes -->\n)(.*\n)*(?=<!-- end -->)", lambda _: codes(), FENCE.sub(one, text)
+    )
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

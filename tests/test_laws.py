@@ -1,4 +1,7 @@
-"""The laws that every program keeps, over programs at random and over both examples; each is a function of `nldsl.testing.laws`."""
+"""The laws that every program keeps, over programs at random and over both examples; each is a
+function of `nldsl.testing.laws`.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -22,7 +25,10 @@ Law = Callable[[laws.Subject, Drawn], None]
 def both(law: Law) -> Law:
     """The law before training, and after three steps that are then made twenty times as long.
 
-    What is equal to rounding alone is judged where rounding does not grow: weights as large as that can make a memory diverge."""
+    What is equal to rounding alone is judged where rounding does not grow: weights as large as that
+    can make a memory diverge.
+    """
+
     def check(subject: laws.Subject, drawn: Drawn) -> None:
         law(subject, drawn)
         batches = drawn.batches(subject.program, 3)
@@ -30,6 +36,7 @@ def both(law: Law) -> Law:
         if law is not whole or laws.sensitivity(subject, batches[0]) <= STEADY:
             law(subject, drawn)
         subject.restart()
+
     return check
 
 
@@ -48,38 +55,68 @@ def whole(subject: laws.Subject, drawn: Drawn) -> None:
 
 
 def still(subject: laws.Subject, drawn: Drawn) -> None:
-    """A level moves at its ticks and at no others; so do the levels of the token clock within a sequence."""
+    """A level moves at its ticks and at no others; so do the levels of the token clock within a
+    sequence.
+    """
     batches = drawn.batches(subject.program, 5)
     moved, worst = laws.stillness(subject, batches)
     assert worst == 0.0
     assert laws.stillness_within(subject, batches[0]) == 0.0
     level = subject.program.levels["training"]
     if drawn.length > 1:
-        assert [i + 1 for i, names in enumerate(moved) if "training" in names] == [n for n in range(1, 6) if level.clock.ticks(n)]
+        assert [i + 1 for i, names in enumerate(moved) if "training" in names] == [
+            n for n in range(1, 6) if level.clock.ticks(n)
+        ]
 
 
 def repeatable(subject: laws.Subject, drawn: Drawn) -> None:
-    assert laws.repeatability(subject.program, drawn.batches(subject.program, 2), drawn.seed, subject.step.files) == 0.0
+    assert (
+        laws.repeatability(
+            subject.program, drawn.batches(subject.program, 2), drawn.seed, subject.step.files
+        )
+        == 0.0
+    )
 
 
 def nameless(subject: laws.Subject, drawn: Drawn) -> None:
-    if any(n.op == "random" for m in subject.program.memories.values() if m.start is not None for n in walk(m.start)):
-        return                                     # what a random start is depends on its name
+    if any(
+        n.op == "random"
+        for m in subject.program.memories.values()
+        if m.start is not None
+        for n in walk(m.start)
+    ):
+        return  # what a random start is depends on its name
     other = renamed_program(drawn).program()
-    assert laws.renaming(subject, laws.Subject(other, drawn.seed, files=subject.step.files), drawn.batches(subject.program, 2)) == 0.0
+    assert (
+        laws.renaming(
+            subject,
+            laws.Subject(other, drawn.seed, files=subject.step.files),
+            drawn.batches(subject.program, 2),
+        )
+        == 0.0
+    )
 
 
 def steep(subject: laws.Subject, drawn: Drawn) -> None:
     """What is learned is the slope of what is minimised, wherever the text hides no derivative."""
     if not laws.cut(subject.program) and drawn.length > 1:
-        assert laws.slope(subject, drawn.batches(subject.program, 1)[0], drawn.seed) <= laws.DIFFERENCE
+        assert (
+            laws.slope(subject, drawn.batches(subject.program, 1)[0], drawn.seed) <= laws.DIFFERENCE
+        )
 
 
 def example(name: str, length: int = 9) -> tuple[laws.Subject, Drawn]:
     return laws.Subject(program(name)), Drawn(source(name), 2, length, 0)
 
 
-LAWS = {"causal": both(causal), "independent": both(independent), "whole": both(whole), "still": still, "repeatable": repeatable, "steep": steep}
+LAWS = {
+    "causal": both(causal),
+    "independent": both(independent),
+    "whole": both(whole),
+    "still": still,
+    "repeatable": repeatable,
+    "steep": steep,
+}
 
 test_no_token_changes_what_was_said_before_it = over(12)(both(causal))
 test_no_sequence_changes_another = over(12)(both(independent))
@@ -104,10 +141,17 @@ def test_examples_keep_the_laws(name: str, law: str) -> None:
     LAWS[law](*example(name))
 
 
-@pytest.mark.parametrize("name, sizes, length", [
-    ("titans", {"d": 2, "head": 1, "vocab": 3, "depth": 1, "chunk": 2}, 5),
-    ("hope", {"d": 2, "head": 1, "vocab": 3, "depth": 1, "near": 1, "span": 2, "periods": [1]}, 5),
-])
+@pytest.mark.parametrize(
+    "name, sizes, length",
+    [
+        ("titans", {"d": 2, "head": 1, "vocab": 3, "depth": 1, "chunk": 2}, 5),
+        (
+            "hope",
+            {"d": 2, "head": 1, "vocab": 3, "depth": 1, "near": 1, "span": 2, "periods": [1]},
+            5,
+        ),
+    ],
+)
 def test_gradcheck(name: str, sizes: dict[str, object], length: int) -> None:
     """Every slope of every weight, over two chunks and a remainder."""
     subject = laws.Subject(tiny(name, **sizes))
@@ -115,26 +159,48 @@ def test_gradcheck(name: str, sizes: dict[str, object], length: int) -> None:
     names = list(subject.state.views)
     weights = [subject.state.views[n].detach().clone().requires_grad_() for n in names]
     assert sum(w.numel() for w in weights) <= 300
-    assert torch.autograd.gradcheck(lambda *w: subject.forward(batch, weights=dict(zip(names, w)))[0]["loss"], weights, eps=1e-6, atol=1e-7, rtol=1e-5)
+    assert torch.autograd.gradcheck(
+        lambda *w: subject.forward(batch, weights=dict(zip(names, w)))[0]["loss"],
+        weights,
+        eps=1e-6,
+        atol=1e-7,
+        rtol=1e-5,
+    )
 
 
-# A mechanism matters: taking it out, with all else bit-equal at the start, moves the outputs after three steps.
+# A mechanism matters: taking it out, with all else bit-equal at the start, moves the outputs after
+# three steps.
 
 TAKEN_OUT: dict[tuple[str, str], tuple[dict[str, object], list[tuple[str, str]]]] = {
     ("titans", "momentum"): ({}, [("decay = sigmoid(affine(x, [head]))", "decay = 0")]),
     ("titans", "retention"): ({}, [("forget = sigmoid(affine(x, [head]))", "forget = 0")]),
-    ("titans", "the memory's learning"): ({}, [("rate = 0.1 * sigmoid(affine(x, [head]))", "rate = 0")]),
+    ("titans", "the memory's learning"): (
+        {},
+        [("rate = 0.1 * sigmoid(affine(x, [head]))", "rate = 0")],
+    ),
     ("hope", "DGD"): ({}, [("(keep * I - rate * k * k^T)", "(keep * I)")]),
     ("hope", "self-generated targets"): ({}, [("target = M@C(v)", "target = v")]),
     ("hope", "retention"): ({}, [("keep = sigmoid(a + 6)", "keep = 1")]),
     ("hope", "momentum"): ({"beta": 0.9}, [("beta = 0.9", "beta = 0")]),
-    **{("hope", f"the level of period {p}"): ({}, [("periods = [1, 2, 3]", f"periods = {[q for q in (1, 2, 3) if q != p]}")]) for p in (1, 2, 3)},
+    **{
+        ("hope", f"the level of period {p}"): (
+            {},
+            [("periods = [1, 2, 3]", f"periods = {[q for q in (1, 2, 3) if q != p]}")],
+        )
+        for p in (1, 2, 3)
+    },
 }
 
 
-def outputs(made: Program, batches: list[dict[str, Tensor]], hold: Callable[[str], bool] = lambda name: False
-            ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """The logits after three steps, the weights before, and their first gradients. Weights that `hold` names stay as they were."""
+def outputs(
+    made: Program,
+    batches: list[dict[str, Tensor]],
+    hold: Callable[[str], bool] = lambda name: False,
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """The logits after three steps, the weights before, and their first gradients.
+
+    Weights that `hold` names stay as they were.
+    """
     step = compile_program(made, precision="float64", capture="eager", planned_steps=20)
     subject = laws.Subject(made, step=step)
     first = {n: w.detach().clone() for n, w in subject.state.views.items()}
@@ -147,7 +213,11 @@ def outputs(made: Program, batches: list[dict[str, Tensor]], hold: Callable[[str
                     w.copy_(first[name])
     reader = step.reader("logits", step.logits())
     with torch.no_grad():
-        carry = reader["start"](subject.state.views, batches[0]["ids"].shape[0], next(iter(subject.state.views.values())))
+        carry = reader["start"](
+            subject.state.views,
+            batches[0]["ids"].shape[0],
+            next(iter(subject.state.views.values())),
+        )
         said, _ = reader["forward"](subject.state.views, batches[0], carry, 0, "loop")
     return said["logits"], first, slopes
 
@@ -177,7 +247,13 @@ def test_each_mechanism_matters(name: str, mechanism: str) -> None:
     assert all(slopes[n].abs().max() > 0 for n in own), own
 
 
-@pytest.mark.parametrize("name, start", [("titans", "recall.M"), *(("hope", f"{box}.recall.M") for box in ("M_k", "M_v", "M_eta", "M_alpha", "M_mem"))])
+@pytest.mark.parametrize(
+    "name, start",
+    [
+        ("titans", "recall.M"),
+        *(("hope", f"{box}.recall.M") for box in ("M_k", "M_v", "M_eta", "M_alpha", "M_mem")),
+    ],
+)
 def test_each_learned_start_matters(name: str, start: str) -> None:
     batches = [data(program(name), 4, 12, i) for i in range(3)]
     free, first, slopes = outputs(program(name), batches)
@@ -190,10 +266,16 @@ def test_each_learned_start_matters(name: str, start: str) -> None:
 # The library's optimizers, inside the compiled step, against torch.optim.
 
 OPTIMIZERS = {
-    "adamw": ("adamw(W, grad(W), lr = 0.01, decay = 0.1)", lambda w: torch.optim.AdamW(w, 0.01, weight_decay=0.1)),
+    "adamw": (
+        "adamw(W, grad(W), lr = 0.01, decay = 0.1)",
+        lambda w: torch.optim.AdamW(w, 0.01, weight_decay=0.1),
+    ),
     "adam": ("0.01 * adam(grad(W))", lambda w: torch.optim.Adam(w, 0.01)),
     "momentum": ("momentum(grad(W), 0.05, 0.9)", lambda w: torch.optim.SGD(w, 0.05, momentum=0.9)),
-    "nesterov": ("nesterov(grad(W), 0.05, 0.9)", lambda w: torch.optim.SGD(w, 0.05, momentum=0.9, nesterov=True)),
+    "nesterov": (
+        "nesterov(grad(W), 0.05, 0.9)",
+        lambda w: torch.optim.SGD(w, 0.05, momentum=0.9, nesterov=True),
+    ),
     "sgd": ("sgd(grad(W), 0.05)", lambda w: torch.optim.SGD(w, 0.05)),
     "adagrad": ("adagrad(grad(W), 0.05)", lambda w: torch.optim.Adagrad(w, 0.05)),
 }

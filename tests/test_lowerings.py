@@ -1,4 +1,7 @@
-"""Which form each recurrence gets, by name: a name says what was written, and a clause that only hides slopes costs no form."""
+"""Which form each recurrence gets, by name: a name says what was written, and a clause that only
+hides slopes costs no form.
+"""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -34,9 +37,11 @@ def test_the_form_of_every_example(golden) -> None:
 
 # a read of the moving memory, and what the form says of it
 READS = {
-    "recall.M@now * q": "dual form: gradients at the chunk start, fresh reads by masked products, no state per token",
+    "recall.M@now * q": "dual form: gradients at the chunk start, fresh reads by masked products, "
+    "no state per token",
     "tanh(recall.M@now) * q": "dual form: gradients at the chunk start, a state per token",
-    "recall.M@now * q + tanh(recall.M) * k": "dual form: gradients at the chunk start, fresh reads by masked products, a state per token",
+    "recall.M@now * q + tanh(recall.M) * k": "dual form: gradients at the chunk start, fresh reads "
+    "by masked products, a state per token",
     "recall.M@chunk * q": "stale form: batched products, one state per chunk",
 }
 
@@ -44,12 +49,14 @@ READS = {
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize("clauses", ["bptt full", "bptt none"])
 def test_a_form_is_called_what_it_is(read: str, clauses: str) -> None:
-    body = memory("matrix", "M <- keep * M - rate * grad(M@chunk)", clauses).replace("recall.M@now * q", read)
+    body = memory("matrix", "M <- keep * M - rate * grad(M@chunk)", clauses).replace(
+        "recall.M@now * q", read
+    )
     program = model(body)
     assert holds(program) == {READS[read]}
     source = compile_program(program, capture="eager").source
-    region = source[source.index("def region_"):source.index("\n\n", source.index("def region_"))]
-    whole = [line for line in region.splitlines() if "->BTpuv" in line]       # [B, T, head, e, e]
+    region = source[source.index("def region_") : source.index("\n\n", source.index("def region_"))]
+    whole = [line for line in region.splitlines() if "->BTpuv" in line]  # [B, T, head, e, e]
     assert bool(whole) == ("a state per token" in READS[read].replace("no state", ""))
 
 
@@ -63,12 +70,21 @@ def test_gradients_of_the_moving_memory_are_not_called_stale() -> None:
 UNSEEN = {name: form for name, form in test_decays.FORMS.items() if form[3] != "scan"}
 
 
-@pytest.mark.parametrize("form, clauses", [
-    *((form, "bptt none") for form in UNSEEN),
-    *((form, f"{reset}\n    bptt none") for form in ("a sum", "the delta rule", "momentum under a decay") for reset in ("reset every 4 token", "reset never")),
-])
+@pytest.mark.parametrize(
+    "form, clauses",
+    [
+        *((form, "bptt none") for form in UNSEEN),
+        *(
+            (form, f"{reset}\n    bptt none")
+            for form in ("a sum", "the delta rule", "momentum under a decay")
+            for reset in ("reset every 4 token", "reset never")
+        ),
+    ],
+)
 def test_updates_that_nobody_sees_through_are_chunked_too(form: str, clauses: str) -> None:
-    """Only the read at the first token sees the start; decays of 0 and below 0 change nothing of that."""
+    """Only the read at the first token sees the start; decays of 0 and below 0 change nothing of
+    that.
+    """
     axes, *_, way = UNSEEN[form]
     source = test_decays.text(form, clauses)
     data = test_decays.batches(axes, test_decays.DECAYS["zero, tiny, negative and more than one"])
@@ -94,7 +110,9 @@ SLOW_START = """
 
 @pytest.mark.parametrize("clauses", ["bptt none", "bptt full"])
 def test_what_stands_still_at_first_is_still_the_start(clauses: str) -> None:
-    """Before the first chunk ends there is nothing to learn from: reads see the learned start, with its slope."""
+    """Before the first chunk ends there is nothing to learn from: reads see the learned start, with
+    its slope.
+    """
     ways = holds(model(SLOW_START.replace("CLAUSES", clauses)))
     assert any(way.startswith("chunked recurrence, erases") for way in ways)
 

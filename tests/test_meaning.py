@@ -1,4 +1,7 @@
-"""One meaning: the slow interpreter, the emitted source, and what torch.compile makes of it; see `nldsl.testing.laws`."""
+"""One meaning: the slow interpreter, the emitted source, and what torch.compile makes of it; see
+`nldsl.testing.laws`.
+"""
+
 from __future__ import annotations
 
 import re
@@ -33,7 +36,9 @@ def test_examples_are_what_they_mean(name: str, length: int) -> None:
     found = laws.agreement(subject, [data(subject.program, 2, length, i) for i in range(2)])
     assert not {key: x for key, x in found.items() if not x <= laws.EXACT}
     assert length == 1 or any(key.startswith("state ") for key in found)
-    assert length == 1 or any(key.startswith("gradient ") and ".start" in key or "recall.M" in key for key in found)
+    assert length == 1 or any(
+        key.startswith("gradient ") and ".start" in key or "recall.M" in key for key in found
+    )
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -79,11 +84,18 @@ def test_scoring_runs_the_graphs_of_training() -> None:
     scored, _ = step.evaluate(state, batch)
     assert counted.graphs == before
     plain = compile_program(made, precision="float64", capture="eager")
-    assert laws.deviation(scored, plain.evaluate(state, batch)[0]) <= laws.EXACT and scored.shape == (2, 7)
+    assert laws.deviation(
+        scored, plain.evaluate(state, batch)[0]
+    ) <= laws.EXACT and scored.shape == (2, 7)
 
 
-def compiled_agrees(made: Program, capture: str, length: int = 9, steps: int = 2, files: Files | None = None) -> None:
-    fast, slow = (compile_program(made, precision="float32", capture=c, files=files) for c in (capture, "eager"))
+def compiled_agrees(
+    made: Program, capture: str, length: int = 9, steps: int = 2, files: Files | None = None
+) -> None:
+    fast, slow = (
+        compile_program(made, precision="float32", capture=c, files=files)
+        for c in (capture, "eager")
+    )
     batches = [data(made, 2, length, i) for i in range(steps)]
     values, kept = apart(fast, slow, batches)
     assert values <= laws.VALUES
@@ -104,7 +116,9 @@ def test_compiled_examples_compute_the_same(name: str, capture: str) -> None:
 
 @pytest.mark.soak
 def test_compiled_programs_compute_the_same(record_property: Callable[[str, object], None]) -> None:
-    """At least eight programs, and as many as it takes to meet every way in which an update is lowered."""
+    """At least eight programs, and as many as it takes to meet every way in which an update is
+    lowered.
+    """
     seen: set[str] = set()
     judged = 0
     for drawn in sample(400, 7):

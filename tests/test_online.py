@@ -1,4 +1,7 @@
-"""Memories of the token clock that learn from the loss of the whole network, or from what comes one token later."""
+"""Memories of the token clock that learn from the loss of the whole network, or from what comes one
+token later.
+"""
+
 from __future__ import annotations
 
 import pytest
@@ -32,8 +35,15 @@ def net(z: [d]) -> [d] {
 """
 
 
-def level(name: str, clock: str, update: str, bptt: str = "full", objective: str = "mean(loss over period)",
-          more: str = "", memory: str = "net = learned") -> str:
+def level(
+    name: str,
+    clock: str,
+    update: str,
+    bptt: str = "full",
+    objective: str = "mean(loss over period)",
+    more: str = "",
+    memory: str = "net = learned",
+) -> str:
     return f"""
     level {name} every {clock} {{
         memory F: {memory}
@@ -96,53 +106,125 @@ def descent(x: [n], loss, eta) -> [n] {
 SPECS = {
     "one": network(level("fast", "2 token", "F - 0.5 * grad(F)") + READ),
     "two layers": network(level("fast", "3 token", "F - 0.5 * grad(F)") + READ, 2),
-    "momentum": network(level("fast", "2 token", "0.9 * F + momentum(grad(F), mean(rate over period), 0.5)")
-                        + "\n    rate = 0.5 * sigmoid(affine(x, []))" + READ),
+    "momentum": network(
+        level("fast", "2 token", "0.9 * F + momentum(grad(F), mean(rate over period), 0.5)")
+        + "\n    rate = 0.5 * sigmoid(affine(x, []))"
+        + READ
+    ),
     "every token": network(level("fast", "token", "F - 0.5 * grad(F)", objective="loss") + READ),
-    "held": network("\n    " + level("fast", "2 token", "F - 0.5 * grad(F)", "full").strip() + """
-    return x + fast.F(rmsnorm(x)) + fast.F@wide(x)""", head="clock wide = 4 token"),
+    "held": network(
+        "\n    "
+        + level("fast", "2 token", "F - 0.5 * grad(F)", "full").strip()
+        + """
+    return x + fast.F(rmsnorm(x)) + fast.F@wide(x)""",
+        head="clock wide = 4 token",
+    ),
     "none": network(level("fast", "2 token", "F - 0.5 * grad(F)", "none") + READ),
     "blocks": network(level("fast", "2 token", "F - 0.5 * grad(F)", "4 token") + READ),
-    "reset": network(level("fast", "2 token", "F - 0.5 * grad(F)", more="reset every 4 token") + READ),
-    "reset at a cut": network(level("fast", "2 token", "F - 0.5 * grad(F)", "4 token", more="reset every 4 token") + READ),
+    "reset": network(
+        level("fast", "2 token", "F - 0.5 * grad(F)", more="reset every 4 token") + READ
+    ),
+    "reset at a cut": network(
+        level("fast", "2 token", "F - 0.5 * grad(F)", "4 token", more="reset every 4 token") + READ
+    ),
     "phase": network(level("fast", "3 token phase 1", "F - 0.5 * grad(F)") + READ),
-    "own term": network(level("fast", "2 token", "F - 0.5 * grad(F)", objective="sum(loss over period) + 0.1 * |F.W1|^2") + READ),
-    "sequential": network("""
-    for p in [2, 4] {""" + level("ffn[p]", "p token", "F - 0.5 * grad(F)", "full to training", "sum(loss over period)") + """
+    "own term": network(
+        level(
+            "fast",
+            "2 token",
+            "F - 0.5 * grad(F)",
+            objective="sum(loss over period) + 0.1 * |F.W1|^2",
+        )
+        + READ
+    ),
+    "sequential": network(
+        """
+    for p in [2, 4] {"""
+        + level(
+            "ffn[p]", "p token", "F - 0.5 * grad(F)", "full to training", "sum(loss over period)"
+        )
+        + """
         x <- x + ffn[p].F(rmsnorm(x))
     }
-    return x"""),
-    "uneven": network("""
-    for p in [2, 3] {""" + level("ffn[p]", "p token", "F - 0.5 * grad(F)", "full to training", "sum(loss over period)") + """
+    return x"""
+    ),
+    "uneven": network(
+        """
+    for p in [2, 3] {"""
+        + level(
+            "ffn[p]", "p token", "F - 0.5 * grad(F)", "full to training", "sum(loss over period)"
+        )
+        + """
         x <- x + ffn[p].F(rmsnorm(x))
     }
-    return x"""),
-    "seen": network("""
-    for p in [2, 4] {""" + level("ffn[p]", "p token", "F - 0.5 * grad(F)", "full", "sum(loss over period)") + """
+    return x"""
+    ),
+    "seen": network(
+        """
+    for p in [2, 4] {"""
+        + level("ffn[p]", "p token", "F - 0.5 * grad(F)", "full", "sum(loss over period)")
+        + """
         x <- x + ffn[p].F(rmsnorm(x))
     }
-    return x"""),
-    "independent": network("""
+    return x"""
+    ),
+    "independent": network(
+        """
     y = 0
-    for p in [1, 2, 4] {""" + level("ffn[p]", "p token", "F - 0.1 * grad(F)", "full to training", "sum(loss over period)") + """
+    for p in [1, 2, 4] {"""
+        + level(
+            "ffn[p]", "p token", "F - 0.1 * grad(F)", "full to training", "sum(loss over period)"
+        )
+        + """
         y <- y + weight([], init = 1) * ffn[p].F(rmsnorm(x))
     }
-    return x + y"""),
-    "inside": network(level("fast", "2 token", "F - 0.5 * grad(F)") + """
+    return x + y"""
+    ),
+    "inside": network(
+        level("fast", "2 token", "F - 0.5 * grad(F)")
+        + """
     h = x + titans(rmsnorm(x))
-    return h + fast.F(rmsnorm(h))""", 2, TITANS),
-    "dgd": network("""
-    return x + descent(rmsnorm(x), loss, 0.5)""", 2, DESCENT),
-    "same pace": network(level("fast", "token", "F - 0.5 * grad(F)", objective="loss") + """
+    return h + fast.F(rmsnorm(h))""",
+        2,
+        TITANS,
+    ),
+    "dgd": network(
+        """
+    return x + descent(rmsnorm(x), loss, 0.5)""",
+        2,
+        DESCENT,
+    ),
+    "same pace": network(
+        level("fast", "token", "F - 0.5 * grad(F)", objective="loss")
+        + """
     h = x + fast.F(rmsnorm(x))
-    return h + titans(rmsnorm(h))""", 1, TITANS.replace("M@now(k)", "M(k)")),
-    "never": network(level("fast", "token", "F - 0.5 * grad(F)", "none", "loss", "reset never") + READ),
-    "adamw": network(level("fast", "2 token", "F + adamw(F, clip(grad(F), 1), lr = 0.1, decay = 0.1)") + READ),
-    "muon": network(level("fast", "2 token", "F + muon(grad(F), 0.1)", memory="[d, d] = learned") + """
-    return x + fast.F * rmsnorm(x)"""),
-    "m3": network(level("fast", "2 token", "F + m3(grad(F), 0.1, 0.5, 0.1, 0.1, 0.1, 0.1, 2)", memory="[d, d] = learned") + """
-    return x + fast.F * rmsnorm(x)"""),
-    "heads": network("""
+    return h + titans(rmsnorm(h))""",
+        1,
+        TITANS.replace("M@now(k)", "M(k)"),
+    ),
+    "never": network(
+        level("fast", "token", "F - 0.5 * grad(F)", "none", "loss", "reset never") + READ
+    ),
+    "adamw": network(
+        level("fast", "2 token", "F + adamw(F, clip(grad(F), 1), lr = 0.1, decay = 0.1)") + READ
+    ),
+    "muon": network(
+        level("fast", "2 token", "F + muon(grad(F), 0.1)", memory="[d, d] = learned")
+        + """
+    return x + fast.F * rmsnorm(x)"""
+    ),
+    "m3": network(
+        level(
+            "fast",
+            "2 token",
+            "F + m3(grad(F), 0.1, 0.5, 0.1, 0.1, 0.1, 0.1, 2)",
+            memory="[d, d] = learned",
+        )
+        + """
+    return x + fast.F * rmsnorm(x)"""
+    ),
+    "heads": network(
+        """
     level fast per head every 2 token {
         memory F: [e, e] = learned
         context ids
@@ -151,12 +233,26 @@ SPECS = {
         bptt full
     }
     q = linear(rmsnorm(x), [head, e])
-    return x + linear(fast.F * q, [d])""", head="dim head = 2, e = 2"),
-    "gated": network("""
-    g = sigmoid(affine(x, []))""" + level("fast", "2 token", "F - 0.5 * grad(F)", objective="sum(g * loss over period)") + READ),
-    "late": network("""
-    s = sum(x@wide .^ 2)""" + level("fast", "2 token", "F - 0.5 * grad(F)", objective="sum(s * loss over period)") + READ, 2, "clock wide = 3 token"),
-    "last two": network(level("fast", "4 token", "F - 0.5 * grad(F)", objective="sum(loss over 2 token)") + READ),
+    return x + linear(fast.F * q, [d])""",
+        head="dim head = 2, e = 2",
+    ),
+    "gated": network(
+        """
+    g = sigmoid(affine(x, []))"""
+        + level("fast", "2 token", "F - 0.5 * grad(F)", objective="sum(g * loss over period)")
+        + READ
+    ),
+    "late": network(
+        """
+    s = sum(x@wide .^ 2)"""
+        + level("fast", "2 token", "F - 0.5 * grad(F)", objective="sum(s * loss over period)")
+        + READ,
+        2,
+        "clock wide = 3 token",
+    ),
+    "last two": network(
+        level("fast", "4 token", "F - 0.5 * grad(F)", objective="sum(loss over 2 token)") + READ
+    ),
     "no next": network("""
     h = stop(rmsnorm(x))
     level fast every 2 token {
@@ -198,7 +294,12 @@ def model(x: [channel]) -> [channel] {{
 loss = |model(x) - next(x)|^2
 {TRAINING.replace("context ids", "context x")}""",
 }
-CUT = ("none", "blocks", "never", "no next")       # a derivative is hidden from training: differences find another
+CUT = (
+    "none",
+    "blocks",
+    "never",
+    "no next",
+)  # a derivative is hidden from training: differences find another
 
 
 def subject(name: str) -> laws.Subject:
@@ -207,10 +308,14 @@ def subject(name: str) -> laws.Subject:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_emitted_source_is_what_the_text_means(name: str) -> None:
-    """Streams, memories, copies and gradients, over two steps; in pieces, token by token, and without a look at later tokens."""
+    """Streams, memories, copies and gradients, over two steps; in pieces, token by token, and
+    without a look at later tokens.
+    """
     made = subject(name)
     program = made.program
-    for lengths in ((9, 6), (1, 4)) if name != "never" else ((9, 6),):     # one token has no loss, and a step without one hides no past
+    for lengths in (
+        ((9, 6), (1, 4)) if name != "never" else ((9, 6),)
+    ):  # one token has no loss, and a step without one hides no past
         found = laws.agreement(made, [data(program, 2, n, i) for i, n in enumerate(lengths)])
         assert not {key: x for key, x in found.items() if not x <= laws.EXACT}
     batch = data(program, 2, 9, 3)
@@ -235,24 +340,52 @@ def test_each_capture_is_one_graph_a_function(name: str) -> None:
 
 
 def test_generated_tokens_are_learned_from() -> None:
-    """The next token is sampled, then the tick that waited for it is performed: the same as reading the tokens at once."""
+    """The next token is sampled, then the tick that waited for it is performed: the same as reading
+    the tokens at once.
+    """
     made = subject("one")
     step, prompt = made.step, data(made.program, 1, 3, 0)["ids"]
-    generated = step.generate(made.state, prompt, 6, torch.Generator().manual_seed(0), temperature=1e-9)[0]
+    generated = step.generate(
+        made.state, prompt, 6, torch.Generator().manual_seed(0), temperature=1e-9
+    )[0]
     whole = torch.cat([prompt, generated[None]], 1)
     best = made.forward({"ids": whole})[0]["answer"].argmax(-1)[0, 2:-1]
     assert torch.equal(best, generated)
 
 
-@pytest.mark.parametrize("words, message", [
-    (network(level("fast", "token", "F - 0.5 * grad(F)", objective="loss") + """
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (
+            network(
+                level("fast", "token", "F - 0.5 * grad(F)", objective="loss")
+                + """
     h = x + fast.F(rmsnorm(x))
-    return h + titans(rmsnorm(h))""", 1, TITANS), "too fast to see through"),
-    (network(level("fast", "2 token", "F - 0.5 * grad(F)", "full to training") + READ, training=TRAINING + TRAINING
-             .replace("training", "other").replace("rest", "rest of answer.x")), "differs between learners"),
-    (network(level("fast", "2 token", "F - 0.5 * grad(F)", "none", more="reset never") + READ), "goes on in the next sequence"),
-])
+    return h + titans(rmsnorm(h))""",
+                1,
+                TITANS,
+            ),
+            "too fast to see through",
+        ),
+        (
+            network(
+                level("fast", "2 token", "F - 0.5 * grad(F)", "full to training") + READ,
+                training=TRAINING
+                + TRAINING.replace("training", "other").replace("rest", "rest of answer.x"),
+            ),
+            "differs between learners",
+        ),
+        (
+            network(
+                level("fast", "2 token", "F - 0.5 * grad(F)", "none", more="reset never") + READ
+            ),
+            "goes on in the next sequence",
+        ),
+    ],
+)
 def test_what_cannot_run_is_said(words: str, message: str) -> None:
     with pytest.raises(Diagnostics) as error:
         compile_program(load_text(words), capture="eager")
-    assert message in error.value.diagnostics[0].message and error.value.diagnostics[0].code == "N801"
+    assert (
+        message in error.value.diagnostics[0].message and error.value.diagnostics[0].code == "N801"
+    )

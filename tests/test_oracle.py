@@ -1,4 +1,5 @@
 """The oracle against recurrences worked out by hand, on equations built without the language."""
+
 from __future__ import annotations
 
 import pytest
@@ -12,9 +13,18 @@ from nldsl.step.oracle import Oracle
 E = Axis("e", 3)
 
 
-def associative(text: Text, objective: str, anchor: Clock | None = None, reset: Clock = SEQUENCE, bptt: str | Clock = "full",
-                clock: Clock = TOKEN) -> Node:
-    """M <- M - grad(M) / 2 on |M k - v|^2 or -<M k, v>, from a weight; read fresh. Returns y, the output."""
+def associative(
+    text: Text,
+    objective: str,
+    anchor: Clock | None = None,
+    reset: Clock = SEQUENCE,
+    bptt: str | Clock = "full",
+    clock: Clock = TOKEN,
+) -> Node:
+    """M <- M - grad(M) / 2 on |M k - v|^2 or -<M k, v>, from a weight; read fresh.
+
+    Returns y, the output.
+    """
     k, v, q = (text.input(name, E) for name in "kvq")
     level = text.level("recall", clock, reset, Bptt(bptt))
     memory = text.memory(level, "recall.M", text.weight("M", E, E), (E, E))
@@ -106,12 +116,17 @@ def test_one_memory_a_lane_carried_from_step_to_step() -> None:
     associative(text, "delta", None, NEVER)
     whole = Oracle(text.program).run(b).outputs["y"]
     oracle = Oracle(text.program)
-    halves = [oracle.step({n: x[:, part] for n, x in b.items()})[0]["y"] for part in (slice(0, 3), slice(3, 6))]
+    halves = [
+        oracle.step({n: x[:, part] for n, x in b.items()})[0]["y"]
+        for part in (slice(0, 3), slice(3, 6))
+    ]
     close(torch.cat(halves, 1), whole)
 
 
 def recurrence(M: Tensor, b: dict[str, Tensor], cut: int) -> Tensor:
-    """The loss of the delta rule, with the memory a constant from every `cut`-th token on; 0: no cut, -1: a constant at each update."""
+    """The loss of the delta rule, with the memory a constant from every `cut`-th token on; 0: no
+    cut, -1: a constant at each update.
+    """
     total, M = torch.zeros((), dtype=torch.float64), M.expand(2, 3, 3)
     for t in range(7):
         k, v = b["k"][:, t, :, None], b["v"][:, t, :, None]
@@ -144,12 +159,17 @@ def test_slow_token_level_sums_over_its_period() -> None:
     found = oracle.run(b)
     for t in range(7):
         if t % 3 == 2:
-            M = M - sum((M @ b["k"][:, j, :, None] - b["v"][:, j, :, None]) @ b["k"][:, j, None] for j in range(t - 2, t + 1))
+            M = M - sum(
+                (M @ b["k"][:, j, :, None] - b["v"][:, j, :, None]) @ b["k"][:, j, None]
+                for j in range(t - 2, t + 1)
+            )
         close(found.outputs["y"][:, t], (M @ b["q"][:, t, :, None])[..., 0])
 
 
 def forecaster(period: int, bptt: str = "full") -> Text:
-    """F learns |F h - next(x)|^2 on the token clock from reads outside its level; h = tanh(W x) and the start of F from training."""
+    """F learns |F h - next(x)|^2 on the token clock from reads outside its level; h = tanh(W x) and
+    the start of F from training.
+    """
     text = Text()
     x = text.input("k", E)
     fast = text.level("fast", Clock("token", period), SEQUENCE, Bptt(bptt))
@@ -158,7 +178,9 @@ def forecaster(period: int, bptt: str = "full") -> Text:
     y = text.op("einsum", text.at("read", F), h, type=(E,), eq="ij,j->i")
     loss = text.square(text.op("sub", y, text.op("ahead", x)))
     whole = text.op("fold", loss, how="mean", since="fast")
-    F.next = text.op("sub", text.at("read", F), text.op("mul", 0.1, text.grad(whole, text.at("read", F), F)))
+    F.next = text.op(
+        "sub", text.at("read", F), text.op("mul", 0.1, text.grad(whole, text.at("read", F), F))
+    )
     text.program.outputs |= {"loss": loss, "y": y}
     text.train(loss, 0.1)
     return text
@@ -170,8 +192,8 @@ def forecast(w: dict[str, Tensor], x: Tensor, period: int) -> tuple[Tensor, Tens
         h = torch.tanh(x[:, t] @ w["W"].T)
         losses.append(((F @ h[..., None])[..., 0] - x[:, t + 1]).square().sum(-1))
         if (t + 1) % period == 0:
-            hs = torch.tanh(x[:, since:t + 1] @ w["W"].T)
-            error = hs @ F.mT - x[:, since + 1:t + 2]
+            hs = torch.tanh(x[:, since : t + 1] @ w["W"].T)
+            error = hs @ F.mT - x[:, since + 1 : t + 2]
             F, since = F - 0.1 * 2 * (error.mT @ hs) / period, t + 1
     return torch.stack(losses, 1), F
 
@@ -190,7 +212,9 @@ def test_pending_ticks_of_a_task_loss(period: int) -> None:
         head = oracle.run({"k": b["k"][:, :cut]})
         tail = oracle.run({"k": b["k"][:, cut:]}, head.state)
         assert head.outputs["loss"].shape[1] == cut - 1
-        assert torch.equal(torch.cat([head.outputs["loss"], tail.outputs["loss"]], 1), found.outputs["loss"])
+        assert torch.equal(
+            torch.cat([head.outputs["loss"], tail.outputs["loss"]], 1), found.outputs["loss"]
+        )
         assert torch.equal(torch.cat([head.outputs["y"], tail.outputs["y"]], 1), found.outputs["y"])
         assert torch.equal(tail.memories["fast.F"], found.memories["fast.F"])
 
@@ -203,7 +227,9 @@ def test_a_tick_without_a_term_is_skipped() -> None:
 
 
 def titans() -> Text:
-    """Titans' memory: a net of two layers, momentum as a level of its own, per token, anchored at the chunk."""
+    """Titans' memory: a net of two layers, momentum as a level of its own, per token, anchored at
+    the chunk.
+    """
     text = Text()
     wide = Axis("2 * e", 6)
     net = Tree((("W2", (wide, E)), ("W1", (E, wide))))
@@ -216,16 +242,36 @@ def titans() -> Text:
     m = text.memory(velocity, "s.m", text.make("const", type=net, value=0.0), net)
 
     def apply(tree: Node, z: Node) -> Node:
-        hidden = text.op("einsum", text.op("leaf", tree, type=(wide, E), path="W2"), z, type=(wide,), eq="hi,i->h")
-        return text.op("einsum", text.op("leaf", tree, type=(E, wide), path="W1"), text.op("silu", hidden), type=(E,), eq="ih,h->i")
-    rate, decay, forget = (text.op("sigmoid", text.op("einsum", text.weight(n, E), k, type=(), eq="i,i->"))
-                           for n in ("rate", "decay", "forget"))
+        hidden = text.op(
+            "einsum",
+            text.op("leaf", tree, type=(wide, E), path="W2"),
+            z,
+            type=(wide,),
+            eq="hi,i->h",
+        )
+        return text.op(
+            "einsum",
+            text.op("leaf", tree, type=(E, wide), path="W1"),
+            text.op("silu", hidden),
+            type=(E,),
+            eq="ih,h->i",
+        )
+
+    rate, decay, forget = (
+        text.op("sigmoid", text.op("einsum", text.weight(n, E), k, type=(), eq="i,i->"))
+        for n in ("rate", "decay", "forget")
+    )
     J = text.square(text.op("sub", apply(text.at("plain", M), k), v))
     G = text.grad(J, text.at("held", M, clock=chunk), M, k, v)
     along = text.op("total", text.op("mul", text.at("plain", m), G), type=(), keep=0)
-    m.next = text.op("sub", text.op("mul", decay, text.at("read", m)),
-                     text.op("mul", rate, text.grad(along, text.at("read", m), m, G)))
-    M.next = text.op("add", text.op("mul", text.op("sub", 1, forget), text.at("read", M)), text.at("now", m))
+    m.next = text.op(
+        "sub",
+        text.op("mul", decay, text.at("read", m)),
+        text.op("mul", rate, text.grad(along, text.at("read", m), m, G)),
+    )
+    M.next = text.op(
+        "add", text.op("mul", text.op("sub", 1, forget), text.at("read", M)), text.at("now", m)
+    )
     y = text.program.outputs["y"] = apply(text.at("now", M), q)
     text.train(text.square(y), 0.1)
     return text
@@ -239,7 +285,9 @@ def test_titans_memory() -> None:
     S, total, held = [torch.zeros_like(x) for x in M], 0.0, M
     for t in range(8):
         k, v, q = (b[n][:, t] for n in "kvq")
-        rate, decay, forget = (torch.sigmoid(k @ w[n])[:, None, None] for n in ("rate", "decay", "forget"))
+        rate, decay, forget = (
+            torch.sigmoid(k @ w[n])[:, None, None] for n in ("rate", "decay", "forget")
+        )
         held = M if t % 3 == 0 else held
         g = torch.autograd.grad((net(held, k) - v).square().sum(), held, create_graph=True)
         S = [decay * s - rate * x for s, x in zip(S, g, strict=True)]
@@ -254,7 +302,9 @@ def test_titans_memory() -> None:
 
 
 def test_two_periods_of_steps() -> None:
-    """A moves every step, B every second one by the mean over both; at a common tick each reads the other's old value."""
+    """A moves every step, B every second one by the mean over both; at a common tick each reads the
+    other's old value.
+    """
     text = Text()
     x = text.input("k", E)
     a, b = text.weight("A", E), text.weight("B", E)
@@ -274,7 +324,9 @@ def test_two_periods_of_steps() -> None:
         before.append((A, data))
         slope = ((2 * (A * B * data - 1)) * B * data).mean((0, 1)) * 1
         if s % 2 == 1:
-            terms = torch.cat([(2 * (old * B * d - 1) * old * d).flatten(0, 1) for old, d in before[-2:]])
+            terms = torch.cat(
+                [(2 * (old * B * d - 1) * old * d).flatten(0, 1) for old, d in before[-2:]]
+            )
             B_next = B - 0.1 * terms.mean(0)
         else:
             B_next = B
@@ -285,7 +337,9 @@ def test_two_periods_of_steps() -> None:
 
 
 def test_windows_positions_and_attention() -> None:
-    """Sliding sums, rope and a joint softmax over one pair without a clock and the last three tokens."""
+    """Sliding sums, rope and a joint softmax over one pair without a clock and the last three
+    tokens.
+    """
     text = Text()
     e, p = Axis("e", 4), Axis("p", 2)
     x, P = text.input("x", e), text.weight("P", p, e)
@@ -305,10 +359,10 @@ def test_windows_positions_and_attention() -> None:
     turned = torch.cat([u * angle.cos() - w * angle.sin(), u * angle.sin() + w * angle.cos()], -1)
     P, K = oracle.weights["P"], oracle.weights["K"]
     for t in range(7):
-        close(found["sum"][:, t], data[:, max(0, t - 1):t + 1].sum(1))
-        close(found["mean"][:, t], data[:, t - t % 3:t + 1].mean(1))
-        keys = torch.cat([P.expand(2, 2, 4), turned[:, max(0, t - 2):t + 1]], 1)
-        values = torch.cat([P.expand(2, 2, 4), data[:, max(0, t - 2):t + 1]], 1)
+        close(found["sum"][:, t], data[:, max(0, t - 1) : t + 1].sum(1))
+        close(found["mean"][:, t], data[:, t - t % 3 : t + 1].mean(1))
+        keys = torch.cat([P.expand(2, 2, 4), turned[:, max(0, t - 2) : t + 1]], 1)
+        values = torch.cat([P.expand(2, 2, 4), data[:, max(0, t - 2) : t + 1]], 1)
         share = torch.softmax(keys @ turned[:, t, :, None] / 2, 1)
         close(found["y"][:, t], (share * values).sum(1))
         close(found["conv"][:, t], sum(K[3 - j] * data[:, t - j] for j in range(min(4, t + 1))))
@@ -317,7 +371,9 @@ def test_windows_positions_and_attention() -> None:
 
 @pytest.mark.parametrize("depth", ["full", "none"])
 def test_a_start_learned_through_the_run_it_starts(depth: str) -> None:
-    """F starts at S, ticks every 2 steps, restarts every 4; S hears the losses of 4 steps through the tick of F, or not."""
+    """F starts at S, ticks every 2 steps, restarts every 4; S hears the losses of 4 steps through
+    the tick of F, or not.
+    """
     text = Text()
     x = text.input("k", E)
     slow = text.level("start", Clock("step", 4), NEVER, Bptt("none"))
@@ -328,7 +384,9 @@ def test_a_start_learned_through_the_run_it_starts(depth: str) -> None:
     error = text.op("sub", text.op("mul", text.at("read", F), x), 1.0)
     loss = text.op("mul", text.square(error), text.square(error))
     for memory, level in ((S, slow), (F, fast)):
-        slope = text.grad(text.op("fold", loss, how="mean", since=level.name), text.at("read", memory), memory)
+        slope = text.grad(
+            text.op("fold", loss, how="mean", since=level.name), text.at("read", memory), memory
+        )
         memory.next = text.op("sub", text.at("read", memory), text.op("mul", 0.01, slope))
     oracle = Oracle(text.program)
     W = oracle.weights["S"]
@@ -336,7 +394,7 @@ def test_a_start_learned_through_the_run_it_starts(depth: str) -> None:
     for block in range(2):
         data = [draw(2, 3, 3, seed=4 * block + i) for i in range(4)]
         W = W.requires_grad_()
-        first, = torch.autograd.grad((L(W, data[0]) + L(W, data[1])) / 2, W, create_graph=True)
+        (first,) = torch.autograd.grad((L(W, data[0]) + L(W, data[1])) / 2, W, create_graph=True)
         F1 = W - 0.01 * first
         F1 = F1 if depth == "full" else F1.detach()
         total = sum(L(W if i < 2 else F1, d) for i, d in enumerate(data)) / 4
@@ -349,7 +407,9 @@ def test_a_start_learned_through_the_run_it_starts(depth: str) -> None:
 
 
 def test_children_on_slower_updates() -> None:
-    """A parent every 2 tokens; its child ticks at every second update and sums one gradient for each update since its own tick."""
+    """A parent every 2 tokens; its child ticks at every second update and sums one gradient for
+    each update since its own tick.
+    """
     text = Text()
     x = text.input("k", E)
     parent = text.level("a", Clock("token", 2), SEQUENCE, Bptt("full"))
@@ -358,7 +418,12 @@ def test_children_on_slower_updates() -> None:
     m = text.memory(child, "b.m", text.make("const", type=(E,), value=0.0), (E,))
     J = text.op("fold", text.square(text.op("sub", text.at("plain", M), x)), how="sum", since="a")
     g = text.grad(J, text.at("read", M), M, x)
-    along = text.op("total", text.op("mul", text.at("plain", m), text.op("fold", g, how="sum", since="b")), type=(), keep=0)
+    along = text.op(
+        "total",
+        text.op("mul", text.at("plain", m), text.op("fold", g, how="sum", since="b")),
+        type=(),
+        keep=0,
+    )
     m.next = text.op("sub", text.at("read", m), text.grad(along, text.at("read", m), m, g))
     M.next = text.op("add", text.at("read", M), text.op("mul", 0.1, text.at("read", m)))
     text.program.outputs = {"M": text.at("now", M), "tick": text.make("tick", type=(), level="b")}
@@ -379,7 +444,11 @@ def test_the_error_signal_of_a_stream() -> None:
     text = Text()
     x = text.input("k", E)
     y = text.op("tanh", text.op("mul", x, text.weight("w", E)))
-    e = text.square(text.op("sub", text.op("mul", y, text.op("window", y, how="sum", length=2)), text.op("ahead", x)))
+    e = text.square(
+        text.op(
+            "sub", text.op("mul", y, text.op("window", y, how="sum", length=2)), text.op("ahead", x)
+        )
+    )
     text.program.outputs["g"] = text.make("grad_stream", e, y, type=(E,))
     oracle, data = Oracle(text.program), draw(2, 5, 3)
     found = oracle.run({"k": data}).outputs["g"]
@@ -387,4 +456,6 @@ def test_the_error_signal_of_a_stream() -> None:
     for t in range(4):
         y = torch.tanh(data[:, t] * oracle.weights["w"]).requires_grad_()
         old = torch.tanh(data[:, t - 1] * oracle.weights["w"]) if t else 0.0
-        close(found[:, t], torch.autograd.grad((y * (y + old) - data[:, t + 1]).square().sum(), y)[0])
+        close(
+            found[:, t], torch.autograd.grad((y * (y + old) - data[:, t + 1]).square().sum(), y)[0]
+        )

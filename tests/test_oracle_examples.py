@@ -1,4 +1,7 @@
-"""The oracle on the language: the examples against independent references, the library of optimizers against torch.optim."""
+"""The oracle on the language: the examples against independent references, the library of
+optimizers against torch.optim.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -25,7 +28,12 @@ Losses = Callable[[dict[str, Tensor], Tensor], Tensor]
 
 def program(text: str, **sets: object) -> Program:
     source = Source("spec.nl", text)
-    return elaborate(parse(source), source, sets={name: str(value) for name, value in sets.items()}, search=[ROOT / "nldsl" / "std"])
+    return elaborate(
+        parse(source),
+        source,
+        sets={name: str(value) for name, value in sets.items()},
+        search=[ROOT / "nldsl" / "std"],
+    )
 
 
 def example(name: str, **sets: object) -> Program:
@@ -37,10 +45,18 @@ def tokens(*sizes: int, seed: int = 0) -> Tensor:
 
 
 CASES: Mapping[str, tuple[Callable[[], Program], Losses]] = {
-    "titans": (partial(example, "titans.nl", chunk=4), partial(reference_titans.losses, depth=2, chunk=4)),
-    "titans, token by token": (partial(example, "titans.nl", chunk=1), partial(reference_titans.losses, depth=2, chunk=1)),
-    "hope": (partial(example, "hope.nl", near=2, span=4, periods=[1, 2]),
-             partial(reference_hope.losses, depth=2, near=2, far=4, periods=[1, 2])),
+    "titans": (
+        partial(example, "titans.nl", chunk=4),
+        partial(reference_titans.losses, depth=2, chunk=4),
+    ),
+    "titans, token by token": (
+        partial(example, "titans.nl", chunk=1),
+        partial(reference_titans.losses, depth=2, chunk=1),
+    ),
+    "hope": (
+        partial(example, "hope.nl", near=2, span=4, periods=[1, 2]),
+        partial(reference_hope.losses, depth=2, near=2, far=4, periods=[1, 2]),
+    ),
 }
 
 
@@ -64,25 +80,37 @@ def test_examples_cut_anywhere(case: str) -> None:
     whole = oracle.run({"ids": ids})
     state, parts = None, []
     for cut in (1, 3, 4, 8, 9):
-        part = oracle.run({"ids": ids[:, sum(p.shape[1] for p in parts):cut]}, state)
-        parts.append(ids[:, sum(p.shape[1] for p in parts):cut])
+        part = oracle.run({"ids": ids[:, sum(p.shape[1] for p in parts) : cut]}, state)
+        parts.append(ids[:, sum(p.shape[1] for p in parts) : cut])
         state = part.state
         begin = max(0, sum(p.shape[1] for p in parts[:-1]) - 1)
-        assert torch.equal(part.outputs["loss"], whole.outputs["loss"][:, begin:cut - 1])
+        assert torch.equal(part.outputs["loss"], whole.outputs["loss"][:, begin : cut - 1])
     for name, memory in whole.memories.items():
         for path, value in memory.items():
             assert torch.equal(part.memories[name][path], value)
 
 
 def test_hope_trains_as_torch_would() -> None:
-    """Four steps, blocks of period 1 and 2: AdamW, clipping and the schedule by torch.optim on the losses of the reference."""
+    """Four steps, blocks of period 1 and 2:
+
+    AdamW, clipping and the schedule by torch.optim on the losses of the reference.
+    """
     make, losses = CASES["hope"]
     oracle = Oracle(make(), planned_steps=100)
     w = {name: x.requires_grad_() for name, x in oracle.weights.items()}
-    groups = {p: [[x for n, x in w.items() if f"layer[{layer}].continuum.ffn[{p}]." in n] for layer in range(2)] for p in (1, 2)}
+    groups = {
+        p: [
+            [x for n, x in w.items() if f"layer[{layer}].continuum.ffn[{p}]." in n]
+            for layer in range(2)
+        ]
+        for p in (1, 2)
+    }
     owned = {id(x) for blocks in groups.values() for block in blocks for x in block}
     training = [x for x in w.values() if id(x) not in owned]
-    optimizers = {id(xs): torch.optim.AdamW(xs, 1e-3, eps=1e-8, weight_decay=0.1) for xs in [training, *groups[1], *groups[2]]}
+    optimizers = {
+        id(xs): torch.optim.AdamW(xs, 1e-3, eps=1e-8, weight_decay=0.1)
+        for xs in [training, *groups[1], *groups[2]]
+    }
 
     def tick(xs: list[Tensor], slopes: list[Tensor]) -> None:
         length = torch.sqrt(sum((s * s).sum() for s in slopes))
@@ -94,10 +122,20 @@ def test_hope_trains_as_torch_would() -> None:
     for step in range(4):
         ids = tokens(2, 7, seed=step)
         total = losses(w, ids).mean()
-        slopes = {id(xs): torch.autograd.grad(total, xs, retain_graph=True) for xs in [training, *groups[1], *groups[2]]}
+        slopes = {
+            id(xs): torch.autograd.grad(total, xs, retain_graph=True)
+            for xs in [training, *groups[1], *groups[2]]
+        }
         s = (step + 1) / 100
         optimizers[id(training)].param_groups[0]["lr"] = 3e-3 * (
-            s / 0.02 if s <= 0.02 else (1 + torch.cos(torch.tensor(torch.pi * (s - 0.02) / 0.98, dtype=torch.float64)).item()) / 2)
+            s / 0.02
+            if s <= 0.02
+            else (
+                1
+                + torch.cos(torch.tensor(torch.pi * (s - 0.02) / 0.98, dtype=torch.float64)).item()
+            )
+            / 2
+        )
         for xs in [training, *groups[1]]:
             tick(xs, list(slopes[id(xs)]))
         for xs in groups[2]:
@@ -126,20 +164,29 @@ level training every step {
 """
 
 
-@pytest.mark.parametrize("text, make", [
-    ("adamw(W, grad(W), lr = 0.01, decay = 0.1)", partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1)),
-    ("0.01 * adam(grad(W))", partial(torch.optim.Adam, lr=0.01)),
-    ("adagrad(grad(W), lr = 0.01)", partial(torch.optim.Adagrad, lr=0.01, eps=1e-10)),
-    ("0.01 * momentum(grad(W), 1, 0.9)", partial(torch.optim.SGD, lr=0.01, momentum=0.9)),
-    ("nesterov(grad(W), 0.01, 0.9)", partial(torch.optim.SGD, lr=0.01, momentum=0.9, nesterov=True)),
-])
+@pytest.mark.parametrize(
+    "text, make",
+    [
+        (
+            "adamw(W, grad(W), lr = 0.01, decay = 0.1)",
+            partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1),
+        ),
+        ("0.01 * adam(grad(W))", partial(torch.optim.Adam, lr=0.01)),
+        ("adagrad(grad(W), lr = 0.01)", partial(torch.optim.Adagrad, lr=0.01, eps=1e-10)),
+        ("0.01 * momentum(grad(W), 1, 0.9)", partial(torch.optim.SGD, lr=0.01, momentum=0.9)),
+        (
+            "nesterov(grad(W), 0.01, 0.9)",
+            partial(torch.optim.SGD, lr=0.01, momentum=0.9, nesterov=True),
+        ),
+    ],
+)
 def test_optimizers_of_the_library(text: str, make: Callable[..., torch.optim.Optimizer]) -> None:
     oracle = Oracle(program(LINEAR % text))
-    (name, w), = oracle.weights.items()
+    ((name, w),) = oracle.weights.items()
     optimizer = make([w.requires_grad_()])
     for step in range(20):
         x = draw(2, 4, 3, seed=step)
-        w.grad, = torch.autograd.grad(((w * x - 1) ** 2).sum(-1).mean(), w)
+        (w.grad,) = torch.autograd.grad(((w * x - 1) ** 2).sum(-1).mean(), w)
         optimizer.step()
         oracle.step({"x": x})
         close(oracle.weights[name], w)
@@ -148,7 +195,7 @@ def test_optimizers_of_the_library(text: str, make: Callable[..., torch.optim.Op
 def test_a_reset_of_weights_draws_them_anew() -> None:
     text = program(LINEAR.replace("W <- W + %s", "W <- W - 0.1 * grad(W)\n reset every 3 step"))
     oracle = Oracle(text, seed=5)
-    (name, weight), = text.weights.items()
+    ((name, weight),) = text.weights.items()
     starts = [initial(weight, 5, reset) for reset in range(3)]
     assert not torch.equal(starts[0], starts[1])
     for step in range(9):

@@ -25,15 +25,50 @@ def apart(text: str, tokens: int = 4, edges: bool = False) -> float:
 
 HEADS = ["memory A: [e] = 1", "memory B: [e] = 1", "context x"]
 WRITTEN = {
-    "an update, the objective, another memory": ["A <- A + 2", "minimize |A .* B - x|^2 * 0.5", "B <- B - 0.5 * grad(B)"],
-    "the objective, an update, another memory": ["minimize |A .* B - x|^2 * 0.5", "A <- A + 2", "B <- B - 0.5 * grad(B)"],
-    "a definition under the update": ["A <- A + 2", "a = A", "minimize |a .* B - x|^2", "B <- B - 0.1 * grad(B) + a"],
-    "a definition above the update": ["a = A", "A <- A + 2", "minimize |a .* B - x|^2", "B <- B - 0.1 * grad(B) + a"],
-    "an update that reads the other": ["A <- A + 2 * B", "minimize |A .* B - x|^2", "B <- B - 0.1 * grad(B)"],
-    "its own memory, moved above": ["B <- B + 1", "minimize |A .* B - x|^2", "B <- B - 0.1 * grad(B)", "A <- A + B"],
-    "its own memory, moved below": ["minimize |A .* B - x|^2", "B <- B + 1", "B <- B - 0.1 * grad(B)", "A <- A + B"],
+    "an update, the objective, another memory": [
+        "A <- A + 2",
+        "minimize |A .* B - x|^2 * 0.5",
+        "B <- B - 0.5 * grad(B)",
+    ],
+    "the objective, an update, another memory": [
+        "minimize |A .* B - x|^2 * 0.5",
+        "A <- A + 2",
+        "B <- B - 0.5 * grad(B)",
+    ],
+    "a definition under the update": [
+        "A <- A + 2",
+        "a = A",
+        "minimize |a .* B - x|^2",
+        "B <- B - 0.1 * grad(B) + a",
+    ],
+    "a definition above the update": [
+        "a = A",
+        "A <- A + 2",
+        "minimize |a .* B - x|^2",
+        "B <- B - 0.1 * grad(B) + a",
+    ],
+    "an update that reads the other": [
+        "A <- A + 2 * B",
+        "minimize |A .* B - x|^2",
+        "B <- B - 0.1 * grad(B)",
+    ],
+    "its own memory, moved above": [
+        "B <- B + 1",
+        "minimize |A .* B - x|^2",
+        "B <- B - 0.1 * grad(B)",
+        "A <- A + B",
+    ],
+    "its own memory, moved below": [
+        "minimize |A .* B - x|^2",
+        "B <- B + 1",
+        "B <- B - 0.1 * grad(B)",
+        "A <- A + B",
+    ],
     "two objectives": [
-        "minimize |A - x|^2", "A <- A - 0.1 * grad(A)", "minimize |B - tanh(A + x)|^2", "B <- B - 0.1 * grad(B)",
+        "minimize |A - x|^2",
+        "A <- A - 0.1 * grad(A)",
+        "minimize |B - tanh(A + x)|^2",
+        "B <- B - 0.1 * grad(B)",
     ],
     "the closed form, moved above": ["A <- A + 2", "minimize |B - (A + x)|^2", "B <- prox(B, 0.5)"],
     "the closed form, moved below": ["minimize |B - (A + x)|^2", "A <- A + 2", "B <- prox(B, 0.5)"],
@@ -92,8 +127,14 @@ def test_a_closed_form_sees_one_value_of_what_it_reads(above: bool) -> None:
     kept = [] if above else ["a = A"]
     found = []
     for step in ("prox(B, 0.5)", f"B - 0.5 / (1 + <{key}, {key}>) * grad(B)"):
-        body = CURVED.format(first="\n    ".join([*kept, first]), second=second, step=step).splitlines()
-        made = load_text(program([line.strip() for line in body], ["A", "B"]).replace("y = after_A + after_B", "y = after_B * x"))
+        body = CURVED.format(
+            first="\n    ".join([*kept, first]), second=second, step=step
+        ).splitlines()
+        made = load_text(
+            program([line.strip() for line in body], ["A", "B"]).replace(
+                "y = after_A + after_B", "y = after_B * x"
+            )
+        )
         subject = laws.Subject(made)
         batch = data(made, 2, 4, 0)
         assert max(laws.agreement(subject, [batch]).values()) <= laws.EXACT
@@ -121,7 +162,9 @@ def test_drawn_levels_mean_what_their_text_says(edges: bool) -> None:
 @pytest.mark.parametrize("edges", [False, True])
 @pytest.mark.parametrize("part", range(20))
 def test_two_thousand_drawn_levels(part: int, edges: bool) -> None:
-    """Once of ordinary numbers, once of decays, rates and inputs that are 0, 1, negative, tiny, and of kinks."""
+    """Once of ordinary numbers, once of decays, rates and inputs that are 0, 1, negative, tiny, and
+    of kinks.
+    """
     judged(100, 1 + part, edges)
 
 

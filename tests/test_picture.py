@@ -1,4 +1,5 @@
 """The level picture, read as geometry: what is drawn, where it ends, what it would hide."""
+
 from __future__ import annotations
 
 import math
@@ -21,10 +22,12 @@ from nldsl.graph.view.transfer import KINDS
 from nldsl.pipeline import load_text
 from nldsl.testing.properties import over
 
-EXAMPLES = {path.stem: path for path in sorted((Path(__file__).parent.parent / "examples").glob("*.nl"))}
-NEAR = 2.5                                                   # half a line's width and rounding
-BOXES_MEET, LABELS_MEET = 0, 1                               # square points; a corner that touches
-WORST = 18                                                   # points of a line that pass over a box
+EXAMPLES = {
+    path.stem: path for path in sorted((Path(__file__).parent.parent / "examples").glob("*.nl"))
+}
+NEAR = 2.5  # half a line's width and rounding
+BOXES_MEET, LABELS_MEET = 0, 1  # square points; a corner that touches
+WORST = 18  # points of a line that pass over a box
 
 
 class Picture:
@@ -34,11 +37,22 @@ class Picture:
         root = ElementTree.fromstring(re.sub(r' xmlns="[^"]*"', "", text))
         self.width, self.height = (float(root.get(side)) for side in ("width", "height"))
         assert root.get("viewBox") == f"0 0 {self.width:g} {self.height:g}"
-        self.boxes = {g.get("id"): rect(g.find("rect")) for g in root.iter("g") if g.get("class") == "box"}
-        self.words = {g.get("id"): g.findall("text") for g in root.iter("g") if g.get("class") == "box"}
-        self.points = {c.get("id"): (number(c, "cx"), number(c, "cy"), number(c, "r"))
-                       for c in root.iter("circle") if c.get("class") == "point"}
-        self.labels = [(rect(g.find("rect")), g.findall("text")) for g in root.iter("g") if g.get("class") == "label"]
+        self.boxes = {
+            g.get("id"): rect(g.find("rect")) for g in root.iter("g") if g.get("class") == "box"
+        }
+        self.words = {
+            g.get("id"): g.findall("text") for g in root.iter("g") if g.get("class") == "box"
+        }
+        self.points = {
+            c.get("id"): (number(c, "cx"), number(c, "cy"), number(c, "r"))
+            for c in root.iter("circle")
+            if c.get("class") == "point"
+        }
+        self.labels = [
+            (rect(g.find("rect")), g.findall("text"))
+            for g in root.iter("g")
+            if g.get("class") == "label"
+        ]
         self.lines = [g for g in root.iter("g") if g.get("class") == "line"]
         self.bands = [rect(g.find("rect")) for g in root.iter("g") if g.get("class") == "band"]
         self.texts = list(root.iter("text"))
@@ -46,7 +60,9 @@ class Picture:
         self.shapes = list(root.iter())
 
     def covered(self) -> Counter[tuple[str, str, str]]:
-        """(kind, giver, taker) of every pair that lines join, by where they end and which way they point."""
+        """(kind, giver, taker) of every pair that lines join, by where they end and which way they
+        point.
+        """
         into, out = {}, {}
         found: Counter[tuple[str, str, str]] = Counter()
         for line in self.lines:
@@ -69,7 +85,11 @@ class Picture:
         found = []
         for spot in self.tips(line):
             touched = [name for name, box in self.boxes.items() if border(box, spot) <= NEAR]
-            touched += [name for name, (x, y, r) in self.points.items() if math.dist((x, y), spot) <= r + NEAR]
+            touched += [
+                name
+                for name, (x, y, r) in self.points.items()
+                if math.dist((x, y), spot) <= r + NEAR
+            ]
             if not touched and any(abs(spot[1] - band[3]) <= NEAR for band in self.bands):
                 touched = ["bands"]
             assert len(touched) == 1, (line.find("title").text, spot, touched)
@@ -86,8 +106,10 @@ class Picture:
     def pointed(self, line: ElementTree.Element) -> tuple[bool, bool]:
         """Whether it has an arrow at its end, and at its beginning."""
         path, bases = curve(line), [middle(corners(arrow)[1:]) for arrow in line.iter("polygon")]
-        return (any(math.dist(base, path[-1]) <= NEAR for base in bases),
-                any(math.dist(base, path[0]) <= NEAR for base in bases))
+        return (
+            any(math.dist(base, path[-1]) <= NEAR for base in bases),
+            any(math.dist(base, path[0]) <= NEAR for base in bases),
+        )
 
 
 def number(shape: ElementTree.Element, name: str) -> float:
@@ -116,8 +138,13 @@ def curve(line: ElementTree.Element, steps: int = 16) -> list[tuple[float, float
     found = [spots[0]]
     for i in range(0, len(spots) - 3, 3):
         for t in (step / steps for step in range(1, steps + 1)):
-            weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t ** 3)
-            found.append(tuple(sum(w * p[k] for w, p in zip(weights, spots[i:i + 4], strict=True)) for k in (0, 1)))
+            weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+            found.append(
+                tuple(
+                    sum(w * p[k] for w, p in zip(weights, spots[i : i + 4], strict=True))
+                    for k in (0, 1)
+                )
+            )
     return found
 
 
@@ -130,13 +157,17 @@ def border(box: tuple[float, float, float, float], spot: tuple[float, float]) ->
 
 
 def shared(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    return max(0, min(one[2], other[2]) - max(one[0], other[0])) * max(0, min(one[3], other[3]) - max(one[1], other[1]))
+    return max(0, min(one[2], other[2]) - max(one[0], other[0])) * max(
+        0, min(one[3], other[3]) - max(one[1], other[1])
+    )
 
 
 @cache
 def graph(name: str) -> nx.MultiDiGraph:
     path = EXAMPLES[name]
-    return family_graph(load_text(path.read_text(encoding="utf-8"), path.name, search=[path.parent]))
+    return family_graph(
+        load_text(path.read_text(encoding="utf-8"), path.name, search=[path.parent])
+    )
 
 
 @cache
@@ -181,10 +212,14 @@ def whole(seen: Picture, all_of: nx.MultiDiGraph) -> None:
     wanted = {(data["kind"], a, b) for a, b, data in drawn.edges(data=True) if a not in everywhere}
     covered = seen.covered()
     alone = {name for name, data in drawn.nodes(data=True) if len(data["members"]) == 1}
-    too_many = {edge for edge in set(covered) - wanted if not (edge[1] == edge[2] and edge[1] in alone)}
+    too_many = {
+        edge for edge in set(covered) - wanted if not (edge[1] == edge[2] and edge[1] in alone)
+    }
     assert too_many == ({("context", ", ".join(everywhere), "bands")} if everywhere else set())
     assert wanted <= set(covered)
-    assert sum(int(line.get("data-count")) for line in seen.lines) == sum(data["count"] for *_, data in all_of.edges(data=True))
+    assert sum(int(line.get("data-count")) for line in seen.lines) == sum(
+        data["count"] for *_, data in all_of.edges(data=True)
+    )
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -193,7 +228,9 @@ def test_every_example_fits_a_slide(name: str) -> None:
     assert (seen.width, seen.height) == (1600, 900) and len(seen.boxes) <= MOST + 2
     sound(seen)
     whole(seen, graph(name))
-    assert set(STYLES) == {text.text for text in seen.legend.findall("text")} - {"each that enters reaches each that leaves"}
+    assert set(STYLES) == {text.text for text in seen.legend.findall("text")} - {
+        "each that enters reaches each that leaves"
+    }
     assert set(KINDS) < set(STYLES)
 
 
@@ -204,9 +241,15 @@ def test_slow_stands_above_fast_and_says_its_size_and_clock(name: str) -> None:
         if a["kind"] == "input":
             continue
         said = " ".join(text.text for text in seen.words[one])
-        assert re.search(r"[\d.]+[kMG]? numbers|its\spairs|sizes of memories", said) and re.search(r"every|never", said)
+        assert re.search(r"[\d.]+[kMG]? numbers|its\spairs|sizes of memories", said) and re.search(
+            r"every|never", said
+        )
         for other, b in drawn.nodes(data=True):
-            if b["kind"] != "input" and (a["boxes"][0].frequency != b["boxes"][0].frequency) and a["rank"] > b["rank"]:
+            if (
+                b["kind"] != "input"
+                and (a["boxes"][0].frequency != b["boxes"][0].frequency)
+                and a["rank"] > b["rank"]
+            ):
                 assert seen.boxes[one][3] < seen.boxes[other][1], (one, other)
 
 
@@ -219,14 +262,19 @@ def test_no_line_passes_over_a_box() -> None:
             ends = seen.ends(line)
             for box, (left, top, right, bottom) in seen.boxes.items():
                 if box not in ends:
-                    over_boxes[name] += sum(left + NEAR < x < right - NEAR and top + NEAR < y < bottom - NEAR for x, y in curve(line))
+                    over_boxes[name] += sum(
+                        left + NEAR < x < right - NEAR and top + NEAR < y < bottom - NEAR
+                        for x, y in curve(line)
+                    )
     assert max(over_boxes.values(), default=0) <= WORST, over_boxes.most_common(5)
 
 
 def test_folding_loses_no_edge() -> None:
     """A spec of many loops: more families than boxes that a page may hold."""
     path = EXAMPLES["hope_ablation"]
-    program = load_text(path.read_text(encoding="utf-8"), path.name, {"depth": "3"}, search=[path.parent])
+    program = load_text(
+        path.read_text(encoding="utf-8"), path.name, {"depth": "3"}, search=[path.parent]
+    )
     edges = level_graph(program).number_of_edges()
     families = family_graph(program)
     assert sum(data["count"] for *_, data in families.edges(data=True)) == edges
@@ -234,39 +282,76 @@ def test_folding_loses_no_edge() -> None:
         small = at_most(families, most)
         assert sum(data["kind"] != "input" for _, data in small.nodes(data=True)) <= most
         assert sum(data["count"] for *_, data in small.edges(data=True)) == edges
-        assert Counter(m for _, data in small.nodes(data=True) for m in data["members"]) == Counter(list(level_graph(program)))
+        assert Counter(m for _, data in small.nodes(data=True) for m in data["members"]) == Counter(
+            list(level_graph(program))
+        )
 
 
 def test_a_bundle_says_its_edges_and_no_other() -> None:
     edges = nx.MultiDiGraph()
-    for a, b in [("a", "c"), ("a", "d"), ("a", "b"), ("b", "c"), ("b", "d"), ("b", "a"), ("e", "c")]:
+    for a, b in [
+        ("a", "c"),
+        ("a", "d"),
+        ("a", "b"),
+        ("b", "c"),
+        ("b", "d"),
+        ("b", "a"),
+        ("e", "c"),
+    ]:
         edges.add_edge(a, b, kind="direct", depth="", of="m", count=2)
     edges.add_edge("a", "c", kind="generation", depth="", of="k", count=1)
     found = list(bundles(edges, {"a", "b", "c", "d", "e"}))
-    pairs = Counter((g.kind, g.name, taker) for bundle in found for g in bundle.givers for taker in bundle.takers if g.name != taker)
+    pairs = Counter(
+        (g.kind, g.name, taker)
+        for bundle in found
+        for g in bundle.givers
+        for taker in bundle.takers
+        if g.name != taker
+    )
     assert pairs == Counter((data["kind"], a, b) for a, b, data in edges.edges(data=True))
     assert sum(bundle.count for bundle in found) == 15 and len(found) < 8
-    strict = list(bundles(edges, set()))                     # what holds several memories: no line to itself that is no edge
+    strict = list(
+        bundles(edges, set())
+    )  # what holds several memories: no line to itself that is no edge
     assert all(g.name not in bundle.takers for bundle in strict for g in bundle.givers)
 
 
 def test_the_layout_ends_lines_at_their_boxes() -> None:
     items = [Item("a", 0, 100, 40), Item("b", 1, 80, 60), Item("c", 1, 80, 20)]
-    lines = [Line("a", "b", (True, True), "direct", ("word",), 40), Line("b", "c", (False, True), "direct")]
+    lines = [
+        Line("a", "b", (True, True), "direct", ("word",), 40),
+        Line("b", "c", (False, True), "direct"),
+    ]
     for page in (None, (700, 500)):
         here = placed(items, lines, 14, page)
-        at = {item.name: (item.x - item.width / 2, item.y - item.height / 2, item.x + item.width / 2, item.y + item.height / 2)
-              for item in here.items}
+        at = {
+            item.name: (
+                item.x - item.width / 2,
+                item.y - item.height / 2,
+                item.x + item.width / 2,
+                item.y + item.height / 2,
+            )
+            for item in here.items
+        }
         assert [(item.width, item.height) for item in here.items] == [(100, 40), (80, 60), (80, 20)]
-        assert border(at["a"], here.lines[0].tips[0]) < NEAR and border(at["b"], here.lines[0].tips[1]) < NEAR
-        assert border(at["b"], here.lines[1].points[0]) < NEAR and border(at["c"], here.lines[1].tips[1]) < NEAR
+        assert (
+            border(at["a"], here.lines[0].tips[0]) < NEAR
+            and border(at["b"], here.lines[0].tips[1]) < NEAR
+        )
+        assert (
+            border(at["b"], here.lines[1].points[0]) < NEAR
+            and border(at["c"], here.lines[1].tips[1]) < NEAR
+        )
         assert at["a"][3] < at["b"][1] and abs(here.items[1].y - here.items[2].y) < 1
     assert here.width == pytest.approx(700, rel=0.2) and here.height == pytest.approx(500, rel=0.2)
 
 
 def test_words_break_where_they_may() -> None:
     assert wrapped("layer[0..3].mixer.recall", 14, 110, True) == ["layer[0..3].", "mixer.recall"]
-    assert wrapped("1,024 numbers; every token", 14, 130, False) == ["1,024 numbers;", "every token"]
+    assert wrapped("1,024 numbers; every token", 14, 130, False) == [
+        "1,024 numbers;",
+        "every token",
+    ]
 
 
 @over(6)
@@ -279,5 +364,7 @@ def test_any_program_has_a_picture(subject, drawn) -> None:
 
 def test_names_are_text_not_markup() -> None:
     families = nx.MultiDiGraph()
-    families.add_node("a<b>&c", kind="input", members=("a<b>&c",), boxes=(), layers=0, callers=frozenset())
+    families.add_node(
+        "a<b>&c", kind="input", members=("a<b>&c",), boxes=(), layers=0, callers=frozenset()
+    )
     assert "a<b>&c" in Picture(svg(families, "<title> & more")).boxes

@@ -1,4 +1,7 @@
-"""`--precision bfloat16`: the products of two that sum over an axis are of rounded numbers; everything else is float32."""
+"""`--precision bfloat16`: the products of two that sum over an axis are of rounded numbers;
+everything else is float32.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -15,10 +18,13 @@ from nldsl.testing import laws
 
 ROPE = (
     "nldsl 1\ndim vocab = 4\ninput ids: index(vocab)\nA = weight([2, 2], init = [[1, 0], [0, 1]])\n"
-    "u = weight([2], init = [1, 0])\ntable = weight([vocab], init = 0)\nlevel count every token { memory n: [] = 0  n <- n + 1 }\n"
-    "turned = rope(A * (u + table[ids]))\nloss = {loss} + 1e-30 * (turned[0] - next(table[ids]))^2\n"
+    "u = weight([2], init = [1, 0])\ntable = weight([vocab], init = 0)\nlevel count every token { "
+    "memory n: [] = 0  n <- n + 1 }\n"
+    "turned = rope(A * (u + table[ids]))\nloss = {loss} + 1e-30 * (turned[0] - "
+    "next(table[ids]))^2\n"
     "level training every step {\n    memory W: rest = random\n    context ids\n"
-    "    minimize mean(loss over period)\n    W <- W - 1e-30 * grad(W)\n}\n")
+    "    minimize mean(loss over period)\n    W <- W - 1e-30 * grad(W)\n}\n"
+)
 CASES = {
     "the angle of rope": ("(turned[0] - cos(count.n))^2", 0.0),
     "a position that counts": ("(count.n * (A * (u + table[ids]))[0] / 512)^2", 0.331059),
@@ -30,7 +36,9 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_beside_products_arithmetic_is_float32(case: str) -> None:
     loss, right = CASES[case]
-    step = compile_program(load_text(ROPE.replace("{loss}", loss)), precision="bfloat16", capture="eager")
+    step = compile_program(
+        load_text(ROPE.replace("{loss}", loss)), precision="bfloat16", capture="eager"
+    )
     value = step(step.init(0), [{"ids": torch.zeros(1, 512, dtype=torch.long)}])["loss"]
     assert value.dtype == torch.float32
     assert abs(float(value) - right) < 1e-3
@@ -49,7 +57,10 @@ def test_what_is_rounded() -> None:
 
 def test_the_forward_text_differs_in_its_products_alone() -> None:
     program = load_text(ROPE.replace("{loss}", CASES["the angle of rope"][0]))
-    plain, rounded = (compile_program(program, precision=p, capture="eager").source for p in ("float32", "bfloat16"))
+    plain, rounded = (
+        compile_program(program, precision=p, capture="eager").source
+        for p in ("float32", "bfloat16")
+    )
     assert "product(" not in plain and "torch.einsum(" in plain
     assert "autocast" not in rounded
     lines = [line for line in rounded.splitlines() if "= product(" in line]
@@ -62,13 +73,21 @@ LOSS = 5e-3
 
 
 def errors(name: str) -> tuple[float, float]:
-    """Of the loss and of all gradients together, bfloat16 against float32, relative to the size of each."""
+    """Of the loss and of all gradients together, bfloat16 against float32, relative to the size of
+    each.
+    """
     program, generator = family.tiny(name), torch.Generator().manual_seed(0)
-    batch = {key: torch.randint(size, (2, 12), generator=generator) for key, size in program.vocab.items()}
+    batch = {
+        key: torch.randint(size, (2, 12), generator=generator)
+        for key, size in program.vocab.items()
+    }
     found = []
     for precision in ("float32", "bfloat16"):
         subject = laws.Subject(program, precision=precision)
-        loss, slopes = subject.step(subject.state, [batch])["loss"], subject.restart().gradients(batch)
+        loss, slopes = (
+            subject.step(subject.state, [batch])["loss"],
+            subject.restart().gradients(batch),
+        )
         found.append((float(loss), torch.cat([slopes[key].double() for key in sorted(slopes)])))
     (plain, right), (rounded, near) = found
     return abs(rounded - plain) / abs(plain), float((near - right).norm() / right.norm())
@@ -84,8 +103,12 @@ def test_an_example_in_bfloat16(name: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", family.SPECS)
-def test_every_example_in_bfloat16(name: str, record_property: Callable[[str, object], None]) -> None:
-    """The loss is held to a bound; how far gradients are off depends on the conditioning at these few numbers, and is recorded."""
+def test_every_example_in_bfloat16(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
+    """The loss is held to a bound; how far gradients are off depends on the conditioning at these
+    few numbers, and is recorded.
+    """
     loss, slope = errors(name)
     record_property(name, f"loss {loss:.1e}, gradients {slope:.1e}")
     assert loss < 2 * LOSS
@@ -97,8 +120,10 @@ def test_the_names_of_precisions(word: str, status: int) -> None:
     assert nldsl("compile", "-", "--precision", word, "--capture", "eager", text=text)[0] == status
 
 
-HELD = ("nldsl 1\ninput x: []\nclock doc = document\nlevel total every token {\n"
-        "    memory M: [] = 0\n    M <- M + x\nMORE}\ny = READ\n")
+HELD = (
+    "nldsl 1\ninput x: []\nclock doc = document\nlevel total every token {\n"
+    "    memory M: [] = 0\n    M <- M + x\nMORE}\ny = READ\n"
+)
 
 
 def found(text: str) -> list[tuple[str, str]]:
@@ -118,8 +143,14 @@ def test_a_read_that_counts_documents_needs_documents(read: str) -> None:
     assert ("N308", "error") in found(of_numbers(read))
 
 
-@pytest.mark.parametrize("more, warned", [("", False), ("    reset every 4 token\n", False),
-                                          ("    reset every document\n", True)])
-def test_a_copy_at_the_end_of_a_document_is_the_start_only_where_the_reset_comes_as_often(more: str, warned: bool) -> None:
-    text = of_numbers("total.M@doc", more).replace("input x: []", "input ids: index(4)\ninput x: []")
+@pytest.mark.parametrize(
+    "more, warned",
+    [("", False), ("    reset every 4 token\n", False), ("    reset every document\n", True)],
+)
+def test_a_copy_at_the_end_of_a_document_is_the_start_only_where_the_reset_comes_as_often(
+    more: str, warned: bool
+) -> None:
+    text = of_numbers("total.M@doc", more).replace(
+        "input x: []", "input ids: index(4)\ninput x: []"
+    )
     assert (("N313", "warning") in found(text)) == warned

@@ -1,4 +1,7 @@
-"""What is drawn: every text is accepted and runs, and the whole language is among them, alone and nested."""
+"""What is drawn: every text is accepted and runs, and the whole language is among them, alone and
+nested.
+"""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -17,7 +20,7 @@ from nldsl.testing import ALL, Drawn, constructs, corners, coverage, data, progr
 
 torch.set_num_threads(1)
 UNDRAWN: dict[str, str] = {}
-NOT_NESTED = {"grad(e, y)"}            # one layer alone hears the signal of the task loss
+NOT_NESTED = {"grad(e, y)"}  # one layer alone hears the signal of the task loss
 NO_PROGRAM = {"start: nldsl NUMBER": "a file without a statement has no level"}
 
 
@@ -29,20 +32,34 @@ def draws(count: int = 520) -> list[Drawn]:
 def test_every_construct_occurs() -> None:
     found = set().union(*(drawn.constructs for drawn in draws()))
     for drawn in draws():
-        assert "level" in drawn.constructs and {"every token", "every n token", "every clock"} & drawn.constructs, drawn
+        assert (
+            "level" in drawn.constructs
+            and {"every token", "every n token", "every clock"} & drawn.constructs
+        ), drawn
     print(f"{len(draws())} texts")
     for name in sorted(ALL):
-        print(f"{name:24} {sum(name in d.constructs for d in draws()):5} {sum(name + ', nested' in d.constructs for d in draws()):5}")
+        print(
+            f"{name:24} {sum(name in d.constructs for d in draws()):5} "
+            f"{sum(name + ', nested' in d.constructs for d in draws()):5}"
+        )
     assert ALL - found <= UNDRAWN.keys()
     assert {name for name in ALL if f"{name}, nested" not in found} <= UNDRAWN.keys() | NOT_NESTED
 
 
 def test_every_alternative_and_every_name_of_the_library_occurs() -> None:
-    """Of each rule of the grammar, with and without each optional part; and what is not drawn says why."""
+    """Of each rule of the grammar, with and without each optional part; and what is not drawn says
+    why.
+    """
     texts = [text for drawn in draws() for text in drawn.texts()]
     for title, whole, used, reasons in (
-            ("alternatives of the grammar", coverage.all_alternatives(), coverage.alternatives, NO_PROGRAM),
-            ("names of the library", coverage.all_names(), coverage.names, UNDRAWN)):
+        (
+            "alternatives of the grammar",
+            coverage.all_alternatives(),
+            coverage.alternatives,
+            NO_PROGRAM,
+        ),
+        ("names of the library", coverage.all_names(), coverage.names, UNDRAWN),
+    ):
         met = set().union(*map(used, texts))
         print(coverage.table(title, whole, met, reasons))
         assert met <= whole and len(met) > 0.95 * len(whole)
@@ -50,12 +67,16 @@ def test_every_alternative_and_every_name_of_the_library_occurs() -> None:
 
 
 def runs(drawn: Drawn) -> str:
-    """Checks a program and runs two steps: of the emitted source, or of its meaning if this compiler does not lower it."""
+    """Checks a program and runs two steps: of the emitted source, or of its meaning if this
+    compiler does not lower it.
+    """
     program = drawn.program()
     batches = drawn.batches(program, 2)
     assert {len(x) for batch in batches for x in batch.values()} == {drawn.batch}
     try:
-        step = compile_program(program, precision="float64", capture="eager", files=drawn.weights(program))
+        step = compile_program(
+            program, precision="float64", capture="eager", files=drawn.weights(program)
+        )
     except Diagnostics as error:
         assert all(d.code in ("N505", "N801") for d in error.diagnostics), error
         oracle = Oracle(program, seed=drawn.seed, files=drawn.weights(program))
@@ -70,7 +91,10 @@ def runs(drawn: Drawn) -> str:
 
 def all_run(count: int) -> None:
     found = Counter(runs(drawn) for drawn in draws(count))
-    print(f"{count} programs ran two steps, {found['']} of them emitted; the others as their meaning alone:")
+    print(
+        f"{count} programs ran two steps, {found['']} of them emitted; the others as their meaning "
+        "alone:"
+    )
     for message, times in found.most_common():
         print(f"  {times} x {message}" if message else "", end="\n" if message else "")
 
@@ -85,14 +109,22 @@ def test_every_draw_is_a_program_that_runs_soak() -> None:
 
 
 def test_corners() -> None:
-    assert {1} < {drawn.length for drawn in corners()} and {1} < {drawn.batch for drawn in corners()}
+    assert {1} < {drawn.length for drawn in corners()} and {1} < {
+        drawn.batch for drawn in corners()
+    }
     for drawn in corners():
         assert data(drawn.program(), drawn.batch, drawn.length, 0)
 
 
 def test_draws_shrink_to_the_simplest_program() -> None:
     """A failure that any program that never resets shows is told by a short one."""
-    quiet = settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    quiet = settings(
+        max_examples=300,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+    )
     smallest = find(programs(), lambda drawn: "reset never" in drawn.text, settings=quiet)
     assert len(smallest.text.splitlines()) <= 28, smallest
     assert smallest.batch == smallest.length == 1
@@ -100,7 +132,18 @@ def test_draws_shrink_to_the_simplest_program() -> None:
 
 def test_constructs_are_read_from_the_text() -> None:
     text = "nldsl 1\nimport optimizers\ndim d = 2\ninput x: [d]\nlevel a every token {\n    memory M: [d] = 0\n    M <- M + sgd(x, 0.1)\n}\n"
-    assert constructs(text) >= {"import", "dim", "input shape", "level", "every token", "memory shape", "start number", "<- memory", "+", "unary -"}
+    assert constructs(text) >= {
+        "import",
+        "dim",
+        "input shape",
+        "level",
+        "every token",
+        "memory shape",
+        "start number",
+        "<- memory",
+        "+",
+        "unary -",
+    }
     assert parse(Source("x", text)) is not None
 
 
@@ -108,4 +151,10 @@ def test_alternatives_are_those_that_the_parser_takes() -> None:
     found = coverage.alternatives("nldsl 1 dim d = 2 input x: [d]")
     assert {"dims: dim binding", "input: input NAME : type", "shape: [ sum ]"} <= found
     assert "dims: dim binding (, binding)+" not in found
-    assert coverage.names("nldsl 1 y = rmsnorm(z)") == {"rmsnorm", "weight", "shape", "sqrt", "mean"}
+    assert coverage.names("nldsl 1 y = rmsnorm(z)") == {
+        "rmsnorm",
+        "weight",
+        "shape",
+        "sqrt",
+        "mean",
+    }

@@ -1,4 +1,5 @@
 """`prox` inside a recurrence: objectives of a stretch solved exactly."""
+
 from __future__ import annotations
 
 import pytest
@@ -11,19 +12,53 @@ from nldsl.testing import data, laws
 torch.set_num_threads(1)
 
 SOLVED = {
-    "all pairs so far": ("0", "sum(|M * k - v|^2 / 2 over sequence)", "0, 1", "M@now", "chunked recurrence, a state per token, a linear system for each token"),
-    "a rate from the data": ("0", "sum(|M * k - v|^2 over sequence)", "0, rate", "M", "chunked recurrence, a state per token, a linear system for each token"),
-    "near the moving memory": ("learned", "mean(|M * k - v|^2 / 2 over chunk)", "M, 0.5", "M@now", "scan"),
-    "the last pairs": ("learned", "sum(|M * k - v|^2 / 2 over 2 token)", "M, rate", "M@now", "scan"),
-    "near an anchor": ("learned", "0.5 * sum(|M * k - v|^2 / 2 over 3 token)", "M@chunk, keep", "M@now", "dual form"),
+    "all pairs so far": (
+        "0",
+        "sum(|M * k - v|^2 / 2 over sequence)",
+        "0, 1",
+        "M@now",
+        "chunked recurrence, a state per token, a linear system for each token",
+    ),
+    "a rate from the data": (
+        "0",
+        "sum(|M * k - v|^2 over sequence)",
+        "0, rate",
+        "M",
+        "chunked recurrence, a state per token, a linear system for each token",
+    ),
+    "near the moving memory": (
+        "learned",
+        "mean(|M * k - v|^2 / 2 over chunk)",
+        "M, 0.5",
+        "M@now",
+        "scan",
+    ),
+    "the last pairs": (
+        "learned",
+        "sum(|M * k - v|^2 / 2 over 2 token)",
+        "M, rate",
+        "M@now",
+        "scan",
+    ),
+    "near an anchor": (
+        "learned",
+        "0.5 * sum(|M * k - v|^2 / 2 over 3 token)",
+        "M@chunk, keep",
+        "M@now",
+        "dual form",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", SOLVED)
 def test_the_minimiser_of_a_stretch(name: str) -> None:
-    """Nested Learning 2512.24695, sec. 4: an objective solved exactly; with P = 0, ridge regression on all pairs so far."""
+    """Nested Learning 2512.24695, sec.
+
+    4: an objective solved exactly; with P = 0, ridge regression on all pairs so far.
+    """
     start, objective, near, read, way = SOLVED[name]
-    ways = holds(model(f"""
+    ways = holds(
+        model(f"""
     level recall per head every token {{
         memory M: [e, e] = {start}
         context k, v
@@ -31,7 +66,8 @@ def test_the_minimiser_of_a_stretch(name: str) -> None:
         M <- prox({near})
         bptt full
     }}
-    return linear(rmsnorm(recall.{read} * q), [d])"""))
+    return linear(rmsnorm(recall.{read} * q), [d])""")
+    )
     assert any(found.startswith(way) for found in ways)
 
 
@@ -61,6 +97,9 @@ level training every step {
     found = subject.forward(batch)[0]["y"]
     for lane in range(2):
         for t in range(5):
-            k, v = (torch.cat([batch[n][lane, :t + 1].double(), pad]) for n, pad in (("k", 2 ** 0.5 * torch.eye(3)), ("v", torch.zeros(3, 3))))
+            k, v = (
+                torch.cat([batch[n][lane, : t + 1].double(), pad])
+                for n, pad in (("k", 2**0.5 * torch.eye(3)), ("v", torch.zeros(3, 3)))
+            )
             W = torch.linalg.lstsq(k.double(), v.double()).solution.T
             assert torch.allclose(found[lane, t], W @ batch["k"][lane, t].double(), atol=1e-9)

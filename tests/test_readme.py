@@ -1,8 +1,11 @@
-"""README.md is run: its commands, their outputs, its excerpts of the examples and its list of files.
+"""README.md is run: its commands, their outputs, its excerpts of the examples and its list of
+files.
 
-A block ```console holds `$ command` lines, each followed by its output, in which `...` stands for anything: within a line
-for some text, alone on a line for any lines. Blocks run in order in one folder. ```console soak runs in a fresh clone.
+A block ```console holds `$ command` lines, each followed by its output, in which `...` stands for
+anything: within a line for some text, alone on a line for any lines. Blocks run in order in one
+folder. ```console soak runs in a fresh clone.
 """
+
 from __future__ import annotations
 
 import os
@@ -59,14 +62,30 @@ def commands(block: Block) -> list[tuple[str, str]]:
 def matches(expected: str, output: str) -> bool:
     pattern = ""
     for line in expected.splitlines(keepends=True):
-        pattern += r"(?:.*\n)*" if line.strip() == "..." else ".*".join(map(re.escape, line.split("...")))
-    return re.fullmatch(pattern, "".join(line.rstrip() + "\n" for line in output.splitlines())) is not None
+        pattern += (
+            r"(?:.*\n)*" if line.strip() == "..." else ".*".join(map(re.escape, line.split("...")))
+        )
+    return (
+        re.fullmatch(pattern, "".join(line.rstrip() + "\n" for line in output.splitlines()))
+        is not None
+    )
 
 
 def run(command: str, folder: Path, seconds: int) -> str:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "160"}
-    result = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, text=True, timeout=seconds,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "160",
+    }
+    result = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment,
+        text=True,
+        timeout=seconds,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert result.returncode == 0, f"$ {command}\n{result.stdout}"
     return result.stdout
 
@@ -88,21 +107,36 @@ def test_the_commands_do_what_the_readme_shows(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-def test_a_newcomer_gets_what_the_readme_shows(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
-    """A clone without an environment: the first model within a quarter of an hour, and better than counting pairs of bytes."""
+def test_a_newcomer_gets_what_the_readme_shows(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """A clone without an environment: the first model within a quarter of an hour, and better than
+    counting pairs of bytes.
+    """
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tmp_path / "clone")], check=True)
     for block in blocks("console soak"):
-        for (command, _), line in zip(commands(block), check(block, tmp_path / "clone", 15 * 60), strict=True):
+        for (command, _), line in zip(
+            commands(block), check(block, tmp_path / "clone", 15 * 60), strict=True
+        ):
             record_property(f"`{command}`", line)
-            held_out = re.match(r"held out: ([\d.]+) bits per byte; order-2 byte model ([\d.]+),", line)
+            held_out = re.match(
+                r"held out: ([\d.]+) bits per byte; order-2 byte model ([\d.]+),", line
+            )
             assert held_out and float(held_out[1]) < float(held_out[2]), line
 
 
 def test_excerpts_stand_in_an_example() -> None:
-    examples = {path.name: [line.strip() for line in path.read_text().splitlines()] for path in (ROOT / "examples").glob("*.nl")}
+    examples = {
+        path.name: [line.strip() for line in path.read_text().splitlines()]
+        for path in (ROOT / "examples").glob("*.nl")
+    }
     for block in blocks("nl"):
         lines = [line.strip() for line in textwrap.dedent(block.text).strip().splitlines()]
-        assert any(lines == text[i:i + len(lines)] for text in examples.values() for i in range(len(text))), block.text
+        assert any(
+            lines == text[i : i + len(lines)]
+            for text in examples.values()
+            for i in range(len(text))
+        ), block.text
 
 
 def pipeline_table() -> str:
@@ -110,8 +144,16 @@ def pipeline_table() -> str:
     rows = []
     for stage, arrow in STAGES.items():
         folder = package / stage if stage != "beside them" else package
-        files = [path for pattern in ("*.py", "*.nl") for path in (folder.glob(pattern) if folder == package else folder.rglob(pattern))]
-        links = " ".join(f"[{path.relative_to(folder)}]({path.relative_to(ROOT)})" for path in sorted(files) if path.name != "__init__.py")
+        files = [
+            path
+            for pattern in ("*.py", "*.nl")
+            for path in (folder.glob(pattern) if folder == package else folder.rglob(pattern))
+        ]
+        links = " ".join(
+            f"[{path.relative_to(folder)}]({path.relative_to(ROOT)})"
+            for path in sorted(files)
+            if path.name != "__init__.py"
+        )
         rows.append(f"| {stage} | {arrow} | {links} |\n")
     return "".join(rows)
 
@@ -120,9 +162,15 @@ def family_table() -> str:
     """Each example by the first sentence of its header."""
     rows = []
     for path in sorted((ROOT / "examples").glob("*.nl")):
-        header = " ".join(line[2:] for line in path.read_text().splitlines()[1:5] if line.startswith("# "))
-        sentence = re.split(r"(?<!Eq|ec)[.;] ", re.sub(r" \(NL [^)]*\)", "", header))[0].removesuffix(".")
-        rows.append(f"| [{path.stem}](examples/{path.name}) | {sentence.replace('|', chr(92) + '|')} |\n")
+        header = " ".join(
+            line[2:] for line in path.read_text().splitlines()[1:5] if line.startswith("# ")
+        )
+        sentence = re.split(r"(?<!Eq|ec)[.;] ", re.sub(r" \(NL [^)]*\)", "", header))[
+            0
+        ].removesuffix(".")
+        rows.append(
+            f"| [{path.stem}](examples/{path.name}) | {sentence.replace('|', chr(92) + '|')} |\n"
+        )
     return "".join(rows)
 
 
@@ -135,9 +183,9 @@ def rewrite(old: str, new: str) -> None:
 def test_every_example_is_in_the_table(request: pytest.FixtureRequest) -> None:
     begin = README.index(FAMILY) + len(FAMILY)
     if request.config.getoption("--update-golden"):
-        rewrite(README[begin:README.index("\n###", begin)], family_table())
+        rewrite(README[begin : README.index("\n###", begin)], family_table())
     else:
-        assert family_table() == README[begin:README.index("\n###", begin)]
+        assert family_table() == README[begin : README.index("\n###", begin)]
 
 
 def test_every_file_of_the_package_is_in_the_table(request: pytest.FixtureRequest) -> None:
@@ -146,7 +194,11 @@ def test_every_file_of_the_package_is_in_the_table(request: pytest.FixtureReques
         rewrite(README[begin:], pipeline_table())
     else:
         assert pipeline_table() == README[begin:]
-    folders = {path.name for path in (ROOT / "nldsl").iterdir() if path.is_dir() and any(path.glob("*.[pn][yl]"))}
+    folders = {
+        path.name
+        for path in (ROOT / "nldsl").iterdir()
+        if path.is_dir() and any(path.glob("*.[pn][yl]"))
+    }
     assert folders | {"beside them"} == set(STAGES)
 
 

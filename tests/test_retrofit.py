@@ -1,4 +1,7 @@
-"""Starts from files: runs of this project, safetensors of others, maps that are one to one, and what they say when they are not."""
+"""Starts from files: runs of this project, safetensors of others, maps that are one to one, and
+what they say when they are not.
+"""
+
 from __future__ import annotations
 
 import json
@@ -24,8 +27,20 @@ from nldsl.train import metrics
 torch.set_num_threads(1)
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIZES = ("--set", "d=8", "--set", "head=2", "--set", "depth=2")
-LLAMA = {"d": "16", "group": "2", "share": "2", "vocab": "11", "hidden": "12", "depth": "2", "periods": "[2, 4, 4, 8]"}
-SLOW = (("every p token", "every p step"), ("sum(loss over period)", "mean(loss over period)"), ("            reset every sequence  ", "  "))
+LLAMA = {
+    "d": "16",
+    "group": "2",
+    "share": "2",
+    "vocab": "11",
+    "hidden": "12",
+    "depth": "2",
+    "periods": "[2, 4, 4, 8]",
+}
+SLOW = (
+    ("every p token", "every p step"),
+    ("sum(loss over period)", "mean(loss over period)"),
+    ("            reset every sequence  ", "  "),
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,33 +48,104 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text, and a transformer that was trained on it for a few steps."""
     folder = tmp_path_factory.mktemp("base")
     (folder / "text.txt").write_bytes(Path(json.decoder.__file__).read_bytes())
-    done("train", EXAMPLES / "transformer.nl", folder / "text.txt", *SIZES, *SMALL, "--steps", 3, "--out", folder / "run")
+    done(
+        "train",
+        EXAMPLES / "transformer.nl",
+        folder / "text.txt",
+        *SIZES,
+        *SMALL,
+        "--steps",
+        3,
+        "--out",
+        folder / "run",
+    )
     return folder
 
 
 def test_at_rate_zero_it_is_the_run_that_it_started_from(base: Path, tmp_path: Path) -> None:
     text, run = base / "text.txt", base / "run"
-    done("train", EXAMPLES / "retrofit.nl", text, *SIZES, *SMALL, "--steps", 5, "--load", f"base={run}", "--out", tmp_path / "still")
+    done(
+        "train",
+        EXAMPLES / "retrofit.nl",
+        text,
+        *SIZES,
+        *SMALL,
+        "--steps",
+        5,
+        "--load",
+        f"base={run}",
+        "--out",
+        tmp_path / "still",
+    )
     kept = safetensors.torch.load_file(tmp_path / "still" / "checkpoint.safetensors")
     theirs = safetensors.torch.load_file(run / "checkpoint.safetensors")["training.W"]
-    ours = torch.cat([kept[name].reshape(-1) for name in ("pretrained.W", "model.ffn[0].F", "model.ffn[1].F")])
-    assert torch.equal(ours.sort().values, theirs.sort().values), "each number of the one is one of the other's, after five steps"
-    score = [metrics.events(folder / "metrics.jsonl", "held_out")[0]["bits"] for folder in (tmp_path / "still", run)]
+    ours = torch.cat(
+        [kept[name].reshape(-1) for name in ("pretrained.W", "model.ffn[0].F", "model.ffn[1].F")]
+    )
+    assert torch.equal(ours.sort().values, theirs.sort().values), (
+        "each number of the one is one of the other's, after five steps"
+    )
+    score = [
+        metrics.events(folder / "metrics.jsonl", "held_out")[0]["bits"]
+        for folder in (tmp_path / "still", run)
+    ]
     assert score[0] == pytest.approx(score[1], rel=1e-13)
-    sample = [metrics.events(folder / "metrics.jsonl", "sample")[0]["text"] for folder in (tmp_path / "still", run)]
+    sample = [
+        metrics.events(folder / "metrics.jsonl", "sample")[0]["text"]
+        for folder in (tmp_path / "still", run)
+    ]
     assert sample[0] == sample[1]
 
 
 def test_at_another_rate_it_learns_in_the_loaded_blocks_alone(base: Path, tmp_path: Path) -> None:
-    made, theirs = (load(EXAMPLES / "retrofit.nl", {"d": "8", "head": "2", "depth": "2", "rate": rate}) for rate in ("0.1", "0"))
-    done("train", EXAMPLES / "retrofit.nl", base / "text.txt", *SIZES, *SMALL, "--set", "rate=0.1", "--set", "periods=[1,1,2,2]", "--steps", 5,
-         "--load", f"base={base / 'run'}", "--out", tmp_path / "moved")
-    done("train", EXAMPLES / "retrofit.nl", base / "text.txt", *SIZES, *SMALL, "--set", "periods=[1,1,2,2]", "--steps", 5,
-         "--load", f"base={base / 'run'}", "--out", tmp_path / "still")
-    moved, still = (safetensors.torch.load_file(tmp_path / name / "checkpoint.safetensors") for name in ("moved", "still"))
+    made, theirs = (
+        load(EXAMPLES / "retrofit.nl", {"d": "8", "head": "2", "depth": "2", "rate": rate})
+        for rate in ("0.1", "0")
+    )
+    done(
+        "train",
+        EXAMPLES / "retrofit.nl",
+        base / "text.txt",
+        *SIZES,
+        *SMALL,
+        "--set",
+        "rate=0.1",
+        "--set",
+        "periods=[1,1,2,2]",
+        "--steps",
+        5,
+        "--load",
+        f"base={base / 'run'}",
+        "--out",
+        tmp_path / "moved",
+    )
+    done(
+        "train",
+        EXAMPLES / "retrofit.nl",
+        base / "text.txt",
+        *SIZES,
+        *SMALL,
+        "--set",
+        "periods=[1,1,2,2]",
+        "--steps",
+        5,
+        "--load",
+        f"base={base / 'run'}",
+        "--out",
+        tmp_path / "still",
+    )
+    moved, still = (
+        safetensors.torch.load_file(tmp_path / name / "checkpoint.safetensors")
+        for name in ("moved", "still")
+    )
     assert torch.equal(moved["pretrained.W"], still["pretrained.W"])
-    assert all(not torch.equal(moved[f"model.ffn[{i}].F"], still[f"model.ffn[{i}].F"]) for i in range(2))
-    losses = [[e["loss"] for e in metrics.events(tmp_path / name / "metrics.jsonl", "step")] for name in ("moved", "still")]
+    assert all(
+        not torch.equal(moved[f"model.ffn[{i}].F"], still[f"model.ffn[{i}].F"]) for i in range(2)
+    )
+    losses = [
+        [e["loss"] for e in metrics.events(tmp_path / name / "metrics.jsonl", "step")]
+        for name in ("moved", "still")
+    ]
     assert losses[0][0] == losses[1][0] and losses[0][1] != losses[1][1]
     assert made.weights.keys() == theirs.weights.keys()
 
@@ -67,8 +153,15 @@ def test_at_another_rate_it_learns_in_the_loaded_blocks_alone(base: Path, tmp_pa
 def test_a_run_knows_the_file_it_was_made_of(base: Path, tmp_path: Path) -> None:
     arguments = ("train", EXAMPLES / "retrofit.nl", base / "text.txt", *SIZES, *SMALL, "--steps", 2)
     status, _, err = nldsl(*arguments, "--out", tmp_path / "run")
-    assert status == cli.RUN and "error[N730]" in err and "--load base=PATH" in err and not (tmp_path / "run").exists()
-    status, _, err = nldsl(*arguments, "--out", tmp_path / "run", "--load", f"base={base / 'run'}", "--load", "bass=x")
+    assert (
+        status == cli.RUN
+        and "error[N730]" in err
+        and "--load base=PATH" in err
+        and not (tmp_path / "run").exists()
+    )
+    status, _, err = nldsl(
+        *arguments, "--out", tmp_path / "run", "--load", f"base={base / 'run'}", "--load", "bass=x"
+    )
     assert status == cli.RUN and "error[N734]" in err
     theirs = tmp_path / "theirs.safetensors"
     theirs.write_bytes((base / "run" / "checkpoint.safetensors").read_bytes())
@@ -84,22 +177,41 @@ def test_a_run_knows_the_file_it_was_made_of(base: Path, tmp_path: Path) -> None
 
 # A model of others
 
+
 def llama(n: int = 0) -> dict[str, Tensor]:
-    """Random weights by the names and sizes of Llama: two layers, four heads of four over two keys, width 16."""
+    """Random weights by the names and sizes of Llama: two layers, four heads of four over two keys,
+    width 16.
+    """
     generator = torch.Generator().manual_seed(n)
 
     def draw(*sizes: int) -> Tensor:
         return torch.randn(sizes, generator=generator) / sizes[-1] ** 0.5
+
     weights = {"model.embed_tokens.weight": draw(11, 16), "model.norm.weight": 1 + 0.1 * draw(16)}
     for i in range(2):
-        names = {"input_layernorm": (16,), "post_attention_layernorm": (16,), "self_attn.q_proj": (16, 16), "self_attn.k_proj": (8, 16),
-                 "self_attn.v_proj": (8, 16), "self_attn.o_proj": (16, 16), "mlp.gate_proj": (12, 16), "mlp.up_proj": (12, 16), "mlp.down_proj": (16, 12)}
-        weights |= {f"model.layers.{i}.{name}.weight": draw(*sizes) + (len(sizes) == 1) for name, sizes in names.items()}
+        names = {
+            "input_layernorm": (16,),
+            "post_attention_layernorm": (16,),
+            "self_attn.q_proj": (16, 16),
+            "self_attn.k_proj": (8, 16),
+            "self_attn.v_proj": (8, 16),
+            "self_attn.o_proj": (16, 16),
+            "mlp.gate_proj": (12, 16),
+            "mlp.up_proj": (12, 16),
+            "mlp.down_proj": (16, 12),
+        }
+        weights |= {
+            f"model.layers.{i}.{name}.weight": draw(*sizes) + (len(sizes) == 1)
+            for name, sizes in names.items()
+        }
     return weights
 
 
 def forward(w: dict[str, Tensor], ids: Tensor) -> Tensor:
-    """Logits of the model as its makers compute it: rotary positions by halves, keys repeated for the queries that share them, tied head."""
+    """Logits of the model as its makers compute it: rotary positions by halves, keys repeated for
+    the queries that share them, tied head.
+    """
+
     def norm(x: Tensor, name: str) -> Tensor:
         return w[f"model.{name}.weight"] * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5)
 
@@ -113,12 +225,26 @@ def forward(w: dict[str, Tensor], ids: Tensor) -> Tensor:
     lanes, t = ids.shape
     for i in range(2):
         at, h = f"model.layers.{i}", norm(x, f"layers.{i}.input_layernorm")
-        q, k, v = ((h @ w[f"{at}.self_attn.{n}_proj.weight"].T).view(lanes, t, -1, 4).transpose(1, 2) for n in "qkv")
+        q, k, v = (
+            (h @ w[f"{at}.self_attn.{n}_proj.weight"].T).view(lanes, t, -1, 4).transpose(1, 2)
+            for n in "qkv"
+        )
         q, k, v = rotated(q), rotated(k).repeat_interleave(2, 1), v.repeat_interleave(2, 1)
         scores = (q @ k.mT / 2).masked_fill(torch.ones(t, t).triu(1).bool(), float("-inf"))
-        x = x + (scores.softmax(-1) @ v).transpose(1, 2).reshape(lanes, t, 16) @ w[f"{at}.self_attn.o_proj.weight"].T
+        x = (
+            x
+            + (scores.softmax(-1) @ v).transpose(1, 2).reshape(lanes, t, 16)
+            @ w[f"{at}.self_attn.o_proj.weight"].T
+        )
         h = norm(x, f"layers.{i}.post_attention_layernorm")
-        x = x + (F.silu(h @ w[f"{at}.mlp.gate_proj.weight"].T) * (h @ w[f"{at}.mlp.up_proj.weight"].T)) @ w[f"{at}.mlp.down_proj.weight"].T
+        x = (
+            x
+            + (
+                F.silu(h @ w[f"{at}.mlp.gate_proj.weight"].T)
+                * (h @ w[f"{at}.mlp.up_proj.weight"].T)
+            )
+            @ w[f"{at}.mlp.down_proj.weight"].T
+        )
     return norm(x, "norm") @ w["model.embed_tokens.weight"].T
 
 
@@ -136,11 +262,18 @@ LIVES = (("reset every sequence  ", "reset never  "),)
 @pytest.mark.parametrize("edits", [(), LIVES, SLOW], ids=["token", "token, never reset", "step"])
 def test_at_rate_zero_it_is_the_model_of_others(edits: tuple) -> None:
     weights = {name: x.double() for name, x in llama().items()}
-    step = compile_program(retrofit(*edits), precision="float64", capture="eager", files={"base": weights})
+    step = compile_program(
+        retrofit(*edits), precision="float64", capture="eager", files={"base": weights}
+    )
     state, batch = step.init(3), data(step.program, 2, 9, 0)
     for i in range(6):
         outputs, _ = step.reader("model", step.program.outputs["model"])["forward"](
-            state.views, batch, step.module["start"](state.views, 2, weights["model.norm.weight"]), 0, "loop")
+            state.views,
+            batch,
+            step.module["start"](state.views, 2, weights["model.norm.weight"]),
+            0,
+            "loop",
+        )
         assert laws.deviation(outputs["model"], forward(weights, batch["ids"])) <= 1e-12
         step(state, [data(step.program, 2, 9, i)])
 
@@ -148,58 +281,105 @@ def test_at_rate_zero_it_is_the_model_of_others(edits: tuple) -> None:
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16, torch.float32])
 def test_theirs_may_be_of_any_precision(precision: torch.dtype) -> None:
     weights = {name: x.to(precision) for name, x in llama().items()}
-    step = compile_program(retrofit(), precision="float64", capture="eager", files={"base": weights})
+    step = compile_program(
+        retrofit(), precision="float64", capture="eager", files={"base": weights}
+    )
     batch = data(step.program, 2, 9, 0)
-    wanted = F.cross_entropy(forward({n: x.double() for n, x in weights.items()}, batch["ids"])[:, :-1].flatten(0, 1), batch["ids"][:, 1:].flatten())
+    wanted = F.cross_entropy(
+        forward({n: x.double() for n, x in weights.items()}, batch["ids"])[:, :-1].flatten(0, 1),
+        batch["ids"][:, 1:].flatten(),
+    )
     assert laws.deviation(step(step.init(0), [batch])["loss"], wanted) <= laws.EXACT
 
 
 def test_a_retrofit_is_what_it_means() -> None:
     program = retrofit(*SLOW, rate="0.05", periods="[1, 1, 2, 4]")
     step = compile_program(program, precision="float64", capture="eager", files={"base": llama()})
-    found = laws.agreement(laws.Subject(program, step=step), [data(program, 2, 5, i) for i in range(5)])
+    found = laws.agreement(
+        laws.Subject(program, step=step), [data(program, 2, 5, i) for i in range(5)]
+    )
     assert any(name.startswith("step 5 model.ffn[1].F") for name in found)
     assert not {name: x for name, x in found.items() if not x <= laws.EXACT}
 
 
-@pytest.mark.parametrize("edits, periods", [((), "[2, 4, 4, 8]"), (LIVES, "[1, 1, 1, 1]")], ids=["token", "token, never reset"])
+@pytest.mark.parametrize(
+    "edits, periods",
+    [((), "[2, 4, 4, 8]"), (LIVES, "[1, 1, 1, 1]")],
+    ids=["token", "token, never reset"],
+)
 def test_a_retrofit_learns_from_the_loss_as_it_reads(edits: tuple, periods: str) -> None:
     """Losses of three steps; what is never reset reads on in its lane with what it learned."""
-    program, still = retrofit(*edits, rate="0.05", periods=periods), retrofit(*edits, periods=periods)
+    program, still = (
+        retrofit(*edits, rate="0.05", periods=periods),
+        retrofit(*edits, periods=periods),
+    )
     given = {"base": llama()}
-    steps = [compile_program(p, precision="float64", capture="eager", files=given) for p in (program, still)]
+    steps = [
+        compile_program(p, precision="float64", capture="eager", files=given)
+        for p in (program, still)
+    ]
     oracle, states = Oracle(program, files=given), [step.init(0) for step in steps]
     for i in range(3):
         batch = data(program, 2, 9, i)
-        found, frozen = (step(state, [batch])["loss"] for step, state in zip(steps, states, strict=True))
+        found, frozen = (
+            step(state, [batch])["loss"] for step, state in zip(steps, states, strict=True)
+        )
         assert laws.deviation(found, oracle.step(batch)[0]["loss"].mean()) <= laws.EXACT
         assert abs(found - frozen) > 1e-4
 
 
 @pytest.mark.parametrize("capture", ["split", "whole"])
 def test_a_retrofit_is_captured(capture: str) -> None:
-    plain = compile_program(retrofit(*SLOW, rate="0.05", depth="1"), precision="float64", capture="eager", files={"base": llama()})
-    assert traced_once(plain, capture, [data(plain.program, 2, 7, i) for i in range(2)]) <= laws.EXACT
+    plain = compile_program(
+        retrofit(*SLOW, rate="0.05", depth="1"),
+        precision="float64",
+        capture="eager",
+        files={"base": llama()},
+    )
+    assert (
+        traced_once(plain, capture, [data(plain.program, 2, 7, i) for i in range(2)]) <= laws.EXACT
+    )
 
 
 def test_files_of_others_are_read_whole_in_shards_and_from_folders(tmp_path: Path) -> None:
     weights = llama()
     names = sorted(weights)
     (tmp_path / "shards").mkdir()
-    safetensors.torch.save_file({n: weights[n] for n in names[:9]}, tmp_path / "shards" / "1.safetensors")
-    safetensors.torch.save_file({n: weights[n] for n in names[9:]}, tmp_path / "shards" / "2.safetensors")
+    safetensors.torch.save_file(
+        {n: weights[n] for n in names[:9]}, tmp_path / "shards" / "1.safetensors"
+    )
+    safetensors.torch.save_file(
+        {n: weights[n] for n in names[9:]}, tmp_path / "shards" / "2.safetensors"
+    )
     (tmp_path / "shards" / "model.safetensors.index.json").write_text(
-        json.dumps({"weight_map": {n: f"{1 + (i >= 9)}.safetensors" for i, n in enumerate(names)}}))
+        json.dumps({"weight_map": {n: f"{1 + (i >= 9)}.safetensors" for i, n in enumerate(names)}})
+    )
     (tmp_path / "whole").mkdir()
     safetensors.torch.save_file(weights, tmp_path / "whole" / "model.safetensors")
     (tmp_path / "retrofit_llama.nl").write_text((EXAMPLES / "retrofit_llama.nl").read_text())
-    safetensors.torch.save_file(weights | {"lm_head.bias": torch.ones(11)}, tmp_path / "base.safetensors")
+    safetensors.torch.save_file(
+        weights | {"lm_head.bias": torch.ones(11)}, tmp_path / "base.safetensors"
+    )
     sets = [word for name, value in LLAMA.items() for word in ("--set", f"{name}={value}")]
-    for more in (["--load", f"base={tmp_path / 'shards'}"], ["--load", f"base={tmp_path / 'whole'}"], []):
-        assert "parameters" in done("compile", tmp_path / "retrofit_llama.nl", *sets, "--capture", "eager", "--length", 8, *more)
+    for more in (
+        ["--load", f"base={tmp_path / 'shards'}"],
+        ["--load", f"base={tmp_path / 'whole'}"],
+        [],
+    ):
+        assert "parameters" in done(
+            "compile",
+            tmp_path / "retrofit_llama.nl",
+            *sets,
+            "--capture",
+            "eager",
+            "--length",
+            8,
+            *more,
+        )
 
 
 # What is not one to one
+
 
 def code(weights: dict[str, Tensor]) -> list[tuple[str, str]]:
     with pytest.raises(Diagnostics) as found:
@@ -213,12 +393,30 @@ def test_all_that_does_not_fit_is_told_at_its_pair() -> None:
     weights["model.norm.weight"] = torch.ones(16, dtype=torch.int64)
     weights["model.layers.0.self_attn.q_proj.weight"] = torch.ones(16, 8)
     assert sorted(code(weights)) == [
-        ("N731", '"model.layers.{layer}.mlp.up_proj.weight"'), ("N732", '"model.layers.{layer}.self_attn.q_proj.weight"'), ("N732", '"model.norm.weight"')]
+        ("N731", '"model.layers.{layer}.mlp.up_proj.weight"'),
+        ("N732", '"model.layers.{layer}.self_attn.q_proj.weight"'),
+        ("N732", '"model.norm.weight"'),
+    ]
 
 
-@pytest.mark.parametrize("ours, theirs, fits", [
-    ([2, 4, 8], [8, 8], True), ([2, 4, 8], [2, 32], True), ([8, 2, 4], [8, 8], True), ([2, 4, 8], [64], True), ([4], [4], True), ([4], [2, 2], False),
-    ([2, 4], [4, 2], False), ([3, 4], [4, 3], False), ([2, 4], [2], False), ([1, 4], [4], True), ([4], [4, 1], True), ([], [], True), ([2], [], False)])
+@pytest.mark.parametrize(
+    "ours, theirs, fits",
+    [
+        ([2, 4, 8], [8, 8], True),
+        ([2, 4, 8], [2, 32], True),
+        ([8, 2, 4], [8, 8], True),
+        ([2, 4, 8], [64], True),
+        ([4], [4], True),
+        ([4], [2, 2], False),
+        ([2, 4], [4, 2], False),
+        ([3, 4], [4, 3], False),
+        ([2, 4], [2], False),
+        ([1, 4], [4], True),
+        ([4], [4, 1], True),
+        ([], [], True),
+        ([2], [], False),
+    ],
+)
 def test_neighbouring_axes_may_be_joined(ours: list[int], theirs: list[int], fits: bool) -> None:
     assert joins(ours, theirs) == fits
 
@@ -239,8 +437,20 @@ level training every step {
 """
     (tmp_path / "s.nl").write_text(spec)
     (tmp_path / "text.txt").write_bytes(Path(json.decoder.__file__).read_bytes())
-    safetensors.torch.save_file({"table": torch.randn(256, 4), "head": torch.randn(256, 4), "bias": torch.ones(256)}, tmp_path / "base.safetensors")
-    status, _, err = nldsl("train", tmp_path / "s.nl", tmp_path / "text.txt", "--steps", 1, "--out", tmp_path / "run", *SMALL)
+    safetensors.torch.save_file(
+        {"table": torch.randn(256, 4), "head": torch.randn(256, 4), "bias": torch.ones(256)},
+        tmp_path / "base.safetensors",
+    )
+    status, _, err = nldsl(
+        "train",
+        tmp_path / "s.nl",
+        tmp_path / "text.txt",
+        "--steps",
+        1,
+        "--out",
+        tmp_path / "run",
+        *SMALL,
+    )
     assert status == 0, err
     assert "warning[N733]" in err and "1 tensors that nothing loads: `bias`" in err
 
@@ -273,11 +483,17 @@ level training every step {
 
 
 @pytest.mark.parametrize("reset", ["reset every 3 token", "reset every sequence", "reset never"])
-@pytest.mark.parametrize("start", ['load("base", "theirs" -> M)', '2 * load("base", "theirs" -> M) + I'])
+@pytest.mark.parametrize(
+    "start", ['load("base", "theirs" -> M)', '2 * load("base", "theirs" -> M) + I']
+)
 def test_a_memory_that_reads_starts_from_a_file(reset: str, start: str) -> None:
-    program = load_text(READER.replace("reset every 3 token", reset).replace('load("base", "theirs" -> M)', start))
+    program = load_text(
+        READER.replace("reset every 3 token", reset).replace('load("base", "theirs" -> M)', start)
+    )
     given = {"base": {"theirs": torch.arange(16.0).view(4, 4) / 16}}
     step = compile_program(program, precision="float64", capture="eager", files=given)
-    found = laws.agreement(laws.Subject(program, step=step), [data(program, 2, 7, i) for i in range(3)])
+    found = laws.agreement(
+        laws.Subject(program, step=step), [data(program, 2, 7, i) for i in range(3)]
+    )
     assert not {name: x for name, x in found.items() if not x <= laws.EXACT}
     assert laws.splits(laws.Subject(program, step=step), data(program, 2, 7, 0)) <= laws.EXACT

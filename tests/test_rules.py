@@ -1,4 +1,5 @@
 """The rules on programs that obey them, and where a finding must not be made."""
+
 from __future__ import annotations
 
 import inspect
@@ -64,7 +65,11 @@ def test_each_rule_says_what_it_claims_and_shows_both_sides() -> None:
 def test_a_check_changes_nothing() -> None:
     """Rules only look: checked twice, a program says the same."""
     program = load_text(RECALL.replace("y = recall.M * k", "y = recall.M@near * k"))
-    assert [found.code for rule in RULES for found in rule(program)] == [found.code for found in program.findings] == ["N405"]
+    assert (
+        [found.code for rule in RULES for found in rule(program)]
+        == [found.code for found in program.findings]
+        == ["N405"]
+    )
 
 
 def test_every_finding_has_a_place_and_a_remedy() -> None:
@@ -74,41 +79,52 @@ def test_every_finding_has_a_place_and_a_remedy() -> None:
             assert found.help, (path.name, found.code)
 
 
-@pytest.mark.parametrize("change, code", [
-    (("grad(M)", "grad(M@near)"), None),                                       # a gradient at a held value is still one of M
-    (("k, v\n", "v, k\n"), None),
-    (("context k, v", "context k"), "N610"),
-    (("- v|^2", "- 1|^2"), "N611"),
-    (("M * k - v", "M@near * k - v"), "N511"),
-    (("every token", "every 4 token"), "N301"),
-    (("every token", "every near"), "N301"),
-    (("- v|^2", "- M * v|^2"), "N508"),
-    (("- v|^2", "- M@near * v|^2"), None),
-    (("    M <-", "    reset every 3 near\n    M <-"), None),
-    (("    M <-", "    reset every document\n    M <-"), "N308"),
-    (("    M <-", "    reset every 3 near\n    bptt 4 near\n    M <-"), "N306"),
-    (("    M <-", "    reset every 3 near\n    bptt 2 near\n    M <-"), None),
-    (("    M <-", "    reset never\n    bptt 400 near\n    M <-"), None),
-    (("y = recall.M", "y = recall.M@now"), None),
-    (("- v|^2", "- next(v)|^2"), None),
-    (("y = recall.M * k", "y = recall.M * next(k)"), "N404"),
-    (("y = recall.M * k", "y = k"), "N613"),
-])
+@pytest.mark.parametrize(
+    "change, code",
+    [
+        (("grad(M)", "grad(M@near)"), None),  # a gradient at a held value is still one of M
+        (("k, v\n", "v, k\n"), None),
+        (("context k, v", "context k"), "N610"),
+        (("- v|^2", "- 1|^2"), "N611"),
+        (("M * k - v", "M@near * k - v"), "N511"),
+        (("every token", "every 4 token"), "N301"),
+        (("every token", "every near"), "N301"),
+        (("- v|^2", "- M * v|^2"), "N508"),
+        (("- v|^2", "- M@near * v|^2"), None),
+        (("    M <-", "    reset every 3 near\n    M <-"), None),
+        (("    M <-", "    reset every document\n    M <-"), "N308"),
+        (("    M <-", "    reset every 3 near\n    bptt 4 near\n    M <-"), "N306"),
+        (("    M <-", "    reset every 3 near\n    bptt 2 near\n    M <-"), None),
+        (("    M <-", "    reset never\n    bptt 400 near\n    M <-"), None),
+        (("y = recall.M", "y = recall.M@now"), None),
+        (("- v|^2", "- next(v)|^2"), None),
+        (("y = recall.M * k", "y = recall.M * next(k)"), "N404"),
+        (("y = recall.M * k", "y = k"), "N613"),
+    ],
+)
 def test_a_word_changed(change: tuple[str, str], code: str | None) -> None:
     text = RECALL.replace(*change)
     assert text != RECALL
-    assert codes(text) - {"N405"} == ({code} if code else set())                # a slower memory is a stale one
+    assert codes(text) - {"N405"} == ({code} if code else set())  # a slower memory is a stale one
 
 
 def test_windows_of_faster_streams() -> None:
-    slow = RECALL.replace("every token", "every near").replace("grad(M)", "sum(grad(M) over period)")
-    assert codes(slow) == {"N405"}                                             # the memory itself is 4 tokens old now
-    assert codes(RECALL.replace("every token", "every near").replace("minimize |M * k - v|^2", "minimize mean(|M * k - v|^2 over period)")) == {"N405"}
+    slow = RECALL.replace("every token", "every near").replace(
+        "grad(M)", "sum(grad(M) over period)"
+    )
+    assert codes(slow) == {"N405"}  # the memory itself is 4 tokens old now
+    assert codes(
+        RECALL.replace("every token", "every near").replace(
+            "minimize |M * k - v|^2", "minimize mean(|M * k - v|^2 over period)"
+        )
+    ) == {"N405"}
 
 
 def test_an_optimizer_hears_what_its_caller_hears() -> None:
     """The window is missing in the caller, so the caller is told, and the library is not."""
-    text = RECALL.replace("every token", "every 4 token").replace("- 0.1 * grad(M)", "+ momentum(grad(M), 0.1, 0.9)")
+    text = RECALL.replace("every token", "every 4 token").replace(
+        "- 0.1 * grad(M)", "+ momentum(grad(M), 0.1, 0.9)"
+    )
     found = findings(text)
     assert [one.code for one in found if one.severity == "error"] == ["N301"]
     assert found[0].span is not None and found[0].span.text() == "|M * k - v|^2"
@@ -125,24 +141,33 @@ def test_recency_is_measured_along_the_way() -> None:
     assert codes(stale.replace("?", "k + recall.M@now * k")) == set()
 
 
-ERASE = RECALL.replace("    context k, v\n    minimize |M * k - v|^2\n    M <- M - 0.1 * grad(M)", "    M <- ?")
+ERASE = RECALL.replace(
+    "    context k, v\n    minimize |M * k - v|^2\n    M <- M - 0.1 * grad(M)", "    M <- ?"
+)
 
 
-@pytest.mark.parametrize("key, update, told", [
-    ("k", "M * (I - 0.5 * u * u^T)", True),
-    ("unit(k)", "M * (I - 0.5 * u * u^T)", False),
-    ("k / (|k| + 1e-6)", "M * (I - 0.5 * u * u^T)", False),
-    ("softmax(k)", "M * (0.9 * I - 0.5 * u * u^T)", False),
-    ("standardise(k)", "M * (I - 0.5 * u * u^T)", True),
-    ("k", "M * (I - 0.5 / (1 + 0.5 * |u|^2) * u * u^T)", False),
-    ("k", "M - 0.5 * u * u^T", False),
-])
+@pytest.mark.parametrize(
+    "key, update, told",
+    [
+        ("k", "M * (I - 0.5 * u * u^T)", True),
+        ("unit(k)", "M * (I - 0.5 * u * u^T)", False),
+        ("k / (|k| + 1e-6)", "M * (I - 0.5 * u * u^T)", False),
+        ("softmax(k)", "M * (0.9 * I - 0.5 * u * u^T)", False),
+        ("standardise(k)", "M * (I - 0.5 * u * u^T)", True),
+        ("k", "M * (I - 0.5 / (1 + 0.5 * |u|^2) * u * u^T)", False),
+        ("k", "M - 0.5 * u * u^T", False),
+    ],
+)
 def test_erase(key: str, update: str, told: bool) -> None:
-    assert ("N509" in codes(ERASE.replace("?", update).replace("input v", f"u = {key}\ninput v"))) == told
+    assert (
+        "N509" in codes(ERASE.replace("?", update).replace("input v", f"u = {key}\ninput v"))
+    ) == told
 
 
 def test_what_a_library_is_not_blamed_for() -> None:
-    """momentum's context is a constant here; the same text called with a gradient shows that the library is right."""
+    """momentum's context is a constant here; the same text called with a gradient shows that the
+    library is right.
+    """
     text = RECALL.replace("- 0.1 * grad(M)", "+ momentum(grad(M), 0.1, 0)")
     assert findings(text) == []
 
@@ -169,10 +194,16 @@ def test_a_table_of_numbers_has_no_documents(change: tuple[tuple[str, str], ...]
     assert "N308" not in codes(text.replace("input v", "input ids: index(5)\ninput v"))
 
 
-@pytest.mark.parametrize("reset, told", [("sequence", False), ("8 token", False), ("document", True), ("step", False)])
-def test_a_copy_at_documents_is_the_start_where_the_memory_restarts_with_them(reset: str, told: bool) -> None:
+@pytest.mark.parametrize(
+    "reset, told", [("sequence", False), ("8 token", False), ("document", True), ("step", False)]
+)
+def test_a_copy_at_documents_is_the_start_where_the_memory_restarts_with_them(
+    reset: str, told: bool
+) -> None:
     text = RECALL.replace("clock near = 4 token", "clock doc = 1 document\ninput ids: index(5)")
-    text = text.replace("    M <-", f"    reset every {reset}\n    M <-").replace("recall.M * k", "recall.M@doc * k")
+    text = text.replace("    M <-", f"    reset every {reset}\n    M <-").replace(
+        "recall.M * k", "recall.M@doc * k"
+    )
     assert ("N313" in codes(text)) == told
 
 

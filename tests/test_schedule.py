@@ -1,4 +1,7 @@
-"""The schedule and the emitted step of both examples as text: a change of a lowering shows as a diff."""
+"""The schedule and the emitted step of both examples as text: a change of a lowering shows as a
+diff.
+"""
+
 from __future__ import annotations
 
 import re
@@ -13,12 +16,14 @@ from nldsl.pipeline import compile_program
 from nldsl.step.compile import CompiledStep
 
 GOLDEN = Path(__file__).parent / "golden"
-EMITTED = r"(?:block|region|token|update|tick|step)_\d+|forward|start"     # the rest is the same text in every step
+EMITTED = r"(?:block|region|token|update|tick|step)_\d+|forward|start"  # the rest is the same text in every step
 
 
 @cache
 def compiled(name: str) -> CompiledStep:
-    return compile_program(tiny(name, depth=1, **({"periods": [1, 2]} if name == "hope" else {})), capture="eager")
+    return compile_program(
+        tiny(name, depth=1, **({"periods": [1, 2]} if name == "hope" else {})), capture="eager"
+    )
 
 
 @pytest.mark.parametrize("name", ["titans", "hope"])
@@ -28,7 +33,11 @@ def test_schedule_as_text(name: str, golden) -> None:
 
 @pytest.mark.parametrize("name", ["titans", "hope"])
 def test_step_as_text(name: str, golden) -> None:
-    functions = re.findall(rf"^def (?:{EMITTED})\(.*\n(?:(?:    .*)?\n)*", compiled(name).source, re.MULTILINE)
+    functions = re.findall(
+        rf"^def (?:{EMITTED})\(.*\n(?:(?:    .*)?\n)*", compiled(name).source, re.MULTILINE
+    )
     assert len(functions) > 8
     text = "\n\n".join(function.rstrip() + "\n" for function in functions)
-    golden(GOLDEN / name / "step.py", re.sub(r"^ +# .*\n", "", text, flags=re.MULTILINE))     # lines of the spec move too often
+    golden(
+        GOLDEN / name / "step.py", re.sub(r"^ +# .*\n", "", text, flags=re.MULTILINE)
+    )  # lines of the spec move too often

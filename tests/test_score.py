@@ -1,4 +1,7 @@
-"""What a trained model is scored by, what the number is called, and that it does not depend on how the text is read."""
+"""What a trained model is scored by, what the number is called, and that it does not depend on how
+the text is read.
+"""
+
 from __future__ import annotations
 
 import json
@@ -58,14 +61,18 @@ WAVES = np.stack([np.sin(np.arange(400) / 5), np.cos(np.arange(400) / 7)], 1)
 
 
 def text_of(folder: Path, size: int = 9000) -> Path:
-    words = random.Random(0).choices("the cat sat on a mat and then it ran away".split(), k=size // 4)
+    words = random.Random(0).choices(
+        "the cat sat on a mat and then it ran away".split(), k=size // 4
+    )
     (folder / "text.txt").write_text(" ".join(words)[:size])
     return folder / "text.txt"
 
 
 def trained(folder: Path, text: str, loss: str, source: Path, *more: object) -> str:
     (folder / "spec.nl").write_text(text.format(LOSS=loss))
-    return done("train", folder / "spec.nl", source, "--out", folder / "run", "--batch", 2, *NUMBERS, *more)
+    return done(
+        "train", folder / "spec.nl", source, "--out", folder / "run", "--batch", 2, *NUMBERS, *more
+    )
 
 
 def events(folder: Path, kind: str) -> list[dict]:
@@ -78,34 +85,57 @@ def means(folder: Path, name: str) -> tuple[float, int]:
     _, state = runs.trained(opened)
     length, joined, program = opened.settings.length, opened.corpus.held_out, opened.program
     shared = any(node.op == "ahead" for node in walk(program.outputs[name]))
-    starts = np.concatenate([np.arange(begin, end - length + 1, length - shared) for begin, end in opened.corpus.extents(joined)])
+    starts = np.concatenate(
+        [
+            np.arange(begin, end - length + 1, length - shared)
+            for begin, end in opened.corpus.extents(joined)
+        ]
+    )
     tokens = torch.from_numpy(joined[starts[:, None] + np.arange(length)].astype(np.int64))
-    stream = Oracle(program, weights={w: state.views[w].detach() for w in program.weights}).run({"ids": tokens}).outputs[name].detach()
+    stream = (
+        Oracle(program, weights={w: state.views[w].detach() for w in program.weights})
+        .run({"ids": tokens})
+        .outputs[name]
+        .detach()
+    )
     return float(stream.mean()), stream.numel()
 
 
 SUM = "loss = answer + weight_of_penalty * |logits|^2"
 
 
-@pytest.mark.parametrize("loss, stream, bits, learned_bits", [
-    ("loss = answer", "loss", True, True),
-    ("loss = cross_entropy(logits, next(ids))", "loss", True, True),
-    (SUM, "loss", False, False),
-    ("loss = 2 * answer", "loss", False, False),
-    ("loss = sigmoid(answer)", "loss", False, False),
-    ("loss = cross_entropy(logits, ids)", "loss", False, False),
-    (SUM + "\nreport answer", "report", True, False),
-    (SUM + "\nreport cross_entropy(logits, next(ids))", "report", True, False),
-    (SUM + "\nreport 2 * answer", "report", False, False),
-    ("loss = answer\nreport |logits|^2", "report", False, True),
-    ("report loss\nloss = answer", "loss", True, True)])
-def test_bits_per_byte_are_of_the_cross_entropy_alone(loss: str, stream: str, bits: bool, learned_bits: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "loss, stream, bits, learned_bits",
+    [
+        ("loss = answer", "loss", True, True),
+        ("loss = cross_entropy(logits, next(ids))", "loss", True, True),
+        (SUM, "loss", False, False),
+        ("loss = 2 * answer", "loss", False, False),
+        ("loss = sigmoid(answer)", "loss", False, False),
+        ("loss = cross_entropy(logits, ids)", "loss", False, False),
+        (SUM + "\nreport answer", "report", True, False),
+        (SUM + "\nreport cross_entropy(logits, next(ids))", "report", True, False),
+        (SUM + "\nreport 2 * answer", "report", False, False),
+        ("loss = answer\nreport |logits|^2", "report", False, True),
+        ("report loss\nloss = answer", "loss", True, True),
+    ],
+)
+def test_bits_per_byte_are_of_the_cross_entropy_alone(
+    loss: str, stream: str, bits: bool, learned_bits: bool, tmp_path: Path
+) -> None:
     out = trained(tmp_path, BYTES, loss, text_of(tmp_path))
     held_out, steps = events(tmp_path, "held_out")[0], events(tmp_path, "step")
     mean, terms = means(tmp_path, stream)
     assert held_out["terms"] == terms
-    assert (held_out["bits"] * math.log(2) if bits else held_out["loss"]) == pytest.approx(mean, rel=1e-9)
-    assert {"bits" in held_out, "order2" in held_out, "bits per byte" in out.splitlines()[-1], "order-2" in out} == {bits}
+    assert (held_out["bits"] * math.log(2) if bits else held_out["loss"]) == pytest.approx(
+        mean, rel=1e-9
+    )
+    assert {
+        "bits" in held_out,
+        "order2" in held_out,
+        "bits per byte" in out.splitlines()[-1],
+        "order-2" in out,
+    } == {bits}
     assert {"bits" in step for step in steps} == {learned_bits}
     assert ("of" in held_out) is (stream == "report")
     assert done("eval", tmp_path / "run").splitlines()[-1] == out.splitlines()[-1]
@@ -116,11 +146,27 @@ def test_a_penalty_of_zero_is_still_a_penalty(tmp_path: Path) -> None:
     for k, value in enumerate((0, 1)):
         folder = tmp_path / str(k)
         folder.mkdir()
-        trained(folder, BYTES, "loss = answer + weight_of_penalty * |logits|^2", text_of(folder), "--set", f"weight_of_penalty={value}")
-        assert "bits" not in events(folder, "held_out")[0] and "bits" not in events(folder, "step")[0]
+        trained(
+            folder,
+            BYTES,
+            "loss = answer + weight_of_penalty * |logits|^2",
+            text_of(folder),
+            "--set",
+            f"weight_of_penalty={value}",
+        )
+        assert (
+            "bits" not in events(folder, "held_out")[0] and "bits" not in events(folder, "step")[0]
+        )
     folder = tmp_path / "version"
     folder.mkdir()
-    trained(folder, BYTES, "loss = answer\nloss <- loss + weight_of_penalty * |logits|^2", text_of(folder), "--set", "weight_of_penalty=0")
+    trained(
+        folder,
+        BYTES,
+        "loss = answer\nloss <- loss + weight_of_penalty * |logits|^2",
+        text_of(folder),
+        "--set",
+        "weight_of_penalty=0",
+    )
     assert "bits" not in events(folder, "held_out")[0]
 
 
@@ -138,10 +184,20 @@ def test_no_gradient_reads_the_report() -> None:
     assert all(torch.equal(x, other[name]) for other in kept[1:] for name, x in kept[0].items())
 
 
-@pytest.mark.parametrize("loss, behind, first", [
-    ("loss = |h - x|^2", 0, 0), ("loss = |h - next(x)|^2", 1, 0), ("loss = |h - x@chunk|^2", 0, 4),
-    ("loss = |h - next(x)|^2 + |h - x@chunk|^2", 1, 4), ("loss = |h - x|^2\nreport |h - next(x)|^2", 1, 0), ("loss = |h - next(x)|^2\nreport |h|^2", 0, 0)])
-def test_every_term_is_scored_wherever_it_stands(loss: str, behind: int, first: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "loss, behind, first",
+    [
+        ("loss = |h - x|^2", 0, 0),
+        ("loss = |h - next(x)|^2", 1, 0),
+        ("loss = |h - x@chunk|^2", 0, 4),
+        ("loss = |h - next(x)|^2 + |h - x@chunk|^2", 1, 4),
+        ("loss = |h - x|^2\nreport |h - next(x)|^2", 1, 0),
+        ("loss = |h - next(x)|^2\nreport |h|^2", 0, 0),
+    ],
+)
+def test_every_term_is_scored_wherever_it_stands(
+    loss: str, behind: int, first: int, tmp_path: Path
+) -> None:
     np.save(tmp_path / "waves.npy", WAVES)
     trained(tmp_path, SERIES, loss, tmp_path / "waves.npy")
     held_out = events(tmp_path, "held_out")[0]
@@ -153,21 +209,42 @@ def test_every_term_is_scored_wherever_it_stands(loss: str, behind: int, first: 
     starts = np.arange(sequences) * (16 - behind)
     tokens = torch.from_numpy(opened.corpus.held_out[starts[:, None] + np.arange(16)])
     weights = {name: state.views[name].detach() for name in opened.program.weights}
-    stream = Oracle(opened.program, weights=weights).run({"x": tokens}).outputs["report" if "report" in loss else "loss"].detach()
+    stream = (
+        Oracle(opened.program, weights=weights)
+        .run({"x": tokens})
+        .outputs["report" if "report" in loss else "loss"]
+        .detach()
+    )
     assert held_out["loss"] == pytest.approx(float(stream.mean()), rel=1e-9)
 
 
 @pytest.mark.parametrize("outlives", [False, True])
 def test_the_score_does_not_depend_on_the_batch(outlives: bool, tmp_path: Path) -> None:
     """The windows that fill no batch count, and lanes that have read all their documents do not."""
-    spec = READER.replace("vocab = 5", "vocab = 256") if outlives else BYTES.format(LOSS="loss = answer")
+    spec = (
+        READER.replace("vocab = 5", "vocab = 256")
+        if outlives
+        else BYTES.format(LOSS="loss = answer")
+    )
     (tmp_path / "spec.nl").write_text(spec)
     text = text_of(tmp_path, 6000).read_bytes()
-    (tmp_path / "text.txt").write_bytes(b"\0".join([text[:3000], text[3000:4000], text[4000:4700], text[4700:]]))
+    (tmp_path / "text.txt").write_bytes(
+        b"\0".join([text[:3000], text[3000:4000], text[4000:4700], text[4700:]])
+    )
     found = {}
     for batch in (1, 2, 3, 5, 64):
-        opened = runs.begin(tmp_path / "spec.nl", Settings(data=str(tmp_path / "text.txt"), steps=1, batch=batch, length=16, capture="eager",
-                                                         precision="float64"), tmp_path / str(batch))
+        opened = runs.begin(
+            tmp_path / "spec.nl",
+            Settings(
+                data=str(tmp_path / "text.txt"),
+                steps=1,
+                batch=batch,
+                length=16,
+                capture="eager",
+                precision="float64",
+            ),
+            tmp_path / str(batch),
+        )
         step, state = runs.compiled(opened)
         both = [scored(opened, step, state, limit) for limit in (10**6, 16 * 9)]
         found[batch] = [(round(one.model, 10), one.terms) for one in both]
@@ -176,23 +253,42 @@ def test_the_score_does_not_depend_on_the_batch(outlives: bool, tmp_path: Path) 
 
 
 def scored(opened: runs.Run, step: Any, state: Any, limit: int) -> Score | Forecast | Loss:
-    plan = planned(opened.corpus, opened.corpus.held_out, opened.settings.batch, 16, limit, opened.onward)
-    return score(step, state, opened.corpus, opened.corpus.held_out, plan, 16, 16, step.seats(plan.lanes))[0]
+    plan = planned(
+        opened.corpus, opened.corpus.held_out, opened.settings.batch, 16, limit, opened.onward
+    )
+    return score(
+        step, state, opened.corpus, opened.corpus.held_out, plan, 16, 16, step.seats(plan.lanes)
+    )[0]
 
 
 def test_a_report_alone_is_read_piece_by_piece_too(tmp_path: Path) -> None:
-    """Longer sequences than were trained on are scored in pieces with the state carried: the same as in one."""
+    """Longer sequences than were trained on are scored in pieces with the state carried: the same
+    as in one.
+    """
     trained(tmp_path, BYTES, "loss = answer + |logits|^2\nreport answer", text_of(tmp_path))
     opened = runs.reopen(tmp_path / "run")
     step, state = runs.trained(opened)
     plan = planned(opened.corpus, opened.corpus.held_out, 2, 50, 10**6, False)
-    whole, parts = (score(step, state, opened.corpus, opened.corpus.held_out, plan, 50, piece, {})[0] for piece in (50, 7))
+    whole, parts = (
+        score(step, state, opened.corpus, opened.corpus.held_out, plan, 50, piece, {})[0]
+        for piece in (50, 7)
+    )
     assert whole.terms == parts.terms and whole.model == pytest.approx(parts.model, rel=1e-12)
 
 
-@pytest.mark.parametrize("line, code", [
-    ("report logits", "N204"), ("report 2", "N202"), ("report training", "N202"), ("report |weight([d])|^2", "N202"),
-    ("report answer\nreport loss", "N035"), ("for i in [1] { report answer }", "N017"), ("report = 2", "N012"), ("report nothing", "N101")])
+@pytest.mark.parametrize(
+    "line, code",
+    [
+        ("report logits", "N204"),
+        ("report 2", "N202"),
+        ("report training", "N202"),
+        ("report |weight([d])|^2", "N202"),
+        ("report answer\nreport loss", "N035"),
+        ("for i in [1] { report answer }", "N017"),
+        ("report = 2", "N012"),
+        ("report nothing", "N101"),
+    ],
+)
 def test_what_cannot_be_reported(line: str, code: str, tmp_path: Path) -> None:
     (tmp_path / "spec.nl").write_text(BYTES.format(LOSS="loss = answer\n" + line))
     status, _, err = nldsl("check", tmp_path / "spec.nl")
@@ -203,10 +299,13 @@ def test_a_report_of_an_imported_file_is_that_file_s_own(tmp_path: Path) -> None
     (tmp_path / "other.nl").write_text("nldsl 1\ninput z: []\ndef twice(x) = 2 * x\nreport z\n")
     (tmp_path / "spec.nl").write_text("nldsl 1\nimport other\ninput x: []\nreport twice(x)\n")
     program = load(tmp_path / "spec.nl")
-    assert [node.op for node in (program.outputs["report"],)] == ["mul"] and list(program.inputs) == ["x"]
+    assert [node.op for node in (program.outputs["report"],)] == ["mul"] and list(
+        program.inputs
+    ) == ["x"]
 
 
 # The baseline
+
 
 def test_the_byte_model_counts_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     text = np.frombuffer(Path(json.decoder.__file__).read_bytes(), np.uint8)[:3000]
@@ -214,16 +313,22 @@ def test_the_byte_model_counts_in_pieces(monkeypatch: pytest.MonkeyPatch) -> Non
     for piece in (1, 2, 3, 700, 2999):
         monkeypatch.setattr(baseline, "PIECE", piece)
         parts = baseline.fit(text)
-        assert all(np.array_equal(getattr(whole, n), getattr(parts, n)) for n in ("n0", "n1", "n2")), piece
+        assert all(
+            np.array_equal(getattr(whole, n), getattr(parts, n)) for n in ("n0", "n1", "n2")
+        ), piece
     places = np.array([0, 1, 2, 700, 2999])
     assert np.array_equal(whole.nats(text, places), whole.nats(text, np.arange(len(text)))[places])
 
 
 def test_memory_does_not_grow_with_the_counts(tmp_path: Path) -> None:
-    """Reading, dividing and fitting take a few bytes for each byte of a text, whatever its size; of a piece, more."""
+    """Reading, dividing and fitting take a few bytes for each byte of a text, whatever its size; of
+    a piece, more.
+    """
     peak = []
     for size in (1 << 22, 1 << 24):
-        (tmp_path / "text.txt").write_bytes(bytes(random.Random(0).choices(b"abcdefg \n", k=1 << 16)) * (size >> 16))
+        (tmp_path / "text.txt").write_bytes(
+            bytes(random.Random(0).choices(b"abcdefg \n", k=1 << 16)) * (size >> 16)
+        )
         tracemalloc.start()
         corpus = data.read(tmp_path / "text.txt")
         baseline.fit(corpus.train)

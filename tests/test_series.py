@@ -1,4 +1,5 @@
 """A memory as a layer on other data: tables of numbers."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -39,7 +40,9 @@ def table(path: Path, values: np.ndarray, heading: str = "") -> Path:
     if path.suffix == ".npy":
         np.save(path, values)
     else:
-        path.write_text(heading + "".join(",".join(map(repr, row)) + "\n" for row in values.tolist()))
+        path.write_text(
+            heading + "".join(",".join(map(repr, row)) + "\n" for row in values.tolist())
+        )
     return path
 
 
@@ -49,18 +52,36 @@ def waves(n: int = 400, channels: int = 3) -> np.ndarray:
 
 
 def test_a_series_is_trained_on_and_scored_beside_simple_predictors(forecast: Path) -> None:
-    out = done("train", forecast / "forecast.nl", table(forecast / "waves.csv", waves(), "a,b,c\n"), "--steps", 60, "--out", forecast / "run", *SMALL)
+    out = done(
+        "train",
+        forecast / "forecast.nl",
+        table(forecast / "waves.csv", waves(), "a,b,c\n"),
+        "--steps",
+        60,
+        "--out",
+        forecast / "run",
+        *SMALL,
+    )
     assert "400 points of 3 channels" in out and "bits per byte" not in out
     events = metrics.events(forecast / "run" / "metrics.jsonl", "step")
     assert "bits" not in events[0] and events[-1]["loss"] < 0.5 * events[0]["loss"]
     held_out = metrics.events(forecast / "run" / "metrics.jsonl", "held_out")[0]
     made = series.load(forecast / "waves.csv", 3)
-    assert abs(made.train.mean()) < 1e-9 and abs(made.train.std(0) - 1).max() < 1e-9 and len(made.held_out) == 40
+    assert (
+        abs(made.train.mean()) < 1e-9
+        and abs(made.train.std(0) - 1).max() < 1e-9
+        and len(made.held_out) == 40
+    )
     places = np.concatenate([np.arange(s + 1, s + 16) for s in (0, 15)])
     assert held_out["terms"] == 30
-    assert held_out["last"] == pytest.approx(((made.held_out[places] - made.held_out[places - 1]) ** 2).sum() / 30)
+    assert held_out["last"] == pytest.approx(
+        ((made.held_out[places] - made.held_out[places - 1]) ** 2).sum() / 30
+    )
     assert held_out["mean"] == pytest.approx((made.held_out[places] ** 2).sum() / 30)
-    assert f"held out: loss {held_out['loss']:.4f}; squared error of predicting the last value {held_out['last']:.4f}" in out
+    assert (
+        f"held out: loss {held_out['loss']:.4f}; squared error of predicting the last value "
+        f"{held_out['last']:.4f}" in out
+    )
     again = done("eval", forecast / "run", table(forecast / "waves.npy", waves()))
     assert "points scored" in again
     status, _, err = nldsl("generate", forecast / "run")
@@ -76,27 +97,54 @@ def test_the_series_made_here_is_the_same_everywhere(forecast: Path) -> None:
     assert "Lorenz-96 system made by nldsl" in out and "20,000 points of 3 channels" in out
 
 
-@pytest.mark.parametrize("name, content, code", [
-    ("a.csv", "1,2\n3,4\n", "N706"), ("a.csv", "1,2,3\n1,nan,3\n", "N707"), ("a.csv", "1,2,3\n1,,3\n", "N707"), ("a.csv", "1,2,3\n4,5\n", "N708"),
-    ("a.csv", "a,b,c\n", "N709"), ("a.txt", "1,2,3\n", "N709"), ("a.npy", "soup", "N709"), ("a.csv", "1,2,3\n" * 30, "N704"), ("b.csv", None, "N701")])
-def test_a_table_that_is_none_is_refused(name: str, content: str | None, code: str, forecast: Path) -> None:
+@pytest.mark.parametrize(
+    "name, content, code",
+    [
+        ("a.csv", "1,2\n3,4\n", "N706"),
+        ("a.csv", "1,2,3\n1,nan,3\n", "N707"),
+        ("a.csv", "1,2,3\n1,,3\n", "N707"),
+        ("a.csv", "1,2,3\n4,5\n", "N708"),
+        ("a.csv", "a,b,c\n", "N709"),
+        ("a.txt", "1,2,3\n", "N709"),
+        ("a.npy", "soup", "N709"),
+        ("a.csv", "1,2,3\n" * 30, "N704"),
+        ("b.csv", None, "N701"),
+    ],
+)
+def test_a_table_that_is_none_is_refused(
+    name: str, content: str | None, code: str, forecast: Path
+) -> None:
     if content is not None:
         (forecast / name).write_text(content)
-    status, _, err = nldsl("train", forecast / "forecast.nl", forecast / name, "--out", forecast / "run", *SMALL)
+    status, _, err = nldsl(
+        "train", forecast / "forecast.nl", forecast / name, "--out", forecast / "run", *SMALL
+    )
     assert status == cli.RUN and f"error[{code}]" in err and "Traceback" not in err
     assert not (forecast / "run").exists()
 
 
-@pytest.mark.parametrize("values, code", [(np.ones(9), "N709"), (np.ones((9, 2)), "N706"), (np.array([["a"]]), "N709"),
-                                          (np.array([[1, 2, np.inf]]), "N707")], ids=["one axis", "two channels", "words", "infinite"])
-def test_an_array_that_is_no_series_is_refused(values: np.ndarray, code: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "values, code",
+    [
+        (np.ones(9), "N709"),
+        (np.ones((9, 2)), "N706"),
+        (np.array([["a"]]), "N709"),
+        (np.array([[1, 2, np.inf]]), "N707"),
+    ],
+    ids=["one axis", "two channels", "words", "infinite"],
+)
+def test_an_array_that_is_no_series_is_refused(
+    values: np.ndarray, code: str, tmp_path: Path
+) -> None:
     with pytest.raises(Diagnostics) as found:
         series.load(table(tmp_path / "a.npy", values), 3)
     assert found.value.diagnostics[0].code == code
 
 
 def test_a_program_with_two_inputs_has_no_data(forecast: Path) -> None:
-    two = FORECAST.replace("input x: [channel]", "input x: [channel]\ninput z: [channel]").replace("affine(x,", "affine(x + z,")
+    two = FORECAST.replace("input x: [channel]", "input x: [channel]\ninput z: [channel]").replace(
+        "affine(x,", "affine(x + z,"
+    )
     (forecast / "two.nl").write_text(two.replace("context x", "context x, z"))
     status, _, err = nldsl("train", forecast / "two.nl", "--steps", 2)
     assert status == cli.RUN and "error[N705]" in err

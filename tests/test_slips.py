@@ -1,4 +1,6 @@
-"""Slips that were accepted in silence: clauses said twice, an index as a number, a step that climbs."""
+"""Slips that were accepted in silence: clauses said twice, an index as a number, a step that
+climbs.
+"""
 
 from __future__ import annotations
 

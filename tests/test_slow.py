@@ -1,5 +1,8 @@
-"""The step clock: every optimizer of the library, restarts, starts from other memories, folds over ticks, and slower levels that learn
-through the ticks of faster ones; the emitted step against the slow interpreter, and against equations written out."""
+"""The step clock: every optimizer of the library, restarts, starts from other memories, folds over
+ticks, and slower levels that learn through the ticks of faster ones; the emitted step against the
+slow interpreter, and against equations written out.
+"""
+
 from __future__ import annotations
 
 import pytest
@@ -87,24 +90,41 @@ level meta every 4 step {
 
 
 def one(update: str, period: object = 1, objective: str = "mean(loss over period)") -> Program:
-    return load_text(ONE.replace("UPDATE", update).replace("PERIOD", str(period)).replace("OBJECTIVE", objective))
+    return load_text(
+        ONE.replace("UPDATE", update).replace("PERIOD", str(period)).replace("OBJECTIVE", objective)
+    )
 
 
 def two(update: str, reset: int = 8, depth: str = "full", start: str = "slow.S") -> Program:
-    return load_text(TWO.replace("UPDATE", update).replace("RESET", str(reset)).replace("DEPTH", depth).replace("START", start))
+    return load_text(
+        TWO.replace("UPDATE", update)
+        .replace("RESET", str(reset))
+        .replace("DEPTH", depth)
+        .replace("START", start)
+    )
 
 
 def agrees(program: Program, steps: int = 9, silent: tuple[int, ...] = ()) -> None:
-    """Over `steps` steps; in those of `silent` the sequences have one token, so that no loss has a term."""
-    found = laws.agreement(laws.Subject(program), [data(program, 2, 1 if i in silent else 4, i) for i in range(steps)])
+    """Over `steps` steps; in those of `silent` the sequences have one token, so that no loss has a
+    term.
+    """
+    found = laws.agreement(
+        laws.Subject(program), [data(program, 2, 1 if i in silent else 4, i) for i in range(steps)]
+    )
     assert not {name: x for name, x in found.items() if not x <= laws.EXACT}
 
 
 OPTIMIZERS = {
-    "sgd": "sgd(grad(W), 0.1)", "momentum": "momentum(grad(W), 0.05, 0.9)", "nesterov": "nesterov(grad(W), 0.05, 0.9)",
-    "adam": "0.01 * adam(grad(W))", "adamw": "adamw(W, clip(grad(W), 1), lr = cosine(0.01, 0.1), decay = 0.1)", "adagrad": "adagrad(grad(W), 0.05)",
-    "muon": "muon(grad(W), 0.05)", "orthogonalise": "-0.05 * orthogonalise(clip(grad(W), 1))",
-    "delta_momentum": "delta_momentum(grad(W), 0.5, 0.05, 0.9)", "deep_momentum": "deep_momentum(clip(grad(W), 0.1), 0.01, 0.9)",
+    "sgd": "sgd(grad(W), 0.1)",
+    "momentum": "momentum(grad(W), 0.05, 0.9)",
+    "nesterov": "nesterov(grad(W), 0.05, 0.9)",
+    "adam": "0.01 * adam(grad(W))",
+    "adamw": "adamw(W, clip(grad(W), 1), lr = cosine(0.01, 0.1), decay = 0.1)",
+    "adagrad": "adagrad(grad(W), 0.05)",
+    "muon": "muon(grad(W), 0.05)",
+    "orthogonalise": "-0.05 * orthogonalise(clip(grad(W), 1))",
+    "delta_momentum": "delta_momentum(grad(W), 0.5, 0.05, 0.9)",
+    "deep_momentum": "deep_momentum(clip(grad(W), 0.1), 0.01, 0.9)",
     "m3": "m3(grad(W), 0.01, 0.3, 0.5, 0.25, 0.5, 0.000001, 3)",
 }
 
@@ -113,18 +133,33 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_at_any_period(name: str, period: object) -> None:
     text = ONE.replace("every PERIOD step", "every 2 step phase 1" if period != 1 else "every step")
-    agrees(load_text(text.replace("UPDATE", f"W + {OPTIMIZERS[name]}").replace("OBJECTIVE", "mean(loss over period)")), silent=(2,))
+    agrees(
+        load_text(
+            text.replace("UPDATE", f"W + {OPTIMIZERS[name]}").replace(
+                "OBJECTIVE", "mean(loss over period)"
+            )
+        ),
+        silent=(2,),
+    )
 
 
-@pytest.mark.parametrize("objective", ["sum(loss over period)", "exp(mean(loss over period))", "mean(loss over period)^2 + 0.01 * |W|^2",
-                                       "mean(loss over period) * |W|^2 + mean(|next(x)|^2 over period)"])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        "sum(loss over period)",
+        "exp(mean(loss over period))",
+        "mean(loss over period)^2 + 0.01 * |W|^2",
+        "mean(loss over period) * |W|^2 + mean(|next(x)|^2 over period)",
+    ],
+)
 def test_objectives_of_folds(objective: str) -> None:
     agrees(one("W - 0.05 * grad(W)", 2, objective), silent=(1, 4))
 
 
 def test_a_level_that_hears_its_own_reads() -> None:
     """Plain reads inside the objective; what its context takes as data is constant for it."""
-    agrees(load_text("""nldsl 1
+    agrees(
+        load_text("""nldsl 1
 import optimizers
 dim c = 3
 input x: [c]
@@ -143,12 +178,14 @@ level training every step {
     minimize mean(loss over period)
     W <- W - 0.05 * grad(W)
 }
-"""))
+""")
+    )
 
 
 def test_one_memory_for_each_index_of_an_axis() -> None:
     """Lengths and buffers are those of each head alone."""
-    agrees(load_text("""nldsl 1
+    agrees(
+        load_text("""nldsl 1
 import optimizers
 dim head = 2, e = 3
 input x: [head, e]
@@ -160,14 +197,21 @@ level heads per head every 2 step {
     F <- F + adamw(F, clip(grad(F), 0.1), lr = 0.01, decay = 0.1)
 }
 loss = |heads.F(x) - next(x)|^2
-"""))
+""")
+    )
 
 
 @pytest.mark.parametrize("reset", [4, 8, 12])
-@pytest.mark.parametrize("update", [
-    "F - 0.1 * stop(grad(F))", "0.9 * F - 0.1 * stop(grad(F))", "F + momentum(stop(grad(F)), 0.1, 0.9)",
-    "F + momentum(stop(grad(F)) + 0.5 * F, -0.1, 0.9)", "F + 0.3 * (slow.S - F) .* F - 0.1 * stop(grad(F))",
-])
+@pytest.mark.parametrize(
+    "update",
+    [
+        "F - 0.1 * stop(grad(F))",
+        "0.9 * F - 0.1 * stop(grad(F))",
+        "F + momentum(stop(grad(F)), 0.1, 0.9)",
+        "F + momentum(stop(grad(F)) + 0.5 * F, -0.1, 0.9)",
+        "F + 0.3 * (slow.S - F) .* F - 0.1 * stop(grad(F))",
+    ],
+)
 def test_a_start_learned_through_the_ticks(update: str, reset: int) -> None:
     agrees(two(update, reset), 14)
 
@@ -178,14 +222,27 @@ def test_how_far_a_slower_level_sees(depth: str) -> None:
 
 
 def test_a_fresh_draw_at_each_restart() -> None:
-    text = TWO.replace("fast.F(h)", "fast.F(slow.S(h))").replace("UPDATE", "F - 0.1 * grad(F)").replace("RESET", "4").replace("DEPTH", "none")
+    text = (
+        TWO.replace("fast.F(h)", "fast.F(slow.S(h))")
+        .replace("UPDATE", "F - 0.1 * grad(F)")
+        .replace("RESET", "4")
+        .replace("DEPTH", "none")
+    )
     agrees(load_text(text.replace("START", "random")), 14)
     agrees(load_text(text.replace("START", "0.5 * slow.S")), 14)
 
 
-@pytest.mark.parametrize("first, second", [("g", "g"), ("g", "momentum(g, 0.1, 0.9)"), ("g", "adam(g)"), ("W", "adam(g)")])
+@pytest.mark.parametrize(
+    "first, second",
+    [("g", "g"), ("g", "momentum(g, 0.1, 0.9)"), ("g", "adam(g)"), ("W", "adam(g)")],
+)
 def test_a_learned_optimizer(first: str, second: str) -> None:
-    agrees(load_text(LEARNED.replace("FIRST", first).replace("SECOND", second).replace("DEPTH", "4 step")), 13)
+    agrees(
+        load_text(
+            LEARNED.replace("FIRST", first).replace("SECOND", second).replace("DEPTH", "4 step")
+        ),
+        13,
+    )
 
 
 def test_a_second_derivative_of_the_network_is_refused() -> None:
@@ -198,18 +255,33 @@ def test_a_second_derivative_of_the_network_is_refused() -> None:
     assert "stop(grad(..))" in (finding.help or "")
 
 
-@pytest.mark.parametrize("text", [
-    TWO.replace("UPDATE", "F + 0.3 * (slow.S - F) .* F - 0.1 * stop(grad(F))").replace("RESET", "8").replace("DEPTH", "full").replace("START", "slow.S"),
-    LEARNED.replace("FIRST", "g").replace("SECOND", "adam(g)").replace("DEPTH", "4 step"),
-], ids=["start", "optimizer"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        TWO.replace("UPDATE", "F + 0.3 * (slow.S - F) .* F - 0.1 * stop(grad(F))")
+        .replace("RESET", "8")
+        .replace("DEPTH", "full")
+        .replace("START", "slow.S"),
+        LEARNED.replace("FIRST", "g").replace("SECOND", "adam(g)").replace("DEPTH", "4 step"),
+    ],
+    ids=["start", "optimizer"],
+)
 def test_captures_compute_the_same(text: str) -> None:
     program = load_text(text)
     plain = compile_program(program, precision="float64", capture="eager")
     for capture in ("split", "whole"):
-        assert max(apart(traced(program, capture)[0], plain, [data(program, 2, 4, i) for i in range(10)])) <= laws.EXACT, capture
+        assert (
+            max(
+                apart(
+                    traced(program, capture)[0], plain, [data(program, 2, 4, i) for i in range(10)]
+                )
+            )
+            <= laws.EXACT
+        ), capture
 
 
 # ---- against equations written out
+
 
 def newton_schulz(g: Tensor) -> Tensor:
     x = g / (g.norm() + 1e-7)
@@ -225,12 +297,17 @@ def muon(g: Tensor, kept: dict[str, Tensor], n: int) -> Tensor:
 
 
 def m3(g: Tensor, kept: dict[str, Tensor], n: int, alpha: float = 0.3) -> Tensor:
-    """arXiv 2512.24695v1, Alg. 1, with f = 3: the slow momentum moves at the end of a block and is read in the next one."""
+    """arXiv 2512.24695v1, Alg.
+
+    1, with f = 3: the slow momentum moves at the end of a block and is read in the next one.
+    """
     kept["m"], kept["v"] = kept.get("m", 0) + 0.5 * g, kept.get("v", 0) + 0.25 * g * g
     slow, kept["sum"] = kept.get("slow", torch.zeros_like(g)), kept.get("sum", 0) + g
     if n % 3 == 0:
         kept["slow"], kept["sum"] = slow + 0.5 * kept["sum"], torch.zeros_like(g)
-    return -0.01 * (newton_schulz(kept["m"]) + alpha * newton_schulz(slow)) / (kept["v"].sqrt() + 1e-6)
+    return (
+        -0.01 * (newton_schulz(kept["m"]) + alpha * newton_schulz(slow)) / (kept["v"].sqrt() + 1e-6)
+    )
 
 
 def delta(g: Tensor, kept: dict[str, Tensor], n: int) -> Tensor:
@@ -240,7 +317,12 @@ def delta(g: Tensor, kept: dict[str, Tensor], n: int) -> Tensor:
     return kept["m"]
 
 
-REFERENCES = {"muon": muon, "m3": m3, "m3 of one momentum": lambda g, kept, n: m3(g, kept, n, 0.0), "delta_momentum": delta}
+REFERENCES = {
+    "muon": muon,
+    "m3": m3,
+    "m3 of one momentum": lambda g, kept, n: m3(g, kept, n, 0.0),
+    "delta_momentum": delta,
+}
 TEXTS = OPTIMIZERS | {"m3 of one momentum": OPTIMIZERS["m3"].replace("0.3", "0")}
 
 
@@ -253,7 +335,9 @@ def test_optimizers_of_matrices(name: str) -> None:
     kept: dict[str, dict[str, Tensor]] = {n: {} for n in weights}
     for i in range(8):
         x = data(program, 2, 4, i)["x"]
-        loss = (torch.tanh(x @ weights["A"].T) @ weights["B"].T)[:, :-1].sub(x[:, 1:]).square().sum(-1).mean() / 10
+        loss = (torch.tanh(x @ weights["A"].T) @ weights["B"].T)[:, :-1].sub(x[:, 1:]).square().sum(
+            -1
+        ).mean() / 10
         slopes = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
         with torch.no_grad():
             for n, w in weights.items():
@@ -264,14 +348,25 @@ def test_optimizers_of_matrices(name: str) -> None:
 
 
 def test_one_step_of_muon_is_that_of_torch() -> None:
-    """Torch computes its directions in bfloat16, and looks ahead: at the first step of any momentum both orthogonalise the gradient."""
+    """Torch computes its directions in bfloat16, and looks ahead: at the first step of any momentum
+    both orthogonalise the gradient.
+    """
     program = one("W + muon(grad(W), 0.05)")
     step = compile_program(program, precision="float64", capture="eager")
     state = step.init(0)
     weights = {n: w.detach().clone().requires_grad_() for n, w in state.views.items()}
-    optimizer = torch.optim.Muon(list(weights.values()), 0.05, weight_decay=0.0, momentum=0.95, ns_steps=5)
+    optimizer = torch.optim.Muon(
+        list(weights.values()), 0.05, weight_decay=0.0, momentum=0.95, ns_steps=5
+    )
     x = data(program, 2, 4, 0)["x"]
-    ((torch.tanh(x @ weights["A"].T) @ weights["B"].T)[:, :-1].sub(x[:, 1:]).square().sum(-1).mean() / 10).backward()
+    (
+        (torch.tanh(x @ weights["A"].T) @ weights["B"].T)[:, :-1]
+        .sub(x[:, 1:])
+        .square()
+        .sum(-1)
+        .mean()
+        / 10
+    ).backward()
     before = {n: w.detach().clone() for n, w in weights.items()}
     optimizer.step()
     step(state, [{"x": x}])
@@ -281,7 +376,8 @@ def test_one_step_of_muon_is_that_of_torch() -> None:
 
 
 def test_matrices_by_one_rule_and_the_rest_by_another() -> None:
-    agrees(load_text("""nldsl 1
+    agrees(
+        load_text("""nldsl 1
 import layers, optimizers
 dim d = 4, vocab = 5
 input ids: index(vocab)
@@ -306,7 +402,9 @@ level others every 2 step {
     minimize mean(loss over period)
     V <- V + adamw(V, grad(V), lr = 0.01, decay = 0)
 }
-"""), 5)
+"""),
+        5,
+    )
 
 
 UNROLLED = """nldsl 1
@@ -341,9 +439,14 @@ level meta every 2 step {
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_sight_that_ends_while_nothing_is_heard(depth: int) -> None:
-    """Sequences of one token have no term: no level ticks, but the clock of `bptt` does; the learner still meets its own memory."""
+    """Sequences of one token have no term: no level ticks, but the clock of `bptt` does; the
+    learner still meets its own memory.
+    """
     made = load_text(UNROLLED.replace("DEPTH", str(depth)))
-    found = laws.agreement(laws.Subject(made), [data(made, 1, length, i) for i, length in enumerate([1, 1, 1, 5, 1, 1, 1, 5, 5, 1, 5])])
+    found = laws.agreement(
+        laws.Subject(made),
+        [data(made, 1, length, i) for i, length in enumerate([1, 1, 1, 5, 1, 1, 1, 5, 5, 1, 5])],
+    )
     assert not {key: x for key, x in found.items() if not x <= laws.EXACT}
 
 
@@ -373,11 +476,21 @@ loss = |y - next(x)|^2
 """
 
 
-@pytest.mark.parametrize("lengths", [[1] * 9, [1, 1, 1, 1, 5, 5, 5, 5, 5, 5], [5, 1, 1, 1, 1, 5, 5, 5, 5], [1, 5, 1, 5, 1, 1, 1, 5, 5, 5]])
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [1] * 9,
+        [1, 1, 1, 1, 5, 5, 5, 5, 5, 5],
+        [5, 1, 1, 1, 1, 5, 5, 5, 5],
+        [1, 5, 1, 5, 1, 1, 1, 5, 5, 5],
+    ],
+)
 def test_a_learner_that_would_tick_and_has_heard_nothing(lengths: list[int]) -> None:
     """What it sees through restarts with its clock, so that nothing of the silent period is kept."""
     made = load_text(RESTARTED.replace("RESET", "4"))
-    found = laws.agreement(laws.Subject(made), [data(made, 1, length, i) for i, length in enumerate(lengths)])
+    found = laws.agreement(
+        laws.Subject(made), [data(made, 1, length, i) for i, length in enumerate(lengths)]
+    )
     assert not {key: x for key, x in found.items() if not x <= laws.EXACT}
 
 

@@ -1,4 +1,7 @@
-"""Memories of the token clock that start, within a sequence, from what slower ones hold by then: transfer by initialisation."""
+"""Memories of the token clock that start, within a sequence, from what slower ones hold by then:
+transfer by initialisation.
+"""
+
 from __future__ import annotations
 
 import pytest
@@ -15,8 +18,14 @@ from nldsl.testing.captures import traced_once
 torch.set_num_threads(1)
 
 
-def local(start: str = "wide.A", reset: str = "4 token", slow: str = "bptt full", kind: str = "[e, e]", update: str = "M - rate * grad(M)",
-          read: str = "near.M@now * q") -> Program:
+def local(
+    start: str = "wide.A",
+    reset: str = "4 token",
+    slow: str = "bptt full",
+    kind: str = "[e, e]",
+    update: str = "M - rate * grad(M)",
+    read: str = "near.M@now * q",
+) -> Program:
     """A memory that learns all along, and one that starts from it again and again."""
     objective = "|M * k - v|^2 / 2" if kind == "[e, e]" else "|M(k) - v|^2"
     return model(f"""
@@ -24,7 +33,7 @@ def local(start: str = "wide.A", reset: str = "4 token", slow: str = "bptt full"
     level wide per head every 4 token {{
         memory A: {kind} = learned
         context k, v, keep
-        minimize mean(keep * {objective.replace('M', 'A')} over period)
+        minimize mean(keep * {objective.replace("M", "A")} over period)
         A <- 0.9 * A - 0.1 * grad(A)
         {slow}
     }}
@@ -36,7 +45,7 @@ def local(start: str = "wide.A", reset: str = "4 token", slow: str = "bptt full"
         reset every {reset}
         bptt full
     }}
-    return linear(rmsnorm({'near.M@now(q)' if kind == 'net' else read}), [d])""")
+    return linear(rmsnorm({"near.M@now(q)" if kind == "net" else read}), [d])""")
 
 
 STARTS = {
@@ -67,18 +76,53 @@ def test_the_start_matters() -> None:
     batch = data(one.program, 2, 9, 0)
     with torch.no_grad():
         for name, weight in other.state.views.items():
-            weight.copy_(one.state.views[name if name in one.state.views else name.replace("near.M", "wide.A")])
+            weight.copy_(
+                one.state.views[
+                    name if name in one.state.views else name.replace("near.M", "wide.A")
+                ]
+            )
     first, second = (x.forward(batch)[0]["loss"] for x in (one, other))
-    assert laws.deviation(first[:, :3], second[:, :3]) <= laws.EXACT and laws.deviation(first[:, 5:], second[:, 5:]) > 1e-6
+    assert (
+        laws.deviation(first[:, :3], second[:, :3]) <= laws.EXACT
+        and laws.deviation(first[:, 5:], second[:, 5:]) > 1e-6
+    )
 
 
-def nested(fast: str = "full", slow: str = "full to training", more: str = "", layers: int = 1, **changes: str) -> str:
-    """A memory whose objective is the loss of a run of the one that starts from it; 2512.24695, Eq. 72 on the token clock."""
-    given = {"pace": "4 token", "quick": "2 token", "up": "F - 0.1 * grad(F)", "update": "F - 0.5 * grad(F)", "reset": "reset every 4 token",
-             "start": "slow.F", "top": "net = learned", "read": "fast.F(z)"} | changes
-    return network(level("slow", given["pace"], given["up"], slow, more=more, memory=given["top"])
-                   + level("fast", given["quick"], given["update"], fast, more=given["reset"], memory=f"net = {given['start']}")
-                   + f"\n    z = rmsnorm(x)\n    return x + {given['read']}", layers, "clock quarter = 4 token")
+def nested(
+    fast: str = "full",
+    slow: str = "full to training",
+    more: str = "",
+    layers: int = 1,
+    **changes: str,
+) -> str:
+    """A memory whose objective is the loss of a run of the one that starts from it; 2512.24695, Eq.
+
+    72 on the token clock.
+    """
+    given = {
+        "pace": "4 token",
+        "quick": "2 token",
+        "up": "F - 0.1 * grad(F)",
+        "update": "F - 0.5 * grad(F)",
+        "reset": "reset every 4 token",
+        "start": "slow.F",
+        "top": "net = learned",
+        "read": "fast.F(z)",
+    } | changes
+    return network(
+        level("slow", given["pace"], given["up"], slow, more=more, memory=given["top"])
+        + level(
+            "fast",
+            given["quick"],
+            given["update"],
+            fast,
+            more=given["reset"],
+            memory=f"net = {given['start']}",
+        )
+        + f"\n    z = rmsnorm(x)\n    return x + {given['read']}",
+        layers,
+        "clock quarter = 4 token",
+    )
 
 
 NESTED = {
@@ -121,21 +165,47 @@ def test_its_gradient_is_that_of_the_run() -> None:
 
 
 @pytest.mark.parametrize("capture", ["split", "whole"])
-@pytest.mark.parametrize("made", [local, lambda: load_text(nested())], ids=["by an objective of its own", "by the task loss"])
+@pytest.mark.parametrize(
+    "made",
+    [local, lambda: load_text(nested())],
+    ids=["by an objective of its own", "by the task loss"],
+)
 def test_no_graph_break(made, capture: str) -> None:
     plain = compile_program(made(), precision="float64", capture="eager")
-    assert traced_once(plain, capture, [data(plain.program, 2, 9, i) for i in range(2)]) <= laws.EXACT
+    assert (
+        traced_once(plain, capture, [data(plain.program, 2, 9, i) for i in range(2)]) <= laws.EXACT
+    )
 
 
-@pytest.mark.parametrize("text, words", [
-    (nested(fast="full to slow"), "not what learns on the step clock"),
-    (nested(fast="full to training"), "hides its ticks"),
-    (nested(fast="none"), "hides its ticks"),
-    (nested(more="reset never"), "outlives a sequence"),
-    (network(level("slow", "4 token", "F - 0.1 * grad(F)", objective="mean(|F(h) - x|^2 over period)").replace("context ids", "context h, x")
-             + level("fast", "2 token", "F - 0.5 * grad(F)", more="reset every 4 token", memory="net = slow.F")
-             + "\n    h = stop(x)\n    return x + fast.F(rmsnorm(x)) + slow.F(h)"), "does not learn from the loss"),
-], ids=["to slow", "to training", "none", "never", "another objective"])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (nested(fast="full to slow"), "not what learns on the step clock"),
+        (nested(fast="full to training"), "hides its ticks"),
+        (nested(fast="none"), "hides its ticks"),
+        (nested(more="reset never"), "outlives a sequence"),
+        (
+            network(
+                level(
+                    "slow",
+                    "4 token",
+                    "F - 0.1 * grad(F)",
+                    objective="mean(|F(h) - x|^2 over period)",
+                ).replace("context ids", "context h, x")
+                + level(
+                    "fast",
+                    "2 token",
+                    "F - 0.5 * grad(F)",
+                    more="reset every 4 token",
+                    memory="net = slow.F",
+                )
+                + "\n    h = stop(x)\n    return x + fast.F(rmsnorm(x)) + slow.F(h)"
+            ),
+            "does not learn from the loss",
+        ),
+    ],
+    ids=["to slow", "to training", "none", "never", "another objective"],
+)
 def test_what_cannot_be_lowered_is_said(text: str, words: str) -> None:
     with pytest.raises(Diagnostics, match="N801") as found:
         laws.Subject(load_text(text))

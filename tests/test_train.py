@@ -1,4 +1,5 @@
 """Training: checkpoints, and runs that are killed, interrupted, out of disk or resumed wrongly."""
+
 from __future__ import annotations
 
 import json
@@ -86,8 +87,13 @@ def code_of(found: pytest.ExceptionInfo[Diagnostics]) -> str:
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", COUNTED, str(folder / "executed"), *arguments], cwd=folder, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", COUNTED, str(folder / "executed"), *arguments],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def nldsl(folder: Path, *arguments: str) -> tuple[int, str, str]:
@@ -102,7 +108,10 @@ def executed(folder: Path) -> list[int]:
 
 
 def losses(folder: Path) -> list[tuple[int, float]]:
-    return [(event["step"], event["loss"]) for event in metrics.events(folder / "run" / "metrics.jsonl", "step")]
+    return [
+        (event["step"], event["loss"])
+        for event in metrics.events(folder / "run" / "metrics.jsonl", "step")
+    ]
 
 
 def wait_for(folder: Path, process: subprocess.Popen[str], steps: int) -> None:
@@ -112,10 +121,23 @@ def wait_for(folder: Path, process: subprocess.Popen[str], steps: int) -> None:
 
 
 def prepare(folder: Path) -> list[str]:
-    """A folder with the tiny spec and a text; returns the arguments of `nldsl train` without --resume."""
+    """A folder with the tiny spec and a text; returns the arguments of `nldsl train` without
+    --resume.
+    """
     (folder / "tiny.nl").write_text(TINY)
     (folder / "text.txt").write_bytes(Path(json.decoder.__file__).read_bytes())
-    return ["train", "tiny.nl", "text.txt", "--steps", str(STEPS), "--save-every", str(SAVE_EVERY), "--out", "run", *NUMBERS]
+    return [
+        "train",
+        "tiny.nl",
+        "text.txt",
+        "--steps",
+        str(STEPS),
+        "--save-every",
+        str(SAVE_EVERY),
+        "--out",
+        "run",
+        *NUMBERS,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +151,22 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def after(step: int) -> Manifest:
     """What a checkpoint of tensors that no program has says of itself."""
-    return Manifest(spec_sha256="0" * 64, settings=Settings(), data_sha256="0" * 64, torch="0", threads=1, step=step, weights={})
+    return Manifest(
+        spec_sha256="0" * 64,
+        settings=Settings(),
+        data_sha256="0" * 64,
+        torch="0",
+        threads=1,
+        step=step,
+        weights={},
+    )
 
 
 def saved_bytes(folder: Path) -> dict[str, bytes]:
-    return {name: bits_of(tensor) for name, tensor in safetensors.torch.load_file(folder / "run" / checkpoint.FILE).items()}
+    return {
+        name: bits_of(tensor)
+        for name, tensor in safetensors.torch.load_file(folder / "run" / checkpoint.FILE).items()
+    }
 
 
 def bits_of(tensor: torch.Tensor) -> bytes:
@@ -148,13 +181,18 @@ def assert_same_run(folder: Path, unbroken: Path) -> None:
 
 def kill_and_resume(folder: Path, unbroken: Path, seed: int) -> None:
     arguments = prepare(folder)
-    duration = sum(event["seconds"] for event in metrics.events(unbroken / "run" / "metrics.jsonl", "step"))
+    duration = sum(
+        event["seconds"] for event in metrics.events(unbroken / "run" / "metrics.jsonl", "step")
+    )
     process = start(folder, *arguments)
     wait_for(folder, process, 2)
     time.sleep(random.Random(seed).uniform(0, 0.8 * duration))
     process.kill()
     out, _ = process.communicate()
-    announced = max([int(line.split()[-1]) for line in out.splitlines() if line.startswith("saved step")], default=0)
+    announced = max(
+        [int(line.split()[-1]) for line in out.splitlines() if line.startswith("saved step")],
+        default=0,
+    )
     before = executed(folder)
     (folder / "executed").unlink()
     status, out, err = nldsl(folder, "train", "--resume", "run", "--save-every", str(SAVE_EVERY))
@@ -167,7 +205,9 @@ def kill_and_resume(folder: Path, unbroken: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_killed_run_resumes_at_the_last_announced_checkpoint(seed: int, tmp_path: Path, unbroken: Path) -> None:
+def test_a_killed_run_resumes_at_the_last_announced_checkpoint(
+    seed: int, tmp_path: Path, unbroken: Path
+) -> None:
     kill_and_resume(tmp_path, unbroken, seed)
 
 
@@ -178,7 +218,9 @@ def test_ten_killed_runs_resume(seed: int, tmp_path: Path, unbroken: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_the_step_and_says_how_to_go_on(number: signal.Signals, tmp_path: Path, unbroken: Path) -> None:
+def test_a_signal_saves_the_step_and_says_how_to_go_on(
+    number: signal.Signals, tmp_path: Path, unbroken: Path
+) -> None:
     process = start(tmp_path, *prepare(tmp_path))
     wait_for(tmp_path, process, 5)
     process.send_signal(number)
@@ -221,7 +263,13 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path) -> None:
 
 def test_a_checkpoint_keeps_every_bit(tmp_path: Path) -> None:
     storage = torch.randn(4, 4)
-    tensors = {"view": storage.T[1:], "whole": storage, "half": torch.randn(5).bfloat16(), "count": torch.tensor(2**40), "nan": torch.tensor(float("nan"))}
+    tensors = {
+        "view": storage.T[1:],
+        "whole": storage,
+        "half": torch.randn(5).bfloat16(),
+        "count": torch.tensor(2**40),
+        "nan": torch.tensor(float("nan")),
+    }
     checkpoint.save(tmp_path, tensors, after(7))
     loaded = {name: torch.zeros_like(t) for name, t in tensors.items()}
     checkpoint.load(tmp_path, loaded)
@@ -229,16 +277,34 @@ def test_a_checkpoint_keeps_every_bit(tmp_path: Path) -> None:
         assert bits_of(loaded[name]) == bits_of(tensor), name
 
 
-@pytest.mark.parametrize("harm, code", [
-    (lambda run: (run / "tiny.nl").write_text(TINY + "\n"), "N711"),
-    (lambda run: (run.parent / "text.txt").write_bytes(b"another text\n" * 500), "N711"),
-    (lambda run: (run / checkpoint.FILE).write_bytes((run / checkpoint.FILE).read_bytes()[:-9]), "N712"),
-    (lambda run: (run / checkpoint.FILE).write_bytes(b"nothing"), "N712"),
-    (lambda run: checkpoint.save(run, {"w": torch.ones(3)}, checkpoint.manifest(run)), "N712"),
-    (lambda run: checkpoint.save(run, {"w": torch.ones(3)}, checkpoint.manifest(run).model_copy(update={"spec_sha256": "0" * 64})), "N711"),
-    (lambda run: (run / "run.json").unlink(), "N710"),
-], ids=["spec", "text", "cut", "no checkpoint", "other tensors", "other spec's", "no run"])
-def test_a_run_that_was_tampered_with_is_refused(harm, code: str, tmp_path: Path, unbroken: Path) -> None:
+@pytest.mark.parametrize(
+    "harm, code",
+    [
+        (lambda run: (run / "tiny.nl").write_text(TINY + "\n"), "N711"),
+        (lambda run: (run.parent / "text.txt").write_bytes(b"another text\n" * 500), "N711"),
+        (
+            lambda run: (run / checkpoint.FILE).write_bytes(
+                (run / checkpoint.FILE).read_bytes()[:-9]
+            ),
+            "N712",
+        ),
+        (lambda run: (run / checkpoint.FILE).write_bytes(b"nothing"), "N712"),
+        (lambda run: checkpoint.save(run, {"w": torch.ones(3)}, checkpoint.manifest(run)), "N712"),
+        (
+            lambda run: checkpoint.save(
+                run,
+                {"w": torch.ones(3)},
+                checkpoint.manifest(run).model_copy(update={"spec_sha256": "0" * 64}),
+            ),
+            "N711",
+        ),
+        (lambda run: (run / "run.json").unlink(), "N710"),
+    ],
+    ids=["spec", "text", "cut", "no checkpoint", "other tensors", "other spec's", "no run"],
+)
+def test_a_run_that_was_tampered_with_is_refused(
+    harm, code: str, tmp_path: Path, unbroken: Path
+) -> None:
     prepare(tmp_path)
     (tmp_path / "run").mkdir()
     for file in (unbroken / "run").iterdir():
@@ -271,7 +337,10 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(tmp_path: Path) 
     status, out, err = nldsl(tmp_path, *prepare(tmp_path), "--set", "lr=1e30")
     assert status == 3 and "error[N720]" in err
     saved = checkpoint.manifest(tmp_path / "run")
-    assert saved is None or saved.step < metrics.events(tmp_path / "run" / "metrics.jsonl", "step")[-1]["step"]
+    assert (
+        saved is None
+        or saved.step < metrics.events(tmp_path / "run" / "metrics.jsonl", "step")[-1]["step"]
+    )
 
 
 def test_metrics_hold_the_timetable_and_the_bits(unbroken: Path) -> None:
@@ -300,7 +369,14 @@ def test_the_journal_is_cut_behind_the_checkpoint_and_at_a_broken_line(tmp_path:
 
 def test_the_run_folder_is_complete(unbroken: Path) -> None:
     assert sorted(file.name for file in (unbroken / "run").iterdir()) == [
-        "checkpoint.safetensors", "layers.nl", "loss.svg", "metrics.jsonl", "optimizers.nl", "run.json", "tiny.nl"]
+        "checkpoint.safetensors",
+        "layers.nl",
+        "loss.svg",
+        "metrics.jsonl",
+        "optimizers.nl",
+        "run.json",
+        "tiny.nl",
+    ]
     assert (unbroken / "run" / "loss.svg").read_text().count("<path") > 2
     numbers = json.loads((unbroken / "run" / "run.json").read_text())
     assert numbers["settings"]["batch"] == 2 and numbers["dims"]["d"] == 8
@@ -312,9 +388,23 @@ def test_the_live_display_says_what_the_lines_say() -> None:
         display = shown_on(Console(file=text, force_terminal=terminal, width=160))
         display.compiling("block layer")
         display.training(0, 2)
-        display.step(1, {"loss": 2.0, "bits": metrics.bits(2.0)}, 1500.0, ("model.ffn[1]", "model.b.ffn[1]", "training"))
+        display.step(
+            1,
+            {"loss": 2.0, "bits": metrics.bits(2.0)},
+            1500.0,
+            ("model.ffn[1]", "model.b.ffn[1]", "training"),
+        )
         display.step(2, {"loss": 2.0, "bits": metrics.bits(2.0)}, 1500.0, ("training",))
         display.close()
-        for words in ("block layer", "loss 2.0000", "2.885 bits per byte", "1,500 tokens/s", "training"):
+        for words in (
+            "block layer",
+            "loss 2.0000",
+            "2.885 bits per byte",
+            "1,500 tokens/s",
+            "training",
+        ):
             assert words in text.getvalue(), (terminal, words)
-    assert short(("model.ffn[1]", "model.b.ffn[1]", "training", "training.adamw.adam.moments")) == "ffn[1] x2, training"
+    assert (
+        short(("model.ffn[1]", "model.b.ffn[1]", "training", "training.adamw.adam.moments"))
+        == "ffn[1] x2, training"
+    )

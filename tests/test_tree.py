@@ -1,4 +1,7 @@
-"""The tree itself: stages import earlier ones only, files stay small, every stage has its card, no function waits for a caller."""
+"""The tree itself: stages import earlier ones only, files stay small, every stage has its card, no
+function waits for a caller.
+"""
+
 from __future__ import annotations
 
 import ast
@@ -17,15 +20,57 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LONGEST = 400
 
 # Each may import what stands before it, and itself.
-ORDER = ("source", "writing", "screen", "diagnostic", "explanation", "frontend", "graph", "rules", "schedule", "step", "pipeline", "stages", "train", "device", "artefacts",
-         "testing", "cli", "__main__")
+ORDER = (
+    "source",
+    "writing",
+    "screen",
+    "diagnostic",
+    "explanation",
+    "frontend",
+    "graph",
+    "rules",
+    "schedule",
+    "step",
+    "pipeline",
+    "stages",
+    "train",
+    "device",
+    "artefacts",
+    "testing",
+    "cli",
+    "__main__",
+)
 STAGES = ("frontend", "graph", "graph/view", "rules", "schedule", "step", "step/lowerings", "train")
 # The slow interpreter is the meaning: it may share nothing with what is compared with it.
-INTERPRETER = {"nldsl.graph.equations", "nldsl.step.initial", "nldsl.step.oracle_lines", "nldsl.step.oracle_meaning", "nldsl.step.oracle_operators",
-               "nldsl.step.oracle_time"}
+INTERPRETER = {
+    "nldsl.graph.equations",
+    "nldsl.step.initial",
+    "nldsl.step.oracle_lines",
+    "nldsl.step.oracle_meaning",
+    "nldsl.step.oracle_operators",
+    "nldsl.step.oracle_time",
+}
 # Called by tests alone, which hold the package to them.
-HELD_BY_TESTS = {"diagnostic.py: edited", "frontend/editor.py: textmate", "graph/laws.py: check_program"}
-VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "core", "base", "manager", "factory", "tools", "lib", "support"}
+HELD_BY_TESTS = {
+    "diagnostic.py: edited",
+    "frontend/editor.py: textmate",
+    "graph/laws.py: check_program",
+}
+VAGUE = {
+    "utils",
+    "util",
+    "helpers",
+    "helper",
+    "common",
+    "misc",
+    "core",
+    "base",
+    "manager",
+    "factory",
+    "tools",
+    "lib",
+    "support",
+}
 
 
 @cache
@@ -54,8 +99,10 @@ def is_module(name: str) -> bool:
 def test_imports_point_backwards(path: Path) -> None:
     stage = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     if stage != "__init__":
-        later = [name for name in imports(path) if ORDER.index(name.split(".")[1]) > ORDER.index(stage)]
-        assert not later, f"{stage} may import {ORDER[:ORDER.index(stage)]}"
+        later = [
+            name for name in imports(path) if ORDER.index(name.split(".")[1]) > ORDER.index(stage)
+        ]
+        assert not later, f"{stage} may import {ORDER[: ORDER.index(stage)]}"
 
 
 def test_the_interpreter_stands_alone() -> None:
@@ -82,17 +129,38 @@ def test_files_are_small_and_say_what_they_are() -> None:
 
 
 def functions(path: Path) -> list[str]:
-    """Names that are defined to be called: dunders and what a decorator registers are called by others."""
-    return [node.name for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.ClassDef)
-            and not node.name.startswith("__") and not any("command" in ast.unparse(d) for d in node.decorator_list)]
+    """Names that are defined to be called: dunders and what a decorator registers are called by
+    others.
+    """
+    return [
+        node.name
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not node.name.startswith("__")
+        and not any("command" in ast.unparse(d) for d in node.decorator_list)
+    ]
 
 
 def test_every_function_has_a_caller() -> None:
-    """In the package; what is there for tests, in a test. Rules of the grammar, operators of the core, torch's and pydantic's own are called by name."""
-    by_name = {"forward", "backward", "model_post_init", *OPS} | set(re.findall(r"\w+", (ROOT / "grammar" / "nl.lark").read_text(encoding="utf-8")))
+    """In the package; what is there for tests, in a test.
+
+    Rules of the grammar, operators of the core, torch's and pydantic's own are called by name.
+    """
+    by_name = {"forward", "backward", "model_post_init", *OPS} | set(
+        re.findall(r"\w+", (ROOT / "grammar" / "nl.lark").read_text(encoding="utf-8"))
+    )
     tests = [*(PACKAGE / "testing").glob("*.py"), *(ROOT / "tests").glob("*.py")]
-    package = Counter(word for path in FILES for word in re.findall(r"\w+", path.read_text(encoding="utf-8")))
-    everywhere = package + Counter(word for path in tests for word in re.findall(r"\w+", path.read_text(encoding="utf-8")))
-    idle = {f"{path.relative_to(PACKAGE)}: {name}" for path in FILES for name in functions(path)
-            if (everywhere if path in tests else package)[name] < 2 and name.lower().strip("_") not in by_name}
+    package = Counter(
+        word for path in FILES for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))
+    )
+    everywhere = package + Counter(
+        word for path in tests for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))
+    )
+    idle = {
+        f"{path.relative_to(PACKAGE)}: {name}"
+        for path in FILES
+        for name in functions(path)
+        if (everywhere if path in tests else package)[name] < 2
+        and name.lower().strip("_") not in by_name
+    }
     assert idle == HELD_BY_TESTS

@@ -1,4 +1,7 @@
-"""The built wheel, used from outside the tree: the grammar, the library and the explanations travel with it."""
+"""The built wheel, used from outside the tree: the grammar, the library and the explanations travel
+with it.
+"""
+
 from __future__ import annotations
 
 import os
@@ -17,24 +20,41 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds the wheel's files, and no path to the checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True, timeout=600)
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True, timeout=600
+    )
     (wheel,) = folder.glob("*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True, timeout=600)
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True, timeout=600
+    )
     shutil.copytree(ROOT / "examples", folder / "examples")
     return folder
 
 
 def nldsl(folder: Path, *arguments: str) -> str:
     where = {**os.environ, "PYTHONPATH": str(folder / "site"), "PYTHONSAFEPATH": "1"}
-    result = subprocess.run([sys.executable, "-m", "nldsl", *arguments], cwd=folder, env=where, capture_output=True, text=True, timeout=600)
+    result = subprocess.run(
+        [sys.executable, "-m", "nldsl", *arguments],
+        cwd=folder,
+        env=where,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
 @pytest.mark.soak
 def test_the_wheel_is_complete(installed: Path) -> None:
-    import_path = subprocess.run([sys.executable, "-c", "import nldsl; print(nldsl.__file__)"], cwd=installed, capture_output=True, text=True, check=True,
-                                 env={**os.environ, "PYTHONPATH": str(installed / "site"), "PYTHONSAFEPATH": "1"}).stdout
+    import_path = subprocess.run(
+        [sys.executable, "-c", "import nldsl; print(nldsl.__file__)"],
+        cwd=installed,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(installed / "site"), "PYTHONSAFEPATH": "1"},
+    ).stdout
     assert Path(import_path.strip()).is_relative_to(installed / "site")
     assert "accepted" in nldsl(installed, "check", "examples/hope.nl")
     assert "N610" in nldsl(installed, "explain", "N610")
@@ -45,6 +65,21 @@ def test_the_wheel_is_complete(installed: Path) -> None:
 @pytest.mark.soak
 def test_the_wheel_compiles_and_trains(installed: Path) -> None:
     small = ["--set", "d=16", "--set", "depth=1", "--set", "head=2"]
-    assert "Memories that learn" in nldsl(installed, "compile", "examples/titans.nl", *small, "--length", "64", "--capture", "eager")
-    nldsl(installed, "train", "examples/titans.nl", *small, "--steps", "2", "--length", "64", "--capture", "eager", "--out", "runs/first")
+    assert "Memories that learn" in nldsl(
+        installed, "compile", "examples/titans.nl", *small, "--length", "64", "--capture", "eager"
+    )
+    nldsl(
+        installed,
+        "train",
+        "examples/titans.nl",
+        *small,
+        "--steps",
+        "2",
+        "--length",
+        "64",
+        "--capture",
+        "eager",
+        "--out",
+        "runs/first",
+    )
     assert (installed / "runs" / "first" / "run.json").exists()

@@ -50,7 +50,10 @@ class Meant:
 
 
 class Reader:
-    """One level at one token. `names`: a memory or an input is a tensor, a definition is `Meant`."""
+    """One level at one token.
+
+    `names`: a memory or an input is a tensor, a definition is `Meant`.
+    """
 
     def __init__(self, names: dict[str, Tensor | Meant]) -> None:
         self.names = names
@@ -65,7 +68,9 @@ class Reader:
             case syntax.Update(place=place, value=value):
                 self.names = self.names | {str(place): self.value(value, self.names, {})}
 
-    def value(self, e: syntax.Expr, names: Mapping[str, Tensor | Meant], given: Mapping[str, Tensor]) -> Tensor:
+    def value(
+        self, e: syntax.Expr, names: Mapping[str, Tensor | Meant], given: Mapping[str, Tensor]
+    ) -> Tensor:
         """`given` holds the memory that a derivative is taken in: it is that wherever it is read."""
         match e:
             case syntax.Number(text=text):
@@ -74,10 +79,16 @@ class Reader:
                 if text in given:
                     return given[text]
                 meant = names[text]
-                return meant if isinstance(meant, Tensor) else self.value(meant.expression, meant.names, given)
+                return (
+                    meant
+                    if isinstance(meant, Tensor)
+                    else self.value(meant.expression, meant.names, given)
+                )
             case syntax.Unary(operand=operand):
                 return -self.value(operand, names, given)
-            case syntax.Binary(op="^", left=syntax.Norm(value=value), right=syntax.Number(text="2")):
+            case syntax.Binary(
+                op="^", left=syntax.Norm(value=value), right=syntax.Number(text="2")
+            ):
                 return self.value(value, names, given).square().sum()
             case syntax.Binary(op=op, left=left, right=right):
                 a, b = self.value(left, names, given), self.value(right, names, given)
@@ -88,7 +99,9 @@ class Reader:
                 return CALLS[name](*(self.value(arg, names, given) for arg in args))
             case syntax.Call(callee=syntax.Name(text="grad"), args=(syntax.Name(text=memory),)):
                 return self.gradient(memory)
-            case syntax.Call(callee=syntax.Name(text="prox"), args=(syntax.Name(text=memory), rate)):
+            case syntax.Call(
+                callee=syntax.Name(text="prox"), args=(syntax.Name(text=memory), rate)
+            ):
                 return self.minimiser(memory, self.value(rate, names, given))
         raise AssertionError(e)
 
@@ -108,13 +121,17 @@ class Reader:
         """argmin of E(W) + |W - P|^2 / (2 rate), for an E of the second degree: one step of Newton."""
         p = self.here(memory)
         curve = torch.autograd.functional.hessian(lambda m: self.loss(memory, m), p)
-        return p - torch.linalg.solve(curve + torch.eye(len(p), dtype=p.dtype) / rate, self.gradient(memory))
+        return p - torch.linalg.solve(
+            curve + torch.eye(len(p), dtype=p.dtype) / rate, self.gradient(memory)
+        )
 
 
 def values(text: str, x: Tensor) -> dict[str, Tensor]:
     """Each memory of the level `l` after each token; x is [token, e]."""
     tree = parse(Source("text.nl", text))
-    level = next(s for s in tree.statements if isinstance(s, syntax.Level) and s.member.name.text == "l")
+    level = next(
+        s for s in tree.statements if isinstance(s, syntax.Level) and s.member.name.text == "l"
+    )
     memories = {
         s.name.text: torch.full_like(x[0], float(s.start.text))
         for s in level.block.statements
@@ -154,7 +171,12 @@ class Writer:
             return f"{self.random.choice(('tanh', 'abs') if self.edges else ('tanh',))}({a})", in_a
         b, in_b = self.vector(free, depth - 1)
         if kind == 3 and self.edges:
-            chosen = (f"max({a}, {b})", f"max({a}, 0)", f"min(0, {b})", f"where({a} >= {b}, {b}, 0.5 * {a})")
+            chosen = (
+                f"max({a}, {b})",
+                f"max({a}, 0)",
+                f"min(0, {b})",
+                f"where({a} >= {b}, {b}, 0.5 * {a})",
+            )
             return self.random.choice(chosen), in_a | in_b
         joined = f"({a} {self.random.choice(('+', '-', '.*'))} {b})"
         return (f"tanh({joined})" if kind == 4 else joined), in_a | in_b
@@ -176,14 +198,27 @@ class Writer:
         memory = self.random.choice(self.memories)
         closed = self.random.random() < 0.4
         goal, _ = self.vector(memory if closed else "")
-        out = memory if closed else self.random.choice(
-            (memory, f"tanh({memory} + x)", f"({memory} .* x)", *([f"max({memory}, x)"] if self.edges else []))
+        out = (
+            memory
+            if closed
+            else self.random.choice(
+                (
+                    memory,
+                    f"tanh({memory} + x)",
+                    f"({memory} .* x)",
+                    *([f"max({memory}, x)"] if self.edges else []),
+                )
+            )
         )
         # the input is in it, so that the context is met
         self.lines.append(f"minimize |{out} - ({goal} + x)|^2{self.random.choice((' * 0.5', ''))}")
         for _ in range(self.random.choice((0, 0, 1, 2))):
             self.random.choice((self.define, self.move))()
-        step = f"prox({memory}, 0.4)" if closed and self.random.random() < 0.7 else f"{memory} - 0.1 * grad({memory})"
+        step = (
+            f"prox({memory}, 0.4)"
+            if closed and self.random.random() < 0.7
+            else f"{memory} - 0.1 * grad({memory})"
+        )
         self.lines.append(f"{memory} <- {step}")
         self.moved.add(memory)
 

@@ -1,4 +1,5 @@
 """The two examples at sizes that a test can afford."""
+
 from __future__ import annotations
 
 from functools import cache
@@ -19,7 +20,9 @@ def source(name: str) -> str:
 
 
 def tiny(name: str, text: str | None = None, **sets: object) -> Program:
-    return load_text(text or source(name), f"{name}.nl", {k: str(v) for k, v in (SIZES[name] | sets).items()})
+    return load_text(
+        text or source(name), f"{name}.nl", {k: str(v) for k, v in (SIZES[name] | sets).items()}
+    )
 
 
 @cache

@@ -1,4 +1,8 @@
-"""The pieces of the syntax tree inside statements: expressions, stretches of time, types. `syntax` has the rest."""
+"""The pieces of the syntax tree inside statements: expressions, stretches of time, types.
+
+`syntax` has the rest.
+"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -160,9 +164,13 @@ class Window(Syntax):
 
 # ---- time and types
 
+
 @dataclass(frozen=True)
 class Stretch(Syntax):
-    """`token`, `16 token`, `length token`, `chunk`, `4 chunk`: `count` of `clock`, a unit or a clock's name."""
+    """`token`, `16 token`, `length token`, `chunk`, `4 chunk`:
+
+    `count` of `clock`, a unit or a clock's name.
+    """
 
     count: Number | Name | None
     clock: Name
@@ -242,14 +250,31 @@ class Rest(Syntax):
 
 @dataclass(frozen=True)
 class Kind(Syntax):
-    """`index(vocab)` or the weights of a def: `net`, `swiglu([d], hidden = 4 * d)`. Without parentheses `args` is None."""
+    """`index(vocab)` or the weights of a def:
+
+    `net`, `swiglu([d], hidden = 4 * d)`. Without parentheses `args` is None.
+    """
 
     place: Place
     args: tuple[Arg, ...] | None
     span: Span = spanned()
 
 
-Expr = (Name | Number | String | Binary | Unary | Pair | Field | Instant | Call | Index | Transpose | List | Norm
-        | Inner)
+Expr = (
+    Name
+    | Number
+    | String
+    | Binary
+    | Unary
+    | Pair
+    | Field
+    | Instant
+    | Call
+    | Index
+    | Transpose
+    | List
+    | Norm
+    | Inner
+)
 Arg = Expr | Named | Window
 Type = Shape | Like | Rest | Kind

@@ -2,6 +2,7 @@
 
 Diagnostics and reports print expressions with this; `unparse` prints files.
 """
+
 from __future__ import annotations
 
 from nldsl.frontend.syntax import (
@@ -30,10 +31,13 @@ from nldsl.frontend.syntax import (
     Window,
 )
 
-# How tightly the rules of the grammar bind: a looser expression inside a tighter place gets parentheses.
+# How tightly the rules of the grammar bind: a looser expression inside a tighter place gets
+# parentheses.
 PAIR, COMPARE, SUM, TERM, UNARY, POWER, POSTFIX = range(7)
 OPERATORS = {
-    **dict.fromkeys(("<=", ">=", "=="), (COMPARE, SUM, SUM)),      # itself, its left side, its right side
+    **dict.fromkeys(
+        ("<=", ">=", "=="), (COMPARE, SUM, SUM)
+    ),  # itself, its left side, its right side
     **dict.fromkeys(("+", "-"), (SUM, SUM, TERM)),
     **dict.fromkeys(("*", "/", ".*", "./"), (TERM, TERM, UNARY)),
     **dict.fromkeys(("^", ".^"), (POWER, POSTFIX, UNARY)),
@@ -53,9 +57,16 @@ def _expression(node: Expr) -> tuple[int, str]:
             return POSTFIX, f'"{text}"'
         case Binary(op, left, right):
             binds, left_place, right_place = OPERATORS[op]
-            tight = op == "^" and isinstance(right, Number) and not (isinstance(left, Norm) and left.order)
-            space = "" if tight else " "      # never `x^T`, which transposes
-            return binds, f"{expression(left, left_place)}{space}{op}{space}{expression(right, right_place)}"
+            tight = (
+                op == "^"
+                and isinstance(right, Number)
+                and not (isinstance(left, Norm) and left.order)
+            )
+            space = "" if tight else " "  # never `x^T`, which transposes
+            return (
+                binds,
+                f"{expression(left, left_place)}{space}{op}{space}{expression(right, right_place)}",
+            )
         case Unary(op, operand):
             return UNARY, f"{op}{expression(operand, UNARY)}"
         case Pair(key, value):
@@ -104,5 +115,9 @@ def type_(node: Type) -> str:
         case Like(name):
             return f"like {name}"
         case Rest(of, shape):
-            return "rest" + (f" of {expression(of)}" if of else "") + (f" {type_(shape)}" if shape else "")
+            return (
+                "rest"
+                + (f" of {expression(of)}" if of else "")
+                + (f" {type_(shape)}" if shape else "")
+            )
     return str(node.place) if node.args is None else f"{node.place}({arguments(node.args)})"

@@ -1,10 +1,11 @@
 """Words of Python and its like -> the words to write instead, found before the grammar sees them.
 
-Each rule looks at one word of the text, which no program of nldsl could have there, and answers with a message, a
-help, and where the words around leave no choice, a fix. The statement, or the block of lines that such a word
-begins, is not read any further, so that one mistake is one error. Names of libraries (`torch.relu`) are names
-like others: they are for the next stage.
+Each rule looks at one word of the text, which no program of nldsl could have there, and answers
+with a message, a help, and where the words around leave no choice, a fix. The statement, or the
+block of lines that such a word begins, is not read any further, so that one mistake is one error.
+Names of libraries (`torch.relu`) are names like others: they are for the next stage.
 """
+
 from __future__ import annotations
 
 import re
@@ -13,18 +14,31 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from nldsl.diagnostic import Diagnostic, Edit
-from nldsl.frontend.foreign_words import ASSIGNED, BEGINNINGS, BLOCKS, FUNCTIONS, LETTERS, NOUNS, POWERS, SIGNS, STRAYS, in_ascii
+from nldsl.frontend.foreign_words import (
+    ASSIGNED,
+    BEGINNINGS,
+    BLOCKS,
+    FUNCTIONS,
+    LETTERS,
+    NOUNS,
+    POWERS,
+    SIGNS,
+    STRAYS,
+    in_ascii,
+)
 from nldsl.frontend.lex import STATEMENT_WORDS, Places, Word, is_start, shown, statement
 from nldsl.frontend.wording import ELSE, Wording
 
 CODE = "N033"
-MOST = 50                    # mistakes that are looked for
-LIKENESS = 0.74              # of a word to the one that is meant
+MOST = 50  # mistakes that are looked for
+LIKENESS = 0.74  # of a word to the one that is meant
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """`begin` to `end` are the words that are not read on; of these, the rules have looked at those before `seen`."""
+    """`begin` to `end` are the words that are not read on; of these, the rules have looked at those
+    before `seen`.
+    """
 
     diagnostic: Diagnostic
     begin: int
@@ -54,12 +68,24 @@ def _once(found: list[Mistake]) -> list[Diagnostic]:
         told = mistake.diagnostic
         key = (told.message, -1 if told.code == "N003" else mistake.begin)
         first = kept.get(key)
-        kept[key] = told if first is None else replace(first, fix=first.fix + told.fix if first.fix and told.fix else ())
+        kept[key] = (
+            told
+            if first is None
+            else replace(first, fix=first.fix + told.fix if first.fix and told.fix else ())
+        )
     return list(kept.values())
 
 
-def _told(text: Wording, i: int, j: int, message: str, help: str, fix: tuple[Edit, ...] = (),
-          block: bool = False, code: str = CODE) -> Mistake:
+def _told(
+    text: Wording,
+    i: int,
+    j: int,
+    message: str,
+    help: str,
+    fix: tuple[Edit, ...] = (),
+    block: bool = False,
+    code: str = CODE,
+) -> Mistake:
     """A mistake at the words i to j; without a block of its own it spoils its statement."""
     begin, end = text.block(i) if block else statement(text.words, i)
     diagnostic = Diagnostic(code, message, text.span(i, j), help=help, fix=fix)
@@ -68,8 +94,11 @@ def _told(text: Wording, i: int, j: int, message: str, help: str, fix: tuple[Edi
 
 # ---- signs
 
+
 def sign(text: Wording, i: int) -> Mistake | None:
-    """`**`, `//`, `:=`, `!=` and others that are made of several characters, or of one that nldsl does not have."""
+    """`**`, `//`, `:=`, `!=` and others that are made of several characters, or of one that nldsl
+    does not have.
+    """
     for joined, (message, help, instead) in SIGNS.items():
         j = text.joined(i, joined)
         if j is not None:
@@ -87,14 +116,23 @@ def comment(text: Wording, i: int) -> Mistake | None:
     if text.joined(i, "//") and not text.words[i].first and not text.is_prose(j, end):
         return floor_division(text, i, j)
     mark = text.text_of(i, j)
-    closing = next((n for n in range(j, len(text.words)) if text.joined(n, "*/")), None) if mark == "/*" else None
+    closing = (
+        next((n for n in range(j, len(text.words)) if text.joined(n, "*/")), None)
+        if mark == "/*"
+        else None
+    )
     fix: tuple[Edit, ...] = (Edit(text.span(i, j), "#"),)
     if closing is not None:
         fix += (Edit(text.span(closing, closing + 2), ""),)
         fix = fix if closing < end == closing + 2 else ()
         end = closing + 2
-    diagnostic = Diagnostic(CODE, f"`{mark}` does not begin a comment", text.span(i, j),
-                            help="a comment begins with `#` and ends with its line", fix=fix)
+    diagnostic = Diagnostic(
+        CODE,
+        f"`{mark}` does not begin a comment",
+        text.span(i, j),
+        help="a comment begins with `#` and ends with its line",
+        fix=fix,
+    )
     return Mistake(diagnostic, i, end, end)
 
 
@@ -102,8 +140,19 @@ def floor_division(text: Wording, i: int, j: int) -> Mistake:
     left, right = text.term_before(i), text.operand_behind(j)
     fix: tuple[Edit, ...] = ()
     if left is not None and right is not None:
-        fix = (Edit(text.before(left), "floor("), Edit(text.spaced(i, j), " / "), Edit(text.behind(right), ")"))
-    return _told(text, i, j, "there is no `//`", "write `floor(a / b)` for a whole quotient; a comment begins with `#`", fix)
+        fix = (
+            Edit(text.before(left), "floor("),
+            Edit(text.spaced(i, j), " / "),
+            Edit(text.behind(right), ")"),
+        )
+    return _told(
+        text,
+        i,
+        j,
+        "there is no `//`",
+        "write `floor(a / b)` for a whole quotient; a comment begins with `#`",
+        fix,
+    )
 
 
 def remainder(text: Wording, i: int) -> Mistake | None:
@@ -114,17 +163,36 @@ def remainder(text: Wording, i: int) -> Mistake | None:
     if left is not None and right is not None:
         a, b = text.text_of(left, i), text.text_of(i + 1, right)
         fix = (Edit(text.span(left, right), f"({a} - {b} * floor({a} / {b}))"),)
-    return _told(text, i, i + 1, "`%` has no meaning in nldsl", "write `a - n * floor(a / n)` for a remainder", fix, code="N003")
+    return _told(
+        text,
+        i,
+        i + 1,
+        "`%` has no meaning in nldsl",
+        "write `a - n * floor(a / n)` for a remainder",
+        fix,
+        code="N003",
+    )
 
 
 def matmul(text: Wording, i: int) -> Mistake | None:
     """`W @ (x)`: before a name it may be the name of a clock, which the next stage knows."""
-    if text.words[i].text != "@" or i == 0 or not text.ends_operand(i - 1) or i + 1 >= len(text.words):
+    if (
+        text.words[i].text != "@"
+        or i == 0
+        or not text.ends_operand(i - 1)
+        or i + 1 >= len(text.words)
+    ):
         return None
     if text.words[i + 1].text not in ("(", "[", "|") or text.words[i].first:
         return None
-    return _told(text, i, i + 1, "`@` names a clock, it is not a product", "write `*` for the product of a matrix",
-                 (Edit(text.spaced(i, i + 1), " * "),))
+    return _told(
+        text,
+        i,
+        i + 1,
+        "`@` names a clock, it is not a product",
+        "write `*` for the product of a matrix",
+        (Edit(text.spaced(i, i + 1), " * "),),
+    )
 
 
 def assigned(text: Wording, i: int) -> Mistake | None:
@@ -134,17 +202,33 @@ def assigned(text: Wording, i: int) -> Mistake | None:
     operator = next((op for op in ASSIGNED if text.joined(i, op + "=")), None)
     if operator is None:
         return None
-    j, name, end = text.joined(i, operator + "="), text.words[i - 1].text, statement(text.words, i - 1)[1]
+    j, name, end = (
+        text.joined(i, operator + "="),
+        text.words[i - 1].text,
+        statement(text.words, i - 1)[1],
+    )
     written = ASSIGNED[operator]
     fix: tuple[Edit, ...] = ()
     if written and end > j:
         simple = operator == "+" or text.operand_behind(j) == end
-        fix = (Edit(text.spaced(i, j), f" <- {name} {written} " + "(" * (not simple)), Edit(text.behind(end), ")" * (not simple)))
-    return _told(text, i, j, f"there is no `{operator}=`",
-                 f"write `{name} <- {name} {written or operator} ..` for the next version of a definition or a memory", fix, code="N022")
+        fix = (
+            Edit(text.spaced(i, j), f" <- {name} {written} " + "(" * (not simple)),
+            Edit(text.behind(end), ")" * (not simple)),
+        )
+    return _told(
+        text,
+        i,
+        j,
+        f"there is no `{operator}=`",
+        f"write `{name} <- {name} {written or operator} ..` for the next version of a definition "
+        "or a memory",
+        fix,
+        code="N022",
+    )
 
 
 # ---- letters
+
 
 def letter(text: Wording, i: int) -> Mistake | None:
     """A letter or a sign of another alphabet, told once however often it stands there."""
@@ -156,16 +240,38 @@ def letter(text: Wording, i: int) -> Mistake | None:
         return _told(text, i, i + 1, message, f"write `{FUNCTIONS[word.text]}`", code="N003")
     instead = LETTERS.get(word.text) or _power(text, i)
     if instead:
-        return _told(text, i, i + 1, message, f"write `{instead.strip()}`" if instead.strip() else "write a plain space",
-                     (Edit(text.span(i, i + 1), instead),), code="N003")
+        return _told(
+            text,
+            i,
+            i + 1,
+            message,
+            f"write `{instead.strip()}`" if instead.strip() else "write a plain space",
+            (Edit(text.span(i, i + 1), instead),),
+            code="N003",
+        )
     if not word.text[0].isalnum():
         return _stray(text, i, message)
     name = in_ascii(word.text)
     if not name:
-        return _told(text, i, i + 1, message, "a name has the letters a to z and A to Z, digits and `_`", code="N003")
+        return _told(
+            text,
+            i,
+            i + 1,
+            message,
+            "a name has the letters a to z and A to Z, digits and `_`",
+            code="N003",
+        )
     if name in STATEMENT_WORDS or any(other.text == name for other in text.words):
         name += "_1"
-    return _told(text, i, i + 1, message, f"a name has the letters a to z: write `{name}`", (Edit(text.span(i, i + 1), name),), code="N003")
+    return _told(
+        text,
+        i,
+        i + 1,
+        message,
+        f"a name has the letters a to z: write `{name}`",
+        (Edit(text.span(i, i + 1), name),),
+        code="N003",
+    )
 
 
 def _stray(text: Wording, i: int, message: str) -> Mistake:
@@ -173,26 +279,47 @@ def _stray(text: Wording, i: int, message: str) -> Mistake:
     word, span = text.words[i].text, text.span(i, i + 1)
     help_ = STRAYS.get(word[0], "")
     if word in (";", "\\"):
-        return Mistake(Diagnostic("N003", message, span, help=help_, fix=(Edit(span, ""),)), i, i + 1, i + 1)
+        return Mistake(
+            Diagnostic("N003", message, span, help=help_, fix=(Edit(span, ""),)), i, i + 1, i + 1
+        )
     quoted = len(word) > 1 and word[0] == word[-1] == "'" and '"' not in word
-    return _told(text, i, i + 1, message, help_, (Edit(span, f'"{word[1:-1]}"'),) if quoted else (), code="N003")
+    return _told(
+        text,
+        i,
+        i + 1,
+        message,
+        help_,
+        (Edit(span, f'"{word[1:-1]}"'),) if quoted else (),
+        code="N003",
+    )
 
 
 def _power(text: Wording, i: int) -> str:
     """`x²`: the power of each entry, of a norm that of the number."""
     digit = POWERS.get(text.words[i].text)
-    return "" if digit is None or i == 0 else ("^" if text.words[i - 1].text == "|" else ".^") + digit
+    return (
+        "" if digit is None or i == 0 else ("^" if text.words[i - 1].text == "|" else ".^") + digit
+    )
 
 
 # ---- words inside expressions
+
 
 def chosen(text: Wording, i: int) -> Mistake | None:
     """`a if c else b`"""
     if text.words[i].text != "if" or i == 0 or not text.ends_operand(i - 1) or text.words[i].first:
         return None
     begin = text.expression_before(i)
-    otherwise = next((n for n in text.level(i + 1) if text.words[n].text in ("else", "if", "<-", ",")
-                      or text.words[n].text == "=" and text.words[n - 1].text != "!"), None)
+    otherwise = next(
+        (
+            n
+            for n in text.level(i + 1)
+            if text.words[n].text in ("else", "if", "<-", ",")
+            or text.words[n].text == "="
+            and text.words[n - 1].text != "!"
+        ),
+        None,
+    )
     if otherwise is not None and text.words[otherwise].text != "else":
         otherwise = None
     end = None if otherwise is None else text.end_of_expression(otherwise + 1)
@@ -203,24 +330,52 @@ def chosen(text: Wording, i: int) -> Mistake | None:
         if condition is not None and not re.search(r"\b(if|else|and|or|not)\b", value + other):
             c, a, b = (condition[0], other, value) if condition[1] else (condition[0], value, other)
             fix = (Edit(text.span(begin, end), f"where({c}, {a}, {b})"),)
-    mistake = _told(text, i, i + 1, "there is no `if` in nldsl", "`where(a <= b, x, y)` is `x` where the comparison holds, else `y`", fix)
+    mistake = _told(
+        text,
+        i,
+        i + 1,
+        "there is no `if` in nldsl",
+        "`where(a <= b, x, y)` is `x` where the comparison holds, else `y`",
+        fix,
+    )
     return replace(mistake, end=max(mistake.end, end or 0), seen=max(mistake.end, end or 0))
 
 
 def logic(text: Wording, i: int) -> Mistake | None:
     """`a and b`, `a or b`, `not a`, `a is b`"""
     word = text.words[i]
-    if word.text not in ("and", "or", "not", "is") or word.first or i + 1 >= len(text.words) or text.words[i + 1].first:
+    if (
+        word.text not in ("and", "or", "not", "is")
+        or word.first
+        or i + 1 >= len(text.words)
+        or text.words[i + 1].first
+    ):
         return None
     infix = text.ends_operand(i - 1)
     if not text.begins_operand(i + 1) or infix == (word.text == "not"):
         return None
     if word.text == "is":
-        return _told(text, i, i + 1, "there is no `is` between values", "write `a == b` for equal numbers",
-                     (Edit(text.span(i, i + 1), "=="),) if text.words[i + 1].text != "not" else ())
-    instead = {"and": "`min(a <= b, c <= d)` is 1 where both hold", "or": "`max(a <= b, c <= d)` is 1 where one holds",
-               "not": "`where(a <= b, y, x)` has the two values changed"}[word.text]
-    mistake = _told(text, i, i + 1, f"there is no `{word.text}`: a comparison is the number 1 or 0", instead, connected(text, i))
+        return _told(
+            text,
+            i,
+            i + 1,
+            "there is no `is` between values",
+            "write `a == b` for equal numbers",
+            (Edit(text.span(i, i + 1), "=="),) if text.words[i + 1].text != "not" else (),
+        )
+    instead = {
+        "and": "`min(a <= b, c <= d)` is 1 where both hold",
+        "or": "`max(a <= b, c <= d)` is 1 where one holds",
+        "not": "`where(a <= b, y, x)` has the two values changed",
+    }[word.text]
+    mistake = _told(
+        text,
+        i,
+        i + 1,
+        f"there is no `{word.text}`: a comparison is the number 1 or 0",
+        instead,
+        connected(text, i),
+    )
     return replace(mistake, seen=mistake.end)
 
 
@@ -228,17 +383,28 @@ def connected(text: Wording, i: int) -> tuple[Edit, ...]:
     """The fix of one `and` or `or` between two comparisons that can be read."""
     word = text.words[i].text
     begin, end = text.expression_before(i), text.end_of_expression(i + 1)
-    if word == "not" or begin is None or re.search(r"\b(and|or|not|if|else)\b", text.text_of(begin, i) + text.text_of(i + 1, end)):
+    if (
+        word == "not"
+        or begin is None
+        or re.search(r"\b(and|or|not|if|else)\b", text.text_of(begin, i) + text.text_of(i + 1, end))
+    ):
         return ()
     if re.search(r"[<>!]", text.text_of(begin, end).replace("<=", "").replace(">=", "")):
         return ()
-    both = f"{'min' if word == 'and' else 'max'}({text.text_of(begin, i)}, {text.text_of(i + 1, end)})"
+    both = (
+        f"{'min' if word == 'and' else 'max'}({text.text_of(begin, i)}, {text.text_of(i + 1, end)})"
+    )
     return (Edit(text.span(begin, end), both),)
 
 
 def nameless(text: Wording, i: int) -> Mistake | None:
     """`f = lambda z: z + 1`"""
-    if text.words[i].text != "lambda" or text.words[i].first or i + 1 == len(text.words) or text.words[i - 1].text not in ("=", "(", ",", "["):
+    if (
+        text.words[i].text != "lambda"
+        or text.words[i].first
+        or i + 1 == len(text.words)
+        or text.words[i - 1].text not in ("=", "(", ",", "[")
+    ):
         return None
     if text.words[i + 1].kind != "name" and text.words[i + 1].text != ":":
         return None
@@ -246,8 +412,21 @@ def nameless(text: Wording, i: int) -> Mistake | None:
     fix: tuple[Edit, ...] = ()
     if colon is not None and text.words[i - 1].text == "=" and is_start(text.words, i - 2):
         end = text.end_of_expression(colon + 1)
-        fix = (Edit(text.span(i - 2, end), f"def {text.words[i - 2].text}({text.text_of(i + 1, colon)}) = {text.text_of(colon + 1, end)}"),)
-    mistake = _told(text, i, i + 1, "a function has a name here: there is no `lambda`", "write `def f(z) = z + 1`, and pass `f`", fix)
+        fix = (
+            Edit(
+                text.span(i - 2, end),
+                f"def {text.words[i - 2].text}({text.text_of(i + 1, colon)}) = "
+                f"{text.text_of(colon + 1, end)}",
+            ),
+        )
+    mistake = _told(
+        text,
+        i,
+        i + 1,
+        "a function has a name here: there is no `lambda`",
+        "write `def f(z) = z + 1`, and pass `f`",
+        fix,
+    )
     end = max(mistake.end, text.end_of_line(i))
     return replace(mistake, end=end, seen=end)
 
@@ -257,11 +436,19 @@ def slice_(text: Wording, i: int) -> Mistake | None:
     if text.words[i].text != "[" or i == 0 or not text.ends_operand(i - 1) or text.words[i].first:
         return None
     closing = text.partner(i)
-    if closing is None or not any(text.words[n].text == ":" or text.joined(n, "...") for n in text.level(i + 1, closing)):
+    if closing is None or not any(
+        text.words[n].text == ":" or text.joined(n, "...") for n in text.level(i + 1, closing)
+    ):
         return None
-    mistake = _told(text, i, closing + 1, "there are no slices",
-                    "`x[0]` is one entry of the first axis; `sum(x, d)` runs over the axis `d`, and a part of its own has an axis of its own: "
-                    "`linear(x, [d])`")
+    mistake = _told(
+        text,
+        i,
+        closing + 1,
+        "there are no slices",
+        "`x[0]` is one entry of the first axis; `sum(x, d)` runs over the axis `d`, and a part of "
+        "its own has an axis of its own: "
+        "`linear(x, [d])`",
+    )
     return replace(mistake, seen=closing + 1)
 
 
@@ -272,35 +459,64 @@ def comprehension(text: Wording, i: int) -> Mistake | None:
     if closing is None or is_start(text.words, i) and text.words[i].first:
         return None
     begin, end = text.statement_around(opening, closing)
-    diagnostic = Diagnostic(CODE, "there is no `for` inside an expression", text.span(i, i + 1),
-                            help="`y = x  for i in range(3) { y <- f(y) }` works a value out in turns; "
-                                 "what has an axis is worked out for all its entries at once")
+    diagnostic = Diagnostic(
+        CODE,
+        "there is no `for` inside an expression",
+        text.span(i, i + 1),
+        help="`y = x  for i in range(3) { y <- f(y) }` works a value out in turns; "
+        "what has an axis is worked out for all its entries at once",
+    )
     return Mistake(diagnostic, begin, end, end)
 
 
 def prefixed(text: Wording, i: int) -> Mistake | None:
     """`f"..", r".."`"""
-    if text.words[i].kind != "string" or i == 0 or text.words[i - 1].end != text.words[i].start or text.words[i - 1].kind != "name":
+    if (
+        text.words[i].kind != "string"
+        or i == 0
+        or text.words[i - 1].end != text.words[i].start
+        or text.words[i - 1].kind != "name"
+    ):
         return None
-    return _told(text, i - 1, i + 1, f"a string has no `{text.words[i - 1].text}` before it",
-                 "a string stands as it is written: `\"weights\"`", (Edit(text.span(i - 1, i), ""),))
+    return _told(
+        text,
+        i - 1,
+        i + 1,
+        f"a string has no `{text.words[i - 1].text}` before it",
+        'a string stands as it is written: `"weights"`',
+        (Edit(text.span(i - 1, i), ""),),
+    )
 
 
 def axis_by_number(text: Wording, i: int) -> Mistake | None:
     """`softmax(x, dim=-1)`, `sum(x, axis=0)`"""
-    if text.words[i].text not in ("dim", "axis", "keepdim", "keepdims", "dtype", "device") or text.opened(i) is None or i + 2 >= len(text.words):
+    if (
+        text.words[i].text not in ("dim", "axis", "keepdim", "keepdims", "dtype", "device")
+        or text.opened(i) is None
+        or i + 2 >= len(text.words)
+    ):
         return None
-    if text.words[i + 1].text != "=" or text.words[text.opened(i)].text != "(" or text.words[i - 1].text not in ("(", ","):
+    if (
+        text.words[i + 1].text != "="
+        or text.words[text.opened(i)].text != "("
+        or text.words[i - 1].text not in ("(", ",")
+    ):
         return None
     if text.words[i].text in ("dim", "axis") and text.words[i + 2].kind == "name":
         return None
     j = text.end_of_expression(i + 2)
-    return _told(text, i, j, f"`{text.text_of(i, j)}` cannot stand here: an axis is told by its name, not by a number",
-                 "write `softmax(x)` for the last axis, `softmax(x, d)` or `sum(x, d)` for the axis `d`",
-                 (Edit(text.span(i - (text.words[i - 1].text == ","), j), ""),))
+    return _told(
+        text,
+        i,
+        j,
+        f"`{text.text_of(i, j)}` cannot stand here: an axis is told by its name, not by a number",
+        "write `softmax(x)` for the last axis, `softmax(x, d)` or `sum(x, d)` for the axis `d`",
+        (Edit(text.span(i - (text.words[i - 1].text == ","), j), ""),),
+    )
 
 
 # ---- words that begin statements
+
 
 def imported(text: Wording, i: int) -> Mistake | None:
     """`import x as y`, `from x import y`"""
@@ -309,25 +525,41 @@ def imported(text: Wording, i: int) -> Mistake | None:
         as_ = next((n for n in range(i + 1, line) if text.words[n].text == "as"), None)
         if as_ is None or as_ + 1 >= line:
             return None
-        diagnostic = Diagnostic(CODE, "an import gives no second name", text.span(as_, as_ + 2),
-                                help="leave it out: the definitions of the file have the names that it gives them",
-                                fix=(Edit(text.spaced(as_, as_ + 2), ""),))
+        diagnostic = Diagnostic(
+            CODE,
+            "an import gives no second name",
+            text.span(as_, as_ + 2),
+            help="leave it out: the definitions of the file have the names that it gives them",
+            fix=(Edit(text.spaced(as_, as_ + 2), ""),),
+        )
         return Mistake(diagnostic, i, line, line)
-    if word.text == "from" and word.first and any(text.words[n].text == "import" for n in range(i + 1, line)):
-        diagnostic = Diagnostic(CODE, "there is no `from .. import ..`", text.span(i, line),
-                                help="`import layers` brings all definitions of `layers.nl`",
-                                fix=(Edit(text.span(i, line), f"import {text.words[i + 1].text}"),))
+    if (
+        word.text == "from"
+        and word.first
+        and any(text.words[n].text == "import" for n in range(i + 1, line))
+    ):
+        diagnostic = Diagnostic(
+            CODE,
+            "there is no `from .. import ..`",
+            text.span(i, line),
+            help="`import layers` brings all definitions of `layers.nl`",
+            fix=(Edit(text.span(i, line), f"import {text.words[i + 1].text}"),),
+        )
         return Mistake(diagnostic, i, line, line)
     return None
 
 
 def colon_block(text: Wording, i: int) -> Mistake | None:
-    """`def f(z):`, `level l every token:`, `for i in range(3):` with indented lines, or one statement behind the colon."""
+    """`def f(z):`, `level l every token:`, `for i in range(3):` with indented lines, or one
+    statement behind the colon.
+    """
     word = text.words[i]
     if word.text not in ("def", "level", "for") or not is_start(text.words, i):
         return None
     line = text.end_of_line(i)
-    colon = next((n for n in text.level(i + 1, line) if text.words[n].text in (":", "=", "{")), None)
+    colon = next(
+        (n for n in text.level(i + 1, line) if text.words[n].text in (":", "=", "{")), None
+    )
     if colon is None or text.words[colon].text != ":":
         return None
     head = " ".join(text.text_of(i, colon).split())
@@ -337,13 +569,34 @@ def colon_block(text: Wording, i: int) -> Mistake | None:
             return None
         fix = (Edit(text.span(colon, colon + 1), " {"), text.closing_brace(i, end))
         help_ = f"write `{head} {{` and close the block with `}}`"
-        return Mistake(Diagnostic("N024", "a block stands in braces, not behind `:`", text.span(colon, colon + 1), help=help_, fix=fix), begin, end, line)
+        return Mistake(
+            Diagnostic(
+                "N024",
+                "a block stands in braces, not behind `:`",
+                text.span(colon, colon + 1),
+                help=help_,
+                fix=fix,
+            ),
+            begin,
+            end,
+            line,
+        )
     behind = colon + 1 + (text.words[colon + 1].text == "return")
     if word.text != "def" or not text.begins_operand(behind):
         return None
     value = text.text_of(behind, line)
-    return Mistake(Diagnostic("N024", "what a `def` is stands behind `=`, or in braces", text.span(colon, colon + 1), help=f"write `{head} = {value}`",
-                              fix=(Edit(text.upto(colon, behind), " = "),)), i, line, line)
+    return Mistake(
+        Diagnostic(
+            "N024",
+            "what a `def` is stands behind `=`, or in braces",
+            text.span(colon, colon + 1),
+            help=f"write `{head} = {value}`",
+            fix=(Edit(text.upto(colon, behind), " = "),),
+        ),
+        i,
+        line,
+        line,
+    )
 
 
 def beginning(text: Wording, i: int) -> Mistake | None:
@@ -355,29 +608,86 @@ def beginning(text: Wording, i: int) -> Mistake | None:
     alone = after is None or after.first
     if word in ELSE and text.goes_on(i):
         return None
-    if word in BLOCKS and (alone or after.text not in ("=", "<-", ",", ".", "@")) and not (after and after.text == ":" and word not in ("else", "try")):
+    if (
+        word in BLOCKS
+        and (alone or after.text not in ("=", "<-", ",", ".", "@"))
+        and not (after and after.text == ":" and word not in ("else", "try"))
+    ):
         return _told(text, i, i + 1, f"there is no `{word}`", BLOCKS[word], block=True)
-    if alone or after.text in ("=", "<-", ".", ",", "@", ":", "^", "*", "/", "+", "-", "<=", "==", ">=", "->", "}"):
+    if alone or after.text in (
+        "=",
+        "<-",
+        ".",
+        ",",
+        "@",
+        ":",
+        "^",
+        "*",
+        "/",
+        "+",
+        "-",
+        "<=",
+        "==",
+        ">=",
+        "->",
+        "}",
+    ):
         return None
     if word in NOUNS and after.kind == "name":
         right = NOUNS[word]
-        return _told(text, i, i + 1, f"there is no `{word}`", f"write `{right}`" if right else "a definition has its name alone: `x = 1`",
-                     (Edit(text.span(i, i + 1) if right else text.upto(i, i + 1), right),))
+        return _told(
+            text,
+            i,
+            i + 1,
+            f"there is no `{word}`",
+            f"write `{right}`" if right else "a definition has its name alone: `x = 1`",
+            (Edit(text.span(i, i + 1) if right else text.upto(i, i + 1), right),),
+        )
     if word in BEGINNINGS:
         return _told(text, i, i + 1, f"there is no `{word}`", BEGINNINGS[word])
-    return misspelt(text, i) if after.kind in ("name", "number", "string") or after.text in ("|", "(", "<", "[") else None
+    return (
+        misspelt(text, i)
+        if after.kind in ("name", "number", "string") or after.text in ("|", "(", "<", "[")
+        else None
+    )
 
 
 def misspelt(text: Wording, i: int) -> Mistake | None:
     """A statement of nldsl whose first word is nearly one of the language."""
     word = text.words[i].text
-    near = word.lower() if word.lower() in STATEMENT_WORDS else next(iter(get_close_matches(word, sorted(STATEMENT_WORDS), 1, LIKENESS)), None)
+    near = (
+        word.lower()
+        if word.lower() in STATEMENT_WORDS
+        else next(iter(get_close_matches(word, sorted(STATEMENT_WORDS), 1, LIKENESS)), None)
+    )
     if near is None or near == word:
         return None
-    return _told(text, i, i + 1, f"`{word}` cannot begin a statement", f"did you mean `{near}`?", (Edit(text.span(i, i + 1), near),), code="N029")
+    return _told(
+        text,
+        i,
+        i + 1,
+        f"`{word}` cannot begin a statement",
+        f"did you mean `{near}`?",
+        (Edit(text.span(i, i + 1), near),),
+        code="N029",
+    )
 
 
 RULES: tuple[Callable[[Wording, int], Mistake | None], ...] = (
-    imported, comment, assigned, sign, remainder, matmul, letter, slice_, comprehension, nameless, chosen, logic, prefixed, axis_by_number,
-    colon_block, beginning,
+    imported,
+    comment,
+    assigned,
+    sign,
+    remainder,
+    matmul,
+    letter,
+    slice_,
+    comprehension,
+    nameless,
+    chosen,
+    logic,
+    prefixed,
+    axis_by_number,
+    colon_block,
+    beginning,
 )

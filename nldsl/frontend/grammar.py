@@ -1,4 +1,7 @@
-"""The grammar as lark reads it, and one attempt at a text with it: a tree, or where and on what it was refused."""
+"""The grammar as lark reads it, and one attempt at a text with it: a tree, or where and on what it
+was refused.
+"""
+
 from __future__ import annotations
 
 import os
@@ -16,7 +19,8 @@ END = "$END"
 
 @dataclass(frozen=True)
 class Refusal:
-    """The parser stood in `state`, behind a word of type `before`, and could not take a word of type `type`.
+    """The parser stood in `state`, behind a word of type `before`, and could not take a word of
+    type `type`.
 
     If `reserved`, it could have taken the word as a name, but the word is the language's own.
     """
@@ -24,7 +28,7 @@ class Refusal:
     state: int
     before: str
     type: str
-    offset: int | None                # None at the end of the text
+    offset: int | None  # None at the end of the text
     expected: frozenset[str]
     reserved: bool = False
 
@@ -42,13 +46,22 @@ def parser() -> Lark:
 
 
 def analyse(cache: str | bool = False) -> Lark:
-    """The grammar, analysed; `cache` is the file where lark keeps what it found, without the text of the grammar."""
-    return Lark((folder() / "nl.lark").read_text(encoding="utf-8"), parser="lalr", propagate_positions=True,
-                maybe_placeholders=True, cache=cache)
+    """The grammar, analysed; `cache` is the file where lark keeps what it found, without the text
+    of the grammar.
+    """
+    return Lark(
+        (folder() / "nl.lark").read_text(encoding="utf-8"),
+        parser="lalr",
+        propagate_positions=True,
+        maybe_placeholders=True,
+        cache=cache,
+    )
 
 
 def kept() -> str | bool:
-    """Where lark keeps its analysis of the grammar, which takes longer than a small program does; False where nothing can be kept."""
+    """Where lark keeps its analysis of the grammar, which takes longer than a small program does;
+    False where nothing can be kept.
+    """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nldsl"
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -58,22 +71,45 @@ def kept() -> str | bool:
 
 
 def attempt(text: str, versioned: bool = True) -> Tree | Refusal:
-    """`versioned` is false for a text whose version line is missing: it is read as if it stood there."""
+    """`versioned` is false for a text whose version line is missing: it is read as if it stood
+    there.
+    """
     reading = parser().parse_interactive(text)
     before = "" if versioned else "NUMBER"
     try:
         for token in () if versioned else (Token("NLDSL", "nldsl"), Token("NUMBER", "1")):
             reading.feed_token(token)
         for token in reading.lexer_thread.lex(reading.parser_state):
-            if token.type == "NAME" and token in RESERVED and not (before == "AT" and token in UNITS):
-                return Refusal(reading.parser_state.position, before, token.upper(), token.start_pos,
-                               frozenset(reading.accepts()), reserved=True)
+            if (
+                token.type == "NAME"
+                and token in RESERVED
+                and not (before == "AT" and token in UNITS)
+            ):
+                return Refusal(
+                    reading.parser_state.position,
+                    before,
+                    token.upper(),
+                    token.start_pos,
+                    frozenset(reading.accepts()),
+                    reserved=True,
+                )
             reading.feed_token(token)
             before = token.type
         return reading.feed_eof()
     except UnexpectedToken as refused:
         at_end = refused.token.type == END
-        return Refusal(reading.parser_state.position, before, refused.token.type, None if at_end else refused.token.start_pos,
-                       frozenset(reading.accepts()))
+        return Refusal(
+            reading.parser_state.position,
+            before,
+            refused.token.type,
+            None if at_end else refused.token.start_pos,
+            frozenset(reading.accepts()),
+        )
     except UnexpectedCharacters as refused:
-        return Refusal(reading.parser_state.position, before, "", refused.pos_in_stream, frozenset(reading.accepts()))
+        return Refusal(
+            reading.parser_state.position,
+            before,
+            "",
+            refused.pos_in_stream,
+            frozenset(reading.accepts()),
+        )

@@ -1,4 +1,5 @@
 """How code becomes lines: where a long line ends, where a comment stands."""
+
 from __future__ import annotations
 
 from nldsl.frontend.syntax import Arg, Call, Comment, Syntax
@@ -9,7 +10,9 @@ COMMENT_COLUMN = 54
 
 
 def commented(code: str, comment: Comment) -> str | None:
-    """A line with the comment behind it, at the comments' column if it can; None if there is no room."""
+    """A line with the comment behind it, at the comments' column if it can; None if there is no
+    room.
+    """
     for column in (max(COMMENT_COLUMN, len(code) + 2), len(code) + 2):
         if column + len(comment.text) <= WIDTH:
             return code.ljust(column) + comment.text
@@ -41,20 +44,21 @@ def wrap(text: str, indent: int) -> list[str]:
     lines: list[str] = []
     margin = " " * indent
     if len(margin) + len(text) > WIDTH and text.startswith("def ") and ") = " in text.split('"')[0]:
-        head, text = text[:text.index(") = ") + 3], text[text.index(") = ") + 4:]
+        head, text = text[: text.index(") = ") + 3], text[text.index(") = ") + 4 :]
         lines, margin = wrap(head, indent), " " * (indent + INDENT)
     while len(margin) + len(text) > WIDTH:
         place = _end_of_line(text, WIDTH - len(margin))
         if place is None:
             break
         lines.append(margin + text[:place])
-        text = text[place + 1:]
+        text = text[place + 1 :]
         margin = " " * (indent + INDENT)
     return [*lines, margin + text]
 
 
 def _end_of_line(text: str, room: int) -> int | None:
-    """The best space to end a line at: in the fewest brackets, behind a comma, late; but not in the first third.
+    """The best space to end a line at: in the fewest brackets, behind a comma, late; but not in the
+    first third.
 
     Without one in reach it is the next space there is.
     """

@@ -1,10 +1,13 @@
-"""Text -> syntax tree. All that is wrong with the text is said at once, as `Diagnostics`; nothing else is raised.
+"""Text -> syntax tree. All that is wrong with the text is said at once, as `Diagnostics`; nothing
+else is raised.
 
     parse(Source("titans.nl", text)) -> File(version, (Import(..), Dims(..), ..), comments)
 
-After a mistake the statement around it is blanked out and the text is read again, so that one pass reports
-several independent mistakes and places stay true. Nothing here recurses on the depth of the text.
+After a mistake the statement around it is blanked out and the text is read again, so that one pass
+reports several independent mistakes and places stay true. Nothing here recurses on the depth of the
+text.
 """
+
 from __future__ import annotations
 
 from lark import Tree
@@ -21,7 +24,7 @@ from nldsl.frontend.tree import build, too_deep
 from nldsl.source import Source
 
 VERSION = "1"
-DEEPEST_TREE = 150        # pieces inside each other; a sum of n terms is n deep
+DEEPEST_TREE = 150  # pieces inside each other; a sum of n terms is n deep
 MOST_MISTAKES = 20
 
 
@@ -32,15 +35,25 @@ def parse(source: Source) -> File:
     wrong, text, words = _blank_bad_words(text, understood, places)
     found += [diagnostic for diagnostic, _ in wrong] + _version(words_read, places)
     if any(understood[i].text in "{}" for _, i in wrong):
-        raise Diagnostics(found)          # without the blocks, every place would be a guess
+        raise Diagnostics(found)  # without the blocks, every place would be a guess
     tree, more = _read(text, words, places)
     found += more
     whole = places.span(0, len(source.text))
-    file = build(tree, tuple(Comment(word.text.rstrip(), places.span(word.start, word.end)) for word in comments), whole)
+    file = build(
+        tree,
+        tuple(Comment(word.text.rstrip(), places.span(word.start, word.end)) for word in comments),
+        whole,
+    )
     deep = too_deep(file, DEEPEST_TREE)
     if deep:
-        found.append(Diagnostic("N009", f"more than {DEEPEST_TREE} operators or blocks stand inside each other here", deep.span,
-                                help="give parts of the expression names of their own"))
+        found.append(
+            Diagnostic(
+                "N009",
+                f"more than {DEEPEST_TREE} operators or blocks stand inside each other here",
+                deep.span,
+                help="give parts of the expression names of their own",
+            )
+        )
     found += misplaced(file, complete=not found)
     if found:
         raise Diagnostics(found)
@@ -48,20 +61,35 @@ def parse(source: Source) -> File:
 
 
 def _blank_foreign(words: list[Word], places: Places) -> tuple[list[Diagnostic], str, list[Word]]:
-    """What is written in another language; the text and its words without the statements it stands in."""
+    """What is written in another language; the text and its words without the statements it stands
+    in.
+    """
     found, spoilt = foreign(words, places)
     text, kept, end = places.source.text, [], 0
     for i in sorted(spoilt):
-        kept += [text[end:words[i].start], " " * (words[i].end - words[i].start)]
+        kept += [text[end : words[i].start], " " * (words[i].end - words[i].start)]
         end = words[i].end
-    return found, "".join(kept) + text[end:], [word for i, word in enumerate(words) if i not in spoilt]
+    return (
+        found,
+        "".join(kept) + text[end:],
+        [word for i, word in enumerate(words) if i not in spoilt],
+    )
 
 
-def _blank_bad_words(text: str, words: list[Word], places: Places) -> tuple[list[tuple[Diagnostic, int]], str, list[Word]]:
-    """The mistakes of single words and of brackets; the text and its words without the statements they stand in."""
+def _blank_bad_words(
+    text: str, words: list[Word], places: Places
+) -> tuple[list[tuple[Diagnostic, int]], str, list[Word]]:
+    """The mistakes of single words and of brackets; the text and its words without the statements
+    they stand in.
+    """
     wrong = lex.faults(words, places) + lex.brackets(words, places)
     if len(wrong) > MOST_MISTAKES:
-        raise Diagnostics([diagnostic for diagnostic, _ in sorted(wrong, key=lambda found: found[1])[:MOST_MISTAKES]])
+        raise Diagnostics(
+            [
+                diagnostic
+                for diagnostic, _ in sorted(wrong, key=lambda found: found[1])[:MOST_MISTAKES]
+            ]
+        )
     bad: set[int] = set()
     for _, i in wrong:
         if words[i].text in "{}":
@@ -79,11 +107,24 @@ def _blanked(text: str, start: int, end: int) -> str:
 def _version(words: list[Word], places: Places) -> list[Diagnostic]:
     if not words or words[0].text != "nldsl":
         at = words[0] if words else None
-        return [Diagnostic("N001", "a file begins with the version of the language", places.span(at.start, at.end) if at else places.span(0, 0),
-                           help=f"write `nldsl {VERSION}` on the first line")]
+        return [
+            Diagnostic(
+                "N001",
+                "a file begins with the version of the language",
+                places.span(at.start, at.end) if at else places.span(0, 0),
+                help=f"write `nldsl {VERSION}` on the first line",
+            )
+        ]
     if len(words) > 1 and words[1].kind == "number" and words[1].text != VERSION:
-        return [Diagnostic("N002", f"this compiler reads version {VERSION} of the language, the file is in version {words[1].text}",
-                           places.span(words[1].start, words[1].end), help=f"write `nldsl {VERSION}`, or use a compiler of that version")]
+        return [
+            Diagnostic(
+                "N002",
+                f"this compiler reads version {VERSION} of the language, the file is in version "
+                f"{words[1].text}",
+                places.span(words[1].start, words[1].end),
+                help=f"write `nldsl {VERSION}`, or use a compiler of that version",
+            )
+        ]
     return []
 
 
@@ -100,7 +141,9 @@ def _read(text: str, words: list[Word], places: Places) -> tuple[Tree, list[Diag
         if not words or len(found) >= MOST_MISTAKES:
             raise Diagnostics(found)
         begin, end = lex.statement(words, i)
-        if i == begin and i and words[i - 1].text not in "{}":      # the statement before is the one that is not finished
+        if (
+            i == begin and i and words[i - 1].text not in "{}"
+        ):  # the statement before is the one that is not finished
             first_only = words[i].first
             begin, before_end = lex.statement(words, i - 1)
             end = before_end if first_only else end

@@ -1,4 +1,5 @@
 """A statement as one line of text, and the line that opens its block."""
+
 from __future__ import annotations
 
 from nldsl.frontend import syntax
@@ -39,7 +40,9 @@ def _simple(statement: Statement) -> str:
         case syntax.Import(names):
             return f"import {', '.join(map(str, names))}"
         case syntax.Dims(bindings):
-            return "dim " + ", ".join(f"{binding.name} = {expression(binding.value)}" for binding in bindings)
+            return "dim " + ", ".join(
+                f"{binding.name} = {expression(binding.value)}" for binding in bindings
+            )
         case syntax.Clock(name, period, phase):
             return f"clock {name} = {stretch(period)}{_phase(phase)}"
         case syntax.Input(name, kind):
@@ -78,7 +81,11 @@ def _member(member: syntax.Member) -> str:
 
 
 def _rate(rate: syntax.Every | syntax.Never) -> str:
-    return f"every {stretch(rate.period)}{_phase(rate.phase)}" if isinstance(rate, syntax.Every) else "never"
+    return (
+        f"every {stretch(rate.period)}{_phase(rate.phase)}"
+        if isinstance(rate, syntax.Every)
+        else "never"
+    )
 
 
 def _phase(phase: syntax.Number | None) -> str:

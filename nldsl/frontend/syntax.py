@@ -1,8 +1,11 @@
-"""The syntax tree: one frozen class for each construct of grammar/nl.lark, with the words it was read from.
+"""The syntax tree: one frozen class for each construct of grammar/nl.lark, with the words it was
+read from.
 
-Two trees are equal if they say the same: `span` and comments take no part in comparison. Parentheses are not
-kept, `unparse` puts back those that are needed. Binary operators share one class, as do the unary ones.
+Two trees are equal if they say the same: `span` and comments take no part in comparison.
+Parentheses are not kept, `unparse` puts back those that are needed. Binary operators share one
+class, as do the unary ones.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -47,11 +50,62 @@ from nldsl.frontend.expression import (
 from nldsl.source import Span
 
 __all__ = [
-    "Arg", "Binary", "Binding", "Block", "Bptt", "Call", "Clock", "Comment", "Context", "Cut", "Def", "Define",
-    "Dims", "Every", "Expr", "Field", "File", "For", "Full", "Import", "Index", "Inner", "Input", "Instant", "Kind",
-    "Level", "Like", "List", "Member", "Memory", "Minimize", "Name", "Named", "Never", "Norm", "Number", "Pair",
-    "Param", "Place", "Report", "Reset", "Rest", "Return", "Shape", "Statement", "Stretch", "String", "Syntax", "Transpose",
-    "Type", "UNITS", "Unary", "Update", "Window", "children", "walk",
+    "Arg",
+    "Binary",
+    "Binding",
+    "Block",
+    "Bptt",
+    "Call",
+    "Clock",
+    "Comment",
+    "Context",
+    "Cut",
+    "Def",
+    "Define",
+    "Dims",
+    "Every",
+    "Expr",
+    "Field",
+    "File",
+    "For",
+    "Full",
+    "Import",
+    "Index",
+    "Inner",
+    "Input",
+    "Instant",
+    "Kind",
+    "Level",
+    "Like",
+    "List",
+    "Member",
+    "Memory",
+    "Minimize",
+    "Name",
+    "Named",
+    "Never",
+    "Norm",
+    "Number",
+    "Pair",
+    "Param",
+    "Place",
+    "Report",
+    "Reset",
+    "Rest",
+    "Return",
+    "Shape",
+    "Statement",
+    "Stretch",
+    "String",
+    "Syntax",
+    "Transpose",
+    "Type",
+    "UNITS",
+    "Unary",
+    "Update",
+    "Window",
+    "children",
+    "walk",
 ]
 
 
@@ -215,8 +269,24 @@ class File(Syntax):
     span: Span = spanned()
 
 
-Statement = (Import | Dims | Clock | Input | Def | Level | For | Memory | Context | Minimize | Update | Define
-             | Reset | Bptt | Return | Report)
+Statement = (
+    Import
+    | Dims
+    | Clock
+    | Input
+    | Def
+    | Level
+    | For
+    | Memory
+    | Context
+    | Minimize
+    | Update
+    | Define
+    | Reset
+    | Bptt
+    | Return
+    | Report
+)
 
 
 @cache

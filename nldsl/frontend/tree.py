@@ -1,4 +1,5 @@
 """Lark's tree -> the syntax tree, without recursion: a rule's alias is its class in snake_case."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -28,18 +29,30 @@ def _present(parts: list[Any]) -> tuple[Any, ...]:
 
 
 BUILD: dict[str, Build] = {
-    **{rule: _regular(getattr(syntax, rule.title().rstrip("_"))) for rule in
-       "binding clock input param level for_ memory minimize update define reset bptt return_ report member every never full cut "
-       "like rest kind pair field instant call index norm inner named window".split()},
-    **{rule: _many(getattr(syntax, rule.title().rstrip("_"))) for rule in "import_ dims context block place shape list".split()},
+    **{
+        rule: _regular(getattr(syntax, rule.title().rstrip("_")))
+        for rule in "binding clock input param level for_ memory minimize update define reset bptt "
+        "return_ report member every never full cut "
+        "like rest kind pair field instant call index norm inner named window".split()
+    },
+    **{
+        rule: _many(getattr(syntax, rule.title().rstrip("_")))
+        for rule in "import_ dims context block place shape list".split()
+    },
     "args": lambda parts, span: _present(parts),
     "phase": lambda parts, span: parts[0],
-    "stretch": lambda parts, span: syntax.Stretch(parts[0] if len(parts) == 2 else None, parts[-1], span),
+    "stretch": lambda parts, span: syntax.Stretch(
+        parts[0] if len(parts) == 2 else None, parts[-1], span
+    ),
     "binary": lambda parts, span: syntax.Binary(str(parts[1]), parts[0], parts[2], span),
-    "turn": lambda parts, span: syntax.Field(syntax.Index(parts[0], parts[1], span), parts[2], span),
+    "turn": lambda parts, span: syntax.Field(
+        syntax.Index(parts[0], parts[1], span), parts[2], span
+    ),
     "transpose": lambda parts, span: syntax.Transpose(parts[0], span),
     "unary": lambda parts, span: syntax.Unary(str(parts[0]), parts[1], span),
-    "def_": lambda parts, span: syntax.Def(parts[0], _present(parts[1:-2]), parts[-2], parts[-1], span),
+    "def_": lambda parts, span: syntax.Def(
+        parts[0], _present(parts[1:-2]), parts[-2], parts[-1], span
+    ),
 }
 
 
@@ -49,10 +62,21 @@ class _Builder(Transformer_NonRecursive):
         self.source = source
 
     def span(self, place: Any) -> Span:
-        """Of lark's token or meta. A rule of no words has no place, and makes no node that would need one."""
+        """Of lark's token or meta.
+
+        A rule of no words has no place, and makes no node that would need one.
+        """
         if getattr(place, "empty", False):
             return Span(self.source, 0, 0, 1, 1, 1, 1)
-        return Span(self.source, place.start_pos, place.end_pos, place.line, place.column, place.end_line, place.end_column)
+        return Span(
+            self.source,
+            place.start_pos,
+            place.end_pos,
+            place.line,
+            place.column,
+            place.end_line,
+            place.end_column,
+        )
 
     def __default__(self, data: Any, children: list[Any], meta: Any) -> Any:
         return BUILD[str(data)](children, self.span(meta))
@@ -72,17 +96,29 @@ class _Builder(Transformer_NonRecursive):
 def build(tree: Tree, comments: tuple[Comment, ...], whole: Span) -> File:
     version, *parts = tree.children
     builder = _Builder(whole.source)
-    span = whole if version.start_pos is None else builder.span(version)      # it has no place if the text lacks it
-    return File(Number(str(version), span), tuple(builder.transform(part) for part in parts), comments, whole)
+    span = (
+        whole if version.start_pos is None else builder.span(version)
+    )  # it has no place if the text lacks it
+    return File(
+        Number(str(version), span),
+        tuple(builder.transform(part) for part in parts),
+        comments,
+        whole,
+    )
 
 
 def too_deep(file: File, limit: int) -> Syntax | None:
-    """The whole expression, or the statement, in which more than `limit` pieces stand inside each other."""
+    """The whole expression, or the statement, in which more than `limit` pieces stand inside each
+    other.
+    """
     waiting: list[tuple[Syntax, int, Syntax]] = [(file, 0, file)]
     while waiting:
         node, depth, whole = waiting.pop()
         if depth > limit:
             return whole
         inner = isinstance(node, syntax.Expr | syntax.Named | syntax.Window)
-        waiting.extend((child, depth + 1, whole if inner else child) for child in reversed(syntax.children(node)))
+        waiting.extend(
+            (child, depth + 1, whole if inner else child)
+            for child in reversed(syntax.children(node))
+        )
     return None

@@ -2,10 +2,11 @@
 
     unparse(parse(Source("a", "nldsl 1 x=(a+b)*2#why"))) == "nldsl 1\nx = (a + b) * 2  ..  # why\n"
 
-Laws: parsing the result gives the same tree, unparsing that gives the same text, and no comment is lost.
-A comment behind a statement stays behind it, where it fits; one inside a statement moves above it. One blank
-line stays where there were any.
+Laws: parsing the result gives the same tree, unparsing that gives the same text, and no comment is
+lost. A comment behind a statement stays behind it, where it fits; one inside a statement moves
+above it. One blank line stays where there were any.
 """
+
 from __future__ import annotations
 
 from nldsl.frontend.expression_text import arguments
@@ -25,9 +26,9 @@ def unparse(file: File) -> str:
 class _Printer:
     def __init__(self, file: File):
         self.source_lines = file.span.source.text.split("\n")
-        self.comments = list(reversed(file.comments))      # the next one is last
+        self.comments = list(reversed(file.comments))  # the next one is last
         self.lines: list[str] = []
-        self.opened = True                                 # nothing stands yet in this block
+        self.opened = True  # nothing stands yet in this block
 
     def statements(self, statements: tuple[Statement, ...], indent: int) -> None:
         for statement in statements:
@@ -45,13 +46,19 @@ class _Printer:
 
     def _stays_on_one_line(self, statement: Statement, block: Block, indent: int) -> bool:
         """As the author wrote it, if it fits."""
-        if block.span.line != block.span.end_line or any(block_of(inner) for inner in block.statements):
+        if block.span.line != block.span.end_line or any(
+            block_of(inner) for inner in block.statements
+        ):
             return False
-        has_comment = any(block.span.start < comment.span.start < block.span.end for comment in self.comments)
+        has_comment = any(
+            block.span.start < comment.span.start < block.span.end for comment in self.comments
+        )
         return not has_comment and indent + len(one_line(statement)) <= WIDTH
 
     def line(self, text: str, indent: int, of: Syntax, until: int | None = None) -> None:
-        """One statement, or the part of it that ends at `until`, behind the comments above it and with the one behind it."""
+        """One statement, or the part of it that ends at `until`, behind the comments above it and
+        with the one behind it.
+        """
         closing = text == "}"
         if not closing:
             self.comments_before(of.span.start, indent)
@@ -67,30 +74,53 @@ class _Printer:
                 above.append(behind)
             else:
                 wrapped[-1] = line
-        self.lines += [" " * (indent + INDENT * closing) + comment.text for comment in above] + wrapped
+        self.lines += [
+            " " * (indent + INDENT * closing) + comment.text for comment in above
+        ] + wrapped
         self.opened = False
 
-    def _arguments_on_lines(self, of: Syntax, text: str, indent: int, inside: list[Comment], last: Comment | None) -> list[str] | None:
-        """A call that ends a statement keeps the author's lines, with the comments behind them; else None.
+    def _arguments_on_lines(
+        self, of: Syntax, text: str, indent: int, inside: list[Comment], last: Comment | None
+    ) -> list[str] | None:
+        """A call that ends a statement keeps the author's lines, with the comments behind them;
+        else None.
 
-        They stand below the first argument, or one step in where the author has them there or a comment needs the room.
+        They stand below the first argument, or one step in where the author has them there or a
+        comment needs the room.
         """
         call = last_call(of)
         groups = groups_by_line(call.args) if call else []
         if len(groups) < 2 or not text.endswith(f"({arguments(call.args)})"):
             return None
-        opening = text[:-len(arguments(call.args)) - 1]
+        opening = text[: -len(arguments(call.args)) - 1]
         behind: dict[int, Comment] = {}
         for comment in inside:
-            place = next((n for n, group in enumerate(groups) if group[-1].span.end_line == comment.span.line), None)
-            if place is None or place in behind or place == len(groups) - 1 or comment.span.start < groups[place][-1].span.end:
+            place = next(
+                (
+                    n
+                    for n, group in enumerate(groups)
+                    if group[-1].span.end_line == comment.span.line
+                ),
+                None,
+            )
+            if (
+                place is None
+                or place in behind
+                or place == len(groups) - 1
+                or comment.span.start < groups[place][-1].span.end
+            ):
                 return None
             behind[place] = comment
         step_in = groups[1][0].span.column == of.span.column + INDENT
         for margin in (indent + INDENT,) if step_in else (indent + len(opening), indent + INDENT):
-            lines = [" " * margin + arguments(group) + ("," if n < len(groups) - 1 else ")") for n, group in enumerate(groups)]
+            lines = [
+                " " * margin + arguments(group) + ("," if n < len(groups) - 1 else ")")
+                for n, group in enumerate(groups)
+            ]
             lines[0] = " " * indent + opening + lines[0].lstrip()
-            with_comments = [commented(line, behind[n]) if n in behind else line for n, line in enumerate(lines)]
+            with_comments = [
+                commented(line, behind[n]) if n in behind else line for n, line in enumerate(lines)
+            ]
             fits = last is None or commented(lines[-1], last) is not None
             if fits and all(line is not None and len(line) <= WIDTH for line in with_comments):
                 inside.clear()
@@ -112,13 +142,18 @@ class _Printer:
     def _take_behind(self, end: int, line: int) -> Comment | None:
         """The comment on this line, if nothing but space is between."""
         if self.comments and self.comments[-1].span.line == line:
-            between = self.comments[-1].span.source.text[end:self.comments[-1].span.start]
+            between = self.comments[-1].span.source.text[end : self.comments[-1].span.start]
             if not between.strip():
                 return self.comments.pop()
         return None
 
     def _blank_line(self, line: int) -> None:
-        if not self.opened and line > 1 and not self.source_lines[line - 2].strip() and self.lines[-1]:
+        if (
+            not self.opened
+            and line > 1
+            and not self.source_lines[line - 2].strip()
+            and self.lines[-1]
+        ):
             self.lines.append("")
 
 

@@ -1,16 +1,28 @@
-"""The words of a text, and what can be asked of them without a grammar: lines, blocks of lines, brackets, operands."""
+"""The words of a text, and what can be asked of them without a grammar: lines, blocks of lines,
+brackets, operands.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from nldsl.diagnostic import Edit
-from nldsl.frontend.lex import CLOSING, DEEPEST_BRACKETS, OPENING, RESERVED, Places, Word, is_start, statement
+from nldsl.frontend.lex import (
+    CLOSING,
+    DEEPEST_BRACKETS,
+    OPENING,
+    RESERVED,
+    Places,
+    Word,
+    is_start,
+    statement,
+)
 from nldsl.source import Span
 
 CONNECTING = frozenset("and or not if else is in lambda".split())
 PRODUCTS = frozenset("* / .* ./ ^ .^ . @ ^T".split())
 LIMITS = frozenset("= <- , -> <= >= == < > : |".split())
-FAR = 2000                   # words that are looked back on
+FAR = 2000  # words that are looked back on
 ELSE = frozenset("elif else except finally".split())
 
 
@@ -19,7 +31,7 @@ class Wording:
 
     def __init__(self, words: list[Word], places: Places) -> None:
         self.words, self.places = words, places
-        self.ends: list[int] = []                            # for each word, the first of the next line
+        self.ends: list[int] = []  # for each word, the first of the next line
         end = len(words)
         for n in range(len(words) - 1, -1, -1):
             self.ends.append(end)
@@ -32,7 +44,7 @@ class Wording:
         return self.places.span(self.words[i].start, self.words[j - 1].end)
 
     def text_of(self, i: int, j: int) -> str:
-        return self.places.source.text[self.words[i].start:self.words[j - 1].end]
+        return self.places.source.text[self.words[i].start : self.words[j - 1].end]
 
     def before(self, i: int) -> Span:
         """The place before a word, of no width."""
@@ -48,7 +60,11 @@ class Wording:
 
     def spaced(self, i: int, j: int) -> Span:
         """The words with the space on both sides of them."""
-        end = self.words[j].start if j < len(self.words) and not self.words[j].first else self.words[j - 1].end
+        end = (
+            self.words[j].start
+            if j < len(self.words) and not self.words[j].first
+            else self.words[j - 1].end
+        )
         return self.places.span(self.words[i - 1].end, end)
 
     def column(self, i: int) -> int:
@@ -60,7 +76,9 @@ class Wording:
         return self.ends[i]
 
     def block(self, i: int) -> tuple[int, int]:
-        """The line of a word and the lines further in than it, with the `else` that belongs to them, or its braces."""
+        """The line of a word and the lines further in than it, with the `else` that belongs to
+        them, or its braces.
+        """
         end = self.end_of_line(i)
         brace = next((n for n in range(i, end) if self.words[n].text == "{"), None)
         if brace is not None:
@@ -72,7 +90,9 @@ class Wording:
         return (i, self.block(end)[1]) if follows else (i, end)
 
     def closing_brace(self, i: int, end: int) -> Edit:
-        """A line with the brace of the block that word i begins, behind the line of the last word before `end`."""
+        """A line with the brace of the block that word i begins, behind the line of the last word
+        before `end`.
+        """
         text = self.places.source.text
         line = text.find("\n", self.words[end - 1].end)
         at = len(text) if line < 0 else line
@@ -85,13 +105,21 @@ class Wording:
         """Does an `else` belong to a block above it?"""
         if self.words[i - 1].text == "}":
             return True
-        above = (n for n in range(i - 1, max(-1, i - FAR), -1) if self.words[n].first and self.column(n) <= self.column(i))
+        above = (
+            n
+            for n in range(i - 1, max(-1, i - FAR), -1)
+            if self.words[n].first and self.column(n) <= self.column(i)
+        )
         return self.words[next(above, 0)].text in ELSE | {"if", "try"}
 
     def is_prose(self, i: int, end: int) -> bool:
         """Are these words no operand, or two without a sign between them?"""
         behind = self.operand_behind(i) if i < end else None
-        return behind is None or behind < end and self.words[behind].kind in ("name", "number", "string", "stray", "unclosed")
+        return (
+            behind is None
+            or behind < end
+            and self.words[behind].kind in ("name", "number", "string", "stray", "unclosed")
+        )
 
     # ---- brackets
 
@@ -118,7 +146,9 @@ class Wording:
         return None
 
     def level(self, i: int, end: int | None = None) -> Iterator[int]:
-        """The words from i on that stand in no bracket opened behind i, up to a bracket that closes around them."""
+        """The words from i on that stand in no bracket opened behind i, up to a bracket that closes
+        around them.
+        """
         depth = 0
         for n in range(i, len(self.words) if end is None else end):
             text = self.words[n].text
@@ -134,7 +164,11 @@ class Wording:
     def joined(self, i: int, sign: str) -> int | None:
         """The number behind the words that stand together as `sign`."""
         j, said = i, ""
-        while len(said) < len(sign) and j < len(self.words) and (j == i or self.words[j].start == self.words[j - 1].end):
+        while (
+            len(said) < len(sign)
+            and j < len(self.words)
+            and (j == i or self.words[j].start == self.words[j - 1].end)
+        ):
             said += self.words[j].text
             j += 1
         return j if said == sign else None
@@ -155,7 +189,11 @@ class Wording:
         """Behind the expression that begins at word i."""
         end = i
         for n in self.level(i):
-            if self.words[n].text in (",", "=", "<-", "{", ":", "}") or n > i and is_start(self.words, n):
+            if (
+                self.words[n].text in (",", "=", "<-", "{", ":", "}")
+                or n > i
+                and is_start(self.words, n)
+            ):
                 return n
             end = self._past(n) or n + 1
         return end
@@ -177,7 +215,12 @@ class Wording:
         for n in range(i - 1, max(-1, i - FAR), -1):
             text = self.words[n].text
             depth += (text in OPENING) - (text in CLOSING)
-            if depth < 0 or depth == 0 and text not in OPENING | CLOSING.keys() and (text in stops or text in names):
+            if (
+                depth < 0
+                or depth == 0
+                and text not in OPENING | CLOSING.keys()
+                and (text in stops or text in names)
+            ):
                 return n + 1
         return None
 
@@ -186,7 +229,11 @@ class Wording:
         n = i
         while n < len(self.words) and self.words[n].text == "-":
             n += 1
-        if n >= len(self.words) or not self.begins_operand(n) or self.words[n].text in ("|", "<", "-"):
+        if (
+            n >= len(self.words)
+            or not self.begins_operand(n)
+            or self.words[n].text in ("|", "<", "-")
+        ):
             return None
         n = self._past(n)
         while n is not None and n < len(self.words) and not self.words[n].first:
@@ -211,7 +258,9 @@ class Wording:
     def statement_around(self, opening: int, closing: int) -> tuple[int, int]:
         """The statement that a pair of brackets stands in, whatever they hold."""
         end = closing + 1
-        while end < len(self.words) and not is_start(self.words, end) and self.words[end].text != "}":
+        while (
+            end < len(self.words) and not is_start(self.words, end) and self.words[end].text != "}"
+        ):
             end += 1
         return statement(self.words, opening)[0], end
 
@@ -227,4 +276,8 @@ class Wording:
         if n == i or right >= j:
             return None
         a, b = self.text_of(i, n), self.text_of(right, j)
-        return {"<": (f"{b} <= {a}", True), ">": (f"{a} <= {b}", True), "!=": (f"{a} == {b}", True)}.get(sign, (f"{a} {sign} {b}", False))
+        return {
+            "<": (f"{b} <= {a}", True),
+            ">": (f"{a} <= {b}", True),
+            "!=": (f"{a} == {b}", True),
+        }.get(sign, (f"{a} {sign} {b}", False))

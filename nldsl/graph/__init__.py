@@ -1,8 +1,9 @@
 """SYNTAX TREE -> CORE EQUATIONS AND LEVEL GRAPH.
 
-Takes the `File` of `frontend` and gives a `Program` (equations.py): every def inlined, every loop unrolled, every axis,
-read and owner explicit. What it guarantees is laws.py: shapes fit at every node, each weight has one owner, memories
-hold values of their own type. Clocks, causality, context and the paths of gradients are for `rules`.
+Takes the `File` of `frontend` and gives a `Program` (equations.py): every def inlined, every loop
+unrolled, every axis, read and owner explicit. What it guarantees is laws.py: shapes fit at every
+node, each weight has one owner, memories hold values of their own type. Clocks, causality, context
+and the paths of gradients are for `rules`.
 
     equations.py    the core on one screen: nodes, memories, levels             laws.py, dump.py   its laws; its text
     desugar.py      the passes in order, the entry point `elaborate`
@@ -19,10 +20,12 @@ hold values of their own type. Clocks, causality, context and the paths of gradi
     view/           the level graph and table, as the paper draws them
     versions.py     reads inside a level become versions; in its objective they are `plain`
 
-Decisions. Values are worked out when first asked for, since `loss` is an argument of the model that it comes from, and
-keys come from memories whose equations need the keys; levels are declared where they stand and their equations follow
-when all streams are known, those of `rest` last, when all weights are. An error ends its own statement only: what needs
-the missing value is silent, all else is still looked at. A level's definitions are elaborated once, with numbered reads
-(`plain(M#2)`): an equation and an objective then give the same text different versions, and no weight is made twice.
-Bounds (turns, calls, equations, depth) are in world.py; a program beyond them is a finding, not a hang.
+Decisions. Values are worked out when first asked for, since `loss` is an argument of the model that
+it comes from, and keys come from memories whose equations need the keys; levels are declared where
+they stand and their equations follow when all streams are known, those of `rest` last, when all
+weights are. An error ends its own statement only: what needs the missing value is silent, all else
+is still looked at. A level's definitions are elaborated once, with numbered reads (`plain(M#2)`):
+an equation and an objective then give the same text different versions, and no weight is made
+twice. Bounds (turns, calls, equations, depth) are in world.py; a program beyond them is a finding,
+not a hang.
 """

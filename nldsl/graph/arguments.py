@@ -1,4 +1,5 @@
 """Arguments of built-ins: by place or by name, worked out where they stand."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -23,7 +24,9 @@ def array(expr: syntax.Expr, site: Site) -> Array:
     return as_array(evaluate(expr, site), site, expr.span)
 
 
-def given(call: syntax.Call, site: Site, *params: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+def given(
+    call: syntax.Call, site: Site, *params: str, optional: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """The arguments of a built-in by name, not yet worked out."""
     world, found, names = site.world, {}, iter((*params, *optional))
     for arg in call.args:
@@ -32,12 +35,22 @@ def given(call: syntax.Call, site: Site, *params: str, optional: tuple[str, ...]
         if isinstance(arg, syntax.Named):
             name, value = arg.name.text, arg.value
             if name not in (*params, *optional) or name in found:
-                world.fail("N107", f"`{call.callee.text}` has no parameter `{name}` left", arg.span, **compared(arg, call) or
-                           meant(arg.name, (*params, *optional)) or {"help": f"it takes {', '.join(f'`{p}`' for p in (*params, *optional))}"})
+                world.fail(
+                    "N107",
+                    f"`{call.callee.text}` has no parameter `{name}` left",
+                    arg.span,
+                    **compared(arg, call)
+                    or meant(arg.name, (*params, *optional))
+                    or {"help": f"it takes {', '.join(f'`{p}`' for p in (*params, *optional))}"},
+                )
         else:
             name, value = next(names, None), arg
             if name is None:
-                world.fail("N107", f"`{call.callee.text}` takes {len(params) + len(optional)} arguments", arg.span)
+                world.fail(
+                    "N107",
+                    f"`{call.callee.text}` takes {len(params) + len(optional)} arguments",
+                    arg.span,
+                )
         found[name] = value
     if missing := [name for name in params if name not in found]:
         world.fail("N107", f"`{call.callee.text}` lacks its argument `{missing[0]}`", call.span)
@@ -49,13 +62,20 @@ def compared(arg: syntax.Named, call: syntax.Call) -> dict[str, Any]:
     if call.callee.text != "where" or arg is not call.args[0]:
         return {}
     sign = arg.span.source.text.index("=", arg.name.span.end)
-    return {"help": f"write `{arg.name} == {arg.value.span.text()}` to compare", "fix": (Edit(between(arg.span, sign, sign + 1), "=="),)}
+    return {
+        "help": f"write `{arg.name} == {arg.value.span.text()}` to compare",
+        "fix": (Edit(between(arg.span, sign, sign + 1), "=="),),
+    }
 
 
 def outside_memory(name: str, call: syntax.Call, site: Site) -> None:
     if site.scope.template:
-        site.world.fail("N208", f"a def that is a memory's type holds no `{name}`", call.span,
-                       help=f"`{name}` in the equation around: the memory is called on its value")
+        site.world.fail(
+            "N208",
+            f"a def that is a memory's type holds no `{name}`",
+            call.span,
+            help=f"`{name}` in the equation around: the memory is called on its value",
+        )
 
 
 def positional(call: syntax.Call, site: Site) -> list[syntax.Expr]:

@@ -1,7 +1,9 @@
-"""Arithmetic on arrays and trees with named axes: constants folded, elementwise operators, sums and products.
+"""Arithmetic on arrays and trees with named axes: constants folded, elementwise operators, sums and
+products.
 
-    rate [head] hidden, k [head, e]  ->  mul(spread(rate), k)          0 * x -> 0      x + 0 -> x      1 * x -> x
+rate [head] hidden, k [head, e]  ->  mul(spread(rate), k)          0 * x -> 0      x + 0 -> x      1 * x -> x
 """
+
 from __future__ import annotations
 
 import math
@@ -13,12 +15,29 @@ from nldsl.graph.shapes import Shapes
 from nldsl.graph.values import Array, shape_text
 
 FOLDS: dict[str, Callable[..., float]] = {
-    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b,
-    "pow": lambda a, b: a ** b, "max": max, "min": min, "le": lambda a, b: float(a <= b), "ge": lambda a, b: float(a >= b),
-    "eq": lambda a, b: float(a == b), "neg": lambda a: -a, "exp": math.exp, "log": math.log, "sqrt": math.sqrt, "abs": abs,
-    "sign": lambda a: float((a > 0) - (a < 0)), "tanh": math.tanh, "sigmoid": lambda a: 1 / (1 + math.exp(-a)),
-    "silu": lambda a: a / (1 + math.exp(-a)), "softplus": lambda a: math.log1p(math.exp(a)), "cos": math.cos, "floor": math.floor,
-    "gelu": lambda a: a * (1 + math.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a ** 3))) / 2,
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "pow": lambda a, b: a**b,
+    "max": max,
+    "min": min,
+    "le": lambda a, b: float(a <= b),
+    "ge": lambda a, b: float(a >= b),
+    "eq": lambda a, b: float(a == b),
+    "neg": lambda a: -a,
+    "exp": math.exp,
+    "log": math.log,
+    "sqrt": math.sqrt,
+    "abs": abs,
+    "sign": lambda a: float((a > 0) - (a < 0)),
+    "tanh": math.tanh,
+    "sigmoid": lambda a: 1 / (1 + math.exp(-a)),
+    "silu": lambda a: a / (1 + math.exp(-a)),
+    "softplus": lambda a: math.log1p(math.exp(a)),
+    "cos": math.cos,
+    "floor": math.floor,
+    "gelu": lambda a: a * (1 + math.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a**3))) / 2,
     "where": lambda c, a, b: a if c else b,
 }
 
@@ -42,8 +61,12 @@ class Arrays(Shapes):
         for value in values:
             if value.vocab is not None:
                 said = value.node["name"] if value.node.op == "input" else "this"
-                self.world.fail("N202", f"a number is needed here, `{said}` is an index: one of {value.vocab.text} things",
-                                help=f"`embed({said}, [d])` makes an array of it, `{said} == 3` compares it")
+                self.world.fail(
+                    "N202",
+                    f"a number is needed here, `{said}` is an index: one of {value.vocab.text} "
+                    "things",
+                    help=f"`embed({said}, [d])` makes an array of it, `{said} == 3` compares it",
+                )
 
     def unary(self, op: str, a: Array) -> Array:
         self.numbers(a)
@@ -61,9 +84,15 @@ class Arrays(Shapes):
             return self.simplify(op, a, b) or self.trees(op, a, b)
         hidden = self.union((a.hidden, b.hidden))
         found = self.merge(a.seen, b.seen)
-        x, y = (v.node if v.node.type == () else self.expand(v, hidden, found.shape, places)
-                for v, places in ((a, found.left), (b, found.right)))
-        if (short := self.simplify(op, Array(x, hidden if x.type else ()), Array(y, hidden if y.type else ()))) is not None:
+        x, y = (
+            v.node if v.node.type == () else self.expand(v, hidden, found.shape, places)
+            for v, places in ((a, found.left), (b, found.right))
+        )
+        if (
+            short := self.simplify(
+                op, Array(x, hidden if x.type else ()), Array(y, hidden if y.type else ())
+            )
+        ) is not None:
             return short
         return Array(self.node(op, x, y, type=x.type if x.type else y.type), hidden)
 
@@ -72,9 +101,11 @@ class Arrays(Shapes):
         x, y = self.number(a.node), self.number(b.node)
         if x is not None and y is not None and (folded := fold(op, x, y)) is not None:
             return self.filled(folded, a if a.node.type else b)
-        fits_a = a.is_tree or a.node.type or not b.node.type          # the result has the shape of a
+        fits_a = a.is_tree or a.node.type or not b.node.type  # the result has the shape of a
         fits_b = b.is_tree or b.node.type or not a.node.type
-        if fits_a and ((op in ("add", "sub") and y == 0) or (op in ("mul", "div", "pow") and y == 1)):
+        if fits_a and (
+            (op in ("add", "sub") and y == 0) or (op in ("mul", "div", "pow") and y == 1)
+        ):
             return a
         if fits_b and ((op == "add" and x == 0) or (op == "mul" and x == 1)):
             return b
@@ -87,23 +118,41 @@ class Arrays(Shapes):
     def filled(self, value: float, like: Array) -> Array:
         const = self.const(value)
         if like.is_tree:
-            return self.tree([(path, Array(self.spread(const.node, shape, ()), like.hidden)) for path, shape in like.node.type.leaves])
+            return self.tree(
+                [
+                    (path, Array(self.spread(const.node, shape, ()), like.hidden))
+                    for path, shape in like.node.type.leaves
+                ]
+            )
         return Array(self.spread(const.node, like.node.type, ()), like.hidden)
 
     def trees(self, op: str, a: Array, b: Array) -> Array:
         if a.is_tree and b.is_tree:
             if a.node.type.paths() != b.node.type.paths():
-                self.world.fail("N203", f"two trees with different weights: {_some(a.node.type)} and {_some(b.node.type)}")
+                self.world.fail(
+                    "N203",
+                    f"two trees with different weights: {_some(a.node.type)} and "
+                    f"{_some(b.node.type)}",
+                )
             if a.node.type == b.node.type and a.hidden == b.hidden:
                 return Array(self.node(op, a.node, b.node, type=a.node.type), a.hidden)
-            return self.tree([(path, self.binary(op, x, y)) for (path, x), (_, y) in zip(self.leaves(a), self.leaves(b), strict=True)])
+            return self.tree(
+                [
+                    (path, self.binary(op, x, y))
+                    for (path, x), (_, y) in zip(self.leaves(a), self.leaves(b), strict=True)
+                ]
+            )
         tree, array = (a, b) if a.is_tree else (b, a)
         if array.is_scalar and set(array.hidden) <= set(tree.hidden):
             node = array.node if not array.node.type else self.expand(array, tree.hidden, ())
             args = (tree.node, node) if a.is_tree else (node, tree.node)
             return Array(self.node(op, *args, type=tree.node.type), tree.hidden)
-        return self.tree([(path, self.binary(op, leaf, array) if a.is_tree else self.binary(op, array, leaf))
-                          for path, leaf in self.leaves(tree)])
+        return self.tree(
+            [
+                (path, self.binary(op, leaf, array) if a.is_tree else self.binary(op, array, leaf))
+                for path, leaf in self.leaves(tree)
+            ]
+        )
 
     def where(self, c: Array, a: Array, b: Array) -> Array:
         self.numbers(a, b)
@@ -113,8 +162,13 @@ class Arrays(Shapes):
                 paths = value.node.type.paths()
                 if any(p is not None and tuple(path for path, _ in p) != paths for p in parts):
                     self.world.fail("N203", "trees with different weights in `where`")
-                picked = [[p[i][1] if p else v for p, v in zip(parts, (c, a, b), strict=True)] for i in range(len(paths))]
-                return self.tree([(path, self.where(*row)) for path, row in zip(paths, picked, strict=True)])
+                picked = [
+                    [p[i][1] if p else v for p, v in zip(parts, (c, a, b), strict=True)]
+                    for i in range(len(paths))
+                ]
+                return self.tree(
+                    [(path, self.where(*row)) for path, row in zip(paths, picked, strict=True)]
+                )
         if (value := self.number(c.node)) is not None and c.node.type == ():
             return a if value else b
         nodes, hidden = self.aligned([c, a, b])
@@ -128,7 +182,10 @@ class Arrays(Shapes):
         hidden = tuple(h.axis for h in a.hidden)
         if a.is_tree:
             value = Array(self.node("total", a.node, type=hidden, keep=len(hidden)), a.hidden)
-            count = sum(math.prod(axis.size for axis in shape[len(hidden):]) for _, shape in a.node.type.leaves)
+            count = sum(
+                math.prod(axis.size for axis in shape[len(hidden) :])
+                for _, shape in a.node.type.leaves
+            )
             return value if op == "sum" else self.binary("div", value, self.const(count))
         if not a.seen:
             return a
@@ -156,23 +213,45 @@ class Arrays(Shapes):
         if a.node.op == "mul":
             for factor, vector in (a.node.args, a.node.args[::-1]):
                 k = len(a.hidden)
-                if vector.type == a.node.type and factor.op == "spread" and all(d < k for d in factor["dims"]):
+                if (
+                    vector.type == a.node.type
+                    and factor.op == "spread"
+                    and all(d < k for d in factor["dims"])
+                ):
                     scale = Array(factor.args[0], tuple(a.hidden[d] for d in factor["dims"]))
                     return self.binary("mul", scale, self.outer(Array(vector, a.hidden), b))
                 if vector.type == a.node.type and factor.type == () and a.node.type != ():
                     return self.binary("mul", Array(factor), self.outer(Array(vector, a.hidden), b))
-        return self.einsum(a, b, range(len(a.seen)), range(len(a.seen), len(a.seen) + len(b.seen)),
-                           range(len(a.seen) + len(b.seen)), (*a.seen, *b.seen))
+        return self.einsum(
+            a,
+            b,
+            range(len(a.seen)),
+            range(len(a.seen), len(a.seen) + len(b.seen)),
+            range(len(a.seen) + len(b.seen)),
+            (*a.seen, *b.seen),
+        )
 
-    def einsum(self, a: Array, b: Array, left: Sequence[int], right: Sequence[int], out: Sequence[int], seen: Shape) -> Array:
-        """Visible axis i of a has letter left[i], of b right[i]; the result has the letters `out` and the axes `seen`."""
+    def einsum(
+        self,
+        a: Array,
+        b: Array,
+        left: Sequence[int],
+        right: Sequence[int],
+        out: Sequence[int],
+        seen: Shape,
+    ) -> Array:
+        """Visible axis i of a has letter left[i], of b right[i]; the result has the letters `out`
+        and the axes `seen`.
+        """
         hidden = self.union((a.hidden, b.hidden))
         letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
         code = {h: letters[i] for i, h in enumerate(hidden)}
-        own = letters[len(hidden):]
-        eq = "{},{}->{}".format("".join(code[h] for h in a.hidden) + "".join(own[i] for i in left),
-                                "".join(code[h] for h in b.hidden) + "".join(own[i] for i in right),
-                                "".join(code[h] for h in hidden) + "".join(own[i] for i in out))
+        own = letters[len(hidden) :]
+        eq = "{},{}->{}".format(
+            "".join(code[h] for h in a.hidden) + "".join(own[i] for i in left),
+            "".join(code[h] for h in b.hidden) + "".join(own[i] for i in right),
+            "".join(code[h] for h in hidden) + "".join(own[i] for i in out),
+        )
         type_ = tuple(h.axis for h in hidden) + tuple(seen)
         return Array(self.node("einsum", a.node, b.node, type=type_, eq=eq), hidden)
 
@@ -181,14 +260,26 @@ class Arrays(Shapes):
         last = a.seen[-1]
         meets = next((i for i, axis in enumerate(b.seen) if axis == last), None)
         if meets is None:
-            meets = next((i for i, axis in enumerate(b.seen) if axis.size == last.size and fits(axis, last)), None)
+            meets = next(
+                (i for i, axis in enumerate(b.seen) if axis.size == last.size and fits(axis, last)),
+                None,
+            )
         if meets is None:
-            fitting = [path for path, shape in leaves_beside(a.node) if shape[-1:] and shape[-1] in b.seen]
+            fitting = [
+                path for path, shape in leaves_beside(a.node) if shape[-1:] and shape[-1] in b.seen
+            ]
             turned = len(a.seen) > 1 and a.seen[-2] in b.seen
-            self.world.fail("N204", f"the left side ends in axis `{last.name}`, the right side has {shape_text(b.seen)}",
-                            help=f"this fits the part `{fitting[0]}`" if fitting else
-                            f"the axes of the left side the other way round: `{a.seen[-2].name}`, which is summed over, stands last" if turned else
-                            "`.*` multiplies entry by entry")
+            self.world.fail(
+                "N204",
+                f"the left side ends in axis `{last.name}`, the right side has "
+                f"{shape_text(b.seen)}",
+                help=f"this fits the part `{fitting[0]}`"
+                if fitting
+                else f"the axes of the left side the other way round: `{a.seen[-2].name}`, which "
+                "is summed over, stands last"
+                if turned
+                else "`.*` multiplies entry by entry",
+            )
         left, right, out, seen = list(range(len(a.seen))), [], [], []
         batch = {axis: i for i, axis in enumerate(a.seen[:-2])}
         fresh = len(a.seen)
@@ -200,7 +291,10 @@ class Arrays(Shapes):
             else:
                 right.append(fresh)
                 fresh += 1
-        for letter, axis in [*zip(left[:-1], a.seen[:-1], strict=True), *((r, axis) for r, axis in zip(right, b.seen, strict=False) if r >= len(a.seen))]:
+        for letter, axis in [
+            *zip(left[:-1], a.seen[:-1], strict=True),
+            *((r, axis) for r, axis in zip(right, b.seen, strict=False) if r >= len(a.seen)),
+        ]:
             out.append(letter)
             seen.append(axis)
         return self.einsum(a, b, left, right, out, tuple(seen))

@@ -1,7 +1,8 @@
 """`attend(q, k -> v over w, ..)`: softmax over all pairs of all arguments.
 
-    q [head, e], K * P -> V * P [head, e, p]:   scores "ac,acd->ad", values "ad,ace->.."   (a head, c the axis of q, d the pairs)
+q [head, e], K * P -> V * P [head, e, p]:   scores "ac,acd->ad", values "ad,ace->.."   (a head, c the axis of q, d the pairs)
 """
+
 from __future__ import annotations
 
 import math
@@ -18,8 +19,12 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def attend(call: syntax.Call, site: Site) -> Array:
     world, arrays = site.world, site.world.arrays
     if site.scope.template:
-        world.fail("N208", "a def that is a memory's type holds no `attend`", call.span,
-                   help="`attend` in the equation around: the memory is called on its value")
+        world.fail(
+            "N208",
+            "a def that is a memory's type holds no `attend`",
+            call.span,
+            help="`attend` in the equation around: the memory is called on its value",
+        )
     if len(call.args) < 2 or isinstance(call.args[0], syntax.Named | syntax.Window):
         world.fail("N107", "`attend` takes a query and pairs `key -> value`", call.span)
     q = plain_array(call.args[0], site)
@@ -28,25 +33,37 @@ def attend(call: syntax.Call, site: Site) -> Array:
     pairs = [pair(arg, site) for arg in call.args[1:]]
     hidden = arrays.union([q.hidden, *(array.hidden for k, v, _ in pairs for array in (k, v))])
     query = arrays.expand(q, hidden, q.seen)
-    front = LETTERS[:len(hidden)]
-    letters = iter(LETTERS[len(hidden):])
+    front = LETTERS[: len(hidden)]
+    letters = iter(LETTERS[len(hidden) :])
     own = [next(letters) for _ in q.seen]
     nodes, groups, result = [query], [], None
     for (k, v, span), arg in zip(pairs, call.args[1:], strict=True):
         with world.at(arg.span, site.scope.turn):
-            spare = iter(LETTERS[len(hidden) + len(q.seen):])
+            spare = iter(LETTERS[len(hidden) + len(q.seen) :])
             key, among = letters_of_key(k, q, own, spare, site)
             value, left = letters_of_value(v, k, q, own, key, among, spare, site)
         scores = front + "".join(own[:-1]) + "".join(among)
-        groups.append((f"{front}{''.join(own)},{front}{''.join(key)}->{scores}",
-                       f"{scores},{front}{''.join(value)}->{front}{''.join(own[:-1])}{''.join(letter for letter, _ in left)}", span))
+        groups.append(
+            (
+                f"{front}{''.join(own)},{front}{''.join(key)}->{scores}",
+                f"{scores},{front}{''.join(value)}->{front}{''.join(own[:-1])}{''.join(letter for letter, _ in left)}",
+                span,
+            )
+        )
         nodes += [arrays.expand(k, hidden, k.seen), arrays.expand(v, hidden, v.seen)]
         shape = tuple(axis for _, axis in left)
         if result is not None and [a.size for a in shape] != [a.size for a in result]:
-            world.fail("N204", f"the values of this pair are {shape_text(shape)}, those of the first {shape_text(result)}", arg.span)
+            world.fail(
+                "N204",
+                f"the values of this pair are {shape_text(shape)}, those of the first "
+                f"{shape_text(result)}",
+                arg.span,
+            )
         result = shape if result is None else result
     type_ = (*(h.axis for h in hidden), *q.seen[:-1], *result)
-    node = world.node("attend", *nodes, type=type_, groups=tuple(groups), scale=1 / math.sqrt(q.seen[-1].size))
+    node = world.node(
+        "attend", *nodes, type=type_, groups=tuple(groups), scale=1 / math.sqrt(q.seen[-1].size)
+    )
     return Array(node, hidden)
 
 
@@ -65,11 +82,16 @@ def pair(arg: syntax.Arg, site: Site) -> tuple[Array, Array, object]:
     return plain_array(both.key, site), plain_array(both.value, site), span_of_pairs(over, site)
 
 
-def letters_of_key(k: Array, q: Array, own: list[str], spare, site: Site) -> tuple[list[str], list[str]]:
+def letters_of_key(
+    k: Array, q: Array, own: list[str], spare, site: Site
+) -> tuple[list[str], list[str]]:
     """Letters of the key's axes, and those among them that count further pairs."""
     places = [i for i, axis in enumerate(k.seen) if fits(axis, q.seen[-1])]
     if not places:
-        site.world.fail("N204", f"the key {shape_text(k.seen)} lacks the last axis of the query, `{q.seen[-1].name}`")
+        site.world.fail(
+            "N204",
+            f"the key {shape_text(k.seen)} lacks the last axis of the query, `{q.seen[-1].name}`",
+        )
     contracted = next((i for i in reversed(places) if k.seen[i] == q.seen[-1]), places[-1])
     batch = dict(zip(q.seen[:-1], own[:-1], strict=True))
     key, among = [], []
@@ -84,8 +106,16 @@ def letters_of_key(k: Array, q: Array, own: list[str], spare, site: Site) -> tup
     return key, among
 
 
-def letters_of_value(v: Array, k: Array, q: Array, own: list[str], key: list[str], among: list[str], spare,
-                     site: Site) -> tuple[list[str], list[tuple[str, object]]]:
+def letters_of_value(
+    v: Array,
+    k: Array,
+    q: Array,
+    own: list[str],
+    key: list[str],
+    among: list[str],
+    spare,
+    site: Site,
+) -> tuple[list[str], list[tuple[str, object]]]:
     """Letters of the value's axes, and the axes of the value proper."""
     batch = dict(zip(q.seen[:-1], own[:-1], strict=True))
     further = {axis: letter for axis, letter in zip(k.seen, key, strict=True) if letter in among}
@@ -99,5 +129,9 @@ def letters_of_value(v: Array, k: Array, q: Array, own: list[str], key: list[str
             value.append(next(spare))
             left.append((value[-1], axis))
     if further:
-        site.world.fail("N204", f"axis `{next(iter(further)).name}` of the key is neither in the query nor in the value")
+        site.world.fail(
+            "N204",
+            f"axis `{next(iter(further)).name}` of the key is neither in the query nor in the "
+            "value",
+        )
     return value, left

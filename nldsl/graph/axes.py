@@ -1,4 +1,5 @@
 """The mapping rule: which axes of two shapes meet, and which axes of an argument a parameter sees."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ def match(a: Shape, b: Shape) -> Match:
 
     [head, e] with [e] -> [head, e];  [a, e] with [head] -> [a, e, head]
     """
-    pairs: dict[int, int] = {}                              # index in b -> index in a
+    pairs: dict[int, int] = {}  # index in b -> index in a
     for test in (lambda x, y: x == y, fits):
         for j in reversed(range(len(b))):
             if j not in pairs:
@@ -43,11 +44,22 @@ def match(a: Shape, b: Shape) -> Match:
                     pairs[j] = free[-1]
     lone_a = [i for i in range(len(a)) if i not in pairs.values()]
     lone_b = [j for j in range(len(b)) if j not in pairs]
-    clash = next(((a[i], b[j]) for i in lone_a for j in lone_b if a[i].size == b[j].size or a[i].name == b[j].name), None)
+    clash = next(
+        (
+            (a[i], b[j])
+            for i in lone_a
+            for j in lone_b
+            if a[i].size == b[j].size or a[i].name == b[j].name
+        ),
+        None,
+    )
     joint = {i: b[j] if nameless(a[i]) else a[i] for j, i in pairs.items()}
     if not lone_a and lone_b:
         places = {i: j for j, i in pairs.items()}
-        shape = tuple(joint[next(i for i, p in places.items() if p == j)] if j in pairs else b[j] for j in range(len(b)))
+        shape = tuple(
+            joint[next(i for i, p in places.items() if p == j)] if j in pairs else b[j]
+            for j in range(len(b))
+        )
         return Match(shape, tuple(places[i] for i in range(len(a))), tuple(range(len(b))), clash)
     shape = (*(joint.get(i, a[i]) for i in range(len(a))), *(b[j] for j in lone_b))
     right = tuple(pairs[j] if j in pairs else len(a) + lone_b.index(j) for j in range(len(b)))
@@ -56,33 +68,40 @@ def match(a: Shape, b: Shape) -> Match:
 
 @dataclass(frozen=True)
 class Seen:
-    """How a parameter declared with a shape sees an argument: places of its axes, and of those mapped over."""
+    """How a parameter declared with a shape sees an argument: places of its axes, and of those
+    mapped over.
+    """
 
     places: tuple[int, ...]
     mapped: tuple[int, ...]
     missing: Axis | None = None
-    short: int = 0                                          # letters that meet no axis
+    short: int = 0  # letters that meet no axis
 
 
 def see(declared: tuple[Axis | str, ...], shape: Shape) -> Seen:
-    """A declared axis is found by name; k letters take the last k axes left over; the rest is mapped over.
+    """A declared axis is found by name; k letters take the last k axes left over; the rest is
+    mapped over.
 
     [e] sees the last axis of [head, e] and maps over head;  [a, b] takes the last two
     """
-    taken: dict[int, int] = {}                              # index in declared -> index in shape
+    taken: dict[int, int] = {}  # index in declared -> index in shape
     for test in (lambda x, y: x == y, fits):
         for d in reversed(range(len(declared))):
             axis = declared[d]
             if isinstance(axis, Axis) and d not in taken:
-                free = [i for i in range(len(shape)) if i not in taken.values() and test(shape[i], axis)]
+                free = [
+                    i for i in range(len(shape)) if i not in taken.values() and test(shape[i], axis)
+                ]
                 if free:
                     taken[d] = free[-1]
-    missing = next((a for d, a in enumerate(declared) if isinstance(a, Axis) and d not in taken), None)
+    missing = next(
+        (a for d, a in enumerate(declared) if isinstance(a, Axis) and d not in taken), None
+    )
     letters = [d for d, axis in enumerate(declared) if isinstance(axis, str)]
     free = [i for i in range(len(shape)) if i not in taken.values()]
     if missing is not None or len(free) < len(letters):
         return Seen((), (), missing, max(0, len(letters) - len(free)))
-    for d, i in zip(letters, free[len(free) - len(letters):], strict=True):
+    for d, i in zip(letters, free[len(free) - len(letters) :], strict=True):
         taken[d] = i
     mapped = tuple(i for i in free if i not in taken.values())
     return Seen(tuple(taken[d] for d in range(len(declared))), mapped)

@@ -1,4 +1,5 @@
 """The built-in names: what each takes and the node it makes."""
+
 from __future__ import annotations
 
 import math
@@ -33,8 +34,12 @@ def constant(name: str, site: Site) -> Any:
         return Array(world.node(name, type=(), level=level.name))
     if name in ("learned", "random"):
         if site.scope.start is None:
-            world.fail("N209", f"`{name}` stands only in the start of a memory",
-                       help="a parameter is `weight([d])`; what is drawn once is a memory: `memory n: [d] = random`")
+            world.fail(
+                "N209",
+                f"`{name}` stands only in the start of a memory",
+                help="a parameter is `weight([d])`; what is drawn once is a memory: `memory n: [d] "
+                "= random`",
+            )
         return site.scope.start(name)
     return None
 
@@ -43,13 +48,25 @@ def fail_without_level(what: str, site: Site, span: Span | None = None) -> NoRet
     """N307, at the words of the main file by which a def with ticks is called where nothing ticks."""
     world, called = site.world, site.scope.home().called
     if called is None:
-        world.fail("N307", f"{what}, and none calls this", span, help="put it into a `def`, and call that in the equation of a level")
+        world.fail(
+            "N307",
+            f"{what}, and none calls this",
+            span,
+            help="put it into a `def`, and call that in the equation of a level",
+        )
     name = called.text().partition("(")[0].strip()
     notes = [("this counts its ticks", span or world.span)]
-    world.fail("N307", f"{what}, and `{name}` is called by none", called, help=f"call it in the equation of a level: `M <- M + {name}(..)`", notes=notes)
+    world.fail(
+        "N307",
+        f"{what}, and `{name}` is called by none",
+        called,
+        help=f"call it in the equation of a level: `M <- M + {name}(..)`",
+        notes=notes,
+    )
 
 
 # ---- axes
+
 
 def stack(parts: list[Array], site: Site) -> Array:
     """A new first axis without a name; of trees, leaf by leaf."""
@@ -60,25 +77,41 @@ def stack(parts: list[Array], site: Site) -> Array:
         paths = next(part.node.type.paths() for part in parts if part.is_tree)
         if any(part.is_tree and part.node.type.paths() != paths for part in parts):
             world.fail("N203", "trees with different weights cannot be stacked")
-        return arrays.tree([(path, stack([arrays.leaf(p, path) if p.is_tree else p for p in parts], site)) for path in paths])
+        return arrays.tree(
+            [
+                (path, stack([arrays.leaf(p, path) if p.is_tree else p for p in parts], site))
+                for path in paths
+            ]
+        )
     nodes, hidden = arrays.aligned(parts)
     dim, n = len(hidden), Axis(str(len(parts)), len(parts))
     values = [arrays.number(node) for node in nodes]
     if nodes[0].type == () and None not in values:
         return Array(world.node("const", type=(n,), value=tuple(values)))
-    return Array(world.node("stack", *nodes, type=(*nodes[0].type[:dim], n, *nodes[0].type[dim:]), dim=dim), hidden)
+    return Array(
+        world.node("stack", *nodes, type=(*nodes[0].type[:dim], n, *nodes[0].type[dim:]), dim=dim),
+        hidden,
+    )
 
 
 def join_axes(call: syntax.Call, site: Site) -> Array:
     parts, world = [array(arg, site) for arg in positional(call, site)], site.world
     for part, arg in zip(parts, call.args, strict=True):
         if part.is_tree or len(part.seen) != 1:
-            world.fail("N204", "`join` takes arrays of one axis", arg.span, help="`flat(x)` makes one axis of all")
+            world.fail(
+                "N204",
+                "`join` takes arrays of one axis",
+                arg.span,
+                help="`flat(x)` makes one axis of all",
+            )
     hidden = world.arrays.union(part.hidden for part in parts)
     nodes = [world.arrays.expand(part, hidden, part.seen) for part in parts]
     size = sum(part.seen[0].size for part in parts)
     dim = len(hidden)
-    return Array(world.node("join", *nodes, type=(*nodes[0].type[:dim], Axis(str(size), size)), dim=dim), hidden)
+    return Array(
+        world.node("join", *nodes, type=(*nodes[0].type[:dim], Axis(str(size), size)), dim=dim),
+        hidden,
+    )
 
 
 def flat(call: syntax.Call, site: Site) -> Array:
@@ -89,9 +122,14 @@ def flat(call: syntax.Call, site: Site) -> Array:
 
 
 def matrix(call: syntax.Call, site: Site) -> Array:
-    """`matrix(x, d)`: the axis d on one side, all others as one on the other; of a tree leaf by leaf. With 0 it is x as it is."""
+    """`matrix(x, d)`: the axis d on one side, all others as one on the other; of a tree leaf by
+    leaf. With 0 it is x as it is.
+    """
     args, world = given(call, site, "x", "side"), site.world
-    x, side = as_array(evaluate(args["x"], site), site, args["x"].span), evaluate(args["side"], site)
+    x, side = (
+        as_array(evaluate(args["x"], site), site, args["x"].span),
+        evaluate(args["side"], site),
+    )
     if isinstance(side, Num) and side.value == 0:
         return x
     if not isinstance(side, Num):
@@ -101,8 +139,14 @@ def matrix(call: syntax.Call, site: Site) -> Array:
     def one(leaf: Array, where: str) -> Array:
         seen = leaf.seen
         if len(seen) < 2 or axis not in (seen[0], seen[-1]):
-            world.fail("N204", f"`{where}` has the axes {world.axes(leaf)}, and `{axis.name}` is not its first or last of several",
-                       args["x"].span, help=f"`rest [{axis.name}, a]` or `rest [a, {axis.name}]` takes the weights that have it")
+            world.fail(
+                "N204",
+                f"`{where}` has the axes {world.axes(leaf)}, and `{axis.name}` is not its first or "
+                "last of several",
+                args["x"].span,
+                help=f"`rest [{axis.name}, a]` or `rest [a, {axis.name}]` takes the weights that "
+                "have it",
+            )
         n = numel(seen) // axis.size
         sides = (Axis(str(n), n), axis) if axis == seen[-1] else (axis, Axis(str(n), n))
         return of_axes(leaf, sides, site)
@@ -115,11 +159,15 @@ def matrix(call: syntax.Call, site: Site) -> Array:
 def shaped(call: syntax.Call, site: Site) -> Array:
     """`shaped(x, y)`: the entries of x in the axes of y, in their order; of trees leaf by leaf."""
     args, world = given(call, site, "x", "like"), site.world
-    x, like = (as_array(evaluate(args[name], site), site, args[name].span) for name in ("x", "like"))
+    x, like = (
+        as_array(evaluate(args[name], site), site, args[name].span) for name in ("x", "like")
+    )
 
     def one(a: Array, b: Array) -> Array:
         if numel(a.seen) != numel(b.seen):
-            world.fail("N204", f"{numel(a.seen)} entries do not fill the axes {world.axes(b)}", call.span)
+            world.fail(
+                "N204", f"{numel(a.seen)} entries do not fill the axes {world.axes(b)}", call.span
+            )
         return a if a.seen == b.seen else of_axes(a, b.seen, site)
 
     if not x.is_tree and not like.is_tree:
@@ -131,7 +179,9 @@ def shaped(call: syntax.Call, site: Site) -> Array:
 
 
 def of_axes(x: Array, axes: tuple[Axis, ...], site: Site) -> Array:
-    return Array(site.world.node("reshape", x.node, type=(*(h.axis for h in x.hidden), *axes)), x.hidden)
+    return Array(
+        site.world.node("reshape", x.node, type=(*(h.axis for h in x.hidden), *axes)), x.hidden
+    )
 
 
 def diag(call: syntax.Call, site: Site) -> Array:
@@ -162,12 +212,14 @@ def sizes(x: Array) -> Items:
 
 # ---- numbers and streams
 
+
 def elementwise(op: str) -> Callable[[syntax.Call, Site], Any]:
     def build(call: syntax.Call, site: Site) -> Any:
         value = evaluate(given(call, site, "x")["x"], site)
         if isinstance(value, Num) and (folded := fold(op, value.value)) is not None:
             return Num(folded, f"{op}({value.text})")
         return site.world.arrays.unary(op, as_array(value, site, call.span))
+
     return build
 
 
@@ -175,13 +227,19 @@ def extreme(op: str) -> Callable[[syntax.Call, Site], Any]:
     def build(call: syntax.Call, site: Site) -> Any:
         values = [evaluate(arg, site) for arg in positional(call, site)]
         if len(values) < 2:
-            site.world.fail("N107", f"`{op}` takes two arguments", call.span, help=f"`{op}(x, 0)` chooses in each entry; it does not run along an axis")
+            site.world.fail(
+                "N107",
+                f"`{op}` takes two arguments",
+                call.span,
+                help=f"`{op}(x, 0)` chooses in each entry; it does not run along an axis",
+            )
         if all(isinstance(value, Num) for value in values):
             return {"max": max, "min": min}[op](values, key=lambda n: n.value)
         result = as_array(values[0], site, call.args[0].span)
         for value, arg in zip(values[1:], call.args[1:], strict=True):
             result = site.world.arrays.binary(op, result, as_array(value, site, arg.span))
         return result
+
     return build
 
 
@@ -191,10 +249,18 @@ def where(call: syntax.Call, site: Site) -> Any:
     if isinstance(values[0], Num):
         return values[1] if values[0].value else values[2]
     arrays = [as_array(value, site, call.span) for value in values]
-    parts = [leaf for _, leaf in site.world.arrays.leaves(arrays[0])] if arrays[0].is_tree else arrays[:1]
+    parts = (
+        [leaf for _, leaf in site.world.arrays.leaves(arrays[0])]
+        if arrays[0].is_tree
+        else arrays[:1]
+    )
     if not all(is_comparison(part.node) for part in parts):
-        site.world.fail("N202", "a condition is a comparison, this is a number", args["condition"].span,
-                        help="`x >= 0`, `x <= y` or `x == y` is one")
+        site.world.fail(
+            "N202",
+            "a condition is a comparison, this is a number",
+            args["condition"].span,
+            help="`x >= 0`, `x <= y` or `x == y` is one",
+        )
     return site.world.arrays.where(*arrays)
 
 
@@ -202,7 +268,9 @@ def softmax(call: syntax.Call, site: Site) -> Array:
     args = given(call, site, "x", optional=("axis",))
     x, world = array(args["x"], site), site.world
     if "axis" in args:
-        return world.arrays.along("softmax", x, world.axis(evaluate(args["axis"], site), args["axis"].span))
+        return world.arrays.along(
+            "softmax", x, world.axis(evaluate(args["axis"], site), args["axis"].span)
+        )
     return rows(x, site)
 
 
@@ -212,18 +280,28 @@ def rows(x: Array, site: Site) -> Array:
         return arrays.tree([(path, rows(leaf, site)) for path, leaf in arrays.leaves(x)])
     if not x.seen:
         site.world.fail("N204", "`softmax` takes an array with an axis")
-    return Array(site.world.node("softmax", x.node, type=x.node.type, dim=len(x.node.type) - 1), x.hidden)
+    return Array(
+        site.world.node("softmax", x.node, type=x.node.type, dim=len(x.node.type) - 1), x.hidden
+    )
 
 
 def cross_entropy(call: syntax.Call, site: Site) -> Array:
     args, world = given(call, site, "x", "i"), site.world
     x, i = array(args["x"], site), array(args["i"], site)
     if x.is_tree or len(x.seen) != 1:
-        world.fail("N204", f"`cross_entropy` takes one axis, this is {world.axes(x)}", args["x"].span)
+        world.fail(
+            "N204", f"`cross_entropy` takes one axis, this is {world.axes(x)}", args["x"].span
+        )
     if i.vocab is None:
-        world.fail("N203", "the target of `cross_entropy` is a stream of `index(n)`", args["i"].span)
+        world.fail(
+            "N203", "the target of `cross_entropy` is a stream of `index(n)`", args["i"].span
+        )
     if i.vocab.value != x.seen[0].size:
-        world.fail("N204", f"{x.seen[0].size} logits, the target is `index({i.vocab.text})`", args["x"].span)
+        world.fail(
+            "N204",
+            f"{x.seen[0].size} logits, the target is `index({i.vocab.text})`",
+            args["x"].span,
+        )
     return Array(world.node("cross_entropy", x.node, i.node, type=x.node.type[:-1]), x.hidden)
 
 
@@ -233,12 +311,16 @@ def through(op: str) -> Callable[[syntax.Call, Site], Array]:
             outside_memory("next", call, site)
         x = array(given(call, site, "x")["x"], site)
         return Array(site.world.node(op, x.node, type=x.node.type), x.hidden, x.vocab)
+
     return build
 
 
 def rope(call: syntax.Call, site: Site) -> Array:
     args, world = given(call, site, "x", optional=("base",)), site.world
-    x, base = array(args["x"], site), evaluate(args["base"], site) if "base" in args else Num(1e4, "1e4")
+    x, base = (
+        array(args["x"], site),
+        evaluate(args["base"], site) if "base" in args else Num(1e4, "1e4"),
+    )
     if x.is_tree or not x.seen or x.seen[-1].size % 2:
         world.fail("N204", "`rope` takes an array whose last axis has an even size", args["x"].span)
     if not isinstance(base, Num):
@@ -257,25 +339,57 @@ def range_(call: syntax.Call, site: Site) -> Items:
 def misplaced(where: str, remedy: str) -> Callable[[syntax.Call, Site], Any]:
     def build(call: syntax.Call, site: Site) -> Any:
         site.world.fail("N209", f"`{call.callee.text}` stands only {where}", call.span, help=remedy)
+
     return build
 
 
 def load(call: syntax.Call, site: Site) -> Any:
     if site.scope.start is None:
-        site.world.fail("N209", "`load` stands only in the start of a memory", call.span,
-                       help="`level frozen never { memory W: [d] = load(..) }`, and a read of `frozen.W`")
+        site.world.fail(
+            "N209",
+            "`load` stands only in the start of a memory",
+            call.span,
+            help="`level frozen never { memory W: [d] = load(..) }`, and a read of `frozen.W`",
+        )
     return site.scope.start("load", call, site)
 
 
-PROX = misplaced("as the whole right side of an update", "write `M <- prox(M, 0.1)` in the level of the memory, and read `M`")
-INDEX = misplaced("in the type of an `input`", "write `input ids: index(256)`, and the name of the input here")
+PROX = misplaced(
+    "as the whole right side of an update",
+    "write `M <- prox(M, 0.1)` in the level of the memory, and read `M`",
+)
+INDEX = misplaced(
+    "in the type of an `input`", "write `input ids: index(256)`, and the name of the input here"
+)
 TABLE: dict[str, Callable[[syntax.Call, Site], Any]] = {
-    "weight": weight, "linear": linear, "affine": affine, "conv": conv, "embed": embed, "attend": attention.attend, "rope": rope,
-    "next": through("ahead"), "stop": through("stop"), "grad": lambda c, s: s.world.grad(c, s),
-    "prox": PROX, "sum": windows.reduction("sum"), "mean": windows.reduction("mean"),
-    "softmax": softmax, **{op: elementwise(op) for op in UNARY}, "max": extreme("max"), "min": extreme("min"), "where": where,
-    "diag": diag, "join": join_axes, "stack": lambda c, s: stack([array(arg, s) for arg in positional(c, s)], s), "flat": flat,
-    "matrix": matrix, "shaped": shaped,
-    "shape": shape, "index": INDEX, "range": range_, "cross_entropy": cross_entropy, "load": load,
+    "weight": weight,
+    "linear": linear,
+    "affine": affine,
+    "conv": conv,
+    "embed": embed,
+    "attend": attention.attend,
+    "rope": rope,
+    "next": through("ahead"),
+    "stop": through("stop"),
+    "grad": lambda c, s: s.world.grad(c, s),
+    "prox": PROX,
+    "sum": windows.reduction("sum"),
+    "mean": windows.reduction("mean"),
+    "softmax": softmax,
+    **{op: elementwise(op) for op in UNARY},
+    "max": extreme("max"),
+    "min": extreme("min"),
+    "where": where,
+    "diag": diag,
+    "join": join_axes,
+    "stack": lambda c, s: stack([array(arg, s) for arg in positional(c, s)], s),
+    "flat": flat,
+    "matrix": matrix,
+    "shaped": shaped,
+    "shape": shape,
+    "index": INDEX,
+    "range": range_,
+    "cross_entropy": cross_entropy,
+    "load": load,
 }
 BUILT_IN = frozenset(TABLE) | {"learned", "random", "tick", "ticks", "pi", "I"}

@@ -1,4 +1,7 @@
-"""Calls: a def is inlined, its parameters see the axes they declare, all other axes and the leaves of trees are mapped over."""
+"""Calls: a def is inlined, its parameters see the axes they declare, all other axes and the leaves
+of trees are mapped over.
+"""
+
 from __future__ import annotations
 
 from typing import Any
@@ -26,7 +29,10 @@ def call(expr: syntax.Call, site: Site) -> Any:
 
 # ---- arguments
 
-def arguments(callee: syntax.Def, args: tuple, site: Site, span: Any, skip: int = 0) -> dict[str, Thunk]:
+
+def arguments(
+    callee: syntax.Def, args: tuple, site: Site, span: Any, skip: int = 0
+) -> dict[str, Thunk]:
     """The given arguments by parameter, the first `skip` parameters left out."""
     world, params = site.world, [param.name.text for param in callee.params][skip:]
     free, bound = iter(params), {}
@@ -36,19 +42,37 @@ def arguments(callee: syntax.Def, args: tuple, site: Site, span: Any, skip: int 
         if isinstance(arg, syntax.Named):
             name, value = arg.name.text, arg.value
             if name not in params:
-                world.fail("N107", f"`{callee.name.text}` has no parameter `{name}`", arg.name.span,
-                           **meant(arg.name, params) or {"help": f"it has {', '.join(f'`{p}`' for p in params)}"})
+                world.fail(
+                    "N107",
+                    f"`{callee.name.text}` has no parameter `{name}`",
+                    arg.name.span,
+                    **meant(arg.name, params)
+                    or {"help": f"it has {', '.join(f'`{p}`' for p in params)}"},
+                )
         else:
             name, value = next(free, ""), arg
             if not name:
-                world.fail("N107", f"`{callee.name.text}` takes {len(params)} argument{'s' * (len(params) != 1)}", arg.span,
-                           notes=[("defined here", callee.name.span)])
+                world.fail(
+                    "N107",
+                    f"`{callee.name.text}` takes {len(params)} argument{'s' * (len(params) != 1)}",
+                    arg.span,
+                    notes=[("defined here", callee.name.span)],
+                )
         if name in bound:
             world.fail("N107", f"the parameter `{name}` is given twice", arg.span)
-        bound[name] = Thunk(world, lambda value=value: world.evaluate(value, site), "", value.span, value, site)
-    missing = [p.name.text for p in callee.params[skip:] if p.default is None and p.name.text not in bound]
+        bound[name] = Thunk(
+            world, lambda value=value: world.evaluate(value, site), "", value.span, value, site
+        )
+    missing = [
+        p.name.text for p in callee.params[skip:] if p.default is None and p.name.text not in bound
+    ]
     if missing:
-        world.fail("N107", f"`{callee.name.text}` lacks its argument `{missing[0]}`", span, notes=[("defined here", callee.name.span)])
+        world.fail(
+            "N107",
+            f"`{callee.name.text}` lacks its argument `{missing[0]}`",
+            span,
+            notes=[("defined here", callee.name.span)],
+        )
     return bound
 
 
@@ -57,7 +81,11 @@ def frame(callee: Definition, expr: Any, site: Site, path: str) -> Scope:
     callers = site.scope.home().callers
     world.count_call(expr.span)
     if callee.syntax in callers or len(callers) >= DEEPEST:
-        world.fail("N108", f"`{callee.syntax.name.text}` calls itself: a def is inlined, so this has no end", expr.span)
+        world.fail(
+            "N108",
+            f"`{callee.syntax.name.text}` calls itself: a def is inlined, so this has no end",
+            expr.span,
+        )
     scope = Scope(world, "def", callee.scope, path)
     scope.callers = (*callers, callee.syntax)
     scope.called = site.scope.home().called or expr.span
@@ -72,8 +100,14 @@ def declare(scope: Scope, callee: Definition, bound: dict[str, Any]) -> None:
     for param in callee.syntax.params:
         value = bound.get(param.name.text)
         if value is None:
-            value = Thunk(scope.world, lambda param=param: scope.world.evaluate(param.default, Site(scope, ())), "", param.default.span,
-                          param.default, Site(scope, ()))
+            value = Thunk(
+                scope.world,
+                lambda param=param: scope.world.evaluate(param.default, Site(scope, ())),
+                "",
+                param.default.span,
+                param.default,
+                Site(scope, ()),
+            )
         scope.define(param.name, value)
 
 
@@ -102,51 +136,94 @@ class Mapping:
         among.append(found)
         return found
 
-    def see(self, value: Array, declared: tuple[Axis | str, ...], what: str, span: Any) -> tuple[Array, Shape]:
+    def see(
+        self, value: Array, declared: tuple[Axis | str, ...], what: str, span: Any
+    ) -> tuple[Array, Shape]:
         """The argument as the parameter sees it, and the axes that it sees."""
         world = self.site.world
         found = see(declared, value.seen)
         if found.missing is not None:
             near = next((axis for axis in value.seen if axis.size == found.missing.size), None)
-            world.fail("N201" if near else "N204", f"`{what}` sees the axis `{found.missing.name}`, the argument has {shape_text(value.seen)}", span,
-                       help=f"`{near.name}` has the same size, but is another axis" if near else "")
+            world.fail(
+                "N201" if near else "N204",
+                f"`{what}` sees the axis `{found.missing.name}`, the argument has "
+                f"{shape_text(value.seen)}",
+                span,
+                help=f"`{near.name}` has the same size, but is another axis" if near else "",
+            )
         if found.short:
             want = ", ".join(axis if isinstance(axis, str) else axis.name for axis in declared)
             at = f", the leaf `{self.site.scope.leaf}`," if self.site.scope.leaf else ""
-            world.fail("N205", f"`{what}` sees `[{want}]`, this argument{at} has only {shape_text(value.seen)}", span,
-                       help=f"`rest [{want}]` owns the weights that have these axes" if at else f"`{what}: [{want.split(', ')[-1]}]` takes one axis")
+            world.fail(
+                "N205",
+                f"`{what}` sees `[{want}]`, this argument{at} has only {shape_text(value.seen)}",
+                span,
+                help=f"`rest [{want}]` owns the weights that have these axes"
+                if at
+                else f"`{what}: [{want.split(', ')[-1]}]` takes one axis",
+            )
         among: list[Hidden] = []
         places = {place: self.key(value.seen[place], among) for place in found.mapped}
-        order = sorted((*((h.order, i, h) for i, h in enumerate(value.hidden)),
-                        *((h.order, len(value.hidden) + place, h) for place, h in places.items())), key=lambda item: item[:2])
+        order = sorted(
+            (
+                *((h.order, i, h) for i, h in enumerate(value.hidden)),
+                *((h.order, len(value.hidden) + place, h) for place, h in places.items()),
+            ),
+            key=lambda item: item[:2],
+        )
         dims = [i for _, i, _ in order] + [len(value.hidden) + place for place in found.places]
         node = world.arrays.permute(value.node, dims)
         seen = Array(node, tuple(h for _, _, h in order), value.vocab)
-        axes = tuple(own if isinstance(axis, str) else axis for axis, own in zip(declared, seen.seen, strict=True))
+        axes = tuple(
+            own if isinstance(axis, str) else axis
+            for axis, own in zip(declared, seen.seen, strict=True)
+        )
         return world.arrays.rename(seen, axes), axes
 
 
 # ---- defs
 
+
 def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Any:
     world = site.world
     makes = world.naming.of_call(expr, site.scope) if isinstance(expr.callee, syntax.Name) else None
-    path = join(site.scope.path, site.scope.components.get(id(expr), expr.callee.text if makes is not None else ""))
+    path = join(
+        site.scope.path,
+        site.scope.components.get(id(expr), expr.callee.text if makes is not None else ""),
+    )
     bound = arguments(callee.syntax, expr.args, site, expr.span)
     bare = bool(makes and makes.bare and path)
-    shaped = {p.name.text: value for p in callee.syntax.params if p.shape is not None and p.name.text in bound
-              and (value := world.as_array(bound[p.name.text].force(), site, bound[p.name.text].span)) is not None}
+    shaped = {
+        p.name.text: value
+        for p in callee.syntax.params
+        if p.shape is not None
+        and p.name.text in bound
+        and (value := world.as_array(bound[p.name.text].force(), site, bound[p.name.text].span))
+        is not None
+    }
     tree = next((value for value in shaped.values() if value.is_tree), None)
     if tree is None:
         return inline(callee, expr, site, path, bound, shaped, bare)
     paths, results = tree.node.type.paths(), []
-    trees = {name: value for name, thunk in bound.items() if (value := tree_of(shaped.get(name) or thunk, paths, site)) is not None}
+    trees = {
+        name: value
+        for name, thunk in bound.items()
+        if (value := tree_of(shaped.get(name) or thunk, paths, site)) is not None
+    }
     for leaf in paths:
         inner = Site(leaf_scope(site.scope, leaf), site.place)
         picked = {name: world.arrays.leaf(value, leaf) for name, value in trees.items()}
         args = {**bound, **{name: value for name, value in picked.items() if name not in shaped}}
-        result = inline(callee, expr, inner, path, args, {**shaped, **{n: v for n, v in picked.items() if n in shaped}}, bare,
-                        alike=tuple(name for name in picked if name not in shaped))
+        result = inline(
+            callee,
+            expr,
+            inner,
+            path,
+            args,
+            {**shaped, **{n: v for n, v in picked.items() if n in shaped}},
+            bare,
+            alike=tuple(name for name in picked if name not in shaped),
+        )
         results.append((leaf, world.as_array(result, site, expr.span)))
     return world.arrays.tree(results)
 
@@ -155,7 +232,11 @@ def tree_of(value: Any, paths: tuple[str, ...], site: Site) -> Array | None:
     """The value if it is a tree with these leaves: then it is mapped along with the others."""
     value = value.force() if isinstance(value, Thunk) else value
     value = value.memory.read(value) if isinstance(value, MemoryValue) else value
-    return value if isinstance(value, Array) and value.is_tree and value.node.type.paths() == paths else None
+    return (
+        value
+        if isinstance(value, Array) and value.is_tree and value.node.type.paths() == paths
+        else None
+    )
 
 
 def leaf_scope(scope: Scope, leaf: str) -> Scope:
@@ -165,8 +246,16 @@ def leaf_scope(scope: Scope, leaf: str) -> Scope:
     return inner
 
 
-def inline(callee: Definition, expr: syntax.Call, site: Site, path: str, bound: dict[str, Any], shaped: dict[str, Array], bare: bool,
-           alike: tuple[str, ...] = ()) -> Any:
+def inline(
+    callee: Definition,
+    expr: syntax.Call,
+    site: Site,
+    path: str,
+    bound: dict[str, Any],
+    shaped: dict[str, Array],
+    bare: bool,
+    alike: tuple[str, ...] = (),
+) -> Any:
     scope, mapping = frame(callee, expr, site, path), Mapping(site)
     declare(scope, callee, bound)
     for param in callee.syntax.params:
@@ -174,16 +263,25 @@ def inline(callee: Definition, expr: syntax.Call, site: Site, path: str, bound: 
         if name in shaped:
             declared = declared_axes(param.shape, scope)
             before = shaped[name]
-            scope.names[name].base, axes = mapping.see(before, declared, name, bound[name].span if isinstance(bound[name], Thunk) else expr.span)
+            scope.names[name].base, axes = mapping.see(
+                before,
+                declared,
+                name,
+                bound[name].span if isinstance(bound[name], Thunk) else expr.span,
+            )
             for letter, axis in zip(declared, axes, strict=True):
                 if isinstance(letter, str):
                     bind_letter(scope, letter, axis)
             for other in alike:
                 if bound[other].seen == before.seen:
-                    scope.names[other].base, _ = mapping.see(bound[other], declared, other, expr.span)
+                    scope.names[other].base, _ = mapping.see(
+                        bound[other], declared, other, expr.span
+                    )
         elif param.shape is not None and name not in bound:
             world_value = scope.world.as_array(scope.names[name].base.force(), Site(scope, ()))
-            scope.names[name].base, _ = mapping.see(world_value, declared_axes(param.shape, scope), name, param.span)
+            scope.names[name].base, _ = mapping.see(
+                world_value, declared_axes(param.shape, scope), name, param.span
+            )
     keys = tuple(sorted(mapping.keys, key=lambda h: h.order))
     scope.hidden = (*scope.hidden, *keys)
     return show_axes(site.world, body(callee, scope, bare), keys)
@@ -191,6 +289,7 @@ def inline(callee: Definition, expr: syntax.Call, site: Site, path: str, bound: 
 
 def bind_letter(scope: Scope, letter: str, axis: Axis) -> None:
     from nldsl.graph.scope import Entry
+
     if letter not in scope.names:
         scope.names[letter] = Entry(Num(axis.size, axis.name))
 
@@ -201,7 +300,12 @@ def body(callee: Definition, scope: Scope, bare: bool = False) -> Any:
     if isinstance(text.body, syntax.Block):
         world.instantiate(text.body.statements, scope, (), bare)
         if scope.result is None:
-            world.fail("N203", f"`{text.name.text}` returns nothing", text.name.span, help="`return ..` as its last statement")
+            world.fail(
+                "N203",
+                f"`{text.name.text}` returns nothing",
+                text.name.span,
+                help="`return ..` as its last statement",
+            )
         expr, site = scope.result
         for thunk in scope.pending:
             thunk.force()
@@ -211,15 +315,29 @@ def body(callee: Definition, scope: Scope, bare: bool = False) -> Any:
     value = world.evaluate(expr, site)
     if not scope.template:
         world.later(scope.settle)
-    return check_shape(value, text.result, Site(scope, site.place), f"`{text.name.text}`") if text.result is not None else value
+    return (
+        check_shape(value, text.result, Site(scope, site.place), f"`{text.name.text}`")
+        if text.result is not None
+        else value
+    )
 
 
 def check_shape(value: Any, shape: syntax.Shape, site: Site, what: str) -> Any:
-    """The value with the axes that the text declares for it; an axis without a name takes the declared one."""
+    """The value with the axes that the text declares for it; an axis without a name takes the
+    declared one.
+    """
     world = site.world
     found = world.as_array(value, site, shape.span)
     declared = tuple(world.axis(world.evaluate(axis, site), axis.span) for axis in shape.axes)
-    if found.is_tree or len(found.seen) != len(declared) or not all(fits(a, b) for a, b in zip(found.seen, declared, strict=True)):
+    if (
+        found.is_tree
+        or len(found.seen) != len(declared)
+        or not all(fits(a, b) for a, b in zip(found.seen, declared, strict=True))
+    ):
         said = "a tree" if found.is_tree else shape_text(found.seen)
-        world.fail("N204", f"{what} is declared with {shape_text(declared)}, its value has {said}", shape.span)
+        world.fail(
+            "N204",
+            f"{what} is declared with {shape_text(declared)}, its value has {said}",
+            shape.span,
+        )
     return world.arrays.rename(found, declared)

@@ -1,4 +1,5 @@
 """Stretches of text to clocks: `16 token`, `length token`, `chunk`, `4 chunk`."""
+
 from __future__ import annotations
 
 from nldsl.frontend import syntax
@@ -16,7 +17,12 @@ def stretch_count(stretch: syntax.Stretch, site: Site) -> int:
     return site.world.whole(site.world.evaluate(count, site), count.span, least=1)
 
 
-def clock_of(stretch: syntax.Stretch, site: Site, phase: syntax.Number | None = None, count: int | None = None) -> Clock:
+def clock_of(
+    stretch: syntax.Stretch,
+    site: Site,
+    phase: syntax.Number | None = None,
+    count: int | None = None,
+) -> Clock:
     """The clock that ticks every `stretch`, `phase` units later. `update` stays a unit here."""
     world, unit = site.world, stretch.clock.text
     n = stretch_count(stretch, site) if count is None else count
@@ -26,10 +32,20 @@ def clock_of(stretch: syntax.Stretch, site: Site, phase: syntax.Number | None = 
         return Clock(unit, n, offset, said + (f" phase {offset}" if offset else ""))
     value = site.value(stretch.clock)
     if not isinstance(value, ClockValue):
-        world.fail("N303", f"a clock is needed here, `{unit}` is {kind_of(value)}", stretch.span, help=f"`{unit} token`, if `{unit}` is a number")
+        world.fail(
+            "N303",
+            f"a clock is needed here, `{unit}` is {kind_of(value)}",
+            stretch.span,
+            help=f"`{unit} token`, if `{unit}` is a number",
+        )
     base = value.clock
     said = base.name if n == 1 else f"{n} {base.name}"
-    return Clock(base.unit, n * base.period, base.phase + offset * base.period, said + (f" phase {offset}" if offset else ""))
+    return Clock(
+        base.unit,
+        n * base.period,
+        base.phase + offset * base.period,
+        said + (f" phase {offset}" if offset else ""),
+    )
 
 
 def rate_of(rate: syntax.Every | syntax.Never, site: Site) -> Clock:
@@ -40,4 +56,8 @@ def rate_of(rate: syntax.Every | syntax.Never, site: Site) -> Clock:
 
 def default_reset(clock: Clock) -> Clock:
     """Two facts of the clock: what counts tokens begins anew with each sequence, all else lives on."""
-    return Clock("sequence", 1, 0, "sequence") if clock.unit == "token" else Clock("never", 0, 0, "never")
+    return (
+        Clock("sequence", 1, 0, "sequence")
+        if clock.unit == "token"
+        else Clock("never", 0, 0, "never")
+    )

@@ -1,11 +1,12 @@
 """SYNTAX TREE -> CORE: `elaborate` runs the passes in order.
 
-    files       imports, dims, clocks, defs and literals
-    declare     every name, level and memory; loops unrolled, defs inlined where they are called
-    work out    streams and equations, then levels of `rest of X`, then of `rest`, when all weights are known
-    resolve     reads inside a level become the version in force, in its objective `plain`
-    guard       branches that are not chosen take no part in derivatives
+files       imports, dims, clocks, defs and literals
+declare     every name, level and memory; loops unrolled, defs inlined where they are called
+work out    streams and equations, then levels of `rest of X`, then of `rest`, when all weights are known
+resolve     reads inside a level become the version in force, in its objective `plain`
+guard       branches that are not chosen take no part in derivatives
 """
+
 from __future__ import annotations
 
 import sys
@@ -32,20 +33,32 @@ from nldsl.graph.versions import Versions
 from nldsl.graph.world import Poisoned, World
 from nldsl.source import Source
 
-STACK = 512 * 2 ** 20                                        # address space of the thread, touched only as far as needed
+STACK = 512 * 2**20  # address space of the thread, touched only as far as needed
 DEPTH = 100_000
 
 
-def elaborate(file: File, source: Source, *, sets: Mapping[str, str] = {}, search: Sequence[Path] = ()) -> Program:
+def elaborate(
+    file: File, source: Source, *, sets: Mapping[str, str] = {}, search: Sequence[Path] = ()
+) -> Program:
     """The program that a file says. Raises Diagnostics with all independent findings."""
     limit, size = sys.getrecursionlimit(), threading.stack_size(STACK)
     sys.setrecursionlimit(DEPTH)
     try:
-        with ThreadPoolExecutor(1) as thread:               # definitions nest deeper than the caller's stack may allow
+        with ThreadPoolExecutor(
+            1
+        ) as thread:  # definitions nest deeper than the caller's stack may allow
             return thread.submit(program, file, source, dict(sets), search).result()
     except RecursionError:
-        raise Diagnostics([Diagnostic("N213", "definitions that need each other nest too deep", file.version.span,
-                                      help="fewer definitions in one chain, or each below those that it needs")]) from None
+        raise Diagnostics(
+            [
+                Diagnostic(
+                    "N213",
+                    "definitions that need each other nest too deep",
+                    file.version.span,
+                    help="fewer definitions in one chain, or each below those that it needs",
+                )
+            ]
+        ) from None
     finally:
         threading.stack_size(size)
         sys.setrecursionlimit(limit)
@@ -54,9 +67,17 @@ def elaborate(file: File, source: Source, *, sets: Mapping[str, str] = {}, searc
 def program(file: File, source: Source, sets: dict[str, str], search: Sequence[Path]) -> Program:
     world = World(sets)
     world.arrays, world.naming, world.owners = Arrays(world), Naming(), Owners(world)
-    world.evaluate, world.as_array, world.axes = expressions.evaluate, expressions.as_array, expressions.axes
+    world.evaluate, world.as_array, world.axes = (
+        expressions.evaluate,
+        expressions.as_array,
+        expressions.axes,
+    )
     world.identity = expressions.identity
-    world.instantiate, world.grad, world.call_memory = statements.instantiate, levels.grad, templates.call_memory
+    world.instantiate, world.grad, world.call_memory = (
+        statements.instantiate,
+        levels.grad,
+        templates.call_memory,
+    )
     scope = Files(world, search).main(file, source)
     scope.weights = new_weight
     for statement in file.statements:
@@ -86,7 +107,12 @@ def input_node(statement: Input, scope: Scope) -> Array:
             type_ = tuple(world.axis(world.evaluate(axis, site), axis.span) for axis in kind.axes)
             node = world.node("input", type=type_, name=name)
             vocab = None
-        elif isinstance(kind, Kind) and str(kind.place) == "index" and kind.args and len(kind.args) == 1:
+        elif (
+            isinstance(kind, Kind)
+            and str(kind.place) == "index"
+            and kind.args
+            and len(kind.args) == 1
+        ):
             vocab = world.evaluate(kind.args[0], site)
             world.vocab[name] = world.whole(vocab, kind.args[0].span, least=1)
             node = world.node("input", type=(), name=name)
@@ -97,14 +123,16 @@ def input_node(statement: Input, scope: Scope) -> Array:
 
 
 def new_weight(site: Site, name: str, shape: Any, init: str, scale: float, fill: Any) -> Array:
-    """A slot with a name of its own; a def mapped over the leaves of a tree shares its weights between them."""
+    """A slot with a name of its own; a def mapped over the leaves of a tree shares its weights
+    between them.
+    """
     world = site.world
     known = world.weights.get(name)
     if known is not None and site.scope.leaf:
         if known.shape != shape:
             name = join(name, site.scope.leaf)
     elif known is not None:
-        name = next(f"{name}{k}" for k in range(2, 10 ** 6) if f"{name}{k}" not in world.weights)
+        name = next(f"{name}{k}" for k in range(2, 10**6) if f"{name}{k}" not in world.weights)
     if name not in world.weights:
         world.weights[name] = Weight(name, shape, init, scale, fill, world.span)
     return Array(world.node("weight", type=shape, name=name))
@@ -112,22 +140,35 @@ def new_weight(site: Site, name: str, shape: Any, init: str, scale: float, fill:
 
 def close(world: World, scope: Scope, source: Source) -> Program:
     """Everything with versions in the place of reads."""
-    world.level_of = {memory.name: level.name for level in world.instances.values() for memory in level.memories.values()}
+    world.level_of = {
+        memory.name: level.name
+        for level in world.instances.values()
+        for memory in level.memories.values()
+    }
     resolve = Versions(world).resolve
     memories = {}
     for level in world.instances.values():
         for memory in level.memories.values():
             start = memory.start.force()
             last = memory.versions[-1][1].force() if memory.versions else None
-            memories[memory.name] = Memory(memory.name, memory.type.force().core, level.name, None if start is None else resolve(start),
-                                           None if last is None else resolve(last), memory.slots, memory.text.span)
+            memories[memory.name] = Memory(
+                memory.name,
+                memory.type.force().core,
+                level.name,
+                None if start is None else resolve(start),
+                None if last is None else resolve(last),
+                memory.slots,
+                memory.text.span,
+            )
     found = {name: level.record(resolve) for name, level in world.instances.items()}
     outputs, sums = {}, set()
     for name, entry in scope.names.items():
-        value = (entry.versions[-1][1] if entry.versions else entry.base)
+        value = entry.versions[-1][1] if entry.versions else entry.base
         sums |= {name} if composed(value) else set()
         value = value.force() if isinstance(value, Thunk) else value
-        if isinstance(value, MemoryValue):                     # a read with a name: it may stand in a level as well, so its words are its own
+        if isinstance(
+            value, MemoryValue
+        ):  # a read with a name: it may stand in a level as well, so its words are its own
             value = value.memory.read(value)
             value = replace(value, node=replace(value.node, span=entry.span))
         if isinstance(value, Array) and name not in world.inputs:
@@ -135,12 +176,29 @@ def close(world: World, scope: Scope, source: Source) -> Program:
     if world.reported is not None:
         outputs[REPORT] = resolve(world.reported.force().node)
         sums |= {REPORT} if composed(world.reported) else set()
-        ticking = {m.name for m in memories.values() if found[m.level].clock.unit not in ("step", "never")}
+        ticking = {
+            m.name for m in memories.values() if found[m.level].clock.unit not in ("step", "never")
+        }
         if not changes(outputs[REPORT], ticking):
-            world.report("N202", "a report is a stream, this has one value for all tokens", world.reported.span,
-                         help="something of each token: a loss of what the model says there")
+            world.report(
+                "N202",
+                "a report is a stream, this has one value for all tokens",
+                world.reported.span,
+                help="something of each token: a loss of what the model says there",
+            )
     world.stop_if_found()
-    whole = Program(world.inputs, world.vocab, world.weights, memories, found, outputs, world.clocks,
-                    {name: int(num.value) for name, (num, _) in world.dims.items()}, world.used, source, composed=frozenset(sums))
+    whole = Program(
+        world.inputs,
+        world.vocab,
+        world.weights,
+        memories,
+        found,
+        outputs,
+        world.clocks,
+        {name: int(num.value) for name, (num, _) in world.dims.items()},
+        world.used,
+        source,
+        composed=frozenset(sums),
+    )
     guarded(world, whole)
     return whole

@@ -1,7 +1,8 @@
 """The core as text: every equation once, arguments first, by its qualified name or a number.
 
-    loss.x = gather(weight loss.x, ids)
+loss.x = gather(weight loss.x, ids)
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -9,7 +10,20 @@ from typing import Any
 
 from nldsl.graph.equations import Clock, Node, Program, Tree, Type, walk
 
-LEAVES = {"input", "weight", "plain", "read", "now", "held", "const", "tick", "ticks", "eye", "random", "load"}
+LEAVES = {
+    "input",
+    "weight",
+    "plain",
+    "read",
+    "now",
+    "held",
+    "const",
+    "tick",
+    "ticks",
+    "eye",
+    "random",
+    "load",
+}
 
 
 def dump(program: Program) -> str:
@@ -17,23 +31,41 @@ def dump(program: Program) -> str:
     page = Page(program)
     lines = [f"dim {name} = {size}" for name, size in program.dims.items()]
     lines += [f"clock {name} = {rate(clock)}" for name, clock in program.clocks.items()]
-    lines += [f"input {name}: " + (f"index({program.vocab[name]})" if name in program.vocab else typed(node.type))
-              for name, node in program.inputs.items()]
+    lines += [
+        f"input {name}: "
+        + (f"index({program.vocab[name]})" if name in program.vocab else typed(node.type))
+        for name, node in program.inputs.items()
+    ]
     lines += ["", "weights"]
-    lines += [f"  {w.name}: {typed(w.shape)} {initial(w)}, owner {w.owner}" for w in program.weights.values()]
+    lines += [
+        f"  {w.name}: {typed(w.shape)} {initial(w)}, owner {w.owner}"
+        for w in program.weights.values()
+    ]
     lines += ["", "equations"]
     lines += page.lines
     for level in program.levels.values():
-        lines += ["", f"level {level.name}" + (f" per {level.per.name}" if level.per else "") + f" every {rate(level.clock)}"
-                  + f", reset {rate(level.reset)}" + (f", in {level.parent}" if level.parent else "")]
-        lines += [f"  bptt {rate(b.depth) if isinstance(b.depth, Clock) else b.depth}" + (f" to {b.viewer}" if b.viewer else "") for b in level.bptt]
+        lines += [
+            "",
+            f"level {level.name}"
+            + (f" per {level.per.name}" if level.per else "")
+            + f" every {rate(level.clock)}"
+            + f", reset {rate(level.reset)}"
+            + (f", in {level.parent}" if level.parent else ""),
+        ]
+        lines += [
+            f"  bptt {rate(b.depth) if isinstance(b.depth, Clock) else b.depth}"
+            + (f" to {b.viewer}" if b.viewer else "")
+            for b in level.bptt
+        ]
         if level.context:
             lines.append("  context " + ", ".join(page.name(node) for node in level.context))
         lines += [f"  minimize {page.name(node)}" for node in level.objectives]
         for name in level.memories:
             memory = program.memories[name]
             lines.append(f"  memory {name}: {typed(memory.type)}")
-            lines.append("    start " + ("its slots" if memory.start is None else page.name(memory.start)))
+            lines.append(
+                "    start " + ("its slots" if memory.start is None else page.name(memory.start))
+            )
             if memory.next is not None:
                 lines.append(f"    next {page.name(memory.next)}")
     lines += ["", *(f"output {name} = {page.name(node)}" for name, node in program.outputs.items())]
@@ -57,7 +89,10 @@ class Page:
             name = f"%{len(self.names)}"
         self.taken.add(name)
         self.names[id(node)] = name
-        args = [*map(self.name, node.args), *(f"{key}={self.attr(value)}" for key, value in node.attrs)]
+        args = [
+            *map(self.name, node.args),
+            *(f"{key}={self.attr(value)}" for key, value in node.attrs),
+        ]
         self.lines.append(f"  {name} = {node.op}({', '.join(args)}): {typed(node.type)}")
 
     def name(self, node: Node) -> str:

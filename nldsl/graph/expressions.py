@@ -1,4 +1,8 @@
-"""Expressions: each form of the syntax tree to its value. Arithmetic on numbers is done here, on arrays in arrays.py."""
+"""Expressions: each form of the syntax tree to its value.
+
+Arithmetic on numbers is done here, on arrays in arrays.py.
+"""
+
 from __future__ import annotations
 
 import math
@@ -9,11 +13,35 @@ from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
 from nldsl.graph import builtins, calls, foreign, parameters
 from nldsl.graph.scope import Site
-from nldsl.graph.values import Array, ClockValue, Eye, Family, Items, MemoryValue, Num, Row, Text, kind_of, shape_text
+from nldsl.graph.values import (
+    Array,
+    ClockValue,
+    Eye,
+    Family,
+    Items,
+    MemoryValue,
+    Num,
+    Row,
+    Text,
+    kind_of,
+    shape_text,
+)
 from nldsl.graph.world import meant
 
-LONGEST_TEXT = 80                # of the name that an axis takes from an expression
-OPS = {"+": "add", "-": "sub", ".*": "mul", "./": "div", ".^": "pow", "^": "pow", "*": "mul", "/": "div", "<=": "le", ">=": "ge", "==": "eq"}
+LONGEST_TEXT = 80  # of the name that an axis takes from an expression
+OPS = {
+    "+": "add",
+    "-": "sub",
+    ".*": "mul",
+    "./": "div",
+    ".^": "pow",
+    "^": "pow",
+    "*": "mul",
+    "/": "div",
+    "<=": "le",
+    ">=": "ge",
+    "==": "eq",
+}
 
 
 def evaluate(expr: syntax.Expr, site: Site) -> Any:
@@ -24,7 +52,11 @@ def evaluate(expr: syntax.Expr, site: Site) -> Any:
 def number(expr: syntax.Expr, site: Site) -> Num:
     value = evaluate(expr, site)
     if not isinstance(value, Num):
-        site.world.fail("N202", f"a number known before the run is needed here, this is {kind_of(value)}", expr.span)
+        site.world.fail(
+            "N202",
+            f"a number known before the run is needed here, this is {kind_of(value)}",
+            expr.span,
+        )
     return value
 
 
@@ -46,7 +78,11 @@ def as_array(value: Any, site: Site, span: Any = None) -> Array:
     if isinstance(value, Items) and value.paths is None:
         return builtins.stack([as_array(item, site, span) for item in value.items], site)
     if isinstance(value, Eye):
-        site.world.fail("N204", "the size of `I` is that of the square matrix beside it, and there is none", span)
+        site.world.fail(
+            "N204",
+            "the size of `I` is that of the square matrix beside it, and there is none",
+            span,
+        )
     site.world.fail("N202", f"an array is needed here, this is {kind_of(value)}", span)
 
 
@@ -67,7 +103,7 @@ def binary(expr: syntax.Binary, site: Site) -> Any:
 def entrywise(expr: syntax.Binary) -> tuple[Edit, ...]:
     """A dot in front of `*`, `/` or `^`."""
     text = expr.span.source.text
-    behind = text[expr.left.span.end:expr.right.span.start]
+    behind = text[expr.left.span.end : expr.right.span.start]
     if behind.strip(" ()") != expr.op or expr.op not in ("*", "/", "^"):
         return ()
     at = expr.left.span.end + behind.index(expr.op)
@@ -81,26 +117,48 @@ def arithmetic(op: str, a: Any, b: Any, site: Site, dotted: tuple[Edit, ...] = (
     if isinstance(a, Eye) or isinstance(b, Eye):
         return with_identity(op, a, b, site)
     if op == "*" and isinstance(a, Row) and isinstance(b, Row):
-        world.fail("N204", "two rows have no product", help="`u * v^T` is the outer product, `<u, v>` the inner one")
+        world.fail(
+            "N204",
+            "two rows have no product",
+            help="`u * v^T` is the outer product, `<u, v>` the inner one",
+        )
     if op == "*" and isinstance(b, Row):
         u = as_array(a, site)
         if u.is_scalar:
             return Row(arrays.binary("mul", u, b.array))
         if u.is_tree or len(u.seen) != 1:
-            world.fail("N204", "`* v^T` needs one axis on its left: the outer product `u * v^T`", help="`*` without `^T`, or `.*`")
+            world.fail(
+                "N204",
+                "`* v^T` needs one axis on its left: the outer product `u * v^T`",
+                help="`*` without `^T`, or `.*`",
+            )
         return arrays.outer(u, b.array)
     if op == "*" and isinstance(a, Row):
         v = as_array(b, site)
         if v.is_scalar:
             return Row(arrays.binary("mul", a.array, v))
-        world.fail("N204", "a row cannot stand on the left of `*`", help="`<u, v>` is the inner product, `sum(v .* b, n)` a sum over one axis")
+        world.fail(
+            "N204",
+            "a row cannot stand on the left of `*`",
+            help="`<u, v>` is the inner product, `sum(v .* b, n)` a sum over one axis",
+        )
     x, y = as_array(a, site), as_array(b, site)
     if op == "*":
         return product(x, y, site, dotted)
     if op == "/" and not y.is_scalar:
-        world.fail("N204", f"`/` divides by a number, the right side has {axes(y)}", help="`./` divides entry by entry", fix=dotted)
+        world.fail(
+            "N204",
+            f"`/` divides by a number, the right side has {axes(y)}",
+            help="`./` divides entry by entry",
+            fix=dotted,
+        )
     if op == "^" and not x.is_scalar:
-        world.fail("N204", f"`^` is for numbers, the left side has {axes(x)}", help="`.^` takes the power of each entry", fix=dotted)
+        world.fail(
+            "N204",
+            f"`^` is for numbers, the left side has {axes(x)}",
+            help="`.^` takes the power of each entry",
+            fix=dotted,
+        )
     return arrays.binary(OPS[op], x, y)
 
 
@@ -113,11 +171,16 @@ def product(x: Array, y: Array, site: Site, dotted: tuple[Edit, ...] = ()) -> Ar
         right = arrays.leaves(y) if y.is_tree else [(path, y) for path in x.node.type.paths()]
         if [p for p, _ in left] != [p for p, _ in right]:
             site.world.fail("N203", "two trees with different weights")
-        return arrays.tree([(path, product(a, b, site)) for (path, a), (_, b) in zip(left, right, strict=True)])
+        return arrays.tree(
+            [(path, product(a, b, site)) for (path, a), (_, b) in zip(left, right, strict=True)]
+        )
     if len(x.seen) == 1:
-        site.world.fail("N204", f"{shape_text(x.seen)} * {shape_text(y.seen)}: an array of one axis has no product `*`",
-                        help="`.*` for entries, `<v, b>` for their sum, `u * v^T` for the outer product",
-                        fix=dotted if x.seen == y.seen else ())
+        site.world.fail(
+            "N204",
+            f"{shape_text(x.seen)} * {shape_text(y.seen)}: an array of one axis has no product `*`",
+            help="`.*` for entries, `<v, b>` for their sum, `u * v^T` for the outer product",
+            fix=dotted if x.seen == y.seen else (),
+        )
     return arrays.matmul(x, y)
 
 
@@ -129,15 +192,27 @@ def count(op: str, a: Num, b: Num, site: Site) -> Num:
     """Arithmetic before the run. Whole numbers stay whole where they can."""
     try:
         if op in ("/", "./"):
-            exact = isinstance(a.value, int) and isinstance(b.value, int) and b.value != 0 and a.value % b.value == 0
+            exact = (
+                isinstance(a.value, int)
+                and isinstance(b.value, int)
+                and b.value != 0
+                and a.value % b.value == 0
+            )
             value = a.value // b.value if exact else a.value / b.value
         elif op in ("^", ".^"):
             if abs(b.value) > 1024:
                 raise OverflowError
-            value = a.value ** b.value
+            value = a.value**b.value
         else:
-            value = {"+": lambda x, y: x + y, "-": lambda x, y: x - y, "*": lambda x, y: x * y, ".*": lambda x, y: x * y,
-                     "<=": lambda x, y: int(x <= y), ">=": lambda x, y: int(x >= y), "==": lambda x, y: int(x == y)}[op](a.value, b.value)
+            value = {
+                "+": lambda x, y: x + y,
+                "-": lambda x, y: x - y,
+                "*": lambda x, y: x * y,
+                ".*": lambda x, y: x * y,
+                "<=": lambda x, y: int(x <= y),
+                ">=": lambda x, y: int(x >= y),
+                "==": lambda x, y: int(x == y),
+            }[op](a.value, b.value)
         if isinstance(value, complex) or not math.isfinite(value):
             raise OverflowError
     except (ArithmeticError, ValueError):
@@ -164,7 +239,11 @@ def with_identity(op: str, a: Any, b: Any, site: Site) -> Any:
         eye, other = (a, b) if isinstance(a, Eye) else (b, a)
         matrix = as_array(other, site)
         full = identity(eye, matrix, site)
-        return arrays.binary(OPS[op], full, matrix) if eye is a else arrays.binary(OPS[op], matrix, full)
+        return (
+            arrays.binary(OPS[op], full, matrix)
+            if eye is a
+            else arrays.binary(OPS[op], matrix, full)
+        )
     site.world.fail("N204", f"`I` cannot stand beside `{op}` here")
 
 
@@ -199,7 +278,9 @@ def sum_of_powers(norm: syntax.Norm, p: Num, site: Site) -> Array:
     if p.value == 2:
         return arrays.inner(value, value)
     size = arrays.unary("abs", value)
-    return arrays.total("sum", size if p.value == 1 else arrays.binary("pow", size, arrays.const(p.value)))
+    return arrays.total(
+        "sum", size if p.value == 1 else arrays.binary("pow", size, arrays.const(p.value))
+    )
 
 
 def norm(expr: syntax.Norm, site: Site) -> Array:
@@ -210,7 +291,11 @@ def norm(expr: syntax.Norm, site: Site) -> Array:
     powers = sum_of_powers(expr, p, site)
     if p.value == 1:
         return powers
-    return arrays.unary("sqrt", powers) if p.value == 2 else arrays.binary("pow", powers, arrays.const(1 / p.value))
+    return (
+        arrays.unary("sqrt", powers)
+        if p.value == 2
+        else arrays.binary("pow", powers, arrays.const(1 / p.value))
+    )
 
 
 def power_of_norm(expr: syntax.Binary, site: Site) -> Any:
@@ -237,7 +322,11 @@ def transposed(value: Array, site: Site) -> Any:
     if value.is_tree:
         leaves = [(path, transposed(leaf, site)) for path, leaf in arrays.leaves(value)]
         if any(isinstance(leaf, Row) for _, leaf in leaves):
-            site.world.fail("N205", "a leaf of this tree is no matrix", help="pass it to a def with `[a, b]`, which sees one matrix at a time")
+            site.world.fail(
+                "N205",
+                "a leaf of this tree is no matrix",
+                help="pass it to a def with `[a, b]`, which sees one matrix at a time",
+            )
         return arrays.tree(leaves)
     if not value.seen:
         return value
@@ -256,30 +345,45 @@ def index(expr: syntax.Index, site: Site) -> Any:
     if isinstance(value, Family):
         if not isinstance(where, Num) or where.value not in value.members:
             said = ", ".join(f"{member:g}" for member in value.members)
-            world.fail("N101", f"`{value.name}` has no such member", expr.index.span, help=f"there are {said}")
+            world.fail(
+                "N101",
+                f"`{value.name}` has no such member",
+                expr.index.span,
+                help=f"there are {said}",
+            )
         return value.members[where.value]
     if isinstance(value, Items) and value.paths is None:
         if i >= len(value.items):
-            world.fail("N211", f"the list has {len(value.items)} entries, there is no [{i}]", expr.index.span)
+            world.fail(
+                "N211",
+                f"the list has {len(value.items)} entries, there is no [{i}]",
+                expr.index.span,
+            )
         return value.items[i]
     whole = as_array(value, site)
     if whole.is_tree or not whole.seen:
         world.fail("N204", f"`[..]` takes the first axis, and {axes(whole)} has none", expr.span)
     if i >= whole.seen[0].size:
-        world.fail("N211", f"axis `{whole.seen[0].name}` has {whole.seen[0].size} entries, there is no [{i}]", expr.index.span)
+        world.fail(
+            "N211",
+            f"axis `{whole.seen[0].name}` has {whole.seen[0].size} entries, there is no [{i}]",
+            expr.index.span,
+        )
     dim = len(whole.hidden)
-    type_ = whole.node.type[:dim] + whole.node.type[dim + 1:]
+    type_ = whole.node.type[:dim] + whole.node.type[dim + 1 :]
     return Array(world.node("select", whole.node, type=type_, dim=dim, index=i), whole.hidden)
 
 
 def field(expr: syntax.Field, site: Site) -> Any:
     value = evaluate(expr.value, site)
-    if hasattr(value, "member"):                            # a LevelInstance
+    if hasattr(value, "member"):  # a LevelInstance
         return value.member(expr.name, site)
     if isinstance(value, MemoryValue):
         return value.memory.part(value, expr.name)
     with site.world.at(expr.name.span, site.scope.turn):
-        return site.world.arrays.field(as_array(value, site), expr.name.text, foreign.member(expr, builtins.BUILT_IN))
+        return site.world.arrays.field(
+            as_array(value, site), expr.name.text, foreign.member(expr, builtins.BUILT_IN)
+        )
 
 
 def instant(expr: syntax.Instant, site: Site) -> Any:
@@ -292,7 +396,10 @@ def instant(expr: syntax.Instant, site: Site) -> Any:
     if isinstance(value, MemoryValue):
         return replace(value, at=clock.clock)
     stream = as_array(value, site)
-    return replace(stream, node=world.node("held_stream", stream.node, type=stream.node.type, clock=clock.clock))
+    return replace(
+        stream,
+        node=world.node("held_stream", stream.node, type=stream.node.type, clock=clock.clock),
+    )
 
 
 def names_a_clock(name: str, site: Site) -> bool:
@@ -301,15 +408,26 @@ def names_a_clock(name: str, site: Site) -> bool:
 
 
 def clock_at(expr: syntax.Instant, site: Site) -> ClockValue:
-    """What stands behind `@`. A value there is the product of Python, a unit has no name of its own."""
+    """What stands behind `@`.
+
+    A value there is the product of Python, a unit has no name of its own.
+    """
     world, name = site.world, expr.clock
     if name.text in syntax.UNITS:
-        world.fail("N303", f"`@` takes a clock with a name, `{name.text}` is a unit of time", name.span, fix=foreign.clock_with_a_name(name),
-                   help=f"a memory without `@` is the value before the tick, with `@now` the one after it; for another instant write "
-                        f"`clock each_{name.text} = 1 {name.text}`, and `M@each_{name.text}`")
+        world.fail(
+            "N303",
+            f"`@` takes a clock with a name, `{name.text}` is a unit of time",
+            name.span,
+            fix=foreign.clock_with_a_name(name),
+            help="a memory without `@` is the value before the tick, with `@now` the one after "
+            "it; for another instant write "
+            f"`clock each_{name.text} = 1 {name.text}`, and `M@each_{name.text}`",
+        )
     if name.text not in builtins.BUILT_IN:
         if site.scope.find(name.text) is None:
-            clocks = {known for known in site.scope.visible() if names_a_clock(known, site)} | {"now"}
+            clocks = {known for known in site.scope.visible() if names_a_clock(known, site)} | {
+                "now"
+            }
             near = meant(name, clocks)
             if near:
                 world.fail("N101", f"there is no clock `{name.text}` here", name.span, **near)
@@ -322,8 +440,13 @@ def clock_at(expr: syntax.Instant, site: Site) -> ClockValue:
     text = name.span.source.text
     at = text.rfind("@", 0, name.span.start)
     before = len(text[:at].rstrip(" "))
-    world.fail("N202", f"`@` names a clock, {what}", foreign.between(name.span, at, name.span.end), help="write `*` for the product of a matrix: `W * x`",
-               fix=(Edit(foreign.between(name.span, before, name.span.start), " * "),))
+    world.fail(
+        "N202",
+        f"`@` names a clock, {what}",
+        foreign.between(name.span, at, name.span.end),
+        help="write `*` for the product of a matrix: `W * x`",
+        fix=(Edit(foreign.between(name.span, before, name.span.start), " * "),),
+    )
 
 
 def literal_list(expr: syntax.List, site: Site) -> Items:
@@ -331,16 +454,32 @@ def literal_list(expr: syntax.List, site: Site) -> Items:
 
 
 def pair(expr: syntax.Pair, site: Site) -> Any:
-    site.world.fail("N203", "a pair `a -> b` stands among the arguments of `attend` or `load`", expr.span)
+    site.world.fail(
+        "N203", "a pair `a -> b` stands among the arguments of `attend` or `load`", expr.span
+    )
 
 
 def misplaced(expr: syntax.Named | syntax.Window, site: Site) -> Any:
-    site.world.fail("N107", "this argument stands by itself, without a name and without `over`", expr.span)
+    site.world.fail(
+        "N107", "this argument stands by itself, without a name and without `over`", expr.span
+    )
 
 
 FORMS: dict[type, Any] = {
-    syntax.Name: name, syntax.Number: lambda e, s: Num(e.value, e.text), syntax.String: lambda e, s: Text(e.text),
-    syntax.Binary: binary, syntax.Unary: unary, syntax.Pair: pair, syntax.Field: field, syntax.Instant: instant,
-    syntax.Call: lambda e, s: calls.call(e, s), syntax.Index: index, syntax.Transpose: transpose, syntax.List: literal_list,
-    syntax.Norm: norm, syntax.Inner: inner, syntax.Named: misplaced, syntax.Window: misplaced,
+    syntax.Name: name,
+    syntax.Number: lambda e, s: Num(e.value, e.text),
+    syntax.String: lambda e, s: Text(e.text),
+    syntax.Binary: binary,
+    syntax.Unary: unary,
+    syntax.Pair: pair,
+    syntax.Field: field,
+    syntax.Instant: instant,
+    syntax.Call: lambda e, s: calls.call(e, s),
+    syntax.Index: index,
+    syntax.Transpose: transpose,
+    syntax.List: literal_list,
+    syntax.Norm: norm,
+    syntax.Inner: inner,
+    syntax.Named: misplaced,
+    syntax.Window: misplaced,
 }

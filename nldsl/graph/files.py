@@ -1,4 +1,5 @@
 """Files: what an import makes visible, constants and dims, and `--set`."""
+
 from __future__ import annotations
 
 import os
@@ -17,7 +18,7 @@ from nldsl.graph.values import ClockValue, Definition, Items, Num
 from nldsl.graph.world import Poisoned, World, did_you_mean, meant
 from nldsl.source import Source, decoded
 
-MOST_EXACT = 2 ** 63              # whole numbers beyond it are taken as real ones
+MOST_EXACT = 2**63  # whole numbers beyond it are taken as real ones
 NUMERIC = (syntax.Number, syntax.Unary, syntax.Binary, syntax.List, syntax.Name, syntax.Index)
 
 
@@ -28,15 +29,21 @@ class Files:
         self.world, self.search = world, tuple(search)
         self.scopes: dict[Path, Scope] = {}
         self.settable: set[str] = set()
-        self.own: set[Path] = set()                          # where the main file itself may lie
+        self.own: set[Path] = set()  # where the main file itself may lie
 
     def main(self, file: syntax.File, source: Source) -> Scope:
         self.world.main = scope = Scope(self.world, "file", None)
         folder = Path(source.name).parent
-        self.own = {place / Path(source.name).name for place in (folder, *self.search) if place != STD}
+        self.own = {
+            place / Path(source.name).name for place in (folder, *self.search) if place != STD
+        }
         self.constants(file, scope, folder if folder.name else None, "")
         for name in self.world.sets.keys() - self.world.used_sets:
-            self.world.report("N112", f"--set {name}: there is no such dim, clock or constant", help=self.can_be_set(name))
+            self.world.report(
+                "N112",
+                f"--set {name}: there is no such dim, clock or constant",
+                help=self.can_be_set(name),
+            )
         return scope
 
     def can_be_set(self, name: str) -> str:
@@ -59,7 +66,11 @@ class Files:
                         self.dim(binding, scope, name)
                 elif isinstance(statement, syntax.Clock):
                     self.clock(statement, scope, name)
-                elif isinstance(statement, syntax.Define) and statement.shape is None and literal(statement.value, scope):
+                elif (
+                    isinstance(statement, syntax.Define)
+                    and statement.shape is None
+                    and literal(statement.value, scope)
+                ):
                     self.literal(statement, scope, name)
             except Poisoned:
                 pass
@@ -73,13 +84,34 @@ class Files:
     def load(self, imported: syntax.Name, scope: Scope, folder: Path | None) -> None:
         world = self.world
         places = [*([] if folder is None else [folder]), *map(Path, self.search), STD]
-        path = next((found for place in places if (found := place / f"{imported.text}.nl").is_file() and found not in self.own), None)
+        path = next(
+            (
+                found
+                for place in places
+                if (found := place / f"{imported.text}.nl").is_file() and found not in self.own
+            ),
+            None,
+        )
         if path is None and any(found.name == f"{imported.text}.nl" for found in self.own):
-            world.fail("N106", f"`{imported.text}.nl` is this file: it does not import itself", imported.span,
-                       help="what it defines is there without an import")
+            world.fail(
+                "N106",
+                f"`{imported.text}.nl` is this file: it does not import itself",
+                imported.span,
+                help="what it defines is there without an import",
+            )
         if path is None:
-            known = {found.stem for place in places if place.is_dir() for found in sorted(place.glob("*.nl"))}
-            world.fail("N106", f"there is no file `{imported.text}.nl`", imported.span, **meant(imported, known))
+            known = {
+                found.stem
+                for place in places
+                if place.is_dir()
+                for found in sorted(place.glob("*.nl"))
+            }
+            world.fail(
+                "N106",
+                f"there is no file `{imported.text}.nl`",
+                imported.span,
+                **meant(imported, known),
+            )
         path = Path(os.path.realpath(path))
         if path not in self.scopes:
             self.scopes[path] = Scope(world, "file", None)
@@ -90,8 +122,13 @@ class Files:
             if isinstance(entry.base, Definition):
                 other = scope.imported.get(name) or scope.names.get(name)
                 if other is not None and other.base is not entry.base:
-                    world.report("N104", f"two files define `{name}`", imported.span, notes=[("here", other.span), ("and here", entry.span)],
-                                 help="import one of the two, or rename one")
+                    world.report(
+                        "N104",
+                        f"two files define `{name}`",
+                        imported.span,
+                        notes=[("here", other.span), ("and here", entry.span)],
+                        help="import one of the two, or rename one",
+                    )
                 scope.imported.setdefault(name, Entry(entry.base, entry.span, True))
 
     def dim(self, binding: syntax.Binding, scope: Scope, file: str) -> None:
@@ -104,8 +141,13 @@ class Files:
             found = Num(size, name.text)
             before = world.dims.setdefault(name.text, (found, name.span))
             if before[0].value != size:
-                world.report("N104", f"`dim {name.text}` is {before[0].value} in one file and {size} in another", name.span,
-                             notes=[("the other one", before[1])], help="one size for both, or two names")
+                world.report(
+                    "N104",
+                    f"`dim {name.text}` is {before[0].value} in one file and {size} in another",
+                    name.span,
+                    notes=[("the other one", before[1])],
+                    help="one size for both, or two names",
+                )
             return found
 
         self.settable.add(name.text)
@@ -145,18 +187,28 @@ class Files:
         self.world.used_sets.add(full)
         value = read_value(self.world.sets[full])
         if value is None:
-            self.world.fail("N112", f"--set {full}={self.world.sets[full]}: a number or a list of numbers is needed",
-                            help="a list is written `[1, 4]`, between quotes for the shell")
+            self.world.fail(
+                "N112",
+                f"--set {full}={self.world.sets[full]}: a number or a list of numbers is needed",
+                help="a list is written `[1, 4]`, between quotes for the shell",
+            )
         self.world.used[full] = plain(value)
         return value
 
 
 def define(scope: Scope, name: syntax.Name, base: Any) -> None:
     if name.text in scope.imported:
-        scope.world.report("N104", f"`{name.text}` is defined here and in an imported file", name.span,
-                           notes=[("the other one", scope.imported[name.text].span)], help="another name here")
+        scope.world.report(
+            "N104",
+            f"`{name.text}` is defined here and in an imported file",
+            name.span,
+            notes=[("the other one", scope.imported[name.text].span)],
+            help="another name here",
+        )
     elif name.text in builtins.BUILT_IN:
-        scope.world.report("N103", f"`{name.text}` hides a built-in name", name.span, help="another name")
+        scope.world.report(
+            "N103", f"`{name.text}` hides a built-in name", name.span, help="another name"
+        )
     scope.define(name, base, constant=True)
 
 
@@ -165,7 +217,9 @@ def literal(expr: syntax.Expr, scope: Scope) -> bool:
     for piece in syntax.walk(expr):
         if not isinstance(piece, NUMERIC):
             return False
-        if isinstance(piece, syntax.Name) and not (piece.text in scope.names and isinstance(scope.names[piece.text].base, Thunk)):
+        if isinstance(piece, syntax.Name) and not (
+            piece.text in scope.names and isinstance(scope.names[piece.text].base, Thunk)
+        ):
             return False
     return True
 

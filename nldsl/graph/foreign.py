@@ -1,8 +1,9 @@
 """Names of torch, numpy and Python -> what stands here instead of them, for findings about names.
 
-`torch.relu(x)` and `x.relu()` are both `max(x, 0)`. In a form, `{0}` is the first argument; where the arguments of a
-call cannot be told apart in the text there are words alone.
+`torch.relu(x)` and `x.relu()` are both `max(x, 0)`. In a form, `{0}` is the first argument; where
+the arguments of a call cannot be told apart in the text there are words alone.
 """
+
 from __future__ import annotations
 
 import re
@@ -15,41 +16,111 @@ from nldsl.source import Span
 
 PATH = re.compile(r"[A-Za-z]\w*(?:\.[A-Za-z]\w*)*")
 ATOM = re.compile(r"[A-Za-z0-9_.@]+(\([^()]*\))?")
-LIBRARIES = frozenset("torch nn F np numpy jnp jax math tf keras functional lax optim random linalg init scipy".split())
+LIBRARIES = frozenset(
+    "torch nn F np numpy jnp jax math tf keras functional lax optim random linalg init "
+    "scipy".split()
+)
 
 FORMS = {
-    "relu": "max({0}, 0)", "maximum": "max({0}, {1})", "minimum": "min({0}, {1})", "clamp": "min(max({0}, {1}), {2})",
-    "matmul": "{0} * {1}", "mm": "{0} * {1}", "bmm": "{0} * {1}", "mv": "{0} * {1}", "dot": "<{0}, {1}>", "outer": "{0} * {1}^T",
-    "norm": "|{0}|", "square": "{0} .^ 2", "pow": "{0} .^ {1}", "power": "{0} .^ {1}", "mul": "{0} .* {1}", "multiply": "{0} .* {1}",
-    "add": "{0} + {1}", "sub": "{0} - {1}", "subtract": "{0} - {1}", "div": "{0} ./ {1}", "divide": "{0} ./ {1}", "neg": "-{0}",
-    "negative": "-{0}", "reciprocal": "1 ./ {0}", "rsqrt": "1 ./ sqrt({0})", "log1p": "log(1 + {0})", "expm1": "exp({0}) - 1",
-    "sin": "cos({0} - pi / 2)", "absolute": "abs({0})", "detach": "stop({0})", "stop_gradient": "stop({0})", "transpose": "{0}^T", "t": "{0}^T",
-    "mse_loss": "|{0} - {1}|^2", "flatten": "flat({0})", "ravel": "flat({0})", "swish": "silu({0})", "leaky_relu": "max({0}, 0.01 * {0})",
-    "l1_loss": "|{0} - {1}|_1", "logsumexp": "log(sum(exp({0})))", "log_softmax": "log(softmax({0}))", "eq": "{0} == {1}",
+    "relu": "max({0}, 0)",
+    "maximum": "max({0}, {1})",
+    "minimum": "min({0}, {1})",
+    "clamp": "min(max({0}, {1}), {2})",
+    "matmul": "{0} * {1}",
+    "mm": "{0} * {1}",
+    "bmm": "{0} * {1}",
+    "mv": "{0} * {1}",
+    "dot": "<{0}, {1}>",
+    "outer": "{0} * {1}^T",
+    "norm": "|{0}|",
+    "square": "{0} .^ 2",
+    "pow": "{0} .^ {1}",
+    "power": "{0} .^ {1}",
+    "mul": "{0} .* {1}",
+    "multiply": "{0} .* {1}",
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "subtract": "{0} - {1}",
+    "div": "{0} ./ {1}",
+    "divide": "{0} ./ {1}",
+    "neg": "-{0}",
+    "negative": "-{0}",
+    "reciprocal": "1 ./ {0}",
+    "rsqrt": "1 ./ sqrt({0})",
+    "log1p": "log(1 + {0})",
+    "expm1": "exp({0}) - 1",
+    "sin": "cos({0} - pi / 2)",
+    "absolute": "abs({0})",
+    "detach": "stop({0})",
+    "stop_gradient": "stop({0})",
+    "transpose": "{0}^T",
+    "t": "{0}^T",
+    "mse_loss": "|{0} - {1}|^2",
+    "flatten": "flat({0})",
+    "ravel": "flat({0})",
+    "swish": "silu({0})",
+    "leaky_relu": "max({0}, 0.01 * {0})",
+    "l1_loss": "|{0} - {1}|_1",
+    "logsumexp": "log(sum(exp({0})))",
+    "log_softmax": "log(softmax({0}))",
+    "eq": "{0} == {1}",
 }
 WORDS = {
-    "True": "write `1`", "False": "write `0`", "None": "leave it out", "nan": "leave it out", "inf": "write `1e30`", "e": "write `exp(1)`",
-    "self": "a memory has its own name in its level, and `recall.M` outside it", "len": "`shape(x)` lists the sizes of the axes",
-    "Linear": "`linear(x, [d])` makes its weights where it stands", "Embedding": "`embed(ids, [d])` makes its weights where it stands",
-    "Conv1d": "`conv(x, 4)` makes its weights where it stands", "Parameter": "`weight([d])` is a weight",
-    "LayerNorm": "`standardise(x)` of the file `layers`", "layer_norm": "`standardise(x)` of the file `layers`",
-    "RMSNorm": "`rmsnorm(x)` of the file `layers`", "rms_norm": "`rmsnorm(x)` of the file `layers`", "normalize": "`unit(x)` of the file `layers`",
-    "MultiheadAttention": "`attend(q, k -> v over 16 token)`", "scaled_dot_product_attention": "`attend(q, k -> v over 16 token)`",
-    "Dropout": "no value is drawn at random during a run: leave it out", "dropout": "no value is drawn at random during a run: leave it out",
-    "einsum": "`A * x`, `u * v^T` and `sum(x, d)` run along named axes", "cat": "write `join(x, y)`", "concat": "write `join(x, y)`",
-    "concatenate": "write `join(x, y)`", "zeros": "write `0`: a number has every shape", "zeros_like": "write `0`: a number has every shape",
-    "ones": "write `1`: a number has every shape", "ones_like": "write `1`: a number has every shape", "eye": "write `I`",
-    "randn": "`random` begins a memory: `memory M: [d] = random`", "rand": "`random` begins a memory: `memory M: [d] = random`",
-    "shape": "axes have names: `dim d = 4`; `shape(x)` lists the sizes", "size": "axes have names: `dim d = 4`; `shape(x)` lists the sizes",
-    "view": "`flat(x)` makes one axis of all; axes are split where they arise: `linear(x, [head, e])`",
-    "reshape": "`flat(x)` makes one axis of all; axes are split where they arise: `linear(x, [head, e])`",
-    "unsqueeze": "axes have names and meet by them: leave it out", "squeeze": "axes have names and meet by them: leave it out",
-    "permute": "axes have names and meet by them: leave it out", "to": "`--device` and `--precision` are of a run: leave it out",
-    "cuda": "`--device` is of a run: leave it out", "float": "`--precision` is of a run: leave it out", "int": "write `floor(x)`",
-    "item": "a value of no axes is a number: leave it out", "backward": "`grad(M)` stands in the equation of a memory",
-    "Adam": "write `W <- W + adam(grad(W))`", "SGD": "write `W <- W - 0.1 * grad(W)`", "zip": "`for i in range(3) { .. }` takes a number of turns",
-    "AdamW": "write `W <- W + adamw(W, grad(W), lr = 0.001, decay = 0.1)`", "enumerate": "`for i in range(3) { .. }` takes a number of turns",
-    "arange": "write `range(3)`", "argmax": "`softmax(x)` is its smooth form", "print": "remove it: `--emit graph` shows a value",
+    "True": "write `1`",
+    "False": "write `0`",
+    "None": "leave it out",
+    "nan": "leave it out",
+    "inf": "write `1e30`",
+    "e": "write `exp(1)`",
+    "self": "a memory has its own name in its level, and `recall.M` outside it",
+    "len": "`shape(x)` lists the sizes of the axes",
+    "Linear": "`linear(x, [d])` makes its weights where it stands",
+    "Embedding": "`embed(ids, [d])` makes its weights where it stands",
+    "Conv1d": "`conv(x, 4)` makes its weights where it stands",
+    "Parameter": "`weight([d])` is a weight",
+    "LayerNorm": "`standardise(x)` of the file `layers`",
+    "layer_norm": "`standardise(x)` of the file `layers`",
+    "RMSNorm": "`rmsnorm(x)` of the file `layers`",
+    "rms_norm": "`rmsnorm(x)` of the file `layers`",
+    "normalize": "`unit(x)` of the file `layers`",
+    "MultiheadAttention": "`attend(q, k -> v over 16 token)`",
+    "scaled_dot_product_attention": "`attend(q, k -> v over 16 token)`",
+    "Dropout": "no value is drawn at random during a run: leave it out",
+    "dropout": "no value is drawn at random during a run: leave it out",
+    "einsum": "`A * x`, `u * v^T` and `sum(x, d)` run along named axes",
+    "cat": "write `join(x, y)`",
+    "concat": "write `join(x, y)`",
+    "concatenate": "write `join(x, y)`",
+    "zeros": "write `0`: a number has every shape",
+    "zeros_like": "write `0`: a number has every shape",
+    "ones": "write `1`: a number has every shape",
+    "ones_like": "write `1`: a number has every shape",
+    "eye": "write `I`",
+    "randn": "`random` begins a memory: `memory M: [d] = random`",
+    "rand": "`random` begins a memory: `memory M: [d] = random`",
+    "shape": "axes have names: `dim d = 4`; `shape(x)` lists the sizes",
+    "size": "axes have names: `dim d = 4`; `shape(x)` lists the sizes",
+    "view": "`flat(x)` makes one axis of all; axes are split where they arise: `linear(x, [head, "
+    "e])`",
+    "reshape": "`flat(x)` makes one axis of all; axes are split where they arise: `linear(x, "
+    "[head, e])`",
+    "unsqueeze": "axes have names and meet by them: leave it out",
+    "squeeze": "axes have names and meet by them: leave it out",
+    "permute": "axes have names and meet by them: leave it out",
+    "to": "`--device` and `--precision` are of a run: leave it out",
+    "cuda": "`--device` is of a run: leave it out",
+    "float": "`--precision` is of a run: leave it out",
+    "int": "write `floor(x)`",
+    "item": "a value of no axes is a number: leave it out",
+    "backward": "`grad(M)` stands in the equation of a memory",
+    "Adam": "write `W <- W + adam(grad(W))`",
+    "SGD": "write `W <- W - 0.1 * grad(W)`",
+    "zip": "`for i in range(3) { .. }` takes a number of turns",
+    "AdamW": "write `W <- W + adamw(W, grad(W), lr = 0.001, decay = 0.1)`",
+    "enumerate": "`for i in range(3) { .. }` takes a number of turns",
+    "arange": "write `range(3)`",
+    "argmax": "`softmax(x)` is its smooth form",
+    "print": "remove it: `--emit graph` shows a value",
 }
 TRANSPOSED = frozenset(("T", "mT", "H"))
 PLAIN = {"True": "1", "False": "0", "inf": "1e30"}
@@ -72,7 +143,14 @@ def name(found: syntax.Name, builtin: frozenset[str]) -> dict[str, Any]:
         return {"span": whole, **formed(last, whole.start, whole.end, [], found.span)}
     if last in WORDS:
         return {"span": whole, "help": WORDS[last]}
-    return {"span": whole, "help": "functions stand by themselves, without the name of a library: `tanh(x)`"} if parts[0] in LIBRARIES else {}
+    return (
+        {
+            "span": whole,
+            "help": "functions stand by themselves, without the name of a library: `tanh(x)`",
+        }
+        if parts[0] in LIBRARIES
+        else {}
+    )
 
 
 def member(expr: syntax.Field, builtin: frozenset[str]) -> dict[str, Any]:
@@ -81,12 +159,19 @@ def member(expr: syntax.Field, builtin: frozenset[str]) -> dict[str, Any]:
     dot = text.rfind(".", 0, expr.name.span.start)
     if last in TRANSPOSED:
         return transposed(expr.name)
-    value = text[expr.span.start:dot].rstrip()
+    value = text[expr.span.start : dot].rstrip()
     if not balanced(value):
-        return {"help": WORDS.get(last, f"write `{last}(x)`")} if last in builtin or last in WORDS else {}
+        return (
+            {"help": WORDS.get(last, f"write `{last}(x)`")}
+            if last in builtin or last in WORDS
+            else {}
+        )
     if last in builtin and last not in WORDS and text.startswith("(", expr.span.end):
-        rest = text[expr.span.end + 1:].lstrip()
-        fix = Edit(between(expr.span, expr.span.start, expr.span.end + 1), f"{last}({value}" + ("" if rest.startswith(")") else ", "))
+        rest = text[expr.span.end + 1 :].lstrip()
+        fix = Edit(
+            between(expr.span, expr.span.start, expr.span.end + 1),
+            f"{last}({value}" + ("" if rest.startswith(")") else ", "),
+        )
         return {"help": f"a function stands before its argument: `{last}(x)`", "fix": (fix,)}
     if last in FORMS:
         return formed(last, expr.span.start, expr.span.end, [value], expr.span)
@@ -96,7 +181,10 @@ def member(expr: syntax.Field, builtin: frozenset[str]) -> dict[str, Any]:
 def transposed(found: syntax.Name) -> dict[str, Any]:
     """`W.T`"""
     dot = found.span.source.text.rfind(".", 0, found.span.start)
-    return {"help": "write `^T` for the transpose: `W^T`", "fix": (Edit(between(found.span, dot, found.span.end), "^T"),)}
+    return {
+        "help": "write `^T` for the transpose: `W^T`",
+        "fix": (Edit(between(found.span, dot, found.span.end), "^T"),),
+    }
 
 
 def formed(last: str, start: int, end: int, given: list[str], span: Span) -> dict[str, Any]:
@@ -111,19 +199,35 @@ def formed(last: str, start: int, end: int, given: list[str], span: Span) -> dic
     if len(values) < wanted or last in ("transpose", "norm", "flatten") and len(values) > wanted:
         return {"help": f"write `{said}`"}
     inside = re.fullmatch(r"\w+\(.*\)|[|<].*[|>](_1|\^2)?", form) is not None
-    written = form.format(*(value if inside or ATOM.fullmatch(value) else f"({value})" for value in values))
-    behind, before = text[call[1]:].lstrip(" "), text[:start].rstrip(" ")
-    alone = before.endswith(("=", "(", ",", "<-", "return")) and behind[:1] in ("", "\n", ")", ",", "}", "#")
-    return {"help": f"write `{said}`", "fix": (Edit(between(span, start, call[1]), written if inside or alone else f"({written})"),)}
+    written = form.format(
+        *(value if inside or ATOM.fullmatch(value) else f"({value})" for value in values)
+    )
+    behind, before = text[call[1] :].lstrip(" "), text[:start].rstrip(" ")
+    alone = before.endswith(("=", "(", ",", "<-", "return")) and behind[:1] in (
+        "",
+        "\n",
+        ")",
+        ",",
+        "}",
+        "#",
+    )
+    return {
+        "help": f"write `{said}`",
+        "fix": (
+            Edit(between(span, start, call[1]), written if inside or alone else f"({written})"),
+        ),
+    }
 
 
 def arguments(text: str, at: int) -> tuple[list[str], int] | None:
-    """The arguments of the call whose bracket opens at `at`, and the place behind it; None of what cannot be told by brackets."""
+    """The arguments of the call whose bracket opens at `at`, and the place behind it; None of what
+    cannot be told by brackets.
+    """
     if not text.startswith("(", at):
         return None
     depth, found, begin = 0, [], at + 1
     for i in range(at, len(text)):
-        if text[i] in "<>#\"=\n":
+        if text[i] in '<>#"=\n':
             return None
         depth += (text[i] in "([") - (text[i] in ")]")
         if depth == 0 or depth == 1 and text[i] == ",":
@@ -156,7 +260,9 @@ def between(span: Span, start: int, end: int) -> Span:
 def imported(found: syntax.Name, home: str) -> tuple[Edit, ...]:
     """`home` among the imports of a file, or as its first."""
     text, span = found.span.source.text, found.span
-    first = re.search(r"^import\s+[A-Za-z]\w*", text, re.MULTILINE) or re.search(r"^nldsl\s+\d+", text, re.MULTILINE)
+    first = re.search(r"^import\s+[A-Za-z]\w*", text, re.MULTILINE) or re.search(
+        r"^nldsl\s+\d+", text, re.MULTILINE
+    )
     if first is None:
         return ()
     added = f", {home}" if first[0].startswith("import") else f"\nimport {home}"
@@ -166,7 +272,10 @@ def imported(found: syntax.Name, home: str) -> tuple[Edit, ...]:
 def clock_with_a_name(unit: syntax.Name) -> tuple[Edit, ...]:
     """A clock for a unit, in front of the statement of the file that the unit stands in."""
     text, span = unit.span.source.text, unit.span
-    lines = [found.start() for found in re.finditer(r"^[A-Za-z]", text[:span.start], re.MULTILINE)]
+    lines = [found.start() for found in re.finditer(r"^[A-Za-z]", text[: span.start], re.MULTILINE)]
     if len(lines) < 2 or f"each_{unit.text}" in text:
         return ()
-    return (Edit(between(span, lines[-1], lines[-1]), f"clock each_{unit.text} = 1 {unit.text}\n"), Edit(span, f"each_{unit.text}"))
+    return (
+        Edit(between(span, lines[-1], lines[-1]), f"clock each_{unit.text} = 1 {unit.text}\n"),
+        Edit(span, f"each_{unit.text}"),
+    )

@@ -138,7 +138,9 @@ class Guards:
         self._made: dict[tuple[Node, Node, frozenset[Node]], Node] = {}
 
     def look(self, order: list[Node]) -> None:
-        met: set[tuple[object, ...]] = set()  # many levels learn from one loss, each over a period of its own
+        met: set[tuple[object, ...]] = (
+            set()
+        )  # many levels learn from one loss, each over a period of its own
         for node in order:
             if node.op == "grad":
                 objective, context = node.args[0], frozenset(node["context"])

@@ -1,4 +1,8 @@
-"""The laws of the core: what each op asks of the shapes of its arguments. Verified after each stage in tests."""
+"""The laws of the core: what each op asks of the shapes of its arguments.
+
+Verified after each stage in tests.
+"""
+
 from __future__ import annotations
 
 from nldsl.graph.dump import every
@@ -20,7 +24,10 @@ def check_program(program: Program) -> None:
             assert node is None or node.type == memory.type, memory.name
         assert memory.start is not None or memory.slots is not None, memory.name
         for path, name in (memory.slots or {}).items():
-            assert isinstance(memory.type, Tree) and memory.type.shape(path) == program.weights[name].shape, name
+            assert (
+                isinstance(memory.type, Tree)
+                and memory.type.shape(path) == program.weights[name].shape
+            ), name
             assert program.weights[name].owner == memory.name, name
     for level in program.levels.values():
         assert all(not isinstance(node.type, Tree) for node in level.objectives), level.name
@@ -41,12 +48,20 @@ def lawful(node: Node) -> bool:
     if op == "tree":
         return isinstance(out, Tree) and [shape for _, shape in out.leaves] == types
     if op == "total":
-        return isinstance(types[0], Tree) and all(shape[:node["keep"]] == out for _, shape in types[0].leaves)
+        return isinstance(types[0], Tree) and all(
+            shape[: node["keep"]] == out for _, shape in types[0].leaves
+        )
     if op == "grad":
         return out == types[1] and not isinstance(types[0], Tree)
     if op == "grad_stream":
         return out == types[1] and types[0] is not None
-    if any(isinstance(type_, Tree) for type_ in (*types, *([out] if op not in ("read", "now", "held", "plain", "load") else []))):
+    if any(
+        isinstance(type_, Tree)
+        for type_ in (
+            *types,
+            *([out] if op not in ("read", "now", "held", "plain", "load") else []),
+        )
+    ):
         return False
     return arrays(node, types)
 
@@ -56,8 +71,14 @@ def joint(types: list[Type]) -> Type | None:
     trees = [type_ for type_ in types if isinstance(type_, Tree)]
     if trees:
         tree = trees[0]
-        fits = all(type_ == tree or (not isinstance(type_, Tree) and all(shape[:len(type_)] == type_ for _, shape in tree.leaves))
-                   for type_ in types)
+        fits = all(
+            type_ == tree
+            or (
+                not isinstance(type_, Tree)
+                and all(shape[: len(type_)] == type_ for _, shape in tree.leaves)
+            )
+            for type_ in types
+        )
         return tree if fits else None
     full = next((type_ for type_ in types if type_), ())
     return full if all(type_ in ((), full) for type_ in types) else None
@@ -68,7 +89,9 @@ def arrays(node: Node, types: list[Shape]) -> bool:
     if op in ("sum", "mean", "amax"):
         return out == tuple(axis for i, axis in enumerate(types[0]) if i not in node["dims"])
     if op == "spread":
-        return len(node["dims"]) == len(types[0]) and [out[d] for d in node["dims"]] == list(types[0])
+        return len(node["dims"]) == len(types[0]) and [out[d] for d in node["dims"]] == list(
+            types[0]
+        )
     if op == "permute":
         return list(out) == [types[0][d] for d in node["dims"]]
     if op == "reshape":
@@ -76,9 +99,14 @@ def arrays(node: Node, types: list[Shape]) -> bool:
     if op == "einsum":
         return einsum(node["eq"], types, out)
     if op == "select":
-        return out == tuple(axis for i, axis in enumerate(types[0]) if i != node["dim"]) and node["index"] < types[0][node["dim"]].size
+        return (
+            out == tuple(axis for i, axis in enumerate(types[0]) if i != node["dim"])
+            and node["index"] < types[0][node["dim"]].size
+        )
     if op == "stack":
-        return out[node["dim"]].size == len(types) and all(type_ == out[:node["dim"]] + out[node["dim"] + 1:] for type_ in types)
+        return out[node["dim"]].size == len(types) and all(
+            type_ == out[: node["dim"]] + out[node["dim"] + 1 :] for type_ in types
+        )
     if op == "join":
         return out[node["dim"]].size == sum(type_[node["dim"]].size for type_ in types)
     if op == "solve":
@@ -92,7 +120,10 @@ def arrays(node: Node, types: list[Shape]) -> bool:
     if op == "conv":
         return out == types[0] and sizes(types[1][1:]) == sizes(types[0])
     if op == "attend":
-        return all(attended(group, types[0], types[1 + 2 * i], types[2 + 2 * i], out) for i, group in enumerate(node["groups"]))
+        return all(
+            attended(group, types[0], types[1 + 2 * i], types[2 + 2 * i], out)
+            for i, group in enumerate(node["groups"])
+        )
     return not types
 
 
@@ -102,7 +133,10 @@ def einsum(eq: str, types: list[Shape], out: Shape) -> bool:
     for letters, type_ in zip((*left.split(","), right), (*types, out), strict=True):
         if len(letters) != len(type_) or len(set(letters)) != len(letters):
             return False
-        if any(bound.setdefault(letter, axis.size) != axis.size for letter, axis in zip(letters, type_, strict=True)):
+        if any(
+            bound.setdefault(letter, axis.size) != axis.size
+            for letter, axis in zip(letters, type_, strict=True)
+        ):
             return False
     return set(right) <= set(left)
 

@@ -1,4 +1,7 @@
-"""Levels while they are elaborated: declared first, so that anything may read them, their equations later."""
+"""Levels while they are elaborated: declared first, so that anything may read them, their equations
+later.
+"""
+
 from __future__ import annotations
 
 from typing import Any
@@ -14,7 +17,9 @@ from nldsl.graph.world import LAST, PARTS, SOON, Poisoned, World, meant
 
 
 class LevelInstance:
-    def __init__(self, world: World, text: syntax.Level, around: Scope, place: Place, name: str) -> None:
+    def __init__(
+        self, world: World, text: syntax.Level, around: Scope, place: Place, name: str
+    ) -> None:
         self.world, self.text, self.name = world, text, name
         self.memories: dict[str, MemoryInstance] = {}
         self.objectives: list[tuple[Place, Thunk, syntax.Minimize]] = []
@@ -23,7 +28,7 @@ class LevelInstance:
         self.said: list[syntax.Context] = []
         self.resets: list[tuple[syntax.Reset, Site]] = []
         self.bptts: list[tuple[syntax.Bptt, Site]] = []
-        self.flows: list[str] = []                          # names of the streams in `context_nodes`
+        self.flows: list[str] = []  # names of the streams in `context_nodes`
         self.context_nodes = Thunk(world, self._context, "", text.span)
         self.clauses = Thunk(world, lambda: (self._reset(), self._bptt()), "", text.span)
         site = Site(around, place)
@@ -32,13 +37,25 @@ class LevelInstance:
         if self.clock.unit == "update":
             self.parent = around.update
             if self.parent is None:
-                fail_without_level("`every update` ticks with the level in whose equation it is called", site, text.rate.span)
+                fail_without_level(
+                    "`every update` ticks with the level in whose equation it is called",
+                    site,
+                    text.rate.span,
+                )
             own, up = self.clock, self.parent.clock
-            self.clock = Clock(up.unit, own.period * up.period, up.phase + own.phase * up.period,
-                               up.name if (own.period, own.phase) == (1, 0) else f"{own.period} x {up.name}")
+            self.clock = Clock(
+                up.unit,
+                own.period * up.period,
+                up.phase + own.phase * up.period,
+                up.name if (own.period, own.phase) == (1, 0) else f"{own.period} x {up.name}",
+            )
         self.scope = Scope(world, "level", around, name, place)
         self.scope.level = self
-        self.per = world.hide(world.axis(world.evaluate(text.per, site), text.per.span)) if text.per else None
+        self.per = (
+            world.hide(world.axis(world.evaluate(text.per, site), text.per.span))
+            if text.per
+            else None
+        )
         if self.per is not None:
             self.scope.hidden = (*around.hidden, self.per)
 
@@ -46,8 +63,12 @@ class LevelInstance:
         """`l.M`."""
         memory = self.memories.get(name.text)
         if memory is None:
-            self.world.fail("N101", f"level `{self.text.member.name.text}` has no memory `{name.text}`", name.span,
-                            **meant(name, self.memories))
+            self.world.fail(
+                "N101",
+                f"level `{self.text.member.name.text}` has no memory `{name.text}`",
+                name.span,
+                **meant(name, self.memories),
+            )
         if site.scope.level is self:
             return memory.read_at(site)
         value = MemoryValue(memory, None, "now" if site.scope.start is not None else None)
@@ -69,11 +90,19 @@ class LevelInstance:
 
     def add_objective(self, text: syntax.Minimize, site: Site) -> None:
         def run() -> Array:
-            value = self.world.as_array(self.world.evaluate(text.objective, site), site, text.objective.span)
+            value = self.world.as_array(
+                self.world.evaluate(text.objective, site), site, text.objective.span
+            )
             if not value.is_scalar:
                 said = "a tree" if value.is_tree else f"the axes {self.world.axes(value)}"
-                self.world.fail("N204", f"an objective is one number, this has {said}", text.objective.span, help="`|x|^2`, `<x, y>` or `sum(x)`")
+                self.world.fail(
+                    "N204",
+                    f"an objective is one number, this has {said}",
+                    text.objective.span,
+                    help="`|x|^2`, `<x, y>` or `sum(x)`",
+                )
             return value
+
         self.objectives.append((site.place, Thunk(self.world, run, "", text.objective.span), text))
 
     def _context(self) -> tuple[Node, ...]:
@@ -81,7 +110,7 @@ class LevelInstance:
         for name, site in self.contexts:
             value = self.world.evaluate(name, site)
             if isinstance(value, Eye | Num):
-                continue                                    # known before the run: data of no stream
+                continue  # known before the run: data of no stream
             node = self.world.as_array(value, site, name.span).node
             if node not in found:
                 found.append(node)
@@ -91,7 +120,9 @@ class LevelInstance:
     # ---- the equations
 
     def when(self) -> int:
-        kinds = [m.text.type for m in self.memories.values() if isinstance(m.text.type, syntax.Rest)]
+        kinds = [
+            m.text.type for m in self.memories.values() if isinstance(m.text.type, syntax.Rest)
+        ]
         return SOON if not kinds else PARTS if all(kind.of is not None for kind in kinds) else LAST
 
     def finish(self) -> None:
@@ -102,7 +133,9 @@ class LevelInstance:
         for memory in self.memories.values():
             for thunk in (memory.type, memory.start):
                 attempt(thunk)
-        for _, thunk in sorted((v for memory in self.memories.values() for v in memory.versions), key=lambda v: v[0]):
+        for _, thunk in sorted(
+            (v for memory in self.memories.values() for v in memory.versions), key=lambda v: v[0]
+        ):
             attempt(thunk)
         for _, thunk, _ in self.objectives:
             attempt(thunk)
@@ -113,7 +146,12 @@ class LevelInstance:
         """Each is read. Known when everything is worked out and nothing is missing."""
         for i, (_, _, text) in enumerate(self.objectives):
             if i not in self.read_objectives:
-                self.world.report("N504", "no `grad` or `prox` reads this objective", text.span, help="an equation with `grad(M)`, or no objective")
+                self.world.report(
+                    "N504",
+                    "no `grad` or `prox` reads this objective",
+                    text.span,
+                    help="an equation with `grad(M)`, or no objective",
+                )
 
     def check(self) -> None:
         world, text = self.world, self.text
@@ -121,20 +159,41 @@ class LevelInstance:
             world.report("N502", f"level `{text.member.name.text}` has no memory", text.member.span)
         written = any(memory.versions for memory in self.memories.values())
         if self.clock.unit == "never" and written and self.parent is None:
-            span = next(thunk.span for memory in self.memories.values() for _, thunk in memory.versions)
-            world.report("N503", "a level with rate `never` has no ticks, so no `<-`", span, help="a rate `every ..`, or no `<-`")
+            span = next(
+                thunk.span for memory in self.memories.values() for _, thunk in memory.versions
+            )
+            world.report(
+                "N503",
+                "a level with rate `never` has no ticks, so no `<-`",
+                span,
+                help="a rate `every ..`, or no `<-`",
+            )
         elif self.clock.unit != "never" and not written and self.memories:
-            world.report("N502", f"level `{text.member.name.text}` ticks, but no `<-` moves a memory", text.member.span,
-                         help="`M <- ..`, or the rate `never`")
+            world.report(
+                "N502",
+                f"level `{text.member.name.text}` ticks, but no `<-` moves a memory",
+                text.member.span,
+                help="`M <- ..`, or the rate `never`",
+            )
         if self.objectives and not self.contexts:
-            world.report("N612", "a level with an objective names the streams it learns from", self.objectives[0][2].span,
-                         help="`context x, y`: what the objective reads")
+            world.report(
+                "N612",
+                "a level with an objective names the streams it learns from",
+                self.objectives[0][2].span,
+                help="`context x, y`: what the objective reads",
+            )
 
     def once(self, word: str, clauses: list[Any], remedy: str) -> None:
         """A clause is said once: of two the reader cannot know which holds."""
         for clause in clauses[1:]:
-            self.world.report("N309", f"level `{self.text.member.name.text}` says `{word}` twice", clause.span, "said again",
-                              notes=[("the first", clauses[0].span)], help=remedy)
+            self.world.report(
+                "N309",
+                f"level `{self.text.member.name.text}` says `{word}` twice",
+                clause.span,
+                "said again",
+                notes=[("the first", clauses[0].span)],
+                help=remedy,
+            )
 
     def record(self, resolve: Any) -> Level:
         """The level as the core has it; `resolve` puts versions in the place of reads."""
@@ -145,9 +204,21 @@ class LevelInstance:
         objectives = [resolve(thunk.force().node, self.name) for _, thunk, _ in self.objectives]
         context = [resolve(node, self.name) for node in self.context_nodes.force()]
         per = self.per or next((up.per for up in self._ancestors() if up.per), None)
-        return Level(self.name, self.clock, per.axis if per else None, reset, bptt, [m.name for m in self.memories.values()], objectives,
-                     context, self.parent.name if self.parent else None, self.text.span, label(self.scope),
-                     tuple(self.flows), self.text.rate.span)
+        return Level(
+            self.name,
+            self.clock,
+            per.axis if per else None,
+            reset,
+            bptt,
+            [m.name for m in self.memories.values()],
+            objectives,
+            context,
+            self.parent.name if self.parent else None,
+            self.text.span,
+            label(self.scope),
+            tuple(self.flows),
+            self.text.rate.span,
+        )
 
     def _ancestors(self) -> Any:
         level = self.parent
@@ -165,10 +236,22 @@ class LevelInstance:
             return self.parent._bptt() if self.parent is not None else ()
         found = []
         for text, site in self.bptts:
-            depth = "full" if isinstance(text.depth, syntax.Full) else "none" if isinstance(text.depth, syntax.Cut) else clock_of(text.depth, site)
-            found.append(Bptt(depth, self._viewer(text.viewer, site) if text.viewer else None, text.span))
+            depth = (
+                "full"
+                if isinstance(text.depth, syntax.Full)
+                else "none"
+                if isinstance(text.depth, syntax.Cut)
+                else clock_of(text.depth, site)
+            )
+            found.append(
+                Bptt(depth, self._viewer(text.viewer, site) if text.viewer else None, text.span)
+            )
         for viewer in dict.fromkeys(clause.viewer for clause in found):
-            self.once("bptt", [clause for clause in found if clause.viewer == viewer], "one of the two, or `bptt .. to learner` for each learner")
+            self.once(
+                "bptt",
+                [clause for clause in found if clause.viewer == viewer],
+                "one of the two, or `bptt .. to learner` for each learner",
+            )
         return tuple(found)
 
     def _viewer(self, member: syntax.Member, site: Site) -> str:
@@ -178,7 +261,9 @@ class LevelInstance:
                 here = Site(scope, site.place)
                 value = here.value(member.name)
                 if member.index is not None:
-                    value = getattr(value, "members", {}).get(getattr(self.world.evaluate(member.index, site), "value", None))
+                    value = getattr(value, "members", {}).get(
+                        getattr(self.world.evaluate(member.index, site), "value", None)
+                    )
                 if isinstance(value, LevelInstance):
                     return value.name
         self.world.fail("N101", f"there is no level `{member.name.text}` here", member.span)
@@ -192,25 +277,57 @@ def attempt(thunk: Thunk) -> Any:
 
 
 def grad(call: syntax.Call, site: Site) -> Array:
-    """`grad(P)`, the derivative of the objective last above; `grad(e, y)`, of one stream in another."""
+    """`grad(P)`, the derivative of the objective last above; `grad(e, y)`, of one stream in
+    another.
+    """
     world = site.world
-    if not 1 <= len(call.args) <= 2 or any(isinstance(arg, syntax.Named | syntax.Window) for arg in call.args):
+    if not 1 <= len(call.args) <= 2 or any(
+        isinstance(arg, syntax.Named | syntax.Window) for arg in call.args
+    ):
         world.fail("N107", "`grad` takes a memory, or two streams", call.span)
     if len(call.args) == 2:
         e, y = (world.as_array(world.evaluate(arg, site), site, arg.span) for arg in call.args)
         if not e.is_scalar:
-            world.fail("N204", f"`grad(e, y)` differentiates one number, this is {world.axes(e)}", call.args[0].span)
+            world.fail(
+                "N204",
+                f"`grad(e, y)` differentiates one number, this is {world.axes(e)}",
+                call.args[0].span,
+            )
         return Array(world.node("grad_stream", e.node, y.node, type=y.node.type), y.hidden)
     value, level = world.evaluate(call.args[0], site), site.scope.level
-    if not isinstance(value, MemoryValue) or value.memory.level is not level or value.path or value.at == "now":
-        world.fail("N515", "`grad(P)` takes a memory of the level it stands in, or `M@clock`", call.args[0].span,
-                   help="`grad(e, y)` is the derivative of a stream; `grad(M).W` is a part of a gradient")
+    if (
+        not isinstance(value, MemoryValue)
+        or value.memory.level is not level
+        or value.path
+        or value.at == "now"
+    ):
+        world.fail(
+            "N515",
+            "`grad(P)` takes a memory of the level it stands in, or `M@clock`",
+            call.args[0].span,
+            help="`grad(e, y)` is the derivative of a stream; `grad(M).W` is a part of a gradient",
+        )
     objective = level.objective(site.place)
     if objective is None:
-        world.fail("N501", "`grad` reads the objective last above it, and there is no `minimize` above", call.span, help="`minimize ..` above this line")
+        world.fail(
+            "N501",
+            "`grad` reads the objective last above it, and there is no `minimize` above",
+            call.span,
+            help="`minimize ..` above this line",
+        )
     at = value.memory.read(value)
     context = level.context_nodes.force() if level.contexts else ()
-    return Array(world.node("grad", objective.force().node, at.node, type=at.node.type, memory=value.memory.name, context=context), at.hidden)
+    return Array(
+        world.node(
+            "grad",
+            objective.force().node,
+            at.node,
+            type=at.node.type,
+            memory=value.memory.name,
+            context=context,
+        ),
+        at.hidden,
+    )
 
 
 def label(scope: Scope) -> str:

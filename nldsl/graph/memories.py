@@ -1,4 +1,5 @@
 """Memories while they are elaborated: their types, reads, starts and versions."""
+
 from __future__ import annotations
 
 from bisect import bisect_left
@@ -30,7 +31,7 @@ class MemoryType:
     @property
     def seen(self) -> Shape:
         assert not isinstance(self.core, Tree)
-        return self.core[len(self.hidden):]
+        return self.core[len(self.hidden) :]
 
 
 class MemoryInstance:
@@ -47,27 +48,46 @@ class MemoryInstance:
         front = tuple(h.axis for h in hidden)
         with world.at(kind.span, self.site.scope.turn):
             if isinstance(kind, syntax.Shape):
-                axes = tuple(world.axis(world.evaluate(axis, self.site), axis.span) for axis in kind.axes)
+                axes = tuple(
+                    world.axis(world.evaluate(axis, self.site), axis.span) for axis in kind.axes
+                )
                 return MemoryType((*front, *axes), hidden)
             if isinstance(kind, syntax.Like):
                 like = world.as_array(world.evaluate(kind.name, self.site), self.site, kind.span)
                 if like.is_tree:
-                    leaves = tuple((path, (*front, *leaf.seen)) for path, leaf in world.arrays.leaves(like))
+                    leaves = tuple(
+                        (path, (*front, *leaf.seen)) for path, leaf in world.arrays.leaves(like)
+                    )
                     return MemoryType(Tree(leaves), hidden)
                 return MemoryType((*front, *like.seen), hidden)
             if isinstance(kind, syntax.Rest):
                 return MemoryType(world.owners.claim(self), ())
-            callee = world.evaluate(kind.place.names[0], self.site) if len(kind.place.names) == 1 else None
+            callee = (
+                world.evaluate(kind.place.names[0], self.site)
+                if len(kind.place.names) == 1
+                else None
+            )
             if not isinstance(callee, Definition):
-                world.fail("N202", f"a memory's type is a shape, `like x`, `rest` or a def, `{kind.place}` is {kind_of(callee)}", kind.span)
+                world.fail(
+                    "N202",
+                    f"a memory's type is a shape, `like x`, `rest` or a def, `{kind.place}` is "
+                    f"{kind_of(callee)}",
+                    kind.span,
+                )
             made = template(callee, kind, self.site)
-            return MemoryType(Tree(tuple((leaf.path, (*front, *leaf.shape)) for leaf in made.leaves)), hidden, made)
+            return MemoryType(
+                Tree(tuple((leaf.path, (*front, *leaf.shape)) for leaf in made.leaves)),
+                hidden,
+                made,
+            )
 
     def read_at(self, site: Site) -> MemoryValue:
         """The memory by its bare name, in its own level."""
         if site.scope.start is not None:
             return MemoryValue(self, None, "start")
-        return MemoryValue(self, bisect_left(self.versions, site.place, key=lambda version: version[0]))
+        return MemoryValue(
+            self, bisect_left(self.versions, site.place, key=lambda version: version[0])
+        )
 
     def read(self, value: MemoryValue) -> Array:
         """The node of a read, with the changes of hidden axes on the way."""
@@ -75,7 +95,10 @@ class MemoryInstance:
         if value.at == "start":
             node = self.start.force()
             if node is None:
-                world.fail("N209", f"the start of `{self.text.name.text}` is no value: it is `random` weights")
+                world.fail(
+                    "N209",
+                    f"the start of `{self.text.name.text}` is no value: it is `random` weights",
+                )
         elif isinstance(value.at, Clock):
             node = world.node("held", type=type_.core, memory=self.name, clock=value.at)
         elif value.at == "now":
@@ -99,9 +122,18 @@ class MemoryInstance:
         prefix = ".".join([*(value.path.split("/") if value.path else []), name.text])
         paths = tree.paths() if isinstance(tree, Tree) else ()
         if not any(path == prefix or path.startswith(prefix + ".") for path in paths):
-            foreign_to = foreign.transposed(name) if name.text in foreign.TRANSPOSED else {"help": did_you_mean(prefix, paths)}
-            self.world.fail("N101", f"`{self.text.name.text}` has no weight `{prefix}`" + (f": {', '.join(paths)}" if paths else ""),
-                            name.span, **foreign_to)
+            foreign_to = (
+                foreign.transposed(name)
+                if name.text in foreign.TRANSPOSED
+                else {"help": did_you_mean(prefix, paths)}
+            )
+            self.world.fail(
+                "N101",
+                f"`{self.text.name.text}` has no weight `{prefix}`"
+                + (f": {', '.join(paths)}" if paths else ""),
+                name.span,
+                **foreign_to,
+            )
         return replace(value, path=f"{value.path}/{name.text}" if value.path else name.text)
 
     def add_version(self, text: syntax.Update, site: Site) -> None:
@@ -112,11 +144,17 @@ class MemoryInstance:
             self.world.versions[f"{self.name}#{count + 1}"] = node
             return node
 
-        self.versions.append((site.place, Thunk(self.world, run, text.place.names[0].text, text.span)))
+        self.versions.append(
+            (site.place, Thunk(self.world, run, text.place.names[0].text, text.span))
+        )
 
     def _version(self, text: syntax.Update, site: Site, count: int) -> Node:
         world, type_ = self.world, self.type.force()
-        if isinstance(text.value, syntax.Call) and isinstance(text.value.callee, syntax.Name) and text.value.callee.text == "prox":
+        if (
+            isinstance(text.value, syntax.Call)
+            and isinstance(text.value.callee, syntax.Name)
+            and text.value.callee.text == "prox"
+        ):
             value = prox.closed_form(self, text, site)
         else:
             value = self.value_of(text.value, site)
@@ -126,12 +164,21 @@ class MemoryInstance:
             path = ".".join(name.text for name in text.place.names[1:])
             paths = type_.core.paths() if isinstance(type_.core, Tree) else ()
             if path not in paths:
-                world.fail("N101", f"`{text.place.names[0].text}` has no weight `{path}`" + (f": {', '.join(paths)}" if paths else ""),
-                           text.place.span, help=did_you_mean(path, paths))
+                world.fail(
+                    "N101",
+                    f"`{text.place.names[0].text}` has no weight `{path}`"
+                    + (f": {', '.join(paths)}" if paths else ""),
+                    text.place.span,
+                    help=did_you_mean(path, paths),
+                )
             before = self.read(MemoryValue(self, count))
-            shape = type_.core.shape(path)[len(type_.hidden):]
-            new = Array(world.arrays.conform(value, type_.hidden, shape, f"`{text.place}`"), type_.hidden)
-            return world.arrays.tree([(p, new if p == path else leaf) for p, leaf in world.arrays.leaves(before)]).node
+            shape = type_.core.shape(path)[len(type_.hidden) :]
+            new = Array(
+                world.arrays.conform(value, type_.hidden, shape, f"`{text.place}`"), type_.hidden
+            )
+            return world.arrays.tree(
+                [(p, new if p == path else leaf) for p, leaf in world.arrays.leaves(before)]
+            ).node
 
     def value_of(self, expression: syntax.Expr, site: Site) -> Array:
         """The right side of `<-` or a start as an array; `I` alone takes the axes of the memory."""
@@ -139,7 +186,14 @@ class MemoryInstance:
         value = world.evaluate(expression, site)
         if isinstance(value, Eye) and not isinstance(type_.core, Tree):
             with world.at(expression.span, site.scope.turn):
-                return world.identity(value, Array(world.arrays.expand(world.arrays.const(0), type_.hidden, type_.seen), type_.hidden), site)
+                return world.identity(
+                    value,
+                    Array(
+                        world.arrays.expand(world.arrays.const(0), type_.hidden, type_.seen),
+                        type_.hidden,
+                    ),
+                    site,
+                )
         return world.as_array(value, site, expression.span)
 
     def conform(self, value: Array, what: str) -> Node:
@@ -159,5 +213,20 @@ class MemoryInstance:
         parts = dict(arrays.leaves(value)) if value.is_tree else {}
         if not value.is_tree and not value.is_scalar:
             world.fail("N203", f"{what} is a tree of weights, the value an array")
-        return arrays.tree([(path, Array(arrays.conform(parts.get(path, value), type_.hidden, shape[k:], f"{what}, weight `{path}`,"), type_.hidden))
-                            for path, shape in type_.core.leaves]).node
+        return arrays.tree(
+            [
+                (
+                    path,
+                    Array(
+                        arrays.conform(
+                            parts.get(path, value),
+                            type_.hidden,
+                            shape[k:],
+                            f"{what}, weight `{path}`,",
+                        ),
+                        type_.hidden,
+                    ),
+                )
+                for path, shape in type_.core.leaves
+            ]
+        ).node

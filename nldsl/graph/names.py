@@ -1,9 +1,10 @@
 """Qualified names: paths of definitions, `loss.layer[2].mixer.recall.M.start.W2`.
 
-A call that makes weights or levels takes the name of its definition; several in one definition each take
-`definition.callee`. In `<-`, `minimize` and `return` it is the callee alone. A def with one unnamed weight and no
-level adds no component.
+A call that makes weights or levels takes the name of its definition; several in one definition each
+take `definition.callee`. In `<-`, `minimize` and `return` it is the callee alone. A def with one
+unnamed weight and no level adds no component.
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -20,7 +21,9 @@ MAKERS = frozenset({"weight", "linear", "affine", "conv", "embed"})
 
 @dataclass(frozen=True)
 class Makes:
-    """What a call makes: how many of its body's calls make weights or levels, and whether it adds no component."""
+    """What a call makes: how many of its body's calls make weights or levels, and whether it adds
+    no component.
+    """
 
     count: int
     level: bool
@@ -39,7 +42,9 @@ def join(*parts: str) -> str:
 
 
 def definition(name: str, scope: Scope, depth: int = 0) -> Any:
-    """The def or built-in that a name in the place of a callee stands for, found without working anything out."""
+    """The def or built-in that a name in the place of a callee stands for, found without working
+    anything out.
+    """
     if name in MAKERS:
         return Builtin(name)
     found = scope.find(name)
@@ -54,7 +59,11 @@ def definition(name: str, scope: Scope, depth: int = 0) -> Any:
 
 
 def calls_in(node: syntax.Syntax) -> Iterable[syntax.Call]:
-    return (piece for piece in syntax.walk(node) if isinstance(piece, syntax.Call) and isinstance(piece.callee, syntax.Name))
+    return (
+        piece
+        for piece in syntax.walk(node)
+        if isinstance(piece, syntax.Call) and isinstance(piece.callee, syntax.Name)
+    )
 
 
 class Naming:
@@ -62,11 +71,15 @@ class Naming:
 
     def __init__(self) -> None:
         self.known: dict[tuple, Makes] = {}
-        self.calls: dict[int, list[syntax.Call]] = {}       # by the identity of a statement: a def is instantiated many times
+        self.calls: dict[
+            int, list[syntax.Call]
+        ] = {}  # by the identity of a statement: a def is instantiated many times
 
     def of_call(self, call: syntax.Call, scope: Scope) -> Makes:
         """What a call makes that stands in `scope`."""
-        return self.of(definition(call.callee.text, scope), call, lambda name: definition(name, scope))
+        return self.of(
+            definition(call.callee.text, scope), call, lambda name: definition(name, scope)
+        )
 
     def of(self, callee: Any, call: syntax.Call, resolve: Any) -> Makes:
         if isinstance(callee, Builtin):
@@ -77,13 +90,25 @@ class Naming:
         bound: dict[str, Any] = {}
         positional = iter(params)
         for arg in call.args:
-            name, value = (arg.name.text, arg.value) if isinstance(arg, syntax.Named) else (next(positional, None), arg)
+            name, value = (
+                (arg.name.text, arg.value)
+                if isinstance(arg, syntax.Named)
+                else (next(positional, None), arg)
+            )
             if name is not None and isinstance(value, syntax.Name):
                 bound[name] = resolve(value.text)
-        key = (id(callee.syntax), tuple(sorted((name, id(getattr(d, "syntax", d))) for name, d in bound.items()
-                                               if isinstance(d, Definition))))
+        key = (
+            id(callee.syntax),
+            tuple(
+                sorted(
+                    (name, id(getattr(d, "syntax", d)))
+                    for name, d in bound.items()
+                    if isinstance(d, Definition)
+                )
+            ),
+        )
         if key not in self.known:
-            self.known[key] = NOTHING                       # a recursive def is a finding of its own
+            self.known[key] = NOTHING  # a recursive def is a finding of its own
             self.known[key] = self.body(callee, bound, params)
         return self.known[key]
 
@@ -93,15 +118,23 @@ class Naming:
 
         body = callee.syntax.body
         level = any(isinstance(piece, syntax.Level) for piece in syntax.walk(body))
-        made = [(call, what) for call in calls_in(body) if (what := self.of(resolve(call.callee.text), call, resolve))]
+        made = [
+            (call, what)
+            for call in calls_in(body)
+            if (what := self.of(resolve(call.callee.text), call, resolve))
+        ]
         bare = False
         if len(made) == 1 and not level and made[0][1].bare:
             statements = body.statements if isinstance(body, syntax.Block) else (body,)
-            holder = next(s for s in statements if any(piece is made[0][0] for piece in syntax.walk(s)))
+            holder = next(
+                s for s in statements if any(piece is made[0][0] for piece in syntax.walk(s))
+            )
             bare = not isinstance(holder, syntax.Define | syntax.For | syntax.Level)
         return Makes(len(made), level, bare)
 
-    def components(self, statements: Iterable[syntax.Syntax], scope: Scope, bare: bool = False) -> dict[int, str]:
+    def components(
+        self, statements: Iterable[syntax.Syntax], scope: Scope, bare: bool = False
+    ) -> dict[int, str]:
         """The component that each call in these statements adds to the path of its scope."""
         found: dict[int, str] = {}
         alone: Counter[str] = Counter()
@@ -118,6 +151,8 @@ class Naming:
                 count[callee] += 1
                 part = callee + (str(count[callee]) if count[callee] > 1 else "")
                 if named:
-                    part = statement.name.text if len(made) == 1 else f"{statement.name.text}.{part}"
+                    part = (
+                        statement.name.text if len(made) == 1 else f"{statement.name.text}.{part}"
+                    )
                 found[id(call)] = "" if bare else part
         return found

@@ -1,7 +1,8 @@
 """Who owns which weight: each has exactly one owner, the most specific `rest` wins.
 
-    rest of model.head      before      rest [a, b]      before      rest
+rest of model.head      before      rest [a, b]      before      rest
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -23,14 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """`rest of place [a, b]`: the weights under a definition that have the axes of a shape; further axes are mapped over."""
+    """`rest of place [a, b]`: the weights under a definition that have the axes of a shape; further
+    axes are mapped over.
+    """
 
     memory: MemoryInstance
 
     @cached_property
     def prefix(self) -> str:
-        """The path of the definition in sight, asked when all weights are known: of the nearest block that
-        has the name, or makes weights under it by a call. A def sees its own blocks alone."""
+        """The path of the definition in sight, asked when all weights are known: of the nearest
+        block that has the name, or makes weights under it by a call. A def sees its own blocks
+        alone.
+        """
         if self.memory.text.type.of is None:
             return ""
         first, *inner = self.steps(self.memory.text.type.of)
@@ -39,14 +44,20 @@ class Part:
         for scope in self.memory.site.scope.chain():
             path = join(scope.path, first)
             entry = scope.names.get(first)
-            if entry is not None and not isinstance(entry.base, Definition) or any(under(name, path) for name in scope.world.weights):
+            if (
+                entry is not None
+                and not isinstance(entry.base, Definition)
+                or any(under(name, path) for name in scope.world.weights)
+            ):
                 return join(scope.path, place)
             if scope is home:
                 break
         return join(home.path, place)
 
     def steps(self, of: syntax.Expr) -> list[str]:
-        """`layer[i].mixer` -> `layer[0]`, `mixer`: a turn of a loop has the name and value of its variable."""
+        """`layer[i].mixer` -> `layer[0]`, `mixer`: a turn of a loop has the name and value of its
+        variable.
+        """
         match of:
             case syntax.Field(value, name):
                 return [*self.steps(value), name.text]
@@ -54,7 +65,11 @@ class Part:
                 world, site = self.memory.site.scope.world, self.memory.site
                 turn = world.evaluate(index, site)
                 if not isinstance(turn, Num):
-                    world.fail("N202", f"the index of a turn is a number, this is {kind_of(turn)}", index.span)
+                    world.fail(
+                        "N202",
+                        f"the index of a turn is a number, this is {kind_of(turn)}",
+                        index.span,
+                    )
                 *before, last = self.steps(value)
                 return [*before, f"{last}[{turn.value:g}]"]
         return [of.text]
@@ -86,7 +101,12 @@ class Owners:
         self.parts.append(Part(memory))
 
     def twice(self, message: str, part: Part, other: Part) -> None:
-        self.world.report("N111", message, part.memory.text.type.span, notes=[("the other", other.memory.text.type.span)])
+        self.world.report(
+            "N111",
+            message,
+            part.memory.text.type.span,
+            notes=[("the other", other.memory.text.type.span)],
+        )
 
     def claim(self, memory: MemoryInstance) -> Tree:
         """The unowned weights that the memory's `rest` covers, and none that is more specific."""
@@ -98,27 +118,45 @@ class Owners:
         for name, weight in self.world.weights.items():
             if weight.owner is not None or not mine.covers(name, weight.shape):
                 continue
-            others = [p for p in self.parts if p not in same and p.rank() >= mine.rank() and p.covers(name, weight.shape)]
+            others = [
+                p
+                for p in self.parts
+                if p not in same and p.rank() >= mine.rank() and p.covers(name, weight.shape)
+            ]
             if not any(other.rank() > mine.rank() for other in others):
                 weight.owner = memory.name
                 leaves.append((name, weight.shape))
                 if others:
-                    self.twice(f"`{mine}` and `{others[0]}` both own the weight `{name}`, and neither is more specific", mine, others[0])
+                    self.twice(
+                        f"`{mine}` and `{others[0]}` both own the weight `{name}`, and neither is "
+                        "more specific",
+                        mine,
+                        others[0],
+                    )
         if not leaves and self.world.findings:
-            raise Poisoned                                   # the weights may well be where something is wrong
+            raise Poisoned  # the weights may well be where something is wrong
         if not leaves:
             where = f" under `{mine.prefix}`" if mine.prefix else " left"
             shape = f" that has the axes `{type_(memory.text.type.shape)}`" if mine.axes else ""
-            self.world.fail("N113", f"there is no unowned weight{where}{shape}", memory.text.type.span,
-                            help="leave the level out, or give a definition a `weight(..)`")
+            self.world.fail(
+                "N113",
+                f"there is no unowned weight{where}{shape}",
+                memory.text.type.span,
+                help="leave the level out, or give a definition a `weight(..)`",
+            )
         return Tree(tuple(leaves))
 
     def check(self) -> None:
         """Every weight is owned."""
         for weight in self.world.weights.values():
             if weight.owner is None:
-                self.world.report("N110", f"no level owns the weight `{weight.name}`", weight.span,
-                                  help="`memory W: rest = random` in a level `every step`, or `never` to freeze it")
+                self.world.report(
+                    "N110",
+                    f"no level owns the weight `{weight.name}`",
+                    weight.span,
+                    help="`memory W: rest = random` in a level `every step`, or `never` to freeze "
+                    "it",
+                )
 
 
 def under(name: str, prefix: str) -> bool:

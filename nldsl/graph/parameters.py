@@ -1,4 +1,8 @@
-"""The built-ins that make weights: `weight linear affine conv embed`. Their names are those of `names.py`."""
+"""The built-ins that make weights:
+
+`weight linear affine conv embed`. Their names are those of `names.py`.
+"""
+
 from __future__ import annotations
 
 import math
@@ -18,8 +22,16 @@ def axes_of(expr: syntax.Expr, site: Site) -> Shape:
     """A list of sizes: `[head, e]`, `shape(x)`."""
     value = evaluate(expr, site)
     if not isinstance(value, Items) or value.paths is not None:
-        site.world.fail("N202", f"a list of axes such as `[head, e]` is needed here, this is {kind_of(value)}", expr.span)
-    spans = [item.span for item in expr.items] if isinstance(expr, syntax.List) else [expr.span] * len(value.items)
+        site.world.fail(
+            "N202",
+            f"a list of axes such as `[head, e]` is needed here, this is {kind_of(value)}",
+            expr.span,
+        )
+    spans = (
+        [item.span for item in expr.items]
+        if isinstance(expr, syntax.List)
+        else [expr.span] * len(value.items)
+    )
     return tuple(site.world.axis(size, span) for size, span in zip(value.items, spans, strict=True))
 
 
@@ -32,10 +44,21 @@ def weight(call: syntax.Call, site: Site) -> Array:
     args = given(call, site, "shape", optional=("init",))
     shape = axes_of(args["shape"], site)
     if "init" not in args:
-        return site.scope.weights(site, component(call, site), shape, "normal", 1 / math.sqrt(shape[-1].size if shape else 1), 0.0)
+        return site.scope.weights(
+            site,
+            component(call, site),
+            shape,
+            "normal",
+            1 / math.sqrt(shape[-1].size if shape else 1),
+            0.0,
+        )
     fill = plain(evaluate(args["init"], site), site, args["init"].span)
     if isinstance(fill, list) and (len(shape) == 0 or len(fill) != shape[0].size):
-        site.world.fail("N204", f"the list has {len(fill)} entries, the weight {shape_text(shape)}", args["init"].span)
+        site.world.fail(
+            "N204",
+            f"the list has {len(fill)} entries, the weight {shape_text(shape)}",
+            args["init"].span,
+        )
     return site.scope.weights(site, component(call, site), shape, "fill", 0.0, fill)
 
 
@@ -44,7 +67,9 @@ def plain(value: Any, site: Site, span: Any) -> Any:
         return float(value.value)
     if isinstance(value, Items) and value.paths is None:
         return [plain(item, site, span) for item in value.items]
-    site.world.fail("N202", f"a number or a list of numbers is needed here, this is {kind_of(value)}", span)
+    site.world.fail(
+        "N202", f"a number or a list of numbers is needed here, this is {kind_of(value)}", span
+    )
 
 
 def linear(call: syntax.Call, site: Site, name: str = "") -> Array:
@@ -53,14 +78,20 @@ def linear(call: syntax.Call, site: Site, name: str = "") -> Array:
     if x.is_tree:
         world.fail("N203", "`linear` takes an array, this is a tree", args["x"].span)
     inputs = x.seen
-    w = site.scope.weights(site, component(call, site), (*out, *inputs), "normal", 1 / math.sqrt(numel(inputs)), 0.0)
+    w = site.scope.weights(
+        site, component(call, site), (*out, *inputs), "normal", 1 / math.sqrt(numel(inputs)), 0.0
+    )
     n, m = len(out), len(inputs)
     return world.arrays.einsum(w, x, range(n + m), range(n, n + m), range(n), out)
 
 
 def affine(call: syntax.Call, site: Site) -> Array:
     y = linear(call, site)
-    return site.world.arrays.binary("add", y, site.scope.weights(site, component(call, site) + ".bias", y.seen, "fill", 0.0, 0.0))
+    return site.world.arrays.binary(
+        "add",
+        y,
+        site.scope.weights(site, component(call, site) + ".bias", y.seen, "fill", 0.0, 0.0),
+    )
 
 
 def conv(call: syntax.Call, site: Site) -> Array:
@@ -69,9 +100,13 @@ def conv(call: syntax.Call, site: Site) -> Array:
     x, n = array(args["x"], site), world.axis(evaluate(args["n"], site), args["n"].span)
     if x.is_tree:
         world.fail("N203", "`conv` takes an array, this is a tree", args["x"].span)
-    kernel = site.scope.weights(site, component(call, site), (n, *x.seen), "normal", 1 / math.sqrt(n.size), 0.0)
+    kernel = site.scope.weights(
+        site, component(call, site), (n, *x.seen), "normal", 1 / math.sqrt(n.size), 0.0
+    )
     k = len(x.hidden)
-    node = world.arrays.spread(kernel.node, (n, *x.node.type), (0, *range(1 + k, 1 + len(x.node.type))))
+    node = world.arrays.spread(
+        kernel.node, (n, *x.node.type), (0, *range(1 + k, 1 + len(x.node.type)))
+    )
     return Array(world.node("conv", x.node, node, type=x.node.type), x.hidden)
 
 
@@ -81,7 +116,9 @@ def embed(call: syntax.Call, site: Site) -> Array:
     if ids.vocab is None:
         site.world.fail("N203", "`embed` takes a stream of `index(n)`", args["ids"].span)
     vocab = site.world.axis(ids.vocab, args["ids"].span)
-    table = site.scope.weights(site, component(call, site), (vocab, *out), "normal", EMBED_SCALE, 0.0)
+    table = site.scope.weights(
+        site, component(call, site), (vocab, *out), "normal", EMBED_SCALE, 0.0
+    )
     return gather(table, ids, site)
 
 
@@ -94,8 +131,12 @@ def gather(table: Array, ids: Array, site: Site) -> Array:
         site.world.fail("N204", f"an entry is picked from an array with an axis, this is {said}")
     first = len(table.hidden)
     if table.seen[0].size != ids.vocab.value:
-        site.world.fail("N204", f"axis `{table.seen[0].name}` has {table.seen[0].size} entries, the stream is `index({ids.vocab.text})`",
-                        help="the two are one number: then no place is outside the axis")
+        site.world.fail(
+            "N204",
+            f"axis `{table.seen[0].name}` has {table.seen[0].size} entries, the stream is "
+            f"`index({ids.vocab.text})`",
+            help="the two are one number: then no place is outside the axis",
+        )
     order = [first, *range(first), *range(first + 1, len(table.node.type))]
     node = site.world.arrays.permute(table.node, order)
     return Array(site.world.node("gather", node, ids.node, type=node.type[1:]), table.hidden)

@@ -4,8 +4,10 @@
     E = c |W - v|^2     ->   P - eta / (1 + 2 c eta) grad(P)                (entry by entry)
     E = sum over a stretch of c |W k - v|^2   ->   P - grad(P) (sum of 2 c k k^T + I / eta)^-1
 
-All are a gradient step, with another rate or a matrix for it, so every later stage sees an equation that it knows.
+All are a gradient step, with another rate or a matrix for it, so every later stage sees an equation
+that it knows.
 """
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -25,18 +27,41 @@ if TYPE_CHECKING:
 def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Array:
     world, call = memory.world, text.value
     arrays = world.arrays
-    if len(text.place.names) != 1 or len(call.args) != 2 or any(isinstance(arg, syntax.Named | syntax.Window) for arg in call.args):
-        world.fail("N107", "`prox(P, eta)` takes the place to start from and a rate, as the whole right side of `M <-`", call.span)
+    if (
+        len(text.place.names) != 1
+        or len(call.args) != 2
+        or any(isinstance(arg, syntax.Named | syntax.Window) for arg in call.args)
+    ):
+        world.fail(
+            "N107",
+            "`prox(P, eta)` takes the place to start from and a rate, as the whole right side of "
+            "`M <-`",
+            call.span,
+        )
     objective = memory.level.objective(site.place)
     if objective is None:
-        world.fail("N501", "`prox` reads the objective last above it, and there is no `minimize` above", call.span, help="`minimize ..` above this line")
+        world.fail(
+            "N501",
+            "`prox` reads the objective last above it, and there is no `minimize` above",
+            call.span,
+            help="`minimize ..` above this line",
+        )
     goal, place = objective.force(), world.evaluate(call.args[0], site)
     found = quadratic(goal.node, memory.name)
     if found is None or found.several:
-        said = next(o.objective for place, _, o in reversed(memory.level.objectives) if place < site.place)
+        said = next(
+            o.objective for place, _, o in reversed(memory.level.objectives) if place < site.place
+        )
         step = f"{call.args[0].span.text()} - {rate_text(call.args[1])} * grad({text.place})"
-        world.fail("N506", f"`{' '.join(said.span.text().split())}` is not a square of one key in `{text.place}`: it has no closed form here", call.span,
-                   help=f"a gradient step: `{text.place} <- {step}`", notes=[("the objective", said.span)], fix=(Edit(call.span, step),))
+        world.fail(
+            "N506",
+            f"`{' '.join(said.span.text().split())}` is not a square of one key in `{text.place}`: "
+            "it has no closed form here",
+            call.span,
+            help=f"a gradient step: `{text.place} <- {step}`",
+            notes=[("the objective", said.span)],
+            fix=(Edit(call.span, step),),
+        )
     eta = world.as_array(world.evaluate(call.args[1], site), site, call.args[1].span)
     if not eta.is_scalar:
         world.fail("N204", "the rate of `prox` is one number", call.args[1].span)
@@ -44,31 +69,51 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
         own = memory.conform(world.as_array(place, site, call.args[0].span), f"`{text.place}`")
         hidden = memory.type.force().hidden
         context = memory.level.context_nodes.force() if memory.level.contexts else ()
-        slope = world.node("grad", goal.node, own, type=own.type, memory=memory.name, context=context)
+        slope = world.node(
+            "grad", goal.node, own, type=own.type, memory=memory.name, context=context
+        )
         curve = arrays.const(2 * found.factor)
-        key = None if found.key is None else Array(found.key, hidden[:len(found.key.type) - 1])
+        key = None if found.key is None else Array(found.key, hidden[: len(found.key.type) - 1])
         if key is not None and found.stretch is not None:
-            return arrays.binary("sub", Array(own, hidden), solved(Array(slope, hidden), curvature(found.stretch, curve, key, world), eta, world))
+            return arrays.binary(
+                "sub",
+                Array(own, hidden),
+                solved(
+                    Array(slope, hidden), curvature(found.stretch, curve, key, world), eta, world
+                ),
+            )
         if key is not None:
             curve = arrays.binary("mul", curve, arrays.inner(key, key))
-        rate = arrays.binary("div", eta, arrays.binary("add", arrays.const(1), arrays.binary("mul", eta, curve)))
-        return arrays.binary("sub", Array(own, hidden), arrays.binary("mul", rate, Array(slope, hidden)))
+        rate = arrays.binary(
+            "div", eta, arrays.binary("add", arrays.const(1), arrays.binary("mul", eta, curve))
+        )
+        return arrays.binary(
+            "sub", Array(own, hidden), arrays.binary("mul", rate, Array(slope, hidden))
+        )
 
 
 def rate_text(rate: syntax.Expr) -> str:
-    return f"({rate.span.text()})" if isinstance(rate, syntax.Binary) and rate.op in ("+", "-", "<=", ">=", "==") else rate.span.text()
+    return (
+        f"({rate.span.text()})"
+        if isinstance(rate, syntax.Binary) and rate.op in ("+", "-", "<=", ">=", "==")
+        else rate.span.text()
+    )
 
 
 def curvature(stretch: Node, curve: Array, key: Array, world: World) -> Array:
     """The sum of 2 c k k^T over the stretch."""
     pair = world.arrays.binary("mul", curve, world.arrays.outer(key, key))
-    return Array(world.node(stretch.op, pair.node, type=pair.node.type, **dict(stretch.attrs)), pair.hidden)
+    return Array(
+        world.node(stretch.op, pair.node, type=pair.node.type, **dict(stretch.attrs)), pair.hidden
+    )
 
 
 def solved(slope: Array, curve: Array, eta: Array, world: World) -> Array:
     """slope (curve + I / eta)^-1"""
     arrays = world.arrays
     unit = Array(world.node("eye", type=curve.seen))
-    matrix = arrays.binary("add", curve, arrays.binary("mul", arrays.binary("div", arrays.const(1), eta), unit))
+    matrix = arrays.binary(
+        "add", curve, arrays.binary("mul", arrays.binary("div", arrays.const(1), eta), unit)
+    )
     full = arrays.expand(matrix, slope.hidden, matrix.seen)
     return Array(world.node("solve", slope.node, full, type=slope.node.type), slope.hidden)

@@ -1,10 +1,12 @@
-"""OBJECTIVE -> ITS CURVATURE in one memory, where it is the square of an output that is linear in it.
+"""OBJECTIVE -> ITS CURVATURE in one memory, where it is the square of an output that is linear in
+it.
 
-    c |W k - v|^2   ->   factor c, key k            its gradient is 2 c (W k - v) k^T
-    c |W K - V|^2   ->   factor c, keys K           its gradient is 2 c (W K - V) K^T
-    c |W - v|^2     ->   factor c, no key           its gradient is 2 c (W - v)
-    c sum(|W k - v|^2 over a stretch)               factor c, key k, and the stretch of which it is the sum
+c |W k - v|^2   ->   factor c, key k            its gradient is 2 c (W k - v) k^T
+c |W K - V|^2   ->   factor c, keys K           its gradient is 2 c (W K - V) K^T
+c |W - v|^2     ->   factor c, no key           its gradient is 2 c (W - v)
+c sum(|W k - v|^2 over a stretch)               factor c, key k, and the stretch of which it is the sum
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,8 +17,9 @@ from nldsl.graph.shapes import number
 
 @dataclass(frozen=True)
 class Quadratic:
-    """factor * |W key - ..|^2, or factor * |W - ..|^2 without a key; `several` keys are the columns of a matrix, `stretch` is the fold or
-    window of the first, if it is one."""
+    """factor * |W key - ..|^2, or factor * |W - ..|^2 without a key; `several` keys are the columns
+    of a matrix, `stretch` is the fold or window of the first, if it is one.
+    """
 
     factor: float
     key: Node | None
@@ -35,15 +38,34 @@ def quadratic(goal: Node, memory: str) -> Quadratic | None:
             goal = goal.args[learned.index(True)]
             continue
         numbers = [number(arg) for arg in goal.args]
-        if goal.op == "neg" or (goal.op == "div" and numbers[1] is None) or numbers.count(None) != 1:
+        if (
+            goal.op == "neg"
+            or (goal.op == "div" and numbers[1] is None)
+            or numbers.count(None) != 1
+        ):
             return None
-        factor = factor / numbers[1] if goal.op == "div" else factor * next(n for n in numbers if n is not None)
+        factor = (
+            factor / numbers[1]
+            if goal.op == "div"
+            else factor * next(n for n in numbers if n is not None)
+        )
         goal = goal.args[numbers.index(None)]
     if goal.op in ("fold", "window"):
         inside = quadratic(goal.args[0], memory)
-        one = inside is not None and inside.key is not None and not inside.several and inside.stretch is None and factor > 0
+        one = (
+            inside is not None
+            and inside.key is not None
+            and not inside.several
+            and inside.stretch is None
+            and factor > 0
+        )
         return Quadratic(factor * inside.factor, inside.key, stretch=goal) if one else None
-    if goal.op not in ("sum", "total") or goal.args[0].op != "mul" or goal.args[0].args[0] is not goal.args[0].args[1] or factor <= 0:
+    if (
+        goal.op not in ("sum", "total")
+        or goal.args[0].op != "mul"
+        or goal.args[0].args[0] is not goal.args[0].args[1]
+        or factor <= 0
+    ):
         return None
     error = goal.args[0].args[0]
     output = error
@@ -53,13 +75,21 @@ def quadratic(goal: Node, memory: str) -> Quadratic | None:
             return None
     if is_memory(output, memory):
         return Quadratic(factor, None)
-    if output.op == "einsum" and is_memory(output.args[0], memory) and not reads(output.args[1], memory):
+    if (
+        output.op == "einsum"
+        and is_memory(output.args[0], memory)
+        and not reads(output.args[1], memory)
+    ):
         left, right = output["eq"].partition("->")[0].split(",")
         if isinstance(output.args[0].type, Tree):
             return None
         if left[-1:] == right[-1:] and right == left[:-2] + left[-1:]:
             return Quadratic(factor, output.args[1])
-        if left[-1:] in right and set(left) & set(right) == {*left[:-2], left[-1]} and output["eq"].partition("->")[2].startswith(left[:-1]):
+        if (
+            left[-1:] in right
+            and set(left) & set(right) == {*left[:-2], left[-1]}
+            and output["eq"].partition("->")[2].startswith(left[:-1])
+        ):
             return Quadratic(factor, output.args[1], several=True)
     return None
 

@@ -1,4 +1,8 @@
-"""`report e`: the stream that a trained model is scored by. No objective reads it, so no gradient does."""
+"""`report e`: the stream that a trained model is scored by.
+
+No objective reads it, so no gradient does.
+"""
+
 from __future__ import annotations
 
 from typing import Any
@@ -12,25 +16,39 @@ STREAMS = ("input", "rope", "held_stream")
 
 
 def reported(statement: syntax.Report, site: Site) -> Thunk:
-    """Its value, to be worked out with the streams of the file. Reports N202 for what is no array, N204 for more than one number."""
+    """Its value, to be worked out with the streams of the file.
+
+    Reports N202 for what is no array, N204 for more than one number.
+    """
     world, span = site.world, statement.value.span
 
     def run() -> Array:
         value = world.evaluate(statement.value, site)
         if not isinstance(value, Array | MemoryValue):
-            world.fail("N202", f"a report is a stream of one number a token, this is {kind_of(value)}", span,
-                       help="`report cross_entropy(y, next(ids))`, or leave it out: `loss` is scored")
+            world.fail(
+                "N202",
+                f"a report is a stream of one number a token, this is {kind_of(value)}",
+                span,
+                help="`report cross_entropy(y, next(ids))`, or leave it out: `loss` is scored",
+            )
         array = world.as_array(value, site, span)
         if not array.is_scalar:
             said = "a tree" if array.is_tree else f"the axes {world.axes(array)}"
-            world.fail("N204", f"a report is one number, this has {said}", span, help="`|x|^2`, `<x, y>` or `sum(x)`")
+            world.fail(
+                "N204",
+                f"a report is one number, this has {said}",
+                span,
+                help="`|x|^2`, `<x, y>` or `sum(x)`",
+            )
         return array
 
     return Thunk(world, run, REPORT, span, statement.value, site)
 
 
 def composed(value: Any) -> bool:
-    """Is it arithmetic in the text, behind whatever names? A sum is one though a constant makes a term of it vanish."""
+    """Is it arithmetic in the text, behind whatever names? A sum is one though a constant makes a
+    term of it vanish.
+    """
     while isinstance(value, Thunk) and isinstance(value.expr, syntax.Name):
         found = value.site.scope.find(value.expr.text)
         value = found[0].at(value.site.place) if found else None
@@ -38,5 +56,10 @@ def composed(value: Any) -> bool:
 
 
 def changes(node: Node, token_clock: set[str]) -> bool:
-    """Has it a value of its own at each token? `token_clock` are the memories that tick within a sequence."""
-    return any(n.op in STREAMS or n.op in ("read", "now", "held") and n["memory"] in token_clock for n in walk(node))
+    """Has it a value of its own at each token? `token_clock` are the memories that tick within a
+    sequence.
+    """
+    return any(
+        n.op in STREAMS or n.op in ("read", "now", "held") and n["memory"] in token_clock
+        for n in walk(node)
+    )

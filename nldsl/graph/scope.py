@@ -1,8 +1,11 @@
-"""Names and what they stand for: scopes, versions by place in the text, and values worked out when first asked for.
+"""Names and what they stand for: scopes, versions by place in the text, and values worked out when
+first asked for.
 
-`x = e` is an equation, so its order does not matter: it becomes a thunk. `x <- e` makes a version that is visible from its
-place on; places are tuples that compare in textual order, turns of a loop included.
+`x = e` is an equation, so its order does not matter: it becomes a thunk. `x <- e` makes a version
+that is visible from its place on; places are tuples that compare in textual order, turns of a loop
+included.
 """
+
 from __future__ import annotations
 
 from bisect import bisect_left
@@ -18,15 +21,29 @@ from nldsl.graph.world import Poisoned, World, meant
 from nldsl.source import Span
 
 Place = tuple[int, ...]
-STD = Path(__file__).parent.parent / "std"                   # the library
+STD = Path(__file__).parent.parent / "std"  # the library
 
 
 class Thunk:
     """A value to be worked out once. `name` is that of a definition, "" of an argument."""
 
-    def __init__(self, world: World, run: Callable[[], Any], name: str = "", span: Span | None = None, expr: Any = None,
-                 site: Site | None = None) -> None:
-        self.world, self.run, self.name, self.span, self.expr, self.site = world, run, name, span, expr, site
+    def __init__(
+        self,
+        world: World,
+        run: Callable[[], Any],
+        name: str = "",
+        span: Span | None = None,
+        expr: Any = None,
+        site: Site | None = None,
+    ) -> None:
+        self.world, self.run, self.name, self.span, self.expr, self.site = (
+            world,
+            run,
+            name,
+            span,
+            expr,
+            site,
+        )
         self.value: Any = None
         self.state = "new"
 
@@ -54,19 +71,29 @@ class Thunk:
 def cycle(thunk: Thunk) -> tuple[str, str, str]:
     """Code, message and remedy for a value that needs itself at one instant."""
     forcing = thunk.world.forcing
-    names = [t.name for t in forcing[forcing.index(thunk):] if t.name]
+    names = [t.name for t in forcing[forcing.index(thunk) :] if t.name]
     if len(names) <= 1:
         name = names[0] if names else "the value"
-        return "N105", f"`{name}` is defined by itself at one instant", f"`{name} <- ..` makes a next version"
-    chain = ", ".join(f"`{a}` needs `{b}`" for a, b in zip(names, [*names[1:], names[0]], strict=True))
-    return "N401", f"a cycle at one instant: {chain}", "let one of them read an earlier value: a memory, or `@c` of a clock"
+        return (
+            "N105",
+            f"`{name}` is defined by itself at one instant",
+            f"`{name} <- ..` makes a next version",
+        )
+    chain = ", ".join(
+        f"`{a}` needs `{b}`" for a, b in zip(names, [*names[1:], names[0]], strict=True)
+    )
+    return (
+        "N401",
+        f"a cycle at one instant: {chain}",
+        "let one of them read an earlier value: a memory, or `@c` of a clock",
+    )
 
 
 @dataclass
 class Entry:
-    base: Any                                               # a Thunk or a value
+    base: Any  # a Thunk or a value
     span: Span | None = None
-    constant: bool = False                                  # visible in the defs of its file
+    constant: bool = False  # visible in the defs of its file
     versions: list[tuple[Place, Thunk]] = field(default_factory=list)
 
     def at(self, place: Place) -> Any:
@@ -77,23 +104,33 @@ class Entry:
 class Scope:
     """`kind` is "file", "def", "level" or "turn"."""
 
-    def __init__(self, world: World, kind: str, parent: Scope | None, path: str = "", place: Place = ()) -> None:
+    def __init__(
+        self, world: World, kind: str, parent: Scope | None, path: str = "", place: Place = ()
+    ) -> None:
         self.world, self.kind, self.parent, self.path, self.place = world, kind, parent, path, place
         self.names: dict[str, Entry] = {}
         self.turn: tuple[str, ...] = parent.turn if parent else ()
-        self.level: Any = parent.level if parent else None       # the LevelInstance in whose text this is
-        self.update: Any = parent.update if parent else None     # the LevelInstance whose equation called this def
-        self.hidden: tuple = parent.hidden if parent else ()     # axes hidden from everything in here
-        self.components: dict[int, str] = {}                     # id of a call -> its part of a qualified name
-        self.weights: Any = parent.weights if parent else None   # how `weight` is made here
-        self.leaf: str = parent.leaf if parent else ""           # the leaf that a call was mapped over
+        self.level: Any = (
+            parent.level if parent else None
+        )  # the LevelInstance in whose text this is
+        self.update: Any = (
+            parent.update if parent else None
+        )  # the LevelInstance whose equation called this def
+        self.hidden: tuple = parent.hidden if parent else ()  # axes hidden from everything in here
+        self.components: dict[int, str] = {}  # id of a call -> its part of a qualified name
+        self.weights: Any = parent.weights if parent else None  # how `weight` is made here
+        self.leaf: str = parent.leaf if parent else ""  # the leaf that a call was mapped over
         self.result: tuple[syntax.Return | None, Site] | None = None
         self.imported: dict[str, Entry] = {}
-        self.template: bool = parent.template if parent else False   # in the def of a memory's type
-        self.start: Any = parent.start if parent and kind == "turn" else None   # makes `learned` in a memory's start
-        self.callers: tuple = parent.callers if parent else ()   # the defs that this text is inlined in
-        self.called: Span | None = None                          # the call in the main file that led here
-        self.pending: list[Thunk] = []                           # versions made in this def or file, in textual order
+        self.template: bool = parent.template if parent else False  # in the def of a memory's type
+        self.start: Any = (
+            parent.start if parent and kind == "turn" else None
+        )  # makes `learned` in a memory's start
+        self.callers: tuple = (
+            parent.callers if parent else ()
+        )  # the defs that this text is inlined in
+        self.called: Span | None = None  # the call in the main file that led here
+        self.pending: list[Thunk] = []  # versions made in this def or file, in textual order
 
     def frame(self) -> Scope:
         """The def, level or file around the turns of loops."""
@@ -117,17 +154,27 @@ class Scope:
 
     def define(self, name: syntax.Name, base: Any, constant: bool = False) -> Entry:
         if name.text in self.names:
-            self.world.report("N105", f"`{name.text}` is defined twice", name.span, help=f"`{name.text} <- ..` makes a next version",
-                              notes=[("first here", self.names[name.text].span)])
+            self.world.report(
+                "N105",
+                f"`{name.text}` is defined twice",
+                name.span,
+                help=f"`{name.text} <- ..` makes a next version",
+                notes=[("first here", self.names[name.text].span)],
+            )
             return self.names[name.text]
         entry = self.names[name.text] = Entry(base, name.span, constant)
         return entry
 
     def find(self, name: str, without: Scope | None = None) -> tuple[Entry, Scope] | None:
-        """The entry that a name means here, `without` the names of one scope. From a def only the constants of its file are seen."""
+        """The entry that a name means here, `without` the names of one scope.
+
+        From a def only the constants of its file are seen.
+        """
         through_def = False
         for scope in self.chain():
-            entry = (None if scope is without else scope.names.get(name)) or scope.imported.get(name)
+            entry = (None if scope is without else scope.names.get(name)) or scope.imported.get(
+                name
+            )
             if entry is not None:
                 if scope.kind == "file" and through_def and not entry.constant:
                     return None
@@ -174,7 +221,7 @@ class Site:
         own = scope.home() is self.scope.home()
         base = entry.at(self.place) if own else entry.base
         value = base.force() if isinstance(base, Thunk) else base
-        if hasattr(value, "read_at"):                        # a MemoryInstance: read in its own level
+        if hasattr(value, "read_at"):  # a MemoryInstance: read in its own level
             return value.read_at(self)
         for inner in reversed(list(self._between(scope))):
             value = hide_axis(self.world, value, inner.level.per)
@@ -214,14 +261,38 @@ def unknown(site: Site, name: syntax.Name) -> None:
     world = site.world
     for scope in site.scope.chain():
         if name.text in scope.names:
-            world.fail("N102", f"a def sees its parameters and constants of its file, not the stream `{name.text}`", name.span,
-                       help=f"make `{name.text}` a parameter of the def")
+            world.fail(
+                "N102",
+                "a def sees its parameters and constants of its file, not the stream "
+                f"`{name.text}`",
+                name.span,
+                help=f"make `{name.text}` a parameter of the def",
+            )
     from nldsl.graph.builtins import BUILT_IN
+
     if any(finding.code == "N106" for finding in world.findings):
-        raise Poisoned                                       # it may well stand in the file that is not there
-    home = next((path.stem for path in sorted(STD.glob("*.nl")) if f"\ndef {name.text}(" in path.read_text(encoding="utf-8")), "")
+        raise Poisoned  # it may well stand in the file that is not there
+    home = next(
+        (
+            path.stem
+            for path in sorted(STD.glob("*.nl"))
+            if f"\ndef {name.text}(" in path.read_text(encoding="utf-8")
+        ),
+        "",
+    )
     if home:
-        world.fail("N101", f"there is no `{name.text}` here", name.span, help=f"`import {home}` brings it", fix=foreign.imported(name, home))
+        world.fail(
+            "N101",
+            f"there is no `{name.text}` here",
+            name.span,
+            help=f"`import {home}` brings it",
+            fix=foreign.imported(name, home),
+        )
     said = foreign.name(name, BUILT_IN)
     span = said.pop("span", name.span)
-    world.fail("N101", f"there is no `{span.text()}` here", span, **said or meant(name, site.scope.visible() | BUILT_IN | set(syntax.UNITS)))
+    world.fail(
+        "N101",
+        f"there is no `{span.text()}` here",
+        span,
+        **said or meant(name, site.scope.visible() | BUILT_IN | set(syntax.UNITS)),
+    )

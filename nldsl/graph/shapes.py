@@ -1,4 +1,5 @@
 """Axes of arrays: hidden and visible ones, spreading, permuting, trees and their leaves."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +44,9 @@ class Shapes:
         hidden = self.union(array.hidden for _, array in leaves)
         full = [(path, self.expand(array, hidden, array.seen)) for path, array in leaves]
         type_ = Tree(tuple((path, node.type) for path, node in full))
-        if full and all(n.op == "leaf" and n["path"] == p and n.args[0] is full[0][1].args[0] for p, n in full):
+        if full and all(
+            n.op == "leaf" and n["path"] == p and n.args[0] is full[0][1].args[0] for p, n in full
+        ):
             if full[0][1].args[0].type == type_:
                 return Array(full[0][1].args[0], hidden)
         return Array(self.node("tree", *(node for _, node in full), type=type_), hidden)
@@ -59,20 +62,36 @@ class Shapes:
         node = array.node
         assert isinstance(node.type, Tree)
         if node.op == "tree":
-            return [(path, Array(arg, array.hidden)) for path, arg in zip(node.type.paths(), node.args, strict=True)]
-        return [(path, Array(self.node("leaf", node, type=shape, path=path), array.hidden)) for path, shape in node.type.leaves]
+            return [
+                (path, Array(arg, array.hidden))
+                for path, arg in zip(node.type.paths(), node.args, strict=True)
+            ]
+        return [
+            (path, Array(self.node("leaf", node, type=shape, path=path), array.hidden))
+            for path, shape in node.type.leaves
+        ]
 
     def field(self, array: Array, name: str, instead: Mapping[str, Any] = {}) -> Array:
-        """`M.W2`, or the part `M.gate` of a deeper tree; `instead` is the help where the part is a word of another language."""
+        """`M.W2`, or the part `M.gate` of a deeper tree; `instead` is the help where the part is a
+        word of another language.
+        """
         if not array.is_tree:
-            self.world.fail("N203", f"an array has no part `{name}`", **instead or {"help": "only the weights of a definition have parts"})
+            self.world.fail(
+                "N203",
+                f"an array has no part `{name}`",
+                **instead or {"help": "only the weights of a definition have parts"},
+            )
         paths = array.node.type.paths()
         if name in paths:
             return self.leaf(array, name)
         part = [path for path in paths if path.startswith(name + ".")]
         if not part:
-            self.world.fail("N101", f"there is no weight `{name}` here: {', '.join(paths)}", help=did_you_mean(name, paths))
-        return self.tree([(path[len(name) + 1:], self.leaf(array, path)) for path in part])
+            self.world.fail(
+                "N101",
+                f"there is no weight `{name}` here: {', '.join(paths)}",
+                help=did_you_mean(name, paths),
+            )
+        return self.tree([(path[len(name) + 1 :], self.leaf(array, path)) for path in part])
 
     def union(self, hiddens: Iterable[tuple[Hidden, ...]]) -> tuple[Hidden, ...]:
         found = {h.order: h for hidden in hiddens for h in hidden}
@@ -89,7 +108,7 @@ class Shapes:
         """`node` with axis i at dims[i] of shape `to`."""
         order = sorted(range(len(dims)), key=lambda i: dims[i])
         node, dims = self.permute(node, order), sorted(dims)
-        if node.type != (own := tuple(to[d] for d in dims)):     # an axis without a name takes one
+        if node.type != (own := tuple(to[d] for d in dims)):  # an axis without a name takes one
             node = self.node("reshape", node, type=own)
         if len(to) == len(dims):
             return node
@@ -97,7 +116,13 @@ class Shapes:
             return self.spread(node.args[0], to, [dims[d] for d in node["dims"]])
         return self.node("spread", node, type=to, dims=tuple(dims))
 
-    def expand(self, array: Array, hidden: tuple[Hidden, ...], seen: Shape, places: Sequence[int] | None = None) -> Node:
+    def expand(
+        self,
+        array: Array,
+        hidden: tuple[Hidden, ...],
+        seen: Shape,
+        places: Sequence[int] | None = None,
+    ) -> Node:
         """The node with exactly these axes; visible axis i is places[i] of `seen`."""
         to = tuple(h.axis for h in hidden) + tuple(seen)
         places = range(len(array.seen)) if places is None else places
@@ -111,14 +136,22 @@ class Shapes:
             return array
         kept = tuple(h for h in array.hidden if h not in which)
         if array.is_tree and array.hidden != (*kept, *which):
-            return self.tree([(path, self.expose(leaf, which)) for path, leaf in self.leaves(array)])
+            return self.tree(
+                [(path, self.expose(leaf, which)) for path, leaf in self.leaves(array)]
+            )
         if array.is_tree:
             return Array(array.node, kept)
         order = [array.hidden.index(h) for h in (*kept, *which)]
-        return Array(self.permute(array.node, [*order, *range(len(order), len(array.node.type))]), kept, array.vocab)
+        return Array(
+            self.permute(array.node, [*order, *range(len(order), len(array.node.type))]),
+            kept,
+            array.vocab,
+        )
 
     def absorb(self, array: Array, hidden: Hidden, at: int | None = None) -> Array:
-        """The visible axis of that name (or at that place) becomes hidden; without one, nothing changes."""
+        """The visible axis of that name (or at that place) becomes hidden; without one, nothing
+        changes.
+        """
         if array.is_tree:
             leaves = self.leaves(array)
             if any(hidden.axis in leaf.seen for _, leaf in leaves):
@@ -139,9 +172,16 @@ class Shapes:
         if found.clash:
             left, right = found.clash
             if left.name == right.name:
-                self.world.fail("N201", f"axis `{left.name}` has two sizes here, {left.size} and {right.size}")
-            self.world.fail("N201", f"{shape_text(a)} and {shape_text(b)} do not mix: `{left.name}` and `{right.name}` have one size, "
-                                    "but they are different axes", help="give the axis one name in both places")
+                self.world.fail(
+                    "N201", f"axis `{left.name}` has two sizes here, {left.size} and {right.size}"
+                )
+            self.world.fail(
+                "N201",
+                f"{shape_text(a)} and {shape_text(b)} do not mix: `{left.name}` and `{right.name}` "
+                "have one size, "
+                "but they are different axes",
+                help="give the axis one name in both places",
+            )
         return found
 
     def aligned(self, arrays: Sequence[Array]) -> tuple[list[Node], tuple[Hidden, ...]]:
@@ -150,18 +190,34 @@ class Shapes:
         shape: Shape = ()
         for array in arrays:
             shape = self.merge(shape, array.seen).shape
-        return [self.expand(array, hidden, shape, self.merge(shape, array.seen).right) for array in arrays], hidden
+        return [
+            self.expand(array, hidden, shape, self.merge(shape, array.seen).right)
+            for array in arrays
+        ], hidden
 
     def conform(self, array: Array, hidden: tuple[Hidden, ...], seen: Shape, what: str) -> Node:
         """The node with exactly these axes; a scalar fills them."""
         found = match(seen, array.seen)
-        if found.clash or sizes(found.shape) != sizes(seen) or (array.seen and len(array.seen) != len(seen)):
-            self.world.fail("N204", f"{what} has the axes {shape_text(seen)}, the value {shape_text(array.seen)}")
+        if (
+            found.clash
+            or sizes(found.shape) != sizes(seen)
+            or (array.seen and len(array.seen) != len(seen))
+        ):
+            self.world.fail(
+                "N204",
+                f"{what} has the axes {shape_text(seen)}, the value {shape_text(array.seen)}",
+            )
         if extra := [h.axis.name for h in array.hidden if h not in hidden]:
-            self.world.fail("N204", f"the value has one entry for each `{extra[0]}`, {what} has not")
+            self.world.fail(
+                "N204", f"the value has one entry for each `{extra[0]}`, {what} has not"
+            )
         return self.expand(array, hidden, seen, found.right)
 
     def rename(self, array: Array, seen: Shape) -> Array:
         """An axis without a name takes the declared one."""
         to = tuple(h.axis for h in array.hidden) + seen
-        return array if array.node.type == to else Array(self.node("reshape", array.node, type=to), array.hidden, array.vocab)
+        return (
+            array
+            if array.node.type == to
+            else Array(self.node("reshape", array.node, type=to), array.hidden, array.vocab)
+        )

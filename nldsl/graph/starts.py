@@ -1,4 +1,8 @@
-"""Starts of memories: constants, `random`, `learned`, `load`, and what other memories hold. They read no streams."""
+"""Starts of memories: constants, `random`, `learned`, `load`, and what other memories hold.
+
+They read no streams.
+"""
+
 from __future__ import annotations
 
 import math
@@ -23,9 +27,16 @@ def start(memory: MemoryInstance) -> Node | None:
     drawn = isinstance(text.start, syntax.Name) and text.start.text == "random"
     if rest:
         memory.slots = {path: path for path in type_.core.paths()}
-    elif drawn and type_.template is not None and memory.level.parent is None and memory.level.clock.unit in ("step", "never"):
-        memory.slots = {leaf.path: slot(memory, f"{memory.name}.{leaf.path}", shape, leaf, memory.name).name
-                        for leaf, (_, shape) in zip(type_.template.leaves, type_.core.leaves, strict=True)}
+    elif (
+        drawn
+        and type_.template is not None
+        and memory.level.parent is None
+        and memory.level.clock.unit in ("step", "never")
+    ):
+        memory.slots = {
+            leaf.path: slot(memory, f"{memory.name}.{leaf.path}", shape, leaf, memory.name).name
+            for leaf, (_, shape) in zip(type_.template.leaves, type_.core.leaves, strict=True)
+        }
     if memory.slots is not None and drawn:
         return None
     scope = Scope(world, "turn", memory.level.scope, memory.level.scope.path)
@@ -46,7 +57,10 @@ def begin(memory: MemoryInstance, how: str, *rest: Any) -> Array:
         return Array(make(memory, "", type_.core, initial(type_.seen)), type_.hidden)
     k = len(type_.hidden)
     leaves = {leaf.path: leaf for leaf in type_.template.leaves} if type_.template else {}
-    nodes = [make(memory, path, shape, leaves.get(path) or initial(shape[k:])) for path, shape in type_.core.leaves]
+    nodes = [
+        make(memory, path, shape, leaves.get(path) or initial(shape[k:]))
+        for path, shape in type_.core.leaves
+    ]
     return Array(memory.world.node("tree", *nodes, type=type_.core), type_.hidden)
 
 
@@ -59,13 +73,18 @@ def random(memory: MemoryInstance, path: str, shape: Shape, leaf: Leaf) -> Node:
     world = memory.world
     if leaf.init == "fill":
         return filled(memory, shape, leaf)
-    return world.node("random", type=shape, name=f"{memory.name}.{path}" if path else memory.name, scale=leaf.scale)
+    return world.node(
+        "random",
+        type=shape,
+        name=f"{memory.name}.{path}" if path else memory.name,
+        scale=leaf.scale,
+    )
 
 
 def filled(memory: MemoryInstance, shape: Shape, leaf: Leaf) -> Node:
     world = memory.world
     if isinstance(leaf.fill, list):
-        value = world.node("const", type=leaf.shape[:depth(leaf.fill)], value=frozen(leaf.fill))
+        value = world.node("const", type=leaf.shape[: depth(leaf.fill)], value=frozen(leaf.fill))
         k = len(shape) - len(leaf.shape)
         return world.arrays.spread(value, shape, range(k, k + len(value.type)))
     return world.arrays.spread(world.arrays.const(leaf.fill).node, shape, ())
@@ -88,21 +107,27 @@ def learned(memory: MemoryInstance, path: str, shape: Shape, leaf: Leaf) -> Node
 def slot(memory: MemoryInstance, name: str, shape: Shape, leaf: Leaf, owner: str | None) -> Weight:
     fill = leaf.fill
     if isinstance(fill, list):
-        for axis in reversed(shape[:len(shape) - len(leaf.shape)]):
+        for axis in reversed(shape[: len(shape) - len(leaf.shape)]):
             fill = [fill] * axis.size
-    return memory.world.weights.setdefault(name, Weight(name, shape, leaf.init, leaf.scale, fill, memory.text.span, owner))
+    return memory.world.weights.setdefault(
+        name, Weight(name, shape, leaf.init, leaf.scale, fill, memory.text.span, owner)
+    )
 
 
 def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
-    """`load("file", "theirs.{layer}" -> ours, ..)`: one to one both ways; a loop is the path component of its variable."""
+    """`load("file", "theirs.{layer}" -> ours, ..)`: one to one both ways; a loop is the path
+    component of its variable.
+    """
     world, type_ = memory.world, memory.type.force()
     file = world.evaluate(call.args[0], site) if call.args else None
     if not isinstance(file, Text):
-        world.fail("N107", "`load` takes the name of a checkpoint and pairs \"theirs\" -> ours", call.span)
+        world.fail(
+            "N107", '`load` takes the name of a checkpoint and pairs "theirs" -> ours', call.span
+        )
     wanted: dict[str, tuple[str, syntax.Pair]] = {}
     for arg in call.args[1:]:
         if not isinstance(arg, syntax.Pair) or not isinstance(arg.key, syntax.String):
-            world.fail("N107", "a pair \"theirs\" -> ours is needed here", arg.span)
+            world.fail("N107", 'a pair "theirs" -> ours is needed here', arg.span)
         ours = arg.value.span.text().replace(" ", "")
         if ours in wanted:
             world.fail("N107", f"`{ours}` is loaded twice", arg.span)
@@ -110,9 +135,17 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
     paths = type_.core.paths() if isinstance(type_.core, Tree) else ("",)
     used, nodes = set(), []
     for path in paths:
-        ours, turns = re.sub(r"\[[^\]]*\]", "", path) or memory.text.name.text, dict(re.findall(r"(\w+)\[([^\]]*)\]", path))
+        ours, turns = (
+            re.sub(r"\[[^\]]*\]", "", path) or memory.text.name.text,
+            dict(re.findall(r"(\w+)\[([^\]]*)\]", path)),
+        )
         if ours not in wanted:
-            world.fail("N116", f"no pair loads the weight `{path or ours}`", call.span, help=f"one more pair: `\"theirs\" -> {ours or memory.text.name.text}`")
+            world.fail(
+                "N116",
+                f"no pair loads the weight `{path or ours}`",
+                call.span,
+                help=f'one more pair: `"theirs" -> {ours or memory.text.name.text}`',
+            )
         used.add(ours)
         theirs, pair = wanted[ours]
         for name in re.findall(r"\{(\w+)\}", theirs):
@@ -121,8 +154,12 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
         with world.at(pair.key.span, site.scope.turn):
             nodes.append(world.node("load", type=shape, file=file.text, key=theirs))
     for ours in wanted.keys() - used:
-        world.report("N116", f"there is no weight `{ours}` to load", wanted[ours][1].value.span,
-                     help=did_you_mean(ours, [path or memory.text.name.text for path in paths]))
+        world.report(
+            "N116",
+            f"there is no weight `{ours}` to load",
+            wanted[ours][1].value.span,
+            help=did_you_mean(ours, [path or memory.text.name.text for path in paths]),
+        )
     if not isinstance(type_.core, Tree):
         return Array(nodes[0], type_.hidden)
     return Array(world.node("tree", *nodes, type=type_.core), type_.hidden)

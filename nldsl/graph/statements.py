@@ -1,4 +1,7 @@
-"""Statements: a block declares its names, then its loops are unrolled and its levels and versions made, in textual order."""
+"""Statements: a block declares its names, then its loops are unrolled and its levels and versions
+made, in textual order.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -18,8 +21,12 @@ from nldsl.graph.values import Array, ClockValue, Definition, Family, Items, Num
 from nldsl.graph.world import MOST_TURNS, Poisoned, World
 
 
-def instantiate(statements: Sequence[syntax.Statement], scope: Scope, place: Place = (), bare: bool = False) -> None:
-    """Make everything that a block says; nothing is worked out but the lists of loops, clocks and axes."""
+def instantiate(
+    statements: Sequence[syntax.Statement], scope: Scope, place: Place = (), bare: bool = False
+) -> None:
+    """Make everything that a block says; nothing is worked out but the lists of loops, clocks and
+    axes.
+    """
     world = scope.world
     for i, statement in enumerate(statements):
         declare(statement, Site(scope, (*place, i)))
@@ -34,18 +41,34 @@ def instantiate(statements: Sequence[syntax.Statement], scope: Scope, place: Pla
 def declare(statement: syntax.Statement, site: Site) -> None:
     scope, world = site.scope, site.world
     if isinstance(statement, syntax.Define):
-        if statement.name.text in scope.names and scope.names[statement.name.text].constant and scope.kind == "file":
-            return                                          # a literal of the file, declared before
+        if (
+            statement.name.text in scope.names
+            and scope.names[statement.name.text].constant
+            and scope.kind == "file"
+        ):
+            return  # a literal of the file, declared before
         if not next_version(statement, scope):
             hides(statement.name, scope)
-        scope.define(statement.name, Thunk(world, lambda: definition(statement, site), statement.name.text, statement.name.span,
-                                           statement.value, site))
+        scope.define(
+            statement.name,
+            Thunk(
+                world,
+                lambda: definition(statement, site),
+                statement.name.text,
+                statement.name.span,
+                statement.value,
+                site,
+            ),
+        )
     elif isinstance(statement, syntax.Clock) and scope.kind != "file":
         hides(statement.name, scope)
-        scope.define(statement.name, Thunk(world, lambda: clock(statement, site), statement.name.text, statement.name.span))
+        scope.define(
+            statement.name,
+            Thunk(world, lambda: clock(statement, site), statement.name.text, statement.name.span),
+        )
     elif isinstance(statement, syntax.Memory):
         if statement.name.text in scope.names:
-            scope.define(statement.name, None)              # says that it is there twice
+            scope.define(statement.name, None)  # says that it is there twice
             return
         memory = MemoryInstance(scope.level, statement, site)
         scope.define(statement.name, memory)
@@ -57,17 +80,31 @@ def declare(statement: syntax.Statement, site: Site) -> None:
 def next_version(statement: syntax.Define, scope: Scope) -> bool:
     """`x = x + ..` of an outer x: the cycle is the finding."""
     outer = scope.hides(statement.name.text)
-    return outer is not None and not outer.constant and any(
-        isinstance(piece, syntax.Name) and piece.text == statement.name.text for piece in syntax.walk(statement.value))
+    return (
+        outer is not None
+        and not outer.constant
+        and any(
+            isinstance(piece, syntax.Name) and piece.text == statement.name.text
+            for piece in syntax.walk(statement.value)
+        )
+    )
 
 
 def hides(name: syntax.Name, scope: Scope) -> None:
     outer = scope.hides(name.text)
     if outer is not None:
         notes = [("the outer one", outer.span)] if outer.span else []
-        scope.world.report("N103", f"`{name.text}` hides an outer name", name.span, help="another name", notes=notes)
+        scope.world.report(
+            "N103",
+            f"`{name.text}` hides an outer name",
+            name.span,
+            help="another name",
+            notes=notes,
+        )
     elif name.text in BUILT_IN:
-        scope.world.report("N103", f"`{name.text}` hides a built-in name", name.span, help="another name")
+        scope.world.report(
+            "N103", f"`{name.text}` hides a built-in name", name.span, help="another name"
+        )
 
 
 def definition(statement: syntax.Define, site: Site) -> Any:
@@ -83,7 +120,15 @@ def name_node(value: Any, scope: Scope, name: str) -> None:
     """Reports speak of a node by the first definition it is the value of."""
     if isinstance(value, Array) and not scope.template:
         node: Node = value.node
-        if not node.name and node.op not in ("input", "weight", "read", "now", "held", "plain", "const"):
+        if not node.name and node.op not in (
+            "input",
+            "weight",
+            "read",
+            "now",
+            "held",
+            "plain",
+            "const",
+        ):
             object.__setattr__(node, "name", join(scope.path, name))
 
 
@@ -101,7 +146,9 @@ def make(statement: syntax.Statement, site: Site) -> None:
             try:
                 level(statement, site)
             except Poisoned:
-                scope.names.setdefault(statement.member.name.text, Entry(poisoned(world), statement.member.span))
+                scope.names.setdefault(
+                    statement.member.name.text, Entry(poisoned(world), statement.member.span)
+                )
                 raise
         elif isinstance(statement, syntax.For):
             unroll(statement, site)
@@ -133,14 +180,23 @@ def poisoned(world: World) -> Thunk:
 def level(statement: syntax.Level, site: Site) -> None:
     scope, world, member = site.scope, site.world, statement.member
     if scope.template:
-        world.fail("N208", "a def that is a memory's type holds no level", statement.span, help="a level outside it that owns the memory")
+        world.fail(
+            "N208",
+            "a def that is a memory's type holds no level",
+            statement.span,
+            help="a level outside it that owns the memory",
+        )
     home = scope.home()
     if member.index is None:
         name = join(scope.path, member.name.text)
     else:
         index = world.evaluate(member.index, site)
         if not isinstance(index, Num):
-            world.fail("N202", f"the index of a family is a number, this is {kind_of(index)}", member.index.span)
+            world.fail(
+                "N202",
+                f"the index of a family is a number, this is {kind_of(index)}",
+                member.index.span,
+            )
         name = join(home.path, f"{member.name.text}[{index.value:g}]")
     if home.leaf:
         name += f"[{home.leaf}]"
@@ -152,7 +208,12 @@ def level(statement: syntax.Level, site: Site) -> None:
         if family is None:
             family = home.define(member.name, Family(member.name.text))
         if not isinstance(family.base, Family) or index.value in family.base.members:
-            world.fail("N105", f"`{name}` is defined twice", member.span, notes=[("first here", family.span)])
+            world.fail(
+                "N105",
+                f"`{name}` is defined twice",
+                member.span,
+                notes=[("first here", family.span)],
+            )
         family.base.members[index.value] = found
     if name in world.instances:
         world.fail("N105", f"the level `{name}` is defined twice", member.span)
@@ -166,10 +227,18 @@ def unroll(statement: syntax.For, site: Site) -> None:
     scope, world = site.scope, site.world
     items = world.evaluate(statement.items, site)
     if not isinstance(items, Items) or items.paths is not None:
-        world.fail("N202", f"`for` runs over a list or `range(n)`, this is {kind_of(items)}", statement.items.span)
+        world.fail(
+            "N202",
+            f"`for` runs over a list or `range(n)`, this is {kind_of(items)}",
+            statement.items.span,
+        )
     world.turns += len(items.items)
     if world.turns > MOST_TURNS:
-        world.fail("N212", f"more than {MOST_TURNS} turns of `for` in the whole program", statement.items.span)
+        world.fail(
+            "N212",
+            f"more than {MOST_TURNS} turns of `for` in the whole program",
+            statement.items.span,
+        )
     for t, item in enumerate(items.items):
         value = f"{item.value:g}" if isinstance(item, Num) else str(t)
         turn = f"{statement.name.text}[{value}]"
@@ -184,21 +253,39 @@ def unroll(statement: syntax.For, site: Site) -> None:
 
 def version(statement: syntax.Update, site: Site) -> None:
     scope, world, name = site.scope, site.world, statement.place.names[0]
-    entry = next((inner.names[name.text] for inner in up_to_home(scope) if name.text in inner.names), None)
+    entry = next(
+        (inner.names[name.text] for inner in up_to_home(scope) if name.text in inner.names), None
+    )
     if entry is None:
-        world.fail("N101", f"there is no `{name.text}` in this scope to give a next version", name.span, help=f"`{name.text} = ..` defines it")
+        world.fail(
+            "N101",
+            f"there is no `{name.text}` in this scope to give a next version",
+            name.span,
+            help=f"`{name.text} = ..` defines it",
+        )
     if isinstance(entry.base, MemoryInstance):
         if scope.level is not entry.base.level:
             world.fail("N109", "a memory is moved in its own level", name.span)
         entry.base.add_version(statement, site)
         return
     if len(statement.place.names) > 1:
-        world.fail("N109", f"only a memory of a def's weights has parts to move, `{name.text}` is none", statement.place.span)
+        world.fail(
+            "N109",
+            f"only a memory of a def's weights has parts to move, `{name.text}` is none",
+            statement.place.span,
+        )
 
     base = entry.base.force() if entry.constant and isinstance(entry.base, Thunk) else entry.base
-    if isinstance(base, Definition | ClockValue | LevelInstance | Family) or (name.text in world.dims and base is world.dims[name.text][0]):
+    if isinstance(base, Definition | ClockValue | LevelInstance | Family) or (
+        name.text in world.dims and base is world.dims[name.text][0]
+    ):
         what = "a dim" if isinstance(base, Num) else kind_of(base)
-        world.fail("N109", f"only a stream or a memory has versions, `{name.text}` is {what}", name.span, help=f"another name: `{name.text}_1 = ..`")
+        world.fail(
+            "N109",
+            f"only a stream or a memory has versions, `{name.text}` is {what}",
+            name.span,
+            help=f"another name: `{name.text}_1 = ..`",
+        )
 
     def run() -> Any:
         value = world.evaluate(statement.value, site)

@@ -1,4 +1,7 @@
-"""A def as a memory's type: its weights are the memory, and calling the memory inlines the def on them."""
+"""A def as a memory's type: its weights are the memory, and calling the memory inlines the def on
+them.
+"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -27,8 +30,9 @@ class Leaf:
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """A def as a memory's type: the axes of the input that it sees, its other arguments, its weights. Of a tree input, `parts` is one
-    for each leaf."""
+    """A def as a memory's type: the axes of the input that it sees, its other arguments, its
+    weights. Of a tree input, `parts` is one for each leaf.
+    """
 
     definition: Definition
     input: Shape
@@ -41,8 +45,13 @@ def template(callee: Definition, kind: syntax.Kind, site: Site) -> Template:
     """The weights of a def, found by inlining it once on an input of the given shape."""
     world, text = site.world, callee.syntax
     if not text.params:
-        world.fail("N207", f"`{text.name.text}` has no parameter for the input of a memory", kind.span,
-                   help=f"give it one: `def {text.name.text}(x: [d]) = ..`", notes=[("defined here", text.name.span)])
+        world.fail(
+            "N207",
+            f"`{text.name.text}` has no parameter for the input of a memory",
+            kind.span,
+            help=f"give it one: `def {text.name.text}(x: [d]) = ..`",
+            notes=[("defined here", text.name.span)],
+        )
     args, first = list(kind.args or ()), text.params[0]
     given = None
     if args and not isinstance(args[0], syntax.Named | syntax.Window):
@@ -51,24 +60,45 @@ def template(callee: Definition, kind: syntax.Kind, site: Site) -> Template:
             given, args = value, args[1:]
     bound = arguments(text, tuple(args), site, kind.span, skip=1)
     if given is not None and given.paths is not None:
-        parts = tuple((path, shaped_template(callee, tuple(world.axis(n) for n in items.items), bound, site, kind))
-                      for path, items in zip(given.paths, given.items, strict=True))
-        leaves = tuple(Leaf(join(path, leaf.path), leaf.shape, leaf.init, leaf.scale, leaf.fill) for path, part in parts for leaf in part.leaves)
+        parts = tuple(
+            (
+                path,
+                shaped_template(
+                    callee, tuple(world.axis(n) for n in items.items), bound, site, kind
+                ),
+            )
+            for path, items in zip(given.paths, given.items, strict=True)
+        )
+        leaves = tuple(
+            Leaf(join(path, leaf.path), leaf.shape, leaf.init, leaf.scale, leaf.fill)
+            for path, part in parts
+            for leaf in part.leaves
+        )
         return Template(callee, (), bound, leaves, parts)
     if given is not None:
-        return shaped_template(callee, tuple(world.axis(n, kind.span) for n in given.items), bound, site, kind)
+        return shaped_template(
+            callee, tuple(world.axis(n, kind.span) for n in given.items), bound, site, kind
+        )
     axes = declared_axes(first.shape, callee.scope) if first.shape is not None else ()
     if first.shape is None or any(isinstance(axis, str) for axis in axes):
         known = list(world.dims)
         axis = known[0] if known else "d"
         said = ", ".join([f"[{axis}]", *(arg.span.text() for arg in args)])
-        world.fail("N207", f"the axes of the input of `{text.name.text}` are not known here", kind.span, notes=[("declared here", first.span)],
-                   help=f"say them: `{text.name.text}({said})`, or `{first.name.text}: [{axis}]` in the def",
-                   fix=(Edit(kind.span, f"{text.name.text}({said})"),) if len(known) == 1 else ())
+        world.fail(
+            "N207",
+            f"the axes of the input of `{text.name.text}` are not known here",
+            kind.span,
+            notes=[("declared here", first.span)],
+            help=f"say them: `{text.name.text}({said})`, or `{first.name.text}: [{axis}]` in the "
+            "def",
+            fix=(Edit(kind.span, f"{text.name.text}({said})"),) if len(known) == 1 else (),
+        )
     return shaped_template(callee, axes, bound, site, kind)
 
 
-def shaped_template(callee: Definition, shape: Shape, bound: dict[str, Thunk], site: Site, kind: syntax.Kind) -> Template:
+def shaped_template(
+    callee: Definition, shape: Shape, bound: dict[str, Thunk], site: Site, kind: syntax.Kind
+) -> Template:
     world, leaves = site.world, []
 
     def record(_: Site, path: str, axes: Shape, init: str, scale: float, fill: Any) -> Array:
@@ -82,17 +112,41 @@ def shaped_template(callee: Definition, shape: Shape, bound: dict[str, Thunk], s
     seen = enter(callee, scope, stand_in, None, bound, Mapping(site), kind.span)
     body(callee, scope)
     if not leaves:
-        world.fail("N207", f"`{callee.syntax.name.text}` has no weights", kind.span, notes=[("defined here", callee.syntax.name.span)],
-                   help="a memory is its weights: give it one by `linear(x, [d])` or `weight([d])`, or write a shape: `memory M: [d] = 0`")
+        world.fail(
+            "N207",
+            f"`{callee.syntax.name.text}` has no weights",
+            kind.span,
+            notes=[("defined here", callee.syntax.name.span)],
+            help="a memory is its weights: give it one by `linear(x, [d])` or `weight([d])`, or "
+            "write a shape: `memory M: [d] = 0`",
+        )
     return Template(callee, seen, bound, tuple(leaves))
 
 
-def enter(callee: Definition, scope: Scope, x: Array, given: Shape | None, bound: dict[str, Thunk], mapping: Mapping, span: Any) -> Shape:
-    """Bind the input of a memory's def and its other parameters; the axes that the def sees, which are `given` where they are known."""
+def enter(
+    callee: Definition,
+    scope: Scope,
+    x: Array,
+    given: Shape | None,
+    bound: dict[str, Thunk],
+    mapping: Mapping,
+    span: Any,
+) -> Shape:
+    """Bind the input of a memory's def and its other parameters; the axes that the def sees, which
+    are `given` where they are known.
+    """
     first = callee.syntax.params[0]
     declare(scope, callee, {**bound, first.name.text: x})
-    own = declared_axes(first.shape, scope) if first.shape is not None else x.seen if given is None else given
-    scope.names[first.name.text].base, axes = mapping.see(x, own if given is None else given, first.name.text, span)
+    own = (
+        declared_axes(first.shape, scope)
+        if first.shape is not None
+        else x.seen
+        if given is None
+        else given
+    )
+    scope.names[first.name.text].base, axes = mapping.see(
+        x, own if given is None else given, first.name.text, span
+    )
     for letter, axis in zip(own, axes, strict=True):
         if isinstance(letter, str):
             bind_letter(scope, letter, axis)
@@ -103,40 +157,75 @@ def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Any:
     world = site.world
     kind = value.memory.type.force().template
     if kind is None or value.path:
-        world.fail("N202", "only a memory of a def's weights can be called", expr.callee.span, help="`M * k` for a matrix")
+        world.fail(
+            "N202",
+            "only a memory of a def's weights can be called",
+            expr.callee.span,
+            help="`M * k` for a matrix",
+        )
     if len(expr.args) != 1 or isinstance(expr.args[0], syntax.Named | syntax.Window):
-        world.fail("N107", "a memory is called with its input alone; the other arguments stand in its type", expr.span)
+        world.fail(
+            "N107",
+            "a memory is called with its input alone; the other arguments stand in its type",
+            expr.span,
+        )
     x = world.as_array(world.evaluate(expr.args[0], site), site, expr.args[0].span)
     weights = value.memory.read(value)
     if not kind.parts:
         return apply(kind, weights, x, expr, site)
     if not x.is_tree or x.node.type.paths() != tuple(path for path, _ in kind.parts):
-        world.fail("N203", "this memory has weights for each leaf of a tree, the argument is another tree or an array", expr.args[0].span)
-    return world.arrays.tree([(path, apply(part, world.arrays.field(weights, path), world.arrays.leaf(x, path), expr, site))
-                              for path, part in kind.parts])
+        world.fail(
+            "N203",
+            "this memory has weights for each leaf of a tree, the argument is another tree or an "
+            "array",
+            expr.args[0].span,
+        )
+    return world.arrays.tree(
+        [
+            (
+                path,
+                apply(
+                    part, world.arrays.field(weights, path), world.arrays.leaf(x, path), expr, site
+                ),
+            )
+            for path, part in kind.parts
+        ]
+    )
 
 
 def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Site) -> Any:
-    """The def's body with these weights. Axes of the memory itself meet those of the argument, or the result gains them."""
+    """The def's body with these weights.
+
+    Axes of the memory itself meet those of the argument, or the result gains them.
+    """
     world, mapping = site.world, Mapping(site)
     if x.is_tree:
         world.fail("N203", "this memory takes an array, the argument is a tree", expr.args[0].span)
     shape = kind.leaves[0].shape
     own = world.arrays.leaf(weights, kind.leaves[0].path).seen
-    own = own[:len(own) - len(shape)]
+    own = own[: len(own) - len(shape)]
     mapped = [x.seen[i] for i in see(kind.input, x.seen).mapped]
     among: list[Hidden] = []
     for axis in [*(axis for axis in own if axis not in mapped), *mapped]:
         mapping.key(axis, among)
     taken: list[Hidden] = []
     for axis in own:
-        weights = world.arrays.absorb(weights, mapping.key(axis, taken), 0) if not weights.is_tree else lead(weights, mapping.key(axis, taken), site)
+        weights = (
+            world.arrays.absorb(weights, mapping.key(axis, taken), 0)
+            if not weights.is_tree
+            else lead(weights, mapping.key(axis, taken), site)
+        )
     scope = frame(kind.definition, expr, site, "")
 
     def leaf(_: Site, path: str, axes: Shape, *rest: Any) -> Array:
         found = world.arrays.leaf(weights, path)
         if found.seen != axes:
-            world.fail("N204", f"the weight `{path}` of this memory is {shape_text(found.seen)}, this input asks for {shape_text(axes)}", expr.span)
+            world.fail(
+                "N204",
+                f"the weight `{path}` of this memory is {shape_text(found.seen)}, this input asks "
+                f"for {shape_text(axes)}",
+                expr.span,
+            )
         return found
 
     scope.weights, scope.template = leaf, True
@@ -151,4 +240,6 @@ def lead(weights: Array, key: Hidden, site: Site) -> Array:
     arrays = site.world.arrays
     if not weights.hidden or weights.hidden[-1].order < key.order:
         return Array(weights.node, (*weights.hidden, key))
-    return arrays.tree([(path, arrays.absorb(leaf, key, 0)) for path, leaf in arrays.leaves(weights)])
+    return arrays.tree(
+        [(path, arrays.absorb(leaf, key, 0)) for path, leaf in arrays.leaves(weights)]
+    )

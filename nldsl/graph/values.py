@@ -1,8 +1,11 @@
-"""What an expression stands for while it is elaborated: numbers, arrays, memories, levels, clocks and definitions.
+"""What an expression stands for while it is elaborated: numbers, arrays, memories, levels, clocks
+and definitions.
 
-An array knows which of its leading axes the text does not see: the axis of `level .. per h` and the axes that a call
-maps over. They are told apart by identity, so a hidden `head` and a visible `head` never meet.
+An array knows which of its leading axes the text does not see: the axis of `level .. per h` and the
+axes that a call maps over. They are told apart by identity, so a hidden `head` and a visible `head`
+never meet.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
@@ -26,7 +29,9 @@ class Num:
 
     @property
     def tight(self) -> str:
-        return self.text if self.text.replace(".", "").replace("_", "").isalnum() else f"({self.text})"
+        return (
+            self.text if self.text.replace(".", "").replace("_", "").isalnum() else f"({self.text})"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +44,10 @@ class Hidden:
 
 @dataclass(frozen=True, eq=False)
 class Array:
-    """An array or a tree: a node whose first axes are the hidden ones. `vocab` is n of a stream of `index(n)`."""
+    """An array or a tree: a node whose first axes are the hidden ones.
+
+    `vocab` is n of a stream of `index(n)`.
+    """
 
     node: Node
     hidden: tuple[Hidden, ...] = ()
@@ -52,7 +60,7 @@ class Array:
     @property
     def seen(self) -> Shape:
         assert not isinstance(self.node.type, Tree)
-        return self.node.type[len(self.hidden):]
+        return self.node.type[len(self.hidden) :]
 
     @property
     def is_scalar(self) -> bool:
@@ -114,14 +122,15 @@ class Family:
 
 @dataclass(frozen=True, eq=False)
 class MemoryValue:
-    """A memory, not read yet. `version` counts the `<-` before a read inside the level, None is a read from outside.
+    """A memory, not read yet. `version` counts the `<-` before a read inside the level, None is a
+    read from outside.
 
     `views` are the changes of hidden axes on the way from the memory to the place that reads it.
     """
 
     memory: MemoryInstance
     version: int | None = None
-    at: Clock | str | None = None                 # a clock, or "now"
+    at: Clock | str | None = None  # a clock, or "now"
     path: str = ""
     views: tuple[tuple[str, Any], ...] = ()
 
@@ -129,13 +138,34 @@ class MemoryValue:
         return replace(self, views=(*self.views, (how, what)))
 
 
-Value = Num | Array | Row | Eye | Items | Text | ClockValue | Definition | Builtin | Family | MemoryValue
+Value = (
+    Num
+    | Array
+    | Row
+    | Eye
+    | Items
+    | Text
+    | ClockValue
+    | Definition
+    | Builtin
+    | Family
+    | MemoryValue
+)
 
 
 def kind_of(value: Any) -> str:
     """For messages: `a clock`, `a number`."""
-    names = {"Num": "a number", "Items": "a list", "Text": "a string", "ClockValue": "a clock", "Definition": "a definition",
-             "Builtin": "a built-in", "Family": "a family of levels", "LevelInstance": "a level", "MemoryValue": "a memory"}
+    names = {
+        "Num": "a number",
+        "Items": "a list",
+        "Text": "a string",
+        "ClockValue": "a clock",
+        "Definition": "a definition",
+        "Builtin": "a built-in",
+        "Family": "a family of levels",
+        "LevelInstance": "a level",
+        "MemoryValue": "a memory",
+    }
     return names.get(type(value).__name__, "an array")
 
 

@@ -1,9 +1,10 @@
 """Versions put in the place of reads: `plain(M#k)` is what a read of M meant after k of its `<-`.
 
-In an equation that is the k-th version (`read(M)` for none). In an objective whose gradient in M is taken it is
-`plain(M)`, since `grad(P)` gives the value there; another memory of the level is what the text above had made of it,
-and a constant for this gradient.
+In an equation that is the k-th version (`read(M)` for none). In an objective whose gradient in M is
+taken it is `plain(M)`, since `grad(P)` gives the value there; another memory of the level is what
+the text above had made of it, and a constant for this gradient.
 """
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from nldsl.graph.equations import Node, Tree
 if TYPE_CHECKING:
     from nldsl.graph.world import World
 
-Key = tuple[int, str]        # a node, and the memory (or the level) in whose objective it stands
+Key = tuple[int, str]  # a node, and the memory (or the level) in whose objective it stands
 
 
 class Versions:
@@ -39,7 +40,9 @@ class Versions:
                 continue
             stack.pop()
             self.keep.append(node)
-            self.done[(id(node), where)] = self.rebuilt(node, where, [self.done[(id(n), w)] for n, w in needs])
+            self.done[(id(node), where)] = self.rebuilt(
+                node, where, [self.done[(id(n), w)] for n, w in needs]
+            )
         return self.done[(id(goal[0]), goal[1])]
 
     def key(self, node: Node, where: str) -> tuple[Node, str]:
@@ -56,7 +59,9 @@ class Versions:
             if id(node) in self.open:
                 stack.pop()
                 continue
-            args = node.args[1:] if node.op == "grad" else node.args          # the objective is the same everywhere
+            args = (
+                node.args[1:] if node.op == "grad" else node.args
+            )  # the objective is the same everywhere
             missing = [arg for arg in args if id(arg) not in self.open]
             if missing:
                 stack.extend(missing)
@@ -67,7 +72,11 @@ class Versions:
                 memory = node["memory"].rpartition("#")[0]
                 self.open[id(node)] = frozenset((self.level(memory),)) if memory else frozenset()
             else:
-                self.open[id(node)] = frozenset().union(*(self.open[id(arg)] for arg in args)) if args else frozenset()
+                self.open[id(node)] = (
+                    frozenset().union(*(self.open[id(arg)] for arg in args))
+                    if args
+                    else frozenset()
+                )
 
     def needs(self, node: Node, where: str) -> list[tuple[Node, str]]:
         if node.op == "plain":
@@ -122,7 +131,20 @@ class Versions:
         if node.op == "leaf" and args[0].op == "tree":
             assert isinstance(args[0].type, Tree)
             return args[0].args[args[0].type.paths().index(node["path"])]
-        if node.op == "tree" and all(a.op == "leaf" and a["path"] == p and a.args[0] is args[0].args[0] and a.args[0].type == node.type
-                                     for a, p in zip(args, node.type.paths(), strict=True)):
+        if node.op == "tree" and all(
+            a.op == "leaf"
+            and a["path"] == p
+            and a.args[0] is args[0].args[0]
+            and a.args[0].type == node.type
+            for a, p in zip(args, node.type.paths(), strict=True)
+        ):
             return args[0].args[0]
-        return world.intern(node.op, *args, type=node.type, span=node.span, turn=node.turn, called=node.name, **attrs)
+        return world.intern(
+            node.op,
+            *args,
+            type=node.type,
+            span=node.span,
+            turn=node.turn,
+            called=node.name,
+            **attrs,
+        )

@@ -1,4 +1,5 @@
 """`sum` and `mean`: over all axes, over one axis, or over a stretch of time."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -16,13 +17,21 @@ def stretch(over: syntax.Stretch, site: Site) -> tuple[str, Any]:
     if unit == "period":
         level = site.scope.level
         if level is None:
-            world.fail("N304", "`period` is the stretch since a level's own last tick, and this is no level", over.span,
-                       help="`over sequence`, over a clock, or `over 16 token`")
+            world.fail(
+                "N304",
+                "`period` is the stretch since a level's own last tick, and this is no level",
+                over.span,
+                help="`over sequence`, over a clock, or `over 16 token`",
+            )
         return "since", level.name
     if over.count is not None or unit == "token":
         if unit != "token":
-            world.fail("N304", f"a sliding window is counted in tokens, not in `{unit}`", over.span,
-                       help=f"`over {unit}` begins after the last tick of `{unit}`")
+            world.fail(
+                "N304",
+                f"a sliding window is counted in tokens, not in `{unit}`",
+                over.span,
+                help=f"`over {unit}` begins after the last tick of `{unit}`",
+            )
         return "last", stretch_count(over, site)
     return "since", clock_of(over, site)
 
@@ -35,14 +44,27 @@ def reduction(how: str) -> Callable[[syntax.Call, Site], Array]:
             arrays.numbers(x)
             kind, size = stretch(call.args[0].stretch, site)
             if kind == "last":
-                return Array(world.node("window", x.node, type=x.node.type, how=how, length=size), x.hidden)
-            return Array(world.node("fold", x.node, type=x.node.type, how=how, since=size), x.hidden)
-        if not 1 <= len(call.args) <= 2 or any(isinstance(arg, syntax.Named | syntax.Window) for arg in call.args):
-            world.fail("N107", f"`{how}` takes an array and an axis, or `e over` a stretch of time", call.span)
+                return Array(
+                    world.node("window", x.node, type=x.node.type, how=how, length=size), x.hidden
+                )
+            return Array(
+                world.node("fold", x.node, type=x.node.type, how=how, since=size), x.hidden
+            )
+        if not 1 <= len(call.args) <= 2 or any(
+            isinstance(arg, syntax.Named | syntax.Window) for arg in call.args
+        ):
+            world.fail(
+                "N107",
+                f"`{how}` takes an array and an axis, or `e over` a stretch of time",
+                call.span,
+            )
         x = world.as_array(world.evaluate(call.args[0], site), site, call.args[0].span)
         if len(call.args) == 1:
             return arrays.total(how, x)
-        return arrays.along(how, x, world.axis(world.evaluate(call.args[1], site), call.args[1].span))
+        return arrays.along(
+            how, x, world.axis(world.evaluate(call.args[1], site), call.args[1].span)
+        )
+
     return build
 
 

@@ -1,4 +1,7 @@
-"""The state of one elaboration: nodes made, findings, the place in the text, and the work put off until later."""
+"""The state of one elaboration: nodes made, findings, the place in the text, and the work put off
+until later.
+"""
+
 from __future__ import annotations
 
 import difflib
@@ -14,14 +17,14 @@ from nldsl.graph.equations import Axis, Clock, Interner, Level, Memory, Node, Ty
 from nldsl.graph.values import Hidden, Num
 from nldsl.source import Span
 
-MOST_NODES = 1_000_000           # asked for, equal ones included: beyond this no later stage is of use
-MOST_PLACES = 5                  # of one unknown name that are shown
+MOST_NODES = 1_000_000  # asked for, equal ones included: beyond this no later stage is of use
+MOST_PLACES = 5  # of one unknown name that are shown
 MOST_TURNS = 20_000
-MOST_CALLS = 10_000              # of defs, all told
-DEEPEST = 100                    # calls inside calls
-LARGEST_SIZE = 2 ** 40
+MOST_CALLS = 10_000  # of defs, all told
+DEEPEST = 100  # calls inside calls
+LARGEST_SIZE = 2**40
 TOO_LARGE = "N212"
-SOON, PARTS, LAST = 0, 1, 2      # level bodies; levels of `rest of X`; levels of `rest`
+SOON, PARTS, LAST = 0, 1, 2  # level bodies; levels of `rest of X`; levels of `rest`
 
 
 class Poisoned(Exception):
@@ -38,7 +41,7 @@ class World:
         self.turns = 0
         self.span: Span | None = None
         self.turn: tuple[str, ...] = ()
-        self.forcing: list[Any] = []                      # thunks in progress, for cycles
+        self.forcing: list[Any] = []  # thunks in progress, for cycles
         self.calls = 0
         self.work: tuple[deque[Callable[[], None]], ...] = (deque(), deque(), deque())
         self.order = itertools.count()
@@ -49,33 +52,68 @@ class World:
         self.weights: dict[str, Weight] = {}
         self.memories: dict[str, Memory] = {}
         self.levels: dict[str, Level] = {}
-        self.versions: dict[str, Node] = {}               # "memory#k" -> its value with placeholders
-        self.instances: dict[str, Any] = {}               # level name -> LevelInstance
-        self.reported: Any = None                         # the Thunk of `report`
-        self.main: Any = None                             # scope of the main file
-        self.used: dict[str, Any] = {}                    # constants replaced by --set
+        self.versions: dict[str, Node] = {}  # "memory#k" -> its value with placeholders
+        self.instances: dict[str, Any] = {}  # level name -> LevelInstance
+        self.reported: Any = None  # the Thunk of `report`
+        self.main: Any = None  # scope of the main file
+        self.used: dict[str, Any] = {}  # constants replaced by --set
 
     # ---- findings
 
-    def report(self, code: str, message: str, span: Span | None = None, label: str = "", help: str = "",
-               notes: Iterable[tuple[str, Span | None]] = (), severity: str = "error", fix: tuple[Edit, ...] = ()) -> None:
+    def report(
+        self,
+        code: str,
+        message: str,
+        span: Span | None = None,
+        label: str = "",
+        help: str = "",
+        notes: Iterable[tuple[str, Span | None]] = (),
+        severity: str = "error",
+        fix: tuple[Edit, ...] = (),
+    ) -> None:
         """Record a finding; a def called many times has it once."""
         if any(d.code == code and d.span == span and span is not None for d in self.findings):
             return
-        before = next((n for n, d in enumerate(self.findings) if d.code == code == "N101" and d.message == message and d.span is not None
-                       and span is not None and d.span.source == span.source), None)
+        before = next(
+            (
+                n
+                for n, d in enumerate(self.findings)
+                if d.code == code == "N101"
+                and d.message == message
+                and d.span is not None
+                and span is not None
+                and d.span.source == span.source
+            ),
+            None,
+        )
         if before is not None:
             told = self.findings[before]
-            whole = told.fix + tuple(edit for edit in fix if edit not in told.fix) if told.fix and fix else ()
-            self.findings[before] = replace(told, notes=(*told.notes, ("and here", span))[:MOST_PLACES], fix=whole)
+            whole = (
+                told.fix + tuple(edit for edit in fix if edit not in told.fix)
+                if told.fix and fix
+                else ()
+            )
+            self.findings[before] = replace(
+                told, notes=(*told.notes, ("and here", span))[:MOST_PLACES], fix=whole
+            )
         else:
-            self.findings.append(Diagnostic(code, message, span, label, tuple(notes), help, severity, fix))
+            self.findings.append(
+                Diagnostic(code, message, span, label, tuple(notes), help, severity, fix)
+            )
 
-    def fail(self, code: str, message: str, span: Span | None = None, label: str = "", help: str = "",
-             notes: Iterable[tuple[str, Span | None]] = (), fix: tuple[Edit, ...] = ()) -> NoReturn:
+    def fail(
+        self,
+        code: str,
+        message: str,
+        span: Span | None = None,
+        label: str = "",
+        help: str = "",
+        notes: Iterable[tuple[str, Span | None]] = (),
+        fix: tuple[Edit, ...] = (),
+    ) -> NoReturn:
         self.report(code, message, span or self.span, label, help, notes, fix=fix)
         if code == TOO_LARGE:
-            raise Diagnostics(self.findings)                 # nothing else would be looked at in good time
+            raise Diagnostics(self.findings)  # nothing else would be looked at in good time
         raise Poisoned
 
     def stop_if_found(self) -> None:
@@ -87,13 +125,22 @@ class World:
     def node(self, op: str, *args: Node, type: Type, **attrs: Any) -> Node:
         self.made += 1
         if self.made > MOST_NODES:
-            self.fail("N212", f"the program has more than {MOST_NODES} equations", help="fewer turns of `for`")
+            self.fail(
+                "N212",
+                f"the program has more than {MOST_NODES} equations",
+                help="fewer turns of `for`",
+            )
         return self.intern(op, *args, type=type, span=self.span, turn=self.turn, **attrs)
 
     def count_call(self, span: Span) -> None:
         self.calls += 1
         if self.calls > MOST_CALLS:
-            self.fail("N212", f"the program has more than {MOST_CALLS} calls once its loops and defs are unrolled", span)
+            self.fail(
+                "N212",
+                f"the program has more than {MOST_CALLS} calls once its loops and defs are "
+                "unrolled",
+                span,
+            )
 
     @contextmanager
     def at(self, span: Span | None, turn: tuple[str, ...]) -> Any:
@@ -115,10 +162,19 @@ class World:
     def whole(self, num: Any, span: Span | None = None, least: int = 0) -> int:
         if not isinstance(num, Num):
             self.fail("N202", "a number known before the run is needed here", span)
-        if num.value != num.value or abs(num.value) == float("inf") or int(num.value) != num.value or num.value < least:
+        if (
+            num.value != num.value
+            or abs(num.value) == float("inf")
+            or int(num.value) != num.value
+            or num.value < least
+        ):
             said = num.text if num.text == f"{num.value:g}" else f"`{num.text}` is {num.value:g}"
-            self.fail("N206", f"{said}: a whole number of at least {least} is needed", span,
-                      help=f"{least} or more" if num.value < least else "`floor(..)` rounds down")
+            self.fail(
+                "N206",
+                f"{said}: a whole number of at least {least} is needed",
+                span,
+                help=f"{least} or more" if num.value < least else "`floor(..)` rounds down",
+            )
         if num.value > LARGEST_SIZE:
             self.fail("N212", f"{num.value:g} is too large a size", span)
         return int(num.value)
@@ -149,7 +205,9 @@ def _is_number(text: str) -> bool:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like this one, if one is; what is known by this very name is not meant here."""
+    """The known name that is most like this one, if one is; what is known by this very name is not
+    meant here.
+    """
     return next(iter(difflib.get_close_matches(name, sorted(set(known) - {name}), 1)), "")
 
 

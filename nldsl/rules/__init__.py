@@ -1,18 +1,22 @@
 """PROGRAM -> CHECKED PROGRAM: the rules that a program obeys beyond having a meaning.
 
-Takes what `nldsl.graph.desugar` made: names, shapes and kinds are right there. Gives the same program, with what was noticed in
-`findings`; an error raises `Diagnostics` with the findings of all rules. Each rule is a pure function from a program to what is wrong
-with it, and none relies on another, so one pass says everything.
+Takes what `nldsl.graph.desugar` made: names, shapes and kinds are right there. Gives the same
+program, with what was noticed in `findings`; an error raises `Diagnostics` with the findings of all
+rules. Each rule is a pure function from a program to what is wrong with it, and none relies on
+another, so one pass says everything.
 
     ownership.py, clocks.py, causality.py, context.py, gradients.py      a family of codes each, N1 and N3 to N6
     flow.py, words.py                                                    what reaches what; which words a finding points at
     explained/                                                           what `nldsl explain` says of every code
 
-Decisions. An error of the equations (names, shapes) ends the look at a program before the rules, since they would only repeat it. A rule
-that cannot be sure says a warning or a note: a reader of a false error learns to ignore true ones.
+Decisions. An error of the equations (names, shapes) ends the look at a program before the rules,
+since they would only repeat it. A rule that cannot be sure says a warning or a note: a reader of a
+false error learns to ignore true ones.
 
-What they defend is said, and run, in the manual (tests/language); 2512.24695, Defs. 2 and 3 and sec. 8, and 2511.07343, App. C, are why.
+What they defend is said, and run, in the manual (tests/language); 2512.24695, Defs. 2 and 3 and
+sec. 8, and 2511.07343, App. C, are why.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -25,19 +29,48 @@ from nldsl.rules.flow import first_of_each
 
 Rule = Callable[[Program], Iterable[Diagnostic]]
 
-# From what a program is made of to what it does; of findings at one place the earlier rule's is told first.
+# From what a program is made of to what it does; of findings at one place the earlier rule's is
+# told first.
 RULES: tuple[Rule, ...] = (
-    ownership.still, ownership.twice, ownership.lasting,
-    clocks.windows, clocks.resets, clocks.depths, clocks.units, clocks.copies, clocks.kinds, clocks.counted,
-    causality.cycles, causality.pending, causality.distance, causality.absence, causality.births, causality.rings, causality.future, causality.recency, causality.alone,
-    context.closure, context.unused, context.dead,
-    gradients.deaf, gradients.unheard, gradients.place, gradients.target, gradients.second_order, gradients.paths, gradients.erase,
-    gradients.apart, gradients.climbs,
+    ownership.still,
+    ownership.twice,
+    ownership.lasting,
+    clocks.windows,
+    clocks.resets,
+    clocks.depths,
+    clocks.units,
+    clocks.copies,
+    clocks.kinds,
+    clocks.counted,
+    causality.cycles,
+    causality.pending,
+    causality.distance,
+    causality.absence,
+    causality.births,
+    causality.rings,
+    causality.future,
+    causality.recency,
+    causality.alone,
+    context.closure,
+    context.unused,
+    context.dead,
+    gradients.deaf,
+    gradients.unheard,
+    gradients.place,
+    gradients.target,
+    gradients.second_order,
+    gradients.paths,
+    gradients.erase,
+    gradients.apart,
+    gradients.climbs,
 )
 
 
 def check(program: Program) -> Program:
-    """The program with its warnings and notes. Raises Diagnostics with everything found, errors first, if one finding is an error."""
+    """The program with its warnings and notes.
+
+    Raises Diagnostics with everything found, errors first, if one finding is an error.
+    """
     found = first_of_each(finding for rule in RULES for finding in rule(program))
     findings = tuple(sorted(found, key=lambda finding: finding.severity != "error"))
     if any(finding.severity == "error" for finding in findings):

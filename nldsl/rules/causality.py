@@ -1,4 +1,5 @@
 """Causality: every value has what it needs at its instant, and no prediction sees what it predicts."""
+
 from __future__ import annotations
 
 import math
@@ -13,18 +14,23 @@ from nldsl.source import Span
 
 
 def cycles(program: Program) -> Iterator[Diagnostic]:
-    """`l.M@now` is the value after this instant's tick, so the tick may not need what is computed from it.
+    """`l.M@now` is the value after this instant's tick, so the tick may not need what is computed
+    from it.
 
-    Cycles among definitions alone are met where names are looked up (N401); these pass through a tick.
+    Cycles among definitions alone are met where names are looked up (N401); these pass through a
+    tick.
 
         loss = cross_entropy(head(fast.F@now(h)), next(ids))     level fast .. minimize loss ..        # N402
         loss = cross_entropy(head(fast.F(h)), next(ids))         level fast .. minimize loss ..
     """
+
     def into(node: Node) -> Iterable[Node]:
         after = program.memories[node["memory"]].next if node.op == "now" else None
         return node.args if after is None else (after,)
 
-    ticks = {memory.name: memory.next for memory in program.memories.values() if memory.next is not None}
+    ticks = {
+        memory.name: memory.next for memory in program.memories.values() if memory.next is not None
+    }
     for knot in knots({node: tuple(into(node)) for node in reach(ticks.values(), into=into)}):
         memories = [name for name, after in ticks.items() if after in knot]
         needs: dict[str, list[str]] = {}
@@ -39,12 +45,20 @@ def cycles(program: Program) -> Iterator[Diagnostic]:
         steps = [ways[a, b] for a, b in pairwise([*ring, ring[0]])]
         names: list[str] = []
         for memory, way in zip(ring, steps, strict=True):
-            names += [f"this tick of `{_level(program, memory)}`", *(f"`{n}`" for n in dict.fromkeys(short(n.name) for n in way if n.name))]
+            names += [
+                f"this tick of `{_level(program, memory)}`",
+                *(f"`{n}`" for n in dict.fromkeys(short(n.name) for n in way if n.name)),
+            ]
         names = list(dict.fromkeys(names))
         chain = ", ".join(f"{a} needs {b}" for a, b in pairwise([*names, names[0]]))
         read = steps[0][-1]
-        yield Diagnostic("N402", f"a cycle at one instant: {chain}", read.span, "the value after the tick",
-                         help="leave out `@now`: the value before the tick")
+        yield Diagnostic(
+            "N402",
+            f"a cycle at one instant: {chain}",
+            read.span,
+            "the value after the tick",
+            help="leave out `@now`: the value before the tick",
+        )
 
 
 def _level(program: Program, memory: str) -> str:
@@ -52,34 +66,65 @@ def _level(program: Program, memory: str) -> str:
 
 
 def pending(program: Program) -> Iterator[Diagnostic]:
-    """A level whose objective looks at the next token ticks when that token has come: at its own instant there is no `@now`.
+    """A level whose objective looks at the next token ticks when that token has come: at its own
+    instant there is no `@now`.
 
-        level fast every token { .. minimize loss .. }   y = fast.F@now(h)       # N406: loss reads next(ids)
-        level fast every token { .. minimize loss .. }   y = fast.F(h)
+    level fast every token { .. minimize loss .. }   y = fast.F@now(h)       # N406: loss reads next(ids)
+    level fast every token { .. minimize loss .. }   y = fast.F(h)
     """
-    looks = beneath([o for level in program.levels.values() for o in level.objectives], lambda node: node.op == "ahead")
-    late = {level.name for level in program.levels.values() if level.clock.unit == "token" and any(looks[o] for o in level.objectives)}
+    looks = beneath(
+        [o for level in program.levels.values() for o in level.objectives],
+        lambda node: node.op == "ahead",
+    )
+    late = {
+        level.name
+        for level in program.levels.values()
+        if level.clock.unit == "token" and any(looks[o] for o in level.objectives)
+    }
     if not late:
         return
-    owners = {m.name: root_of(program, program.levels[m.level]).name for m in program.memories.values()}
-    inside = set(reach([m.next for m in program.memories.values() if m.next is not None and owners[m.name] in late],
-                       into=lambda n: n.args[1:] if n.op == "grad" else n.args))
-    inside |= set(walk(*(m.start for m in program.memories.values() if m.start is not None)))                # taken when the tick is done
+    owners = {
+        m.name: root_of(program, program.levels[m.level]).name for m in program.memories.values()
+    }
+    inside = set(
+        reach(
+            [
+                m.next
+                for m in program.memories.values()
+                if m.next is not None and owners[m.name] in late
+            ],
+            into=lambda n: n.args[1:] if n.op == "grad" else n.args,
+        )
+    )
+    inside |= set(
+        walk(*(m.start for m in program.memories.values() if m.start is not None))
+    )  # taken when the tick is done
     for node in walk(*roots(program)):
         if node.op == "now" and owners[node["memory"]] in late and node not in inside:
             level = program.levels[owners[node["memory"]]]
-            yield Diagnostic("N406", f"this tick of `{short(level.name)}` waits for the next token: its objective reads `next`", node.span,
-                             "the value after a tick that is yet to come", (("ticks late", head_of(level)),),
-                             "leave out `@now`: the value before the tick")
+            yield Diagnostic(
+                "N406",
+                f"this tick of `{short(level.name)}` waits for the next token: its objective reads "
+                "`next`",
+                node.span,
+                "the value after a tick that is yet to come",
+                (("ticks late", head_of(level)),),
+                "leave out `@now`: the value before the tick",
+            )
 
 
 def distance(program: Program) -> Iterator[Diagnostic]:
-    """A level within the sequence ticks when the next token has come, which reads it: its objective looks no further.
+    """A level within the sequence ticks when the next token has come, which reads it: its objective
+    looks no further.
 
-        level fast every token { .. minimize |F * x - next(next(x))|^2 .. }      # N409
-        level fast every token { .. minimize |F * x - next(x)|^2 .. }
+    level fast every token { .. minimize |F * x - next(next(x))|^2 .. }      # N409
+    level fast every token { .. minimize |F * x - next(x)|^2 .. }
     """
-    within = [level for level in program.levels.values() if root_of(program, level).clock.unit not in ("step", "never")]
+    within = [
+        level
+        for level in program.levels.values()
+        if root_of(program, level).clock.unit not in ("step", "never")
+    ]
     lag = ahead(*(objective for level in within for objective in level.objectives))
     for level in within:
         for objective in level.objectives:
@@ -87,17 +132,24 @@ def distance(program: Program) -> Iterator[Diagnostic]:
                 node = next(n for n in reach([objective]).nodes if n.op == "ahead" and lag[n] > 1)
                 name = short(level.name)
                 yield Diagnostic(
-                    "N409", f"the objective of `{name}` looks {lag[objective]} tokens ahead, and the next token reads what it learned",
-                    node.span, "not known when the next token comes", (("within the sequence", head_of(level)),),
-                    f"`{said(node.args[0])}` without a second `next`, or a level `every step`")
+                    "N409",
+                    f"the objective of `{name}` looks {lag[objective]} tokens ahead, and the next "
+                    "token reads what it learned",
+                    node.span,
+                    "not known when the next token comes",
+                    (("within the sequence", head_of(level)),),
+                    f"`{said(node.args[0])}` without a second `next`, or a level `every step`",
+                )
 
 
 def absence(program: Program) -> Iterator[Diagnostic]:
-    """A stream `x@c` has no value before the first tick of c. An objective loses the term and a window passes over it; an equation cannot.
+    """A stream `x@c` has no value before the first tick of c. An objective loses the term and a
+    window passes over it; an equation cannot.
 
-        M <- M + x@chunk                                                         # N403
-        M <- M + mean(x over chunk)
+    M <- M + x@chunk                                                         # N403
+    M <- M + mean(x over chunk)
     """
+
     def into(node: Node) -> Iterable[Node]:
         if node.op in ("fold", "window"):
             return ()
@@ -105,7 +157,7 @@ def absence(program: Program) -> Iterator[Diagnostic]:
             return node.args[1:]
         return node.args[:1] if node.op == "attend" else node.args
 
-    seen: set[Node] = set()                                      # what an equation above has met is told there
+    seen: set[Node] = set()  # what an equation above has met is told there
     for memory in program.memories.values():
         met = reach([memory.next] if memory.next is not None else [], seen, into)
         fresh = [node for node in met.nodes if node not in seen]
@@ -113,62 +165,105 @@ def absence(program: Program) -> Iterator[Diagnostic]:
         for node in fresh:
             if node.op == "held_stream":
                 clock = clock_name(node["clock"])
-                yield Diagnostic("N403", f"`{said(node.args[0])}@{clock}` has no value before the first tick of `{clock}`", node.span,
-                                 f"in the equation of `{short(memory.name)}`",
-                                 help=f"`mean({said(node.args[0])} over {clock})`, or a memory that ticks at `{clock}` and is read with `@{clock}`")
+                yield Diagnostic(
+                    "N403",
+                    f"`{said(node.args[0])}@{clock}` has no value before the first tick of "
+                    f"`{clock}`",
+                    node.span,
+                    f"in the equation of `{short(memory.name)}`",
+                    help=f"`mean({said(node.args[0])} over {clock})`, or a memory that ticks at "
+                    f"`{clock}` and is read with `@{clock}`",
+                )
 
 
-OF_AN_INSTANT = frozenset("input plain held_stream tick ticks conv rope attend ahead fold window grad grad_stream".split())
+OF_AN_INSTANT = frozenset(
+    "input plain held_stream tick ticks conv rope attend ahead fold window grad grad_stream".split()
+)
 
 
 def births(program: Program) -> Iterator[Diagnostic]:
-    """A memory starts before the first instant of its life, when no stream has a value: from constants, weights and other memories.
+    """A memory starts before the first instant of its life, when no stream has a value: from
+    constants, weights and other memories.
 
-        memory M: [e] = x                                                        # N407
-        memory M: [e] = learned        M <- where(tick == 1, x, M + x)
+    memory M: [e] = x                                                        # N407
+    memory M: [e] = learned        M <- where(tick == 1, x, M + x)
     """
     for memory in program.memories.values():
         met = reach([memory.start] if memory.start is not None else [])
         node = next((n for n in met.nodes if n.op in OF_AN_INSTANT), None)
         if node is not None:
             named = next((n.name for n in met.way(node)[::-1] if n.name), "")
-            yield Diagnostic("N407", f"`{short(named) if named else said(node)}` has a value at each instant, `{short(memory.name)}` starts before the first",
-                             memory.span, "starts from a stream", help="a constant, `learned`, `random`, `load(..)` or another memory; "
-                             "the first tick can take the stream: `M <- where(tick == 1, x, ..)`")
+            yield Diagnostic(
+                "N407",
+                f"`{short(named) if named else said(node)}` has a value at each instant, "
+                f"`{short(memory.name)}` starts before the first",
+                memory.span,
+                "starts from a stream",
+                help="a constant, `learned`, `random`, `load(..)` or another memory; "
+                "the first tick can take the stream: `M <- where(tick == 1, x, ..)`",
+            )
 
 
 def rings(program: Program) -> Iterator[Diagnostic]:
     """Of two memories that start from each other neither has a start.
 
-        memory A: [e] = slow.B   ..   memory B: [e] = fast.A                     # N408
-        memory A: [e] = slow.B   ..   memory B: [e] = learned
+    memory A: [e] = slow.B   ..   memory B: [e] = fast.A                     # N408
+    memory A: [e] = slow.B   ..   memory B: [e] = learned
     """
-    takes = {memory.name: [node["memory"] for node in walk(*([memory.start] if memory.start is not None else []))
-                           if node.op in ("read", "now", "held")] for memory in program.memories.values()}
+    takes = {
+        memory.name: [
+            node["memory"]
+            for node in walk(*([memory.start] if memory.start is not None else []))
+            if node.op in ("read", "now", "held")
+        ]
+        for memory in program.memories.values()
+    }
     for knot in knots(takes):
         ring = shortest_ring({name: takes[name] for name in takes if name in knot})
-        chain = ", ".join(f"`{short(a)}` of `{_level(program, a)}` starts from `{short(b)}` of `{_level(program, b)}`" for a, b in pairwise([*ring, ring[0]]))
-        yield Diagnostic("N408", f"a circle of starts: {chain}", program.memories[ring[0]].span, "has no first value",
-                         help="`learned`, `random` or a constant for one of them")
+        chain = ", ".join(
+            f"`{short(a)}` of `{_level(program, a)}` starts from `{short(b)}` of "
+            f"`{_level(program, b)}`"
+            for a, b in pairwise([*ring, ring[0]])
+        )
+        yield Diagnostic(
+            "N408",
+            f"a circle of starts: {chain}",
+            program.memories[ring[0]].span,
+            "has no first value",
+            help="`learned`, `random` or a constant for one of them",
+        )
 
 
 def future(program: Program) -> Iterator[Diagnostic]:
     """`next` may reach an objective alone: a model that reads its own target predicts nothing.
 
-        x = embed(next(ids), [d])   loss = cross_entropy(f(x), next(ids))        # N404
-        x = embed(ids, [d])         loss = cross_entropy(f(x), next(ids))
+    x = embed(next(ids), [d])   loss = cross_entropy(f(x), next(ids))        # N404
+    x = embed(ids, [d])         loss = cross_entropy(f(x), next(ids))
     """
+
     def onward(node: Node) -> Iterable[Node]:
         return () if node.op in ("grad", "grad_stream") else node.args
 
     whole = list(walk(*roots(program)))
     heads = [(n.args[0], "the prediction") for n in whole if n.op == "cross_entropy"]
-    heads += [(m.next, f"the equation of `{short(m.name)}`") for m in program.memories.values() if m.next is not None]
+    heads += [
+        (m.next, f"the equation of `{short(m.name)}`")
+        for m in program.memories.values()
+        if m.next is not None
+    ]
     objectives = {o for level in program.levels.values() for o in level.objectives}
-    objectives |= {program.outputs[REPORT]} if REPORT in program.outputs else set()      # it judges predictions as they do
+    objectives |= (
+        {program.outputs[REPORT]} if REPORT in program.outputs else set()
+    )  # it judges predictions as they do
     read = reach(objectives)
-    losses = beneath(program.outputs.values(), lambda node: node.op == "cross_entropy" or node in objectives)
-    heads += [(node, f"`{name}`, which is in no objective,") for name, node in program.outputs.items() if node not in read and not losses[node]]
+    losses = beneath(
+        program.outputs.values(), lambda node: node.op == "cross_entropy" or node in objectives
+    )
+    heads += [
+        (node, f"`{name}`, which is in no objective,")
+        for name, node in program.outputs.items()
+        if node not in read and not losses[node]
+    ]
     ahead = beneath([head for head, _ in heads], lambda node: node.op == "ahead", onward)
     for head, what in heads:
         if not ahead[head]:
@@ -176,21 +271,38 @@ def future(program: Program) -> Iterator[Diagnostic]:
         met = reach([head], into=onward)
         node = next(n for n in met.nodes if n.op == "ahead")
         way = met.way(node)
-        chain = " <- ".join(f"`{name}`" for name in dict.fromkeys(short(n.name) for n in way if n.name))
-        reader = way[-2] if len(way) > 1 and not _within(node.span, way[-2].span) and node in read else node
-        yield Diagnostic("N404", f"{what} reads the next token" + (f": {chain}" if chain else ""), reader.span, "one token later",
-                         help=f"`{said(node.args[0])}` without `next`, or read it in an objective alone")
+        chain = " <- ".join(
+            f"`{name}`" for name in dict.fromkeys(short(n.name) for n in way if n.name)
+        )
+        reader = (
+            way[-2]
+            if len(way) > 1 and not _within(node.span, way[-2].span) and node in read
+            else node
+        )
+        yield Diagnostic(
+            "N404",
+            f"{what} reads the next token" + (f": {chain}" if chain else ""),
+            reader.span,
+            "one token later",
+            help=f"`{said(node.args[0])}` without `next`, or read it in an objective alone",
+        )
 
 
 def _within(inner: Span | None, outer: Span | None) -> bool:
     """Equal reads are one node, with the words of the first: do they belong to this reader?"""
-    return inner is None or outer is None or (inner.source == outer.source and outer.start <= inner.start and inner.end <= outer.end)
+    return (
+        inner is None
+        or outer is None
+        or (inner.source == outer.source and outer.start <= inner.start and inner.end <= outer.end)
+    )
 
 
 def recency(program: Program) -> Iterator[Diagnostic]:
-    """A stale read knows nothing of the tokens since its chunk began; something local should, as wide as the chunk.
+    """A stale read knows nothing of the tokens since its chunk began; something local should, as
+    wide as the chunk.
 
-    `M@chunk` is up to a chunk old. Convolutions, attention and fresh memories on the way to the output are what sees the tokens since.
+    `M@chunk` is up to a chunk old. Convolutions, attention and fresh memories on the way to the
+    output are what sees the tokens since.
 
         y = recall.M@chunk(unit(linear(x, [head, e])))                           # N405: sees one token and what is a chunk old
         y = recall.M@chunk(q) + attend(rope(q), rope(k) -> v over 64 token)
@@ -205,15 +317,25 @@ def recency(program: Program) -> Iterator[Diagnostic]:
                 stale.append((node, _outside(program, node, met.way(node)), age, width[output]))
     for node, span, age, seen in stale:
         tokens = f"{seen:g} token{'s' * (seen != 1)}"
-        yield Diagnostic("N405", f"`{said(node)}` is up to {age} tokens old, and all that lies between input and output is {tokens} wide", span,
-                         "a stale read", help=f"a local path as wide: `attend(q, k -> v over {age} token)`, a wider `conv`, or "
-                         f"{'a fresh read `@now`' if node.op == 'held' else 'a level that ticks every token'}", severity="warning")
+        yield Diagnostic(
+            "N405",
+            f"`{said(node)}` is up to {age} tokens old, and all that lies between input and output "
+            f"is {tokens} wide",
+            span,
+            "a stale read",
+            help=f"a local path as wide: `attend(q, k -> v over {age} token)`, a wider `conv`, or "
+            f"{'a fresh read `@now`' if node.op == 'held' else 'a level that ticks every token'}",
+            severity="warning",
+        )
 
 
 def _outside(program: Program, read: Node, way: list[Node]) -> Span | None:
     """The words of a read, or of what reads it if those stand in the memory's own level."""
     level = program.levels[program.memories[read["memory"]].level].span
-    return next((node.span for node in reversed(way) if level is None or not _within(node.span, level)), read.span)
+    return next(
+        (node.span for node in reversed(way) if level is None or not _within(node.span, level)),
+        read.span,
+    )
 
 
 def _age(program: Program, node: Node) -> int:
@@ -245,10 +367,16 @@ def _more(program: Program, node: Node, widest: float) -> float:
     if node.op == "fold":
         return _stretch(node["since"]) - 1
     if node.op == "attend":
-        return max((_stretch(span) - 1 for _, _, span in node["groups"] if span is not None), default=0)
+        return max(
+            (_stretch(span) - 1 for _, _, span in node["groups"] if span is not None), default=0
+        )
     if node.op in ("read", "now") and not _age(program, node):
         clock = program.levels[program.memories[node["memory"]].level].clock
-        return math.inf if clock.unit == "token" and program.memories[node["memory"]].next is not None else 0
+        return (
+            math.inf
+            if clock.unit == "token" and program.memories[node["memory"]].next is not None
+            else 0
+        )
     return 0
 
 
@@ -261,17 +389,21 @@ def _stretch(span: object) -> float:
     return float(span) if isinstance(span, int | float) else math.inf
 
 
-
-
 def alone(program: Program) -> Iterator[Diagnostic]:
     """Attention over one pair gives its value: the softmax of one score is 1.
 
-        attend(q, k -> v)                                                        # N410
-        attend(q, k -> v over sequence)
+    attend(q, k -> v)                                                        # N410
+    attend(q, k -> v over sequence)
     """
     for node in walk(*roots(program)):
         if node.op == "attend" and len(node["groups"]) == 1:
             scores, values, span = node["groups"][0]
             if span is None and set(scores.partition("->")[2]) <= set(values.partition("->")[2]):
-                yield Diagnostic("N410", "this attention sees the present token alone: a softmax over one pair is 1", node.span,
-                                 f"is `{said(node.args[2])}`", help="`over sequence`, or `over 64 token`", severity="warning")
+                yield Diagnostic(
+                    "N410",
+                    "this attention sees the present token alone: a softmax over one pair is 1",
+                    node.span,
+                    f"is `{said(node.args[2])}`",
+                    help="`over sequence`, or `over 64 token`",
+                    severity="warning",
+                )

@@ -1,4 +1,7 @@
-"""Clocks: every level ticks at instants that exist, hears only what it can hear there, and the whole repeats soon enough."""
+"""Clocks: every level ticks at instants that exist, hears only what it can hear there, and the
+whole repeats soon enough.
+"""
+
 from __future__ import annotations
 
 import math
@@ -20,8 +23,9 @@ MANY_KINDS = 8
 def windows(program: Program) -> Iterator[Diagnostic]:
     """A faster stream reaches a slower level through a window alone.
 
-    At the tick of a slower level a faster stream has many values, one for each instant since the last tick. Which of them, or what of
-    all of them, the level learns from is a choice that the text must make.
+    At the tick of a slower level a faster stream has many values, one for each instant since the
+    last tick. Which of them, or what of all of them, the level learns from is a choice that the
+    text must make.
 
         level training every step { .. minimize loss .. }                        # N301
         level training every step { .. minimize mean(loss over period) .. }
@@ -30,15 +34,23 @@ def windows(program: Program) -> Iterator[Diagnostic]:
     for level in program.levels.values():
         for name in level.memories:
             after = program.memories[name].next
-            offender = _faster(program, level, after) if after is not None and suspect(level, after) else None
+            offender = (
+                _faster(program, level, after)
+                if after is not None and suspect(level, after)
+                else None
+            )
             if offender is None:
                 continue
             node, learners = offender
             told = clock_of(program, node)
             root = root_of(program, level)
-            if speed(told) < speed(root.clock):                  # an optimizer only passes on what it is given
+            if speed(told) < speed(root.clock):  # an optimizer only passes on what it is given
                 level = root
-            yield _in_objective(level, told, node) if level.name in learners else _in_equation(program, level, name, told, node)
+            yield (
+                _in_objective(level, told, node)
+                if level.name in learners
+                else _in_equation(program, level, name, told, node)
+            )
             break
 
 
@@ -46,57 +58,108 @@ def _in_objective(level: Level, told: Clock, node: Node) -> Diagnostic:
     pieces = list(clauses(level, syntax.Minimize))
     span = place_of(level, syntax.Minimize)
     words = " ".join(pieces[0].objective.span.text().split()) if len(pieces) == 1 else said(node)
-    fix = (Edit(span, f"mean({words} over period)"),) if len(pieces) == 1 and span is not None else ()
+    fix = (
+        (Edit(span, f"mean({words} over period)"),) if len(pieces) == 1 and span is not None else ()
+    )
     return _between_ticks(words, level, told, span, f"`mean({words} over period)`, or `sum`", fix)
 
 
-def _between_ticks(words: str, level: Level, told: Clock, span: Span | None, help: str, fix: tuple[Edit, ...] = ()) -> Diagnostic:
-    return Diagnostic("N301", f"`{words}` has a value every {every(told)}, this level ticks every {every(level.clock)}", span,
-                      f"every {every(told)}", (("ticks here", rate_of(level)),), help, fix=fix)
+def _between_ticks(
+    words: str, level: Level, told: Clock, span: Span | None, help: str, fix: tuple[Edit, ...] = ()
+) -> Diagnostic:
+    return Diagnostic(
+        "N301",
+        f"`{words}` has a value every {every(told)}, this level ticks every {every(level.clock)}",
+        span,
+        f"every {every(told)}",
+        (("ticks here", rate_of(level)),),
+        help,
+        fix=fix,
+    )
 
 
-def _in_equation(program: Program, level: Level, memory: str, told: Clock, node: Node) -> Diagnostic:
-    """Of a memory its words are shown, as it is read; of a stream the equation, since the window may be around more than its name."""
-    updates = [u for u in clauses(level, syntax.Update) if program.memories[memory].level != level.name or u.place.names[0].text == short(memory)]
+def _in_equation(
+    program: Program, level: Level, memory: str, told: Clock, node: Node
+) -> Diagnostic:
+    """Of a memory its words are shown, as it is read; of a stream the equation, since the window
+    may be around more than its name.
+    """
+    updates = [
+        u
+        for u in clauses(level, syntax.Update)
+        if program.memories[memory].level != level.name or u.place.names[0].text == short(memory)
+    ]
     value = updates[-1].value if updates else None
     span = head_of(level) if value is None else value.span
     found = [] if value is None else list(_pieces(value, said(node)))
     if node.op in ("read", "now") and found:
         words, clock = found[0].span.text().removesuffix("@now"), level.clock.name
         kept = f"{words}@{clock}" if clock in program.clocks else ""
-        fix = tuple(Edit(piece.span, kept or f"mean({piece.span.text()} over period)") for piece in found)
-        help_ = f"`{kept}` is its value at this level's tick; a window: `mean({words} over period)`" if kept else \
-            f"a window: `mean({words} over period)`, or `sum`; `{words}@c` of a clock `c` that ticks as this level does is its value at the tick"
+        fix = tuple(
+            Edit(piece.span, kept or f"mean({piece.span.text()} over period)") for piece in found
+        )
+        help_ = (
+            f"`{kept}` is its value at this level's tick; a window: `mean({words} over period)`"
+            if kept
+            else f"a window: `mean({words} over period)`, or `sum`; `{words}@c` of a clock `c` "
+            "that ticks as this level does is its value at the tick"
+        )
         return _between_ticks(words, level, told, found[0].span, help_, fix)
     if said(node) in program.vocab:
-        return _between_ticks(said(node), level, told, span, f"a window over what is made of `{said(node)}`, such as `mean(embed({said(node)}, [d]) over period)`")
-    fix = (Edit(found[0].span, f"mean({said(node)} over period)"),) if len(found) == 1 else ()      # of two, the window may be around both
-    return _between_ticks(said(node), level, told, span, f"a window: `mean({said(node)} over period)`, or `sum`", fix)
+        return _between_ticks(
+            said(node),
+            level,
+            told,
+            span,
+            f"a window over what is made of `{said(node)}`, such as `mean(embed({said(node)}, [d]) "
+            "over period)`",
+        )
+    fix = (
+        (Edit(found[0].span, f"mean({said(node)} over period)"),) if len(found) == 1 else ()
+    )  # of two, the window may be around both
+    return _between_ticks(
+        said(node), level, told, span, f"a window: `mean({said(node)} over period)`, or `sum`", fix
+    )
 
 
 def _pieces(value: syntax.Expr, words: str) -> Iterator[syntax.Expr]:
-    """Where an expression reads a stream by its name, or a memory of another level, and not in a window or at another instant."""
+    """Where an expression reads a stream by its name, or a memory of another level, and not in a
+    window or at another instant.
+    """
     waiting = [value]
     while waiting:
         piece = waiting.pop()
         now = isinstance(piece, syntax.Instant) and piece.clock.text == "now"
         inner = piece.value if now else piece
-        if isinstance(inner, syntax.Field) and inner.name.text == words.removesuffix("@now") or isinstance(piece, syntax.Name) and piece.text == words:
+        if (
+            isinstance(inner, syntax.Field)
+            and inner.name.text == words.removesuffix("@now")
+            or isinstance(piece, syntax.Name)
+            and piece.text == words
+        ):
             yield piece
         elif not isinstance(piece, syntax.Window | syntax.Instant | syntax.Field):
             waiting += syntax.children(piece)
 
 
 def _suspects(program: Program) -> Callable[[Level, Node], bool]:
-    """Does a value faster than the level lie beneath its equation? Looked for once, its own memories not left out."""
+    """Does a value faster than the level lie beneath its equation? Looked for once, its own
+    memories not left out.
+    """
     after = [memory.next for memory in program.memories.values() if memory.next is not None]
-    own = {node: speed(clock_of(program, node)) for node in walk(*after) if not node.args and node.op not in ("tick", "ticks", "held")}
+    own = {
+        node: speed(clock_of(program, node))
+        for node in walk(*after)
+        if not node.args and node.op not in ("tick", "ticks", "held")
+    }
     pace = sorted({*own.values(), *(speed(level.clock) for level in program.levels.values())})
 
     def mark(node: Node) -> int:
         return 1 << bisect_left(pace, own[node]) if node in own else 0
 
-    at_steps, within = (beneath(after, mark, _within_a_tick(program, steps)) for steps in (True, False))
+    at_steps, within = (
+        beneath(after, mark, _within_a_tick(program, steps)) for steps in (True, False)
+    )
 
     def suspect(level: Level, equation: Node) -> bool:
         bits = (at_steps if level.clock.unit == "step" else within)[equation]
@@ -106,7 +169,10 @@ def _suspects(program: Program) -> Callable[[Level, Node], bool]:
 
 
 def _within_a_tick(program: Program, steps: bool) -> Callable[[Node], Iterable[Node]]:
-    """From a node to what it needs at the same tick; a stretch gathers what came before, at a step clock a stretch of steps alone."""
+    """From a node to what it needs at the same tick; a stretch gathers what came before, at a step
+    clock a stretch of steps alone.
+    """
+
     def into(node: Node) -> Iterable[Node]:
         gathers = node.op in ("fold", "window") and (not steps or _gathers_a_step(program, node))
         return () if gathers else node.args
@@ -115,12 +181,20 @@ def _within_a_tick(program: Program, steps: bool) -> Callable[[Node], Iterable[N
 
 
 def _faster(program: Program, level: Level, after: Node) -> tuple[Node, set[str]] | None:
-    """The fastest value that changes between this level's ticks, and the levels through whose objective the way to it leads."""
-    family = {level.name, *(other.name for other in program.levels.values() if other.parent == level.name), level.parent}
+    """The fastest value that changes between this level's ticks, and the levels through whose
+    objective the way to it leads.
+    """
+    family = {
+        level.name,
+        *(other.name for other in program.levels.values() if other.parent == level.name),
+        level.parent,
+    }
     into = _within_a_tick(program, level.clock.unit == "step")
     met, found = reach([after], into=into), []
     for node in met.nodes:
-        if node.args or (node.op in ("read", "now", "plain") and program.memories[node["memory"]].level in family):
+        if node.args or (
+            node.op in ("read", "now", "plain") and program.memories[node["memory"]].level in family
+        ):
             continue
         if node.op in ("tick", "ticks", "held"):
             continue
@@ -128,29 +202,42 @@ def _faster(program: Program, level: Level, after: Node) -> tuple[Node, set[str]
             found.append(node)
     if not found:
         return None
-    node = min(found, key=lambda n: speed(clock_of(program, n)))                 # of equals the one that was met first
-    return node, {program.memories[a["memory"]].level for a, b in pairwise(met.way(node)) if a.op == "grad" and b is a.args[0]}
+    node = min(
+        found, key=lambda n: speed(clock_of(program, n))
+    )  # of equals the one that was met first
+    return node, {
+        program.memories[a["memory"]].level
+        for a, b in pairwise(met.way(node))
+        if a.op == "grad" and b is a.args[0]
+    }
 
 
 def _gathers_a_step(program: Program, node: Node) -> bool:
     """Is a stretch one of steps, not of tokens?"""
     if node.op == "window":
         return False
-    clock = node["since"] if isinstance(node["since"], Clock) else root_of(program, program.levels[node["since"]]).clock
+    clock = (
+        node["since"]
+        if isinstance(node["since"], Clock)
+        else root_of(program, program.levels[node["since"]]).clock
+    )
     return clock.unit in ("step", "never")
 
 
 def resets(program: Program) -> Iterator[Diagnostic]:
-    """A reset comes at a tick of its level: its period is a multiple of the level's, on the same unit or a slower one.
+    """A reset comes at a tick of its level: its period is a multiple of the level's, on the same
+    unit or a slower one.
 
-        level recall every 16 token { .. reset every 100 token }                 # N305
-        level recall every 16 token { .. reset every 96 token }
+    level recall every 16 token { .. reset every 100 token }                 # N305
+    level recall every 16 token { .. reset every 96 token }
     """
     for level in program.levels.values():
         reset, clock = level.reset, level.clock
         if level.parent is not None or "never" in (reset.unit, clock.unit):
             continue
-        if reset.unit == clock.unit and not (reset.period % clock.period or (reset.phase - clock.phase) % clock.period):
+        if reset.unit == clock.unit and not (
+            reset.period % clock.period or (reset.phase - clock.phase) % clock.period
+        ):
             continue
         if reset.unit != clock.unit and speed(reset) >= speed(clock):
             continue
@@ -160,35 +247,62 @@ def resets(program: Program) -> Iterator[Diagnostic]:
             if reset.period % clock.period:
                 below = reset.period // clock.period * clock.period
                 near = " or ".join(str(n) for n in (below, below + clock.period) if n)
-                yield Diagnostic("N305", f"{reset.period} is not a multiple of {clock.period}", span, f"every {every(reset)}", note,
-                                 f"{near} {clock.unit}")
+                yield Diagnostic(
+                    "N305",
+                    f"{reset.period} is not a multiple of {clock.period}",
+                    span,
+                    f"every {every(reset)}",
+                    note,
+                    f"{near} {clock.unit}",
+                )
             else:
-                yield Diagnostic("N305", f"a reset with phase {reset.phase} falls between the ticks of period {clock.period} and phase "
-                                 f"{clock.phase}", span, f"every {every(reset)}", note, f"phase {clock.phase}")
+                yield Diagnostic(
+                    "N305",
+                    f"a reset with phase {reset.phase} falls between the ticks of period "
+                    f"{clock.period} and phase "
+                    f"{clock.phase}",
+                    span,
+                    f"every {every(reset)}",
+                    note,
+                    f"phase {clock.phase}",
+                )
         else:
-            yield Diagnostic("N305", f"a level that ticks every {every(clock)} cannot restart every {every(reset)}, which is more often",
-                             span, f"every {every(reset)}", note, f"a multiple of {every(clock)}, or `reset never`")
+            yield Diagnostic(
+                "N305",
+                f"a level that ticks every {every(clock)} cannot restart every {every(reset)}, "
+                "which is more often",
+                span,
+                f"every {every(reset)}",
+                note,
+                f"a multiple of {every(clock)}, or `reset never`",
+            )
 
 
 def depths(program: Program) -> Iterator[Diagnostic]:
     """`bptt n c` cuts more often than the memory restarts, else it cuts nothing.
 
-        level recall every token { .. reset every 64 token   bptt 128 token }    # N306
-        level recall every token { .. reset every 64 token   bptt full }
+    level recall every token { .. reset every 64 token   bptt 128 token }    # N306
+    level recall every token { .. reset every 64 token   bptt full }
     """
     for level in program.levels.values():
         for clause in level.bptt if level.parent is None else ():
             if isinstance(clause.depth, Clock) and speed(clause.depth) > speed(level.reset):
-                yield Diagnostic("N306", f"the memory restarts every {every(level.reset)}, before the first cut after {every(clause.depth)}",
-                                 clause.span or head_of(level), f"every {every(clause.depth)}",
-                                 help="`bptt full`: the restart ends every path anyway")
+                yield Diagnostic(
+                    "N306",
+                    f"the memory restarts every {every(level.reset)}, before the first cut after "
+                    f"{every(clause.depth)}",
+                    clause.span or head_of(level),
+                    f"every {every(clause.depth)}",
+                    help="`bptt full`: the restart ends every path anyway",
+                )
 
 
 def copies(program: Program) -> Iterator[Diagnostic]:
-    """A copy restarts with its memory: one that is taken no more often than that always holds the start.
+    """A copy restarts with its memory: one that is taken no more often than that always holds the
+    start.
 
-        clock chunk = 64 step     y = recall.M@chunk * q                         # N313: M lives in a sequence
-        clock chunk = 64 token    y = recall.M@chunk * q
+    clock chunk = 64 step     y = recall.M@chunk * q                         # N313: M lives in a sequence
+    clock chunk = 64 token    y = recall.M@chunk * q
     """
     for node in walk(*roots(program)):
         if node.op != "held":
@@ -196,30 +310,55 @@ def copies(program: Program) -> Iterator[Diagnostic]:
         level, taken = program.levels[program.memories[node["memory"]].level], node["clock"]
         reset = root_of(program, level).reset
         if reset.unit != taken.unit and "document" in (reset.unit, taken.unit):
-            continue                                             # documents end anywhere in a sequence
-        if reset.unit == taken.unit and (taken.period % max(1, reset.period) or (taken.phase - reset.phase) % max(1, reset.period)):
+            continue  # documents end anywhere in a sequence
+        if reset.unit == taken.unit and (
+            taken.period % max(1, reset.period)
+            or (taken.phase - reset.phase) % max(1, reset.period)
+        ):
             continue
         if reset.unit != "never" and speed(taken) >= speed(reset):
-            yield Diagnostic("N313", f"`{said(node)}` is always the start: the memory restarts every {every(reset)}, the copy is taken every "
-                             f"{every(taken)}", node.span, "never anything else",
-                             help="a faster clock, or `reset never`", severity="warning")
+            yield Diagnostic(
+                "N313",
+                f"`{said(node)}` is always the start: the memory restarts every {every(reset)}, "
+                "the copy is taken every "
+                f"{every(taken)}",
+                node.span,
+                "never anything else",
+                help="a faster clock, or `reset never`",
+                severity="warning",
+            )
 
 
 def units(program: Program) -> Iterator[Diagnostic]:
     """The data must tick the units that the text counts in.
 
-        input x: [d]      level recall every token { .. reset every document }   # N308: a table of numbers has no documents
-        input x: [d]      level recall every token { .. reset every sequence }
+    input x: [d]      level recall every token { .. reset every document }   # N308: a table of numbers has no documents
+    input x: [d]      level recall every token { .. reset every sequence }
     """
     if not program.vocab:
         for place in _counting_documents(program):
-            yield Diagnostic("N308", "no data ticks `document`: text does, and the program reads none", place, "counts documents",
-                             help="`sequence`, or `input ids: index(256)`")
+            yield Diagnostic(
+                "N308",
+                "no data ticks `document`: text does, and the program reads none",
+                place,
+                "counts documents",
+                help="`sequence`, or `input ids: index(256)`",
+            )
     for level in program.levels.values():
         unit = level.clock.unit
-        if unit in ("token", "sequence") and not program.inputs and level.parent is None and (span := rate_of(level)) is not None:
-            yield Diagnostic("N308", f"nothing ticks `{unit}`: the program has no `input`", span, f"counts {unit}s",
-                             help="`input x: [..]`, or the rate `step`")
+        if (
+            unit in ("token", "sequence")
+            and not program.inputs
+            and level.parent is None
+            and (span := rate_of(level)) is not None
+        ):
+            yield Diagnostic(
+                "N308",
+                f"nothing ticks `{unit}`: the program has no `input`",
+                span,
+                f"counts {unit}s",
+                help="`input x: [..]`, or the rate `step`",
+            )
 
 
 def _counting_documents(program: Program) -> Iterator[Span | None]:
@@ -238,12 +377,17 @@ def _counting_documents(program: Program) -> Iterator[Span | None]:
 
 
 def kinds(program: Program) -> Iterator[Diagnostic]:
-    """Periods that do not divide each other make many kinds of step, each of them compiled, and a long way to the first repetition.
+    """Periods that do not divide each other make many kinds of step, each of them compiled, and a
+    long way to the first repetition.
 
-        level a every 2 step   level b every 3 step   level c every 5 step   level d every 7 step      # N311: 16 kinds
-        level a every 2 step   level b every 4 step   level c every 8 step   level d every 8 step
+    level a every 2 step   level b every 3 step   level c every 5 step   level d every 7 step      # N311: 16 kinds
+    level a every 2 step   level b every 4 step   level c every 8 step   level d every 8 step
     """
-    slow = [level for level in program.levels.values() if level.clock.unit == "step" and level.clock.period > 0 and level.parent is None]
+    slow = [
+        level
+        for level in program.levels.values()
+        if level.clock.unit == "step" and level.clock.period > 0 and level.parent is None
+    ]
     periods = sorted({level.clock.period for level in slow})
     if not periods:
         return
@@ -255,13 +399,24 @@ def kinds(program: Program) -> Iterator[Diagnostic]:
     instead = ", ".join(str(n) for n in harmonic(periods))
     said_periods = ", ".join(str(n) for n in periods)
     if hyper > LONGEST_HYPERPERIOD:
-        yield Diagnostic("N312", f"the periods {said_periods} repeat only after {hyper} steps", rate_of(at), f"every {every(at.clock)}",
-                         help=f"periods that divide each other: {instead}")
+        yield Diagnostic(
+            "N312",
+            f"the periods {said_periods} repeat only after {hyper} steps",
+            rate_of(at),
+            f"every {every(at.clock)}",
+            help=f"periods that divide each other: {instead}",
+        )
         return
     count = len(tick_kinds([level.clock for level in slow], hyper))
     if count > MANY_KINDS:
-        yield Diagnostic("N311", f"the periods {said_periods} make {count} kinds of step, each of them compiled", rate_of(at),
-                         f"every {every(at.clock)}", help=f"periods that divide each other: {instead}", severity="warning")
+        yield Diagnostic(
+            "N311",
+            f"the periods {said_periods} make {count} kinds of step, each of them compiled",
+            rate_of(at),
+            f"every {every(at.clock)}",
+            help=f"periods that divide each other: {instead}",
+            severity="warning",
+        )
 
 
 def harmonic(periods: list[int]) -> list[int]:
@@ -274,26 +429,37 @@ def harmonic(periods: list[int]) -> list[int]:
 
 
 def tick_kinds(clocks: Iterable[Clock], hyper: int) -> set[tuple[int, ...]]:
-    """Which of the clocks tick together, over a hyperperiod after the last phase. Few clocks tick often, so their ticks are listed."""
+    """Which of the clocks tick together, over a hyperperiod after the last phase.
+
+    Few clocks tick often, so their ticks are listed.
+    """
     clocks = list(clocks)
     start = max(clock.phase for clock in clocks)
     ticks: dict[int, set[int]] = {}
     for i, clock in enumerate(set(clocks)):
         for n in range(clock.phase + clock.period, start + hyper + 1, clock.period):
             ticks.setdefault(n, set()).add(i)
-    return {tuple(sorted(found)) for found in ticks.values()} | ({()} if len(ticks) < start + hyper else set())
-
+    return {tuple(sorted(found)) for found in ticks.values()} | (
+        {()} if len(ticks) < start + hyper else set()
+    )
 
 
 def counted(program: Program) -> Iterator[Diagnostic]:
     """`ticks` is the number of ticks in the whole run, which is known of levels on the step clock.
 
-        level m every token { .. M <- M - 0.1 * (1 - tick / ticks) * grad(M) }    # N310
-        level m every token { .. M <- M - 0.1 / tick * grad(M) }
+    level m every token { .. M <- M - 0.1 * (1 - tick / ticks) * grad(M) }    # N310
+    level m every token { .. M <- M - 0.1 / tick * grad(M) }
     """
     for node in walk(*roots(program)):
         if node.op == "ticks":
             level = root_of(program, program.levels[node["level"]])
             if level.clock.unit not in ("step", "never"):
-                yield Diagnostic("N310", f"`ticks` is the length of the run in ticks; `{short(level.name)}` ticks within a sequence",
-                                 node.span, "not known", (("its clock", rate_of(level)),), "`tick` counts since the level's last reset")
+                yield Diagnostic(
+                    "N310",
+                    f"`ticks` is the length of the run in ticks; `{short(level.name)}` ticks "
+                    "within a sequence",
+                    node.span,
+                    "not known",
+                    (("its clock", rate_of(level)),),
+                    "`tick` counts since the level's last reset",
+                )

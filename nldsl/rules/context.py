@@ -1,4 +1,7 @@
-"""Context: what a level learns from is listed, all of it and nothing else; and somebody reads what it learned."""
+"""Context: what a level learns from is listed, all of it and nothing else; and somebody reads what
+it learned.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +15,9 @@ from nldsl.source import Span
 
 
 class Meeting:
-    """What an objective is made of as far as the data, and the inputs among it; once for all levels that share both."""
+    """What an objective is made of as far as the data, and the inputs among it; once for all levels
+    that share both.
+    """
 
     def __init__(self) -> None:
         self.known: dict[object, tuple[Met, list[Node]]] = {}
@@ -29,8 +34,9 @@ class Meeting:
 def closure(program: Program) -> Iterator[Diagnostic]:
     """An objective meets the data only through `context`.
 
-    The context of a level is its data: constants for its own gradient, and the edges of the level graph. Followed back from the objective,
-    every definition ends in a context stream, a memory or a constant.
+    The context of a level is its data: constants for its own gradient, and the edges of the level
+    graph. Followed back from the objective, every definition ends in a context stream, a memory or
+    a constant.
 
         context k      minimize |M(k) - v|^2                                     # N610: v comes from an input
         context k, v   minimize |M(k) - v|^2
@@ -46,34 +52,54 @@ def closure(program: Program) -> Iterator[Diagnostic]:
                     continue
                 way = list(dict.fromkeys(said(n) for n in met.way(node) if n.name or n is node))
                 chain = " <- ".join(f"`{name}`" for name in way)
-                listed = ", ".join(dict.fromkeys([*(name for name, _ in context_names(level)), way[0]]))
-                yield Diagnostic("N610", f"the objective reaches `{node['name']}`" + (f": {chain}" if len(way) > 1 else ""),
-                                 place_of(level, syntax.Minimize), "reads data that is not its context",
-                                 (("the context", place_of(level, syntax.Context)),), f"`context {listed}`")
+                listed = ", ".join(
+                    dict.fromkeys([*(name for name, _ in context_names(level)), way[0]])
+                )
+                yield Diagnostic(
+                    "N610",
+                    f"the objective reaches `{node['name']}`"
+                    + (f": {chain}" if len(way) > 1 else ""),
+                    place_of(level, syntax.Minimize),
+                    "reads data that is not its context",
+                    (("the context", place_of(level, syntax.Context)),),
+                    f"`context {listed}`",
+                )
                 break
 
     yield from in_every_instance(program, judge)
 
 
 def unused(program: Program) -> Iterator[Diagnostic]:
-    """A context stream is met by an objective. What the equation alone reads (rates, gates) is no data and is not listed.
+    """A context stream is met by an objective. What the equation alone reads (rates, gates) is no
+    data and is not listed.
 
-        context k, v, q   minimize |M(k) - v|^2                                  # N611: q
-        context k, v      minimize |M(k) - v|^2
+    context k, v, q   minimize |M(k) - v|^2                                  # N611: q
+    context k, v      minimize |M(k) - v|^2
     """
     meeting = Meeting()
 
     def judge(level: Level) -> Iterable[Diagnostic] | None:
         names = context_names(level)
-        if not level.objectives or len(names) != len(level.context):      # called with a constant, or with one stream twice
+        if not level.objectives or len(names) != len(
+            level.context
+        ):  # called with a constant, or with one stream twice
             return None
         met = [meeting(objective, constants_of(level.context))[0] for objective in level.objectives]
-        return [found(level, name, span) for stream, (name, span) in zip(level.context, names, strict=True)
-                if not any(form in one for form in _forms(stream) for one in met)]
+        return [
+            found(level, name, span)
+            for stream, (name, span) in zip(level.context, names, strict=True)
+            if not any(form in one for form in _forms(stream) for one in met)
+        ]
 
     def found(level: Level, name: str, span: Span | None) -> Diagnostic:
-        return Diagnostic("N611", f"the objective never meets `{name}`", span, "learned from by nothing",
-                          (("the objective", place_of(level, syntax.Minimize)),), f"leave out `{name}`")
+        return Diagnostic(
+            "N611",
+            f"the objective never meets `{name}`",
+            span,
+            "learned from by nothing",
+            (("the objective", place_of(level, syntax.Minimize)),),
+            f"leave out `{name}`",
+        )
 
     yield from in_every_instance(program, judge)
 
@@ -89,22 +115,30 @@ def _forms(stream: Node) -> Iterator[Node]:
 def dead(program: Program) -> Iterator[Diagnostic]:
     """A memory is read outside its level: by a stream, by another level, or by the start of one.
 
-        level recall every token { memory M .. M <- M + k }   y = k              # N613: nobody reads M
-        level recall every token { memory M .. M <- M + k }   y = recall.M@now * q
+    level recall every token { memory M .. M <- M + k }   y = k              # N613: nobody reads M
+    level recall every token { memory M .. M <- M + k }   y = recall.M@now * q
     """
     if not program.outputs:
         return
     readers = list(_readers(program))
-    bit = {reader: 1 << i for i, reader in enumerate(dict.fromkeys(reader for _, reader in readers))}
-    reading: dict[Node, int] = {}                                 # the readers that a node is worked out for
+    bit = {
+        reader: 1 << i for i, reader in enumerate(dict.fromkeys(reader for _, reader in readers))
+    }
+    reading: dict[Node, int] = {}  # the readers that a node is worked out for
     for root, reader in readers:
         reading[root] = reading.get(root, 0) | bit[reader]
-    used: dict[str, int] = {}                                     # memory -> the readers of its value
-    for node in reversed(list(walk(*reading))):                   # who needs a node comes before it
+    used: dict[str, int] = {}  # memory -> the readers of its value
+    for node in reversed(list(walk(*reading))):  # who needs a node comes before it
         own = reading[node]
         for arg in node.args:
             reading[arg] = reading.get(arg, 0) | own
-        memory = program.weights[node["name"]].owner if node.op == "weight" else node["memory"] if node.op in STATE else None
+        memory = (
+            program.weights[node["name"]].owner
+            if node.op == "weight"
+            else node["memory"]
+            if node.op in STATE
+            else None
+        )
         if memory is not None:
             used[memory] = used.get(memory, 0) | own
     family = {name: bit.get(name, 0) for name in program.levels}
@@ -116,8 +150,14 @@ def dead(program: Program) -> Iterator[Diagnostic]:
         if all(not used.get(name, 0) & ~family[level.name] for name in level.memories):
             for name in level.memories:
                 memory = program.memories[name]
-                yield Diagnostic("N613", f"nothing outside the level reads `{short(name)}`", memory.span or head_of(level), "learns for nobody",
-                                 help=f"read `{short(level.name)}.{short(name)}`, or leave the level out", severity="warning")
+                yield Diagnostic(
+                    "N613",
+                    f"nothing outside the level reads `{short(name)}`",
+                    memory.span or head_of(level),
+                    "learns for nobody",
+                    help=f"read `{short(level.name)}.{short(name)}`, or leave the level out",
+                    severity="warning",
+                )
 
     yield from in_every_instance(program, judge)
 
@@ -130,5 +170,3 @@ def _readers(program: Program) -> Iterator[tuple[Node, str]]:
             yield memory.start, f"start of {memory.name}"
         if memory.next is not None:
             yield memory.next, memory.level
-
-

@@ -1,4 +1,5 @@
 """What the rules ask of a program: which values reach which, through time and through derivatives."""
+
 from __future__ import annotations
 
 import graphlib
@@ -10,7 +11,7 @@ from nldsl.graph.equations import Bptt, Clock, Level, Memory, Node, Program, wal
 
 STATE = ("read", "now", "held", "plain")
 UNITS = {"update": 0, "token": 1, "sequence": 2, "document": 3, "step": 4, "never": 5}
-FLAT = ("stop", "sign", "floor", "le", "ge", "eq")              # derivative zero
+FLAT = ("stop", "sign", "floor", "le", "ge", "eq")  # derivative zero
 SHAPE_ONLY = ("permute", "reshape", "spread", "leaf")
 REORDERED = ("permute", "reshape")
 
@@ -48,8 +49,11 @@ def first_of_each(findings: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
             yield finding
 
 
-def in_every_instance(program: Program, judge: Callable[[Level], Iterable[Diagnostic] | None]) -> Iterator[Diagnostic]:
-    """Findings that hold of a level's text wherever it is called: one call with a constant makes no fault of the library.
+def in_every_instance(
+    program: Program, judge: Callable[[Level], Iterable[Diagnostic] | None]
+) -> Iterator[Diagnostic]:
+    """Findings that hold of a level's text wherever it is called: one call with a constant makes no
+    fault of the library.
 
     The judge says None of an instance that tells nothing of the text.
     """
@@ -57,18 +61,29 @@ def in_every_instance(program: Program, judge: Callable[[Level], Iterable[Diagno
     for level in program.levels.values():
         instances.setdefault(level.span or level.name, []).append(level)
     for levels in instances.values():
-        told = [{(d.code, d.span): d for d in found} for level in levels if (found := judge(level)) is not None]
+        told = [
+            {(d.code, d.span): d for d in found}
+            for level in levels
+            if (found := judge(level)) is not None
+        ]
         for key, finding in told[0].items() if told else ():
             if all(key in other for other in told[1:]):
                 yield finding
 
 
-def reach(start: Iterable[Node], stop: Collection[Node] = (), into: Callable[[Node], Iterable[Node]] | None = None) -> Met:
-    """The nodes met from `start` breadth first, each with the node that led to it. Those in `stop` are met and not passed."""
+def reach(
+    start: Iterable[Node],
+    stop: Collection[Node] = (),
+    into: Callable[[Node], Iterable[Node]] | None = None,
+) -> Met:
+    """The nodes met from `start` breadth first, each with the node that led to it.
+
+    Those in `stop` are met and not passed.
+    """
     into = into or (lambda node: node.args)
     came = Met.fromkeys(start)
     kept = list(came)
-    for node in kept:                                            # grows while it is read
+    for node in kept:  # grows while it is read
         if node in stop:
             continue
         for arg in into(node):
@@ -78,11 +93,16 @@ def reach(start: Iterable[Node], stop: Collection[Node] = (), into: Callable[[No
     return came
 
 
-def beneath(roots: Iterable[Node], mark: Callable[[Node], int],
-            into: Callable[[Node], Iterable[Node]] | None = None) -> dict[Node, int]:
-    """Of every node met from `roots`, the marks (bits of a number) of itself and of all that lies beneath it.
+def beneath(
+    roots: Iterable[Node],
+    mark: Callable[[Node], int],
+    into: Callable[[Node], Iterable[Node]] | None = None,
+) -> dict[Node, int]:
+    """Of every node met from `roots`, the marks (bits of a number) of itself and of all that lies
+    beneath it.
 
-    What a rule looks for in many equations that share their streams is looked for once. `into` may not lead in a circle.
+    What a rule looks for in many equations that share their streams is looked for once. `into` may
+    not lead in a circle.
     """
     into = into or (lambda node: node.args)
     found: dict[Node, int] = {}
@@ -130,7 +150,11 @@ def knots(needs: Mapping[T, Iterable[T]]) -> list[set[T]]:
         import networkx as nx  # most programs have no circle, and it takes long to import
 
         graph = nx.DiGraph({node: list(others) for node, others in needs.items()})
-        return [knot for knot in nx.strongly_connected_components(graph) if len(knot) > 1 or any(graph.has_edge(n, n) for n in knot)]
+        return [
+            knot
+            for knot in nx.strongly_connected_components(graph)
+            if len(knot) > 1 or any(graph.has_edge(n, n) for n in knot)
+        ]
 
 
 def shortest_ring(needs: Mapping[T, Iterable[T]]) -> list[T]:
@@ -149,8 +173,15 @@ def bare(node: Node) -> Node:
 
 
 def constants_of(context: Iterable[Node]) -> set[Node]:
-    """The nodes that are data for a level: its context, the same streams with their axes in another order, a tree's leaves."""
-    return {form for node in context for part in (node, *(node.args if node.op == "tree" else ())) for form in (part, bare(part))}
+    """The nodes that are data for a level: its context, the same streams with their axes in another
+    order, a tree's leaves.
+    """
+    return {
+        form
+        for node in context
+        for part in (node, *(node.args if node.op == "tree" else ()))
+        for form in (part, bare(part))
+    }
 
 
 def slopes(node: Node) -> tuple[Node, ...]:
@@ -170,15 +201,17 @@ def depths(fast: Level, learner: Level) -> list[Bptt]:
 
 
 def terms(objective: Node) -> tuple[Node, ...]:
-    """What an objective is made of, the same for all levels that take one loss over periods of their own."""
+    """What an objective is made of, the same for all levels that take one loss over periods of
+    their own.
+    """
     return objective.args if objective.op == "fold" else (objective,)
 
 
 class Hearing:
     """Which nodes lie on a path of derivatives from an objective, as the owner of `memory` sees it.
 
-    Paths lead through the updates of faster levels as their `bptt` says. Learners that share the objective, the context and the clock
-    see the same, so it is worked out once for all of them.
+    Paths lead through the updates of faster levels as their `bptt` says. Learners that share the
+    objective, the context and the clock see the same, so it is worked out once for all of them.
     """
 
     def __init__(self, program: Program) -> None:
@@ -199,7 +232,10 @@ class Hearing:
         return self.known[key]
 
     def reads(self, nodes: Iterable[Node]) -> dict[str, list[Node]]:
-        """By memory, the nodes that are a plain read of it. A start takes the newest value, and is one too."""
+        """By memory, the nodes that are a plain read of it.
+
+        A start takes the newest value, and is one too.
+        """
         found: dict[str, list[Node]] = {}
         for node in nodes:
             if node.op in ("plain", "read") or node in self.started:
@@ -221,7 +257,9 @@ class Hearing:
 
 
 class Heard:
-    """The nodes that a learner hears: by memory those that its gradient is taken in, and the memories whose state is read."""
+    """The nodes that a learner hears: by memory those that its gradient is taken in, and the
+    memories whose state is read.
+    """
 
     def __init__(self, nodes: list[Node], reads: dict[str, list[Node]]) -> None:
         self.nodes = nodes
@@ -240,7 +278,11 @@ def memory_of(program: Program, node: Node) -> Memory | None:
     """The memory that a read, or a weight, is the value of."""
     if node.op in ("read", "now", "held"):
         return program.memories[node["memory"]]
-    return program.memories.get(program.weights[node["name"]].owner or "") if node.op == "weight" else None
+    return (
+        program.memories.get(program.weights[node["name"]].owner or "")
+        if node.op == "weight"
+        else None
+    )
 
 
 def gradients(program: Program) -> list[Node]:

@@ -1,4 +1,7 @@
-"""Gradients: each has something to hear, is taken where it means what it says, and can be differentiated as often as it will be."""
+"""Gradients: each has something to hear, is taken where it means what it says, and can be
+differentiated as often as it will be.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,12 +34,14 @@ from nldsl.source import Source
 
 
 def deaf(program: Program) -> Iterator[Diagnostic]:
-    """A gradient in a memory on which the objective does not depend is zero, always: the memory would never learn.
+    """A gradient in a memory on which the objective does not depend is zero, always: the memory
+    would never learn.
 
         minimize |k - v|^2      M <- M - rate * grad(M)                          # N511
         minimize |M(k) - v|^2   M <- M - rate * grad(M)
 
-    Of a level on the step clock the objective is a loss, and what it must reach are the reads of the memory elsewhere.
+    Of a level on the step clock the objective is a loss, and what it must reach are the reads of
+    the memory elsewhere.
     """
     hearing, asked = Hearing(program), gradients_by_level(program)
 
@@ -44,26 +49,39 @@ def deaf(program: Program) -> Iterator[Diagnostic]:
         told: set[str] = set()
         for node in asked.get(level.name, ()):
             memory = program.memories[node["memory"]]
-            if memory.name in told or memory.name in hearing(node.args[0], memory, node["context"]).reads:
+            if (
+                memory.name in told
+                or memory.name in hearing(node.args[0], memory, node["context"]).reads
+            ):
                 continue
             told.add(memory.name)
             name = short(memory.name)
-            yield Diagnostic("N511", f"the objective does not depend on `{name}`: this gradient is zero", node.span or head_of(level),
-                             "zero at every tick", (("the objective", place_of(level, syntax.Minimize)),),
-                             f"an objective in which `{name}` is read, without `@`: a read with `@` is data")
+            yield Diagnostic(
+                "N511",
+                f"the objective does not depend on `{name}`: this gradient is zero",
+                node.span or head_of(level),
+                "zero at every tick",
+                (("the objective", place_of(level, syntax.Minimize)),),
+                f"an objective in which `{name}` is read, without `@`: a read with `@` is data",
+            )
 
     yield from in_every_instance(program, judge)
 
 
 def unheard(program: Program) -> Iterator[Diagnostic]:
-    """A weight that its owner learns is on some path of the owner's loss; a weight that no path reaches keeps its first value.
+    """A weight that its owner learns is on some path of the owner's loss; a weight that no path
+    reaches keeps its first value.
 
-        b = linear(x, [d])   loss = cross_entropy(linear(x, [vocab]), next(ids))  # N513: `b` is read by nothing
+    b = linear(x, [d])   loss = cross_entropy(linear(x, [vocab]), next(ids))  # N513: `b` is read by nothing
     """
     hearing, asked = Hearing(program), gradients_by_level(program)
     for memory in program.memories.values():
         level = program.levels[memory.level]
-        heard = [hearing(ask.args[0], memory, ask["context"]) for ask in asked.get(level.name, ()) if ask["memory"] == memory.name]
+        heard = [
+            hearing(ask.args[0], memory, ask["context"])
+            for ask in asked.get(level.name, ())
+            if ask["memory"] == memory.name
+        ]
         if not memory.slots or not heard:
             continue
         reads = [node for one in heard for node in one.reads.get(memory.name, ())]
@@ -73,8 +91,14 @@ def unheard(program: Program) -> Iterator[Diagnostic]:
         for slot in memory.slots.values():
             weight = program.weights[slot]
             if slot not in names:
-                yield Diagnostic("N513", f"no gradient of `{short(level.name)}` reaches the weight `{slot}`", weight.span or memory.span,
-                                 "keeps its first value", help="a path from this weight to the loss, or leave it out", severity="warning")
+                yield Diagnostic(
+                    "N513",
+                    f"no gradient of `{short(level.name)}` reaches the weight `{slot}`",
+                    weight.span or memory.span,
+                    "keeps its first value",
+                    help="a path from this weight to the loss, or leave it out",
+                    severity="warning",
+                )
 
 
 def _outside(node: Node) -> tuple[Node, ...]:
@@ -83,9 +107,11 @@ def _outside(node: Node) -> tuple[Node, ...]:
 
 
 def place(program: Program) -> Iterator[Diagnostic]:
-    """A loss that reads the memory elsewhere has its gradient where those reads were: at the value held since the last tick.
+    """A loss that reads the memory elsewhere has its gradient where those reads were: at the value
+    held since the last tick.
 
-    The reads of a task loss lie in the past and are not evaluated again, so their gradient can be had at no other value.
+    The reads of a task loss lie in the past and are not evaluated again, so their gradient can be
+    had at no other value.
 
         minimize mean(loss over period)   F <- F - rate * grad(F@far)            # N507
         minimize mean(loss over period)   F <- F - rate * grad(F)
@@ -95,45 +121,75 @@ def place(program: Program) -> Iterator[Diagnostic]:
         memory = program.memories[node["memory"]]
         level = program.levels[memory.level]
         objective, at = node.args
-        outside = [n for n in hearing(objective, memory, node["context"]).reads.get(memory.name, ()) if n.op != "plain"]
+        outside = [
+            n
+            for n in hearing(objective, memory, node["context"]).reads.get(memory.name, ())
+            if n.op != "plain"
+        ]
         if not outside:
             continue
         name = short(memory.name)
         if at.op == "held":
-            yield Diagnostic("N507", f"the objective reads `{name}` outside its level, and not with the value of `{name}@{clock_name(at['clock'])}`",
-                             node.span, "taken at a held value", (("read here", outside[0].span),), f"`grad({name})`")
+            yield Diagnostic(
+                "N507",
+                f"the objective reads `{name}` outside its level, and not with the value of "
+                f"`{name}@{clock_name(at['clock'])}`",
+                node.span,
+                "taken at a held value",
+                (("read here", outside[0].span),),
+                f"`grad({name})`",
+            )
         elif not (at.op == "read" and at["memory"] == memory.name):
-            yield Diagnostic("N507", f"the objective reads `{name}` outside its level, before this tick moved it", node.span,
-                             "taken at a moved value", (("read here", outside[0].span),), f"take `grad({name})` before the first `<-`")
+            yield Diagnostic(
+                "N507",
+                f"the objective reads `{name}` outside its level, before this tick moved it",
+                node.span,
+                "taken at a moved value",
+                (("read here", outside[0].span),),
+                f"take `grad({name})` before the first `<-`",
+            )
         else:
             yield from _window(level, objective, name)
 
 
 def _window(level: Level, objective: Node, name: str) -> Iterator[Diagnostic]:
     own = level.clock
-    for part in reach([objective], into=lambda n: () if n.op in ("fold", "window") else n.args).nodes:
+    for part in reach(
+        [objective], into=lambda n: () if n.op in ("fold", "window") else n.args
+    ).nodes:
         since: Clock | None = None
         if part.op == "fold" and isinstance(part["since"], Clock):
             since = part["since"]
         elif part.op == "window":
             since = Clock("token", part["length"])
         if since is not None and speed(since) > speed(own):
-            yield Diagnostic("N507", f"the window reaches back past the last tick of this level, where `{name}` had another value",
-                             part.span or head_of(level), f"{every(since)}; the level ticks every {every(own)}", help="`over period`")
+            yield Diagnostic(
+                "N507",
+                f"the window reaches back past the last tick of this level, where `{name}` had "
+                "another value",
+                part.span or head_of(level),
+                f"{every(since)}; the level ticks every {every(own)}",
+                help="`over period`",
+            )
 
 
 def target(program: Program) -> Iterator[Diagnostic]:
-    """A plain read of M in the target learns too. Eq. 85 of 2512.24695 keeps the target fixed, by `@`.
+    """A plain read of M in the target learns too. Eq. 85 of 2512.24695 keeps the target fixed, by
+    `@`.
 
-        minimize |M(k) - M(v)|^2                                                 # N508
-        minimize |M(k) - M@near(v)|^2
+    minimize |M(k) - M(v)|^2                                                 # N508
+    minimize |M(k) - M@near(v)|^2
     """
     objectives = [objective for level in program.levels.values() for objective in level.objectives]
     bit = {name: 1 << i for i, name in enumerate(program.memories)}
-    plain = beneath(objectives, lambda node: bit[node["memory"]] if node.op == "plain" else 0, slopes)
-    both: dict[str, list[Node]] = {}                             # memory -> errors with a plain read of it on both sides
+    plain = beneath(
+        objectives, lambda node: bit[node["memory"]] if node.op == "plain" else 0, slopes
+    )
+    both: dict[str, list[Node]] = {}  # memory -> errors with a plain read of it on both sides
     for error in filter(None, map(_squared, walk(*objectives))):
-        if error.op in ("sub", "add") and (shared := plain.get(error.args[0], 0) & plain.get(error.args[1], 0)):
+        if error.op in ("sub", "add") and (
+            shared := plain.get(error.args[0], 0) & plain.get(error.args[1], 0)
+        ):
             for name in (name for name, own in bit.items() if own & shared):
                 both.setdefault(name, []).append(error)
 
@@ -142,12 +198,27 @@ def target(program: Program) -> Iterator[Diagnostic]:
         for name in level.memories:
             inside = set(walk(*level.objectives)) if name in both else ()
             for error in both.get(name, ()):
-                if error in inside and not _in_line(error, name) and all(
-                        any(n.op == "plain" and n["memory"] == name for n in reach([side], data, slopes).nodes) for side in error.args):
+                if (
+                    error in inside
+                    and not _in_line(error, name)
+                    and all(
+                        any(
+                            n.op == "plain" and n["memory"] == name
+                            for n in reach([side], data, slopes).nodes
+                        )
+                        for side in error.args
+                    )
+                ):
                     m = short(name)
-                    yield Diagnostic("N508", f"the target contains a plain read of `{m}` and learns too; Eq. 85 keeps it fixed",
-                                     place_of(level, syntax.Minimize), "learns on both sides", help=f"`{m}@c` for a clock c in the target",
-                                     severity="note")
+                    yield Diagnostic(
+                        "N508",
+                        f"the target contains a plain read of `{m}` and learns too; Eq. 85 keeps "
+                        "it fixed",
+                        place_of(level, syntax.Minimize),
+                        "learns on both sides",
+                        help=f"`{m}@c` for a clock c in the target",
+                        severity="note",
+                    )
                     return
 
     yield from in_every_instance(program, judge)
@@ -161,7 +232,9 @@ def _squared(node: Node) -> Node | None:
 
 
 def _in_line(error: Node, memory: str) -> bool:
-    """Is one side the other's input? A residual z + M(z) is one prediction, and `M^T M - I` has no target."""
+    """Is one side the other's input? A residual z + M(z) is one prediction, and `M^T M - I` has no
+    target.
+    """
     left, right = error.args
     if error.op == "add":
         return True
@@ -169,35 +242,50 @@ def _in_line(error: Node, memory: str) -> bool:
 
 
 def second_order(program: Program) -> Iterator[Diagnostic]:
-    """Fused attention has no second derivative, and a slower learner differentiates the gradient of an inner objective once more.
+    """Fused attention has no second derivative, and a slower learner differentiates the gradient of
+    an inner objective once more.
 
-        minimize |attend(q, M * k -> v) - u|^2   .. grad(M) ..   bptt full       # N505
-        minimize |attend(q, M * k -> v) - u|^2   .. grad(M) ..   bptt none
+    minimize |attend(q, M * k -> v) - u|^2   .. grad(M) ..   bptt full       # N505
+    minimize |attend(q, M * k -> v) - u|^2   .. grad(M) ..   bptt none
     """
     asked = gradients(program)
     plain = beneath([ask.args[0] for ask in asked], lambda node: node.op == "plain")
     if not any(node.op == "attend" and own for node, own in plain.items()):
         return
-    learners = sorted({program.memories[n["memory"]].level for n in asked}, key=lambda name: speed(program.levels[name].clock))
+    learners = sorted(
+        {program.memories[n["memory"]].level for n in asked},
+        key=lambda name: speed(program.levels[name].clock),
+    )
     for node in asked:
         memory = program.memories[node["memory"]]
         root = root_of(program, program.levels[memory.level])
         slowest = learners[-1]
-        if speed(program.levels[slowest].clock) <= speed(root.clock) or (root.bptt and all(b.depth == "none" for b in root.bptt)):
+        if speed(program.levels[slowest].clock) <= speed(root.clock) or (
+            root.bptt and all(b.depth == "none" for b in root.bptt)
+        ):
             continue
         for part in reach([node.args[0]], constants_of(node["context"]), slopes).nodes:
-            if part.op == "attend" and any(n.op == "plain" and n["memory"] == memory.name for n in walk(part)):
-                yield Diagnostic("N505", f"`{short(slowest)}` differentiates this gradient again, and `attend` has no second derivative",
-                                 part.span or node.span, "in the objective of an inner level", (("the gradient", node.span),),
-                                 "`bptt none`, or the softmax written out with `exp` and `sum`")
+            if part.op == "attend" and any(
+                n.op == "plain" and n["memory"] == memory.name for n in walk(part)
+            ):
+                yield Diagnostic(
+                    "N505",
+                    f"`{short(slowest)}` differentiates this gradient again, and `attend` has no "
+                    "second derivative",
+                    part.span or node.span,
+                    "in the objective of an inner level",
+                    (("the gradient", node.span),),
+                    "`bptt none`, or the softmax written out with `exp` and `sum`",
+                )
                 break
 
 
 def paths(program: Program) -> Iterator[Diagnostic]:
-    """How far a slower learner sees through the updates of a level is never left open: it decides what is learned, and what it costs.
+    """How far a slower learner sees through the updates of a level is never left open: it decides
+    what is learned, and what it costs.
 
-        level recall every token { memory M: net = learned .. }                  # N510: `training` learns the start through the updates
-        level recall every token { memory M: net = learned ..  bptt full }
+    level recall every token { memory M: net = learned .. }                  # N510: `training` learns the start through the updates
+    level recall every token { memory M: net = learned ..  bptt full }
     """
     hearing = Hearing(program)
     learners: dict[Heard, list[Memory]] = {}
@@ -214,15 +302,22 @@ def paths(program: Program) -> Iterator[Diagnostic]:
             if through := _through(program, hearing, level, heard, memories):
                 memory, what = through
                 learner = program.levels[memory.level]
-                yield Diagnostic("N510", f"`{short(learner.name)}` reaches {what} through this level's updates", head_of(level),
-                                 "says not how far a slower level sees", (("the learner", learner.span and head_of(learner)),),
-                                 "`bptt full`, `bptt none` or `bptt 16 token`")
+                yield Diagnostic(
+                    "N510",
+                    f"`{short(learner.name)}` reaches {what} through this level's updates",
+                    head_of(level),
+                    "says not how far a slower level sees",
+                    (("the learner", learner.span and head_of(learner)),),
+                    "`bptt full`, `bptt none` or `bptt 16 token`",
+                )
                 return
 
     yield from in_every_instance(program, judge)
 
 
-def _through(program: Program, hearing: Hearing, level: Level, heard: Heard, memories: list[Memory]) -> tuple[Memory, str] | None:
+def _through(
+    program: Program, hearing: Hearing, level: Level, heard: Heard, memories: list[Memory]
+) -> tuple[Memory, str] | None:
     """What of these learners' memories is reached behind an update of the level, in words."""
     for name in level.memories:
         own = program.memories[name]
@@ -241,16 +336,20 @@ def _through(program: Program, hearing: Hearing, level: Level, heard: Heard, mem
 
 
 def erase(program: Program) -> Iterator[Diagnostic]:
-    """`keep * I - rate * k * k^T` shrinks along k by rate |k|^2: with a long k the memory grows without bound.
+    """`keep * I - rate * k * k^T` shrinks along k by rate |k|^2: with a long k the memory grows
+    without bound.
 
-    Delta gradient descent (2512.24695, Eqs. 57, 88) is stable for rate |k|^2 below 1, which a unit k or the closed form's rate grants.
+    Delta gradient descent (2512.24695, Eqs. 57, 88) is stable for rate |k|^2 below 1, which a unit
+    k or the closed form's rate grants.
 
         M <- M * (keep * I - rate * k * k^T) + S                                 # N509, with k = linear(x, [e])
         M <- M * (keep * I - rate * k * k^T) + S                                 # with k = unit(linear(x, [e]))
     """
     own = equations(program)
-    grows: dict[Node, Node] = {}                                 # an erase whose key may be long -> the key
-    eyes = beneath([root for found in own.values() for root in found], lambda node: node.op == "eye")
+    grows: dict[Node, Node] = {}  # an erase whose key may be long -> the key
+    eyes = beneath(
+        [root for found in own.values() for root in found], lambda node: node.op == "eye"
+    )
     for part in reach([root for found in own.values() for root in found], into=_outside):
         k = _erased(part, eyes)
         if k is not None and not is_unit(k) and not _normalised_rate(part.args[1], k):
@@ -260,9 +359,15 @@ def erase(program: Program) -> Iterator[Diagnostic]:
         for part in reach(own[level.name], into=_outside).nodes if grows else ():
             if (k := grows.get(part)) is not None:
                 name = said(k) if k.name or k.op == "input" else _words(k)
-                yield Diagnostic("N509", f"`{name}` is not of unit length, so this erase can make the memory grow", part.span or head_of(level),
-                                 f"shrinks by the rate times |{name}|^2", (("its value", k.span),),
-                                 f"`unit({name})`, or the rate `eta / (1 + eta * |{name}|^2)`", severity="warning")
+                yield Diagnostic(
+                    "N509",
+                    f"`{name}` is not of unit length, so this erase can make the memory grow",
+                    part.span or head_of(level),
+                    f"shrinks by the rate times |{name}|^2",
+                    (("its value", k.span),),
+                    f"`unit({name})`, or the rate `eta / (1 + eta * |{name}|^2)`",
+                    severity="warning",
+                )
 
     yield from in_every_instance(program, judge)
 
@@ -274,12 +379,16 @@ def _words(node: Node) -> str:
 
 def _erased(node: Node, eyes: Mapping[Node, int]) -> Node | None:
     """k, of `A - r k k^T` with an identity in A."""
-    if node.op != "sub" or not any(n.op == "eye" for n in reach([node.args[0]], into=_factors).nodes):
+    if node.op != "sub" or not any(
+        n.op == "eye" for n in reach([node.args[0]], into=_factors).nodes
+    ):
         return None
     for part in reach([node.args[1]], into=_factors).nodes:
         if part.op in ("einsum", "mul"):
             left, right = (_peeled(a) for a in part.args)
-            k = next((n for n in left if any(n is m for m in right)), None)          # a factor on one side alone is the rate
+            k = next(
+                (n for n in left if any(n is m for m in right)), None
+            )  # a factor on one side alone is the rate
             if k is not None and k.type and not eyes[k]:
                 return k
     return None
@@ -290,7 +399,9 @@ def _factors(node: Node) -> tuple[Node, ...]:
 
 
 def _peeled(node: Node) -> list[Node]:
-    """What is multiplied, with fewer and fewer scalar factors, its axes as they were before they were spread."""
+    """What is multiplied, with fewer and fewer scalar factors, its axes as they were before they
+    were spread.
+    """
     found = []
     while True:
         while node.op in SHAPE_ONLY:
@@ -312,8 +423,12 @@ def is_unit(node: Node) -> bool:
         node = node.args[0]
     if node.op in ("softmax", "const"):
         return True
-    if node.op == "mul":                                        # x * (1 / |x|)
-        return any(n.op == "div" and n.args[0].op == "const" and is_unit_divisor(n.args[1]) for a in node.args for n in _peeled(a)[:1])
+    if node.op == "mul":  # x * (1 / |x|)
+        return any(
+            n.op == "div" and n.args[0].op == "const" and is_unit_divisor(n.args[1])
+            for a in node.args
+            for n in _peeled(a)[:1]
+        )
     return node.op == "div" and is_unit_divisor(node.args[1])
 
 
@@ -322,7 +437,9 @@ def is_unit_divisor(node: Node) -> bool:
     met = reach([node], into=lambda n: n.args if n.op in ("add", "max", "mul", *SHAPE_ONLY) else ())
     for part in met.nodes:
         if part.op == "sqrt":
-            inside = reach(part.args, into=lambda n: n.args if n.op in ("add", "max", *SHAPE_ONLY) else ())
+            inside = reach(
+                part.args, into=lambda n: n.args if n.op in ("add", "max", *SHAPE_ONLY) else ()
+            )
             return not any(n.op == "mean" for n in inside.nodes)
     return False
 
@@ -330,56 +447,93 @@ def is_unit_divisor(node: Node) -> bool:
 def _normalised_rate(erased: Node, k: Node) -> bool:
     """Is the rate divided by something that grows with |k|^2?"""
     for part in walk(erased):
-        if part.op == "div" and any(n.op in ("einsum", "mul") and all(_peeled(a)[-1] is _peeled(k)[-1] for a in n.args) for n in walk(part.args[1])):
+        if part.op == "div" and any(
+            n.op in ("einsum", "mul") and all(_peeled(a)[-1] is _peeled(k)[-1] for a in n.args)
+            for n in walk(part.args[1])
+        ):
             return True
     return False
 
 
 def apart(program: Program) -> Iterator[Diagnostic]:
-    """`grad(e, y)` is zero where e was made of something else: `y <- ..` is another y than the one above it.
+    """`grad(e, y)` is zero where e was made of something else: `y <- ..` is another y than the one
+    above it.
 
-        e = |y|^2   y <- y - grad(e, y)   y <- y - grad(e, y)                    # N511 at the second
-        for i in range(2) { e = |y|^2   y <- y - grad(e, y) }
+    e = |y|^2   y <- y - grad(e, y)   y <- y - grad(e, y)                    # N511 at the second
+    for i in range(2) { e = |y|^2   y <- y - grad(e, y) }
     """
     for node in walk(*roots(program)):
         if node.op == "grad_stream":
             e, y = node.args
             if y.op != "const" and not any(part is y for part in reach([e], into=slopes).nodes):
-                yield Diagnostic("N511", f"`{said(e)}` does not depend on this `{said(y)}`: the derivative is zero", node.span,
-                                 "zero at every token", (("made here", e.span),),
-                                 f"`{said(e)}` written of the new value: a definition in each turn of a loop, or a def")
+                yield Diagnostic(
+                    "N511",
+                    f"`{said(e)}` does not depend on this `{said(y)}`: the derivative is zero",
+                    node.span,
+                    "zero at every token",
+                    (("made here", e.span),),
+                    f"`{said(e)}` written of the new value: a definition in each turn of a loop, "
+                    "or a def",
+                )
 
 
 @cache
 def steps() -> frozenset[str]:
-    """The optimizers of the library: its defs of a gradient `g` with a rate `lr`, or with memories of their own."""
-    texts = [parse(Source(path.name, path.read_text(encoding="utf-8"))) for path in sorted(STD.glob("*.nl"))]
+    """The optimizers of the library: its defs of a gradient `g` with a rate `lr`, or with memories
+    of their own.
+    """
+    texts = [
+        parse(Source(path.name, path.read_text(encoding="utf-8")))
+        for path in sorted(STD.glob("*.nl"))
+    ]
     defs = [s for text in texts for s in text.statements if isinstance(s, syntax.Def)]
     names = {d.name.text: {param.name.text for param in d.params} for d in defs}
-    moving = {d.name.text for d in defs if any(isinstance(piece, syntax.Level) for piece in syntax.walk(d.body))}
-    return frozenset(name for name, given in names.items() if "g" in given and ("lr" in given or name in moving))
+    moving = {
+        d.name.text
+        for d in defs
+        if any(isinstance(piece, syntax.Level) for piece in syntax.walk(d.body))
+    }
+    return frozenset(
+        name for name, given in names.items() if "g" in given and ("lr" in given or name in moving)
+    )
 
 
 def climbs(program: Program) -> Iterator[Diagnostic]:
     """The optimizers of the library return the step to add: subtracted, it goes up the objective.
 
-        W <- W - adamw(W, grad(W), lr = 1e-3, decay = 0.1)                       # N516
-        W <- W + adamw(W, grad(W), lr = 1e-3, decay = 0.1)
+    W <- W - adamw(W, grad(W), lr = 1e-3, decay = 0.1)                       # N516
+    W <- W + adamw(W, grad(W), lr = 1e-3, decay = 0.1)
     """
-    for level in {level.span: level for level in program.levels.values() if level.span is not None}.values():
+    for level in {
+        level.span: level for level in program.levels.values() if level.span is not None
+    }.values():
         for update in clauses(level, syntax.Update):
             value = update.value
-            if isinstance(value, syntax.Binary) and value.op == "-" and isinstance(value.left, syntax.Name | syntax.Field):
+            if (
+                isinstance(value, syntax.Binary)
+                and value.op == "-"
+                and isinstance(value.left, syntax.Name | syntax.Field)
+            ):
                 if call := _step(value.right, defined(level)):
                     name = call.callee.text
-                    yield Diagnostic("N516", f"`{name}` returns the step to add: subtracted, it climbs the objective", value.span,
-                                     "goes up", help=f"`{update.place} + {name}(..)`", severity="warning")
+                    yield Diagnostic(
+                        "N516",
+                        f"`{name}` returns the step to add: subtracted, it climbs the objective",
+                        value.span,
+                        "goes up",
+                        help=f"`{update.place} + {name}(..)`",
+                        severity="warning",
+                    )
 
 
 def _step(value: syntax.Expr, own: set[str]) -> syntax.Call | None:
     """The call of an optimizer of the library that is a factor of the value."""
     if isinstance(value, syntax.Binary) and value.op in ("*", "/", ".*"):
         return _step(value.right, own) or _step(value.left, own)
-    if isinstance(value, syntax.Call) and isinstance(value.callee, syntax.Name) and value.callee.text in steps() - own:
+    if (
+        isinstance(value, syntax.Call)
+        and isinstance(value.callee, syntax.Name)
+        and value.callee.text in steps() - own
+    ):
         return value
     return None

@@ -1,7 +1,9 @@
 """Ownership: each memory and each weight is moved by its own level, and by no other.
 
-That every weight has an owner (N110), and only one (N111), is found where `rest` takes the weights that are left.
+That every weight has an owner (N110), and only one (N111), is found where `rest` takes the weights
+that are left.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -13,46 +15,68 @@ from nldsl.rules.words import head_of, rate_of, short
 
 
 def still(program: Program) -> Iterator[Diagnostic]:
-    """A level that ticks moves each of its memories; what is only read belongs to a level `never`, or is a weight.
+    """A level that ticks moves each of its memories; what is only read belongs to a level `never`,
+    or is a weight.
 
-        level recall every token { memory M .. memory N ..  M <- M + N * k }     # N114: N stays where it began
-        level recall every token { memory M ..  M <- M + N * k }   level fixed never { memory N .. }
+    level recall every token { memory M .. memory N ..  M <- M + N * k }     # N114: N stays where it began
+    level recall every token { memory M ..  M <- M + N * k }   level fixed never { memory N .. }
     """
+
     def judge(level: Level) -> Iterable[Diagnostic]:
         if level.clock.unit == "never":
             return
         for name in level.memories:
             memory = program.memories[name]
             if memory.next is None:
-                yield Diagnostic("N114", f"no `<-` moves `{short(name)}`", memory.span or head_of(level), "keeps its start",
-                                 help=f"`{short(name)} <- ..`, or put it in a level with the rate `never`")
+                yield Diagnostic(
+                    "N114",
+                    f"no `<-` moves `{short(name)}`",
+                    memory.span or head_of(level),
+                    "keeps its start",
+                    help=f"`{short(name)} <- ..`, or put it in a level with the rate `never`",
+                )
 
     yield from in_every_instance(program, judge)
 
 
 def lasting(program: Program) -> Iterator[Diagnostic]:
-    """The weights of a network are one value for all sequences: who owns them ticks between sequences.
+    """The weights of a network are one value for all sequences: who owns them ticks between
+    sequences.
 
-        level training every 4 token { memory W: rest = random .. }              # N117
-        level training every step { memory W: rest = random .. }
+    level training every 4 token { memory W: rest = random .. }              # N117
+    level training every step { memory W: rest = random .. }
     """
     for memory in program.memories.values():
         level = program.levels[memory.level]
         if memory.slots and root_of(program, level).clock.unit not in ("step", "never"):
-            yield Diagnostic("N117", f"`{short(memory.name)}` holds weights that all sequences share, and `{short(level.name)}` ticks within a sequence",
-                             memory.span, "one value for all", (("ticks here", rate_of(level)),),
-                             "`every step`, or a memory of its own, one value a sequence: `memory M: net = learned`, with `net` a def")
+            yield Diagnostic(
+                "N117",
+                f"`{short(memory.name)}` holds weights that all sequences share, and "
+                f"`{short(level.name)}` ticks within a sequence",
+                memory.span,
+                "one value for all",
+                (("ticks here", rate_of(level)),),
+                "`every step`, or a memory of its own, one value a sequence: `memory M: net = "
+                "learned`, with `net` a def",
+            )
 
 
 def twice(program: Program) -> Iterator[Diagnostic]:
     """One weight is the value of one memory: two owners would each undo what the other learned.
 
-        level a .. { memory W: rest of x .. }   level b .. { memory V: rest of x .. }                 # N111
+    level a .. { memory W: rest of x .. }   level b .. { memory V: rest of x .. }                 # N111
     """
     owner: dict[str, str] = {}
     for memory in program.memories.values():
         for slot in (memory.slots or {}).values():
             if slot in owner:
-                yield Diagnostic("N111", f"`{short(owner[slot])}` and `{short(memory.name)}` both own the weight `{slot}`", memory.span, "the second",
-                                 (("the first", program.memories[owner[slot]].span),), "one of the two without it: `rest of ..` names a part")
+                yield Diagnostic(
+                    "N111",
+                    f"`{short(owner[slot])}` and `{short(memory.name)}` both own the weight "
+                    f"`{slot}`",
+                    memory.span,
+                    "the second",
+                    (("the first", program.memories[owner[slot]].span),),
+                    "one of the two without it: `rest of ..` names a part",
+                )
             owner.setdefault(slot, memory.name)

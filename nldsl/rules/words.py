@@ -1,8 +1,10 @@
-"""Which words of the text a finding points at: the clauses of a level, and how the user calls a value.
+"""Which words of the text a finding points at: the clauses of a level, and how the user calls a
+value.
 
-A program keeps the place of its levels, memories and equations; the place of a clause (`minimize`, `context`, `reset`) is looked up in
-the text of the level.
+A program keeps the place of its levels, memories and equations; the place of a clause (`minimize`,
+`context`, `reset`) is looked up in the text of the level.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -30,13 +32,19 @@ def text_of(level: Level) -> syntax.Level | None:
     """The text of a level; None of a level that was made without one."""
     if level.span is None:
         return None
-    around = [s for s in _levels(level.span.source) if s.span.start <= level.span.start < s.span.end]
+    around = [
+        s for s in _levels(level.span.source) if s.span.start <= level.span.start < s.span.end
+    ]
     return max(around, key=lambda s: s.span.start, default=None)
 
 
 def clauses(level: Level, kind: type[syntax.Syntax]) -> Iterator[syntax.Syntax]:
     text = text_of(level)
-    return (piece for piece in syntax.walk(text.block) if isinstance(piece, kind)) if text else iter(())
+    return (
+        (piece for piece in syntax.walk(text.block) if isinstance(piece, kind))
+        if text
+        else iter(())
+    )
 
 
 def place_of(level: Level, kind: type[syntax.Syntax]) -> Span | None:
@@ -63,10 +71,15 @@ def rate_of(level: Level) -> Span | None:
 
 
 def context_names(level: Level) -> list[tuple[str, Span | None]]:
-    """The names that the level lists. A name that stands for a constant has no stream in `level.context`."""
+    """The names that the level lists.
+
+    A name that stands for a constant has no stream in `level.context`.
+    """
     if text_of(level) is None:
         return [(said(node), None) for node in level.context]
-    return [(name.text, name.span) for clause in clauses(level, syntax.Context) for name in clause.names]
+    return [
+        (name.text, name.span) for clause in clauses(level, syntax.Context) for name in clause.names
+    ]
 
 
 def short(qualified: str) -> str:
@@ -81,9 +94,12 @@ def said(node: Node) -> str:
     if node.op == "input":
         return node["name"]
     if node.op in ("read", "now", "held", "plain"):
-        return short(node["memory"]) + {"now": "@now", "held": "@" + clock_name(node["clock"]) if node.op == "held" else ""}.get(node.op, "")
+        return short(node["memory"]) + {
+            "now": "@now",
+            "held": "@" + clock_name(node["clock"]) if node.op == "held" else "",
+        }.get(node.op, "")
     text = " ".join(node.span.text().split()) if node.span else node.op
-    return text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE - 3] + "..."
+    return text if len(text) <= LONGEST_QUOTE else text[: LONGEST_QUOTE - 3] + "..."
 
 
 def clock_name(clock: Clock) -> str:

@@ -1,8 +1,10 @@
-"""CHECKED PROGRAM -> SCHEDULE: which array is computed when, once a step, once a chunk or once a token.
+"""CHECKED PROGRAM -> SCHEDULE: which array is computed when, once a step, once a chunk or once a
+token.
 
-Takes the checked `Program` and the streams that are wanted of it, gives a `Schedule` (plan.py). Guaranteed: every node stands before
-what reads it; each memory of the token clock is in exactly one region; a kind of step is listed once, with the first step it occurs
-at. What has a meaning and no order raises `Unsupported` with its words, which the driver makes N801.
+Takes the checked `Program` and the streams that are wanted of it, gives a `Schedule` (plan.py).
+Guaranteed: every node stands before what reads it; each memory of the token clock is in exactly one
+region; a kind of step is listed once, with the first step it occurs at. What has a meaning and no
+order raises `Unsupported` with its words, which the driver makes N801.
 
     algebra.py         nodes that simplify while they are made: constants fold, 0 and 1 vanish
     differentiate.py   the derivative of an objective, as nodes again
@@ -16,7 +18,9 @@ at. What has a meaning and no order raises `Unsupported` with its words, which t
     plan.py            streams, regions, blocks; the length of a chunk
     timetable.py       kinds of steps over one hyperperiod
 
-Decisions. Inner gradients are derived here, symbolically, and not by autograd inside the step: what is affine in the memory is then
-seen in the equation (2501.00663v1, Eqs. 16-18; 2512.24695v1, sec. 8.2), and the outer gradient is of first-order code. Arrays, not trees,
-from here on: a tree has no shape to batch. Blocks are turns of the outermost loop, so that equal layers are emitted, and compiled, once.
+Decisions. Inner gradients are derived here, symbolically, and not by autograd inside the step: what
+is affine in the memory is then seen in the equation (2501.00663v1, Eqs. 16-18; 2512.24695v1, sec.
+8.2), and the outer gradient is of first-order code. Arrays, not trees, from here on: a tree has no
+shape to batch. Blocks are turns of the outermost loop, so that equal layers are emitted, and
+compiled, once.
 """

@@ -1,7 +1,10 @@
-"""Constructors of core nodes that simplify as they build: constants fold, 0 and 1 vanish, sums of nothing stay nothing.
+"""Constructors of core nodes that simplify as they build: constants fold, 0 and 1 vanish, sums of
+nothing stay nothing.
 
-The derivative of an objective and the leaves of a tree are built with these, so `grad(<m, g>)` in `m` comes out as `g` itself.
+The derivative of an objective and the leaves of a tree are built with these, so `grad(<m, g>)` in
+`m` comes out as `g` itself.
 """
+
 from __future__ import annotations
 
 import math
@@ -12,10 +15,25 @@ from nldsl.graph.equations import ELEMENTWISE, Interner, Node, Shape, Tree, Type
 from nldsl.source import Span
 
 FOLD: dict[str, Callable[..., float]] = {
-    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b,
-    "pow": lambda a, b: a ** b, "max": max, "min": min, "neg": lambda a: -a, "exp": math.exp, "sqrt": math.sqrt,
-    "log": math.log, "abs": abs, "tanh": math.tanh, "sigmoid": lambda a: 1 / (1 + math.exp(-a)), "cos": math.cos,
-    "floor": math.floor, "le": lambda a, b: float(a <= b), "ge": lambda a, b: float(a >= b), "eq": lambda a, b: float(a == b),
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "pow": lambda a, b: a**b,
+    "max": max,
+    "min": min,
+    "neg": lambda a: -a,
+    "exp": math.exp,
+    "sqrt": math.sqrt,
+    "log": math.log,
+    "abs": abs,
+    "tanh": math.tanh,
+    "sigmoid": lambda a: 1 / (1 + math.exp(-a)),
+    "cos": math.cos,
+    "floor": math.floor,
+    "le": lambda a, b: float(a <= b),
+    "ge": lambda a, b: float(a >= b),
+    "eq": lambda a, b: float(a == b),
     "sign": lambda a: float((a > 0) - (a < 0)),
 }
 
@@ -28,12 +46,28 @@ def rank(type: Type) -> int:
 class Algebra:
     def __init__(self) -> None:
         self._intern = Interner()
-        self.span: Span | None = None                          # where new nodes are said to come from
+        self.span: Span | None = None  # where new nodes are said to come from
         self.turn: tuple[str, ...] = ()
 
-    def make(self, op: str, *args: Node, type: Type, span: Span | None = None, turn: tuple[str, ...] = (), called: str = "",
-             **attrs: Any) -> Node:
-        return self._intern(op, *args, type=type, span=span or self.span, turn=turn or self.turn, called=called, **attrs)
+    def make(
+        self,
+        op: str,
+        *args: Node,
+        type: Type,
+        span: Span | None = None,
+        turn: tuple[str, ...] = (),
+        called: str = "",
+        **attrs: Any,
+    ) -> Node:
+        return self._intern(
+            op,
+            *args,
+            type=type,
+            span=span or self.span,
+            turn=turn or self.turn,
+            called=called,
+            **attrs,
+        )
 
     def const(self, value: float, shape: Type = ()) -> Node:
         node = self.make("const", type=(), value=float(value))
@@ -43,7 +77,11 @@ class Algebra:
         """The value of a constant, also of one spread over axes; None otherwise."""
         while node.op in ("spread", "permute", "reshape"):
             node = node.args[0]
-        return node["value"] if node.op == "const" and isinstance(node["value"], (int, float)) else None
+        return (
+            node["value"]
+            if node.op == "const" and isinstance(node["value"], (int, float))
+            else None
+        )
 
     def elementwise(self, op: str, *args: Node) -> Node:
         shape = max((a.type for a in args), key=rank)
@@ -56,15 +94,29 @@ class Algebra:
         if op == "neg" and args[0].op == "neg":
             return args[0].args[0]
         broad = [a for a in args if a.op == "spread" and a.args[0].op != "const"]
-        if broad and all(a is broad[0] or (a.op == "spread" and a["dims"] == broad[0]["dims"] and a.type == shape
-                                           and a.args[0].type == broad[0].args[0].type)
-                         or self.number(a) is not None for a in args):
+        if broad and all(
+            a is broad[0]
+            or (
+                a.op == "spread"
+                and a["dims"] == broad[0]["dims"]
+                and a.type == shape
+                and a.args[0].type == broad[0].args[0].type
+            )
+            or self.number(a) is not None
+            for a in args
+        ):
             inner = [a.args[0] if a in broad else self.const(self.number(a)) for a in args]
-            return self.spread(self.call_op(op, inner), shape, broad[0]["dims"])      # broadcasts move outward
+            return self.spread(
+                self.call_op(op, inner), shape, broad[0]["dims"]
+            )  # broadcasts move outward
         return self.make(op, *args, type=shape)
 
     def call_op(self, op: str, args: Sequence[Node]) -> Node:
-        return getattr(self, op)(*args) if op in ("add", "sub", "mul", "div", "pow", "neg", "where") else self.elementwise(op, *args)
+        return (
+            getattr(self, op)(*args)
+            if op in ("add", "sub", "mul", "div", "pow", "neg", "where")
+            else self.elementwise(op, *args)
+        )
 
     def add(self, a: Node, b: Node) -> Node:
         if self.number(a) == 0 and rank(b.type) >= rank(a.type):
@@ -118,7 +170,7 @@ class Algebra:
     def spread(self, x: Node, shape: Type, dims: Sequence[int]) -> Node:
         if x.type == shape and (isinstance(shape, Tree) or tuple(dims) == tuple(range(len(shape)))):
             return x
-        if x.op == "spread":                                   # two broadcasts are one
+        if x.op == "spread":  # two broadcasts are one
             dims = tuple(dims[d] for d in x["dims"])
             x = x.args[0]
         return self.make("spread", x, type=shape, dims=tuple(dims))
@@ -138,7 +190,7 @@ class Algebra:
         shape = tuple(a for i, a in enumerate(x.type) if i not in dims)
         if self.number(x) == 0:
             return self.const(0, shape)
-        if x.op == "spread":                                   # summing a broadcast axis multiplies by its size
+        if x.op == "spread":  # summing a broadcast axis multiplies by its size
             broadcast = [d for d in dims if d not in x["dims"]]
             if len(broadcast) == len(dims):
                 n = math.prod(x.type[d].size for d in broadcast)
@@ -148,7 +200,11 @@ class Algebra:
         return self.make("sum", x, type=shape, dims=dims)
 
     def total(self, x: Node, keep: int, shape: Shape) -> Node:
-        return self.const(0, shape) if self.number(x) == 0 else self.make("total", x, type=shape, keep=keep)
+        return (
+            self.const(0, shape)
+            if self.number(x) == 0
+            else self.make("total", x, type=shape, keep=keep)
+        )
 
     def einsum(self, eq: str, a: Node, b: Node) -> Node:
         left, out = eq.split("->")
@@ -180,4 +236,12 @@ class Algebra:
             return self.sum(args[0], node["dims"])
         if op == "total":
             return self.total(args[0], node["keep"], node.type)
-        return self.make(op, *args, type=node.type, span=node.span, turn=node.turn, called=node.name, **dict(node.attrs))
+        return self.make(
+            op,
+            *args,
+            type=node.type,
+            span=node.span,
+            turn=node.turn,
+            called=node.name,
+            **dict(node.attrs),
+        )

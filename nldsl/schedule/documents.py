@@ -2,9 +2,11 @@
 
     recall.M, reset every document        next: ended(.., input(document)), and body.py lets it start anew in the lanes where that is 1
 
-Documents end in each lane where they will, so what counts them is a stream of the data and no fact of the schedule. Whether one
-ended with the last token is carried too: what starts anew there begins with the next sequence, after the step in between.
+Documents end in each lane where they will, so what counts them is a stream of the data and no fact
+of the schedule. Whether one ended with the last token is carried too: what starts anew there begins
+with the next sequence, after the step in between.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -23,10 +25,18 @@ def mark_ends(cells: Cells, roots: Iterable[Node]) -> None:
         if node.op == "held" and node["clock"].unit == ENDS:
             copied.setdefault(node["memory"], set()).add(node["clock"])
     for cell in list(cells.cells.values()):
-        clocks = sorted(copied.get(cell.name, set()) | ({cell.ends} if cell.ends else set()), key=lambda c: (c.period, c.phase))
+        clocks = sorted(
+            copied.get(cell.name, set()) | ({cell.ends} if cell.ends else set()),
+            key=lambda c: (c.period, c.phase),
+        )
         if clocks:
-            ticks = [carried(cells, clock) if clock == cell.life else ended(cells, clock) for clock in clocks]
-            cell.next = cells.al.make("ended", cell.next, *ticks, type=cell.shape, clocks=tuple(clocks))
+            ticks = [
+                carried(cells, clock) if clock == cell.life else ended(cells, clock)
+                for clock in clocks
+            ]
+            cell.next = cells.al.make(
+                "ended", cell.next, *ticks, type=cell.shape, clocks=tuple(clocks)
+            )
 
 
 def flag(clock: Clock) -> str:
@@ -38,7 +48,16 @@ def carried(cells: Cells, clock: Clock) -> Node:
     """`ended`, and carried."""
     name = flag(clock)
     if name not in cells.cells:
-        cells.cells[name] = Cell(name, (), "", Clock("token", 1), Clock("never", 0), cells.al.const(0), ended(cells, clock), life=Clock("never", 0))
+        cells.cells[name] = Cell(
+            name,
+            (),
+            "",
+            Clock("token", 1),
+            Clock("never", 0),
+            cells.al.const(0),
+            ended(cells, clock),
+            life=Clock("never", 0),
+        )
     return cells.al.make("now", type=(), memory=name)
 
 
@@ -48,10 +67,26 @@ def ended(cells: Cells, clock: Clock) -> Node:
     if (clock.period, clock.phase) == (1, 0):
         return ends
     if ENDS not in cells.cells:
-        lasting = any(level.clock.unit == "token" and outlives(level.reset) for level in cells.program.levels.values())
+        lasting = any(
+            level.clock.unit == "token" and outlives(level.reset)
+            for level in cells.program.levels.values()
+        )
         before = al.make("read", type=(), memory=ENDS)
-        cells.cells[ENDS] = Cell(ENDS, (), "", Clock("token", 1), Clock("never", 0), al.const(0), al.add(before, ends),
-                                 life=Clock("never", 0) if lasting else Clock("sequence", 1))
+        cells.cells[ENDS] = Cell(
+            ENDS,
+            (),
+            "",
+            Clock("token", 1),
+            Clock("never", 0),
+            al.const(0),
+            al.add(before, ends),
+            life=Clock("never", 0) if lasting else Clock("sequence", 1),
+        )
     n = al.sub(al.make("now", type=(), memory=ENDS), al.const(clock.phase))
-    whole = al.mul(al.const(clock.period), al.elementwise("floor", al.div(n, al.const(clock.period))))
-    return al.mul(ends, al.mul(al.elementwise("eq", n, whole), al.elementwise("ge", n, al.const(clock.period))))
+    whole = al.mul(
+        al.const(clock.period), al.elementwise("floor", al.div(n, al.const(clock.period)))
+    )
+    return al.mul(
+        ends,
+        al.mul(al.elementwise("eq", n, whole), al.elementwise("ge", n, al.const(clock.period))),
+    )

@@ -1,4 +1,5 @@
 """What a program may mean and this compiler cannot lower."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -10,9 +11,13 @@ from nldsl.source import Span
 
 
 class Unsupported(Exception):
-    """A program that means something but has no lowering; `node` (or `span`) is where, `help` what can be said instead."""
+    """A program that means something but has no lowering; `node` (or `span`) is where, `help` what
+    can be said instead.
+    """
 
-    def __init__(self, message: str, node: Node | None = None, help: str = "", span: Span | None = None) -> None:
+    def __init__(
+        self, message: str, node: Node | None = None, help: str = "", span: Span | None = None
+    ) -> None:
         super().__init__(message)
         self.node, self.help = node, help
         self.span = span or (node.span if node is not None else None)
@@ -32,11 +37,27 @@ def told(program: Program) -> Iterator[None]:
     try:
         yield
     except Unsupported as error:
-        raise Diagnostics([Diagnostic("N801", f"this compiler cannot lower {error}", error.span or _head(program),
-                                      help=error.help or "`nldsl explain N801` lists what is lowered")]) from error
+        raise Diagnostics(
+            [
+                Diagnostic(
+                    "N801",
+                    f"this compiler cannot lower {error}",
+                    error.span or _head(program),
+                    help=error.help or "`nldsl explain N801` lists what is lowered",
+                )
+            ]
+        ) from error
     except NoDerivative as error:
-        raise Diagnostics([Diagnostic("N505", f"`{error.node.op}` has no second derivative", error.node.span or _head(program),
-                                      help="put it outside the objective, or in `stop`")]) from error
+        raise Diagnostics(
+            [
+                Diagnostic(
+                    "N505",
+                    f"`{error.node.op}` has no second derivative",
+                    error.node.span or _head(program),
+                    help="put it outside the objective, or in `stop`",
+                )
+            ]
+        ) from error
 
 
 def _head(program: Program) -> Span:

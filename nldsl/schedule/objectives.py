@@ -1,10 +1,12 @@
-"""`grad` -> equations: the derivative of an objective, at the value that the text names, as nodes that a schedule can order.
+"""`grad` -> equations: the derivative of an objective, at the value that the text names, as nodes
+that a schedule can order.
 
-    grad(|plain(M)(k) - v|^2, P)                  2 einsum("hi,hj->hij", P(k) - v, k)
-    grad(sum of J over a stretch, held M)         the fold of grad(J), a memory like any other: M does not move within the stretch
-    grad(sum of J over a stretch, M)              replay(grad(J), M): its terms are evaluated again at the M of each instant
-    grad(loss of the whole network, M)            an input, which a run of the network fills (`Slope`)
+grad(|plain(M)(k) - v|^2, P)                  2 einsum("hi,hj->hij", P(k) - v, k)
+grad(sum of J over a stretch, held M)         the fold of grad(J), a memory like any other: M does not move within the stretch
+grad(sum of J over a stretch, M)              replay(grad(J), M): its terms are evaluated again at the M of each instant
+grad(loss of the whole network, M)            an input, which a run of the network fills (`Slope`)
 """
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -24,14 +26,16 @@ Value = Node | dict[str, Node]
 
 @dataclass(eq=False)
 class Slope:
-    """The derivative of `objective`, summed over the window of `level`, that only a run of the network gives. `atoms`: memory cell, or
-    the name of one of `streams`, -> the input that stands for it in equations. The window of streams is the present token."""
+    """The derivative of `objective`, summed over the window of `level`, that only a run of the
+    network gives. `atoms`: memory cell, or the name of one of `streams`, -> the input that stands
+    for it in equations. The window of streams is the present token.
+    """
 
     objective: Node
     atoms: dict[str, Node]
     level: str
     streams: dict[str, Node]
-    span: Node                       # where the text asks for it
+    span: Node  # where the text asks for it
 
 
 class Objectives(ABC):
@@ -52,8 +56,11 @@ class Objectives(ABC):
 
     def _gradient(self, node: Node, objective: Node, point: Value) -> Value:
         memory = node["memory"]
-        context = frozenset(id(self._done[id(c)]) for c in node["context"] if id(c) in self._done
-                            and isinstance(self._done[id(c)], Node))
+        context = frozenset(
+            id(self._done[id(c)])
+            for c in node["context"]
+            if id(c) in self._done and isinstance(self._done[id(c)], Node)
+        )
         inside = [n for n in plains(objective) if self._belongs(n["memory"], memory)]
         if reaches(self.program, node):
             return self._task_gradient(node, objective, point, context)
@@ -61,66 +68,127 @@ class Objectives(ABC):
         wrt, bind = [], {}
         for path, value in at.items():
             name = f"{memory}.{path}" if isinstance(point, dict) else memory
-            atom = next((n for n in inside if n["memory"] == name), None) or self.al.make("plain", type=value.type, memory=name)
+            atom = next((n for n in inside if n["memory"] == name), None) or self.al.make(
+                "plain", type=value.type, memory=name
+            )
             wrt.append(atom)
             bind[id(atom)] = value
         slopes = self._slopes(node, objective, wrt, context, bind)
         return dict(zip(at, slopes)) if isinstance(point, dict) else slopes[0]
 
-    def _task_gradient(self, node: Node, objective: Node, point: Value, context: frozenset[int]) -> Value:
-        """Inputs that stand for the gradient. The plain reads in the objective see what the memory has held, as those outside do."""
+    def _task_gradient(
+        self, node: Node, objective: Node, point: Value, context: frozenset[int]
+    ) -> Value:
+        """Inputs that stand for the gradient.
+
+        The plain reads in the objective see what the memory has held, as those outside do.
+        """
         memory, at = node["memory"], point if isinstance(point, dict) else {"": point}
         names = {path: f"{memory}.{path}" if path else memory for path in at}
         if not self.on_token(memory):
-            raise Unsupported(f"the gradient of a stream within a step, in `{memory}` of the step clock", node)
-        if not all(at[path].op == "read" and at[path]["memory"] == name for path, name in names.items()):
-            raise Unsupported("the gradient of a task loss elsewhere than at the value the memory has held", node, f"grad({memory.rsplit('.', 1)[-1]})")
-        held = {id(n) for n in walk(objective) if n.op == "read" and self._belongs(n["memory"], memory)}
+            raise Unsupported(
+                f"the gradient of a stream within a step, in `{memory}` of the step clock", node
+            )
+        if not all(
+            at[path].op == "read" and at[path]["memory"] == name for path, name in names.items()
+        ):
+            raise Unsupported(
+                "the gradient of a task loss elsewhere than at the value the memory has held",
+                node,
+                f"grad({memory.rsplit('.', 1)[-1]})",
+            )
+        held = {
+            id(n) for n in walk(objective) if n.op == "read" and self._belongs(n["memory"], memory)
+        }
         for part in self._reached(objective, frozenset()):
-            if id(part) in context and part.op != "input" and any(id(n) in held for n in walk(part)):
-                raise Unsupported(f"a stream in `context` that `{memory}` took part in", part, "leave it out of `context`")
-        plain = {id(n): self.al.make("read", type=n.type, memory=n["memory"])
-                 for n in plains(objective) if self._belongs(n["memory"], memory)}
-        atoms = {name: self._slot(f"gradient {len(self.slopes) + 1} of {name}", at[path]) for path, name in names.items()}
+            if (
+                id(part) in context
+                and part.op != "input"
+                and any(id(n) in held for n in walk(part))
+            ):
+                raise Unsupported(
+                    f"a stream in `context` that `{memory}` took part in",
+                    part,
+                    "leave it out of `context`",
+                )
+        plain = {
+            id(n): self.al.make("read", type=n.type, memory=n["memory"])
+            for n in plains(objective)
+            if self._belongs(n["memory"], memory)
+        }
+        atoms = {
+            name: self._slot(f"gradient {len(self.slopes) + 1} of {name}", at[path])
+            for path, name in names.items()
+        }
         level = self.program.memories[memory].level
         self.slopes.append(Slope(self.substitute(objective, plain), atoms, level, {}, node))
-        return {path: atoms[name] for path, name in names.items()} if isinstance(point, dict) else atoms[names[""]]
+        return (
+            {path: atoms[name] for path, name in names.items()}
+            if isinstance(point, dict)
+            else atoms[names[""]]
+        )
 
     def _error_signal(self, node: Node, objective: Node, stream: Value) -> Node:
         if not isinstance(stream, Node):
             raise Unsupported("the derivative in a tree", node)
         try:
             return gradient(self.al, objective, [stream])[0]
-        except NoDerivative:                                   # through attention or a cross entropy: by a run of the network
+        except NoDerivative:  # through attention or a cross entropy: by a run of the network
             pass
         name = f"nudge {len(self.slopes) + 1}"
-        self.slopes.append(Slope(objective, {name: self._slot(f"gradient of {name}", stream)}, "", {name: stream}, node))
+        self.slopes.append(
+            Slope(
+                objective,
+                {name: self._slot(f"gradient of {name}", stream)},
+                "",
+                {name: stream},
+                node,
+            )
+        )
         return self.slopes[-1].atoms[name]
 
     def _slot(self, name: str, like: Node) -> Node:
         return self.al.make("input", type=like.type, name=name)
 
-    def _slopes(self, node: Node, objective: Node, wrt: list[Node], context: frozenset[int], bind: dict[int, Node]) -> list[Node]:
-        """The derivative of a fold is the fold of the derivative, where the memory does not move within the stretch; else the terms of
-        the stretch are evaluated again at the memory of this instant."""
+    def _slopes(
+        self,
+        node: Node,
+        objective: Node,
+        wrt: list[Node],
+        context: frozenset[int],
+        bind: dict[int, Node],
+    ) -> list[Node]:
+        """The derivative of a fold is the fold of the derivative, where the memory does not move
+        within the stretch; else the terms of the stretch are evaluated again at the memory of this
+        instant.
+        """
         al = self.al
         folds = [f for f in walk(objective) if f.op in ("fold", "window") and plains(f.args[0])]
         found = gradient(al, objective, [*wrt, *folds], context)
-        total = [self._bound(s, bind) for s in found[:len(wrt)]]
-        for fold, bar in zip(folds, found[len(wrt):]):
+        total = [self._bound(s, bind) for s in found[: len(wrt)]]
+        for fold, bar in zip(folds, found[len(wrt) :]):
             if al.number(bar) == 0:
                 continue
             scale = al.number(bar)
-            seed = al.const(1, fold.type) if scale is not None else al.make("plain", type=fold.type, memory="bar")
+            seed = (
+                al.const(1, fold.type)
+                if scale is not None
+                else al.make("plain", type=fold.type, memory="bar")
+            )
             inner = gradient(al, al.mul(seed, fold.args[0]), wrt, context)
             once = fold.op == "fold" and scale is not None and self._still(node, fold)
             if not once:
                 self._alone(fold, bind)
             for i, slope in enumerate(inner):
                 if al.number(slope) != 0:
-                    part = self._stretch(fold, self._bound(slope, bind), self.waiting[id(fold)]) if once else self._replay(
-                        fold, slope, bind | {id(seed): self._bound(bar, bind)})
-                    total[i] = al.add(total[i], part if scale is None else al.mul(al.const(scale), part))
+                    part = (
+                        self._stretch(fold, self._bound(slope, bind), self.waiting[id(fold)])
+                        if once
+                        else self._replay(fold, slope, bind | {id(seed): self._bound(bar, bind)})
+                    )
+                    total[i] = al.add(
+                        total[i], part if scale is None else al.mul(al.const(scale), part)
+                    )
         return total
 
     def _bound(self, root: Node, bind: dict[int, Node]) -> Node:
@@ -129,62 +197,124 @@ class Objectives(ABC):
             if fold.op in ("fold", "window"):
                 self._alone(fold, bind)
         bind = bind | {id(n): self._beside(n) for n in plains(root) if id(n) not in bind}
-        again = {id(f): self._replay(f, f.args[0], bind) for f in walk(root)
-                 if f.op in ("fold", "window") and plains(f.args[0])}
+        again = {
+            id(f): self._replay(f, f.args[0], bind)
+            for f in walk(root)
+            if f.op in ("fold", "window") and plains(f.args[0])
+        }
         return self.substitute(root, bind | again)
 
     def _alone(self, fold: Node, bind: Mapping[int, Node]) -> None:
-        """Terms that are evaluated again see the memory of this instant, and another memory as it was at theirs, which is not kept."""
+        """Terms that are evaluated again see the memory of this instant, and another memory as it
+        was at theirs, which is not kept.
+        """
         if other := next((n for n in plains(fold.args[0]) if id(n) not in bind), None):
-            raise Unsupported(f"a stretch of terms in which `{other['memory']}` moves too", fold, "an objective, and a level, for each memory")
+            raise Unsupported(
+                f"a stretch of terms in which `{other['memory']}` moves too",
+                fold,
+                "an objective, and a level, for each memory",
+            )
 
     def _beside(self, plain: Node) -> Node:
-        """Of a memory that learns beside the one whose gradient is taken: its value before the tick."""
+        """Of a memory that learns beside the one whose gradient is taken: its value before the
+        tick.
+        """
         return self.al.make("read", type=plain.type, memory=plain["memory"])
 
     def _replay(self, fold: Node, term: Node, bind: dict[int, Node]) -> Node:
-        """The terms of a stretch, each of its own instant but for the memories, which are those of this one."""
+        """The terms of a stretch, each of its own instant but for the memories, which are those of
+        this one.
+        """
         level, since = None, fold["length"] if fold.op == "window" else fold["since"]
         if isinstance(since, str):
             level = self.program.levels[since]
             since = level.clock
-        fixed = {i: v for i, v in bind.items() if self.al.number(v) is not None}      # a memory that keeps nothing
+        fixed = {
+            i: v for i, v in bind.items() if self.al.number(v) is not None
+        }  # a memory that keeps nothing
         term = self.substitute(term, fixed) if fixed else term
         inner = plains(term)
         if not inner:
-            return self._stretch(fold, term, self.waiting[id(fold)]) if fold.op == "fold" else \
-                self.al.make("window", term, type=term.type, span=fold.span, turn=fold.turn, **dict(fold.attrs))
+            return (
+                self._stretch(fold, term, self.waiting[id(fold)])
+                if fold.op == "fold"
+                else self.al.make(
+                    "window",
+                    term,
+                    type=term.type,
+                    span=fold.span,
+                    turn=fold.turn,
+                    **dict(fold.attrs),
+                )
+            )
         if isinstance(since, Clock) and since.unit == ENDS:
-            raise Unsupported("terms since a document began at a memory that has moved since", fold, "`over sequence`, or over the last n tokens")
+            raise Unsupported(
+                "terms since a document began at a memory that has moved since",
+                fold,
+                "`over sequence`, or over the last n tokens",
+            )
         if level is not None and since != TOKEN and outlives(level.reset):
-            raise Unsupported("terms of a period that goes on in the next sequence, at a memory that moves within it", fold,
-                              "`grad` of the memory itself, as it is between its ticks, or `reset every sequence`", level.span)
+            raise Unsupported(
+                "terms of a period that goes on in the next sequence, at a memory that moves "
+                "within it",
+                fold,
+                "`grad` of the memory itself, as it is between its ticks, or `reset every "
+                "sequence`",
+                level.span,
+            )
         values = [bind[id(n)] if id(n) in bind else self._beside(n) for n in inner]
-        return self.al.make("replay", term, *values, type=term.type, span=fold.span, turn=fold.turn, how=fold["how"], since=since,
-                            names=tuple(n["memory"] for n in inner))
+        return self.al.make(
+            "replay",
+            term,
+            *values,
+            type=term.type,
+            span=fold.span,
+            turn=fold.turn,
+            how=fold["how"],
+            since=since,
+            names=tuple(n["memory"] for n in inner),
+        )
 
     def _still(self, node: Node, fold: Node) -> bool:
-        """Does the point at which the gradient stands keep its value between the ticks that bound the fold?"""
+        """Does the point at which the gradient stands keep its value between the ticks that bound
+        the fold?
+        """
         level = self.program.memories[node["memory"]].level
         point = node.args[1]
         if not any(n.op in ("read", "now", "held", "input", "weight") for n in walk(point)):
             return fold.op == "fold"
         if point.op == "held":
-            return fold["since"] == point["clock"] and self._restarts_with(self.program.levels[level].reset, point["clock"]) or (
-                fold["since"] == level and self.program.levels[level].clock.period == 1)
-        return fold["since"] == level and point.op == "read" and not self._cut_between_ticks(self.program.levels[level])
+            return (
+                fold["since"] == point["clock"]
+                and self._restarts_with(self.program.levels[level].reset, point["clock"])
+                or (fold["since"] == level and self.program.levels[level].clock.period == 1)
+            )
+        return (
+            fold["since"] == level
+            and point.op == "read"
+            and not self._cut_between_ticks(self.program.levels[level])
+        )
 
     @staticmethod
     def _restarts_with(reset: Clock, clock: Clock) -> bool:
         """Do copies that a clock takes restart only where it ticks, or with the sequence?"""
-        return reset.unit in ("never", "sequence") or \
-            reset.unit == clock.unit and not reset.period % clock.period and not (reset.phase - clock.phase) % clock.period
+        return (
+            reset.unit in ("never", "sequence")
+            or reset.unit == clock.unit
+            and not reset.period % clock.period
+            and not (reset.phase - clock.phase) % clock.period
+        )
 
     @staticmethod
     def _cut_between_ticks(level: Level) -> bool:
-        """Does the memory become a constant for slower learners within a period? Then all terms stand at the constant."""
+        """Does the memory become a constant for slower learners within a period? Then all terms
+        stand at the constant.
+        """
         cuts = [b.depth for b in level.bptt if isinstance(b.depth, Clock)]
-        return any(c.period % level.clock.period or (c.phase - level.clock.phase) % level.clock.period for c in cuts)
+        return any(
+            c.period % level.clock.period or (c.phase - level.clock.phase) % level.clock.period
+            for c in cuts
+        )
 
     @staticmethod
     def _belongs(cell: str, memory: str) -> bool:
@@ -208,7 +338,7 @@ class Objectives(ABC):
                 done[id(node)] = bind[id(node)]
             elif any(done[id(a)] is not a for a in node.args):
                 args = [done[id(a)] for a in node.args]
-                if node.op == "replay":                        # its memories have their values
+                if node.op == "replay":  # its memories have their values
                     args[0] = node.args[0]
                 done[id(node)] = self.al.call(node, args)
                 if id(node) in self.waiting:
@@ -226,5 +356,5 @@ def plains(root: Node) -> list[Node]:
         if id(node) not in seen:
             seen.add(id(node))
             found += [node] if node.op == "plain" else []
-            stack.extend(reversed(node.args[node.op == "replay":]))
+            stack.extend(reversed(node.args[node.op == "replay" :]))
     return found

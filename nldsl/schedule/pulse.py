@@ -1,17 +1,26 @@
 """At which tokens a stream has its instants: those are the terms of a window over it.
 
-    sum(g over period), g the gradient of a level that ticks every 3 token     one term every 3 token
+sum(g over period), g the gradient of a level that ticks every 3 token     one term every 3 token
 """
+
 from __future__ import annotations
 
 from nldsl.graph.equations import Clock, Node, Program, walk
 
 TOKEN = Clock("token", 1)
-OF_EVERY_TOKEN = ("input", "rope", "conv", "window", "held_stream")       # what looks back sees something else at each token
+OF_EVERY_TOKEN = (
+    "input",
+    "rope",
+    "conv",
+    "window",
+    "held_stream",
+)  # what looks back sees something else at each token
 
 
 def pulses(program: Program, root: Node) -> set[Clock]:
-    """The clocks at whose ticks a stream has its instants; every token, for what depends on nothing slower alone."""
+    """The clocks at whose ticks a stream has its instants; every token, for what depends on nothing
+    slower alone.
+    """
     found: dict[int, set[Clock]] = {}
     for node in walk(root):
         here = set().union(*(found[id(a)] for a in node.args))
@@ -21,7 +30,11 @@ def pulses(program: Program, root: Node) -> set[Clock]:
             here = {program.levels[node["since"]].clock}
         elif node.op == "grad":
             here = set(found[id(node.args[0])])
-        elif node.op in OF_EVERY_TOKEN or node.op == "attend" and any(span is not None for _, _, span in node["groups"]):
+        elif (
+            node.op in OF_EVERY_TOKEN
+            or node.op == "attend"
+            and any(span is not None for _, _, span in node["groups"])
+        ):
             here = {TOKEN}
         found[id(node)] = here
     here = {c for c in found[id(root)] if c.unit not in ("step", "never")}

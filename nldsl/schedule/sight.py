@@ -1,4 +1,5 @@
 """Which level is slower, and how far it sees through the ticks of another (language, section 6)."""
+
 from __future__ import annotations
 
 from nldsl.graph.equations import Clock, Level, Node, Program, walk
@@ -17,6 +18,7 @@ def slower(program: Program, a: Level, b: Level) -> bool:
     def pace(level: Level) -> tuple[int, int]:
         clock = root(program, level).clock
         return UNITS.index(clock.unit), clock.period
+
     return pace(a) > pace(b)
 
 
@@ -25,19 +27,35 @@ def depth(program: Program, viewer: Level, level: Level) -> str | Clock:
     if not slower(program, viewer, level):
         return "none"
     said = root(program, level).bptt
-    return next(iter([b.depth for b in said if b.viewer == viewer.name] or [b.depth for b in said if b.viewer is None]), "none")
+    return next(
+        iter(
+            [b.depth for b in said if b.viewer == viewer.name]
+            or [b.depth for b in said if b.viewer is None]
+        ),
+        "none",
+    )
 
 
 def sight(program: Program, level: Level) -> str | Clock | None:
-    """How far the learners of the step clock see through the ticks of a level; None if not all as far. Who has no way through them
-    does not count."""
+    """How far the learners of the step clock see through the ticks of a level; None if not all as
+    far. Who has no way through them does not count.
+    """
     met = sources(program, level)
-    slow = [x for x in program.levels.values() if x.clock.unit == "step" and x.parent is None and x.objectives]
+    slow = [
+        x
+        for x in program.levels.values()
+        if x.clock.unit == "step" and x.parent is None and x.objectives
+    ]
     moved = {x.name: sources(program, x) for x in slow if not met.isdisjoint(x.memories)}
 
-    def has_a_way(learner: Level) -> bool:                     # its own memories, or through the ticks of levels that it sees through
-        return learner.name in moved or any(depth(program, learner, program.levels[name]) != "none" and not by.isdisjoint(learner.memories)
-                                            for name, by in moved.items())
+    def has_a_way(
+        learner: Level,
+    ) -> bool:  # its own memories, or through the ticks of levels that it sees through
+        return learner.name in moved or any(
+            depth(program, learner, program.levels[name]) != "none"
+            and not by.isdisjoint(learner.memories)
+            for name, by in moved.items()
+        )
 
     learners = [x for x in slow if has_a_way(x)]
     found = {depth(program, learner, level) for learner in learners} or {"none"}
@@ -45,9 +63,15 @@ def sight(program: Program, level: Level) -> str | Clock | None:
 
 
 def sources(program: Program, level: Level) -> set[str]:
-    """The memories that reach an update of the level: by streams, through other memories, or as the start of one."""
+    """The memories that reach an update of the level: by streams, through other memories, or as the
+    start of one.
+    """
     found: set[str] = set()
-    stack: list[Node | None] = [node for name in level.memories for node in (program.memories[name].next, program.memories[name].start)]
+    stack: list[Node | None] = [
+        node
+        for name in level.memories
+        for node in (program.memories[name].next, program.memories[name].start)
+    ]
     seen: set[int] = set()
     while stack:
         node = stack.pop()
@@ -66,7 +90,9 @@ def sources(program: Program, level: Level) -> set[str]:
 
 
 def reaches(program: Program, node: Node) -> bool:
-    """Does the objective of a `grad` meet reads of its memory outside the level: directly, or in the past or start of a faster memory?"""
+    """Does the objective of a `grad` meet reads of its memory outside the level: directly, or in
+    the past or start of a faster memory?
+    """
     memory = node["memory"]
     owner = program.levels[program.memories[memory].level]
     seen: set[int] = {id(c) for c in node["context"] if c.op != "input"}

@@ -1,8 +1,9 @@
 """Tick kinds: what happens together at the end of a step, and when.
 
-Periods 1, 4, 16, 64 have hyperperiod 64 and four kinds: {1}, {1, 4}, {1, 4, 16}, {1, 4, 16, 64}. Restarts, and clocks
-that take copies, begin windows or cut gradients, split kinds as levels do.
+Periods 1, 4, 16, 64 have hyperperiod 64 and four kinds: {1}, {1, 4}, {1, 4, 16}, {1, 4, 16, 64}.
+Restarts, and clocks that take copies, begin windows or cut gradients, split kinds as levels do.
 """
+
 from __future__ import annotations
 
 import math
@@ -16,7 +17,9 @@ MAX_HYPERPERIOD = 1_000_000
 
 @dataclass(frozen=True)
 class Kind:
-    """The levels that tick, those that restart, the other clocks that tick, and levels that would tick and have heard no term."""
+    """The levels that tick, those that restart, the other clocks that tick, and levels that would
+    tick and have heard no term.
+    """
 
     fired: tuple[str, ...]
     restarted: tuple[str, ...] = ()
@@ -36,7 +39,7 @@ class Timetable:
     resets: Mapping[str, Clock]
     others: tuple[Clock, ...]
     hyperperiod: int
-    start: int                       # the first step from which the pattern repeats
+    start: int  # the first step from which the pattern repeats
     events: tuple[Kind, ...] = ()
     first: tuple[int, ...] = ()
     places: Mapping[Kind, int] = field(default_factory=dict)
@@ -47,7 +50,11 @@ class Timetable:
         return tuple(event.fired for event in self.events)
 
     def event(self, step: int) -> Kind:
-        return Kind(self.fired(step), tuple(n for n, c in self.resets.items() if c.ticks(step)), tuple(c for c in self.others if c.ticks(step)))
+        return Kind(
+            self.fired(step),
+            tuple(n for n, c in self.resets.items() if c.ticks(step)),
+            tuple(c for c in self.others if c.ticks(step)),
+        )
 
     def fired(self, step: int) -> tuple[str, ...]:
         """Names of the levels that tick at `step`, counted from 1."""
@@ -57,7 +64,11 @@ class Timetable:
         return self.places[self.event(step)]
 
 
-def timetable(clocks: Mapping[str, Clock], resets: Mapping[str, Clock] | None = None, others: Collection[Clock] = ()) -> Timetable:
+def timetable(
+    clocks: Mapping[str, Clock],
+    resets: Mapping[str, Clock] | None = None,
+    others: Collection[Clock] = (),
+) -> Timetable:
     """The tick kinds of step clocks, in the order in which they first occur."""
     resets, every = dict(resets or {}), [*clocks.values(), *(resets or {}).values(), *others]
     periods = [c.period for c in every if c.period] or [1]
@@ -66,30 +77,65 @@ def timetable(clocks: Mapping[str, Clock], resets: Mapping[str, Clock] | None = 
         raise OverflowError(f"the periods {sorted(set(periods))} repeat only after {hyper} steps")
     start = max((c.phase for c in every), default=0)
     table = Timetable(dict(clocks), resets, tuple(dict.fromkeys(others)), hyper, start)
-    marks = sorted({c.phase + i * c.period for c in set(every) if c.period for i in range(1, (hyper + start) // c.period + 2)} | {1})
+    marks = sorted(
+        {
+            c.phase + i * c.period
+            for c in set(every)
+            if c.period
+            for i in range(1, (hyper + start) // c.period + 2)
+        }
+        | {1}
+    )
     seen: dict[Kind, int] = {}
-    for step in sorted({m for m in marks if m <= start + hyper} | {m + 1 for m in marks if m + 1 <= start + hyper}):
+    for step in sorted(
+        {m for m in marks if m <= start + hyper} | {m + 1 for m in marks if m + 1 <= start + hyper}
+    ):
         seen.setdefault(table.event(step), step)
-    return Timetable(table.clocks, resets, table.others, hyper, start, tuple(seen), tuple(seen.values()), {k: i for i, k in enumerate(seen)})
+    return Timetable(
+        table.clocks,
+        resets,
+        table.others,
+        hyper,
+        start,
+        tuple(seen),
+        tuple(seen.values()),
+        {k: i for i, k in enumerate(seen)},
+    )
 
 
 def timetable_of(program: Program) -> Timetable:
-    """The tick kinds of a program's levels on the step clock, those of the optimizers that they call included."""
+    """The tick kinds of a program's levels on the step clock, those of the optimizers that they
+    call included.
+    """
     steps = {name: level for name, level in program.levels.items() if level.clock.unit == "step"}
     others: dict[Clock, None] = {}
-    for node in walk(*program.outputs.values(), *(m.next for m in program.memories.values() if m.next is not None)):
+    for node in walk(
+        *program.outputs.values(),
+        *(m.next for m in program.memories.values() if m.next is not None),
+    ):
         if node.op in ("held", "fold"):
             others[node["clock" if node.op == "held" else "since"]] = None
     others |= {b.depth: None for level in steps.values() for b in level.bptt}
-    return timetable({n: level.clock for n, level in steps.items()}, {n: level.reset for n, level in steps.items() if level.reset.unit == "step"},
-                     [c for c in others if isinstance(c, Clock) and c.unit == "step"])
+    return timetable(
+        {n: level.clock for n, level in steps.items()},
+        {n: level.reset for n, level in steps.items() if level.reset.unit == "step"},
+        [c for c in others if isinstance(c, Clock) and c.unit == "step"],
+    )
 
 
 def outlives(life: Clock) -> bool:
     """Does what restarts at ticks of this clock outlive a sequence?"""
-    return life.unit in ("never", "document") or life.unit == "sequence" and (life.period, life.phase) != (1, 0)
+    return (
+        life.unit in ("never", "document")
+        or life.unit == "sequence"
+        and (life.period, life.phase) != (1, 0)
+    )
 
 
 def spoken(span: str | Clock) -> str:
     """A stretch, or a clock, as a part of a name."""
-    return span if isinstance(span, str) else f"{span.period} {span.unit}" + (f" phase {span.phase}" if span.phase else "")
+    return (
+        span
+        if isinstance(span, str)
+        else f"{span.period} {span.unit}" + (f" phase {span.phase}" if span.phase else "")
+    )

@@ -1,8 +1,9 @@
 """SCHEDULE -> COMPILED STEP; and the slow interpreter that says what a program means.
 
-Takes a `Schedule`, gives a `CompiledStep` (compile.py): `init(seed)` makes a state, a call performs one step of the optimizer in place.
-Guaranteed, and tested: the emitted source is the interpreter's meaning in float64, values, states and gradients, to 1e-9; whichever
-capture compiles it; whatever the cuts of a sequence. No file of the interpreter imports the schedule, the emitter or a lowering.
+Takes a `Schedule`, gives a `CompiledStep` (compile.py): `init(seed)` makes a state, a call performs
+one step of the optimizer in place. Guaranteed, and tested: the emitted source is the interpreter's
+meaning in float64, values, states and gradients, to 1e-9; whichever capture compiles it; whatever
+the cuts of a sequence. No file of the interpreter imports the schedule, the emitter or a lowering.
 
     source.py, regions.py, emit.py     array equations -> torch code, by the rules of lowerings/; a function for each distinct block
     online.py                          what is run piece by piece, between ticks of memories that learn from the loss of the network
@@ -15,7 +16,8 @@ capture compiles it; whatever the cuts of a sequence. No file of the interpreter
     report.py, room.py                 what `nldsl compile` prints; sizes that no memory holds
     oracle.py, oracle_lines.py, oracle_meaning.py, oracle_time.py, oracle_operators.py     the interpreter, one token at a time
 
-Decisions. Readable source rather than a graph of closures: a reader can open it, debug it and take it away; each kind of step has a function
-of its own, since torch.compile counts recompilations for each code object. State is flat static tensors written in place: one vector
-for a memory of many arrays, so an elementwise optimizer is one kernel, and a graph's addresses never move.
+Decisions. Readable source rather than a graph of closures: a reader can open it, debug it and take
+it away; each kind of step has a function of its own, since torch.compile counts recompilations for
+each code object. State is flat static tensors written in place: one vector for a memory of many
+arrays, so an elementwise optimizer is one kernel, and a graph's addresses never move.
 """

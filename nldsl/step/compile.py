@@ -1,9 +1,10 @@
 """STEP SOURCE -> COMPILED STEP.
 
-    whole   one graph per tick kind: forward, inner updates, backward and every level that fires
-    split   one graph per distinct block (forward and its backward), used again for each layer, and one update per tick kind
-    eager   the emitted source as it is
+whole   one graph per tick kind: forward, inner updates, backward and every level that fires
+split   one graph per distinct block (forward and its backward), used again for each layer, and one update per tick kind
+eager   the emitted source as it is
 """
+
 from __future__ import annotations
 
 import time
@@ -32,27 +33,49 @@ from nldsl.step.updates import Updates
 
 PRECISION = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 CAPTURES = ("auto", "split", "whole", "eager")
-WHOLE_SECONDS = 120.0                  # predicted compile time above which `auto` does not choose `whole`
+WHOLE_SECONDS = 120.0  # predicted compile time above which `auto` does not choose `whole`
 Batch = Mapping[str, Tensor]
 
 
 class CompiledStep(Reading):
-    """One training step of a program: `init` makes a state, calling it performs one optimizer step in place."""
+    """One training step of a program:
 
-    def __init__(self, program: Program, device: str = "cpu", precision: str = "float32", capture: str = "auto",
-                 planned_steps: int = 1000, accumulate: int = 1, files: Files | None = None) -> None:
-        self.program, self.device, self.precision, self.accumulate = program, device, precision, accumulate
+    `init` makes a state, calling it performs one optimizer step in place.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        device: str = "cpu",
+        precision: str = "float32",
+        capture: str = "auto",
+        planned_steps: int = 1000,
+        accumulate: int = 1,
+        files: Files | None = None,
+    ) -> None:
+        self.program, self.device, self.precision, self.accumulate = (
+            program,
+            device,
+            precision,
+            accumulate,
+        )
         self.dtype = PRECISION[precision]
         self.steps = planned_steps
         self.files = files or {}
         self.documents = counted(program, ENDS)
         self.updates = Updates(program, table_of(program))
-        if not self.updates.streams and "loss" in program.outputs:          # nothing learns once a step: the loss is still what a step says
+        if (
+            not self.updates.streams and "loss" in program.outputs
+        ):  # nothing learns once a step: the loss is still what a step says
             self.updates.streams["loss"] = program.outputs["loss"]
         self.heard = list(self.updates.streams)
         if not self.heard:
-            raise Unsupported("a program in which no level on the step clock learns from a stream, and no stream is called `loss`", span=None,
-                              help="a level `every step` with `minimize mean(loss over period)`")
+            raise Unsupported(
+                "a program in which no level on the step clock learns from a stream, and no stream "
+                "is called `loss`",
+                span=None,
+                help="a level `every step` with `minimize mean(loss over period)`",
+            )
         self.schedule: Schedule = plan(program, self.updates.streams)
         self.absence = self.schedule.cells.absence
         self.emitted: Emitted = Emitter(self.schedule).emit()
@@ -62,10 +85,14 @@ class CompiledStep(Reading):
         self.module = load_module(self.source, "step")
         self._planned = planned(program, planned_steps, device)
         self._readers: dict[tuple[str, bool], dict[str, Any]] = {}
-        if self.scored[0] not in self.updates.streams:                      # what cannot be scored is told before it is trained
+        if (
+            self.scored[0] not in self.updates.streams
+        ):  # what cannot be scored is told before it is trained
             self.reader(*self.scored)
         self._kinds = self._compile()
-        self._met: set[tuple[Any, ...]] = set()                # tick kinds with the sizes of their batches that have run
+        self._met: set[tuple[Any, ...]] = (
+            set()
+        )  # tick kinds with the sizes of their batches that have run
 
     # -- capture
 
@@ -92,27 +119,47 @@ class CompiledStep(Reading):
         module = self.module
         self.mode = "scan" if self.capture == "whole" else "loop"
         if self.capture == "split":
-            for name in dict.fromkeys([*self.emitted.functions, *(replay.body for replay in self.updates.replays)]):
+            for name in dict.fromkeys(
+                [*self.emitted.functions, *(replay.body for replay in self.updates.replays)]
+            ):
                 module[name] = torch.compile(module[name], fullgraph=True, dynamic=False)
             for i in range(count):
-                module[f"tick_{i + 1}"] = torch.compile(module[f"tick_{i + 1}"], fullgraph=True, dynamic=False)
+                module[f"tick_{i + 1}"] = torch.compile(
+                    module[f"tick_{i + 1}"], fullgraph=True, dynamic=False
+                )
         if self.capture == "whole":
-            return [torch.compile(module[f"step_{i + 1}"], fullgraph=True, dynamic=False) for i in range(count)]
+            return [
+                torch.compile(module[f"step_{i + 1}"], fullgraph=True, dynamic=False)
+                for i in range(count)
+            ]
         return [module[f"tick_{i + 1}"] for i in range(count)]
 
     # -- running
 
     def init(self, seed: int) -> State:
-        """A fresh state; a tensor's value depends on `seed` and its qualified name. Raises N803 if no memory holds it."""
-        room.require(room.state_bytes(self.updates.state, self.dtype), "the weights and what their optimizers keep", self.device)
+        """A fresh state; a tensor's value depends on `seed` and its qualified name.
+
+        Raises N803 if no memory holds it.
+        """
+        room.require(
+            room.state_bytes(self.updates.state, self.dtype),
+            "the weights and what their optimizers keep",
+            self.device,
+        )
         state = allocate(self.program, self.updates.state, seed, self.device, self.dtype)
-        born = {level.name: 0 for level in self.program.levels.values() if level.clock.unit in ("step", "never")}
+        born = {
+            level.name: 0
+            for level in self.program.levels.values()
+            if level.clock.unit in ("step", "never")
+        }
         with torch.no_grad():
             self.module["birth"](state.tensors, self._draws(born, seed))
         for name in self.emitted.loads:
             state.views[name] = self.loaded[name].to(self.device, self.dtype)
         for name, (shape, scale) in self.emitted.randoms.items():
-            state.views[name] = normal(seed, name.removeprefix("random:"), [a.size for a in shape], scale).to(self.device, self.dtype)
+            state.views[name] = normal(
+                seed, name.removeprefix("random:"), [a.size for a in shape], scale
+            ).to(self.device, self.dtype)
         return state
 
     def fired(self, n: int) -> tuple[str, ...]:
@@ -120,24 +167,40 @@ class CompiledStep(Reading):
         return self.schedule.table.fired(n)
 
     def __call__(self, state: State, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """One optimizer step over the micro-batches, in place. Returns 0-d tensors: `loss` is the mean over target tokens."""
+        """One optimizer step over the micro-batches, in place.
+
+        Returns 0-d tensors: `loss` is the mean over target tokens.
+        """
         kind = self.schedule.table.kind(state.step + 1)
         terms: dict[str, int] = {}
         for batch in batches:
             terms = {name: terms.get(name, 0) + n for name, n in self.terms(batch).items()}
-        sums, terms = self._run(kind, state, batches) if all(terms.values()) else self._sparse(state, batches, terms)
+        sums, terms = (
+            self._run(kind, state, batches)
+            if all(terms.values())
+            else self._sparse(state, batches, terms)
+        )
         state.step += 1
         return self.metrics(sums, terms)
 
     def seat(self, state: State, count: int) -> None:
-        """Give the state `count` lanes, the sequences of a step, for what outlives a sequence. They are fixed from then on."""
+        """Give the state `count` lanes, the sequences of a step, for what outlives a sequence.
+
+        They are fixed from then on.
+        """
         if not state.lanes:
             state.lanes = lanes.seat(self.emitted, count, self.device, self.dtype)
         if state.lanes and len(state.lanes[lanes.READ]) != count:
-            raise ValueError(f"this state has {len(state.lanes[lanes.READ])} lanes, the step {count} sequences")
+            raise ValueError(
+                f"this state has {len(state.lanes[lanes.READ])} lanes, the step {count} sequences"
+            )
 
-    def _keep(self, state: State, inputs: Sequence[Batch], lasting: Sequence[Mapping[str, Tensor]]) -> None:
-        for i, (batch, carry) in enumerate(zip(inputs, lasting, strict=True) if self.emitted.lasting else ()):
+    def _keep(
+        self, state: State, inputs: Sequence[Batch], lasting: Sequence[Mapping[str, Tensor]]
+    ) -> None:
+        for i, (batch, carry) in enumerate(
+            zip(inputs, lasting, strict=True) if self.emitted.lasting else ()
+        ):
             here = lanes.part(state.lanes, i, lanes_of(batch))
             lanes.keep(state.lanes, lanes.onward(here, carry), i, lanes_of(batch))
 
@@ -146,20 +209,32 @@ class CompiledStep(Reading):
         first, _ = self.trained
         return {"loss": means[first]} | {n: m for n, m in means.items() if n != first}
 
-    def _run(self, kind: int, state: State, batches: Sequence[Batch]) -> tuple[dict[str, Tensor], dict[str, int]]:
+    def _run(
+        self, kind: int, state: State, batches: Sequence[Batch]
+    ) -> tuple[dict[str, Tensor], dict[str, int]]:
         D = self.draws(state, self.schedule.table.events[kind])
         inputs = [self.place(b) for b in batches]
         self.seat(state, sum(map(lanes_of, inputs)))
         met = (kind, *((name, x.shape) for b in inputs for name, x in b.items()))
-        with torch.compiler.set_stance("fail_on_recompile" if met in self._met and self.capture != "eager" else "default"):
-            done = self._whole(kind, state, inputs[0], D) if self.capture == "whole" and len(inputs) == 1 else \
-                self._apart(str(kind + 1), state, inputs, D)
+        with torch.compiler.set_stance(
+            "fail_on_recompile" if met in self._met and self.capture != "eager" else "default"
+        ):
+            done = (
+                self._whole(kind, state, inputs[0], D)
+                if self.capture == "whole" and len(inputs) == 1
+                else self._apart(str(kind + 1), state, inputs, D)
+            )
         self._met.add(met)
         return done
 
-    def _whole(self, kind: int, state: State, inputs: Batch, D: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
+    def _whole(
+        self, kind: int, state: State, inputs: Batch, D: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, int]]:
         seat = lanes.part(state.lanes, 0, lanes_of(inputs))
-        D = {**D, **{name: state.views[name] for name in (*self.emitted.loads, *self.emitted.randoms)}}
+        D = {
+            **D,
+            **{name: state.views[name] for name in (*self.emitted.loads, *self.emitted.randoms)},
+        }
         with torch._dynamo.config.patch(trace_autograd_ops=True):
             self.module[f"before_{kind + 1}"](state.tensors, self.terms(inputs))
             done = self._kinds[kind](state.tensors, inputs, D, self._planned, self.mode, seat)
@@ -167,7 +242,9 @@ class CompiledStep(Reading):
         self._keep(state, [inputs], [done[2]])
         return done[:2]
 
-    def _apart(self, name: str, state: State, inputs: Sequence[Batch], D: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
+    def _apart(
+        self, name: str, state: State, inputs: Sequence[Batch], D: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Forward and backward of each micro-batch, then the tick."""
         seats = [lanes.part(state.lanes, i, lanes_of(b)) for i, b in enumerate(inputs)]
         total: dict[str, Tensor] = {}
@@ -179,7 +256,9 @@ class CompiledStep(Reading):
             lasting.append(last)
             got = self.module["gradients"](state.views, sums)
             grads = got if not grads else {k: grads[k] + g for k, g in got.items()}
-            total = {k: total[k] + s.detach() if k in total else s.detach() for k, s in sums.items()}
+            total = {
+                k: total[k] + s.detach() if k in total else s.detach() for k, s in sums.items()
+            }
             terms = {k: terms.get(k, 0) + n for k, n in counts.items()}
         with torch.no_grad():
             if self.updates.replays:
@@ -190,26 +269,51 @@ class CompiledStep(Reading):
         self._keep(state, inputs, lasting)
         return total, terms
 
-    def _sparse(self, state: State, batches: Sequence[Batch], terms: Mapping[str, int]) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """A step in which some stream has no term: levels that have heard none since their last tick do not tick (language, section
-        5). Rare (sequences of one token), so its updates are written when it comes, and not compiled."""
+    def _sparse(
+        self, state: State, batches: Sequence[Batch], terms: Mapping[str, int]
+    ) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """A step in which some stream has no term: levels that have heard none since their last
+        tick do not tick (language, section 5). Rare (sequences of one token), so its updates are
+        written when it comes, and not compiled.
+        """
         kind = self.schedule.table.event(state.step + 1)
-        silent = {given.name for given in self.updates.given if given.kind == "terms" and not terms[given.stream]
-                  and not (self.updates.keeps(given) and float(state.tensors[given.name]) > 0)}
-        kind = replace(kind, fired=tuple(n for n in kind.fired if not silent & self.updates.needs(n)),
-                       silent=tuple(n for n in kind.fired if silent & self.updates.needs(n)))
-        name = "rare_" + "_".join(str(self.schedule.table.fired(state.step + 1).index(n)) for n in kind.fired) + f"_{self.schedule.table.kind(state.step + 1)}"
+        silent = {
+            given.name
+            for given in self.updates.given
+            if given.kind == "terms"
+            and not terms[given.stream]
+            and not (self.updates.keeps(given) and float(state.tensors[given.name]) > 0)
+        }
+        kind = replace(
+            kind,
+            fired=tuple(n for n in kind.fired if not silent & self.updates.needs(n)),
+            silent=tuple(n for n in kind.fired if silent & self.updates.needs(n)),
+        )
+        name = (
+            "rare_"
+            + "_".join(str(self.schedule.table.fired(state.step + 1).index(n)) for n in kind.fired)
+            + f"_{self.schedule.table.kind(state.step + 1)}"
+        )
         if f"tick_{name}" not in self.module:
             known = len(self.updates.texts)
             with told(self.program):
                 written = self.updates.kind(name, kind)
-            exec(compile("\n".join([*self.updates.texts[known:], written]), f"<nldsl {name}>", "exec"), self.module)
+            exec(
+                compile(
+                    "\n".join([*self.updates.texts[known:], written]), f"<nldsl {name}>", "exec"
+                ),
+                self.module,
+            )
         for replay in self.updates.replays:
             if not replay.fits(kind, float(state.tensors[f"{replay.name}|row"])):
                 with told(self.program):
-                    raise Unsupported(f"a step without a target at which `{replay.viewer.name.rsplit('.', 1)[-1]}` would tick, again: what it "
-                                      "sees through is kept for one of its periods", span=replay.viewer.span,
-                                      help="sequences of at least two tokens")
+                    raise Unsupported(
+                        "a step without a target at which "
+                        f"`{replay.viewer.name.rsplit('.', 1)[-1]}` would tick, again: what it "
+                        "sees through is kept for one of its periods",
+                        span=replay.viewer.span,
+                        help="sequences of at least two tokens",
+                    )
         inputs = [self.place(b) for b in batches]
         self.seat(state, sum(map(lanes_of, inputs)))
         return self._apart(name, state, inputs, self.draws(state, kind))
@@ -217,7 +321,10 @@ class CompiledStep(Reading):
     def draws(self, state: State, kind: Kind) -> dict[str, Tensor]:
         """Fresh draws for what restarts at the end of this step."""
         resets = self.schedule.table.resets
-        numbers = {name: (state.step + 1 - resets[name].phase) // resets[name].period for name in kind.restarted}
+        numbers = {
+            name: (state.step + 1 - resets[name].phase) // resets[name].period
+            for name in kind.restarted
+        }
         return self._draws(numbers, state.seed) if numbers else {}
 
     def _draws(self, numbers: Mapping[str, int], seed: int) -> dict[str, Tensor]:
@@ -229,25 +336,53 @@ class CompiledStep(Reading):
         return loaded(self.program, self.files)
 
     def terms(self, batch: Batch) -> dict[str, int]:
-        """Number of terms of each heard stream over a batch: the last tokens of a sequence have no next ones, the first may lack others."""
+        """Number of terms of each heard stream over a batch: the last tokens of a sequence have no
+        next ones, the first may lack others.
+        """
         sequences, length = next(iter(batch.values())).shape[:2]
-        return {name: sequences * max(0, length - sum(self.extent(node))) for name, node in self.updates.streams.items()}
+        return {
+            name: sequences * max(0, length - sum(self.extent(node)))
+            for name, node in self.updates.streams.items()
+        }
 
     def place(self, batch: Batch) -> dict[str, Tensor]:
-        """On the device; ends of documents are numbers. Raises N308 if the program counts documents that the batch does not tell."""
-        if self.documents and ENDS not in batch:
-            raise Diagnostics([Diagnostic("N308", "the program counts documents, and the batch does not say where they end",
-                                          help=f"`{ENDS}` [sequence, token], true at the last token of each")])
-        return {name: x.to(self.device, self.dtype if x.is_floating_point() or name == ENDS else torch.long) for name, x in batch.items()}
+        """On the device; ends of documents are numbers.
 
-    def warm(self, state: State, batch: Batch, on_event: Callable[[str], None] = lambda text: None) -> None:
+        Raises N308 if the program counts documents that the batch does not tell.
+        """
+        if self.documents and ENDS not in batch:
+            raise Diagnostics(
+                [
+                    Diagnostic(
+                        "N308",
+                        "the program counts documents, and the batch does not say where they end",
+                        help=f"`{ENDS}` [sequence, token], true at the last token of each",
+                    )
+                ]
+            )
+        return {
+            name: x.to(
+                self.device, self.dtype if x.is_floating_point() or name == ENDS else torch.long
+            )
+            for name, x in batch.items()
+        }
+
+    def warm(
+        self, state: State, batch: Batch, on_event: Callable[[str], None] = lambda text: None
+    ) -> None:
         """Compiles every tick kind, on a copy of the state."""
         if self.capture == "eager":
             return
         copy = self.init(0)
         for i, kind in enumerate(self.schedule.table.kinds):
-            on_event(f"tick kind {i + 1} of {len(self.schedule.table.kinds)}: {len(kind)} levels"
-                     + (f", with {len(self.emitted.functions)} distinct blocks" if i == 0 and self.capture == "split" else ""))
+            on_event(
+                f"tick kind {i + 1} of {len(self.schedule.table.kinds)}: {len(kind)} levels"
+                + (
+                    f", with {len(self.emitted.functions)} distinct blocks"
+                    if i == 0 and self.capture == "split"
+                    else ""
+                )
+            )
             begin = time.perf_counter()
             self._run(i, copy, [batch] * self.accumulate)
             self.compile_seconds[f"kind {i + 1}"] = time.perf_counter() - begin
@@ -261,4 +396,8 @@ def table_of(program: Program) -> Timetable:
     try:
         return timetable_of(program)
     except OverflowError as error:
-        raise Unsupported(str(error), span=next(iter(program.levels.values())).span, help="periods that divide each other") from error
+        raise Unsupported(
+            str(error),
+            span=next(iter(program.levels.values())).span,
+            help="periods that divide each other",
+        ) from error

@@ -1,11 +1,12 @@
 """SCHEDULE -> PYTHON: readable source of one training step, one function per distinct block.
 
-    forward(W, inputs, carry, position, mode)   all blocks in order; returns the wanted streams and the new carry
-    start(W, batch, like, lanes)                the carry before the first token of a sequence; lanes: what outlived the one before
-    block_i(..)                                 a run of streams and regions (a layer); equal layers share one function
-    region_i(state, streams, statics, ends)     one piece of tokens of memories that learn while they read
-    online(W, given, carry, position, mode)     the part that is run between ticks of memories that learn from its loss, see `online.py`
+forward(W, inputs, carry, position, mode)   all blocks in order; returns the wanted streams and the new carry
+start(W, batch, like, lanes)                the carry before the first token of a sequence; lanes: what outlived the one before
+block_i(..)                                 a run of streams and regions (a layer); equal layers share one function
+region_i(state, streams, statics, ends)     one piece of tokens of memories that learn while they read
+online(W, given, carry, position, mode)     the part that is run between ticks of memories that learn from its loss, see `online.py`
 """
+
 from __future__ import annotations
 
 import inspect
@@ -27,16 +28,23 @@ from nldsl.step.source import Fn, prune
 
 @dataclass
 class Emitted:
-    """The forward part of a step. `lowering` says for each region how its update is computed; `functions` are what is compiled."""
+    """The forward part of a step.
+
+    `lowering` says for each region how its update is computed; `functions` are what is compiled.
+    """
 
     text: str
     functions: list[str]
-    block_of: list[str]                       # function of each block, in order
-    carries: dict[str, tuple[Shape, str]]     # carried tensors: shape without batch, kind ("state", "tail", "before")
+    block_of: list[str]  # function of each block, in order
+    carries: dict[
+        str, tuple[Shape, str]
+    ]  # carried tensors: shape without batch, kind ("state", "tail", "before")
     lowering: dict[str, str]
-    lasting: dict[str, tuple[str, Clock, Clock]]   # carried tensors that outlive a sequence: the memory, what ends it, what it is copied at
+    lasting: dict[
+        str, tuple[str, Clock, Clock]
+    ]  # carried tensors that outlive a sequence: the memory, what ends it, what it is copied at
     randoms: dict[str, tuple[Shape, float]] = field(default_factory=dict)
-    loads: list[str] = field(default_factory=list)   # starts from files, by `loaded_name`
+    loads: list[str] = field(default_factory=list)  # starts from files, by `loaded_name`
 
 
 class Carry:
@@ -54,43 +62,60 @@ class Carry:
 class Emitter:
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
-        self.functions: dict[str, str] = {}                     # body -> name
+        self.functions: dict[str, str] = {}  # body -> name
         self.texts: list[str] = []
         self.carries: dict[str, tuple[Shape, str]] = {}
         self.lowering: dict[str, str] = {}
         self.lasting: dict[str, tuple[str, Clock, Clock]] = {}
         self.randoms: dict[str, tuple[Shape, float]] = {}
         self.loads: list[str] = []
-        self.bodies: list[str] = []                             # functions worth compiling: streams of a block, one piece of a region
+        self.bodies: list[
+            str
+        ] = []  # functions worth compiling: streams of a block, one piece of a region
         rows = list(schedule.online.rows.values()) if schedule.online else []
-        order = list(walk(*schedule.outputs.values(), *rows, *(c.next for c in schedule.cells.cells.values())))
+        order = list(
+            walk(
+                *schedule.outputs.values(), *rows, *(c.next for c in schedule.cells.cells.values())
+            )
+        )
         self.token = moving(order)
         self.absence = schedule.cells.absence
         self.part = Part(schedule.online) if schedule.online else None
         if self.part:
             self.part.take(order)
-        self.lag = ahead(*order) if self.part is None else {}   # known so many tokens late; between ticks what comes next is given
+        self.lag = (
+            ahead(*order) if self.part is None else {}
+        )  # known so many tokens late; between ticks what comes next is given
 
     # -- functions
 
     def define(self, stem: str, arguments: str, body: list[str]) -> str:
         text = arguments + "\n" + "\n".join(body)
         if text not in self.functions:
-            name = self.functions[text] = f"{stem}_{1 + sum(n.startswith(stem + '_') for n in self.functions.values())}"
-            self.texts.append(f"def {name}({arguments}):\n" + "\n".join("    " + line for line in body) + "\n")
+            name = self.functions[text] = (
+                f"{stem}_{1 + sum(n.startswith(stem + '_') for n in self.functions.values())}"
+            )
+            self.texts.append(
+                f"def {name}({arguments}):\n" + "\n".join("    " + line for line in body) + "\n"
+            )
         return self.functions[text]
 
     def leaves(self, roots: Sequence[Node], stop: set[int]) -> list[Node]:
-        """What the roots reach without crossing `stop`: weights (and held step-clock memories), inputs and values held between
-        ticks, in order of use."""
+        """What the roots reach without crossing `stop`: weights (and held step-clock memories),
+        inputs and values held between ticks, in order of use.
+        """
         seen, out, stack = set(), [], list(reversed(roots))
         while stack:
             node = stack.pop()
             if id(node) in seen or id(node) in stop:
                 continue
             seen.add(id(node))
-            if node.op in ("weight", "random", "load", "input") or self.part and id(node) in self.part.known or (
-                    node.op == "read" and node["memory"] not in self.schedule.cells.cells):
+            if (
+                node.op in ("weight", "random", "load", "input")
+                or self.part
+                and id(node) in self.part.known
+                or (node.op == "read" and node["memory"] not in self.schedule.cells.cells)
+            ):
                 out.append(node)
             else:
                 stack.extend(reversed(node.args))
@@ -102,7 +127,11 @@ class Emitter:
         return list(self.schedule.program.inputs.values())[:1]
 
     def weights_of(self, roots: Sequence[Node], stop: set[int]) -> list[Node]:
-        return [n for n in self.leaves(roots, stop) if n.op != "input" and not (self.part and id(n) in self.part.known)]
+        return [
+            n
+            for n in self.leaves(roots, stop)
+            if n.op != "input" and not (self.part and id(n) in self.part.known)
+        ]
 
     def weight(self, node: Node) -> str:
         return f'W["{weight_name(node)}"]'
@@ -110,11 +139,19 @@ class Emitter:
     def block(self, block: Block) -> tuple[str, list[str]]:
         """Emits a block; returns its function and the line that calls it."""
         fn, carry = Fn(), Carry()
-        made = {id(n) for item in block.items for n in (item.outputs if isinstance(item, Region) else [item])}
+        made = {
+            id(n)
+            for item in block.items
+            for n in (item.outputs if isinstance(item, Region) else [item])
+        }
         inputs = {id(n): n for n in block.inputs}
         roots: list[Node] = []
         for item in block.items:
-            roots += ((item.inputs or self.any_input) + item.statics + resets(item)) if isinstance(item, Region) else list(item.args)
+            roots += (
+                ((item.inputs or self.any_input) + item.statics + resets(item))
+                if isinstance(item, Region)
+                else list(item.args)
+            )
             if not isinstance(item, Region) and item.op == "input":
                 inputs.setdefault(id(item), item)
         weights = self.weights_of(roots, made | set(inputs))
@@ -126,7 +163,10 @@ class Emitter:
             fn.bind(node, name, "B" if self.part and id(node) in self.part.steady else "BT")
         for i, node in enumerate(weights):
             fn.bind(node, f"w{i + 1}", "")
-        fn.like = next((f"w{i + 1}" for i, w in enumerate(weights) if w.op not in ("random", "load")), names[0] if names else "None")
+        fn.like = next(
+            (f"w{i + 1}" for i, w in enumerate(weights) if w.op not in ("random", "load")),
+            names[0] if names else "None",
+        )
         line = None
         for item in block.items:
             if isinstance(item, Region):
@@ -138,22 +178,41 @@ class Emitter:
                 continue
             if item.span is not None and item.span.line != line:
                 line = item.span.line
-                fn.lines.append(f"# {item.span.source.name}:{line}  {item.span.source.line(line).strip()[:80]}")
+                fn.lines.append(
+                    f"# {item.span.source.name}:{line}  {item.span.source.line(line).strip()[:80]}"
+                )
             self.stream(fn, carry, item)
             if block.online and self.part:
                 self.part.nudge(fn, item)
         results = [fn.tensor(fn.env[id(n)]) for n in block.outputs]
         body = prune(fn.lines, [*results, *carry.results])
-        body.append(f"return ({''.join(r + ', ' for r in results)}), ({''.join(r + ', ' for r in carry.results)})")
+        body.append(
+            f"return ({''.join(r + ', ' for r in results)}), "
+            f"({''.join(r + ', ' for r in carry.results)})"
+        )
         nudges = self.part.nudges(block) if block.online and self.part else {}
-        arguments = ", ".join([*names, *nudges, *(f"w{i + 1}" for i in range(len(weights))),
-                               *(f"c{i + 1}" for i in range(len(carry.names))), "position", "mode"])
+        arguments = ", ".join(
+            [
+                *names,
+                *nudges,
+                *(f"w{i + 1}" for i in range(len(weights))),
+                *(f"c{i + 1}" for i in range(len(carry.names))),
+                "position",
+                "mode",
+            ]
+        )
         function = self.define("block", arguments, body)
-        values = [self.local(n, block.online) for n in inputs.values()] + list(nudges.values()) + [f'W["{weight_name(w)}"]' for w in weights] + \
-            [f'carry["{c}"]' for c in carry.names]
+        values = (
+            [self.local(n, block.online) for n in inputs.values()]
+            + list(nudges.values())
+            + [f'W["{weight_name(w)}"]' for w in weights]
+            + [f'carry["{c}"]' for c in carry.names]
+        )
         outs = "".join(self.local(n) + ", " for n in block.outputs)
         news = "".join(f'new["{c}"], ' for c in carry.names)
-        return function, [f"({outs}), ({news}) = {function}({', '.join([*values, 'position', 'mode'])})"]
+        return function, [
+            f"({outs}), ({news}) = {function}({', '.join([*values, 'position', 'mode'])})"
+        ]
 
     def local(self, node: Node, online: bool = False) -> str:
         if online and self.part and (text := self.part.given(node)):
@@ -208,30 +267,60 @@ class Emitter:
                 self.bodies.append(function)
             calls += lines
         outputs = self.schedule.outputs
-        results = {name: self.shown(node, self.local(node)) for name, node in outputs.items() if not self.part or id(node) not in self.part.online.ids}
+        results = {
+            name: self.shown(node, self.local(node))
+            for name, node in outputs.items()
+            if not self.part or id(node) not in self.part.online.ids
+        }
         if self.part:
             lines, rows = self.part.emit(self, order)
             calls += lines
             results |= rows
-        body = ["new = {}", *calls, "return {" + "".join(f'"{name}": {text}, ' for name, text in results.items()) + "}, new"]
+        body = [
+            "new = {}",
+            *calls,
+            "return {"
+            + "".join(f'"{name}": {text}, ' for name, text in results.items())
+            + "}, new",
+        ]
         text = "\n".join(self.texts)
-        text += "\ndef forward(W, inputs, carry, position, mode):\n" + "\n".join("    " + line for line in body) + "\n"
+        text += (
+            "\ndef forward(W, inputs, carry, position, mode):\n"
+            + "\n".join("    " + line for line in body)
+            + "\n"
+        )
         text += "\n" + self.start()
-        return Emitted(PRELUDE + used_runtime(text) + "\n" + text, list(dict.fromkeys(self.bodies)), order, self.carries, self.lowering, self.lasting,
-                       self.randoms,
-                       self.loads)
+        return Emitted(
+            PRELUDE + used_runtime(text) + "\n" + text,
+            list(dict.fromkeys(self.bodies)),
+            order,
+            self.carries,
+            self.lowering,
+            self.lasting,
+            self.randoms,
+            self.loads,
+        )
 
     def shown(self, node: Node, text: str) -> str:
         """An output from the first token on at which it has a value."""
         first = self.absence.first(node)
         late = ahead(node)[node]
-        return f"present({text}, {f'max(0, position - {late})' if late else 'position'}, {first})" if first else text
+        return (
+            f"present({text}, {f'max(0, position - {late})' if late else 'position'}, {first})"
+            if first
+            else text
+        )
 
     def start(self) -> str:
-        """The carry of a fresh sequence: starts of memories, empty tails; `before` values do not exist yet."""
+        """The carry of a fresh sequence: starts of memories, empty tails; `before` values do not
+        exist yet.
+        """
         fn = Fn("")
         cells = self.schedule.cells.cells | self.schedule.cells.between
-        live = [*(c for r in self.schedule.regions for c in r.cells), *self.schedule.cells.between.values()]
+        live = [
+            *(c for r in self.schedule.regions for c in r.cells),
+            *self.schedule.cells.between.values(),
+        ]
         weights = self.weights_of([c.start for c in live], set())
         for node in weights:
             fn.bind(node, f'W["{weight_name(node)}"]', "")
@@ -240,7 +329,9 @@ class Emitter:
             if node.op == "load":
                 self.loads.append(loaded_name(node))
         fn.like = fn.env[id(weights[0])].text if weights else "like"
-        fn.lazy |= dict.fromkeys(("read", "now", "held"), lambda node: fn.value(cells[node["memory"]].start))
+        fn.lazy |= dict.fromkeys(
+            ("read", "now", "held"), lambda node: fn.value(cells[node["memory"]].start)
+        )
         fn.lines.append("carry = {}")
         for name, (shape, kind) in self.carries.items():
             sizes = ", ".join(str(a.size) for a in shape)
@@ -253,13 +344,26 @@ class Emitter:
             else:
                 sizes = f"0, {sizes}" if kind == "past" else sizes
                 fn.lines.append(f'carry["{name}"] = like.new_zeros((batch, {sizes}))')
-        lasting = {name: (memory, *((c.period, c.phase) if c.unit == "sequence" else (0, 0) for c in (life, copied)),
-                          flag(life) if life.unit == ENDS else "") for name, (memory, life, copied) in self.lasting.items()}
+        lasting = {
+            name: (
+                memory,
+                *((c.period, c.phase) if c.unit == "sequence" else (0, 0) for c in (life, copied)),
+                flag(life) if life.unit == ENDS else "",
+            )
+            for name, (memory, life, copied) in self.lasting.items()
+        }
         if lasting:
             fn.lines.append("carry = resumed(carry, lanes, LASTING) if lanes else carry")
-        since = "".join(f'"{SINCE}{name}": carry["{name}"], ' for name in (self.part.carried if self.part else []))
+        since = "".join(
+            f'"{SINCE}{name}": carry["{name}"], '
+            for name in (self.part.carried if self.part else [])
+        )
         body = fn.lines + ["return carry | {" + since + "}" if since else "return carry"]
-        return f"LASTING = {lasting!r}\n\n\ndef start(W, batch, like, lanes=None):\n" + "\n".join("    " + line for line in body) + "\n"
+        return (
+            f"LASTING = {lasting!r}\n\n\ndef start(W, batch, like, lanes=None):\n"
+            + "\n".join("    " + line for line in body)
+            + "\n"
+        )
 
 
 def weight_name(node: Node) -> str:
@@ -277,9 +381,15 @@ PRELUDE = "import torch\nimport torch.nn.functional as F\nfrom torch import Tens
 
 
 def used_runtime(text: str, present: str = "") -> str:
-    """Source of the runtime functions that the text calls, and of those that they call, but for those that are present."""
-    library = {name: inspect.getsource(f) for module in (runtime, windows) for name, f in vars(module).items()
-               if inspect.isfunction(f) and f.__module__ == module.__name__}
+    """Source of the runtime functions that the text calls, and of those that they call, but for
+    those that are present.
+    """
+    library = {
+        name: inspect.getsource(f)
+        for module in (runtime, windows)
+        for name, f in vars(module).items()
+        if inspect.isfunction(f) and f.__module__ == module.__name__
+    }
     wanted: list[str] = []
     frontier = [text]
     while frontier:

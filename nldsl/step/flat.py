@@ -1,10 +1,12 @@
-"""Code without a time: the values of the step clock. A tree is one flat vector, so that an elementwise rule such as AdamW is one fused
-kernel over all of a level's weights, however many tensors they are.
+"""Code without a time: the values of the step clock. A tree is one flat vector, so that an
+elementwise rule such as AdamW is one fused kernel over all of a level's weights, however many
+tensors they are.
 
     flat     v = a * b                          both vectors hold the same leaves
     leaves   v.W1, v.W2                          where a rule speaks of them: Newton-Schulz on each matrix, one number a head
     alike    one number that stands for all of them
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -30,7 +32,9 @@ def size(type: Type) -> int:
 
 
 def shape_of(type: Type) -> tuple[int, ...]:
-    """Sizes of the tensor that holds a value between steps; a number is a vector of one, which is written in place like any other."""
+    """Sizes of the tensor that holds a value between steps; a number is a vector of one, which is
+    written in place like any other.
+    """
     return (size(type),) if isinstance(type, Tree) else tuple(a.size for a in type) or (1,)
 
 
@@ -42,7 +46,7 @@ def stored(text: str, type: Type) -> str:
 class FlatFn(Fn):
     def __init__(self) -> None:
         super().__init__("")
-        self.differentiated = False                            # what looks through an update does so by equations
+        self.differentiated = False  # what looks through an update does so by equations
 
     def bind(self, node: Node, text: str, lead: str = "") -> Ref:
         ref = self.env[id(node)] = Ref(text, lead, () if isinstance(node.type, Tree) else node.type)
@@ -64,27 +68,53 @@ class FlatFn(Fn):
             return self.elementwise(node, args)
         if isinstance(node.type, Tree):
             raise Unsupported(f"`{node.op}` of a tree on the step clock", node)
-        return super().emit(node, [self.whole(a, n.type) if isinstance(n.type, tuple) and a.literal is None else a for a, n in zip(args, node.args)])
+        return super().emit(
+            node,
+            [
+                self.whole(a, n.type) if isinstance(n.type, tuple) and a.literal is None else a
+                for a, n in zip(args, node.args)
+            ],
+        )
 
     def elementwise(self, node: Node, args: list[Ref]) -> Ref:
         if not isinstance(node.type, Tree):
             return self.one(node, args, node.type)
-        args = [Alike(a.text, "", ()) if not a.shape and a.literal is None and not isinstance(n.type, Tree) else a for a, n in zip(args, node.args)]
+        args = [
+            Alike(a.text, "", ())
+            if not a.shape and a.literal is None and not isinstance(n.type, Tree)
+            else a
+            for a, n in zip(args, node.args)
+        ]
         if any(isinstance(a, Leaves) for a in args) or any(a.shape for a in args):
             rows = zip(*(self.leaves(a, node.type) for a in args))
-            return Leaves("", "", (), parts=tuple(self.one(node, list(row), shape) for row, (_, shape) in zip(rows, node.type.leaves)))
+            return Leaves(
+                "",
+                "",
+                (),
+                parts=tuple(
+                    self.one(node, list(row), shape)
+                    for row, (_, shape) in zip(rows, node.type.leaves)
+                ),
+            )
         ref = super().emit(replace(node, type=()), args)
         moving = [a for a in args if a.literal is None and not isinstance(a, Alike)]
         return ref if moving else Alike(ref.text, "", ())
 
     def one(self, node: Node, args: list[Ref], shape: Shape) -> Ref:
-        """An elementwise operator on arrays. Its result has the shape of its widest argument, which may be one number."""
+        """An elementwise operator on arrays.
+
+        Its result has the shape of its widest argument, which may be one number.
+        """
         ref = super().emit(replace(node, type=shape), args)
-        full = all(a.literal is not None for a in args) or any(a.shape == shape and a.literal is None for a in args)
+        full = all(a.literal is not None for a in args) or any(
+            a.shape == shape and a.literal is None for a in args
+        )
         return ref if full else Ref(ref.text, "", ())
 
     def leaves(self, ref: Ref, tree: Tree) -> list[Ref]:
-        """Each leaf of a tree; of an array beside a tree, what that leaf meets: the axes that it lacks are the last ones."""
+        """Each leaf of a tree; of an array beside a tree, what that leaf meets: the axes that it
+        lacks are the last ones.
+        """
         if isinstance(ref, Leaves):
             return list(ref.parts)
         if ref.literal is not None:
@@ -92,12 +122,22 @@ class FlatFn(Fn):
         if isinstance(ref, Alike):
             return [Ref(ref.text, "", ()) for _ in tree.leaves]
         if ref.shape:
-            return [self.let(f"{ref.text}[{', '.join([':'] * ref.rank + ['None'] * (len(shape) - ref.rank))}]", "", shape)
-                    if len(shape) > ref.rank else ref for _, shape in tree.leaves]
+            return [
+                self.let(
+                    f"{ref.text}[{', '.join([':'] * ref.rank + ['None'] * (len(shape) - ref.rank))}]",
+                    "",
+                    shape,
+                )
+                if len(shape) > ref.rank
+                else ref
+                for _, shape in tree.leaves
+            ]
         out, at = [], 0
         for _, shape in tree.leaves:
             sizes = ", ".join(str(a.size) for a in shape)
-            out.append(self.let(f"{ref.text}[{at}:{at + numel(shape)}].view({sizes or '()'})", "", shape))
+            out.append(
+                self.let(f"{ref.text}[{at}:{at + numel(shape)}].view({sizes or '()'})", "", shape)
+            )
             at += numel(shape)
         return out
 
@@ -108,13 +148,20 @@ class FlatFn(Fn):
         if not isinstance(x, Leaves | Alike) and not keep:
             return self.let(f"{x.text}.sum()", "", ())
         parts = [self.whole(p, shape) for p, (_, shape) in zip(self.leaves(x, tree), tree.leaves)]
-        terms = [f"{p.text}.flatten({keep}).sum(-1)" if len(shape) > keep else p.text for p, (_, shape) in zip(parts, tree.leaves)]
+        terms = [
+            f"{p.text}.flatten({keep}).sum(-1)" if len(shape) > keep else p.text
+            for p, (_, shape) in zip(parts, tree.leaves)
+        ]
         return self.let(" + ".join(terms), "", node.type)
 
     def spread(self, tree: Tree, x: Ref) -> Ref:
         if x.literal is not None:
             return Ref(x.text, "", (), x.literal)
-        return Leaves("", "", (), parts=tuple(self.leaves(x, tree))) if x.shape else Alike(x.text, "", ())
+        return (
+            Leaves("", "", (), parts=tuple(self.leaves(x, tree)))
+            if x.shape
+            else Alike(x.text, "", ())
+        )
 
     def whole(self, ref: Ref, shape: Shape) -> Ref:
         """The value as a tensor of just this shape."""
@@ -130,10 +177,15 @@ class FlatFn(Fn):
         if not isinstance(type, Tree):
             return self.whole(ref, type).text
         if ref.literal is not None:
-            return self.let(f"full({self.like}, {ref.literal!r}, ({size(type)},))", "", (), "k").text
+            return self.let(
+                f"full({self.like}, {ref.literal!r}, ({size(type)},))", "", (), "k"
+            ).text
         if isinstance(ref, Alike):
             return self.let(f"{ref.text}.expand({size(type)})", "", ()).text
         if isinstance(ref, Leaves):
-            parts = [self.whole(p, shape).text + ".reshape(-1)" for p, (_, shape) in zip(ref.parts, type.leaves)]
+            parts = [
+                self.whole(p, shape).text + ".reshape(-1)"
+                for p, (_, shape) in zip(ref.parts, type.leaves)
+            ]
             return self.let(f"torch.cat([{', '.join(parts)}])", "", ()).text
         return ref.text

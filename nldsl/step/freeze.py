@@ -1,7 +1,9 @@
-"""CHECKED PROGRAM -> CHECKED PROGRAM in which nothing is learned while reading: every memory on the token clock keeps the value it has.
+"""CHECKED PROGRAM -> CHECKED PROGRAM in which nothing is learned while reading: every memory on the
+token clock keeps the value it has.
 
-    M first s, then M - rate * grad(..)       M first s, then M
+M first s, then M - rate * grad(..)       M first s, then M
 """
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -10,9 +12,19 @@ from nldsl.graph.equations import Memory, Node, Program
 
 
 def frozen(program: Program) -> Program:
-    on_token = {name for name, level in program.levels.items() if level.clock.unit not in ("step", "never")}
-    return replace(program, memories={name: still(memory) if memory.level in on_token else memory for name, memory in program.memories.items()})
+    on_token = {
+        name for name, level in program.levels.items() if level.clock.unit not in ("step", "never")
+    }
+    return replace(
+        program,
+        memories={
+            name: still(memory) if memory.level in on_token else memory
+            for name, memory in program.memories.items()
+        },
+    )
 
 
 def still(memory: Memory) -> Memory:
-    return replace(memory, next=Node("read", (), (("memory", memory.name),), memory.type, memory.span))
+    return replace(
+        memory, next=Node("read", (), (("memory", memory.name),), memory.type, memory.span)
+    )

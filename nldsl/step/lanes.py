@@ -1,12 +1,15 @@
-"""What outlives a sequence, one of it for each lane of the batch: the memories that a text resets never, or after several sequences.
+"""What outlives a sequence, one of it for each lane of the batch: the memories that a text resets
+never, or after several sequences.
 
     lanes = seat(emitted, 8, "cpu", torch.float64)        eight lanes that have read nothing yet
     start(W, batch, like, lanes)                          (emitted) the carry of the sequence that each lane reads next
     lanes <- onward(lanes, carry)                         after it
 
-Lanes are no part of the weights: what was learned while reading is saved, loaded and handed on apart from what reads. Inside a
-step the carried values are constants, since no learner sees further back than its own last tick.
+Lanes are no part of the weights: what was learned while reading is saved, loaded and handed on
+apart from what reads. Inside a step the carried values are constants, since no learner sees further
+back than its own last tick.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -16,15 +19,23 @@ from torch import Tensor
 
 from nldsl.step.emit import Emitted
 
-READ = "sequences"                                 # how many sequences each lane has read, int64 [lanes]
+READ = "sequences"  # how many sequences each lane has read, int64 [lanes]
 Lanes = dict[str, Tensor]
 
 
 def seat(emitted: Emitted, count: int, device: str, dtype: torch.dtype) -> Lanes:
-    """`count` lanes that have read nothing; empty if nothing outlives a sequence. Addresses are fixed from here on."""
+    """`count` lanes that have read nothing; empty if nothing outlives a sequence.
+
+    Addresses are fixed from here on.
+    """
     if not emitted.lasting:
         return {}
-    lanes = {name: torch.zeros((count, *(a.size for a in emitted.carries[name][0])), dtype=dtype, device=device) for name in emitted.lasting}
+    lanes = {
+        name: torch.zeros(
+            (count, *(a.size for a in emitted.carries[name][0])), dtype=dtype, device=device
+        )
+        for name in emitted.lasting
+    }
     lanes[READ] = torch.zeros(count, dtype=torch.int64, device=device)
     for tensor in lanes.values():
         torch._dynamo.mark_static_address(tensor)
@@ -33,7 +44,7 @@ def seat(emitted: Emitted, count: int, device: str, dtype: torch.dtype) -> Lanes
 
 def part(lanes: Mapping[str, Tensor], micro: int, count: int) -> Lanes:
     """The lanes of one micro-batch of `count` sequences."""
-    return {name: x[micro * count:(micro + 1) * count] for name, x in lanes.items()}
+    return {name: x[micro * count : (micro + 1) * count] for name, x in lanes.items()}
 
 
 def onward(lanes: Mapping[str, Tensor], carry: Mapping[str, Tensor]) -> Lanes:

@@ -1,10 +1,12 @@
-"""Files of tensors -> the starts that a program loads from them, checked: every tensor is there, holds real numbers and fits.
+"""Files of tensors -> the starts that a program loads from them, checked: every tensor is there,
+holds real numbers and fits.
 
     load("base", "mlp.gate.weight" -> gate)       with files {"base": {"mlp.gate.weight": [hidden, d]}}
 
-A tensor fits if its sizes are those of the memory, or come from them by joining neighbouring axes: a projection of [head, e, d] here is one of
-[head * e, d] elsewhere.
+A tensor fits if its sizes are those of the memory, or come from them by joining neighbouring axes:
+a projection of [head, e, d] here is one of [head * e, d] elsewhere.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,11 @@ Files = Mapping[str, Mapping[str, Tensor]]
 
 def loads(program: Program) -> list[Node]:
     """Every start that comes from a file."""
-    return [n for n in walk(*(m.start for m in program.memories.values() if m.start is not None)) if n.op == "load"]
+    return [
+        n
+        for n in walk(*(m.start for m in program.memories.values() if m.start is not None))
+        if n.op == "load"
+    ]
 
 
 def loaded_name(node: Node) -> str:
@@ -27,24 +33,49 @@ def loaded_name(node: Node) -> str:
 
 
 def loaded(program: Program, files: Files) -> dict[str, Tensor]:
-    """`loaded_name` -> tensor of the sizes that are wanted. Raises Diagnostics with everything that is missing (N731) or does not fit (N732)."""
+    """`loaded_name` -> tensor of the sizes that are wanted.
+
+    Raises Diagnostics with everything that is missing (N731) or does not fit (N732).
+    """
     nodes = loads(program)
-    found = [finding for node in nodes if (finding := misfit(node, files.get(node["file"], {}))) is not None]
+    found = [
+        finding
+        for node in nodes
+        if (finding := misfit(node, files.get(node["file"], {}))) is not None
+    ]
     if found:
         raise Diagnostics(found)
-    return {loaded_name(node): files[node["file"]][node["key"]].detach().reshape([a.size for a in node.type]).double() for node in nodes}
+    return {
+        loaded_name(node): files[node["file"]][node["key"]]
+        .detach()
+        .reshape([a.size for a in node.type])
+        .double()
+        for node in nodes
+    }
 
 
 def misfit(node: Node, file: Mapping[str, Tensor]) -> Diagnostic | None:
     key, sizes = node["key"], [a.size for a in node.type]
     tensor = file.get(key)
     if tensor is None:
-        return Diagnostic("N731", f"`{node['file']}` holds no tensor `{key}`", node.span, help=near(key, file))
+        return Diagnostic(
+            "N731", f"`{node['file']}` holds no tensor `{key}`", node.span, help=near(key, file)
+        )
     if not tensor.is_floating_point():
-        return Diagnostic("N732", f"`{key}` of `{node['file']}` holds {str(tensor.dtype).removeprefix('torch.')}, a memory holds real numbers", node.span)
+        return Diagnostic(
+            "N732",
+            f"`{key}` of `{node['file']}` holds {str(tensor.dtype).removeprefix('torch.')}, a "
+            "memory holds real numbers",
+            node.span,
+        )
     if not joins(sizes, tensor.shape):
-        return Diagnostic("N732", f"`{key}` of `{node['file']}` is {list(tensor.shape)}, what starts from it is [{', '.join(map(str, node.type))}]", node.span,
-                          help="the same sizes, or neighbouring axes joined")
+        return Diagnostic(
+            "N732",
+            f"`{key}` of `{node['file']}` is {list(tensor.shape)}, what starts from it is "
+            f"[{', '.join(map(str, node.type))}]",
+            node.span,
+            help="the same sizes, or neighbouring axes joined",
+        )
     return None
 
 

@@ -1,7 +1,8 @@
 """Forward source and updates -> one Python module, which needs only torch.
 
-    step_k(S, inputs, D, planned, mode, lanes)     one training step of tick kind k, from what is kept (S) and the batch, in place
+step_k(S, inputs, D, planned, mode, lanes)     one training step of tick kind k, from what is kept (S) and the batch, in place
 """
+
 from __future__ import annotations
 
 from nldsl.graph.equations import Program, Tree
@@ -73,14 +74,19 @@ def in_precision(emitted: Emitted, precision: str) -> str:
 
 def module_text(program: Program, emitted: Emitted, updates: Updates, precision: str) -> str:
     learners: dict[str, tuple[list[str], dict[str, tuple[list[str], bool]]]] = {}
-    for name, stream in dict.fromkeys([*((g.memory, g.stream) for g in updates.hears), *updates.also]):
+    for name, stream in dict.fromkeys(
+        [*((g.memory, g.stream) for g in updates.hears), *updates.also]
+    ):
         memory = program.memories[name]
         names, owners = learners.setdefault(stream, ([], {}))
         tree = isinstance(memory.type, Tree)
         leaves = [leaf_name(memory, path) for path in (memory.type.paths() if tree else ("",))]
         names += leaves
         owners[name] = (leaves, tree)
-    starts = [*emitted.loads, *emitted.randoms]                     # of memories on the token clock: nobody learns them, no tick moves them
+    starts = [
+        *emitted.loads,
+        *emitted.randoms,
+    ]  # of memories on the token clock: nobody learns them, no tick moves them
     kinds = "\n\n".join(
         f"def step_{i + 1}(S, inputs, D, planned, mode, lanes):\n"
         f"    W = weights(S){f' | {{name: D[name] for name in {starts!r}}}' if starts else ''}\n"
@@ -88,10 +94,22 @@ def module_text(program: Program, emitted: Emitted, updates: Updates, precision:
         "    G = gradients(W, sums)\n"
         "    V = {name: s.detach() for name, s in sums.items()}\n"
         "    with torch.no_grad():\n"
-        + (f"        hear_{i + 1}(S, G, mode)\n" if updates.replays else "") +
-        f"        tick_{i + 1}(S, G, V, terms, D, planned)\n"
-        "    return V, terms, lasting\n" for i in range(len(updates.table.events)))
+        + (f"        hear_{i + 1}(S, G, mode)\n" if updates.replays else "")
+        + f"        tick_{i + 1}(S, G, V, terms, D, planned)\n"
+        "    return V, terms, lasting\n"
+        for i in range(len(updates.table.events))
+    )
     ticks = updates.emit()
     head = f"HEARD = {list(updates.streams)!r}\nLEARNERS = {learners!r}\nSLOTS = {layout(program, updates.state)!r}\n"
     forward = in_precision(emitted, precision)
-    return "\n".join([forward, used_runtime(ticks, forward), head, GLUE, TAPE if updates.replays else "", ticks, kinds])
+    return "\n".join(
+        [
+            forward,
+            used_runtime(ticks, forward),
+            head,
+            GLUE,
+            TAPE if updates.replays else "",
+            ticks,
+            kinds,
+        ]
+    )

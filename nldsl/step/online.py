@@ -1,9 +1,10 @@
 """The part of a step that is run between ticks of memories that learn from it -> Python.
 
-    piece(W, held, rows, carry, position, mode)      its blocks over some tokens; `held` is what ticks move, `rows` the streams it takes
-    objective_i(W, held, rows, start, stop)          what one gradient is of, from the values of a window's tokens
-    online(W, given, carry, position, mode)          pieces and ticks in order, see `lowerings/windows.py`
+piece(W, held, rows, carry, position, mode)      its blocks over some tokens; `held` is what ticks move, `rows` the streams it takes
+objective_i(W, held, rows, start, stop)          what one gradient is of, from the values of a window's tokens
+online(W, given, carry, position, mode)          pieces and ticks in order, see `lowerings/windows.py`
 """
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -20,7 +21,8 @@ from nldsl.step.source import Fn, prune
 if TYPE_CHECKING:
     from nldsl.step.emit import Emitter
 
-SINCE = "start of "                   # of what is carried: as it stood when the oldest window opened that may have to be run again
+# of what is carried: as it stood when the oldest window opened that may have to be run again
+SINCE = "start of "
 
 
 def instants(clock: Clock, first: int = 0) -> tuple[int, int, int]:
@@ -50,7 +52,9 @@ class Part:
         self.names = {id(node): name for name, node in online.rows.items()}
         self.streams = {id(x): name for s in online.slopes for name, x in s.streams.items()}
         self.nudged: set[int] = set()
-        self.carried: list[str] = []                            # what is carried also as it stood at the start of what is run again
+        self.carried: list[
+            str
+        ] = []  # what is carried also as it stood at the start of what is run again
 
     def take(self, nodes: list[Node]) -> None:
         """Registers what is given one token later."""
@@ -67,7 +71,12 @@ class Part:
     # -- derivatives of one stream in another: zeros that are added to it
 
     def nudges(self, block: Block) -> dict[str, str]:
-        made = [n for item in block.items for n in (item.outputs if isinstance(item, Region) else [item]) if id(n) in self.streams]
+        made = [
+            n
+            for item in block.items
+            for n in (item.outputs if isinstance(item, Region) else [item])
+            if id(n) in self.streams
+        ]
         return {self.zero(n): f'held["{self.streams[id(n)]}"]' for n in made}
 
     def zero(self, node: Node) -> str:
@@ -77,16 +86,26 @@ class Part:
         for node in item.outputs if isinstance(item, Region) else [item]:
             if id(node) in self.streams:
                 if isinstance(item, Region) and any(node in n.args for n in item.inside):
-                    raise Unsupported("the derivative in a stream that a memory within the sequence takes part in", node)
+                    raise Unsupported(
+                        "the derivative in a stream that a memory within the sequence takes part "
+                        "in",
+                        node,
+                    )
                 ref = fn.env[id(node)]
                 zero = self.zero(node)
-                fn.env[id(node)] = fn.let(f"{fn.tensor(ref)} + {zero if ref.lead == 'B' else zero + '.unsqueeze(1)'}", ref.lead or "B", node.type)
+                fn.env[id(node)] = fn.let(
+                    f"{fn.tensor(ref)} + {zero if ref.lead == 'B' else zero + '.unsqueeze(1)'}",
+                    ref.lead or "B",
+                    node.type,
+                )
                 self.nudged.add(id(node))
 
     # -- functions
 
     def emit(self, em: Emitter, order: list[str]) -> tuple[list[str], dict[str, str]]:
-        """Emits the functions of this part; returns the lines that call it, and the text of each output that it makes."""
+        """Emits the functions of this part; returns the lines that call it, and the text of each
+        output that it makes.
+        """
         online, schedule = self.online, em.schedule
         before, compiled = set(em.carries), len(em.bodies)
         calls = []
@@ -97,24 +116,59 @@ class Part:
                 calls += lines
                 if not isinstance(block.items[0], Region):
                     em.bodies.append(function)
-        if missed := next((s for s in online.slopes if any(id(x) not in self.nudged for x in s.streams.values())), None):
-            raise Unsupported("the derivative in this stream", missed.span, "a stream that the loss is computed from")
-        names = {name: self.names.setdefault(id(node), name) for name, node in schedule.outputs.items() if id(node) in online.ids}
-        made = {self.names[id(node)]: node for node in [*online.rows.values(), *schedule.outputs.values()] if id(node) in self.names}
+        if missed := next(
+            (s for s in online.slopes if any(id(x) not in self.nudged for x in s.streams.values())),
+            None,
+        ):
+            raise Unsupported(
+                "the derivative in this stream",
+                missed.span,
+                "a stream that the loss is computed from",
+            )
+        names = {
+            name: self.names.setdefault(id(node), name)
+            for name, node in schedule.outputs.items()
+            if id(node) in online.ids
+        }
+        made = {
+            self.names[id(node)]: node
+            for node in [*online.rows.values(), *schedule.outputs.values()]
+            if id(node) in self.names
+        }
         rows = {name: em.local(node, True) for name, node in made.items()}
-        rows = {name: f"{text}.unsqueeze(1).expand(-1, rows[0].shape[1], {'-1, ' * len(made[name].type)})" if id(made[name]) in self.steady
-                else text for name, text in rows.items()}
-        body = ["new = {}", *calls, "return {" + "".join(f'"{name}": {text}, ' for name, text in rows.items()) + "}, new"]
-        em.texts.append("def piece(W, held, rows, carry, position, mode):\n" + "\n".join("    " + line for line in body) + "\n")
-        late = sorted({self.names[id(n)] for n in made.values() if any(x.op == "ahead" for x in walk(n))})
+        rows = {
+            name: f"{text}.unsqueeze(1).expand(-1, rows[0].shape[1], "
+            f"{'-1, ' * len(made[name].type)})"
+            if id(made[name]) in self.steady
+            else text
+            for name, text in rows.items()
+        }
+        body = [
+            "new = {}",
+            *calls,
+            "return {" + "".join(f'"{name}": {text}, ' for name, text in rows.items()) + "}, new",
+        ]
+        em.texts.append(
+            "def piece(W, held, rows, carry, position, mode):\n"
+            + "\n".join("    " + line for line in body)
+            + "\n"
+        )
+        late = sorted(
+            {self.names[id(n)] for n in made.values() if any(x.op == "ahead" for x in walk(n))}
+        )
         carried = [n for n in em.carries if n not in before]
         self.driver(em, carried, late)
         if online.families:
             del em.bodies[compiled:]
             em.bodies.append("online")
         given = "".join(em.local(n) + ", " for n in online.given)
-        return [f"learned, kept = online(W, ({given}), carry, position, mode)", "new.update(kept)"], \
-            {name: em.shown(schedule.outputs[name], f'learned["{row}"]') for name, row in names.items()}
+        return [
+            f"learned, kept = online(W, ({given}), carry, position, mode)",
+            "new.update(kept)",
+        ], {
+            name: em.shown(schedule.outputs[name], f'learned["{row}"]')
+            for name, row in names.items()
+        }
 
     def driver(self, em: Emitter, carried: list[str], late: list[str]) -> None:
         online = self.online
@@ -125,7 +179,11 @@ class Part:
                 em.carries[cell.name] = cell.shape, "state"
                 held.append(cell.name)
                 if cell.lasts and family.clock != Clock("token", 1):
-                    raise Unsupported("a window of a task loss that goes on in the next sequence", span=family.level.span, help="reset every sequence")
+                    raise Unsupported(
+                        "a window of a task loss that goes on in the next sequence",
+                        span=family.level.span,
+                        help="reset every sequence",
+                    )
                 if cell.lasts:
                     em.lasting[cell.name] = cell.name, cell.life, NEVER
             for name, clock in family.copies:
@@ -148,28 +206,57 @@ class Part:
         kept = table([f'after(carry["rows.{i + 1}"], given[{i}])' for i in range(count)])
         shifted = "".join(f"ahead(rows[{online.given.index(n.args[0])}]), " for n in self.ahead)
         state = [f'"{n}": carry["{SINCE}{n}"]' for n in held] + [
-            f'"{name}": like.new_zeros((rows[0].shape[0], {"".join(str(a.size) + ", " for a in x.type)}))' for s in online.slopes for name, x in s.streams.items()]
+            f'"{name}": like.new_zeros((rows[0].shape[0], {"".join(str(a.size) + ", " for a in x.type)}))'
+            for s in online.slopes
+            for name, x in s.streams.items()
+        ]
         pending = sorted(name for name in carried if name.split("@")[0] in online.pending)
-        lines = [f"rows = {kept}", "begin = position + given[0].shape[1] - rows[0].shape[1]", f"rows = (*rows, {shifted})",
-                 f'like = carry["{SINCE}{self.carried[0]}"]',
-                 *(f"{name} = {{" + ",\n             ".join(parts) + "}" for name, parts in (
-                     ("state", state), ("carried", [f'"{n}": carry["{SINCE}{n}"]' for n in carried]))),
-                 *prune(fn.lines, families),
-                 rows_of("slopes", slopes), rows_of("families", families), "",
-                 "def network(held, rows, carry, at):",
-                 f"    return piece(W, held, rows, carry, at, {'mode' if not online.families else repr('within')})",
-                 f"return learn(network, slopes, families, {tuple(instants(c) for c in online.clocks())!r}, state, rows, carried, begin, position, "
-                 f"{count}, {tuple(late)!r}, {tuple(pending)!r})"]
-        em.texts.append("def online(W, given, carry, position, mode):\n" + "\n".join("    " + line if line else "" for line in lines) + "\n")
+        lines = [
+            f"rows = {kept}",
+            "begin = position + given[0].shape[1] - rows[0].shape[1]",
+            f"rows = (*rows, {shifted})",
+            f'like = carry["{SINCE}{self.carried[0]}"]',
+            *(
+                f"{name} = {{" + ",\n             ".join(parts) + "}"
+                for name, parts in (
+                    ("state", state),
+                    ("carried", [f'"{n}": carry["{SINCE}{n}"]' for n in carried]),
+                )
+            ),
+            *prune(fn.lines, families),
+            rows_of("slopes", slopes),
+            rows_of("families", families),
+            "",
+            "def network(held, rows, carry, at):",
+            "    return piece(W, held, rows, carry, at, "
+            f"{'mode' if not online.families else repr('within')})",
+            "return learn(network, slopes, families, "
+            f"{tuple(instants(c) for c in online.clocks())!r}, state, rows, carried, begin, "
+            "position, "
+            f"{count}, {tuple(late)!r}, {tuple(pending)!r})",
+        ]
+        em.texts.append(
+            "def online(W, given, carry, position, mode):\n"
+            + "\n".join("    " + line if line else "" for line in lines)
+            + "\n"
+        )
 
     def slope(self, em: Emitter, i: int) -> str:
         slope = self.online.slopes[i]
         level = em.schedule.program.levels.get(slope.level)
-        every, reset = (Clock("token", 1), Clock("never", 0)) if level is None else (level.clock, level.reset)
+        every, reset = (
+            (Clock("token", 1), Clock("never", 0)) if level is None else (level.clock, level.reset)
+        )
         first = em.absence.first(slope.objective)
         function = self.objective(em, i, every)
-        return record(objective=f"lambda *window: {function}(W, *window)", of=tuple(slope.atoms), atoms=tuple(a["name"] for a in slope.atoms.values()),
-                      every=instants(every, first), reset=instants(reset), sees=tuple(self.online.sees[i]))
+        return record(
+            objective=f"lambda *window: {function}(W, *window)",
+            of=tuple(slope.atoms),
+            atoms=tuple(a["name"] for a in slope.atoms.values()),
+            every=instants(every, first),
+            reset=instants(reset),
+            sees=tuple(self.online.sees[i]),
+        )
 
     def objective(self, em: Emitter, i: int, every: Clock) -> str:
         """The function of one objective, from the rows of its window."""
@@ -177,7 +264,11 @@ class Part:
         slope, formula = online.slopes[i], online.objectives[i]
         fn = Fn("B")
         fn.like = "next(iter(held.values()))"
-        for node in em.weights_of(formula.statics + [online.folds[id(n)][0] for n in formula.taken if id(n) in online.folds], set()):
+        for node in em.weights_of(
+            formula.statics
+            + [online.folds[id(n)][0] for n in formula.taken if id(n) in online.folds],
+            set(),
+        ):
             fn.bind(node, em.weight(node), "")
         for node in formula.rows:
             fn.env[id(node)] = fn.let(f'rows["{self.names[id(node)]}"][:, -1]', "B", node.type)
@@ -188,22 +279,51 @@ class Part:
             if id(node) in online.folds:
                 term, how, span = online.folds[id(node)]
                 whole = span in (slope.level, every)
-                if not whole and (isinstance(span, str) or isinstance(span, Clock) and span.unit != "token"):
-                    raise Unsupported("a stretch of a task loss that is not the period of its level", slope.span, "over period")
+                if not whole and (
+                    isinstance(span, str) or isinstance(span, Clock) and span.unit != "token"
+                ):
+                    raise Unsupported(
+                        "a stretch of a task loss that is not the period of its level",
+                        slope.span,
+                        "over period",
+                    )
                 first = em.absence.first(term)
                 start = f"max(start, {first})" if first else "start"
-                n = f"stop - {start}" if whole else f"stop - max({start}, since({instants(span)!r}, stop))" if isinstance(span, Clock) else \
-                    f"min({span}, stop - {start})"
+                n = (
+                    f"stop - {start}"
+                    if whole
+                    else f"stop - max({start}, since({instants(span)!r}, stop))"
+                    if isinstance(span, Clock)
+                    else f"min({span}, stop - {start})"
+                )
                 if id(term) in self.names:
-                    text = f'rows["{self.names[id(term)]}"]' + ("" if whole and not first else f"[:, rows[{self.names[id(term)]!r}].shape[1] - ({n}):]") + ".sum(1)"
+                    text = (
+                        f'rows["{self.names[id(term)]}"]'
+                        + (
+                            ""
+                            if whole and not first
+                            else f"[:, rows[{self.names[id(term)]!r}].shape[1] - ({n}):]"
+                        )
+                        + ".sum(1)"
+                    )
                 else:
                     text = f"{fn.tensor(fn.value(term))} * ({n})"
-                fn.env[id(node)] = fn.let(text + (f" / ({n})" if how == "mean" else ""), "B" if id(term) in self.names else fn.env[id(term)].lead, node.type)
+                fn.env[id(node)] = fn.let(
+                    text + (f" / ({n})" if how == "mean" else ""),
+                    "B" if id(term) in self.names else fn.env[id(term)].lead,
+                    node.type,
+                )
         result = fn.tensor(fn.value(slope.objective))
-        return em.define("objective", "W, held, rows, start, stop", [*prune(fn.lines, [result]), f"return {result}.sum()"])
+        return em.define(
+            "objective",
+            "W, held, rows, start, stop",
+            [*prune(fn.lines, [result]), f"return {result}.sum()"],
+        )
 
     def start(self, em: Emitter, cell: Cell) -> str:
-        """The function of what a memory starts from within a sequence: weights, and what slower memories hold by then."""
+        """The function of what a memory starts from within a sequence: weights, and what slower
+        memories hold by then.
+        """
         fn = Fn("B")
         fn.like = f'now["{cell.name}"]'
         for node in em.weights_of([cell.start], set()):
@@ -218,14 +338,38 @@ class Part:
         cells, formula = tick_cells(family), family.tick
         inputs = [*formula.taken, *formula.rows]
         taken = [self.online.held.get(id(n)) or self.names.get(id(n)) or n["name"] for n in inputs]
-        region = Region(cells, formula.inside, inputs, formula.statics, [], [], 1, True, (), family.level.name)
+        region = Region(
+            cells, formula.inside, inputs, formula.statics, [], [], 1, True, (), family.level.name
+        )
         function, _, clocks = region_body(em, Body(region, inputs, [], "B", {}, em.absence.first))
-        em.lowering[family.level.name] = "between ticks: the network is run over each window, and its objective differentiated in what the window held"
-        starts = [f'("{c.name}", {self.start(em, c)}, {instants(c.reset)!r})' for c in family.cells if c.reset.unit == "token" or takes(c.start)]
-        keys = [(f"{name}@{clock.name or clock.period}", name, instants(clock)) for name, clock in family.copies]
+        em.lowering[family.level.name] = (
+            "between ticks: the network is run over each window, and its objective differentiated "
+            "in what the window held"
+        )
+        starts = [
+            f'("{c.name}", {self.start(em, c)}, {instants(c.reset)!r})'
+            for c in family.cells
+            if c.reset.unit == "token" or takes(c.start)
+        ]
+        keys = [
+            (f"{name}@{clock.name or clock.period}", name, instants(clock))
+            for name, clock in family.copies
+        ]
         cuts = [(c.name, instants(c.cut)) for c in family.cells if c.cut is not None]
         statics = table([fn.tensor(fn.value(n)) for n in formula.statics])
         names = tuple(c.name for c in family.cells)
-        return record(every=instants(family.clock, family.first), waits=family.waits, slopes=tuple(family.slopes), tick=function, cells=names, takes=tuple(taken),
-                      statics=statics, clocks=tuple(clocks), starts=table(starts), copies=tuple(keys), copied={key: source for key, source, _ in keys},
-                      cuts=tuple(cuts), state=names + tuple(key for key, _, _ in keys))
+        return record(
+            every=instants(family.clock, family.first),
+            waits=family.waits,
+            slopes=tuple(family.slopes),
+            tick=function,
+            cells=names,
+            takes=tuple(taken),
+            statics=statics,
+            clocks=tuple(clocks),
+            starts=table(starts),
+            copies=tuple(keys),
+            copied={key: source for key, source, _ in keys},
+            cuts=tuple(cuts),
+            state=names + tuple(key for key, _, _ in keys),
+        )

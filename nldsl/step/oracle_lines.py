@@ -1,4 +1,7 @@
-"""Lines of time, what the text alone says about clocks, and the cut that hides a value from some learners."""
+"""Lines of time, what the text alone says about clocks, and the cut that hides a value from some
+learners.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -12,7 +15,7 @@ from torch import Tensor
 from nldsl.graph.equations import ENDS, Clock, Level, Node, Program, ahead, walk
 from nldsl.step.oracle_operators import Value, each
 
-_viewer: str | None = None                        # the level whose gradient is being taken
+_viewer: str | None = None  # the level whose gradient is being taken
 
 
 @contextmanager
@@ -41,16 +44,22 @@ def cut(value: Value, blind: frozenset[str]) -> Value:
 
 
 def mark(value: Value, lanes: int) -> Value:
-    """The same value as an object of its own that one can differentiate in: what adding a fresh zero to it would do."""
+    """The same value as an object of its own that one can differentiate in: what adding a fresh
+    zero to it would do.
+    """
+
     def copy(x: Tensor) -> Tensor:
         x = x.expand([lanes, *x.shape[1:]]).clone()
         return x if x.requires_grad else x.requires_grad_()
+
     return each(copy, value)
 
 
 @dataclass
 class Line:
-    """Instants 0, 1, ..: the steps of the run, or tokens, with the step and the first token of the sequence each belongs to."""
+    """Instants 0, 1, ..: the steps of the run, or tokens, with the step and the first token of the
+    sequence each belongs to.
+    """
 
     unit: str
     lanes: int = 1
@@ -59,7 +68,9 @@ class Line:
     inputs: list[dict[str, Tensor]] = field(default_factory=list)
     step: list[int] = field(default_factory=list)
     first: list[int] = field(default_factory=list)
-    shown: dict[str, int] = field(default_factory=dict)       # by output: the first instant not yet handed out
+    shown: dict[str, int] = field(
+        default_factory=dict
+    )  # by output: the first instant not yet handed out
 
     def __len__(self) -> int:
         return len(self.tables)
@@ -76,16 +87,25 @@ class Line:
         return bool(self.inputs[i][ENDS].item())
 
     def copy(self) -> Line:
-        return Line(self.unit, self.lanes, [*self.tables[:-1], *map(dict, self.tables[-1:])], dict(self.memo), list(self.inputs),
-                    list(self.step), list(self.first), dict(self.shown))
+        return Line(
+            self.unit,
+            self.lanes,
+            [*self.tables[:-1], *map(dict, self.tables[-1:])],
+            dict(self.memo),
+            list(self.inputs),
+            list(self.step),
+            list(self.first),
+            dict(self.shown),
+        )
 
 
 @dataclass
 class Inside:
     """An evaluation that differs from the ordinary one in the nodes of `touched`.
 
-    In an objective: plain reads of a memory see `plain`, and the streams of `context` are constants for `viewer`. For the
-    derivative of one stream in another: that stream is `fixed` at one instant.
+    In an objective: plain reads of a memory see `plain`, and the streams of `context` are constants
+    for `viewer`. For the derivative of one stream in another: that stream is `fixed` at one
+    instant.
     """
 
     touched: frozenset[Node]
@@ -102,11 +122,14 @@ class Text:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        roots = [*program.outputs.values(), *(r for m in program.memories.values() for r in (m.start, m.next) if r is not None),
-                 *(o for level in program.levels.values() for o in level.objectives)]
+        roots = [
+            *program.outputs.values(),
+            *(r for m in program.memories.values() for r in (m.start, m.next) if r is not None),
+            *(o for level in program.levels.values() for o in level.objectives),
+        ]
         self.nodes = list(walk(*roots))
         self.learners = {n["memory"] for n in self.nodes if n.op == "grad"}
-        self.lag = ahead(*roots)                             # tokens that must come before it has a value
+        self.lag = ahead(*roots)  # tokens that must come before it has a value
         self.foresees = frozenset(node for node, late in self.lag.items() if late)
         self.may_lack = self._reaching(lambda n: n.op in ("ahead", "held_stream"))
         self.by_token = self._reaching(self._token_leaf, self._gathers_tokens)
@@ -114,9 +137,11 @@ class Text:
         self._pulse: dict[Node, frozenset[str]] = {}
         self._depths: dict[str, dict[str, str | Clock]] = {}
 
-    def _reaching(self, starts: Callable[[Node], bool], ends: Callable[[Node], bool] = lambda n: False) -> frozenset[Node]:
+    def _reaching(
+        self, starts: Callable[[Node], bool], ends: Callable[[Node], bool] = lambda n: False
+    ) -> frozenset[Node]:
         found: set[Node] = set()
-        for node in self.nodes:                               # arguments come first
+        for node in self.nodes:  # arguments come first
             if not ends(node) and (starts(node) or any(a in found for a in node.args)):
                 found.add(node)
         return frozenset(found)
@@ -134,13 +159,25 @@ class Text:
             return self.unit(self.program.levels[node["level"]]) == "token"
         if node.op == "fold":
             return not self._gathers_tokens(node)
-        return node.op in ("input", "rope", "conv", "attend", "window", "held_stream", "ahead")      # of a constant too: a sequence begins
+        return node.op in (
+            "input",
+            "rope",
+            "conv",
+            "attend",
+            "window",
+            "held_stream",
+            "ahead",
+        )  # of a constant too: a sequence begins
 
     def _gathers_tokens(self, node: Node) -> bool:
         if node.op != "fold":
             return False
         since = node["since"]
-        return since.unit == "step" if isinstance(since, Clock) else self.unit(self.program.levels[since]) == "step"
+        return (
+            since.unit == "step"
+            if isinstance(since, Clock)
+            else self.unit(self.program.levels[since]) == "step"
+        )
 
     def root(self, level: Level) -> Level:
         """An update level has the period, and the `bptt`, of the level whose equation calls it."""
@@ -151,24 +188,39 @@ class Text:
     def slower(self, a: Level, b: Level) -> bool:
         def pace(level: Level) -> tuple[int, int]:
             clock = self.root(level).clock
-            return ["token", "sequence", "document", "step", "never"].index(clock.unit), clock.period
+            return ["token", "sequence", "document", "step", "never"].index(
+                clock.unit
+            ), clock.period
+
         return pace(a) > pace(b)
 
     def depths(self, level: Level) -> dict[str, str | Clock]:
-        """How far each other level sees through the ticks of this one; what is not said is not seen."""
+        """How far each other level sees through the ticks of this one; what is not said is not
+        seen.
+        """
         if level.name not in self._depths:
             said = self.root(level).bptt
-            self._depths[level.name] = {name: next(iter([b.depth for b in said if b.viewer == name]
-                                                        or [b.depth for b in said if b.viewer is None]), "none")
-                                        if self.slower(viewer, level) else "none"
-                                        for name, viewer in self.program.levels.items()}
+            self._depths[level.name] = {
+                name: next(
+                    iter(
+                        [b.depth for b in said if b.viewer == name]
+                        or [b.depth for b in said if b.viewer is None]
+                    ),
+                    "none",
+                )
+                if self.slower(viewer, level)
+                else "none"
+                for name, viewer in self.program.levels.items()
+            }
         return self._depths[level.name]
 
     def seen(self, level: Level) -> bool:
         return any(depth != "none" for depth in self.depths(level).values())
 
     def pulse(self, node: Node) -> frozenset[str]:
-        """The levels at whose ticks a stream has its instants, with "token" if at every token; nothing for a constant."""
+        """The levels at whose ticks a stream has its instants, with "token" if at every token;
+        nothing for a constant.
+        """
         for part in walk(node):
             if part in self._pulse:
                 continue
@@ -179,9 +231,12 @@ class Text:
                 found = {part["since"]}
             elif part.op == "grad":
                 found = set(self._pulse[part.args[0]])
-            elif part.op in ("input", "rope", "conv", "window", "held_stream") or part.op == "attend" and any(
-                    span is not None for _, _, span in part["groups"]):
-                found = {"token"}                             # what looks back sees something else at each token
+            elif (
+                part.op in ("input", "rope", "conv", "window", "held_stream")
+                or part.op == "attend"
+                and any(span is not None for _, _, span in part["groups"])
+            ):
+                found = {"token"}  # what looks back sees something else at each token
             self._pulse[part] = frozenset(found)
         return self._pulse[node]
 
@@ -191,13 +246,20 @@ class Text:
         if key not in self._touched:
             found: set[Node] = set()
             for node in walk(root):
-                if node in changed or plain and node.op == "plain" or any(a in found for a in node.args):
+                if (
+                    node in changed
+                    or plain
+                    and node.op == "plain"
+                    or any(a in found for a in node.args)
+                ):
                     found.add(node)
             self._touched[key] = frozenset(found)
         return self._touched[key]
 
     def outside(self, objective: Node, memory: str, context: frozenset[Node]) -> bool:
-        """Can the objective see reads of `memory` outside its level: directly, or in the past of a faster memory?"""
+        """Can the objective see reads of `memory` outside its level: directly, or in the past of a
+        faster memory?
+        """
         owner, seen, stack = self.level(memory), set(context), [objective]
         while stack:
             node = stack.pop()
@@ -205,7 +267,13 @@ class Text:
                 continue
             seen.add(node)
             stack.extend(node.args)
-            read = self.program.weights[node["name"]].owner if node.op == "weight" else node["memory"] if node.op in ("read", "now", "held") else None
+            read = (
+                self.program.weights[node["name"]].owner
+                if node.op == "weight"
+                else node["memory"]
+                if node.op in ("read", "now", "held")
+                else None
+            )
             if read == memory:
                 if node.op in ("read", "weight"):
                     return True

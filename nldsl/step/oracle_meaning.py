@@ -2,9 +2,11 @@
 
     value(read(M), line, i)   M after instant i - 1          value(now(M), line, i)   M after its own tick at i
 
-Nothing here runs a schedule. A value asks for the values that its equation names, at this instant or another, and the order of
-an instant (ticks, pending ticks, resets, copies) is the order in which they are asked for.
+Nothing here runs a schedule. A value asks for the values that its equation names, at this instant
+or another, and the order of an instant (ticks, pending ticks, resets, copies) is the order in which
+they are asked for.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -20,13 +22,21 @@ from nldsl.step.oracle_time import TIME
 
 
 class Meaning(Text):
-    def __init__(self, program: Program, weights: Mapping[str, Tensor], seed: int, planned: int,
-                 files: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        weights: Mapping[str, Tensor],
+        seed: int,
+        planned: int,
+        files: Mapping[str, Mapping[str, Tensor]],
+    ) -> None:
         super().__init__(program)
         self.initial, self.seed, self.planned, self.files = dict(weights), seed, planned, files
         self.steps = Line("step", tables=[{}])
-        self.streams: list[list[tuple[Line, range]]] = [[]]   # by step: the tokens that belong to it
-        self.paths = {slot: path for m in program.memories.values() for path, slot in (m.slots or {}).items()}
+        self.streams: list[list[tuple[Line, range]]] = [[]]  # by step: the tokens that belong to it
+        self.paths = {
+            slot: path for m in program.memories.values() for path, slot in (m.slots or {}).items()
+        }
 
     # -- clocks
 
@@ -41,37 +51,69 @@ class Meaning(Text):
             return line.ended(i) and clock.ticks(sum(map(line.ended, range(i + 1))))
         if clock.unit == "sequence":
             return line.ends(i) and clock.ticks(sum(line.first[j] == j for j in range(i + 1)))
-        return i + 1 < len(line) and line.step[i + 1] != line.step[i] and clock.ticks(line.step[i] + 1)
+        return (
+            i + 1 < len(line) and line.step[i + 1] != line.step[i] and clock.ticks(line.step[i] + 1)
+        )
 
     def resets(self, level: Level, line: Line, i: int) -> bool:
-        """A reset after so many tokens is also one at the end of the sequence in which they are counted."""
-        return self.fires(level.reset, line, i) or line.unit == "token" and level.reset.unit == "token" and line.ends(i)
+        """A reset after so many tokens is also one at the end of the sequence in which they are
+        counted.
+        """
+        return (
+            self.fires(level.reset, line, i)
+            or line.unit == "token"
+            and level.reset.unit == "token"
+            and line.ends(i)
+        )
 
     def performed(self, level: Level, line: Line, i: int) -> bool:
-        """Does the level tick at i? Not if its caller does not, nor if none of its objectives has a term."""
-        if level.parent is not None and not self.performed(self.program.levels[level.parent], line, i):
+        """Does the level tick at i? Not if its caller does not, nor if none of its objectives has a
+        term.
+        """
+        if level.parent is not None and not self.performed(
+            self.program.levels[level.parent], line, i
+        ):
             return False
         if not self.fires(level.clock, line, i):
             return False
         if not level.objectives or any(j not in self.may_lack for j in level.objectives):
             return True
-        return self._once("performed", level.name, line, i, lambda: any(
-            self.value(j, line, i) is not ABSENT for j in level.objectives))
+        return self._once(
+            "performed",
+            level.name,
+            line,
+            i,
+            lambda: any(self.value(j, line, i) is not ABSENT for j in level.objectives),
+        )
 
     def last_tick(self, level: Level, line: Line, i: int) -> int:
         """The instant before i of the level's last tick or reset; -1 if there was none."""
-        return next((j for j in range(i - 1, -1, -1) if self.performed(level, line, j) or self.resets(level, line, j)), -1)
+        return next(
+            (
+                j
+                for j in range(i - 1, -1, -1)
+                if self.performed(level, line, j) or self.resets(level, line, j)
+            ),
+            -1,
+        )
 
     def ticks(self, level: Level, line: Line, i: int) -> int:
         """Ticks since the reset, that of i included."""
         if i < 0:
             return 0
-        before = 0 if i > 0 and self.resets(level, line, i - 1) else self._once(
-            "ticks", level.name, line, i - 1, lambda: self.ticks(level, line, i - 1))
+        before = (
+            0
+            if i > 0 and self.resets(level, line, i - 1)
+            else self._once(
+                "ticks", level.name, line, i - 1, lambda: self.ticks(level, line, i - 1)
+            )
+        )
         return before + self.performed(level, line, i)
 
     def _once(self, kind: str, name: str, line: Line, i: int, make: Callable[[], Any]) -> Any:
-        """Kept, but for the last token known so far: its tick can be pending, its sequence may end there or go on."""
+        """Kept, but for the last token known so far: its tick can be pending, its sequence may end
+        there or go on.
+        """
         key = (kind, name, i)
         if key in line.memo:
             return line.memo[key]
@@ -85,7 +127,9 @@ class Meaning(Text):
     def home(self, level: Level, line: Line, i: int) -> tuple[Line, int]:
         if self.unit(level) == line.unit:
             return line, i
-        assert line.unit == "token", f"{level.name} ticks with the tokens: a step reaches it through a window"
+        assert line.unit == "token", (
+            f"{level.name} ticks with the tokens: a step reaches it through a window"
+        )
         return self.steps, line.step[i]
 
     def after(self, memory: Memory, line: Line, i: int) -> Value:
@@ -93,7 +137,9 @@ class Meaning(Text):
         level = self.program.levels[memory.level]
         if memory.next is None or not self.performed(level, line, i):
             return self.settled(memory, line, i - 1)
-        return self._once("after", memory.name, line, i, lambda: self._ticked(memory, level, line, i))
+        return self._once(
+            "after", memory.name, line, i, lambda: self._ticked(memory, level, line, i)
+        )
 
     def _ticked(self, memory: Memory, level: Level, line: Line, i: int) -> Value:
         assert memory.next is not None
@@ -111,36 +157,77 @@ class Meaning(Text):
         return cut(value, blind) if blind else value
 
     def settled(self, memory: Memory, line: Line, i: int) -> Value:
-        """The value when instant i is finished: what the next instant reads and what copies taken at i hold."""
+        """The value when instant i is finished: what the next instant reads and what copies taken
+        at i hold.
+        """
         level = self.program.levels[memory.level]
         if i < 0 or self.resets(level, line, i):
-            return self._once("settled", memory.name, line, i, lambda: self._start(memory, level, line, i))
+            return self._once(
+                "settled", memory.name, line, i, lambda: self._start(memory, level, line, i)
+            )
         # `none` hides a tick at once, from `now` too; blocks of `n c` end with their last instant.
-        return self._once("settled", memory.name, line, i, lambda: self._hide(
-            level, self.after(memory, line, i), lambda depth: isinstance(depth, Clock) and self.fires(depth, line, i))
-            if any(isinstance(b.depth, Clock) for b in self.root(level).bptt) else self.after(memory, line, i))
+        return self._once(
+            "settled",
+            memory.name,
+            line,
+            i,
+            lambda: (
+                self._hide(
+                    level,
+                    self.after(memory, line, i),
+                    lambda depth: isinstance(depth, Clock) and self.fires(depth, line, i),
+                )
+                if any(isinstance(b.depth, Clock) for b in self.root(level).bptt)
+                else self.after(memory, line, i)
+            ),
+        )
 
     def held(self, memory: Memory, clock: Clock, line: Line, i: int) -> Value:
         level = self.program.levels[memory.level]
-        last = next((j for j in range(i - 1, -1, -1) if self.fires(clock, line, j) or self.resets(level, line, j)), -1)
+        last = next(
+            (
+                j
+                for j in range(i - 1, -1, -1)
+                if self.fires(clock, line, j) or self.resets(level, line, j)
+            ),
+            -1,
+        )
         return self._cut_since(level, self.settled(memory, line, last), line, last, i)
 
     def read(self, memory: Memory, line: Line, i: int) -> Value:
-        """The value before the tick of instant i, as its learner meets it: one object from tick to tick, cut for others since then."""
+        """The value before the tick of instant i, as its learner meets it: one object from tick to
+        tick, cut for others since then.
+        """
         if memory.name not in self.learners:
             return self.settled(memory, line, i - 1)
         level = self.program.levels[memory.level]
-        return self._cut_since(level, self.marked(memory, line, i), line, self.last_tick(level, line, i), i)
+        return self._cut_since(
+            level, self.marked(memory, line, i), line, self.last_tick(level, line, i), i
+        )
 
     def marked(self, memory: Memory, line: Line, i: int) -> Value:
-        """The object that the learner differentiates in: all its reads since the last tick come from it, whatever others see of them."""
+        """The object that the learner differentiates in: all its reads since the last tick come
+        from it, whatever others see of them.
+        """
         since = self.last_tick(self.program.levels[memory.level], line, i)
-        return self._once("read", memory.name, line, since, lambda: mark(self.settled(memory, line, since), line.lanes))
+        return self._once(
+            "read",
+            memory.name,
+            line,
+            since,
+            lambda: mark(self.settled(memory, line, since), line.lanes),
+        )
 
     def _cut_since(self, level: Level, value: Value, line: Line, since: int, i: int) -> Value:
-        """A value that is kept since an instant, and what it has become a constant for before instant i."""
-        blind = frozenset(name for name, depth in self.depths(level).items() if isinstance(depth, Clock)
-                          and any(self.fires(depth, line, j) for j in range(since + 1, i)))
+        """A value that is kept since an instant, and what it has become a constant for before
+        instant i.
+        """
+        blind = frozenset(
+            name
+            for name, depth in self.depths(level).items()
+            if isinstance(depth, Clock)
+            and any(self.fires(depth, line, j) for j in range(since + 1, i))
+        )
         return cut(value, blind) if blind else value
 
     def weight(self, name: str, step: int) -> Value:
@@ -151,13 +238,21 @@ class Meaning(Text):
         return value[self.paths[name]] if isinstance(value, dict) else value
 
     def _start(self, memory: Memory, level: Level, line: Line, i: int) -> Value:
-        """The start, after the ticks of instant i; `number` counts the resets in the life of this memory."""
+        """The start, after the ticks of instant i; `number` counts the resets in the life of this
+        memory.
+        """
         birth = line.first[min(i + 1, len(line) - 1)] if line.unit == "token" else 0
         number = sum(self.resets(level, line, j) for j in range(birth, i + 1))
         if memory.start is None:
             assert memory.slots is not None, memory.name
-            drawn = {path: (initial(self.program.weights[slot], self.seed, number) if number else self.initial[slot]).unsqueeze(0)
-                     for path, slot in memory.slots.items()}
+            drawn = {
+                path: (
+                    initial(self.program.weights[slot], self.seed, number)
+                    if number
+                    else self.initial[slot]
+                ).unsqueeze(0)
+                for path, slot in memory.slots.items()
+            }
             return drawn if isinstance(memory.type, Tree) else drawn[""]
         return conform(self._start_value(memory.start, level, line, i, number), memory.type)
 
@@ -165,7 +260,11 @@ class Meaning(Text):
         step = i + 1 if line.unit == "step" else line.step[min(i + 1, len(line) - 1)]
         if node.op == "weight":
             return self.weight(node["name"], step)
-        if node.op in ("read", "now", "held"):                # the newest; of two resets at one instant the slow one comes first
+        if node.op in (
+            "read",
+            "now",
+            "held",
+        ):  # the newest; of two resets at one instant the slow one comes first
             other = self.program.memories[node["memory"]]
             theirs = self.program.levels[other.level]
             if self.unit(theirs) != line.unit:
@@ -174,13 +273,30 @@ class Meaning(Text):
                 return self.after(other, line, i)
             return self.read(other, line, i + 1)
         if node.op == "random":
-            name, shapes = node["name"], node.type.leaves if isinstance(node.type, Tree) else (("", node.type),)
-            drawn = {path: normal(self.seed, f"{name}.{path}" if path else name, [a.size for a in shape], node["scale"], number)
-                     .unsqueeze(0) for path, shape in shapes}
+            name, shapes = (
+                node["name"],
+                node.type.leaves if isinstance(node.type, Tree) else (("", node.type),),
+            )
+            drawn = {
+                path: normal(
+                    self.seed,
+                    f"{name}.{path}" if path else name,
+                    [a.size for a in shape],
+                    node["scale"],
+                    number,
+                ).unsqueeze(0)
+                for path, shape in shapes
+            }
             return drawn if isinstance(node.type, Tree) else drawn[""]
         if node.op == "load":
-            return self.files[node["file"]][node["key"]].double().reshape(1, *(a.size for a in node.type))
-        return APPLY[node.op](node, *(self._start_value(a, level, line, i, number) for a in node.args))
+            return (
+                self.files[node["file"]][node["key"]]
+                .double()
+                .reshape(1, *(a.size for a in node.type))
+            )
+        return APPLY[node.op](
+            node, *(self._start_value(a, level, line, i, number) for a in node.args)
+        )
 
     # -- values
 
@@ -191,7 +307,7 @@ class Meaning(Text):
             table, key = inside.table, (id(line), i, node)
         else:
             if line.unit == "token" and node not in self.by_token:
-                line, i = self.steps, line.step[i]            # does not depend on the token: once a step
+                line, i = self.steps, line.step[i]  # does not depend on the token: once a step
             table, key = line.tables[i], node
         if key not in table:
             table[key] = self._compute(node, line, i, inside)

@@ -1,8 +1,10 @@
 """The operators of the core that need no clock: one function on float64 tensors each.
 
-Every tensor has a leading axis for the lanes of a batch, of size 1 where all lanes agree; named axes follow it. A tree
-is a dict from path to tensor. Absence spreads: an operator with an absent argument is absent.
+Every tensor has a leading axis for the lanes of a batch, of size 1 where all lanes agree; named
+axes follow it. A tree is a dict from path to tensor. Absence spreads: an operator with an absent
+argument is absent.
 """
+
 from __future__ import annotations
 
 import math
@@ -47,9 +49,14 @@ def sizes(shape: Sequence[Any]) -> list[int]:
 
 
 def conform(value: Value, type: Type) -> Value:
-    """A value of `type` from one that may lack its last axes (a start of 0 for a matrix, one number for a tree)."""
+    """A value of `type` from one that may lack its last axes (a start of 0 for a matrix, one number
+    for a tree).
+    """
     if isinstance(type, Tree):
-        return {path: conform(value[path] if isinstance(value, dict) else value, shape) for path, shape in type.leaves}
+        return {
+            path: conform(value[path] if isinstance(value, dict) else value, shape)
+            for path, shape in type.leaves
+        }
     assert isinstance(value, Tensor)
     value = value.reshape(list(value.shape) + [1] * (len(type) + 1 - value.dim()))
     return value.expand([value.shape[0], *sizes(type)])
@@ -71,19 +78,38 @@ def _sqrt(x: Tensor) -> Tensor:
 
 
 def _pow(x: Tensor, n: Tensor) -> Tensor:
-    if not n.requires_grad and bool((n > 0).all()) and bool((n % 1 != 0).all()):    # a root or a power of one, as `_sqrt`
+    if (
+        not n.requires_grad and bool((n > 0).all()) and bool((n % 1 != 0).all())
+    ):  # a root or a power of one, as `_sqrt`
         return torch.where(x == 0, 0.0, torch.where(x == 0, 1.0, x) ** n)
-    return x ** n
+    return x**n
 
 
 NUMBERS: dict[str, Callable[..., Tensor]] = {
-    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b, "pow": _pow,
-    "max": lambda a, b: torch.where(a >= b, a, b), "min": lambda a, b: torch.where(a <= b, a, b),     # a tie: the first learns
-    "le": lambda a, b: (a <= b).double(), "ge": lambda a, b: (a >= b).double(), "eq": lambda a, b: (a == b).double(),
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "pow": _pow,
+    "max": lambda a, b: torch.where(a >= b, a, b),
+    "min": lambda a, b: torch.where(a <= b, a, b),  # a tie: the first learns
+    "le": lambda a, b: (a <= b).double(),
+    "ge": lambda a, b: (a >= b).double(),
+    "eq": lambda a, b: (a == b).double(),
     "where": lambda c, a, b: torch.where(c != 0, a, b),
-    "neg": torch.neg, "exp": torch.exp, "log": torch.log, "sqrt": _sqrt, "abs": torch.abs, "sign": torch.sign, "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid, "silu": F.silu, "softplus": lambda x: -F.logsigmoid(-x), "cos": torch.cos, "floor": torch.floor,
-    "gelu": lambda x: x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ** 3))) / 2,
+    "neg": torch.neg,
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": _sqrt,
+    "abs": torch.abs,
+    "sign": torch.sign,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "softplus": lambda x: -F.logsigmoid(-x),
+    "cos": torch.cos,
+    "floor": torch.floor,
+    "gelu": lambda x: x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
 }
 assert set(NUMBERS) == ELEMENTWISE
 
@@ -108,7 +134,10 @@ def _dims(node: Node) -> list[int]:
 
 
 def _total(node: Node, x: Value) -> Tensor:
-    parts = [leaf.flatten(node["keep"] + 1).sum(-1) if leaf.dim() > node["keep"] + 1 else leaf for leaf in leaves(x)]
+    parts = [
+        leaf.flatten(node["keep"] + 1).sum(-1) if leaf.dim() > node["keep"] + 1 else leaf
+        for leaf in leaves(x)
+    ]
     return sum(parts[1:], parts[0])
 
 
@@ -137,7 +166,10 @@ APPLY: dict[str, Callable[..., Value]] = {
     "leaf": lambda node, x: x[node["path"]],
     "tree": lambda node, *args: dict(zip(node.type.paths(), args, strict=True)),
     "total": _total,
-    **{op: (lambda node, *args, f=f: each(lambda *xs: f(*_align(*xs)), *args)) for op, f in NUMBERS.items()},
+    **{
+        op: (lambda node, *args, f=f: each(lambda *xs: f(*_align(*xs)), *args))
+        for op, f in NUMBERS.items()
+    },
     "spread": _spread,
     "permute": lambda node, x: x.permute(0, *(d + 1 for d in node["dims"])),
     "reshape": lambda node, x: x.reshape([x.shape[0], *sizes(node.type)]),

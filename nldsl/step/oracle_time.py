@@ -1,8 +1,9 @@
 """The operators of the core that name another instant, a memory or a derivative.
 
-Each takes the meaning, its node, and the line and instant at which its value is asked for; `inside` is the objective under
-evaluation, if any. See `Meaning.value`.
+Each takes the meaning, its node, and the line and instant at which its value is asked for; `inside`
+is the objective under evaluation, if any. See `Meaning.value`.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -47,7 +48,9 @@ def _tick(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> 
 
 def _ticks(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
     clock = m.program.levels[node["level"]].clock
-    return torch.tensor([float(max(1, (m.planned - clock.phase) // max(1, clock.period)))], dtype=torch.float64)
+    return torch.tensor(
+        [float(max(1, (m.planned - clock.phase) // max(1, clock.period)))], dtype=torch.float64
+    )
 
 
 def _held_stream(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
@@ -67,7 +70,11 @@ def _conv(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> 
     kernel = m.value(node.args[1], line, i, inside)
     n = kernel.shape[1]
     past = [m.value(node.args[0], line, i - j, inside) for j in range(min(n, line.position(i) + 1))]
-    return ABSENT if past[0] is ABSENT else sum(kernel[:, n - 1 - j] * x for j, x in enumerate(past) if x is not ABSENT)
+    return (
+        ABSENT
+        if past[0] is ABSENT
+        else sum(kernel[:, n - 1 - j] * x for j, x in enumerate(past) if x is not ABSENT)
+    )
 
 
 def _rope(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
@@ -81,12 +88,17 @@ def _rope(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> 
 
 
 def instants(m: Meaning, span: str | Clock | int, line: Line, i: int) -> range:
-    """The instants of a window that ends now: the last so many tokens, since a level's own tick, or since a tick of a clock."""
+    """The instants of a window that ends now: the last so many tokens, since a level's own tick, or
+    since a tick of a clock.
+    """
     begin = line.first[i] if line.unit == "token" else 0
     if isinstance(span, int):
         return range(max(begin, i + 1 - span), i + 1)
     if isinstance(span, Clock):
-        return range(next((j + 1 for j in range(i - 1, begin - 1, -1) if m.fires(span, line, j)), begin), i + 1)
+        return range(
+            next((j + 1 for j in range(i - 1, begin - 1, -1) if m.fires(span, line, j)), begin),
+            i + 1,
+        )
     return range(m.last_tick(m.program.levels[span], line, i) + 1, i + 1)
 
 
@@ -94,7 +106,9 @@ def _over_lanes(value: Value, lanes: int) -> Value:
     return each(lambda x: x.expand([lanes, *x.shape[1:]]).sum(0, keepdim=True), value)
 
 
-def _terms(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Iterator[tuple[Value, int]]:
+def _terms(
+    m: Meaning, node: Node, line: Line, i: int, inside: Inside | None
+) -> Iterator[tuple[Value, int]]:
     """The terms of a window, each with the number of sequences that it stands for."""
     term = node.args[0]
     pulse = m.pulse(term)
@@ -109,7 +123,11 @@ def _terms(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) ->
             if "token" in pulse or not clocks or any(m.fires(c, where, t) for c in clocks):
                 value = m.value(term, where, t, inside)
                 if value is not ABSENT:
-                    yield (value, 1) if where is line else (_over_lanes(value, where.lanes), where.lanes)
+                    yield (
+                        (value, 1)
+                        if where is line
+                        else (_over_lanes(value, where.lanes), where.lanes)
+                    )
 
 
 def _fold(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
@@ -136,8 +154,11 @@ def _attend(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -
             if k is not ABSENT and v is not ABSENT:
                 score = einsum(k_eq, q, k) * node["scale"]
                 order = sorted(kept, key=mapped.index) + pairs
-                scores.append(score.permute(0, *(weights.index(c) + 1 for c in order)).flatten(1 + len(kept)) if pairs
-                              else score.permute(0, *(weights.index(c) + 1 for c in order)).unsqueeze(-1))
+                scores.append(
+                    score.permute(0, *(weights.index(c) + 1 for c in order)).flatten(1 + len(kept))
+                    if pairs
+                    else score.permute(0, *(weights.index(c) + 1 for c in order)).unsqueeze(-1)
+                )
                 values.append((v_eq, weights, order, score.shape, v))
     if not scores:
         return ABSENT
@@ -151,17 +172,23 @@ def _attend(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -
     return sum(out[1:], out[0])
 
 
-def _derivative(total: Tensor, targets: list[Tensor], viewer: str, again: bool = True) -> list[Tensor]:
+def _derivative(
+    total: Tensor, targets: list[Tensor], viewer: str, again: bool = True
+) -> list[Tensor]:
     """`again`: to be differentiated in turn."""
     found: tuple[Tensor | None, ...] = (None,) * len(targets)
     if total.requires_grad:
         with viewed_by(viewer):
-            found = torch.autograd.grad(total, targets, retain_graph=True, create_graph=again, allow_unused=True)
+            found = torch.autograd.grad(
+                total, targets, retain_graph=True, create_graph=again, allow_unused=True
+            )
     return [torch.zeros_like(t) if f is None else f for f, t in zip(found, targets, strict=True)]
 
 
 def _grad(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
-    """Two kinds of plain reads add up: those of the objective itself, at P, and those outside since the last tick."""
+    """Two kinds of plain reads add up: those of the objective itself, at P, and those outside since
+    the last tick.
+    """
     objective, at = node.args
     memory = m.program.memories[node["memory"]]
     level = m.program.levels[memory.level]
@@ -184,7 +211,7 @@ def _grad(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> 
     read = m.marked(memory, home, at_home)
     if home is line:
         elsewhere = _derivative(value.sum(), leaves(read), level.name, again)
-    else:                                         # one value for all lanes, one gradient for each
+    else:  # one value for all lanes, one gradient for each
         each_lane = value.expand([line.lanes, *value.shape[1:]])
         lanes = [_derivative(lane.sum(), leaves(read), level.name, again) for lane in each_lane]
         elsewhere = [torch.cat(parts) for parts in zip(*lanes, strict=True)]
@@ -197,12 +224,28 @@ def _grad_stream(m: Meaning, node: Node, line: Line, i: int, inside: Inside | No
     if point is ABSENT:
         return ABSENT
     point = mark(point, line.lanes)
-    value = m.value(e, line, i, Inside(m.touched(e, frozenset([y]), False), inside, fixed={(y, i): point}))
+    value = m.value(
+        e, line, i, Inside(m.touched(e, frozenset([y]), False), inside, fixed={(y, i): point})
+    )
     return ABSENT if value is ABSENT else like(point, _derivative(value.sum(), leaves(point), ""))
 
 
 TIME: dict[str, Callable[..., Value]] = {
-    "input": _input, "weight": _weight, "plain": _memory, "read": _memory, "now": _memory, "held": _memory, "tick": _tick,
-    "ticks": _ticks, "held_stream": _held_stream, "ahead": _ahead, "conv": _conv, "rope": _rope, "fold": _fold, "window": _fold,
-    "attend": _attend, "grad": _grad, "grad_stream": _grad_stream,
+    "input": _input,
+    "weight": _weight,
+    "plain": _memory,
+    "read": _memory,
+    "now": _memory,
+    "held": _memory,
+    "tick": _tick,
+    "ticks": _ticks,
+    "held_stream": _held_stream,
+    "ahead": _ahead,
+    "conv": _conv,
+    "rope": _rope,
+    "fold": _fold,
+    "window": _fold,
+    "attend": _attend,
+    "grad": _grad,
+    "grad_stream": _grad_stream,
 }

@@ -1,8 +1,10 @@
-"""A compiled step at work without learning on the step clock: how well it predicts a text, and what it writes.
+"""A compiled step at work without learning on the step clock: how well it predicts a text, and what
+it writes.
 
-Memories on the token clock go on learning while they read, unless they are frozen; those that outlive a sequence do so in their
-lanes, see lanes.py. The step clock does not move.
+Memories on the token clock go on learning while they read, unless they are frozen; those that
+outlive a sequence do so in their lanes, see lanes.py. The step clock does not move.
 """
+
 from __future__ import annotations
 
 import linecache
@@ -40,26 +42,43 @@ def load_module(text: str, name: str) -> dict[str, Any]:
 
 def of_the_next(node: Node) -> bool:
     """Is it the cross entropy of the next token, and nothing else?"""
-    return node.op == "cross_entropy" and node.args[1].op == "ahead" and node.args[1].args[0].op == "input"
+    return (
+        node.op == "cross_entropy"
+        and node.args[1].op == "ahead"
+        and node.args[1].args[0].op == "input"
+    )
 
 
 class Reading:
     """What a `CompiledStep` does beside its steps."""
 
     def reader(self: CompiledStep, name: str, node: Node, freeze: bool = False) -> dict[str, Any]:
-        """Emitted source of one stream, uncompiled; beside a report what the levels hear, if they leave something in the lanes."""
+        """Emitted source of one stream, uncompiled; beside a report what the levels hear, if they
+        leave something in the lanes.
+        """
         if (name, freeze) not in self._readers:
             beside = self.updates.streams if self.emitted.lasting and name == REPORT else {}
-            emitted = Emitter(plan(frozen(self.program) if freeze else self.program, {**beside, name: node})).emit()
-            if name == REPORT and (alone := next(iter(emitted.lasting.keys() - self.emitted.lasting.keys()), None)):
-                raise Unsupported(f"`{alone}`, which outlives a sequence, read by what is reported alone", node, "read it in the loss too")
-            self._readers[name, freeze] = load_module(in_precision(emitted, self.precision), f"read {name}")
+            emitted = Emitter(
+                plan(frozen(self.program) if freeze else self.program, {**beside, name: node})
+            ).emit()
+            if name == REPORT and (
+                alone := next(iter(emitted.lasting.keys() - self.emitted.lasting.keys()), None)
+            ):
+                raise Unsupported(
+                    f"`{alone}`, which outlives a sequence, read by what is reported alone",
+                    node,
+                    "read it in the loss too",
+                )
+            self._readers[name, freeze] = load_module(
+                in_precision(emitted, self.precision), f"read {name}"
+            )
         return self._readers[name, freeze]
 
     @cached_property
     def scored(self: CompiledStep) -> tuple[str, Node]:
-        """What a trained model is scored by: what the text reports, else `loss`, else the stream that is heard first. A stream that
-        levels hear has the name that they hear it by."""
+        """What a trained model is scored by: what the text reports, else `loss`, else the stream
+        that is heard first. A stream that levels hear has the name that they hear it by.
+        """
         outputs, heard = self.program.outputs, self.updates.streams
         found = outputs.get(REPORT) or outputs.get("loss")
         if found is None or found.type != () or id(found) not in moving([found]):
@@ -76,21 +95,39 @@ class Reading:
         """How many tokens of a sequence have no term of a stream: at its begin, and at its end."""
         return self.absence.first(node), ahead(node)[node]
 
-    def evaluate(self: CompiledStep, state: State, batch: Batch, carry: Any = None, lanes: Lanes | None = None) -> tuple[Tensor, Any]:
-        """What is scored, [sequence, token] for the tokens that have a term, and the carry for the next piece of the sequences.
+    def evaluate(
+        self: CompiledStep,
+        state: State,
+        batch: Batch,
+        carry: Any = None,
+        lanes: Lanes | None = None,
+    ) -> tuple[Tensor, Any]:
+        """What is scored, [sequence, token] for the tokens that have a term, and the carry for the
+        next piece of the sequences.
 
-        A sequence without a carry begins where its lane in `lanes` stands, else at the start; see `read_on`."""
+        A sequence without a carry begins where its lane in `lanes` stands, else at the start; see
+        `read_on`.
+        """
         name, node = self.scored
         inputs = self.place(batch)
         first = next(iter(inputs.values()))
         fresh, apart = carry is None, name not in self.updates.streams
         begun = self.reader(name, node) if apart else self.module
-        with torch.set_grad_enabled(fresh and self.capture == "split"):   # the graphs of training serve here too
-            carried, position = carry or (begun["start"](state.views, first.shape[0], next(iter(state.views.values())), lanes), 0)
+        with torch.set_grad_enabled(
+            fresh and self.capture == "split"
+        ):  # the graphs of training serve here too
+            carried, position = carry or (
+                begun["start"](
+                    state.views, first.shape[0], next(iter(state.views.values())), lanes
+                ),
+                0,
+            )
             if fresh and not apart and self.capture != "eager":
                 outputs, new = self.module["forward"](state.views, inputs, carried, 0, self.mode)
             else:
-                outputs, new = self.reader(name, node)["forward"](state.views, inputs, carried, position, "loop")
+                outputs, new = self.reader(name, node)["forward"](
+                    state.views, inputs, carried, position, "loop"
+                )
         new = {key: x if x is None else x.detach() for key, x in new.items()}
         return outputs[name].detach(), (new, position + first.shape[1])
 
@@ -103,26 +140,57 @@ class Reading:
         return onward(lanes, carry[0])
 
     def logits(self: CompiledStep) -> Node | None:
-        """What the next token is scored with: in what is scored, or else in what is learned from. None of a model that does not write."""
+        """What the next token is scored with: in what is scored, or else in what is learned from.
+
+        None of a model that does not write.
+        """
         streams = [self.scored[1], self.trained[1], *self.updates.streams.values()]
-        found = [n for node in streams for n in reversed(list(walk(node))) if n.op == "cross_entropy"]
-        return next((n.args[0] for n in sorted(found, key=lambda n: (not of_the_next(n), ahead(n)[n] != 1))), None)
+        found = [
+            n for node in streams for n in reversed(list(walk(node))) if n.op == "cross_entropy"
+        ]
+        return next(
+            (
+                n.args[0]
+                for n in sorted(found, key=lambda n: (not of_the_next(n), ahead(n)[n] != 1))
+            ),
+            None,
+        )
 
-    def generate(self: CompiledStep, state: State, prompt: Tensor, n: int, generator: torch.Generator, temperature: float = 1.0,
-                 lanes: Lanes | None = None, freeze: bool = False, boundary: int = 0) -> tuple[Tensor, Lanes]:
-        """Samples n tokens after prompt [1, T]: the tokens [n], and what its lane holds once all of them were read.
+    def generate(
+        self: CompiledStep,
+        state: State,
+        prompt: Tensor,
+        n: int,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        lanes: Lanes | None = None,
+        freeze: bool = False,
+        boundary: int = 0,
+    ) -> tuple[Tensor, Lanes]:
+        """Samples n tokens after prompt [1, T]: the tokens [n], and what its lane holds once all of
+        them were read.
 
-        Memories learn from every token, sampled ones too; with `freeze` from none. The token `boundary` ends a document. Raises
-        FloatingPointError if a token is scored with a number that is not finite."""
+        Memories learn from every token, sampled ones too; with `freeze` from none. The token
+        `boundary` ends a document. Raises FloatingPointError if a token is scored with a number
+        that is not finite.
+        """
         logits = self.logits()
         assert logits is not None, "a model without a cross entropy writes nothing"
         module = self.reader("logits", logits, freeze)
         name = next(iter(self.program.inputs))
         ids, out, position = prompt.to(self.device), [], 0
         with torch.no_grad():
-            carry = module["start"](state.views, ids.shape[0], next(iter(state.views.values())), lanes)
+            carry = module["start"](
+                state.views, ids.shape[0], next(iter(state.views.values())), lanes
+            )
             for _ in range(n):
-                outputs, carry = module["forward"](state.views, self.place({name: ids, ENDS: ids == boundary}), carry, position, "loop")
+                outputs, carry = module["forward"](
+                    state.views,
+                    self.place({name: ids, ENDS: ids == boundary}),
+                    carry,
+                    position,
+                    "loop",
+                )
                 position += ids.shape[1]
                 scores = outputs["logits"][:, -1].float().cpu()
                 if not scores.isfinite().all():
@@ -131,5 +199,14 @@ class Reading:
                 ids = torch.multinomial(scores.softmax(-1), 1, generator=generator).to(self.device)
                 out.append(ids)
             if lanes and not freeze:
-                lanes = onward(lanes, module["forward"](state.views, self.place({name: ids, ENDS: ids == boundary}), carry, position, "loop")[1])
+                lanes = onward(
+                    lanes,
+                    module["forward"](
+                        state.views,
+                        self.place({name: ids, ENDS: ids == boundary}),
+                        carry,
+                        position,
+                        "loop",
+                    )[1],
+                )
         return torch.cat(out, 1)[0], lanes or {}

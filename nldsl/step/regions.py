@@ -1,7 +1,10 @@
-"""A region -> the function that computes one piece of it, and the line of its block that rolls it over the tokens.
+"""A region -> the function that computes one piece of it, and the line of its block that rolls it
+over the tokens.
 
-A piece is computed by matrix products where every memory is affine in itself (`lowerings.affine`), else token by token.
+A piece is computed by matrix products where every memory is affine in itself (`lowerings.affine`),
+else token by token.
 """
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -19,15 +22,23 @@ if TYPE_CHECKING:
 
 
 NEVER = Clock("never", 0)
-NARROW = 16                            # tokens per piece where a kernel is as wide as the memory
+NARROW = 16  # tokens per piece where a kernel is as wide as the memory
 
 
 def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     inputs = region.inputs or em.any_input
     given = [fn.value(n) for n in inputs]
     timed = next((ref.text for ref in given if ref.lead == "BT"), "")
-    streams = [fn.let(f"{ref.text}.unsqueeze(1).expand(-1, {timed}.shape[1], {'-1, ' * ref.rank})", "BT", ref.shape).text
-               if ref.lead == "B" and timed else fn.over(ref) for ref in given]      # what is held between ticks, at each token
+    streams = [
+        fn.let(
+            f"{ref.text}.unsqueeze(1).expand(-1, {timed}.shape[1], {'-1, ' * ref.rank})",
+            "BT",
+            ref.shape,
+        ).text
+        if ref.lead == "B" and timed
+        else fn.over(ref)
+        for ref in given
+    ]  # what is held between ticks, at each token
     statics = [fn.value(n) for n in region.statics]
     starts = [fn.value(s) for s in resets(region)]
     cells = {c.name: c for c in region.cells}
@@ -40,9 +51,11 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
             em.lasting[name] = (memory, cell.life, clock if clock.unit == "sequence" else NEVER)
         taken.append(carry.take(name))
     for kept in keeps(region):
-        if kept.rows is None:                                  # room for the tokens to come
+        if kept.rows is None:  # room for the tokens to come
             past = em.carry_name(kept.node, "past", kept.node.type, carry)
-            taken.append(f"F.pad({past}, ({'0, ' * (2 * len(kept.node.type))}0, {streams[0]}.shape[1]))")
+            taken.append(
+                f"F.pad({past}, ({'0, ' * (2 * len(kept.node.type))}0, {streams[0]}.shape[1]))"
+            )
         else:
             taken.append(em.carry_name(kept.node, "tail", shape_of(kept), carry))
     function, chunk, clocks = region_function(em, region, inputs, starts)
@@ -58,10 +71,17 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
         fn.env[id(node)] = fn.let(f"{rolled.text}[1][{i}]", "BT", node.type)
 
 
-def region_function(em: Emitter, region: Region, inputs: list[Node], starts: list[Ref]) -> tuple[str, int, list[tuple[int, int, int]]]:
-    """All tokens of a piece at once if every memory is affine in itself, first with one gate a head, then with one an entry."""
+def region_function(
+    em: Emitter, region: Region, inputs: list[Node], starts: list[Ref]
+) -> tuple[str, int, list[tuple[int, int, int]]]:
+    """All tokens of a piece at once if every memory is affine in itself, first with one gate a
+    head, then with one an entry.
+    """
     levels = em.schedule.program.levels
-    prefix = {c.name: int(bool(c.shape) and c.level in levels and levels[c.level].per is not None) for c in region.cells}
+    prefix = {
+        c.name: int(bool(c.shape) and c.level in levels and levels[c.level].per is not None)
+        for c in region.cells
+    }
     why = ""
     for _ in range(len(region.cells) + 1):
         try:
@@ -72,7 +92,11 @@ def region_function(em: Emitter, region: Region, inputs: list[Node], starts: lis
         except NotAffine as error:
             why = str(error)
             cell = next((c for c in region.cells if c.name == error.cell), None)
-            if cell is None or prefix[cell.name] == len(cell.shape) or len(cell.shape) - prefix[cell.name] > 1:
+            if (
+                cell is None
+                or prefix[cell.name] == len(cell.shape)
+                or len(cell.shape) - prefix[cell.name] > 1
+            ):
                 break
             prefix[cell.name] = len(cell.shape)
     body = Body(region, inputs, starts, "B", prefix, em.absence.first)
@@ -85,14 +109,28 @@ def region_body(em: Emitter, body: Body) -> tuple[str, int, list[tuple[int, int,
     lines, results = body.lines()
     if body.lead == "BT":
         if "a decay for each channel" in body.forms and not body.region.fixed:
-            body.region.chunk = NARROW                         # its kernels have a number for each pair of tokens and channel
-        return em.define("region", "state, streams, statics, ends", [*lines, f"return {results}"]), body.region.chunk, body.clocks
+            body.region.chunk = (
+                NARROW  # its kernels have a number for each pair of tokens and channel
+            )
+        return (
+            em.define("region", "state, streams, statics, ends", [*lines, f"return {results}"]),
+            body.region.chunk,
+            body.clocks,
+        )
     inner = em.define("token", "state, streams, statics, ends", [*lines, f"return {results}"])
-    lines = [f"state, outs = {inner}(state, tuple(x[:, 0] for x in streams), statics, ends)",
-             "return state, tuple(x.unsqueeze(1) for x in outs)"]
+    lines = [
+        f"state, outs = {inner}(state, tuple(x[:, 0] for x in streams), statics, ends)",
+        "return state, tuple(x.unsqueeze(1) for x in outs)",
+    ]
     return em.define("region", "state, streams, statics, ends", lines), 1, body.clocks
 
 
 def resets(region: Region) -> list[Node]:
-    """Starts that a region returns to within a sequence and that nothing in it moves: one for each such cell, or none."""
-    return [c.start for c in region.cells if not takes(c.start)] if any(c.reset.unit == "token" or c.ends for c in region.cells) else []
+    """Starts that a region returns to within a sequence and that nothing in it moves: one for each
+    such cell, or none.
+    """
+    return (
+        [c.start for c in region.cells if not takes(c.start)]
+        if any(c.reset.unit == "token" or c.ends for c in region.cells)
+        else []
+    )

@@ -1,4 +1,7 @@
-"""What `nldsl compile` prints: the level table of `graph`, the timetable, the lowerings, the reads, what a step costs."""
+"""What `nldsl compile` prints: the level table of `graph`, the timetable, the lowerings, the reads,
+what a step costs.
+"""
+
 from __future__ import annotations
 
 from rich.console import Group
@@ -13,15 +16,20 @@ from nldsl.schedule.sight import root
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import bytes_of
 
-NAME = 30                                                   # columns of a memory's name
+NAME = 30  # columns of a memory's name
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 4}
 
 
 def timetable_table(step: CompiledStep) -> Table:
-    table = Table(title=f"Timetable: repeats every {step.schedule.table.hyperperiod} steps", title_justify="left")
+    table = Table(
+        title=f"Timetable: repeats every {step.schedule.table.hyperperiod} steps",
+        title_justify="left",
+    )
     for column in ("tick kind", "first at step", "levels that fire"):
         table.add_column(column, overflow="fold")
-    for i, (event, first) in enumerate(zip(step.schedule.table.events, step.schedule.table.first), 1):
+    for i, (event, first) in enumerate(
+        zip(step.schedule.table.events, step.schedule.table.first), 1
+    ):
         begun = f"; restart: {counted(step.program, event.restarted)}" if event.restarted else ""
         table.add_row(str(i), str(first), (counted(step.program, event.fired) or "none") + begun)
     return table
@@ -30,7 +38,10 @@ def timetable_table(step: CompiledStep) -> Table:
 def counted(program: Program, levels: tuple[str, ...]) -> str:
     """Levels by their last names, those of optimizers left out."""
     names = [n.split(".")[-1] for n in levels if program.levels[n].parent is None]
-    return ", ".join(f"{name} x {names.count(name)}" if names.count(name) > 1 else name for name in dict.fromkeys(names))
+    return ", ".join(
+        f"{name} x {names.count(name)}" if names.count(name) > 1 else name
+        for name in dict.fromkeys(names)
+    )
 
 
 def lowering_table(step: CompiledStep) -> Table:
@@ -40,39 +51,74 @@ def lowering_table(step: CompiledStep) -> Table:
     rows: dict[tuple[str, str, str], list[str]] = {}
     for region in step.schedule.regions:
         chunk = f"{region.chunk} token" + ("" if region.fixed else " (any: exact)")
-        rows.setdefault((chunk, step.emitted.lowering[region.name], reads(step.program, region)), []).append(members(step.program, region))
+        rows.setdefault(
+            (chunk, step.emitted.lowering[region.name], reads(step.program, region)), []
+        ).append(members(step.program, region))
     for family in step.schedule.online.families if step.schedule.online else ():
-        rows.setdefault((f"{family.clock.period} token", step.emitted.lowering[family.level.name], "as its last tick left it"), []).append(family.level.name)
+        rows.setdefault(
+            (
+                f"{family.clock.period} token",
+                step.emitted.lowering[family.level.name],
+                "as its last tick left it",
+            ),
+            [],
+        ).append(family.level.name)
     for (chunk, lowering, seen), names in rows.items():
         name = names[0] + (f" and {len(names) - 1} alike" if len(names) > 1 else "")
-        table.add_row("\n".join(broken(name, lambda line: len(line) <= NAME)), chunk, lowering + (f"\nreads: {seen}" if seen else ""))
+        table.add_row(
+            "\n".join(broken(name, lambda line: len(line) <= NAME)),
+            chunk,
+            lowering + (f"\nreads: {seen}" if seen else ""),
+        )
     return table
 
 
 def members(program: Program, region: Region) -> str:
-    """The levels whose memories need each other within a token; those of optimizers belong to their callers."""
-    first, *others = dict.fromkeys(root(program, program.levels[c.level]).name for c in region.cells if c.level)
+    """The levels whose memories need each other within a token; those of optimizers belong to their
+    callers.
+    """
+    first, *others = dict.fromkeys(
+        root(program, program.levels[c.level]).name for c in region.cells if c.level
+    )
     around = first.rsplit(".", 2)[0] + "." if first.count(".") > 1 else ""
     return ", ".join([first, *(name.removeprefix(around) for name in others)])
 
 
 def reads(program: Program, region: Region) -> str:
     """Which value each read from outside its own level sees."""
-    kinds = {"now": "after this token's own write", "read": "before this token's write", "held": "as it stood at the last tick of"}
+    kinds = {
+        "now": "after this token's own write",
+        "read": "before this token's write",
+        "held": "as it stood at the last tick of",
+    }
     homes = {c.name: root(program, program.levels[c.level]).name for c in region.cells if c.level}
     inside = {id(n) for n in region.inside}
-    met = [(n, "") for n in walk(*region.outputs)] + [(n, homes[c.name]) for c in region.cells if c.level for n in walk(c.next)]
-    found = dict.fromkeys(kinds[n.op] + (f" {n['clock'].name or n['clock'].period}" if n.op == "held" else "")
-                          for n, home in met if n.op in kinds and id(n) in inside and homes.get(n["memory"], home) != home)
+    met = [(n, "") for n in walk(*region.outputs)] + [
+        (n, homes[c.name]) for c in region.cells if c.level for n in walk(c.next)
+    ]
+    found = dict.fromkeys(
+        kinds[n.op] + (f" {n['clock'].name or n['clock'].period}" if n.op == "held" else "")
+        for n, home in met
+        if n.op in kinds and id(n) in inside and homes.get(n["memory"], home) != home
+    )
     return "; ".join(found)
 
 
 def flops_per_token(step: CompiledStep) -> float:
-    """Multiply-adds of the equations times two, of one token's forward pass; a lowering may do more or less."""
+    """Multiply-adds of the equations times two, of one token's forward pass; a lowering may do more
+    or less.
+    """
     total = 0.0
-    for node in walk(*step.schedule.outputs.values(), *(c.next for c in step.schedule.cells.cells.values())):
+    for node in walk(
+        *step.schedule.outputs.values(), *(c.next for c in step.schedule.cells.cells.values())
+    ):
         if node.op == "einsum":
-            letters = dict(zip(node["eq"].split("->")[0].replace(",", ""), (a for x in node.args for a in x.type)))
+            letters = dict(
+                zip(
+                    node["eq"].split("->")[0].replace(",", ""),
+                    (a for x in node.args for a in x.type),
+                )
+            )
             total += 2 * numel(tuple(letters.values()))
         elif node.op == "conv":
             total += 2 * numel(node.args[1].type)
@@ -83,20 +129,44 @@ def report(program: Program, step: CompiledStep) -> Group:
     """Everything about a compiled program that a user may want to know before training it."""
     state = step.init(0)
     parameters = sum(numel(w.shape) for w in program.weights.values())
-    per_sequence = sum(numel(c.shape) for r in step.schedule.regions for c in r.cells) + sum(numel(c.shape) for c in step.schedule.cells.between.values()) + \
-        sum(numel(next(c for c in r.cells if c.name == m).shape) for r in step.schedule.regions for m, _ in r.holds)
+    per_sequence = (
+        sum(numel(c.shape) for r in step.schedule.regions for c in r.cells)
+        + sum(numel(c.shape) for c in step.schedule.cells.between.values())
+        + sum(
+            numel(next(c for c in r.cells if c.name == m).shape)
+            for r in step.schedule.regions
+            for m, _ in r.holds
+        )
+    )
     inits = {}
     for weight in program.weights.values():
-        key = f"normal, std {weight.scale:.3g}" if weight.init == "normal" else f"filled with {weight.fill}"
+        key = (
+            f"normal, std {weight.scale:.3g}"
+            if weight.init == "normal"
+            else f"filled with {weight.fill}"
+        )
         inits.setdefault(key, []).append(weight.name)
     flops = flops_per_token(step)
-    lines = [f"{parameters:,} parameters; state of the run {bytes_of(state.tensors) / 1e6:.1f} MB, "
-             f"of a sequence {per_sequence * BYTES[step.precision] / 1e6:.2f} MB",
-             f"{flops / 1e6:.2f} MFLOP per token forward, about {3 * flops / 1e6:.1f} with backward (counted on the equations)",
-             f"capture {step.capture}: {step.why}; {len(step.emitted.functions)} distinct blocks of {len(step.emitted.block_of)}, "
-             f"{len(step.schedule.table.kinds)} tick kinds" + ("" if step.capture == "eager" else f"; predicted compile time {step.predict(step.capture):.0f} s"),
-             "initialisers: " + "; ".join(f"{k} ({len(v)} tensors)" for k, v in inits.items())]
+    lines = [
+        f"{parameters:,} parameters; state of the run {bytes_of(state.tensors) / 1e6:.1f} MB, "
+        f"of a sequence {per_sequence * BYTES[step.precision] / 1e6:.2f} MB",
+        f"{flops / 1e6:.2f} MFLOP per token forward, about {3 * flops / 1e6:.1f} with backward "
+        "(counted on the equations)",
+        f"capture {step.capture}: {step.why}; {len(step.emitted.functions)} distinct blocks of "
+        f"{len(step.emitted.block_of)}, "
+        f"{len(step.schedule.table.kinds)} tick kinds"
+        + (
+            ""
+            if step.capture == "eager"
+            else f"; predicted compile time {step.predict(step.capture):.0f} s"
+        ),
+        "initialisers: " + "; ".join(f"{k} ({len(v)} tensors)" for k, v in inits.items()),
+    ]
     if step.compile_seconds:
-        lines.append("compiled in " + ", ".join(f"{k} {v:.1f} s" for k, v in step.compile_seconds.items()))
-    tables = [levels_table(program), timetable_table(step)] + ([lowering_table(step)] if step.emitted.lowering else [])
+        lines.append(
+            "compiled in " + ", ".join(f"{k} {v:.1f} s" for k, v in step.compile_seconds.items())
+        )
+    tables = [levels_table(program), timetable_table(step)] + (
+        [lowering_table(step)] if step.emitted.lowering else []
+    )
     return Group(*tables, Text("\n".join(lines)))

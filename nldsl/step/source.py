@@ -1,8 +1,10 @@
 """One emitted Python function: array equations -> lines of torch code.
 
-A value has a *lead*: "" (no batch: weights), "B" (a memory held through a piece), "BT" (a value for each token). Its tensor has the
-dimensions of the lead, then its axes. Operators align leads by broadcasting; nothing is expanded that need not be.
+A value has a *lead*: "" (no batch: weights), "B" (a memory held through a piece), "BT" (a value for
+each token). Its tensor has the dimensions of the lead, then its axes. Operators align leads by
+broadcasting; nothing is expanded that need not be.
 """
+
 from __future__ import annotations
 
 import re
@@ -21,15 +23,26 @@ class Ref:
     lead: str
     shape: Shape
     literal: float | None = None
-    test: str = ""                                             # of a comparison: the variable that is true or false
+    test: str = ""  # of a comparison: the variable that is true or false
 
     @property
     def rank(self) -> int:
         return len(self.shape)
 
 
-FUNCTION = {"exp": "torch.exp", "log": "torch.log", "sqrt": "torch.sqrt", "abs": "torch.abs", "sign": "torch.sign", "tanh": "torch.tanh",
-            "sigmoid": "torch.sigmoid", "silu": "F.silu", "softplus": "F.softplus", "cos": "torch.cos", "floor": "torch.floor"}
+FUNCTION = {
+    "exp": "torch.exp",
+    "log": "torch.log",
+    "sqrt": "torch.sqrt",
+    "abs": "torch.abs",
+    "sign": "torch.sign",
+    "tanh": "torch.tanh",
+    "sigmoid": "torch.sigmoid",
+    "silu": "F.silu",
+    "softplus": "F.softplus",
+    "cos": "torch.cos",
+    "floor": "torch.floor",
+}
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
 COMPARISONS = {"le": "<=", "ge": ">=", "eq": "=="}
 
@@ -39,24 +52,33 @@ def wider(leads: Sequence[str]) -> str:
 
 
 class Fn:
-    """Collects the lines of one function. `given` maps node ids to values that exist before its first line."""
+    """Collects the lines of one function.
+
+    `given` maps node ids to values that exist before its first line.
+    """
 
     def __init__(self, lead: str = "BT") -> None:
         self.lines: list[str] = []
         self.env: dict[int, Ref] = {}
         self._made: dict[str, Ref] = {}
         self._count = 0
-        self.token_lead = lead                                 # lead of a value that has a time, in this function
-        self.like = ""                                         # any tensor in scope, for the dtype and device of constants
-        self.differentiated = True                             # may autograd pass through the lines?
-        self.lazy: dict[str, Callable[[Node], Ref]] = {}       # operators whose arguments are evaluated elsewhere
-        self.rules: dict[str, Rule] = {}                       # operators that mean something of their own in this function
+        self.token_lead = lead  # lead of a value that has a time, in this function
+        self.like = ""  # any tensor in scope, for the dtype and device of constants
+        self.differentiated = True  # may autograd pass through the lines?
+        self.lazy: dict[
+            str, Callable[[Node], Ref]
+        ] = {}  # operators whose arguments are evaluated elsewhere
+        self.rules: dict[
+            str, Rule
+        ] = {}  # operators that mean something of their own in this function
 
     def child(self) -> Fn:
-        """A function in whose lines other values stand for the same nodes; it writes into the same lines."""
+        """A function in whose lines other values stand for the same nodes; it writes into the same
+        lines.
+        """
         other = Fn(self.token_lead)
         other.__dict__ |= {k: v for k, v in self.__dict__.items() if k != "env"}
-        other.fresh = self.fresh                               # type: ignore[method-assign]
+        other.fresh = self.fresh  # type: ignore[method-assign]
         return other
 
     def bind(self, node: Node, text: str, lead: str) -> Ref:
@@ -132,7 +154,9 @@ SHAPES = {"spread", "permute", "reshape", "sum", "mean", "select"}
 
 
 def _root(node: Node) -> float | None:
-    """The power, if it is a fraction, of what may be 0: torch has no first or no second derivative there, the language has 0."""
+    """The power, if it is a fraction, of what may be 0: torch has no first or no second derivative
+    there, the language has 0.
+    """
     power = 0.5
     if node.op == "pow":
         n = node.args[1]
@@ -145,9 +169,14 @@ def _root(node: Node) -> float | None:
 def _positive(x: Node) -> bool:
     while x.op in SHAPES:
         x = x.args[0]
-    if x.op == "add":                                          # a square or a length is not negative, so the number decides
+    if x.op == "add":  # a square or a length is not negative, so the number decides
         return any(_positive(a) for a in x.args)
-    return x.op in POSITIVE or x.op == "const" and isinstance(x["value"], (int, float)) and x["value"] > 0
+    return (
+        x.op in POSITIVE
+        or x.op == "const"
+        and isinstance(x["value"], (int, float))
+        and x["value"] > 0
+    )
 
 
 def _const(fn: Fn, node: Node, args: list[Ref]) -> Ref:
@@ -165,12 +194,20 @@ def _plain(value: object) -> object:
 def _elementwise(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     lead, rank = wider([a.lead for a in args]), len(node.type)
     shaped = next((i for i, a in enumerate(args) if a.rank), None)
-    if shaped is not None and any(a.literal is None for a in args) and all(a.literal is not None or not a.rank for a in args):
-        args = [Ref(fn.tensor(a), "", a.shape) if i == shaped else a for i, a in enumerate(args)]      # the number alone has the axes
+    if (
+        shaped is not None
+        and any(a.literal is None for a in args)
+        and all(a.literal is not None or not a.rank for a in args)
+    ):
+        args = [
+            Ref(fn.tensor(a), "", a.shape) if i == shaped else a for i, a in enumerate(args)
+        ]  # the number alone has the axes
     texts = [fn.align(a, lead, rank) for a in args]
     op = node.op
     if all(a.literal is not None for a in args):
-        texts[0] = fn.tensor(Ref(texts[0], "", node.type if not args[0].shape else args[0].shape, args[0].literal))
+        texts[0] = fn.tensor(
+            Ref(texts[0], "", node.type if not args[0].shape else args[0].shape, args[0].literal)
+        )
     if op in ("sqrt", "pow") and fn.differentiated and (power := _root(node)) is not None:
         text = f"root({fn.tensor(args[0])}, {power!r})"
     elif op in COMPARISONS:
@@ -183,16 +220,22 @@ def _elementwise(fn: Fn, node: Node, args: list[Ref]) -> Ref:
         text = f"F.gelu({texts[0]}, approximate='tanh')"
     elif op in ("max", "min"):
         bound = [i for i, a in enumerate(args) if a.literal is not None]
-        if fn.differentiated and bound[:1] != [1]:              # at a tie the first argument has the slope
+        if fn.differentiated and bound[:1] != [1]:  # at a tie the first argument has the slope
             text = f"torch.where({texts[0]} {'>=' if op == 'max' else '<='} {texts[1]}, {texts[0]}, {texts[1]})"
         elif bound:
-            text = f"{texts[1 - bound[0]]}.clamp({'min' if op == 'max' else 'max'}={texts[bound[0]]})"
+            text = (
+                f"{texts[1 - bound[0]]}.clamp({'min' if op == 'max' else 'max'}={texts[bound[0]]})"
+            )
         else:
             text = f"torch.{op}imum({texts[0]}, {texts[1]})"
     elif op == "where":
         if args[1].literal is not None and args[2].literal is not None:
             texts[1] = fn.tensor(Ref(texts[1], "", (), args[1].literal))
-        test = fn.align(replace(args[0], text=args[0].test), lead, rank) if args[0].test else f"{texts[0]} != 0"
+        test = (
+            fn.align(replace(args[0], text=args[0].test), lead, rank)
+            if args[0].test
+            else f"{texts[0]} != 0"
+        )
         text = f"torch.where({test}, {texts[1]}, {texts[2]})"
     else:
         text = f"{FUNCTION[op]}({texts[0]})"
@@ -242,7 +285,11 @@ def _einsum(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     la, lb = left.split(",")
     a, b = args
     lead = wider([a.lead, b.lead])
-    return fn.let(f'torch.einsum("{a.lead}{la},{b.lead}{lb}->{lead}{out}", {fn.tensor(a)}, {fn.tensor(b)})', lead, node.type)
+    return fn.let(
+        f'torch.einsum("{a.lead}{la},{b.lead}{lb}->{lead}{out}", {fn.tensor(a)}, {fn.tensor(b)})',
+        lead,
+        node.type,
+    )
 
 
 def _reduce(name: str) -> Rule:
@@ -251,17 +298,32 @@ def _reduce(name: str) -> Rule:
         if not node["dims"]:
             return x
         dims = ", ".join(str(d - x.rank) for d in node["dims"])
-        return fn.let(f"{fn.tensor(x)}.{name}(({dims},))" if name != "amax" else f"{fn.tensor(x)}.amax(({dims},))", x.lead, node.type)
+        return fn.let(
+            f"{fn.tensor(x)}.{name}(({dims},))"
+            if name != "amax"
+            else f"{fn.tensor(x)}.amax(({dims},))",
+            x.lead,
+            node.type,
+        )
+
     return rule
 
 
 def _softmax(fn: Fn, node: Node, args: list[Ref]) -> Ref:
-    return fn.let(f"{fn.tensor(args[0])}.softmax({node['dim'] % len(node.type) - len(node.type)})", args[0].lead, node.type)
+    return fn.let(
+        f"{fn.tensor(args[0])}.softmax({node['dim'] % len(node.type) - len(node.type)})",
+        args[0].lead,
+        node.type,
+    )
 
 
 def _select(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     (x,) = args
-    return fn.let(f"{fn.tensor(x)}.select({node['dim'] % x.rank - x.rank}, {node['index']})", x.lead, node.type)
+    return fn.let(
+        f"{fn.tensor(x)}.select({node['dim'] % x.rank - x.rank}, {node['index']})",
+        x.lead,
+        node.type,
+    )
 
 
 def _gather_leads(fn: Fn, args: list[Ref]) -> tuple[list[str], str]:
@@ -273,7 +335,9 @@ def _gather_leads(fn: Fn, args: list[Ref]) -> tuple[list[str], str]:
         text = fn.tensor(a)
         if a.lead != lead:
             text = fn.align(a, lead, a.rank) if a.literal is None else text
-            sizes = [f"{wide.text}.shape[{i}]" for i in range(len(lead))] + [str(x.size) for x in a.shape]
+            sizes = [f"{wide.text}.shape[{i}]" for i in range(len(lead))] + [
+                str(x.size) for x in a.shape
+            ]
             text += f".expand({', '.join(sizes)})"
         texts.append(text)
     return texts, lead
@@ -281,12 +345,20 @@ def _gather_leads(fn: Fn, args: list[Ref]) -> tuple[list[str], str]:
 
 def _stack(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     texts, lead = _gather_leads(fn, args)
-    return fn.let(f"torch.stack([{', '.join(texts)}], {node['dim'] % len(node.type) - len(node.type)})", lead, node.type)
+    return fn.let(
+        f"torch.stack([{', '.join(texts)}], {node['dim'] % len(node.type) - len(node.type)})",
+        lead,
+        node.type,
+    )
 
 
 def _join(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     texts, lead = _gather_leads(fn, args)
-    return fn.let(f"torch.cat([{', '.join(texts)}], {node['dim'] % len(node.type) - len(node.type)})", lead, node.type)
+    return fn.let(
+        f"torch.cat([{', '.join(texts)}], {node['dim'] % len(node.type) - len(node.type)})",
+        lead,
+        node.type,
+    )
 
 
 def _diag(fn: Fn, node: Node, args: list[Ref]) -> Ref:
@@ -301,11 +373,15 @@ def _solve(fn: Fn, node: Node, args: list[Ref]) -> Ref:
 
 def _eye(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     n = node.type[0].size
-    return fn.let(f"torch.eye({n}, dtype={fn.like}.dtype, device={fn.like}.device)", "", node.type, "k")
+    return fn.let(
+        f"torch.eye({n}, dtype={fn.like}.dtype, device={fn.like}.device)", "", node.type, "k"
+    )
 
 
 def _gather(fn: Fn, node: Node, args: list[Ref]) -> Ref:
-    """A row of a table of weights; of an array that each sequence, or token, has for itself, its own entry."""
+    """A row of a table of weights; of an array that each sequence, or token, has for itself, its
+    own entry.
+    """
     table, ids = args
     if not table.lead:
         text = fn.tensor(table)
@@ -320,7 +396,9 @@ def _cross_entropy(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     x, ids = args
     if ids.shape != x.shape[:-1]:
         raise Unsupported("`cross_entropy` of several rows with one label", node)
-    return fn.let(f"cross_entropy({fn.tensor(x)}, {ids.text})", wider([x.lead, ids.lead]), node.type)
+    return fn.let(
+        f"cross_entropy({fn.tensor(x)}, {ids.text})", wider([x.lead, ids.lead]), node.type
+    )
 
 
 def _stop(fn: Fn, node: Node, args: list[Ref]) -> Ref:
@@ -329,11 +407,29 @@ def _stop(fn: Fn, node: Node, args: list[Ref]) -> Ref:
 
 
 RULES: dict[str, Rule] = {
-    "const": _const, "spread": _spread, "permute": _permute, "reshape": _reshape, "einsum": _einsum,
-    "sum": _reduce("sum"), "mean": _reduce("mean"), "amax": _reduce("amax"), "softmax": _softmax, "select": _select,
-    "stack": _stack, "join": _join, "diag": _diag, "solve": _solve, "eye": _eye, "gather": _gather, "cross_entropy": _cross_entropy, "stop": _stop,
+    "const": _const,
+    "spread": _spread,
+    "permute": _permute,
+    "reshape": _reshape,
+    "einsum": _einsum,
+    "sum": _reduce("sum"),
+    "mean": _reduce("mean"),
+    "amax": _reduce("amax"),
+    "softmax": _softmax,
+    "select": _select,
+    "stack": _stack,
+    "join": _join,
+    "diag": _diag,
+    "solve": _solve,
+    "eye": _eye,
+    "gather": _gather,
+    "cross_entropy": _cross_entropy,
+    "stop": _stop,
     "ended": lambda fn, node, args: args[0],
-    **{op: _elementwise for op in (*INFIX, *COMPARISONS, *FUNCTION, "neg", "gelu", "max", "min", "where")},
+    **{
+        op: _elementwise
+        for op in (*INFIX, *COMPARISONS, *FUNCTION, "neg", "gelu", "max", "min", "where")
+    },
 }
 
 

@@ -1,7 +1,9 @@
 """What a run holds between steps: flat static tensors, created once and written in place.
 
-A memory of many arrays is one vector; the arrays are views of it. `tensors` is everything that a checkpoint must save.
+A memory of many arrays is one vector; the arrays are views of it. `tensors` is everything that a
+checkpoint must save.
 """
+
 from __future__ import annotations
 
 import math
@@ -18,28 +20,50 @@ from nldsl.step.updates import drawn
 
 @dataclass
 class State:
-    """`tensors`: name -> tensor of the run's device and precision, counters float64. `step`: optimizer steps done. Starts are drawn
-    from `seed`. `lanes`: see lanes.py."""
+    """`tensors`: name -> tensor of the run's device and precision, counters float64. `step`:
+    optimizer steps done. Starts are drawn from `seed`. `lanes`: see lanes.py.
+    """
 
     tensors: dict[str, Tensor]
     step: int = 0
     lanes: dict[str, Tensor] = field(default_factory=dict)
-    views: dict[str, Tensor] = field(default_factory=dict)     # weight name -> leaf that shares its owner's storage
+    views: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # weight name -> leaf that shares its owner's storage
     seed: int = 0
 
 
-def allocate(program: Program, names: Mapping[str, tuple[int, ...] | None], seed: int, device: str, dtype: torch.dtype) -> State:
+def allocate(
+    program: Program,
+    names: Mapping[str, tuple[int, ...] | None],
+    seed: int,
+    device: str,
+    dtype: torch.dtype,
+) -> State:
     """A state of zeros."""
-    tensors = {name: torch.zeros((), dtype=torch.float64, device=device) if sizes is None else torch.zeros(sizes, dtype=dtype, device=device)
-               for name, sizes in names.items()}
+    tensors = {
+        name: torch.zeros((), dtype=torch.float64, device=device)
+        if sizes is None
+        else torch.zeros(sizes, dtype=dtype, device=device)
+        for name, sizes in names.items()
+    }
     for tensor in tensors.values():
         torch._dynamo.mark_static_address(tensor)
     return State(tensors, views=views(program, tensors), seed=seed)
 
 
-def draws(program: Program, numbers: Mapping[str, int], seed: int, device: str, dtype: torch.dtype, files: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Fresh draws for the starts of levels, each with the number of its restart (0 at birth), and what `files` hold (see loading.py).
-    A draw depends on the seed, its qualified name and that number alone."""
+def draws(
+    program: Program,
+    numbers: Mapping[str, int],
+    seed: int,
+    device: str,
+    dtype: torch.dtype,
+    files: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Fresh draws for the starts of levels, each with the number of its restart (0 at birth), and
+    what `files` hold (see loading.py). A draw depends on the seed, its qualified name and that
+    number alone.
+    """
     found: dict[str, Tensor] = {}
     for memory in program.memories.values():
         if memory.level in numbers:
@@ -47,45 +71,70 @@ def draws(program: Program, numbers: Mapping[str, int], seed: int, device: str, 
     return {name: x.to(device=device, dtype=dtype) for name, x in found.items()}
 
 
-def _drawn(program: Program, memory: Memory, seed: int, number: int, files: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _drawn(
+    program: Program, memory: Memory, seed: int, number: int, files: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     if memory.start is not None:
         out = {}
         for node in walk(memory.start):
             if node.op == "load":
                 out[drawn(node)] = files[drawn(node)]
             if node.op == "random":
-                out[drawn(node)] = normal(seed, node["name"], [a.size for a in node.type], node["scale"], number)
+                out[drawn(node)] = normal(
+                    seed, node["name"], [a.size for a in node.type], node["scale"], number
+                )
         return out
     assert memory.slots is not None, memory.name
     leaves = memory.type.paths() if isinstance(memory.type, Tree) else ("",)
     parts = [initial(program.weights[memory.slots[path]], seed, number) for path in leaves]
-    return {memory.name: torch.cat([p.reshape(-1) for p in parts]) if isinstance(memory.type, Tree) else parts[0]}
+    return {
+        memory.name: torch.cat([p.reshape(-1) for p in parts])
+        if isinstance(memory.type, Tree)
+        else parts[0]
+    }
 
 
 def layout(program: Program, names: Collection[str]) -> dict[str, tuple[str, int, int, list[int]]]:
-    """Where each array of a memory of the step clock that a stream can read lies: name -> (memory, first, end, sizes). A weight has
-    its own name; what an optimizer keeps is read by nobody else."""
+    """Where each array of a memory of the step clock that a stream can read lies: name -> (memory,
+    first, end, sizes). A weight has its own name; what an optimizer keeps is read by nobody else.
+    """
     out = {}
     for name in names:
         memory = program.memories.get(name.split("@")[0])
         if memory is None or program.levels[memory.level].parent is not None:
             continue
         at = 0
-        for path, shape in memory.type.leaves if isinstance(memory.type, Tree) else (("", memory.type),):
-            leaf = leaf_name(memory, path) if name == memory.name else f"{name}.{path}" if path else name
+        for path, shape in (
+            memory.type.leaves if isinstance(memory.type, Tree) else (("", memory.type),)
+        ):
+            leaf = (
+                leaf_name(memory, path)
+                if name == memory.name
+                else f"{name}.{path}"
+                if path
+                else name
+            )
             out[leaf] = (name, at, at + numel(shape), [a.size for a in shape])
             at += numel(shape)
     return out
 
 
 def leaf_name(memory: Memory, path: str) -> str:
-    return memory.slots[path] if memory.slots is not None else f"{memory.name}.{path}" if path else memory.name
+    return (
+        memory.slots[path]
+        if memory.slots is not None
+        else f"{memory.name}.{path}"
+        if path
+        else memory.name
+    )
 
 
 def views(program: Program, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Leaves for autograd, each a view of its owner's storage."""
-    return {name: tensors[owner].view(-1)[at:end].view(sizes).detach().requires_grad_()
-            for name, (owner, at, end, sizes) in layout(program, tensors).items()}
+    return {
+        name: tensors[owner].view(-1)[at:end].view(sizes).detach().requires_grad_()
+        for name, (owner, at, end, sizes) in layout(program, tensors).items()
+    }
 
 
 def bytes_of(tensors: dict[str, Tensor]) -> int:
@@ -94,6 +143,14 @@ def bytes_of(tensors: dict[str, Tensor]) -> int:
 
 def planned(program: Program, steps: int, device: str) -> dict[str, Tensor]:
     """Ticks that each step-clock level makes in a run of `steps` steps."""
-    return {name: torch.tensor(float(max(1, math.floor(max(0, steps - level.clock.phase) / max(1, level.clock.period)))),
-                               dtype=torch.float64, device=device)
-            for name, level in program.levels.items() if level.clock.unit == "step"}
+    return {
+        name: torch.tensor(
+            float(
+                max(1, math.floor(max(0, steps - level.clock.phase) / max(1, level.clock.period)))
+            ),
+            dtype=torch.float64,
+            device=device,
+        )
+        for name, level in program.levels.items()
+        if level.clock.unit == "step"
+    }

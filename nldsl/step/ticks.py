@@ -1,4 +1,5 @@
-"""PROGRAM -> what each memory of the step clock becomes at a tick: an equation over its old value and what the step provides.
+"""PROGRAM -> what each memory of the step clock becomes at a tick: an equation over its old value
+and what the step provides.
 
     grad(mean(loss over period)) in W     read "grad W|loss|training" / read "terms loss|training"
     sum(g over period), g once a tick     now "fold 1", a memory that adds g at each tick of its caller
@@ -6,6 +7,7 @@
 
 Inner gradients become their derivatives. What an equation reads under such a name is a `Given`.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -21,18 +23,23 @@ ELSEWHERE = ("held_stream", "input", "random", "load", "window", "grad_stream", 
 
 @dataclass(frozen=True)
 class Given:
-    """`grad`: of the sum of a stream over a stretch, in a memory. `sum`: that sum. `terms`: their number. `copy`: of a memory."""
+    """`grad`: of the sum of a stream over a stretch, in a memory.
+
+    `sum`: that sum. `terms`: their number. `copy`: of a memory.
+    """
 
     kind: str
     memory: str = ""
     stream: str = ""
-    since: str | Clock = ""           # a level: since its own tick or restart
+    since: str | Clock = ""  # a level: since its own tick or restart
 
     @property
     def name(self) -> str:
         if self.kind == "copy":
             return f"{self.memory}@{spoken(self.since)}"
-        return f"{self.kind} " + "|".join(filter(None, (self.memory, self.stream, spoken(self.since))))
+        return f"{self.kind} " + "|".join(
+            filter(None, (self.memory, self.stream, spoken(self.since)))
+        )
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,10 @@ class Fold:
 
 
 class Ticks:
-    """`next`: memory or fold -> equation. `streams`: the token streams that levels hear, by name."""
+    """`next`: memory or fold -> equation.
+
+    `streams`: the token streams that levels hear, by name.
+    """
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -56,16 +66,23 @@ class Ticks:
         self._folded: dict[tuple[int, str | Clock], Node] = {}
         self._local: dict[int, bool] = {}
         self._varied: dict[tuple[int, str], Node] = {}
-        self.roots = [level for level in program.levels.values() if level.clock.unit == "step" and level.parent is None]
+        self.roots = [
+            level
+            for level in program.levels.values()
+            if level.clock.unit == "step" and level.parent is None
+        ]
         for level in self.roots:
             for member in self.family(level):
                 for name in member.memories:
                     after = program.memories[name].next
                     assert after is not None
                     self.next[name] = self.rewrite(after)
-        for node in walk(*program.outputs.values(), *(m.next for m in program.memories.values() if m.next is not None)):
+        for node in walk(
+            *program.outputs.values(),
+            *(m.next for m in program.memories.values() if m.next is not None),
+        ):
             if node.op == "held" and self.slow(node["memory"]) and node["clock"].unit == "step":
-                self.held(node)                                 # streams read copies too
+                self.held(node)  # streams read copies too
 
     def family(self, level: Level) -> list[Level]:
         out = [level]
@@ -104,7 +121,9 @@ class Ticks:
         return done[id(root)]
 
     def near(self, root: Node) -> list[Node]:
-        """Nodes of an equation, arguments first, without the network below a fold of one of its streams."""
+        """Nodes of an equation, arguments first, without the network below a fold of one of its
+        streams.
+        """
         seen: set[int] = set()
         out, stack = [], [(root, False)]
         while stack:
@@ -122,16 +141,26 @@ class Ticks:
         """Is the value made at ticks of the step clock, not at every token?"""
         for node in walk(root):
             if id(node) not in self._local:
-                self._local[id(node)] = node.op == "fold" and self.since_step(node["since"]) or not (
-                    node.op in ("input", "ahead", "rope") or node.op in ("read", "now", "held", "plain") and not self.slow(node["memory"])
-                    or any(not self._local[id(a)] for a in node.args))
+                self._local[id(node)] = (
+                    node.op == "fold"
+                    and self.since_step(node["since"])
+                    or not (
+                        node.op in ("input", "ahead", "rope")
+                        or node.op in ("read", "now", "held", "plain")
+                        and not self.slow(node["memory"])
+                        or any(not self._local[id(a)] for a in node.args)
+                    )
+                )
         return self._local[id(root)]
 
     def since_step(self, span: str | Clock) -> bool:
         return (self.program.levels[span].clock if isinstance(span, str) else span).unit == "step"
 
     def slow(self, memory: str) -> bool:
-        return self.program.levels[self.program.memories[memory].level].clock.unit in ("step", "never")
+        return self.program.levels[self.program.memories[memory].level].clock.unit in (
+            "step",
+            "never",
+        )
 
     def give(self, given: Given, node: Node) -> Node:
         self.given[given.name] = given
@@ -139,7 +168,9 @@ class Ticks:
 
     def held(self, node: Node) -> Node:
         if node["clock"].unit != "step" or not self.slow(node["memory"]):
-            raise Unsupported("a level on the step clock reads a copy taken within a sequence", node)
+            raise Unsupported(
+                "a level on the step clock reads a copy taken within a sequence", node
+            )
         return self.give(Given("copy", node["memory"], since=node["clock"]), node)
 
     # -- folds
@@ -147,12 +178,16 @@ class Ticks:
     def fold(self, node: Node, done: dict[int, Node]) -> Node:
         term, since, al = node.args[0], node["since"], self.al
         if not self.local(term):
-            stream = self.stream(self.variant(term))            # its value: memories as they were held, also those of this level
+            stream = self.stream(
+                self.variant(term)
+            )  # its value: memories as they were held, also those of this level
             total = self.give(Given("sum", stream=stream, since=since), node)
             return total if node["how"] == "sum" else al.div(total, self.terms(stream, since))
         value = done[id(term)]
-        if any(n.op == "plain" for n in walk(value)):           # waits for a gradient
-            return al.make("fold", value, type=node.type, span=node.span, how=node["how"], since=since)
+        if any(n.op == "plain" for n in walk(value)):  # waits for a gradient
+            return al.make(
+                "fold", value, type=node.type, span=node.span, how=node["how"], since=since
+            )
         return self.accumulate(value, term, node)
 
     def terms(self, stream: str, since: str | Clock) -> Node:
@@ -162,10 +197,23 @@ class Ticks:
         """The fold of `value`, made at the ticks at which `term` is."""
         pulse = self.pulse(term)
         if len({self.root_of(p) for p in pulse if p}) != 1 or "" in pulse:
-            raise Unsupported("a fold on the step clock of a value that is not made at the ticks of one level", node)
-        level = max(pulse, key=lambda p: (self.program.levels[p].parent is None, -self.program.levels[p].clock.period))
+            raise Unsupported(
+                "a fold on the step clock of a value that is not made at the ticks of one level",
+                node,
+            )
+        level = max(
+            pulse,
+            key=lambda p: (
+                self.program.levels[p].parent is None,
+                -self.program.levels[p].clock.period,
+            ),
+        )
         total = self._accumulator(value, Fold(level, node["since"]))
-        return total if node["how"] == "sum" else self.al.div(total, self._accumulator(self.al.const(1), Fold(level, node["since"])))
+        return (
+            total
+            if node["how"] == "sum"
+            else self.al.div(total, self._accumulator(self.al.const(1), Fold(level, node["since"])))
+        )
 
     def _accumulator(self, value: Node, fold: Fold) -> Node:
         key = (id(value), fold.since)
@@ -199,31 +247,58 @@ class Ticks:
     # -- gradients
 
     def gradient(self, node: Node, done: dict[int, Node]) -> Node:
-        """In the plain reads inside the objective, at the point; and in those of the streams that it folds, where they were read."""
+        """In the plain reads inside the objective, at the point; and in those of the streams that
+        it folds, where they were read.
+        """
         al, memory = self.al, self.program.memories[node["memory"]]
         objective, point = (done[id(a)] for a in node.args)
         here = al.make("read", type=memory.type, memory=memory.name)
-        plain = next((n for n in walk(objective) if n.op == "plain" and n["memory"] == memory.name), None) or \
-            al.make("plain", type=memory.type, memory=memory.name)
+        plain = next(
+            (n for n in walk(objective) if n.op == "plain" and n["memory"] == memory.name), None
+        ) or al.make("plain", type=memory.type, memory=memory.name)
         constant = frozenset(id(done[id(c)]) for c in node["context"] if id(c) in done)
         reached = self.reached(objective, constant)
-        sums = [n for n in reached if n.op == "read" and n["memory"] in self.given and self.given[n["memory"]].kind == "sum"]
+        sums = [
+            n
+            for n in reached
+            if n.op == "read"
+            and n["memory"] in self.given
+            and self.given[n["memory"]].kind == "sum"
+        ]
         waiting = [n for n in reached if n.op == "fold"]
         direct, *slopes = gradient(al, objective, [plain, *sums, *waiting], constant)
-        folded = [(f, slope) for f, slope in zip([*sums, *waiting], slopes) if al.number(slope) != 0]
+        folded = [
+            (f, slope) for f, slope in zip([*sums, *waiting], slopes) if al.number(slope) != 0
+        ]
         if folded and point is not here:
-            raise Unsupported("the gradient of a fold elsewhere than at the value the memory has held", node, "grad of the memory itself")
+            raise Unsupported(
+                "the gradient of a fold elsewhere than at the value the memory has held",
+                node,
+                "grad of the memory itself",
+            )
         if any(n.op == "fold" for n in walk(direct, *slopes)):
-            raise Unsupported("an objective that is no linear function of its fold over ticks", node)
+            raise Unsupported(
+                "an objective that is no linear function of its fold over ticks", node
+            )
         bind = {id(plain): point}
         total = self.substitute(direct, bind)
         for fold, slope in folded:
             if fold.op == "fold":
                 (inner,) = gradient(al, fold.args[0], [plain], constant)
-                part = self.accumulate(self.substitute(inner, {id(plain): here}), self.original(node, fold, done), fold)
+                part = self.accumulate(
+                    self.substitute(inner, {id(plain): here}), self.original(node, fold, done), fold
+                )
             else:
                 given = self.given[fold["memory"]]
-                part = self.give(Given("grad", memory.name, self.stream(self.variant(self.streams[given.stream], memory.level)), given.since), node)
+                part = self.give(
+                    Given(
+                        "grad",
+                        memory.name,
+                        self.stream(self.variant(self.streams[given.stream], memory.level)),
+                        given.since,
+                    ),
+                    node,
+                )
             total = al.add(total, al.mul(self.number(self.substitute(slope, bind), node), part))
         return total
 
@@ -242,21 +317,33 @@ class Ticks:
 
     @staticmethod
     def original(node: Node, fold: Node, done: dict[int, Node]) -> Node:
-        return next(n.args[0] for n in walk(node.args[0]) if n.op == "fold" and done.get(id(n)) is fold)
+        return next(
+            n.args[0] for n in walk(node.args[0]) if n.op == "fold" and done.get(id(n)) is fold
+        )
 
     def number(self, slope: Node, node: Node) -> Node:
-        """A slope in the sum of a stream, which is one number, or the same for all numbers of the stream."""
+        """A slope in the sum of a stream, which is one number, or the same for all numbers of the
+        stream.
+        """
         if slope.type == ():
             return slope
         value = self.al.number(slope)
         if value is None:
-            raise Unsupported("an objective that weighs the numbers of a folded stream differently", node, "fold one number: `mean(sum(..) over period)`")
+            raise Unsupported(
+                "an objective that weighs the numbers of a folded stream differently",
+                node,
+                "fold one number: `mean(sum(..) over period)`",
+            )
         return self.al.const(value)
 
     def substitute(self, root: Node, bind: dict[int, Node]) -> Node:
         done: dict[int, Node] = {}
         for node in walk(root):
-            done[id(node)] = bind[id(node)] if id(node) in bind else self.al.call(node, [done[id(a)] for a in node.args])
+            done[id(node)] = (
+                bind[id(node)]
+                if id(node) in bind
+                else self.al.call(node, [done[id(a)] for a in node.args])
+            )
         return done[id(root)]
 
     # -- streams
@@ -265,15 +352,24 @@ class Ticks:
         for name, found in self.streams.items():
             if found is node:
                 return name
-        name = next((n for n, out in self.program.outputs.items() if out is node), f"stream{len(self.streams) + 1}")
+        name = next(
+            (n for n, out in self.program.outputs.items() if out is node),
+            f"stream{len(self.streams) + 1}",
+        )
         self.streams[name] = node
         return name
 
     def variant(self, root: Node, level: str = "") -> Node:
-        """The stream as the gradient of a level sees it: its memories are read plainly, its context is constant. Without a level, as it is."""
+        """The stream as the gradient of a level sees it: its memories are read plainly, its context
+        is constant. Without a level, as it is.
+        """
         if (id(root), level) in self._varied:
             return self._varied[id(root), level]
-        constant = {id(c) for c in self.program.levels[level].context if c.op != "input"} if level else set()
+        constant = (
+            {id(c) for c in self.program.levels[level].context if c.op != "input"}
+            if level
+            else set()
+        )
         done: dict[int, Node] = {}
 
         def again(node: Node, args: list[Node]) -> Node:
@@ -282,13 +378,26 @@ class Ticks:
                 attrs["context"] = tuple(done.get(id(c), c) for c in attrs["context"])
             if node.op == "plain":
                 attrs = {"memory": node["memory"]}
-            return self.al.make("read" if node.op == "plain" else node.op, *args, type=node.type, span=node.span, turn=node.turn, called=node.name, **attrs)
+            return self.al.make(
+                "read" if node.op == "plain" else node.op,
+                *args,
+                type=node.type,
+                span=node.span,
+                turn=node.turn,
+                called=node.name,
+                **attrs,
+            )
 
         for node in walk(root):
             args = [done[id(a)] for a in node.args]
             own = node.op == "plain" and level in ("", self.program.memories[node["memory"]].level)
-            made = again(node, args) if own or any(a is not b for a, b in zip(args, node.args)) else node
-            done[id(node)] = self.al.make("stop", made, type=made.type) if id(node) in constant else made
+            made = (
+                again(node, args)
+                if own or any(a is not b for a, b in zip(args, node.args))
+                else node
+            )
+            done[id(node)] = (
+                self.al.make("stop", made, type=made.type) if id(node) in constant else made
+            )
         self._varied[id(root), level] = done[id(root)]
         return done[id(root)]
-

@@ -2,11 +2,14 @@
 
     update_i(M.., g.., tick.., planned) -> new values        the equations of one level and of the optimizers it calls
     tick_k(S, G, V, N, D, planned)                            what happens at the end of a step of tick kind k, in place: every level
-                                                              that fires, at one instant; then restarts, slow levels first; then copies
+                                                              that fires, at one instant; then
+                                                              restarts, slow levels first; then
+                                                              copies
 
-S is what is kept (`state`: sizes of each tensor, None for a counter), G the gradients of the step, V the sums and N the numbers of
-terms of the streams that levels hear, D fresh draws for the starts.
+S is what is kept (`state`: sizes of each tensor, None for a counter), G the gradients of the step,
+V the sums and N the numbers of terms of the streams that levels hear, D fresh draws for the starts.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -31,34 +34,64 @@ class Updates:
         self.texts: list[str] = []
         self._functions: dict[str, str] = {}
         used = self.reads(self.ticks.next.values())
-        counted = [g for name in used for g in [self.ticks.given[name]] if g.kind in ("grad", "sum")]
-        terms = {g.name: g for c in counted for g in [Given("terms", stream=c.stream, since=c.since)]}
+        counted = [
+            g for name in used for g in [self.ticks.given[name]] if g.kind in ("grad", "sum")
+        ]
+        terms = {
+            g.name: g for c in counted for g in [Given("terms", stream=c.stream, since=c.since)]
+        }
         copies = {name: g for name, g in self.ticks.given.items() if g.kind == "copy"}
-        self.given = list(({name: self.ticks.given[name] for name in used} | terms | copies).values())
-        self.streams = {n: s for n, s in self.ticks.streams.items() if any(g.stream == n for g in self.given)}
+        self.given = list(
+            ({name: self.ticks.given[name] for name in used} | terms | copies).values()
+        )
+        self.streams = {
+            n: s for n, s in self.ticks.streams.items() if any(g.stream == n for g in self.given)
+        }
         self.hears = [g for g in self.given if g.kind == "grad"]
-        self.owners = {slot: (m, path) for m in program.memories.values() for path, slot in (m.slots or {}).items()}
+        self.owners = {
+            slot: (m, path)
+            for m in program.memories.values()
+            for path, slot in (m.slots or {}).items()
+        }
         found = [Replay(self, level, i + 1) for i, level in enumerate(self.ticks.roots)]
         self.replays = [r for r in found if r.moved]
-        self.also = list(dict.fromkeys((n, s) for r in self.replays for s in r.streams for n in r.targets))    # gradients for the tapes
+        self.also = list(
+            dict.fromkeys((n, s) for r in self.replays for s in r.streams for n in r.targets)
+        )  # gradients for the tapes
         self.state = self._state()
 
     def reads(self, equations: Iterable[Node]) -> list[str]:
         """Names of what the step provides that the equations read."""
-        return list(dict.fromkeys(n["memory"] for n in walk(*equations) if n.op == "read" and n["memory"] in self.ticks.given))
+        return list(
+            dict.fromkeys(
+                n["memory"]
+                for n in walk(*equations)
+                if n.op == "read" and n["memory"] in self.ticks.given
+            )
+        )
 
     def needs(self, level: str) -> set[str]:
         """Numbers of terms without which a level, and what it calls, does not tick."""
         root = self.ticks.root_of(level)
-        heard = [self.ticks.given[n] for n in self.reads(self.ticks.next[m] for m in self.ticks.memories(root))]
-        return {Given("terms", stream=g.stream, since=g.since).name for g in heard if g.kind in ("grad", "sum")}
+        heard = [
+            self.ticks.given[n]
+            for n in self.reads(self.ticks.next[m] for m in self.ticks.memories(root))
+        ]
+        return {
+            Given("terms", stream=g.stream, since=g.since).name
+            for g in heard
+            if g.kind in ("grad", "sum")
+        }
 
     def _state(self) -> dict[str, Sizes | None]:
         program, out = self.program, {}
         for memory in program.memories.values():
             if program.levels[memory.level].clock.unit in ("step", "never"):
                 if program.levels[memory.level].reset.unit not in ("step", "never"):
-                    raise Unsupported("a level on the step clock that restarts with the sequences", span=program.levels[memory.level].span)
+                    raise Unsupported(
+                        "a level on the step clock that restarts with the sequences",
+                        span=program.levels[memory.level].span,
+                    )
                 out[memory.name] = shape_of(memory.type)
         for name, equation in self.ticks.next.items():
             out.setdefault(name, shape_of(equation.type))
@@ -72,7 +105,11 @@ class Updates:
         return out
 
     def type_of(self, given: Given) -> Type:
-        return self.ticks.streams[given.stream].type if given.kind == "sum" else self.program.memories[given.memory].type
+        return (
+            self.ticks.streams[given.stream].type
+            if given.kind == "sum"
+            else self.program.memories[given.memory].type
+        )
 
     def clock_of(self, span: str | Clock) -> Clock:
         return self.program.levels[span].clock if isinstance(span, str) else span
@@ -94,7 +131,11 @@ class Updates:
         if node.op == "ticks":
             return f'planned["{node["level"]}"]'
         if node.op == "now":
-            found = new(node["memory"]) if self.ticks.level_of(node["memory"]) in kind.fired else f'S["{node["memory"]}"]'
+            found = (
+                new(node["memory"])
+                if self.ticks.level_of(node["memory"]) in kind.fired
+                else f'S["{node["memory"]}"]'
+            )
             return found and stored(found, node.type)
         if node.op != "read":
             return None
@@ -106,7 +147,11 @@ class Updates:
     @staticmethod
     def fresh(given: Given) -> str:
         """What one step gives."""
-        return {"grad": f'G["{given.memory}|{given.stream}"]', "sum": f'V["{given.stream}"]', "terms": f'N["{given.stream}"]'}[given.kind]
+        return {
+            "grad": f'G["{given.memory}|{given.stream}"]',
+            "sum": f'V["{given.stream}"]',
+            "terms": f'N["{given.stream}"]',
+        }[given.kind]
 
     def part(self, name: str, type: Type, path: str) -> str:
         """One leaf of a kept tree."""
@@ -123,13 +168,23 @@ class Updates:
     def define(self, stem: str, arguments: list[str], lines: list[str]) -> str:
         text = f"({', '.join(arguments)}):\n" + "\n".join("    " + line for line in lines)
         if text not in self._functions:
-            name = self._functions[text] = f"{stem}_{1 + sum(n.startswith(stem + '_') for n in self._functions.values())}"
+            name = self._functions[text] = (
+                f"{stem}_{1 + sum(n.startswith(stem + '_') for n in self._functions.values())}"
+            )
             self.texts.append(f"def {name}{text}\n")
         return self._functions[text]
 
-    def function(self, stem: str, roots: dict[str, Node], text: Callable[[Node], str | None], results: Callable[[FlatFn, list[str]], list[str]],
-                 like: str = "") -> str:
-        """A call of the function whose arguments are the leaves of the roots; `results` writes its body."""
+    def function(
+        self,
+        stem: str,
+        roots: dict[str, Node],
+        text: Callable[[Node], str | None],
+        results: Callable[[FlatFn, list[str]], list[str]],
+        like: str = "",
+    ) -> str:
+        """A call of the function whose arguments are the leaves of the roots; `results` writes its
+        body.
+        """
         fn, values = FlatFn(), []
         for node in walk(*roots.values()):
             value = text(node)
@@ -138,12 +193,23 @@ class Updates:
                     values.append(value)
                 fn.bind(node, f"a{values.index(value) + 1}")
         arguments = [f"a{i + 1}" for i in range(len(values))]
-        fn.like = next((a for a, v in zip(arguments, values) if v == like or v.startswith(("S", "G", "D")) and ".tick" not in v and '"terms ' not in v),
-                       "like")
+        fn.like = next(
+            (
+                a
+                for a, v in zip(arguments, values)
+                if v == like
+                or v.startswith(("S", "G", "D"))
+                and ".tick" not in v
+                and '"terms ' not in v
+            ),
+            "like",
+        )
         if fn.like == "like":
             arguments, values = [*arguments, "like"], [*values, like or "next(iter(S.values()))"]
         written = results(fn, list(roots))
-        name = self.define(stem, arguments, [*fn.lines, "return " + "".join(r + ", " for r in written)])
+        name = self.define(
+            stem, arguments, [*fn.lines, "return " + "".join(r + ", " for r in written)]
+        )
         return f"{name}({', '.join(values)})"
 
     # -- ticks
@@ -166,7 +232,10 @@ class Updates:
             return out
 
         call = self.function("update", roots, lambda node: self.text(node, kind, new), write)
-        return [f"# {root.name} every {root.clock.period} step", ", ".join(f'new["{n}"]' for n in roots) + f", = {call}"]
+        return [
+            f"# {root.name} every {root.clock.period} step",
+            ", ".join(f'new["{n}"]' for n in roots) + f", = {call}",
+        ]
 
     def ordered(self, firing: list[str]) -> list[str]:
         done: list[str] = []
@@ -186,13 +255,19 @@ class Updates:
         return done
 
     def order(self, fired: list[Level]) -> list[Level]:
-        """Levels that read another's value after its tick come after it; else as they stand in the text."""
+        """Levels that read another's value after its tick come after it; else as they stand in the
+        text.
+        """
         done: list[Level] = []
 
         def visit(level: Level) -> None:
             if level not in done:
-                needs = {self.ticks.root_of(self.ticks.level_of(n["memory"])) for name in self.ticks.memories(level.name)
-                         for n in walk(self.ticks.next[name]) if n.op == "now"}
+                needs = {
+                    self.ticks.root_of(self.ticks.level_of(n["memory"]))
+                    for name in self.ticks.memories(level.name)
+                    for n in walk(self.ticks.next[name])
+                    if n.op == "now"
+                }
                 for other in fired:
                     if other.name in needs - {level.name}:
                         visit(other)
@@ -210,15 +285,24 @@ class Updates:
         for level in self.order(fired):
             lines += self.update(level, kind)
         lines += [line for replay in self.replays for line in replay.record(kind)]
-        lines += [f'S["{n}"].copy_(new["{n}"])' for level in fired for n in self.ticks.memories(level.name) if self.ticks.level_of(n) in kind.fired]
+        lines += [
+            f'S["{n}"].copy_(new["{n}"])'
+            for level in fired
+            for n in self.ticks.memories(level.name)
+            if self.ticks.level_of(n) in kind.fired
+        ]
         lines += [f'S["{g.name}"].zero_()' for g in heard if kind.at(g.since)]
-        lines += [f'S["{name}"].zero_()' for name, fold in self.ticks.folds.items() if kind.at(fold.since)]
+        lines += [
+            f'S["{name}"].zero_()' for name, fold in self.ticks.folds.items() if kind.at(fold.since)
+        ]
         return lines + self.starts(kind.restarted) + self.copies(kind)
 
     # -- starts
 
     def starts(self, levels: tuple[str, ...]) -> list[str]:
-        """Memories begin: a start that reads another memory takes the newest value, of one that begins too if that is slower."""
+        """Memories begin: a start that reads another memory takes the newest value, of one that
+        begins too if that is slower.
+        """
         names = [m.name for m in self.program.memories.values() if m.level in levels]
         done: list[str] = []
 
@@ -240,8 +324,15 @@ class Updates:
 
     def read_by(self, name: str) -> list[str]:
         start = self.program.memories[name].start
-        return [] if start is None else [self.owners[n["name"]][0].name if n.op == "weight" else n["memory"]
-                                         for n in walk(start) if n.op in ("weight", "read", "now", "held")]
+        return (
+            []
+            if start is None
+            else [
+                self.owners[n["name"]][0].name if n.op == "weight" else n["memory"]
+                for n in walk(start)
+                if n.op in ("weight", "read", "now", "held")
+            ]
+        )
 
     def start(self, name: str) -> list[str]:
         memory = self.program.memories[name]
@@ -258,37 +349,64 @@ class Updates:
                 return f'D["{drawn(node)}"]'
             return self.text(node, Kind(()), lambda _: None)
 
-        call = self.function("start", {name: memory.start}, text, lambda fn, _: [fn.vector(fn.value(memory.start), memory.type)])
+        call = self.function(
+            "start",
+            {name: memory.start},
+            text,
+            lambda fn, _: [fn.vector(fn.value(memory.start), memory.type)],
+        )
         return [f'S["{name}"].copy_({call}[0])']
 
     def copies(self, kind: Kind, birth: bool = False) -> list[str]:
-        return [f'S["{g.name}"].copy_(S["{g.memory}"])' for g in self.given
-                if g.kind == "copy" and (birth or g.since in kind.clocks or self.program.memories[g.memory].level in kind.restarted)]
+        return [
+            f'S["{g.name}"].copy_(S["{g.memory}"])'
+            for g in self.given
+            if g.kind == "copy"
+            and (
+                birth
+                or g.since in kind.clocks
+                or self.program.memories[g.memory].level in kind.restarted
+            )
+        ]
 
     # -- source
 
     def counts(self, kind: Kind) -> tuple[list[str], list[str]]:
-        """Lines that keep the counters: before the updates of a tick kind and after. They stay outside the graphs: a compiled CPU
-        graph loses in-place writes to scalars."""
+        """Lines that keep the counters: before the updates of a tick kind and after. They stay
+        outside the graphs: a compiled CPU graph loses in-place writes to scalars.
+        """
         terms = [g for g in self.given if g.kind == "terms" and self.keeps(g)]
         members = [m.name for level in self.ticks.roots for m in self.ticks.family(level)]
         after = [line for replay in self.replays for line in replay.after(kind)]
-        after += [f'S["{m}.tick"].add_(1)' for m in members if m in kind.fired] + [f'S["{m}.tick"].zero_()' for m in members if m in kind.restarted]
-        return [f'S["{g.name}"].add_(N["{g.stream}"])' for g in terms], after + [f'S["{g.name}"].zero_()' for g in terms if kind.at(g.since)]
+        after += [f'S["{m}.tick"].add_(1)' for m in members if m in kind.fired] + [
+            f'S["{m}.tick"].zero_()' for m in members if m in kind.restarted
+        ]
+        return [f'S["{g.name}"].add_(N["{g.stream}"])' for g in terms], after + [
+            f'S["{g.name}"].zero_()' for g in terms if kind.at(g.since)
+        ]
 
     def kind(self, name: str | int, kind: Kind) -> str:
         """Source of the functions of one tick kind."""
         before, after = self.counts(kind)
         hear = [line for replay in self.replays for line in replay.hear(kind)]
-        return "\n\n".join([*([block(f"hear_{name}(S, G, mode)", hear)] if hear else []),
-                            block(f"tick_{name}(S, G, V, N, D, planned)", self.tick(kind)), block(f"before_{name}(S, N)", before),
-                            block(f"after_{name}(S, N)", after)])
+        return "\n\n".join(
+            [
+                *([block(f"hear_{name}(S, G, mode)", hear)] if hear else []),
+                block(f"tick_{name}(S, G, V, N, D, planned)", self.tick(kind)),
+                block(f"before_{name}(S, N)", before),
+                block(f"after_{name}(S, N)", after),
+            ]
+        )
 
     def emit(self) -> str:
         for replay in self.replays:
             replay.write()
         kinds = [self.kind(i + 1, kind) for i, kind in enumerate(self.table.events)]
-        everything = tuple(level.name for level in self.program.levels.values() if level.clock.unit in ("step", "never"))
+        everything = tuple(
+            level.name
+            for level in self.program.levels.values()
+            if level.clock.unit in ("step", "never")
+        )
         begun = [f'S["{r.name}|event"][0] = {float(r.birth)}' for r in self.replays if r.birth]
         birth = block("birth(S, D)", self.starts(everything) + self.copies(Kind(()), True) + begun)
         return "\n".join(self.texts) + "\n" + "\n\n".join([*kinds, birth])
@@ -301,4 +419,3 @@ def block(head: str, lines: list[str]) -> str:
 def drawn(node: Node) -> str:
     """The name of a start that is made outside the step: a draw, or what a file holds."""
     return node["name"] if node.op == "random" else loaded_name(node)
-

@@ -1,4 +1,7 @@
-"""The same step under other compilers: how often Dynamo traced it, and how far its results are from the emitted source."""
+"""The same step under other compilers: how often Dynamo traced it, and how far its results are from
+the emitted source.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -26,8 +29,12 @@ class Counted:
         return graph.forward
 
 
-def traced(program: Program, capture: str, precision: str = "float64", files: Files | None = None) -> tuple[CompiledStep, Counted]:
-    """A step whose functions are traced whole (`fullgraph`: a graph break is an error) and then run without a code generator."""
+def traced(
+    program: Program, capture: str, precision: str = "float64", files: Files | None = None
+) -> tuple[CompiledStep, Counted]:
+    """A step whose functions are traced whole (`fullgraph`: a graph break is an error) and then run
+    without a code generator.
+    """
     torch._dynamo.reset()
     counted = Counted()
     compiler = partial(torch.compile, backend=counted)
@@ -35,19 +42,28 @@ def traced(program: Program, capture: str, precision: str = "float64", files: Fi
         return compile_program(program, precision=precision, capture=capture, files=files), counted
 
 
-def apart(one: CompiledStep, other: CompiledStep, batches: Sequence[Batch], seed: int = 0) -> tuple[float, float]:
+def apart(
+    one: CompiledStep, other: CompiledStep, batches: Sequence[Batch], seed: int = 0
+) -> tuple[float, float]:
     """Steps of both from one start: the largest deviation of the losses, and of all that is kept."""
     states = [step.init(seed) for step in (one, other)]
     values = kept = 0.0
     for batch in batches:
         a, b = (step(state, [batch]) for step, state in zip((one, other), states))
         values = max(values, *(deviation(a[name], b[name]) for name in b))
-        kept = max(kept, *(deviation(x, states[1].tensors[name]) for name, x in states[0].tensors.items()))
+        kept = max(
+            kept, *(deviation(x, states[1].tensors[name]) for name, x in states[0].tensors.items())
+        )
     return values, kept
 
 
-def traced_once(plain: CompiledStep, capture: str, batches: Sequence[Batch], seed: int = 0) -> float:
-    """How far a traced step ends up from the emitted one. Run over the same batches once more it must trace nothing anew."""
+def traced_once(
+    plain: CompiledStep, capture: str, batches: Sequence[Batch], seed: int = 0
+) -> float:
+    """How far a traced step ends up from the emitted one.
+
+    Run over the same batches once more it must trace nothing anew.
+    """
     step, counted = traced(plain.program, capture, files=plain.files)
     worst = max(apart(step, plain, batches, seed))
     before = counted.graphs

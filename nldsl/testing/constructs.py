@@ -1,7 +1,10 @@
-"""Which constructs of the language a text uses, those of the library definitions that it calls included.
+"""Which constructs of the language a text uses, those of the library definitions that it calls
+included.
 
-    constructs("nldsl 1 .. level recall per head every token { .. }")  ->  {"level", "per", "every token", ..}
+constructs("nldsl 1 .. level recall per head every token { .. }")  ->  {"level", "per", "every
+token", ..}
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -14,24 +17,103 @@ from nldsl.source import Source
 
 STANDARD = Path(__file__).parent.parent / "std"
 BUILTINS = frozenset(
-    "weight linear affine conv embed attend rope next stop grad prox sum mean softmax exp log sqrt abs sign tanh sigmoid silu gelu "
-    "softplus max min where floor cos diag join stack flat matrix shaped shape range cross_entropy load".split())
+    "weight linear affine conv embed attend rope next stop grad prox sum mean softmax exp log sqrt "
+    "abs sign tanh sigmoid silu gelu "
+    "softplus max min where floor cos diag join stack flat matrix shaped shape range cross_entropy "
+    "load".split()
+)
 NAMES = frozenset("learned random tick ticks pi I".split())
 OPERATORS = frozenset("+ - * / .* ./ ^ .^ <= >= ==".split())
-FORMS = frozenset((
-    "import", "dim", "constant", "list constant", "clock", "clock phase", "clock of a clock", "input index", "input shape",
-    "def block", "def expression", "def result", "param shape", "param letter", "param default", "named argument",
-    "definition as argument", "clock as argument", "annotation", "return",
-    "level", "per", "family", "every token", "every n token", "every clock", "every step", "every n step", "every update", "every n update",
-    "never", "level phase",
-    "memory shape", "memory like", "memory def", "memory def(..)", "rest", "rest of", "several memories",
-    "start number", "start learned", "start random", "start expression", "start memory",
-    "context", "minimize", "several objectives", "<- memory", "<- part", "<- stream", "two <-", "equation in level", "for in level",
-    "reset sequence", "reset n token", "reset clock", "reset n step", "reset never",
-    "bptt full", "bptt none", "bptt n clock", "bptt n token", "bptt to",
-    "report", "for range", "for list", "plain read", "@now", "@clock", "grad(M)", "grad(M@c)", "grad moved", "grad(e, y)", "x@clock",
-    "over n token", "over clock", "over period", "over sequence", "^T", "|a|", "|a|_p", "<a, b>", "a[i]", "list", "a -> b", "unary -",
-))
+FORMS = frozenset(
+    (
+        "import",
+        "dim",
+        "constant",
+        "list constant",
+        "clock",
+        "clock phase",
+        "clock of a clock",
+        "input index",
+        "input shape",
+        "def block",
+        "def expression",
+        "def result",
+        "param shape",
+        "param letter",
+        "param default",
+        "named argument",
+        "definition as argument",
+        "clock as argument",
+        "annotation",
+        "return",
+        "level",
+        "per",
+        "family",
+        "every token",
+        "every n token",
+        "every clock",
+        "every step",
+        "every n step",
+        "every update",
+        "every n update",
+        "never",
+        "level phase",
+        "memory shape",
+        "memory like",
+        "memory def",
+        "memory def(..)",
+        "rest",
+        "rest of",
+        "several memories",
+        "start number",
+        "start learned",
+        "start random",
+        "start expression",
+        "start memory",
+        "context",
+        "minimize",
+        "several objectives",
+        "<- memory",
+        "<- part",
+        "<- stream",
+        "two <-",
+        "equation in level",
+        "for in level",
+        "reset sequence",
+        "reset n token",
+        "reset clock",
+        "reset n step",
+        "reset never",
+        "bptt full",
+        "bptt none",
+        "bptt n clock",
+        "bptt n token",
+        "bptt to",
+        "report",
+        "for range",
+        "for list",
+        "plain read",
+        "@now",
+        "@clock",
+        "grad(M)",
+        "grad(M@c)",
+        "grad moved",
+        "grad(e, y)",
+        "x@clock",
+        "over n token",
+        "over clock",
+        "over period",
+        "over sequence",
+        "^T",
+        "|a|",
+        "|a|_p",
+        "<a, b>",
+        "a[i]",
+        "list",
+        "a -> b",
+        "unary -",
+    )
+)
 ALL = FORMS | OPERATORS | BUILTINS | NAMES
 
 
@@ -56,7 +138,11 @@ def constructs(text: str, *imported: str) -> frozenset[str]:
         root = roots.pop()
         found |= set(_forms(root))
         for node in s.walk(root):
-            if isinstance(node, s.Name) and node.text in library() and node.text not in own | called:
+            if (
+                isinstance(node, s.Name)
+                and node.text in library()
+                and node.text not in own | called
+            ):
                 called.add(node.text)
                 roots.append(library()[node.text])
     return frozenset(found)
@@ -65,13 +151,20 @@ def constructs(text: str, *imported: str) -> frozenset[str]:
 def _forms(root: s.Syntax) -> Iterator[str]:
     nodes = list(s.walk(root))
     levels = {n.member.name.text: n for n in nodes if isinstance(n, s.Level)}
-    memories = {m.name.text for n in levels.values() for m in n.block.statements if isinstance(m, s.Memory)}
+    memories = {
+        m.name.text for n in levels.values() for m in n.block.statements if isinstance(m, s.Memory)
+    }
     clocks = {n.name.text for n in nodes if isinstance(n, s.Clock)}
     defs = {n.name.text for n in nodes if isinstance(n, s.Def)} | set(library())
     instants = {id(n.value) for n in nodes if isinstance(n, s.Instant)}
     for node in nodes:
         yield from _form(node, memories, clocks, defs)
-        if isinstance(node, s.Field) and isinstance(node.value, s.Name) and node.value.text in levels and id(node) not in instants:
+        if (
+            isinstance(node, s.Field)
+            and isinstance(node.value, s.Name)
+            and node.value.text in levels
+            and id(node) not in instants
+        ):
             yield "plain read"
     for level in levels.values():
         yield from _level(level, memories)
@@ -151,10 +244,18 @@ def _form(node: s.Syntax, memories: set[str], clocks: set[str], defs: set[str]) 
             yield "a -> b"
         case s.Window():
             clock = node.stretch.clock.text
-            yield {"token": "over n token", "period": "over period", "sequence": "over sequence"}.get(clock, "over clock")
+            yield {
+                "token": "over n token",
+                "period": "over period",
+                "sequence": "over sequence",
+            }.get(clock, "over clock")
         case s.Instant():
             place = node.value.name if isinstance(node.value, s.Field) else node.value
-            held = isinstance(node.value, s.Field) or isinstance(place, s.Name) and (place.text in memories or place.text[:1].isupper())
+            held = (
+                isinstance(node.value, s.Field)
+                or isinstance(place, s.Name)
+                and (place.text in memories or place.text[:1].isupper())
+            )
             yield "@now" if node.clock.text == "now" else "@clock" if held else "x@clock"
 
 
@@ -227,7 +328,9 @@ def _level(level: s.Level, memories: set[str]) -> Iterator[str]:
                 yield "bptt to"
 
 
-def _writes(body: tuple[s.Statement, ...], inner: list[s.Syntax], memories: set[str]) -> Iterator[str]:
+def _writes(
+    body: tuple[s.Statement, ...], inner: list[s.Syntax], memories: set[str]
+) -> Iterator[str]:
     seen: list[str] = []
     for update in (x for x in inner if isinstance(x, s.Update)):
         place = str(update.place)
@@ -236,8 +339,15 @@ def _writes(body: tuple[s.Statement, ...], inner: list[s.Syntax], memories: set[
             yield "<- part" if len(update.place.names) > 1 else "<- memory"
         if place in seen:
             yield "two <-"
-        moved = any(isinstance(x, s.Call) and isinstance(x.callee, s.Name) and x.callee.text == "grad" and len(x.args) == 1
-                    and isinstance(x.args[0], s.Name) and x.args[0].text in seen for x in s.walk(update.value))
+        moved = any(
+            isinstance(x, s.Call)
+            and isinstance(x.callee, s.Name)
+            and x.callee.text == "grad"
+            and len(x.args) == 1
+            and isinstance(x.args[0], s.Name)
+            and x.args[0].text in seen
+            for x in s.walk(update.value)
+        )
         if moved:
             yield "grad moved"
         seen.append(place)

@@ -1,10 +1,14 @@
-"""How much of the language a set of texts uses: every alternative of every grammar rule, and every name of the library.
+"""How much of the language a set of texts uses: every alternative of every grammar rule, and every
+name of the library.
 
-    alternatives("nldsl 1 dim d = 2 ..")  ->  {"dims: dim binding", "binding: NAME = expr", "UNIT: token", ..}
+    alternatives("nldsl 1 dim d = 2 ..")  ->  {"dims: dim binding", "binding: NAME = expr", "UNIT:
+    token", ..}
 
-The parser itself counts: an alternative occurs where it reduces by it. Rules are those that lark makes of the grammar, where an
-optional part is an alternative with it and one without, and a repeated part is one that begins (`+1`) and one that goes on (`+n`).
+The parser itself counts: an alternative occurs where it reduces by it. Rules are those that lark
+makes of the grammar, where an optional part is an alternative with it and one without, and a
+repeated part is one that begins (`+1`) and one that goes on (`+n`).
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
@@ -20,7 +24,13 @@ from nldsl.graph.builtins import BUILT_IN
 from nldsl.source import Source
 from nldsl.testing.constructs import library
 
-WORDS = {"UNIT": s.UNITS, "COMPARE": ("<=", ">=", "=="), "ADD": ("+", "-"), "MUL": (".*", "./", "*", "/"), "POW": (".^", "^")}
+WORDS = {
+    "UNIT": s.UNITS,
+    "COMPARE": ("<=", ">=", "=="),
+    "ADD": ("+", "-"),
+    "MUL": (".*", "./", "*", "/"),
+    "POW": (".^", "^"),
+}
 
 
 class _Reductions(dict[Rule, Any]):
@@ -40,20 +50,34 @@ def grammar() -> dict[Rule, str]:
     """Each alternative of each rule, as it is called here."""
     words = {t.name: t.pattern.value for t in parser().terminals if t.pattern.type == "str"}
     named: dict[Rule, str] = {}
-    parts = {r.origin.name: " ".join(words.get(x.name, x.name) for x in r.expansion) for r in parser().rules
-             if r.origin.name.startswith("__") and r.origin not in r.expansion}
+    parts = {
+        r.origin.name: " ".join(words.get(x.name, x.name) for x in r.expansion)
+        for r in parser().rules
+        if r.origin.name.startswith("__") and r.origin not in r.expansion
+    }
     for rule in parser().rules:
         origin = rule.origin.name
         if origin in parts:
-            named[rule] = f"({parts[origin]})+{'n' if rule.origin in rule.expansion else '1'} of {origin.strip('_').partition('_')[0]}"
+            named[rule] = (
+                f"({parts[origin]})+{'n' if rule.origin in rule.expansion else '1'} of "
+                f"{origin.strip('_').partition('_')[0]}"
+            )
         else:
-            expansion = " ".join(f"({parts[x.name]})+" if x.name in parts else words.get(x.name, x.name) for x in rule.expansion) or "nothing"
+            expansion = (
+                " ".join(
+                    f"({parts[x.name]})+" if x.name in parts else words.get(x.name, x.name)
+                    for x in rule.expansion
+                )
+                or "nothing"
+            )
             named[rule] = f"{rule.alias.rstrip('_') if rule.alias else origin}: {expansion}"
     return named
 
 
 def all_alternatives() -> frozenset[str]:
-    return frozenset(grammar().values()) | {f"{kind}: {word}" for kind, words in WORDS.items() for word in words}
+    return frozenset(grammar().values()) | {
+        f"{kind}: {word}" for kind, words in WORDS.items() for word in words
+    }
 
 
 def alternatives(text: str) -> frozenset[str]:
@@ -62,7 +86,9 @@ def alternatives(text: str) -> frozenset[str]:
     conf.callbacks = reductions = _Reductions(conf.callbacks)
     words = reading.exhaust_lexer()
     reading.feed_eof()
-    return frozenset(grammar()[r] for r in reductions.met) | {f"{w.type}: {w}" for w in words if w.type in WORDS}
+    return frozenset(grammar()[r] for r in reductions.met) | {
+        f"{w.type}: {w}" for w in words if w.type in WORDS
+    }
 
 
 def all_names() -> frozenset[str]:
@@ -71,7 +97,9 @@ def all_names() -> frozenset[str]:
 
 
 def names(text: str) -> frozenset[str]:
-    """The built-ins and definitions of the library that a text uses, those included that its definitions use."""
+    """The built-ins and definitions of the library that a text uses, those included that its
+    definitions use.
+    """
     found: set[str] = set()
     roots: list[s.Syntax] = [parse(Source("drawn.nl", text))]
     while roots:
@@ -82,6 +110,10 @@ def names(text: str) -> frozenset[str]:
 
 
 def table(title: str, whole: Set[str], met: Set[str], reasons: Mapping[str, str]) -> str:
-    """How many of the whole are met, and a line for each that is not, with the reason why it need not be."""
+    """How many of the whole are met, and a line for each that is not, with the reason why it need
+    not be.
+    """
     lines = [f"{title}: {len(whole & met)} of {len(whole)} ({len(whole & met) / len(whole):.1%})"]
-    return "\n".join([*lines, *(f"    not met: {x}  {reasons.get(x, '')}".rstrip() for x in sorted(whole - met))])
+    return "\n".join(
+        [*lines, *(f"    not met: {x}  {reasons.get(x, '')}".rstrip() for x in sorted(whole - met))]
+    )

@@ -1,7 +1,10 @@
-"""Draws levels of the token clock: what they remember, what they are told, what they want. How they move: moves.py.
+"""Draws levels of the token clock: what they remember, what they are told, what they want. How they
+move: moves.py.
 
-Everything drawn is stable: rates of at most 0.05, gates between 0 and 1, and no kink where the values are likely to be.
+Everything drawn is stable: rates of at most 0.05, gates between 0 and 1, and no kink where the
+values are likely to be.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -43,7 +46,10 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Learned:
-    """The lines of a level, and how its memory is applied: `value("recall.M@now", "q")` is an expression."""
+    """The lines of a level, and how its memory is applied:
+
+    `value("recall.M@now", "q")` is an expression.
+    """
 
     name: str
     lines: list[str]
@@ -53,7 +59,22 @@ class Learned:
         """One of the reads there are, or of the given ones."""
         when = p.pick(*(instants or ("", "@now", "clock")))
         return self.value(f"{self.name}.M{f'@{p.clock()}' if when == 'clock' else when}", query)
-KINDS = ("matrix", "matrix", "matrix", "vector", "net", "residual", "gated", "deep", "normed", "within", "within", "library")
+
+
+KINDS = (
+    "matrix",
+    "matrix",
+    "matrix",
+    "vector",
+    "net",
+    "residual",
+    "gated",
+    "deep",
+    "normed",
+    "within",
+    "within",
+    "library",
+)
 
 
 def memory(p: Page, kind: str) -> tuple[list[str], Callable[[str, str], str]]:
@@ -62,7 +83,16 @@ def memory(p: Page, kind: str) -> tuple[list[str], Callable[[str, str], str]]:
         p.use("layers", "swiglu")
         said = f"swiglu({p.pick('[e]', 'shape(k)')}, hidden = {p.pick('e', '2 * e')}) = {p.pick('learned', 'random')}"
     elif kind in ("matrix", "vector"):
-        start = p.pick("0", "learned", "random", "0.1", "softmax(learned)", "0.5 * learned", "0.1 * random + 0.1", f'load("base", "{p.fresh("M")}" -> M)')
+        start = p.pick(
+            "0",
+            "learned",
+            "random",
+            "0.1",
+            "softmax(learned)",
+            "0.5 * learned",
+            "0.1 * random + 0.1",
+            f'load("base", "{p.fresh("M")}" -> M)',
+        )
         said = f"{'[e, e]' if kind == 'matrix' else '[e]'} = {start}"
     else:
         act = p.pick("silu", "tanh", "gelu", "sigmoid", "softplus", "exp")
@@ -70,14 +100,25 @@ def memory(p: Page, kind: str) -> tuple[list[str], Callable[[str, str], str]]:
             p.use("layers", "standardise")
         for needed in ("net", kind) if kind == "within" else (kind,):
             p.define(NETWORKS[needed].replace("ACT", act), movable=True)
-        loaded = f'load("base", "{p.fresh("W")}" -> W2, "{p.fresh("W")}" -> W1)' if kind in ("net", "residual", "normed") else "learned"
+        loaded = (
+            f'load("base", "{p.fresh("W")}" -> W2, "{p.fresh("W")}" -> W1)'
+            if kind in ("net", "residual", "normed")
+            else "learned"
+        )
         said = f"{kind} = {p.pick('learned', 'random', '0.5 * learned', loaded)}"
 
-    if p.edges:                                                 # which may start anew within the sequence
+    if p.edges:  # which may start anew within the sequence
         said = said.replace("random", "learned")
 
     def value(name: str, x: str) -> str:
-        return f"{name} * {x}" if kind == "matrix" else f"{name} .* {x}" if kind == "vector" else f"{name}({x})"
+        return (
+            f"{name} * {x}"
+            if kind == "matrix"
+            else f"{name} .* {x}"
+            if kind == "vector"
+            else f"{name}({x})"
+        )
+
     return [f"memory M: {said}"], value
 
 
@@ -85,7 +126,11 @@ def learner(p: Page, name: str, told: Told, kinds: tuple[str, ...] = KINDS) -> L
     kind = p.pick(*kinds)
     body, value = memory(p, kind)
     body = [line.replace("shape(k)", f"shape({told.k})") for line in body]
-    rhythm = p.pick(*["every token"] * 5, "every 2 token", "every 3 token phase 1", "clock") if not told.target else "every token"
+    rhythm = (
+        p.pick(*["every token"] * 5, "every 2 token", "every 3 token phase 1", "clock")
+        if not told.target
+        else "every token"
+    )
     if rhythm == "clock":
         rhythm = f"every {p.clock()}"
     periodic = rhythm != "every token"
@@ -112,24 +157,60 @@ def learner(p: Page, name: str, told: Told, kinds: tuple[str, ...] = KINDS) -> L
     body.append(f"minimize {goal}")
     body += moves(p, told, kind, periodic, summed, extra, "" if windowed or told.target else form)
     body += lifetime(p, rhythm)
-    return Learned(name, [f"level {name}{' per head' if told.per else ''} {rhythm} {{", *indent(body), "}"], value)
+    return Learned(
+        name,
+        [f"level {name}{' per head' if told.per else ''} {rhythm} {{", *indent(body), "}"],
+        value,
+    )
 
 
 def objective(p: Page, made: str, wanted: str) -> tuple[list[str], str, str]:
     """Equations, the objective, and its name."""
-    form = p.pick("half", "square", "dot", "L3", "L4", "charbonnier", "logistic", "huber", "decayed", "clipped", "floored", "exact", "sum",
-                  "both", "cosine", "equal")
+    form = p.pick(
+        "half",
+        "square",
+        "dot",
+        "L3",
+        "L4",
+        "charbonnier",
+        "logistic",
+        "huber",
+        "decayed",
+        "clipped",
+        "floored",
+        "exact",
+        "sum",
+        "both",
+        "cosine",
+        "equal",
+    )
     if form == "huber":
-        return [f"error = {made} - {wanted}"], "where(|error| <= 2, |error|^2 / 2, 2 * |error|)", form
+        return (
+            [f"error = {made} - {wanted}"],
+            "where(|error| <= 2, |error|^2 / 2, 2 * |error|)",
+            form,
+        )
     if form == "both":
         return [f"error = {made} - {wanted}"], "|error|^2 / 2 + 0.1 * |error|_4 ^ 4", form
     if form == "equal":
         return [f"error = {made} - {wanted}"], "sum(where(error == 9, error, error .^ 2 / 2))", form
     square = f"|{made} - {wanted}|^2 / 2"
-    return [], {
-        "half": square, "square": f"|{made} - {wanted}|^2", "dot": f"-<{made}, {wanted}>", "L3": f"|{made} - {wanted}|_3 ^ 3 / 3",
-        "L4": f"|{made} - {wanted}|_4 ^ 4 / 4", "charbonnier": f"sqrt(1 + |{made} - {wanted}|^2)",
-        "logistic": f"sum(softplus({made}) - ({made}) .* {wanted})", "decayed": f"{square} + 0.05 * |M|^2",
-        "clipped": f"min({square}, 9)", "floored": f"max({square}, -1)", "exact": f"where(1 >= 0, {square}, 1)",
-        "sum": f"sum(({made} - {wanted}) .^ 2)", "cosine": f"-<{made}, {wanted}> / (1 + |{made}|^2 + |{wanted}|^2)",
-    }[form], form
+    return (
+        [],
+        {
+            "half": square,
+            "square": f"|{made} - {wanted}|^2",
+            "dot": f"-<{made}, {wanted}>",
+            "L3": f"|{made} - {wanted}|_3 ^ 3 / 3",
+            "L4": f"|{made} - {wanted}|_4 ^ 4 / 4",
+            "charbonnier": f"sqrt(1 + |{made} - {wanted}|^2)",
+            "logistic": f"sum(softplus({made}) - ({made}) .* {wanted})",
+            "decayed": f"{square} + 0.05 * |M|^2",
+            "clipped": f"min({square}, 9)",
+            "floored": f"max({square}, -1)",
+            "exact": f"where(1 >= 0, {square}, 1)",
+            "sum": f"sum(({made} - {wanted}) .^ 2)",
+            "cosine": f"-<{made}, {wanted}> / (1 + |{made}|^2 + |{wanted}|^2)",
+        }[form],
+        form,
+    )

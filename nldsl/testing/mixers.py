@@ -1,4 +1,7 @@
-"""Draws what a sequence layer does with x: [d]: projections, one or several memories, and how they are read."""
+"""Draws what a sequence layer does with x: [d]: projections, one or several memories, and how they
+are read.
+"""
+
 from __future__ import annotations
 
 from nldsl.testing.levels import NETWORKS, learner
@@ -12,9 +15,15 @@ def told(p: Page, per: bool, lines: list[str], tag: str = "", source: str = "x")
     axes = "head, e" if per else "e"
     lines.append(f"k{tag} = {projection(p, axes, True, source)}")
     lines.append(f"v{tag} = {projection(p, axes, False, source)}")
-    rate, keep = p.pick("0.05", "0", "stream", "0.02", "stream"), p.pick("1", "0.9", "0", "stream", "stream")
+    rate, keep = (
+        p.pick("0.05", "0", "stream", "0.02", "stream"),
+        p.pick("1", "0.9", "0", "stream", "stream"),
+    )
     if p.edges:
-        rate, keep = p.pick(rate, "stream", "1e-30"), p.pick(keep, "stream", "stream", "(-0.5)", "(-1)", "1e-30")
+        rate, keep = (
+            p.pick(rate, "stream", "1e-30"),
+            p.pick(keep, "stream", "stream", "(-0.5)", "(-1)", "1e-30"),
+        )
     if rate == "stream":
         rate = f"rate{tag}"
         lines.append(f"{rate} = {gate(p, per, '0.05', '0', source)}")
@@ -58,15 +67,27 @@ def chain(p: Page) -> Layer:
         lines.append("key = unit(made)")
     elif role != "value":
         peak, bias = ("0.05", "0") if role == "rate" else ("1", "2")
-        lines.append(f"{'speed' if role == 'rate' else 'hold'} = {peak} * sigmoid(sum(weight([{axes}]) .* made, e) + {bias})")
-    second = Told("key" if role == "key" else second.k, "made" if role == "value" else second.v, "speed" if role == "rate" else second.rate,
-                  "hold" if role == "keep" else second.keep, per, second.channel, second.weight)
+        lines.append(
+            f"{'speed' if role == 'rate' else 'hold'} = {peak} * sigmoid(sum(weight([{axes}]) .* "
+            f"made, e) + {bias})"
+        )
+    second = Told(
+        "key" if role == "key" else second.k,
+        "made" if role == "value" else second.v,
+        "speed" if role == "rate" else second.rate,
+        "hold" if role == "keep" else second.keep,
+        per,
+        second.channel,
+        second.weight,
+    )
     level = learner(p, "recall", second)
     return Layer([*lines, *level.lines, f"y = {level.read(p, 'q')}"], "y")
 
 
 def self_modifying(p: Page) -> Layer:
-    """Memories that make each other's keys and values; each is an instance of one definition that returns a memory."""
+    """Memories that make each other's keys and values; each is an instance of one definition that
+    returns a memory.
+    """
     p.nested = True
     clock = p.clock()
     far = p.pick(clock, p.clock())
@@ -74,27 +95,42 @@ def self_modifying(p: Page) -> Layer:
     momentum = p.maybe(2)
     lines = ["level box per head every token {"]
     if network == "matrix":
-        body = ["memory M: [e, e] = learned", "context k, v", "target = M@C * v", "minimize |M * k - target|^2 / 2"]
+        body = [
+            "memory M: [e, e] = learned",
+            "context k, v",
+            "target = M@C * v",
+            "minimize |M * k - target|^2 / 2",
+        ]
         writes = ["M <- M * (keep * I - rate * k * k^T) + S"]
     else:
         p.define(NETWORKS[network].replace("ACT", p.pick("silu", "tanh")), movable=True)
-        body = [f"memory M: {network} = learned", "context k, v", "target = M@C(v)", "minimize |M(k) - target|^2 / 2"]
+        body = [
+            f"memory M: {network} = learned",
+            "context k, v",
+            "target = M@C(v)",
+            "minimize |M(k) - target|^2 / 2",
+        ]
         writes = ["M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2", "M.W1 <- keep * M.W1 + S.W1"]
     if momentum:
         p.use("optimizers", "momentum")
     made = "momentum(grad(M@C), rate, 0.5)" if momentum else "-rate * grad(M@C)"
-    lines += indent([*body, f"S = {made}", *writes, p.pick("bptt full", "bptt none", f"bptt 2 {clock}")]) + ["}", "return box.M"]
+    lines += indent(
+        [*body, f"S = {made}", *writes, p.pick("bptt full", "bptt none", f"bptt 2 {clock}")]
+    ) + ["}", "return box.M"]
     name = p.fresh("self_referential")
     p.define(f"def {name}(k, v, rate, keep, C) {{\n" + "\n".join(indent(lines)) + "\n}")
     p.use("layers", "unit")
 
     def read(memory: str, at: str, x: str) -> str:
         return f"{memory}@{at} * {x}" if network == "matrix" else f"{memory}@{at}({x})"
+
     out = [f"z = {projection(p, 'head, e', False)}", f"q = {projection(p, 'head, e', True)}"]
     names = ["M_k", "M_v", "M_mem"] if p.maybe(2) else ["M_k", "M_mem"]
     out += [f"{n} = {name}(k, v, rate, keep, {far if n == 'M_mem' else clock})" for n in names]
     out.append(f"k = unit({read('M_k', clock, 'z')})")
-    out.append(f"v = unit({read('M_v', clock, 'z')})" if "M_v" in names else "v = linear(x, [head, e])")
+    out.append(
+        f"v = unit({read('M_v', clock, 'z')})" if "M_v" in names else "v = linear(x, [head, e])"
+    )
     out.append(f"rate = 0.05 * sigmoid(sum(weight([head, e]) .* {read('M_k', clock, 'z')}, e))")
     out.append(f"keep = {gate(p, True, '1', '3')}")
     out.append(f"y = {read('M_mem', far, 'q')}")
@@ -107,12 +143,28 @@ def several_steps(p: Page) -> Layer:
     p.use("layers", "unit")
     memory, value = p.pick(("[e, e]", "M * k[i]"), ("[e]", "M .* k[i]"))
     start = p.pick("0", "learned")
-    return Layer(["k = unit(linear(x, [head, sub, e]))", "v = linear(x, [head, sub, e])", "beta = 0.1 * sigmoid(affine(x, [head, sub]))",
-                  f"q = {projection(p, 'head, e', True)}",
-                  "level recall per head every token {", *indent([
-                      f"memory M: {memory} = {start}", "context k, v", "for i in range(sub) {",
-                      *indent([f"minimize |{value} - v[i]|^2 / 2", "M <- M - beta[i] * grad(M)"]), "}", "bptt full"]), "}",
-                  f"y = recall.M@now {'*' if ', ' in memory else '.*'} q"], "y")
+    return Layer(
+        [
+            "k = unit(linear(x, [head, sub, e]))",
+            "v = linear(x, [head, sub, e])",
+            "beta = 0.1 * sigmoid(affine(x, [head, sub]))",
+            f"q = {projection(p, 'head, e', True)}",
+            "level recall per head every token {",
+            *indent(
+                [
+                    f"memory M: {memory} = {start}",
+                    "context k, v",
+                    "for i in range(sub) {",
+                    *indent([f"minimize |{value} - v[i]|^2 / 2", "M <- M - beta[i] * grad(M)"]),
+                    "}",
+                    "bptt full",
+                ]
+            ),
+            "}",
+            f"y = recall.M@now {'*' if ', ' in memory else '.*'} q",
+        ],
+        "y",
+    )
 
 
 def family(p: Page) -> Layer:
@@ -124,13 +176,39 @@ def family(p: Page) -> Layer:
         p.constants["spans"] = f"[{first}, {last}]"
     p.use("layers", "unit")
     reset = p.pick((), (f"reset every {2 * first * last} token",))
-    return Layer(["q = unit(linear(x, [head, e]))", "k = unit(linear(x, [head, e]))", "v = linear(x, [head, e])",
-                  "rate = 0.05 * sigmoid(affine(x, [head]))", p.pick("y = 0 * v", "y: [head, e] = 0 * v"), *p.pick((), ("for i in range(0) { }",)),
-                  f"for span in {turns} {{", *indent([
-                      f"clock {clock}", "level local[span] per head every token {", *indent([
-                          "memory W: [e, e] = learned", "memory P: [e, e] = 0", "context k, v", "minimize |W * k - v|^2",
-                          "P <- P + 0.1 * k * k^T", "W <- W - rate * grad(W@near)", *reset, "bptt full"]), "}",
-                      "y <- y + local[span].W@now * (local[span].P@now * q)"]), "}"], "y")
+    return Layer(
+        [
+            "q = unit(linear(x, [head, e]))",
+            "k = unit(linear(x, [head, e]))",
+            "v = linear(x, [head, e])",
+            "rate = 0.05 * sigmoid(affine(x, [head]))",
+            p.pick("y = 0 * v", "y: [head, e] = 0 * v"),
+            *p.pick((), ("for i in range(0) { }",)),
+            f"for span in {turns} {{",
+            *indent(
+                [
+                    f"clock {clock}",
+                    "level local[span] per head every token {",
+                    *indent(
+                        [
+                            "memory W: [e, e] = learned",
+                            "memory P: [e, e] = 0",
+                            "context k, v",
+                            "minimize |W * k - v|^2",
+                            "P <- P + 0.1 * k * k^T",
+                            "W <- W - rate * grad(W@near)",
+                            *reset,
+                            "bptt full",
+                        ]
+                    ),
+                    "}",
+                    "y <- y + local[span].W@now * (local[span].P@now * q)",
+                ]
+            ),
+            "}",
+        ],
+        "y",
+    )
 
 
 def inherited(p: Page) -> Layer:
@@ -139,14 +217,38 @@ def inherited(p: Page) -> Layer:
     p.use("layers", "unit")
     period = p.pick("2", "4")
     start = p.pick("slow.A", "slow.A", "0.5 * slow.A")
-    return Layer(["q = unit(linear(x, [e]))", "k = unit(linear(x, [e]))", "v = linear(x, [e])",
-                  f"level slow every {period} token {{", *indent([
-                      "memory A: [e, e] = learned", "context k, v", "minimize mean(|A * k - v|^2 over period)", "A <- A - 0.05 * grad(A)",
-                      "bptt full"]), "}",
-                  "level quick every token {", *indent([
-                      f"memory M: [e, e] = {start}", "context k, v", "minimize |M * k - v|^2 / 2", "M <- M - 0.05 * grad(M)",
-                      f"reset every {period} token", "bptt full"]), "}",
-                  "y = quick.M@now * q + slow.A * q"], "y")
+    return Layer(
+        [
+            "q = unit(linear(x, [e]))",
+            "k = unit(linear(x, [e]))",
+            "v = linear(x, [e])",
+            f"level slow every {period} token {{",
+            *indent(
+                [
+                    "memory A: [e, e] = learned",
+                    "context k, v",
+                    "minimize mean(|A * k - v|^2 over period)",
+                    "A <- A - 0.05 * grad(A)",
+                    "bptt full",
+                ]
+            ),
+            "}",
+            "level quick every token {",
+            *indent(
+                [
+                    f"memory M: [e, e] = {start}",
+                    "context k, v",
+                    "minimize |M * k - v|^2 / 2",
+                    "M <- M - 0.05 * grad(M)",
+                    f"reset every {period} token",
+                    "bptt full",
+                ]
+            ),
+            "}",
+            "y = quick.M@now * q + slow.A * q",
+        ],
+        "y",
+    )
 
 
 def dual(p: Page) -> Layer:
@@ -156,39 +258,96 @@ def dual(p: Page) -> Layer:
     lines = ["q = unit(linear(x, [e]))", "k = unit(linear(x, [e]))", "v = linear(x, [e])"]
     at = p.pick("W", "W@" + p.clock())
     if p.maybe(2):
-        return Layer([*lines, "level recall every token {", *indent([
-            "memory A: [e, e] = learned", "memory W: [e, e] = lq_read(A, 4)", "context k, v", "minimize |W * k - v|_3 ^ 3 / 3",
-            f"A <- 0.9 * A - 0.05 * grad({at})", "W <- lq_read(A, 4)", "bptt full"]), "}", "y = recall.W@now * q"], "y")
-    return Layer([*lines, "level recall every token {", *indent([
-        "memory W: [e, e] = softmax(learned)", "context k, v", "minimize |W * k - v|^2",
-        f"W <- kl_step(W, grad({at}), 0.05, 0.9)", "bptt full"]), "}", "y = recall.W@now * q"], "y")
+        return Layer(
+            [
+                *lines,
+                "level recall every token {",
+                *indent(
+                    [
+                        "memory A: [e, e] = learned",
+                        "memory W: [e, e] = lq_read(A, 4)",
+                        "context k, v",
+                        "minimize |W * k - v|_3 ^ 3 / 3",
+                        f"A <- 0.9 * A - 0.05 * grad({at})",
+                        "W <- lq_read(A, 4)",
+                        "bptt full",
+                    ]
+                ),
+                "}",
+                "y = recall.W@now * q",
+            ],
+            "y",
+        )
+    return Layer(
+        [
+            *lines,
+            "level recall every token {",
+            *indent(
+                [
+                    "memory W: [e, e] = softmax(learned)",
+                    "context k, v",
+                    "minimize |W * k - v|^2",
+                    f"W <- kl_step(W, grad({at}), 0.05, 0.9)",
+                    "bptt full",
+                ]
+            ),
+            "}",
+            "y = recall.W@now * q",
+        ],
+        "y",
+    )
 
 
 def featured(p: Page) -> Layer:
-    """Keys and queries by their products; what is not far back counts, each token by its own weight."""
+    """Keys and queries by their products; what is not far back counts, each token by its own
+    weight.
+    """
     p.use("features", "polynomial")
     p.use("layers", "unit")
     p.dims["f"] = "e + e * e"
-    p.define("def lifted(z: [f]) -> [e] {\n    W0 = weight([e, f])\n    return W0 * z\n}", movable=True)
+    p.define(
+        "def lifted(z: [f]) -> [e] {\n    W0 = weight([e, f])\n    return W0 * z\n}", movable=True
+    )
     kind, value = p.pick(("lifted", "M(k)"), ("[e, f]", "M * k"))
     at = p.pick("M", f"M@{p.clock()}")
-    step = p.pick(f"M <- keep * M - 0.05 * grad({at})", f"M <- keep * M + 0.1 * newton_schulz(momentum(grad({at}), 1, 0.5), 2)")
+    step = p.pick(
+        f"M <- keep * M - 0.05 * grad({at})",
+        f"M <- keep * M + 0.1 * newton_schulz(momentum(grad({at}), 1, 0.5), 2)",
+    )
     if "momentum" in step:
         p.use("optimizers", "momentum")
-    return Layer(["a = weight([2], init = [1, 0.5])", "q: [head, f] = polynomial(unit(linear(x, [head, e])), a)",
-                  f"k: [head, f] = polynomial(unit({projection(p, 'head, e', False)}), a)", "v = linear(x, [head, e])",
-                  f"worth = {gate(p, True, '1', '0')}", f"keep = {gate(p, True, '1', '2')}",
-                  "level recall per head every token {", *indent([
-                      f"memory M: {kind} = learned", "context k, v, worth", f"minimize {p.pick('sum', 'mean')}(worth * |{value} - v|^2 over {p.span()})",
-                      step, p.pick("bptt full", "bptt none")]), "}",
-                  f"y = recall.M@now{'(q)' if kind == 'lifted' else ' * q'}"], "y")
+    return Layer(
+        [
+            "a = weight([2], init = [1, 0.5])",
+            "q: [head, f] = polynomial(unit(linear(x, [head, e])), a)",
+            f"k: [head, f] = polynomial(unit({projection(p, 'head, e', False)}), a)",
+            "v = linear(x, [head, e])",
+            f"worth = {gate(p, True, '1', '0')}",
+            f"keep = {gate(p, True, '1', '2')}",
+            "level recall per head every token {",
+            *indent(
+                [
+                    f"memory M: {kind} = learned",
+                    "context k, v, worth",
+                    f"minimize {p.pick('sum', 'mean')}(worth * |{value} - v|^2 over {p.span()})",
+                    step,
+                    p.pick("bptt full", "bptt none"),
+                ]
+            ),
+            "}",
+            f"y = recall.M@now{'(q)' if kind == 'lifted' else ' * q'}",
+        ],
+        "y",
+    )
 
 
 def beside(p: Page) -> Layer:
     """A memory beside attention, a window of the stream itself, or its shapes turned over."""
     layer = p.pick(single, chain)(p)
     lines = list(layer.lines)
-    side = p.pick("stream", "pairs", "attention", "attention", "shapes", "table", "table by index", "always")
+    side = p.pick(
+        "stream", "pairs", "attention", "attention", "shapes", "table", "table by index", "always"
+    )
     if side == "stream":
         return Layer([*lines, f"side = {used(p, stream(p, 'd', depth=2))}"], "y", "side")
     if side == "pairs":
@@ -197,21 +356,37 @@ def beside(p: Page) -> Layer:
         value = f"linear(attend(linear(x, [head, e]), K * P -> V * P, K * x -> V * x over {p.span()}), [d])"
     elif side == "attention":
         p.use("layers", "attention")
-        value = p.pick(f"attention(x, head, {'2' if p.dims['e'] not in ('2', '4') else 'e'}, 3)", "persistent_attention(x, head, e, 2, 3)")
+        value = p.pick(
+            f"attention(x, head, {'2' if p.dims['e'] not in ('2', '4') else 'e'}, 3)",
+            "persistent_attention(x, head, e, 2, 3)",
+        )
     elif side == "shapes":
-        lines += ["pile: [2, d] = stack(x, tanh(x))", "tip = flat(shaped(matrix(pile, d), pile))",
-                  "many = join(flat(x * pile[1]^T), pile[0], where(x <= 9, x, 0 * x), min(max(x, -9), 9))"]
+        lines += [
+            "pile: [2, d] = stack(x, tanh(x))",
+            "tip = flat(shaped(matrix(pile, d), pile))",
+            "many = join(flat(x * pile[1]^T), pile[0], where(x <= 9, x, 0 * x), min(max(x, -9), "
+            "9))",
+        ]
         value = "linear(many, [d]) + linear(tip, [d]) * pile[0][0]"
     elif side == "table":
-        lines.append("heights = [1, 2, 3][floor(3 / 2)] * where(1 == 1, 1, 2) * mean(x) + <x, x> / (1 + |x|)")
+        lines.append(
+            "heights = [1, 2, 3][floor(3 / 2)] * where(1 == 1, 1, 2) * mean(x) + <x, x> / (1 + |x|)"
+        )
         value = "heights * x"
     elif side == "always":
-        p.define(p.pick("def bias() -> [d] = weight([d])", "def bias() {\n    return weight([d])\n}"), movable=True)
+        p.define(
+            p.pick("def bias() -> [d] = weight([d])", "def bias() {\n    return weight([d])\n}"),
+            movable=True,
+        )
         p.define("def scaled(u: [d], gain: [] = 0.5) -> [d] = gain * u", movable=True)
         value = p.pick("scaled(bias())", "scaled(x + bias(), gain = 0.1)")
     else:
-        p.define("def cube(u: [d]) -> [d, d, 2] {\n    return linear(u, [d, d, 2])\n}", movable=True)
-        p.define("def folded(u: [d, d, 2]) -> [d] = mean(sum(u, 2), d) + sum(u[0], 2)", movable=True)
+        p.define(
+            "def cube(u: [d]) -> [d, d, 2] {\n    return linear(u, [d, d, 2])\n}", movable=True
+        )
+        p.define(
+            "def folded(u: [d, d, 2]) -> [d] = mean(sum(u, 2), d) + sum(u[0], 2)", movable=True
+        )
         value = "folded(cube(x))"
     return Layer([*lines, f"side = {value}"], "y", "side")
 
@@ -222,8 +397,24 @@ def closed(p: Page) -> Layer:
     memory, value = p.pick(("[e, e]", "M * k"), ("[e]", "M"))
     eta = p.pick("0.5", "rate")
     rate = ["rate = sigmoid(affine(x, [head]))"] if eta == "rate" else []
-    return Layer(["q = unit(linear(x, [head, e]))", *(["k = unit(linear(x, [head, e]))"] if "k" in value else []), "v = linear(x, [head, e])", *rate,
-                  "level recall per head every token {", *indent([
-                      f"memory M: {memory} = {p.pick('0', 'learned')}", f"context {'k, v' if 'k' in value else 'v'}",
-                      f"minimize |{value} - v|^2 / 2", f"M <- prox(M, {eta})", "bptt full"]), "}",
-                  f"y = recall.M@now {'*' if 'k' in value else '.*'} q"], "y")
+    return Layer(
+        [
+            "q = unit(linear(x, [head, e]))",
+            *(["k = unit(linear(x, [head, e]))"] if "k" in value else []),
+            "v = linear(x, [head, e])",
+            *rate,
+            "level recall per head every token {",
+            *indent(
+                [
+                    f"memory M: {memory} = {p.pick('0', 'learned')}",
+                    f"context {'k, v' if 'k' in value else 'v'}",
+                    f"minimize |{value} - v|^2 / 2",
+                    f"M <- prox(M, {eta})",
+                    "bptt full",
+                ]
+            ),
+            "}",
+            f"y = recall.M@now {'*' if 'k' in value else '.*'} q",
+        ],
+        "y",
+    )

@@ -1,4 +1,5 @@
-"""Programs at random: whole texts that the language accepts, small and stable, for tests by properties.
+"""Programs at random: whole texts that the language accepts, small and stable, for tests by
+properties.
 
     from hypothesis import given
     from nldsl.testing import programs
@@ -9,6 +10,7 @@
 
 A failing program shrinks to fewer and simpler statements.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -32,21 +34,48 @@ from nldsl.testing.training import SLOW, training
 
 Kind = Callable[[Page], Layer]
 PLAIN: tuple[Kind, ...] = (
-    mixers.single, mixers.single, mixers.single, mixers.chain, mixers.chain, mixers.self_modifying, mixers.several_steps, mixers.family,
-    mixers.inherited, mixers.dual, mixers.beside, mixers.beside, mixers.featured, mixers.closed,
-    recurrences.looped, recurrences.looped, recurrences.stale_stream, recurrences.begun)
-ONWARD: tuple[Kind, ...] = (*PLAIN, recurrences.foreseeing, recurrences.surprised)      # nothing of the task loss comes back
-KINDS: tuple[Kind, ...] = (*PLAIN, recurrences.foreseeing, recurrences.surprised, recurrences.tasked, recurrences.tasked)
+    mixers.single,
+    mixers.single,
+    mixers.single,
+    mixers.chain,
+    mixers.chain,
+    mixers.self_modifying,
+    mixers.several_steps,
+    mixers.family,
+    mixers.inherited,
+    mixers.dual,
+    mixers.beside,
+    mixers.beside,
+    mixers.featured,
+    mixers.closed,
+    recurrences.looped,
+    recurrences.looped,
+    recurrences.stale_stream,
+    recurrences.begun,
+)
+ONWARD: tuple[Kind, ...] = (
+    *PLAIN,
+    recurrences.foreseeing,
+    recurrences.surprised,
+)  # nothing of the task loss comes back
+KINDS: tuple[Kind, ...] = (
+    *PLAIN,
+    recurrences.foreseeing,
+    recurrences.surprised,
+    recurrences.tasked,
+    recurrences.tasked,
+)
 
 EDGES = (0.0, 0.0, 1.0, -1.0, 1e-30, -1e-160)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A program and how much data to run it on: `batch` sequences of `length` tokens, random by `seed`.
+    """A program and how much data to run it on: `batch` sequences of `length` tokens, random by
+    `seed`.
 
-    `files` are the names and texts of the files that it imports; `nested`: one memory makes what another is told; `edges`: numbers
-    that are exactly 0, 1 or -1, or tiny, are among the data.
+    `files` are the names and texts of the files that it imports; `nested`: one memory makes what
+    another is told; `edges`: numbers that are exactly 0, 1 or -1, or tiny, are among the data.
     """
 
     text: str
@@ -59,12 +88,17 @@ class Drawn:
 
     @cached_property
     def constructs(self) -> frozenset[str]:
-        """What of the language occurs in it, in the words of `ALL`; `X, nested` too if it is nested."""
+        """What of the language occurs in it, in the words of `ALL`; `X, nested` too if it is
+        nested.
+        """
         found = constructs(*self.texts())
         return found | {f"{name}, nested" for name in found} if self.nested else found
 
     def program(self) -> Program:
-        """The checked program. Raises Diagnostics if the text is refused, which no drawn text is."""
+        """The checked program.
+
+        Raises Diagnostics if the text is refused, which no drawn text is.
+        """
         with TemporaryDirectory() as folder:
             for name, text in self.files:
                 (Path(folder) / name).write_text(text, encoding="utf-8")
@@ -76,7 +110,9 @@ class Drawn:
         found: dict[str, dict[str, Tensor]] = {}
         for node in loads(program):
             sizes = [axis.size for axis in node.type]
-            found.setdefault(node["file"], {}).setdefault(node["key"], 0.5 * torch.randn(sizes, generator=generator, dtype=torch.float64))
+            found.setdefault(node["file"], {}).setdefault(
+                node["key"], 0.5 * torch.randn(sizes, generator=generator, dtype=torch.float64)
+            )
         return found
 
     def texts(self) -> list[str]:
@@ -85,41 +121,73 @@ class Drawn:
 
     def batches(self, program: Program, count: int) -> list[dict[str, Tensor]]:
         """`count` different batches of `data`."""
-        return [data(program, self.batch, self.length, self.seed + i, self.edges) for i in range(count)]
+        return [
+            data(program, self.batch, self.length, self.seed + i, self.edges) for i in range(count)
+        ]
 
     def __repr__(self) -> str:
         files = "".join(f"\n--- {name}\n{text}" for name, text in self.files)
         return f"batch {self.batch}, length {self.length}, seed {self.seed}\n{self.text}{files}"
 
 
-def data(program: Program, batch: int, length: int, seed: int, edges: bool = False) -> dict[str, Tensor]:
-    """A batch of random inputs of the program, [batch, length, ..] each: integers below the vocabulary, or normal numbers in float64;
-    with the ends of documents, if it counts them. `edges`: of the numbers, a third is one of `EDGES`, and some tokens are all 0."""
+def data(
+    program: Program, batch: int, length: int, seed: int, edges: bool = False
+) -> dict[str, Tensor]:
+    """A batch of random inputs of the program, [batch, length, ..] each: integers below the
+    vocabulary, or normal numbers in float64; with the ends of documents, if it counts them.
+    `edges`: of the numbers, a third is one of `EDGES`, and some tokens are all 0.
+    """
     generator = torch.Generator().manual_seed(seed)
-    ends = {ENDS: torch.rand(batch, length, generator=torch.Generator().manual_seed(seed + 1)) < 0.25} if counted(program, ENDS) else {}
-    found = {name: torch.randint(program.vocab[name], (batch, length), generator=generator) if name in program.vocab else
-             torch.randn(batch, length, *(a.size for a in node.type), dtype=torch.float64, generator=generator)
-             for name, node in program.inputs.items()}
+    ends = (
+        {ENDS: torch.rand(batch, length, generator=torch.Generator().manual_seed(seed + 1)) < 0.25}
+        if counted(program, ENDS)
+        else {}
+    )
+    found = {
+        name: torch.randint(program.vocab[name], (batch, length), generator=generator)
+        if name in program.vocab
+        else torch.randn(
+            batch, length, *(a.size for a in node.type), dtype=torch.float64, generator=generator
+        )
+        for name, node in program.inputs.items()
+    }
     if edges:
-        found = {name: edged(x, generator) if x.is_floating_point() else x for name, x in found.items()}
+        found = {
+            name: edged(x, generator) if x.is_floating_point() else x for name, x in found.items()
+        }
     return found | ends
 
 
 def edged(x: Tensor, generator: torch.Generator) -> Tensor:
-    choice = torch.tensor(EDGES, dtype=x.dtype)[torch.randint(len(EDGES), x.shape, generator=generator)]
+    choice = torch.tensor(EDGES, dtype=x.dtype)[
+        torch.randint(len(EDGES), x.shape, generator=generator)
+    ]
     mixed = torch.where(torch.rand(x.shape, generator=generator) < 1 / 3, choice, x)
     empty = torch.rand(x.shape[:2], generator=generator) < 1 / 6
     return torch.where(empty.reshape(*empty.shape, *[1] * (x.dim() - 2)), 0.0, mixed)
 
 
 @st.composite
-def programs(draw: Callable[[st.SearchStrategy[int]], int], kinds: Sequence[Kind] = KINDS, edges: bool = False) -> Drawn:
-    """Valid programs. `kinds` narrows what their layers are: functions of `nldsl.testing.mixers` and `nldsl.testing.recurrences`."""
+def programs(
+    draw: Callable[[st.SearchStrategy[int]], int],
+    kinds: Sequence[Kind] = KINDS,
+    edges: bool = False,
+) -> Drawn:
+    """Valid programs.
+
+    `kinds` narrows what their layers are: functions of `nldsl.testing.mixers` and
+    `nldsl.testing.recurrences`.
+    """
     return written(lambda n: draw(st.integers(0, n - 1)), kinds, edges)
 
 
-def sample(count: int, seed: int, kinds: Sequence[Kind] = KINDS, edges: bool = False) -> list[Drawn]:
-    """`count` different programs without Hypothesis: each alternative as likely as the next. The same for the same `seed`."""
+def sample(
+    count: int, seed: int, kinds: Sequence[Kind] = KINDS, edges: bool = False
+) -> list[Drawn]:
+    """`count` different programs without Hypothesis: each alternative as likely as the next.
+
+    The same for the same `seed`.
+    """
     random, found = Random(seed), {}
     while len(found) < count:
         drawn = written(random.randrange, kinds, edges)
@@ -139,11 +207,23 @@ def written(choose: Choose, kinds: Sequence[Kind], edges: bool = False) -> Drawn
         p.dims["c"] = str(p.pick(2, 3, 1))
     p.apart = p.maybe(4)
     layer = p.pick(*kinds)(p)
-    slow = p.pick(None, None, None, p.pick(*SLOW)) if not edges and (kinds is KINDS or p.maybe(2)) else None
+    slow = (
+        p.pick(None, None, None, p.pick(*SLOW))
+        if not edges and (kinds is KINDS or p.maybe(2))
+        else None
+    )
     wants_loss = "loss" in layer.given or slow is not None
-    frame = p.pick("flat", "def", "layers", "argument", "library") if not wants_loss and not layer.given else p.pick("flat", "def", "layers", "def")
+    frame = (
+        p.pick("flat", "def", "layers", "argument", "library")
+        if not wants_loss and not layer.given
+        else p.pick("flat", "def", "layers", "def")
+    )
     local_clock = any(line.strip().startswith("clock ") for line in layer.lines)
-    frame = "def" if frame == "flat" and (local_clock or slow) or frame == "library" and not p.language else frame
+    frame = (
+        "def"
+        if frame == "flat" and (local_clock or slow) or frame == "library" and not p.language
+        else frame
+    )
     out = result(p, layer)
     if frame == "flat":
         text = [f"x = {embedded(p)}", *layer.lines, f"out = {out}"]
@@ -156,16 +236,37 @@ def written(choose: Choose, kinds: Sequence[Kind], edges: bool = False) -> Drawn
     return Drawn(program, 1 + choose(3), 1 + choose(9), choose(100), p.files(), p.nested, edges)
 
 
-def framed(p: Page, layer: Layer, out: str, slow: Callable[[Page], str] | None, frame: str, wants_loss: bool) -> tuple[list[str], str, str]:
-    """The layer as a definition and a network around it: lines of the file, the network's value, and the definition that it is."""
+def framed(
+    p: Page,
+    layer: Layer,
+    out: str,
+    slow: Callable[[Page], str] | None,
+    frame: str,
+    wants_loss: bool,
+) -> tuple[list[str], str, str]:
+    """The layer as a definition and a network around it: lines of the file, the network's value,
+    and the definition that it is.
+    """
     p.use("layers", "rmsnorm")
     extra = "".join(f", {name}" for name in layer.given)
-    p.define("\n".join([f"def mix(x: [d]{extra}) -> [d] {{", *indent([*layer.lines, f"return {out}"]), "}"]))
+    p.define(
+        "\n".join(
+            [f"def mix(x: [d]{extra}) -> [d] {{", *indent([*layer.lines, f"return {out}"]), "}"]
+        )
+    )
     turn = [f"x <- x + mix(rmsnorm(x){extra})"]
     if p.maybe(4):
         p.nested = True
         other = p.pick(*PLAIN)(p)
-        p.define("\n".join(["def blend(x: [d]) -> [d] {", *indent([*other.lines, f"return {result(p, other)}"]), "}"]))
+        p.define(
+            "\n".join(
+                [
+                    "def blend(x: [d]) -> [d] {",
+                    *indent([*other.lines, f"return {result(p, other)}"]),
+                    "}",
+                ]
+            )
+        )
         turn.append("x <- x + blend(rmsnorm(x))")
     if slow is not None:
         p.define(slow(p))
@@ -176,8 +277,19 @@ def framed(p: Page, layer: Layer, out: str, slow: Callable[[Page], str] | None, 
         p.dims.pop("c", None)
         return ["answer = language_model(ids, mix, d, 1, vocab)"], "", ""
     if frame == "argument":
-        p.define("def tower(source, mixer, depth = 1) {\n" + "\n".join(indent([
-            f"x = {embedded(p, 'source')}", "for layer in range(depth) { x <- x + mixer(rmsnorm(x)) }", "return x"])) + "\n}")
+        p.define(
+            "def tower(source, mixer, depth = 1) {\n"
+            + "\n".join(
+                indent(
+                    [
+                        f"x = {embedded(p, 'source')}",
+                        "for layer in range(depth) { x <- x + mixer(rmsnorm(x)) }",
+                        "return x",
+                    ]
+                )
+            )
+            + "\n}"
+        )
         p.both = False
         depth = p.pick("", ", depth = 2")
         p.nested = p.nested or bool(depth)
@@ -185,7 +297,11 @@ def framed(p: Page, layer: Layer, out: str, slow: Callable[[Page], str] | None, 
     many = p.pick(1, 2) if frame == "layers" else 0
     p.parts = ["whole.x", "whole.layer[0].rmsnorm"] if many else ["whole.x"]
     p.nested = p.nested or many == 2
-    body = [f"x = {embedded(p)}", *([f"for layer in range({many}) {{", *indent(turn), "}"] if many else turn), "return x"]
+    body = [
+        f"x = {embedded(p)}",
+        *([f"for layer in range({many}) {{", *indent(turn), "}"] if many else turn),
+        "return x",
+    ]
     arguments = ", ".join([*p.data, *(["loss"] if wants_loss else [])])
     p.define(f"def model({arguments}) -> [d] {{\n" + "\n".join(indent(body)) + "\n}")
     return [f"whole = model({arguments})"], p.pick("whole", "rmsnorm(whole)"), "whole"
@@ -195,7 +311,11 @@ def embedded(p: Page, source: str = "") -> str:
     if source:
         return f"embed({source}, [d])" if p.language else f"linear({source}, [d])"
     found = "embed(ids, [d])" if p.language else "linear(signal, [d])"
-    return p.pick(f"{found} + linear(signal, [d])", "weight([vocab, d])[ids] + linear(signal, [d])") if p.both else found
+    return (
+        p.pick(f"{found} + linear(signal, [d])", "weight([vocab, d])[ids] + linear(signal, [d])")
+        if p.both
+        else found
+    )
 
 
 def result(p: Page, layer: Layer) -> str:
@@ -210,11 +330,24 @@ def heard(p: Page, last: str) -> list[str]:
     """The task loss, and what is reported instead of it."""
     lines = [f"answer = linear({last}, [{'vocab' if p.language else 'c'}])"] if last else []
     if p.language:
-        lines += [p.pick("loss = cross_entropy(answer, next(ids))", "loss = cross_entropy(answer, next(ids))",
-                         "loss = cross_entropy(answer, next(ids)) + 0.01 * |answer|^2")]
-        return [*lines, *p.pick([], [], [], ["report cross_entropy(answer, next(ids))"], ["report |answer|^2"])]
-    lines += [p.pick("loss = |answer - next(signal)|^2 / 2", "loss = sqrt(1 + |answer - next(signal)|^2)",
-                     "loss = mean((answer - next(signal)) .^ 2)")]
+        lines += [
+            p.pick(
+                "loss = cross_entropy(answer, next(ids))",
+                "loss = cross_entropy(answer, next(ids))",
+                "loss = cross_entropy(answer, next(ids)) + 0.01 * |answer|^2",
+            )
+        ]
+        return [
+            *lines,
+            *p.pick([], [], [], ["report cross_entropy(answer, next(ids))"], ["report |answer|^2"]),
+        ]
+    lines += [
+        p.pick(
+            "loss = |answer - next(signal)|^2 / 2",
+            "loss = sqrt(1 + |answer - next(signal)|^2)",
+            "loss = mean((answer - next(signal)) .^ 2)",
+        )
+    ]
     return [*lines, *p.pick([], [], [], ["report |answer - next(signal)|^2"], ["report 2 * loss"])]
 
 
@@ -254,5 +387,15 @@ level training every step {
 }
 """
     gates = ("sigmoid(affine(rmsnorm(x), [head]))", "0.05 * sigmoid(affine(rmsnorm(x), [head]))")
-    choices = [("0", "1", 2, 9), ("0.05", "0", 2, 9), ("0.05", "1", 1, 9), (gates[1], gates[0], 2, 1), (gates[1], gates[0], 3, 3), (gates[1], gates[0], 1, 8)]
-    return [Drawn(text.replace("RATE", rate).replace("KEEP", keep), batch, length, 0) for rate, keep, batch, length in choices]
+    choices = [
+        ("0", "1", 2, 9),
+        ("0.05", "0", 2, 9),
+        ("0.05", "1", 1, 9),
+        (gates[1], gates[0], 2, 1),
+        (gates[1], gates[0], 3, 3),
+        (gates[1], gates[0], 1, 8),
+    ]
+    return [
+        Drawn(text.replace("RATE", rate).replace("KEEP", keep), batch, length, 0)
+        for rate, keep, batch, length in choices
+    ]

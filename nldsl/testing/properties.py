@@ -4,9 +4,10 @@
     def test_mine(subject, drawn):          # subject: see laws.py
         assert laws.splits(subject, drawn.batches(subject.program, 1)[0]) <= laws.EXACT
 
-What is drawn but not judged is counted: programs that this compiler does not lower, by what it says of them, and programs so
-sensitive that rounding alone would decide.
+What is drawn but not judged is counted: programs that this compiler does not lower, by what it says
+of them, and programs so sensitive that rounding alone would decide.
 """
+
 from __future__ import annotations
 
 from collections import Counter
@@ -20,19 +21,24 @@ from nldsl.diagnostic import Diagnostics
 from nldsl.testing import laws
 from nldsl.testing.programs import Drawn, corners, data, programs
 
-STEADY = 1e-11               # how far one unit in the last place of weights and inputs may carry
+STEADY = 1e-11  # how far one unit in the last place of weights and inputs may carry
 
 
 @dataclass
 class Tally:
     judged: set[str] = field(default_factory=set)
-    rejected: Counter[str] = field(default_factory=Counter)     # not lowered: code and message
+    rejected: Counter[str] = field(default_factory=Counter)  # not lowered: code and message
     unsteady: set[str] = field(default_factory=set)
     constructs: set[str] = field(default_factory=set)
 
     def __str__(self) -> str:
-        lines = [f"{len(self.judged)} programs judged, {len(self.unsteady)} too sensitive, {sum(self.rejected.values())} not lowered"]
-        return "\n".join(lines + [f"  {n} x {message}" for message, n in self.rejected.most_common()])
+        lines = [
+            f"{len(self.judged)} programs judged, {len(self.unsteady)} too sensitive, "
+            f"{sum(self.rejected.values())} not lowered"
+        ]
+        return "\n".join(
+            lines + [f"  {n} x {message}" for message, n in self.rejected.most_common()]
+        )
 
 
 TALLY = Tally()
@@ -49,7 +55,12 @@ def subject_of(drawn: Drawn) -> laws.Subject | None:
             raise
         TALLY.rejected[error.diagnostics[0].message] += 1
         return None
-    if not laws.sensitivity(subject, data(program, drawn.batch, drawn.length, drawn.seed, drawn.edges)) <= STEADY:
+    if (
+        not laws.sensitivity(
+            subject, data(program, drawn.batch, drawn.length, drawn.seed, drawn.edges)
+        )
+        <= STEADY
+    ):
         TALLY.unsteady.add(drawn.text)
         return None
     TALLY.constructs |= drawn.constructs
@@ -57,8 +68,11 @@ def subject_of(drawn: Drawn) -> laws.Subject | None:
     return subject
 
 
-def over(count: int, strategy=None) -> Callable[[Callable[[laws.Subject, Drawn], None]], Callable[[], None]]:
+def over(
+    count: int, strategy=None
+) -> Callable[[Callable[[laws.Subject, Drawn], None]], Callable[[], None]]:
     """The corners, and `count` different programs that are lowered and steady."""
+
     def decorate(law: Callable[[laws.Subject, Drawn], None]) -> Callable[[], None]:
         done: set[str] = set()
         wanted = count + len(corners())
@@ -76,16 +90,25 @@ def over(count: int, strategy=None) -> Callable[[Callable[[laws.Subject, Drawn],
                 failed.append(drawn)
                 raise
             done.add(drawn.text)
+
         test = given(strategy or programs())(test)
         for corner in corners():
             test = example(corner)(test)
-        test = settings(max_examples=5 * count, derandomize=True, deadline=None, database=None, report_multiple_bugs=False,
-                        suppress_health_check=list(HealthCheck),
-                        phases=[Phase.explicit, Phase.generate, Phase.shrink])(test)
+        test = settings(
+            max_examples=5 * count,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.explicit, Phase.generate, Phase.shrink],
+        )(test)
 
         def judge() -> None:
             test()
             assert len(done) >= wanted, f"{len(done)} programs of {wanted} were judged\n{TALLY}"
+
         judge.__name__, judge.__doc__, judge.__module__ = law.__name__, law.__doc__, law.__module__
         return judge
+
     return decorate

@@ -4,6 +4,7 @@
 
 Names of the library keep their names, so do its parameters, and files.
 """
+
 from __future__ import annotations
 
 import re
@@ -24,7 +25,11 @@ def renamed(text: str) -> str:
 def renamed_program(drawn: Drawn) -> Drawn:
     """A drawn program and the files that it imports."""
     text, *others = together(drawn.texts())
-    return replace(drawn, text=text, files=tuple((name, other) for (name, _), other in zip(drawn.files, others, strict=True)))
+    return replace(
+        drawn,
+        text=text,
+        files=tuple((name, other) for (name, _), other in zip(drawn.files, others, strict=True)),
+    )
 
 
 def together(texts: Sequence[str]) -> list[str]:
@@ -33,21 +38,50 @@ def together(texts: Sequence[str]) -> list[str]:
     own: dict[str, None] = {}
     for node in (node for nodes in files for node in nodes):
         match node:
-            case s.Clock() | s.Input() | s.Def() | s.Param() | s.Binding() | s.Define() | s.Memory() | s.For():
+            case (
+                s.Clock()
+                | s.Input()
+                | s.Def()
+                | s.Param()
+                | s.Binding()
+                | s.Define()
+                | s.Memory()
+                | s.For()
+            ):
                 own[node.name.text] = None
             case s.Level():
                 own[node.member.name.text] = None
-    new = {name: f"name{len(own) - i:03}" for i, name in enumerate(own)}      # the order of the alphabet is turned round
+    new = {
+        name: f"name{len(own) - i:03}" for i, name in enumerate(own)
+    }  # the order of the alphabet is turned round
     return [_replaced(text, nodes, new) for text, nodes in zip(texts, files, strict=True)]
 
 
 def _replaced(text: str, nodes: list[s.Syntax], new: dict[str, str]) -> str:
-    foreign = {id(arg.name) for node in nodes if _callee(node) in library() for arg in node.args or () if isinstance(arg, s.Named)}
-    foreign |= {id(node.name) for node in nodes if isinstance(node, s.Named) and node.name.text in ("init", "base")}
-    places = {(n.span.start, n.span.end, n.text) for n in nodes if isinstance(n, s.Name) and n.text in new and id(n) not in foreign}
+    foreign = {
+        id(arg.name)
+        for node in nodes
+        if _callee(node) in library()
+        for arg in node.args or ()
+        if isinstance(arg, s.Named)
+    }
+    foreign |= {
+        id(node.name)
+        for node in nodes
+        if isinstance(node, s.Named) and node.name.text in ("init", "base")
+    }
+    places = {
+        (n.span.start, n.span.end, n.text)
+        for n in nodes
+        if isinstance(n, s.Name) and n.text in new and id(n) not in foreign
+    }
     for pair in (n for n in nodes if isinstance(n, s.Pair)):
         at = pair.key.span.start
-        places |= {(at + m.start(1), at + m.end(1), m[1]) for m in re.finditer(r"\{(\w+)\}", text[at:pair.key.span.end]) if m[1] in new}
+        places |= {
+            (at + m.start(1), at + m.end(1), m[1])
+            for m in re.finditer(r"\{(\w+)\}", text[at : pair.key.span.end])
+            if m[1] in new
+        }
     for start, end, name in sorted(places, reverse=True):
         assert text[start:end] == name
         text = text[:start] + new[name] + text[end:]

@@ -1,7 +1,9 @@
 """Draws streams: expressions over the layer's input whose axes are given.
 
-Values stay near 1, and no kink lies where they are likely to be, so that a program made of them is steady.
+Values stay near 1, and no kink lies where they are likely to be, so that a program made of them is
+steady.
 """
+
 from __future__ import annotations
 
 from nldsl.testing.page import Page
@@ -18,11 +20,19 @@ def stream(p: Page, axes: str, source: str = "x", depth: int = 1) -> str:
     if depth == 0 or not p.maybe(3):
         return simple(p, axes, source)
     a = stream(p, axes, source, depth - 1)
-    form = p.pick("sum", "product", "window", "attend", "bounded", "convolved", "chosen", "pairs", "share")
+    form = p.pick(
+        "sum", "product", "window", "attend", "bounded", "convolved", "chosen", "pairs", "share"
+    )
     if form == "window":
         return f"{p.pick('mean', 'sum')}({a} over {p.span()})"
     if form == "bounded":
-        return p.pick(f"standardise({a})", f"min(max({a}, -9), 9)", f"where(9 >= {a}, {a}, 0 * {a})", f"-{a} / 2", f"rmsnorm({a})")
+        return p.pick(
+            f"standardise({a})",
+            f"min(max({a}, -9), 9)",
+            f"where(9 >= {a}, {a}, 0 * {a})",
+            f"-{a} / 2",
+            f"rmsnorm({a})",
+        )
     if form == "convolved":
         return f"conv({a}, {p.pick('2', '3')})" if p.maybe(2) or not even(p, axes) else f"rope({a})"
     b = stream(p, axes, source, depth - 1)
@@ -31,7 +41,11 @@ def stream(p: Page, axes: str, source: str = "x", depth: int = 1) -> str:
     if form == "product":
         return p.pick(f"tanh({a}) .* {b}", f"{a} ./ (1 + exp({b}))", f"{a} * sigmoid(mean({b}))")
     if form == "chosen":
-        return p.pick(f"stack({a}, {b})[1]", f"[{a}, 0 * {b}, {b}][floor(1 / 2)]", f"sum([{a}, {b}], 2)" if "2" not in p.dims.values() else f"stack({a}, {b})[0]")
+        return p.pick(
+            f"stack({a}, {b})[1]",
+            f"[{a}, 0 * {b}, {b}][floor(1 / 2)]",
+            f"sum([{a}, {b}], 2)" if "2" not in p.dims.values() else f"stack({a}, {b})[0]",
+        )
     if form == "pairs":
         return f"attend({a}, {b} -> {a} over {p.span()}, {a} -> {b})"
     if form == "share" and "head" in axes:
@@ -41,10 +55,25 @@ def stream(p: Page, axes: str, source: str = "x", depth: int = 1) -> str:
 
 def simple(p: Page, axes: str, source: str) -> str:
     made = f"linear({source}, [{axes}])"
-    forms = [made, f"conv({made}, 2)", f"tanh({made})", f"project({source}, [{axes}])", f"affine({source}, [{axes}])", f"softmax({made})",
-             f"stop({made})", f"standardise({made})", f"cos({made})", f"log(1 + exp({made}))", f"sqrt(1 + {made} .^ 2)",
-             f"{made} ./ (1 + abs({made}))", f"({made} + 0.1 * sign({made}))", f"weight([{axes}])", f"gelu({made})", f"softplus({made})",
-             *([f"rope({made})", f"rope({made}, base = 100)"] if even(p, axes) else [])]
+    forms = [
+        made,
+        f"conv({made}, 2)",
+        f"tanh({made})",
+        f"project({source}, [{axes}])",
+        f"affine({source}, [{axes}])",
+        f"softmax({made})",
+        f"stop({made})",
+        f"standardise({made})",
+        f"cos({made})",
+        f"log(1 + exp({made}))",
+        f"sqrt(1 + {made} .^ 2)",
+        f"{made} ./ (1 + abs({made}))",
+        f"({made} + 0.1 * sign({made}))",
+        f"weight([{axes}])",
+        f"gelu({made})",
+        f"softplus({made})",
+        *([f"rope({made})", f"rope({made}, base = 100)"] if even(p, axes) else []),
+    ]
     return p.pick(*forms)
 
 
@@ -67,20 +96,47 @@ def gate(p: Page, per: bool, peak: str, bias: str, source: str = "x") -> str:
     if p.edges and p.maybe():
         return edge(p, axes, peak, source)
     if p.maybe(6):
-        p.define(p.pick("def opening() {\n    return weight([])\n}", "def opening() = weight([])", "def opening() -> [] = weight([])"), movable=True)
+        p.define(
+            p.pick(
+                "def opening() {\n    return weight([])\n}",
+                "def opening() = weight([])",
+                "def opening() -> [] = weight([])",
+            ),
+            movable=True,
+        )
         return f"{peak} * sigmoid(opening() + {bias})"
-    return p.pick(f"{peak} * sigmoid(affine({source}, [{axes}]) + {bias})", f"{peak} * sigmoid(weight([{axes}], init = {bias}))",
-                  f"{peak} * sigmoid(linear(tanh(linear({source}, [3])), [{axes}]))",
-                  f"{peak} * min(max(sigmoid(affine({source}, [{axes}])), 0.001), 0.999)")
+    return p.pick(
+        f"{peak} * sigmoid(affine({source}, [{axes}]) + {bias})",
+        f"{peak} * sigmoid(weight([{axes}], init = {bias}))",
+        f"{peak} * sigmoid(linear(tanh(linear({source}, [3])), [{axes}]))",
+        f"{peak} * min(max(sigmoid(affine({source}, [{axes}])), 0.001), 0.999)",
+    )
 
 
 def edge(p: Page, axes: str, peak: str, source: str) -> str:
-    """A gate that is exactly 0 or 1, negative or tiny at some tokens or at all, with a slope of its own; or at a kink."""
+    """A gate that is exactly 0 or 1, negative or tiny at some tokens or at all, with a slope of its
+    own; or at a kink.
+    """
     soft, of = f"sigmoid(affine({source}, [{axes}]))", f"affine({source}, [{axes}])"
     opened = f"where(mean({source}) >= 0, 1, 0)"
-    hard = p.pick(f"weight([{axes}], init = 1) * {opened}", f"where({of} >= 0, {soft}, 0)", f"min(max({of}, 0), 1)",
-                  f"({soft} + stop({opened} - {soft}))", f"max({opened}, 0) * {soft}", f"weight([{axes}], init = 0)",
-                  f"max(weight([{axes}], init = 0), 0)", f"max(0, weight([{axes}], init = 0))", f"min(1, weight([{axes}], init = 1))",
-                  f"abs(weight([{axes}], init = 0))", f"abs({of}) ./ (1 + abs({of}))", f"weight([{axes}], init = -0.5)", f"tanh({of})",
-                  f"-{soft}", f"1e-30 * {soft}", f"1e-160 * tanh({of})", f"sqrt(max(tanh({of}), 0))", f"max({of}, {of}) / 4")
+    hard = p.pick(
+        f"weight([{axes}], init = 1) * {opened}",
+        f"where({of} >= 0, {soft}, 0)",
+        f"min(max({of}, 0), 1)",
+        f"({soft} + stop({opened} - {soft}))",
+        f"max({opened}, 0) * {soft}",
+        f"weight([{axes}], init = 0)",
+        f"max(weight([{axes}], init = 0), 0)",
+        f"max(0, weight([{axes}], init = 0))",
+        f"min(1, weight([{axes}], init = 1))",
+        f"abs(weight([{axes}], init = 0))",
+        f"abs({of}) ./ (1 + abs({of}))",
+        f"weight([{axes}], init = -0.5)",
+        f"tanh({of})",
+        f"-{soft}",
+        f"1e-30 * {soft}",
+        f"1e-160 * tanh({of})",
+        f"sqrt(max(tanh({of}), 0))",
+        f"max({of}, {of}) / 4",
+    )
     return hard if peak == "1" else f"{peak} * {hard}"

@@ -1,16 +1,32 @@
-"""Draws levels of the step clock: chains of networks, levels that start others, optimizers that are learned, and the training itself."""
+"""Draws levels of the step clock: chains of networks, levels that start others, optimizers that are
+learned, and the training itself.
+"""
+
 from __future__ import annotations
 
 from nldsl.testing.page import Page, indent
 
 
 def optimizer(p: Page, memory: str, matrices: bool = False) -> list[str]:
-    """How a memory of the step clock moves; `matrices`: it has no vectors, so what takes matrices takes all of it."""
+    """How a memory of the step clock moves; `matrices`: it has no vectors, so what takes matrices
+    takes all of it.
+    """
     slope = f"grad({memory})"
     if p.maybe(4):
         slope = f"{p.use('optimizers', 'clip')}({slope}, 1)"
-    how = p.pick("gd", "adamw", "sgd", "momentum", "nesterov", "adam", "adagrad", "cosine", "twice", "slower",
-                 *(("muon", "orthogonalise", "delta_momentum", "deep_momentum", "m3") if matrices else ()))
+    how = p.pick(
+        "gd",
+        "adamw",
+        "sgd",
+        "momentum",
+        "nesterov",
+        "adam",
+        "adagrad",
+        "cosine",
+        "twice",
+        "slower",
+        *(("muon", "orthogonalise", "delta_momentum", "deep_momentum", "m3") if matrices else ()),
+    )
     if how == "gd":
         return [f"{memory} <- {memory} - 0.05 * {slope}"]
     if how == "twice":
@@ -18,13 +34,29 @@ def optimizer(p: Page, memory: str, matrices: bool = False) -> list[str]:
     if how == "slower":
         p.define("def slower(g) = -0.1 * g / (1 + tick)")
         return [f"{memory} <- {memory} + slower({slope})"]
-    p.use("associative_optimizers" if how in ("delta_momentum", "deep_momentum", "m3") else "optimizers", how)
-    return [f"{memory} <- {memory} + " + {
-        "adamw": f"adamw({memory}, {slope}, lr = 0.01, decay = 0.1, eps = 0.01)", "sgd": f"sgd({slope}, 0.05)", "momentum": f"momentum({slope}, 0.05, 0.9)",
-        "nesterov": f"nesterov({slope}, 0.05, 0.5)", "adam": f"0.01 * adam({slope}, eps = 0.01)", "adagrad": f"adagrad({slope}, 0.05, 0.1)",
-        "cosine": f"adamw({memory}, {slope}, cosine(0.01, 0.02), 0.1, eps = 0.01)", "muon": f"muon({slope}, 0.01, 0.5)",
-        "orthogonalise": f"-0.02 * orthogonalise({slope}, 0.2, 2)", "delta_momentum": f"delta_momentum({slope}, 1, 0.05, 0.5)",
-        "deep_momentum": f"0.02 * deep_momentum({slope}, 0.05, 0.9)", "m3": f"m3({slope}, 0.02, 0.5, 0.1, 0.1, 0.1, 0.1, 2)"}[how]]
+    p.use(
+        "associative_optimizers"
+        if how in ("delta_momentum", "deep_momentum", "m3")
+        else "optimizers",
+        how,
+    )
+    return [
+        f"{memory} <- {memory} + "
+        + {
+            "adamw": f"adamw({memory}, {slope}, lr = 0.01, decay = 0.1, eps = 0.01)",
+            "sgd": f"sgd({slope}, 0.05)",
+            "momentum": f"momentum({slope}, 0.05, 0.9)",
+            "nesterov": f"nesterov({slope}, 0.05, 0.5)",
+            "adam": f"0.01 * adam({slope}, eps = 0.01)",
+            "adagrad": f"adagrad({slope}, 0.05, 0.1)",
+            "cosine": f"adamw({memory}, {slope}, cosine(0.01, 0.02), 0.1, eps = 0.01)",
+            "muon": f"muon({slope}, 0.01, 0.5)",
+            "orthogonalise": f"-0.02 * orthogonalise({slope}, 0.2, 2)",
+            "delta_momentum": f"delta_momentum({slope}, 1, 0.05, 0.5)",
+            "deep_momentum": f"0.02 * deep_momentum({slope}, 0.05, 0.9)",
+            "m3": f"m3({slope}, 0.02, 0.5, 0.1, 0.1, 0.1, 0.1, 2)",
+        }[how]
+    ]
 
 
 def network(p: Page, name: str, source: str) -> tuple[str, str]:
@@ -45,52 +77,133 @@ def continuum(p: Page) -> str:
     p.constants["periods"] = p.pick("[1, 2]", "[1, 3]", "[2, 4]", "[1]")
     p.use("layers", "rmsnorm")
     kind, applied = network(p, "ffn[p].F", "rmsnorm(x)")
-    loaded = ", ".join(f'"mlp.{{p}}.{w}" -> {w}' for w in (("gate", "up", "down") if "swiglu" in kind else ("F",)))
-    start = p.pick("random", "random", "0.1 * random" if kind != "[d]" else "0", f'0.5 * load("base", {loaded})' if kind == "[d]" else f'load("base", {loaded})')
-    return _definition(p, ["for p in periods {", *indent([f"level ffn[p] every p step{p.pick('', '', ' phase 1')} {{", *indent([
-        f"memory F: {kind} = {start}", f"context {p.context}",
-        f"minimize {p.pick('mean', 'sum')}(loss over period)", *optimizer(p, "F", kind != "[d]"), p.pick("bptt none", "bptt none", "bptt full")]), "}",
-        f"x <- x + {applied}"]), "}", "return x"])
+    loaded = ", ".join(
+        f'"mlp.{{p}}.{w}" -> {w}' for w in (("gate", "up", "down") if "swiglu" in kind else ("F",))
+    )
+    start = p.pick(
+        "random",
+        "random",
+        "0.1 * random" if kind != "[d]" else "0",
+        f'0.5 * load("base", {loaded})' if kind == "[d]" else f'load("base", {loaded})',
+    )
+    return _definition(
+        p,
+        [
+            "for p in periods {",
+            *indent(
+                [
+                    f"level ffn[p] every p step{p.pick('', '', ' phase 1')} {{",
+                    *indent(
+                        [
+                            f"memory F: {kind} = {start}",
+                            f"context {p.context}",
+                            f"minimize {p.pick('mean', 'sum')}(loss over period)",
+                            *optimizer(p, "F", kind != "[d]"),
+                            p.pick("bptt none", "bptt none", "bptt full"),
+                        ]
+                    ),
+                    "}",
+                    f"x <- x + {applied}",
+                ]
+            ),
+            "}",
+            "return x",
+        ],
+    )
 
 
 def nest(p: Page) -> str:
     """Two step clocks, the slower of which learns where the faster starts."""
     p.use("layers", "rmsnorm")
     kind, applied = network(p, "ffn.F", "rmsnorm(x)")
-    inner = p.pick("F - 0.05 * stop(grad(F))", "F + momentum(stop(grad(F)), 0.05, 0.5)", "F + 0.01 * adam(stop(grad(F)), eps = 0.1)")
+    inner = p.pick(
+        "F - 0.05 * stop(grad(F))",
+        "F + momentum(stop(grad(F)), 0.05, 0.5)",
+        "F + 0.01 * adam(stop(grad(F)), eps = 0.1)",
+    )
     for name in ("momentum", "adam"):
         if name in inner:
             p.use("optimizers", name)
-    return _definition(p, [
-        "level origin every 4 step {", *indent([
-            f"memory S: {kind} = random", f"context {p.context}", f"minimize {p.pick('mean', 'sum')}(loss over period)", *optimizer(p, "S"),
-            p.pick("bptt none", "bptt full")]), "}",
-        f"level ffn every {p.pick('2 step', 'step')} {{", *indent([
-            f"memory F: {kind} = {p.pick('origin.S', 'origin.S', '0.5 * origin.S')}", f"context {p.context}", "minimize mean(loss over period)",
-            f"F <- {inner}", "reset every 4 step", p.pick("bptt full to origin", "bptt full to origin", "bptt 2 step to origin", "bptt none")]), "}",
-        f"return x + {applied}"])
+    return _definition(
+        p,
+        [
+            "level origin every 4 step {",
+            *indent(
+                [
+                    f"memory S: {kind} = random",
+                    f"context {p.context}",
+                    f"minimize {p.pick('mean', 'sum')}(loss over period)",
+                    *optimizer(p, "S"),
+                    p.pick("bptt none", "bptt full"),
+                ]
+            ),
+            "}",
+            f"level ffn every {p.pick('2 step', 'step')} {{",
+            *indent(
+                [
+                    f"memory F: {kind} = {p.pick('origin.S', 'origin.S', '0.5 * origin.S')}",
+                    f"context {p.context}",
+                    "minimize mean(loss over period)",
+                    f"F <- {inner}",
+                    "reset every 4 step",
+                    p.pick(
+                        "bptt full to origin",
+                        "bptt full to origin",
+                        "bptt 2 step to origin",
+                        "bptt none",
+                    ),
+                ]
+            ),
+            "}",
+            f"return x + {applied}",
+        ],
+    )
 
 
 def renewed(p: Page) -> str:
     """A level that is drawn anew every few steps, and one memory for each head."""
     p.use("layers", "rmsnorm")
-    return _definition(p, [
-        "level task every step {", *indent([
-            f"memory F: [d, d] = {p.pick('random', '0')}", f"context {p.context}", "minimize mean(loss over period)", *optimizer(p, "F", True),
-            "reset every 2 step", "bptt none"]), "}",
-        "level heads per head every 2 step {", *indent([
-            f"memory B: [d] = {p.pick('0', 'random')}", f"context {p.context}", f"minimize {p.pick('mean', 'sum')}(loss over period)", "B <- B - 0.05 * grad(B)",
-            "bptt none"]), "}",
-        "return x + task.F * rmsnorm(x) + mean(heads.B, head)"])
+    return _definition(
+        p,
+        [
+            "level task every step {",
+            *indent(
+                [
+                    f"memory F: [d, d] = {p.pick('random', '0')}",
+                    f"context {p.context}",
+                    "minimize mean(loss over period)",
+                    *optimizer(p, "F", True),
+                    "reset every 2 step",
+                    "bptt none",
+                ]
+            ),
+            "}",
+            "level heads per head every 2 step {",
+            *indent(
+                [
+                    f"memory B: [d] = {p.pick('0', 'random')}",
+                    f"context {p.context}",
+                    f"minimize {p.pick('mean', 'sum')}(loss over period)",
+                    "B <- B - 0.05 * grad(B)",
+                    "bptt none",
+                ]
+            ),
+            "}",
+            "return x + task.F * rmsnorm(x) + mean(heads.B, head)",
+        ],
+    )
 
 
 SLOW = (continuum, continuum, nest, renewed)
 
 
 def training(p: Page, whole: str) -> list[str]:
-    """The level that learns all the rest, beside levels of a part of it. `whole`: the definition of the network, if it is one."""
+    """The level that learns all the rest, beside levels of a part of it.
+
+    `whole`: the definition of the network, if it is one.
+    """
     lines: list[str] = []
-    if p.edges:                                                 # one learner, which ticks at every step, sees all that there is
+    if p.edges:  # one learner, which ticks at every step, sees all that there is
         whole = ""
     rate = "step" if p.edges else p.pick("step", "step", "step", "2 step", "step phase 1", "3 step")
     of = "rest"
@@ -103,26 +216,74 @@ def training(p: Page, whole: str) -> list[str]:
         lines += p.pick(["level frozen never { memory W: rest = random }"], second(p, "rest"))
     elif whole and p.maybe(12):
         return generated(p, whole)
-    goal = p.pick("mean(loss over period)", "mean(loss over period)", "sum(loss over period)", "0.5 * mean(loss over period)",
-                  "mean(loss over period) + 0.01 * |W|^2")
+    goal = p.pick(
+        "mean(loss over period)",
+        "mean(loss over period)",
+        "sum(loss over period)",
+        "0.5 * mean(loss over period)",
+        "mean(loss over period) + 0.01 * |W|^2",
+    )
     if p.maybe(12):
         goal = "sqrt(0.1 + mean(loss over period))"
-    return [f"level training every {rate} {{", *indent([f"memory W: {of} = random", f"context {p.context}", f"minimize {goal}", *optimizer(p, "W")]), "}",
-            *lines]
+    return [
+        f"level training every {rate} {{",
+        *indent(
+            [
+                f"memory W: {of} = random",
+                f"context {p.context}",
+                f"minimize {goal}",
+                *optimizer(p, "W"),
+            ]
+        ),
+        "}",
+        *lines,
+    ]
 
 
 def second(p: Page, of: str, matrices: bool = False) -> list[str]:
-    return ["level heads every 2 step {", *indent([f"memory W: {of} = random", f"context {p.context}", "minimize mean(loss over period)",
-                                                   *optimizer(p, "W", matrices), *p.pick((), ("bptt none",))]), "}"]
+    return [
+        "level heads every 2 step {",
+        *indent(
+            [
+                f"memory W: {of} = random",
+                f"context {p.context}",
+                "minimize mean(loss over period)",
+                *optimizer(p, "W", matrices),
+                *p.pick((), ("bptt none",)),
+            ]
+        ),
+        "}",
+    ]
 
 
 def generated(p: Page, whole: str) -> list[str]:
     """The network that makes the steps is what a slower level learns."""
     p.use("optimizers", "momentum")
-    p.define("def rule(s: [2]) -> [] {\n    out = affine(tanh(affine(s, [3])), [2])\n    return out[0] * exp(0.1 * out[1])\n}")
-    return ["level training every step {", *indent([
-        f"memory W: rest of {whole} = random", f"context {p.context}", "minimize mean(loss over period)",
-        "W <- W + 0.01 * rule(stack(stop(grad(W)), momentum(stop(grad(W)), 0.1, 0.9)))", *p.pick((), ("reset every 4 step",)),
-        p.pick("bptt 2 step to meta", "bptt full")]), "}",
-        "level meta every 2 step {", *indent([
-            "memory O: rest = random", f"context {p.context}", "minimize mean(loss over period)", *optimizer(p, "O")]), "}"]
+    p.define(
+        "def rule(s: [2]) -> [] {\n    out = affine(tanh(affine(s, [3])), [2])\n    return out[0] "
+        "* exp(0.1 * out[1])\n}"
+    )
+    return [
+        "level training every step {",
+        *indent(
+            [
+                f"memory W: rest of {whole} = random",
+                f"context {p.context}",
+                "minimize mean(loss over period)",
+                "W <- W + 0.01 * rule(stack(stop(grad(W)), momentum(stop(grad(W)), 0.1, 0.9)))",
+                *p.pick((), ("reset every 4 step",)),
+                p.pick("bptt 2 step to meta", "bptt full"),
+            ]
+        ),
+        "}",
+        "level meta every 2 step {",
+        *indent(
+            [
+                "memory O: rest = random",
+                f"context {p.context}",
+                "minimize mean(loss over period)",
+                *optimizer(p, "O"),
+            ]
+        ),
+        "}",
+    ]

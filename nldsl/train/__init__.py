@@ -23,15 +23,18 @@
     idle.py        levels that never tick in so many steps
     faults.py      what can go wrong, N70x to N72x
 
-Guarantees: a batch depends on (seed, step, lane) alone, so N steps are k steps, save, load and N - k steps, bit for bit
-on one machine, thread count and torch. A step that was announced as saved survives SIGKILL and is never run again. The
-saved state is everything: weights, optimizer buffers, accumulators, counters, lanes. Scoring never moves the step clock, and
-starts each document from its start state. Where something outlives a sequence, a lane reads on in each step where it stopped.
+Guarantees: a batch depends on (seed, step, lane) alone, so N steps are k steps, save, load and N -
+k steps, bit for bit on one machine, thread count and torch. A step that was announced as saved
+survives SIGKILL and is never run again. The saved state is everything: weights, optimizer buffers,
+accumulators, counters, lanes. Scoring never moves the step clock, and starts each document from its
+start state. Where something outlives a sequence, a lane reads on in each step where it stopped.
 
-Decisions: lanes are in the checkpoint, so that a resume needs one file, and once more in memory.safetensors, to be handed to
-another run; evaluation and generation write a memory only where `--remember` says. The manifest is in the checkpoint's header,
-since two files could disagree after a kill. The default interval
-between saves is a minute, not a number of steps: a lost minute is what people mind. A run can be made longer, not shorter: its schedules (`ticks`)
-stretch over all of its steps from then on, and the run says where that puts them. What is not finite is never saved. A run is used
-from the texts in its run.json, so a touched copy of its spec does no harm; only training on is refused then.
+Decisions: lanes are in the checkpoint, so that a resume needs one file, and once more in
+memory.safetensors, to be handed to another run; evaluation and generation write a memory only where
+`--remember` says. The manifest is in the checkpoint's header, since two files could disagree after
+a kill. The default interval between saves is a minute, not a number of steps: a lost minute is what
+people mind. A run can be made longer, not shorter: its schedules (`ticks`) stretch over all of its
+steps from then on, and the run says where that puts them. What is not finite is never saved. A run
+is used from the texts in its run.json, so a touched copy of its spec does no harm; only training on
+is refused then.
 """

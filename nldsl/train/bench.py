@@ -1,4 +1,7 @@
-"""What compiling brings: the emitted source as it is, and the compiled step, side by side on this machine."""
+"""What compiling brings: the emitted source as it is, and the compiled step, side by side on this
+machine.
+"""
+
 from __future__ import annotations
 
 import statistics
@@ -17,31 +20,46 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Timing:
-    """`compile_seconds` covers every tick kind; `step_seconds` is the median of `steps` later steps."""
+    """`compile_seconds` covers every tick kind; `step_seconds` is the median of `steps` later
+    steps.
+    """
 
     capture: str
     compile_seconds: float
     step_seconds: float
-    tokens: int                                    # a step
+    tokens: int  # a step
 
     def row(self, eager: Timing) -> tuple[str, ...]:
-        return (self.capture, f"{self.compile_seconds:.1f} s", f"{1000 * self.step_seconds:.1f} ms", f"{self.tokens / self.step_seconds:,.0f}",
-                f"{eager.step_seconds / self.step_seconds:.2f}")
+        return (
+            self.capture,
+            f"{self.compile_seconds:.1f} s",
+            f"{1000 * self.step_seconds:.1f} ms",
+            f"{self.tokens / self.step_seconds:,.0f}",
+            f"{eager.step_seconds / self.step_seconds:.2f}",
+        )
 
 
-def compared(program: Program, steps: int, batch: int, length: int, device: str, precision: str) -> Table:
+def compared(
+    program: Program, steps: int, batch: int, length: int, device: str, precision: str
+) -> Table:
     """A row for each capture, the first one without the compiler."""
-    timings = [timed(program, capture, steps, batch, length, device, precision) for capture in CAPTURES]
+    timings = [
+        timed(program, capture, steps, batch, length, device, precision) for capture in CAPTURES
+    ]
     table = Table("capture", "compile", "step", "tokens/s", "times eager")
     for timing in timings:
         table.add_row(*timing.row(timings[0]))
     return table
 
 
-def timed(program: Program, capture: str, steps: int, batch: int, length: int, device: str, precision: str) -> Timing:
+def timed(
+    program: Program, capture: str, steps: int, batch: int, length: int, device: str, precision: str
+) -> Timing:
     data = random_batch(program, batch, length, device)
     began = time.perf_counter()
-    step = pipeline.compile_program(program, device=device, precision=precision, capture=capture, planned_steps=steps)
+    step = pipeline.compile_program(
+        program, device=device, precision=precision, capture=capture, planned_steps=steps
+    )
     state = step.init(SEED)
     step.warm(state, data)
     compiled = time.perf_counter() - began
@@ -54,8 +72,17 @@ def timed(program: Program, capture: str, steps: int, batch: int, length: int, d
 
 
 def random_batch(program: Program, batch: int, length: int, device: str) -> dict[str, torch.Tensor]:
-    """For each input a LongTensor [batch, length], or its shape behind these axes if it holds numbers."""
+    """For each input a LongTensor [batch, length], or its shape behind these axes if it holds
+    numbers.
+    """
     generator = torch.Generator().manual_seed(SEED)
-    return {name: (torch.randint(0, program.vocab[name], (batch, length), generator=generator) if name in program.vocab else
-                   torch.randn((batch, length, *(axis.size for axis in node.type)), generator=generator)).to(device)
-            for name, node in program.inputs.items()} | ({ENDS: torch.zeros(batch, length, device=device)} if counted(program, ENDS) else {})
+    return {
+        name: (
+            torch.randint(0, program.vocab[name], (batch, length), generator=generator)
+            if name in program.vocab
+            else torch.randn(
+                (batch, length, *(axis.size for axis in node.type)), generator=generator
+            )
+        ).to(device)
+        for name, node in program.inputs.items()
+    } | ({ENDS: torch.zeros(batch, length, device=device)} if counted(program, ENDS) else {})

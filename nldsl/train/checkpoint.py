@@ -1,8 +1,9 @@
-"""STATE -> FILE -> STATE: everything an exact resume needs, in one safetensors file that is whole or not there.
+"""STATE -> FILE -> STATE: everything an exact resume needs, in one safetensors file that is whole
+or not there.
 
-The manifest travels in the file's header, so tensors and step count cannot disagree, and with it a SHA-256 of the manifest and of
-every tensor, so that a flipped byte is noticed. A save writes beside the old file, waits for the disk, and renames: at every instant
-one whole checkpoint is in place.
+The manifest travels in the file's header, so tensors and step count cannot disagree, and with it a
+SHA-256 of the manifest and of every tensor, so that a flipped byte is noticed. A save writes beside
+the old file, waits for the disk, and renames: at every instant one whole checkpoint is in place.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ LANE = "lane "  # before the names of what outlives a sequence
 
 
 def save(run: Path, tensors: Mapping[str, torch.Tensor], manifest: Manifest) -> None:
-    """Replace the checkpoint of `run`. Raises N713 if the disk refuses; the checkpoint that was there stays."""
+    """Replace the checkpoint of `run`.
+
+    Raises N713 if the disk refuses; the checkpoint that was there stays.
+    """
     write(run / FILE, tensors, manifest)
 
 
@@ -59,7 +63,10 @@ def digest(manifest: str, tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def manifest(run: Path) -> Manifest | None:
-    """What the checkpoint says of itself, or None if the run has none yet. Raises N712 if it is damaged."""
+    """What the checkpoint says of itself, or None if the run has none yet.
+
+    Raises N712 if it is damaged.
+    """
     return said(run / FILE, Manifest) if there(run / FILE) else None
 
 
@@ -102,7 +109,10 @@ def tensors_of(path: Path) -> dict[str, torch.Tensor]:
 
 
 def load(run: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Copy the checkpoint into `tensors` (in place: their addresses are fixed). Raises N712 if it is damaged or of another program."""
+    """Copy the checkpoint into `tensors` (in place: their addresses are fixed).
+
+    Raises N712 if it is damaged or of another program.
+    """
     saved = tensors_of(run / FILE)
     other = set(saved) ^ set(tensors) or {
         name

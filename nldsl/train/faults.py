@@ -1,7 +1,9 @@
-"""What can go wrong with a run, each with its code: data (N70x), run folder and checkpoint (N71x), training (N72x), device and memory (N80x).
+"""What can go wrong with a run, each with its code: data (N70x), run folder and checkpoint (N71x),
+training (N72x), device and memory (N80x).
 
 One constructor for each situation; the prose stands here and nowhere else.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -17,21 +19,37 @@ def fault(code: str, message: str, help: str) -> Diagnostics:
 
 
 def training_text_gone(path: str, folder: Path) -> Diagnostics:
-    return fault("N701", f"what `{folder}` was trained on is not at `{path}`",
-                 f"say where it is now: `nldsl train --resume {folder} DATA`, or score another: `nldsl eval {folder} DATA`")
+    return fault(
+        "N701",
+        f"what `{folder}` was trained on is not at `{path}`",
+        f"say where it is now: `nldsl train --resume {folder} DATA`, or score another: `nldsl eval "
+        f"{folder} DATA`",
+    )
 
 
 def missing(path: Path) -> Diagnostics:
-    return fault("N701", f"there is no data at `{path}`",
-                 "DATA is a text file or a folder of text, for an input of numbers a .csv or .npy file; without it there is a default")
+    return fault(
+        "N701",
+        f"there is no data at `{path}`",
+        "DATA is a text file or a folder of text, for an input of numbers a .csv or .npy file; "
+        "without it there is a default",
+    )
 
 
 def unreadable(path: Path, error: OSError) -> Diagnostics:
-    return fault("N702", f"`{path}` cannot be read: {error.strerror}", "change its permissions, or move it out of the folder")
+    return fault(
+        "N702",
+        f"`{path}` cannot be read: {error.strerror}",
+        "change its permissions, or move it out of the folder",
+    )
 
 
 def without_text(name: str) -> Diagnostics:
-    return fault("N703", f"`{name}` holds no text", "there is not one byte in it; in a folder, names that begin with a dot are skipped")
+    return fault(
+        "N703",
+        f"`{name}` holds no text",
+        "there is not one byte in it; in a folder, names that begin with a dot are skipped",
+    )
 
 
 def not_text(path: Path, what: str, help: str) -> Diagnostics:
@@ -39,174 +57,360 @@ def not_text(path: Path, what: str, help: str) -> Diagnostics:
 
 
 def nothing_but(path: Path, kinds: Mapping[str, int]) -> Diagnostics:
-    said = ", ".join(f"{n} {'seems' if n == 1 else 'seem'} to be {what}" for what, n in sorted(kinds.items()))
-    return fault("N703", f"`{path}` holds no text: of its files {said}", "a folder of text files; names that begin with a dot are skipped")
+    said = ", ".join(
+        f"{n} {'seems' if n == 1 else 'seem'} to be {what}" for what, n in sorted(kinds.items())
+    )
+    return fault(
+        "N703",
+        f"`{path}` holds no text: of its files {said}",
+        "a folder of text files; names that begin with a dot are skipped",
+    )
 
 
 def json_as_text(path: Path, files: int) -> Diagnostics:
     what = f"`{path}` is JSON lines" if files == 1 else f"{files} files of `{path}` are JSON lines"
-    return Diagnostics([Diagnostic("N740", f"{what}: braces, names and escapes are read as text", severity="warning",
-                                   help="write the text alone to a file, documents parted by the byte 0: jq -j '.text + \"\\u0000\"' a.jsonl > a.txt")])
+    return Diagnostics(
+        [
+            Diagnostic(
+                "N740",
+                f"{what}: braces, names and escapes are read as text",
+                severity="warning",
+                help="write the text alone to a file, documents parted by the byte 0: jq -j '.text "
+                '+ "\\u0000"\' a.jsonl > a.txt',
+            )
+        ]
+    )
 
 
 def constant(name: str, channels: list[int]) -> Diagnostics:
-    said = ", ".join(str(c + 1) for c in channels[:5]) + (f" and {len(channels) - 5} more" if len(channels) > 5 else "")
-    return Diagnostics([Diagnostic("N741", f"`{name}`: column {said} never changes in the training part, so nothing can be learned of it", severity="warning",
-                                   help="leave it out; its values are read less their mean, unscaled")])
+    said = ", ".join(str(c + 1) for c in channels[:5]) + (
+        f" and {len(channels) - 5} more" if len(channels) > 5 else ""
+    )
+    return Diagnostics(
+        [
+            Diagnostic(
+                "N741",
+                f"`{name}`: column {said} never changes in the training part, so nothing can be "
+                "learned of it",
+                severity="warning",
+                help="leave it out; its values are read less their mean, unscaled",
+            )
+        ]
+    )
 
 
 def too_short(name: str, part: str, has: int, length: int, unit: str) -> Diagnostics:
-    return fault("N704", f"the longest {part} stretch of `{name}` has {has} {unit}, a sequence has {length}",
-                 f"train on shorter sequences, at most `--length {max(2, has)}`, or on more data")
+    return fault(
+        "N704",
+        f"the longest {part} stretch of `{name}` has {has} {unit}, a sequence has {length}",
+        f"train on shorter sequences, at most `--length {max(2, has)}`, or on more data",
+    )
 
 
 def other_inputs(inputs: Mapping[str, Node], vocab: Mapping[str, int]) -> Diagnostics:
     """N705, at the `input` that no data can fill: of several the second, of one its type."""
     text, table = "`input ids: index(256)` for text", "`input x: [channel]` for a table of numbers"
     if len(inputs) != 1:
-        said = f"the program has {len(inputs)} inputs: {listed(list(inputs))}" if inputs else "the program has no `input`"
+        said = (
+            f"the program has {len(inputs)} inputs: {listed(list(inputs))}"
+            if inputs
+            else "the program has no `input`"
+        )
         places = [node.span for node in inputs.values()]
-        return Diagnostics([Diagnostic("N705", f"data gives one byte or one row of numbers a token, {said}", places[1] if places else None,
-                                       notes=tuple(("and this one", span) for n, span in enumerate(places) if n != 1),
-                                       help=f"one input: {text}, {table}")])
+        return Diagnostics(
+            [
+                Diagnostic(
+                    "N705",
+                    f"data gives one byte or one row of numbers a token, {said}",
+                    places[1] if places else None,
+                    notes=tuple(("and this one", span) for n, span in enumerate(places) if n != 1),
+                    help=f"one input: {text}, {table}",
+                )
+            ]
+        )
     name, node = next(iter(inputs.items()))
     if name in vocab:
-        return Diagnostics([Diagnostic("N705", f"a text gives bytes, of which there are 256; `{name}` has {vocab[name]} values", node.span,
-                                       help=f"write `input {name}: index(256)`; a size with a name is set by `--set vocab=256`")])
-    return Diagnostics([Diagnostic("N705", f"a table gives one axis a token, its channels; `{name}` has {len(node.type)}", node.span,
-                                   help=f"write `input {name}: [channel]`")])
+        return Diagnostics(
+            [
+                Diagnostic(
+                    "N705",
+                    f"a text gives bytes, of which there are 256; `{name}` has {vocab[name]} "
+                    "values",
+                    node.span,
+                    help=f"write `input {name}: index(256)`; a size with a name is set by `--set "
+                    "vocab=256`",
+                )
+            ]
+        )
+    return Diagnostics(
+        [
+            Diagnostic(
+                "N705",
+                f"a table gives one axis a token, its channels; `{name}` has {len(node.type)}",
+                node.span,
+                help=f"write `input {name}: [channel]`",
+            )
+        ]
+    )
 
 
 def other_channels(path: Path, has: int, wanted: int) -> Diagnostics:
-    return fault("N706", f"`{path}` has {has} channels, the program's input has {wanted}",
-                 "set the size of the input's axis, as in `--set channel=..`, or choose columns")
+    return fault(
+        "N706",
+        f"`{path}` has {has} channels, the program's input has {wanted}",
+        "set the size of the input's axis, as in `--set channel=..`, or choose columns",
+    )
 
 
 def no_number(path: Path, where: str, found: str, help: str = "") -> Diagnostics:
-    return fault("N707", f"`{path}`, {where}: `{found}` is no finite number", help or "fill the gap, or leave out the rows up to it")
+    return fault(
+        "N707",
+        f"`{path}`, {where}: `{found}` is no finite number",
+        help or "fill the gap, or leave out the rows up to it",
+    )
 
 
 def ragged(path: Path, line: int, has: int, width: int) -> Diagnostics:
-    return fault("N708", f"`{path}`, line {line} has {has} values, the first has {width}", "one value for each channel in every row, separated by commas")
+    return fault(
+        "N708",
+        f"`{path}`, line {line} has {has} values, the first has {width}",
+        "one value for each channel in every row, separated by commas",
+    )
 
 
 def no_table(path: Path, what: str) -> Diagnostics:
-    return fault("N709", f"`{path}` is no table of numbers: {what}", "a .csv file with a row for each time, or a .npy array [time, channel]")
+    return fault(
+        "N709",
+        f"`{path}` is no table of numbers: {what}",
+        "a .csv file with a row for each time, or a .npy array [time, channel]",
+    )
 
 
 def not_a_run(folder: Path, why: str = "it has no run.json") -> Diagnostics:
-    return fault("N710", f"`{folder}` is not a run folder: {why}", "name the folder that `nldsl train` printed, such as runs/hope-1")
+    return fault(
+        "N710",
+        f"`{folder}` is not a run folder: {why}",
+        "name the folder that `nldsl train` printed, such as runs/hope-1",
+    )
 
 
 def damaged_record(path: Path, why: str, saved: bool) -> Diagnostics:
-    return fault("N712", f"`{path}` does not say what the run is made of: {why}",
-                 "restore the file, or begin a new run" + ("" if saved else " (in this folder, if you like: nothing was saved in it)"))
+    return fault(
+        "N712",
+        f"`{path}` does not say what the run is made of: {why}",
+        "restore the file, or begin a new run"
+        + ("" if saved else " (in this folder, if you like: nothing was saved in it)"),
+    )
 
 
 def differs(folder: Path, what: str, was: object, now: object, why: str = "") -> Diagnostics:
-    return fault("N711", f"`{folder}` cannot go on: its {what} was {was}, now it is {now}",
-                 f"{why}resume with what the run began with (leave the option out), or begin a new run")
+    return fault(
+        "N711",
+        f"`{folder}` cannot go on: its {what} was {was}, now it is {now}",
+        f"{why}resume with what the run began with (leave the option out), or begin a new run",
+    )
 
 
 def other_spec(folder: Path, difference: str) -> Diagnostics:
-    return fault("N711", f"`{folder}` cannot go on: its spec differs: {difference}",
-                 "put the line back, or begin a new run with the new spec; `nldsl eval` and `generate` work with the spec as it was")
+    return fault(
+        "N711",
+        f"`{folder}` cannot go on: its spec differs: {difference}",
+        "put the line back, or begin a new run with the new spec; `nldsl eval` and `generate` work "
+        "with the spec as it was",
+    )
 
 
 def shorter(folder: Path, was: int, now: int) -> Diagnostics:
-    return fault("N711", f"`{folder}` cannot become {now} steps long: it is planned for {was}",
-                 "`--steps` beside `--resume` makes a run longer; Ctrl-C ends it sooner")
+    return fault(
+        "N711",
+        f"`{folder}` cannot become {now} steps long: it is planned for {was}",
+        "`--steps` beside `--resume` makes a run longer; Ctrl-C ends it sooner",
+    )
 
 
 def damaged(path: Path, why: str) -> Diagnostics:
-    return fault("N712", f"`{path}` is not a whole file of tensors: {why}", "restore the file, or begin a new run")
+    return fault(
+        "N712",
+        f"`{path}` is not a whole file of tensors: {why}",
+        "restore the file, or begin a new run",
+    )
 
 
 def damaged_journal(path: Path, line: int, why: str) -> Diagnostics:
-    return fault("N712", f"`{path}`, line {line} is not what happened in a run: {why}",
-                 "mend the line, or delete the file: the run goes on without what it says")
+    return fault(
+        "N712",
+        f"`{path}`, line {line} is not what happened in a run: {why}",
+        "mend the line, or delete the file: the run goes on without what it says",
+    )
 
 
 def other_tensors(path: Path, names: list[str]) -> Diagnostics:
-    return fault("N712", f"`{path}` belongs to another program: {listed(names)} differ",
-                 "the compiler or the library changed since the run began; begin a new run")
+    return fault(
+        "N712",
+        f"`{path}` belongs to another program: {listed(names)} differ",
+        "the compiler or the library changed since the run began; begin a new run",
+    )
 
 
 def listed(names: list[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(f"`{name}`" for name in names[:3]) + (
+        f" and {len(names) - 3} more" if len(names) > 3 else ""
+    )
 
 
 def cannot_write(path: Path, error: OSError) -> Diagnostics:
-    return fault("N713", f"`{path}` cannot be written: {error.strerror}",
-                 "what was saved before is whole; make room and go on with `nldsl train --resume`")
+    return fault(
+        "N713",
+        f"`{path}` cannot be written: {error.strerror}",
+        "what was saved before is whole; make room and go on with `nldsl train --resume`",
+    )
 
 
 def in_use(folder: Path) -> Diagnostics:
-    return fault("N714", f"another process is training in `{folder}`", "wait for it or stop it, or begin a new run with another `--out`")
+    return fault(
+        "N714",
+        f"another process is training in `{folder}`",
+        "wait for it or stop it, or begin a new run with another `--out`",
+    )
 
 
 def already_a_run(folder: Path) -> Diagnostics:
-    return fault("N715", f"`{folder}` already holds a run", f"go on with `nldsl train --resume {folder}`, or name another folder")
+    return fault(
+        "N715",
+        f"`{folder}` already holds a run",
+        f"go on with `nldsl train --resume {folder}`, or name another folder",
+    )
 
 
 def checkpoint_gone(path: Path, step: int) -> Diagnostics:
-    return fault("N712", f"`{path}` is gone: step {step} was saved in it", "restore the file, or begin a new run")
+    return fault(
+        "N712",
+        f"`{path}` is gone: step {step} was saved in it",
+        "restore the file, or begin a new run",
+    )
 
 
 def nothing_saved(folder: Path) -> Diagnostics:
-    return fault("N716", f"`{folder}` has no checkpoint yet", f"let it train first: `nldsl train --resume {folder}`")
+    return fault(
+        "N716",
+        f"`{folder}` has no checkpoint yet",
+        f"let it train first: `nldsl train --resume {folder}`",
+    )
 
 
 def no_memory(path: Path) -> Diagnostics:
-    return fault("N717", f"there is no memory at `{path}`", "name a file that `--remember` or a run wrote, such as runs/reader-1/memory.safetensors")
+    return fault(
+        "N717",
+        f"there is no memory at `{path}`",
+        "name a file that `--remember` or a run wrote, such as runs/reader-1/memory.safetensors",
+    )
 
 
 def other_memory(path: Path, names: list[str]) -> Diagnostics:
-    return fault("N717", f"`{path}` holds the memories of another program: {listed(names)} differ",
-                 "memories fit the spec, with the same dims, that they were learned in")
+    return fault(
+        "N717",
+        f"`{path}` holds the memories of another program: {listed(names)} differ",
+        "memories fit the spec, with the same dims, that they were learned in",
+    )
 
 
 def nothing_outlives() -> Diagnostics:
-    return fault("N718", "no memory of this program outlives a sequence", "`reset never` in a level on the token clock makes one")
+    return fault(
+        "N718",
+        "no memory of this program outlives a sequence",
+        "`reset never` in a level on the token clock makes one",
+    )
 
 
 def writes_nothing(folder: Path) -> Diagnostics:
-    return fault("N719", f"the model of `{folder}` predicts no bytes, so it writes none",
-                 "`nldsl eval` says how well it predicts; a loss by `cross_entropy` writes")
+    return fault(
+        "N719",
+        f"the model of `{folder}` predicts no bytes, so it writes none",
+        "`nldsl eval` says how well it predicts; a loss by `cross_entropy` writes",
+    )
 
 
 def no_file(name: str, tried: list[Path], span: Span | None) -> Diagnostics:
-    return Diagnostics([Diagnostic("N730", f"there is no file `{name}` to load: {' and '.join(f'`{path}`' for path in tried)} "
-                                   f"{'is' if len(tried) == 1 else 'are'} not there", span,
-                                   help=f"say where it is: `--load {name}=PATH`, a .safetensors file or a run")])
+    return Diagnostics(
+        [
+            Diagnostic(
+                "N730",
+                f"there is no file `{name}` to load: {' and '.join(f'`{path}`' for path in tried)} "
+                f"{'is' if len(tried) == 1 else 'are'} not there",
+                span,
+                help=f"say where it is: `--load {name}=PATH`, a .safetensors file or a run",
+            )
+        ]
+    )
 
 
 def loads_nothing(name: str, names: list[str]) -> Diagnostics:
-    return fault("N734", f"the program loads no file `{name}`", f"it loads {listed(names)}" if names else "it loads none")
+    return fault(
+        "N734",
+        f"the program loads no file `{name}`",
+        f"it loads {listed(names)}" if names else "it loads none",
+    )
 
 
-def not_finite(step: int, what: str, origin: str, kept: int | None, span: Span | None = None, notes: tuple[str, ...] = ()) -> Diagnostics:
-    """`what` of `step` is no number; `origin` says where it began; `kept` is the step that is saved."""
-    last = f"the checkpoint of step {kept} is kept" if kept is not None else "nothing was saved before"
-    return Diagnostics([Diagnostic("N720", f"{what} {step} is not finite{origin}", span, notes=tuple((note, None) for note in notes), help=(
-        f"{last}; lower the rates (an inner rate above about 1 / chunk diverges), or clip the gradient"))])
+def not_finite(
+    step: int,
+    what: str,
+    origin: str,
+    kept: int | None,
+    span: Span | None = None,
+    notes: tuple[str, ...] = (),
+) -> Diagnostics:
+    """`what` of `step` is no number; `origin` says where it began; `kept` is the step that is
+    saved.
+    """
+    last = (
+        f"the checkpoint of step {kept} is kept" if kept is not None else "nothing was saved before"
+    )
+    return Diagnostics(
+        [
+            Diagnostic(
+                "N720",
+                f"{what} {step} is not finite{origin}",
+                span,
+                notes=tuple((note, None) for note in notes),
+                help=(
+                    f"{last}; lower the rates (an inner rate above about 1 / chunk diverges), or "
+                    "clip the gradient"
+                ),
+            )
+        ]
+    )
 
 
 def no_score(folder: Path, value: float) -> Diagnostics:
-    return fault("N721", f"the loss of `{folder}` on this data is {value}: that is not a score",
-                 "`nldsl eval` with another DATA or a shorter `--length` shows where it diverges; train with lower rates")
+    return fault(
+        "N721",
+        f"the loss of `{folder}` on this data is {value}: that is not a score",
+        "`nldsl eval` with another DATA or a shorter `--length` shows where it diverges; train "
+        "with lower rates",
+    )
 
 
 def no_next_byte(folder: Path) -> Diagnostics:
-    return fault("N721", f"the model of `{folder}` scores the next byte with a number that is not finite",
-                 "what it learns while it reads diverges: `--freeze`, a shorter prompt, or a run with lower inner rates")
+    return fault(
+        "N721",
+        f"the model of `{folder}` scores the next byte with a number that is not finite",
+        "what it learns while it reads diverges: `--freeze`, a shorter prompt, or a run with lower "
+        "inner rates",
+    )
 
 
 def memory_not_finite(path: Path, name: str) -> Diagnostics:
-    return fault("N721", f"`{path}` is not written: `{name}` holds a number that is not finite",
-                 "what was learned while reading diverged: another DATA, or a run with lower inner rates")
+    return fault(
+        "N721",
+        f"`{path}` is not written: `{name}` holds a number that is not finite",
+        "what was learned while reading diverged: another DATA, or a run with lower inner rates",
+    )
 
 
 def no_device(device: str, count: int) -> Diagnostics:
-    return fault("N802", f"this machine has no `{device}`: torch sees {count} CUDA devices",
-                 "`--device cpu`, or a torch build for this accelerator")
+    return fault(
+        "N802",
+        f"this machine has no `{device}`: torch sees {count} CUDA devices",
+        "`--device cpu`, or a torch build for this accelerator",
+    )

@@ -41,7 +41,10 @@ def unused(folder: Path, stem: str) -> Path:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """While one process begins a run in a folder, another waits. Raises N715 if the folder holds a run, or what one saved."""
+    """While one process begins a run in a folder, another waits.
+
+    Raises N715 if the folder holds a run, or what one saved.
+    """
     try:
         number = os.open(folder, os.O_RDONLY)
     except OSError as error:
@@ -69,7 +72,10 @@ def is_record(folder: Path) -> bool:
 
 
 def recorded(folder: Path) -> Record:
-    """What run.json says. Raises N710 if there is none, N712 if it is damaged or of something else."""
+    """What run.json says.
+
+    Raises N710 if there is none, N712 if it is damaged or of something else.
+    """
     path = folder / NUMBERS
     try:
         return records.read(path.read_bytes(), Record)
@@ -101,7 +107,10 @@ def kept_texts(folder: Path, record: Record) -> dict[str, str]:
 
 
 def longer(folder: Path, record: Record, steps: int) -> Record:
-    """The run from now on is so many steps long. Raises N711 if these are fewer than were planned."""
+    """The run from now on is so many steps long.
+
+    Raises N711 if these are fewer than were planned.
+    """
     if steps < record.settings.steps:
         raise faults.shorter(folder, record.settings.steps, steps)
     saved = checkpoint.manifest(folder)

@@ -1,4 +1,6 @@
-"""Levels that never tick in a run: their first tick lies behind its last step, or behind the end of a sequence."""
+"""Levels that never tick in a run: their first tick lies behind its last step, or behind the end of
+a sequence.
+"""
 
 from __future__ import annotations
 

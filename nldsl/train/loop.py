@@ -1,4 +1,7 @@
-"""The training loop, and the two things that may end it early: a signal and a number that is not finite."""
+"""The training loop, and the two things that may end it early: a signal and a number that is not
+finite.
+"""
+
 from __future__ import annotations
 
 import math
@@ -15,7 +18,7 @@ from nldsl.train import metrics
 from nldsl.train.display import Display
 from nldsl.train.metrics import Journal
 
-DRAIN_SECONDS = 0.5                                # metrics are fetched from the device at most this often
+DRAIN_SECONDS = 0.5  # metrics are fetched from the device at most this often
 
 
 class NotFinite(Exception):
@@ -51,9 +54,19 @@ class Queued:
         return other.event.elapsed_time(self.event) / 1000
 
 
-def loop(step: Any, state: Any, batches: Callable[[int], list[dict[str, torch.Tensor]]], steps: int,
-         log: Log, save: Callable[[Any], None], due: Callable[[int], bool], interrupt: Interrupt) -> None:
-    """Train from `state.step` to `steps`, or to the step in which the interrupt comes; the last state is saved. Raises NotFinite."""
+def loop(
+    step: Any,
+    state: Any,
+    batches: Callable[[int], list[dict[str, torch.Tensor]]],
+    steps: int,
+    log: Log,
+    save: Callable[[Any], None],
+    due: Callable[[int], bool],
+    interrupt: Interrupt,
+) -> None:
+    """Train from `state.step` to `steps`, or to the step in which the interrupt comes; the last
+    state is saved. Raises NotFinite.
+    """
     with interrupt.after_the_step():
         while state.step < steps and not interrupt.asked:
             n = state.step + 1
@@ -66,12 +79,26 @@ def loop(step: Any, state: Any, batches: Callable[[int], list[dict[str, torch.Te
 
 
 class Log:
-    """Metrics on their way from the device to the journal and the screen; waits for the device only in `drain`."""
+    """Metrics on their way from the device to the journal and the screen; waits for the device only
+    in `drain`.
+    """
 
-    def __init__(self, journal: Journal, display: Display, tokens: int, bits: Callable[[float], float] | None = metrics.bits,
-                 clock: Callable[[], Moment] = Now) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        display: Display,
+        tokens: int,
+        bits: Callable[[float], float] | None = metrics.bits,
+        clock: Callable[[], Moment] = Now,
+    ) -> None:
         """`bits` makes bits per byte of a loss that is one; None of any other."""
-        self.journal, self.display, self.tokens, self.bits, self.clock = journal, display, tokens, bits, clock
+        self.journal, self.display, self.tokens, self.bits, self.clock = (
+            journal,
+            display,
+            tokens,
+            bits,
+            clock,
+        )
         self._pending: list[tuple[int, dict[str, torch.Tensor], tuple[str, ...]]] = []
         self._moments: dict[int, tuple[Moment, Moment]] = {}
         self._since = time.perf_counter()
@@ -84,38 +111,60 @@ class Log:
         self._moments[n] = began, self.clock()
 
     def add(self, n: int, values: dict[str, torch.Tensor], ticked: tuple[str, ...]) -> None:
-        """Take over the 0-d tensors of step `n`; cloned, since a step may write its next ones in the same place."""
-        self._pending.append((n, {name: value.detach().clone() for name, value in values.items()}, ticked))
+        """Take over the 0-d tensors of step `n`; cloned, since a step may write its next ones in
+        the same place.
+        """
+        self._pending.append(
+            (n, {name: value.detach().clone() for name, value in values.items()}, ticked)
+        )
         if time.perf_counter() - self._since >= DRAIN_SECONDS:
             self.drain()
 
     def drain(self) -> None:
-        """Write every pending step. Raises NotFinite at the first loss that is none: it is written, and not saved."""
-        numbers = [(n, {name: value.item() for name, value in values.items()}, ticked) for n, values, ticked in self._pending]
+        """Write every pending step.
+
+        Raises NotFinite at the first loss that is none: it is written, and not saved.
+        """
+        numbers = [
+            (n, {name: value.item() for name, value in values.items()}, ticked)
+            for n, values, ticked in self._pending
+        ]
         self._pending, self._since = [], time.perf_counter()
         for n, values, ticked in numbers:
             began, ended = self._moments.pop(n)
             seconds, loss = ended.since(began), values["loss"]
-            known = {name: value if math.isfinite(value) else None for name, value in values.items()}
+            known = {
+                name: value if math.isfinite(value) else None for name, value in values.items()
+            }
             if self.bits is not None:
                 known["bits"] = self.bits(loss) if math.isfinite(loss) else None
-            self.journal.write("step", step=n, **known,
-                               tokens=self.tokens, seconds=round(seconds, 6), ticked=ticked)
+            self.journal.write(
+                "step",
+                step=n,
+                **known,
+                tokens=self.tokens,
+                seconds=round(seconds, 6),
+                ticked=ticked,
+            )
             if not math.isfinite(loss):
                 raise NotFinite(n, "the loss of step")
             self.display.step(n, known, self.tokens / max(seconds, 1e-9), ticked)
 
 
 class Interrupt:
-    """Ctrl-C and SIGTERM: at once outside the loop, after the step inside it; a second one is always at once."""
+    """Ctrl-C and SIGTERM: at once outside the loop, after the step inside it; a second one is
+    always at once.
+    """
 
     def __init__(self) -> None:
         self.asked = False
-        self.doing = "before the first step"              # what an interrupt at once breaks off
+        self.doing = "before the first step"  # what an interrupt at once breaks off
         self._patient = False
 
     def __enter__(self) -> Interrupt:
-        self._before = {number: signal.signal(number, self._heard) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {
+            number: signal.signal(number, self._heard) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         return self
 
     def __exit__(self, *_: object) -> None:

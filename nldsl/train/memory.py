@@ -1,7 +1,8 @@
 """LANES -> FILE -> LANES: what was learned while reading, apart from the weights that read.
 
-A run writes `memory.safetensors` at every save, beside its checkpoint (which holds the lanes too, so that a resume needs one file).
-Any run of the same spec can begin with it, whatever it has learned by then and however many lanes it has.
+A run writes `memory.safetensors` at every save, beside its checkpoint (which holds the lanes too,
+so that a resume needs one file). Any run of the same spec can begin with it, whatever it has
+learned by then and however many lanes it has.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ FILE = "memory.safetensors"
 
 
 def save(path: Path, lanes: Mapping[str, Tensor]) -> None:
-    """Raises N718 if nothing outlives a sequence, N721 if a lane is not finite, N713 if the disk refuses."""
+    """Raises N718 if nothing outlives a sequence, N721 if a lane is not finite, N713 if the disk
+    refuses.
+    """
     if not lanes:
         raise faults.nothing_outlives()
     if (name := broken(lanes)) is not None:
@@ -28,9 +31,12 @@ def save(path: Path, lanes: Mapping[str, Tensor]) -> None:
 
 
 def load(path: Path, lanes: Mapping[str, Tensor]) -> None:
-    """Copy a file into `lanes`, in place: lane l takes the file's lane l, those beyond its last one begin with its first again.
+    """Copy a file into `lanes`, in place: lane l takes the file's lane l, those beyond its last one
+    begin with its first again.
 
-    Raises N718 if nothing outlives a sequence, N717 if the file is missing or of another program, N712 if it is damaged."""
+    Raises N718 if nothing outlives a sequence, N717 if the file is missing or of another program,
+    N712 if it is damaged.
+    """
     if not lanes:
         raise faults.nothing_outlives()
     if not checkpoint.there(path):
@@ -58,7 +64,10 @@ def alike(saved: Tensor, lane: Tensor) -> bool:
 
 
 def broken(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor that holds a number that is not finite. Waits for the device once."""
+    """The name of the first tensor that holds a number that is not finite.
+
+    Waits for the device once.
+    """
     names = [name for name, x in tensors.items() if x.is_floating_point() and x.numel()]
     if not names:
         return None

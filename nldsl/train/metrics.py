@@ -1,12 +1,15 @@
 """What happened in a run, as JSON lines: one object a line, its kind under "event".
 
-    {"event": "step", "step": 3, "loss": 2.71, "bits": 3.91, "tokens": 1024, "seconds": 0.84, "ticked": ["ffn[1]", "training"]}
+    {"event": "step", "step": 3, "loss": 2.71, "bits": 3.91, "tokens": 1024, "seconds": 0.84,
+    "ticked": ["ffn[1]", "training"]}
 
-"seconds" are those of this step alone. "bits" stand there if the loss is what a byte costs and nothing else. Other events: "start"
-(step: the last one before it; compiled: seconds), "saved" (step), "held_out" (as scored, see score.py; "of" the report if that is not what
-was learned), "sample" (text). Each step stands there exactly once: on resume, what a killed run wrote beyond its checkpoint is cut off
-before anything is added.
+"seconds" are those of this step alone. "bits" stand there if the loss is what a byte costs and
+nothing else. Other events: "start" (step: the last one before it; compiled: seconds), "saved"
+(step), "held_out" (as scored, see score.py; "of" the report if that is not what was learned),
+"sample" (text). Each step stands there exactly once: on resume, what a killed run wrote beyond its
+checkpoint is cut off before anything is added.
 """
+
 from __future__ import annotations
 
 import fcntl
@@ -22,9 +25,14 @@ from nldsl import writing
 from nldsl.train import faults
 
 # What is read again of each kind of event.
-TOLD = {"step": {"step": int, "loss": int | float | None}, "held_out": {"step": int}, "saved": {"step": int}, "start": {"step": int}}
-TITLE = 48                                         # letters of a run's name in the title
-FEW = 50                                           # steps, of which each is a point in the picture
+TOLD = {
+    "step": {"step": int, "loss": int | float | None},
+    "held_out": {"step": int},
+    "saved": {"step": int},
+    "start": {"step": int},
+}
+TITLE = 48  # letters of a run's name in the title
+FEW = 50  # steps, of which each is a point in the picture
 
 
 class Journal:
@@ -46,8 +54,9 @@ class Journal:
             raise faults.in_use(path.parent) from None
 
     def cut(self, step: int) -> int:
-        """Keep the lines up to the first one of a later step than `step`, and no broken line behind it. Returns the last step that is
-        told of; raises N712 at a broken line before `step`."""
+        """Keep the lines up to the first one of a later step than `step`, and no broken line behind
+        it. Returns the last step that is told of; raises N712 at a broken line before `step`.
+        """
         kept = last = 0
         for number, line in enumerate(read(self.path).splitlines(keepends=True), 1):
             try:
@@ -90,7 +99,10 @@ def read(path: Path) -> bytes:
 
 
 def lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Every whole line and what it says; a last line that a kill cut short is left out. Raises N712 for one that says nothing."""
+    """Every whole line and what it says; a last line that a kill cut short is left out.
+
+    Raises N712 for one that says nothing.
+    """
     for number, line in enumerate(read(path).splitlines(keepends=True), 1):
         if line.endswith(b"\n"):
             try:
@@ -119,11 +131,13 @@ def bits(nats: float) -> float:
     return nats / math.log(2)
 
 
-WEIGHT = 0.05                                      # of the newest step in the thick line
+WEIGHT = 0.05  # of the newest step in the thick line
 
 
 def averaged(values: list[float]) -> list[float]:
-    """A running mean that forgets, without a bias to the first value: the weights of what was seen add up to 1."""
+    """A running mean that forgets, without a bias to the first value: the weights of what was seen
+    add up to 1.
+    """
     mean, kept, found = 0.0, 1.0, []
     for value in values:
         mean, kept = (1 - WEIGHT) * mean + WEIGHT * value, (1 - WEIGHT) * kept
@@ -133,11 +147,13 @@ def averaged(values: list[float]) -> list[float]:
 
 def fitting(name: str) -> str:
     """A name that is too long for a title, without its middle."""
-    return name if len(name) <= TITLE else f"{name[:TITLE // 2]}\u2026{name[-TITLE // 3:]}"
+    return name if len(name) <= TITLE else f"{name[: TITLE // 2]}\u2026{name[-TITLE // 3 :]}"
 
 
 def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -> None:
-    """Draw bits per byte (else the loss) over steps, every step thin and a running mean thick; `beside` is a dashed line and its name."""
+    """Draw bits per byte (else the loss) over steps, every step thin and a running mean thick;
+    `beside` is a dashed line and its name.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -151,12 +167,16 @@ def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -
     known = [(event["step"], event[what]) for event in every if event.get(what) is not None]
     n, y = [step for step, _ in known], [value for _, value in known]
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    axes.plot(n, y, color="0.75", linewidth=0.7, label="each step", marker="." if len(n) < FEW else "")
+    axes.plot(
+        n, y, color="0.75", linewidth=0.7, label="each step", marker="." if len(n) < FEW else ""
+    )
     axes.plot(n, averaged(y), color="C0", label=f"mean of about {round(1 / WEIGHT)} steps")
     if beside is not None:
         axes.axhline(beside[1], color="C1", linestyle="--", label=beside[0])
     for event in (event for event in scored if event.get(what) is not None and "of" not in event):
-        axes.plot([event["step"]], [event[what]], "o", color="C0", label=f"held out {event[what]:.3f}")
+        axes.plot(
+            [event["step"]], [event[what]], "o", color="C0", label=f"held out {event[what]:.3f}"
+        )
     axes.set(xlabel="step", ylabel=said)
     axes.set_title(f"{fitting(path.absolute().parent.name)}: {said}", parse_math=False)
     axes.margins(x=0.02, y=0.05)

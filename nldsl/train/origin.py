@@ -68,7 +68,8 @@ def told(
         ()
         if largest is None
         else (
-            f"before step {n} the largest number of a memory was {largest[0]:.3g}, in `{largest[1]}`",
+            f"before step {n} the largest number of a memory was {largest[0]:.3g}, in "
+            f"`{largest[1]}`",
         )
     )
     return faults.not_finite(found.step, found.what, words, kept, origin.span, notes)

@@ -1,11 +1,13 @@
-"""The names in `load("base", ..)` -> tensors: safetensors files of any maker, or runs of this project.
+"""The names in `load("base", ..)` -> tensors: safetensors files of any maker, or runs of this
+project.
 
     base                                     as `--load base=PATH` says, else `base` or `base.safetensors` beside the spec
     PATH                                     a .safetensors file; a run; a folder with model.safetensors, or with shards and their index
 
-A run's checkpoint is read by the qualified names of its weights, `loss.language_model.swiglu.gate`; what its optimizers keep is no weight.
-Only the tensors that the program loads are read.
+A run's checkpoint is read by the qualified names of its weights, `loss.language_model.swiglu.gate`;
+what its optimizers keep is no weight. Only the tensors that the program loads are read.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -35,20 +37,38 @@ class Index(BaseModel):
 
 @dataclass(frozen=True)
 class Pretrained:
-    """`files`: name in the spec -> tensors that the program loads, by their names there. `unread`: those that it does not."""
+    """`files`: name in the spec -> tensors that the program loads, by their names there.
+
+    `unread`: those that it does not.
+    """
 
     files: dict[str, dict[str, Tensor]]
     unread: dict[str, tuple[str, ...]]
 
     def findings(self, program: Program) -> list[Diagnostic]:
-        """A warning for each file with tensors that nothing loads: a map that is one to one leaves none."""
+        """A warning for each file with tensors that nothing loads: a map that is one to one leaves
+        none.
+        """
         spans = {node["file"]: node.span for node in loads(program)}
-        return [Diagnostic("N733", f"`{name}` holds {len(left)} tensors that nothing loads: {faults.listed(list(left))}", spans[name], severity="warning",
-                           help="load them, or be sure that the model is the same without them") for name, left in self.unread.items() if left]
+        return [
+            Diagnostic(
+                "N733",
+                f"`{name}` holds {len(left)} tensors that nothing loads: "
+                f"{faults.listed(list(left))}",
+                spans[name],
+                severity="warning",
+                help="load them, or be sure that the model is the same without them",
+            )
+            for name, left in self.unread.items()
+            if left
+        ]
 
 
 def places(program: Program, folder: Path, given: Mapping[str, str]) -> dict[str, Path]:
-    """Where each file that the program loads lies. Raises N730 for one that is nowhere, N734 for one in `given` that nothing loads."""
+    """Where each file that the program loads lies.
+
+    Raises N730 for one that is nowhere, N734 for one in `given` that nothing loads.
+    """
     names = list(dict.fromkeys(node["file"] for node in loads(program)))
     for name in given:
         if name not in names:
@@ -56,7 +76,11 @@ def places(program: Program, folder: Path, given: Mapping[str, str]) -> dict[str
     found = {}
     for node in loads(program):
         name = node["file"]
-        tried = [Path(given[name])] if name in given else [folder / name, folder / f"{name}.safetensors"]
+        tried = (
+            [Path(given[name])]
+            if name in given
+            else [folder / name, folder / f"{name}.safetensors"]
+        )
         found[name] = next((path for path in map(tensors_at, tried) if path is not None), None)
         if found[name] is None:
             raise faults.no_file(name, tried, node.span)
@@ -89,20 +113,30 @@ def tensors(path: Path, wanted: set[str]) -> tuple[dict[str, Tensor], set[str]]:
         for shard in sorted({shards[key] for key in wanted & set(shards)}):
             found |= tensors(path.parent / shard, wanted)[0]
         return found, set(shards)
-    if checkpoint.of_this_project(path) and isinstance(manifest := checkpoint.said(path, Manifest, Lanes), Manifest):
+    if checkpoint.of_this_project(path) and isinstance(
+        manifest := checkpoint.said(path, Manifest, Lanes), Manifest
+    ):
         weights = manifest.weights
-        return weights_of(path, {key: weights[key] for key in sorted(wanted & set(weights))}), set(weights)
+        return weights_of(path, {key: weights[key] for key in sorted(wanted & set(weights))}), set(
+            weights
+        )
     with checkpoint.opened(path) as file:
         there = set(file.keys())
         return {key: file.get_tensor(key) for key in sorted(wanted & there)}, there
 
 
-def weights_of(run: Path, places: Mapping[str, tuple[str, int, int, list[int]]]) -> dict[str, Tensor]:
+def weights_of(
+    run: Path, places: Mapping[str, tuple[str, int, int, list[int]]]
+) -> dict[str, Tensor]:
     """Arrays of a run's checkpoint, each a part of a tensor of its state."""
     saved = checkpoint.tensors_of(run)
     found = {}
     for key, (owner, at, end, sizes) in places.items():
-        if owner not in saved or not 0 <= at <= end <= saved[owner].numel() or prod(sizes) != end - at:
+        if (
+            owner not in saved
+            or not 0 <= at <= end <= saved[owner].numel()
+            or prod(sizes) != end - at
+        ):
             raise faults.damaged(run, f"`{key}` is not where its manifest says")
         found[key] = saved[owner].view(-1)[at:end].view(sizes)
     return found
@@ -119,7 +153,10 @@ def shards_of(path: Path) -> dict[str, str]:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a file of tensors, shards by their index. Raises N702 for a file that cannot be read."""
+    """SHA-256 of a file of tensors, shards by their index.
+
+    Raises N702 for a file that cannot be read.
+    """
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:

@@ -138,7 +138,10 @@ def read(text: str | bytes, *models: type[M]) -> M:
 
 
 def told(error: ValidationError) -> str:
-    """The first fault of a file or of settings: `settings.seed: Input should be a valid integer`."""
+    """The first fault of a file or of settings:
+
+    `settings.seed: Input should be a valid integer`.
+    """
     first, *more = error.errors(include_url=False, include_input=False)
     field = ".".join(map(str, first["loc"]))
     said = first["msg"].removeprefix("Value error, ")

@@ -26,16 +26,37 @@ if TYPE_CHECKING:
 METRICS, PICTURE = "metrics.jsonl", "loss.svg"
 
 
-def finish(run: Run, step: Any, state: Any, journal: Journal, display: Display) -> Score | Forecast | Loss:
+def finish(
+    run: Run, step: Any, state: Any, journal: Journal, display: Display
+) -> Score | Forecast | Loss:
     """Score the held-out data, draw the curve, let a model of text write."""
     s = run.settings
     display.say("scoring held-out data")
     limit = min(SCORED, max(LEAST_SCORED, s.steps * s.length // 2))
-    chosen = planned(run.corpus, run.corpus.held_out, s.batch, s.length, limit, run.onward, step.extent(step.scored[1])[1])
-    result, _ = score(step, state, run.corpus, run.corpus.held_out, chosen, s.length, s.length, step.seats(chosen.lanes))
+    chosen = planned(
+        run.corpus,
+        run.corpus.held_out,
+        s.batch,
+        s.length,
+        limit,
+        run.onward,
+        step.extent(step.scored[1])[1],
+    )
+    result, _ = score(
+        step,
+        state,
+        run.corpus,
+        run.corpus.held_out,
+        chosen,
+        s.length,
+        s.length,
+        step.seats(chosen.lanes),
+    )
     known(run, result)
     learned = step.scored == step.trained
-    journal.write("held_out", step=state.step, **result.event(), **({} if learned else {"of": "report"}))
+    journal.write(
+        "held_out", step=state.step, **result.event(), **({} if learned else {"of": "report"})
+    )
     metrics.picture(run.folder / METRICS, run.folder / PICTURE, result.line if learned else None)
     if isinstance(run.corpus, Corpus) and step.logits() is not None:
         prompt = opening(run.corpus)
@@ -57,11 +78,21 @@ def known(run: Run, result: Score | Forecast | Loss) -> Score | Forecast | Loss:
     return result
 
 
-def score_data(run: Run, step: Any, state: Any, path: Path | None, length: int | None, limit: int,
-               begin: Path | None = None, remember: Path | None = None,
-               warn: Callable[[tuple[Diagnostic, ...]], None] = lambda findings: None) -> Score | Forecast | Loss:
-    """Score the saved model on the run's held-out data, or on all of another text or table. Documents begin with the memory in `begin`;
-    what the last ones left is written to `remember`. `warn` hears what was noticed in the other text."""
+def score_data(
+    run: Run,
+    step: Any,
+    state: Any,
+    path: Path | None,
+    length: int | None,
+    limit: int,
+    begin: Path | None = None,
+    remember: Path | None = None,
+    warn: Callable[[tuple[Diagnostic, ...]], None] = lambda findings: None,
+) -> Score | Forecast | Loss:
+    """Score the saved model on the run's held-out data, or on all of another text or table.
+    Documents begin with the memory in `begin`; what the last ones left is written to `remember`.
+    `warn` hears what was noticed in the other text.
+    """
     s = run.settings
     length = length or s.length
     other = whole(run, path) if path is not None else run.corpus
@@ -70,9 +101,20 @@ def score_data(run: Run, step: Any, state: Any, path: Path | None, length: int |
     longest = max((end - start for start, end in other.extents(joined)), default=0)
     if longest < length:
         raise faults.too_short(str(path or other.name), "held-out", longest, length, other.unit)
-    chosen = planned(other, joined, s.batch, length, limit, run.onward, step.extent(step.scored[1])[1])
-    result, left = score(step, state, run.corpus or other, joined, chosen, length, min(length, s.length), seated(step, chosen.lanes, begin),
-                         beside=run.corpus is not None)
+    chosen = planned(
+        other, joined, s.batch, length, limit, run.onward, step.extent(step.scored[1])[1]
+    )
+    result, left = score(
+        step,
+        state,
+        run.corpus or other,
+        joined,
+        chosen,
+        length,
+        min(length, s.length),
+        seated(step, chosen.lanes, begin),
+        beside=run.corpus is not None,
+    )
     known(run, result)
     if remember is not None:
         memory.save(remember, left)
@@ -105,8 +147,9 @@ def write_on(
     remember: Path | None = None,
     freeze: bool = False,
 ) -> str:
-    """The prompt and `n` bytes after it (after a document boundary if it is empty), as readable text. `begin` and `remember` as in
-    `score_data`; with `freeze` nothing is learned."""
+    """The prompt and `n` bytes after it (after a document boundary if it is empty), as readable
+    text. `begin` and `remember` as in `score_data`; with `freeze` nothing is learned.
+    """
     if not run.program.vocab or step.logits() is None:
         raise faults.writes_nothing(run.folder)
     try:

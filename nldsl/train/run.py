@@ -53,7 +53,9 @@ class Run:
 
     @property
     def onward(self) -> bool:
-        """Does a lane read on in the next step where it stopped, because something in it outlives a sequence?"""
+        """Does a lane read on in the next step where it stopped, because something in it outlives a
+        sequence?
+        """
         return any(
             level.clock.unit == "token" and outlives(level.reset)
             for level in self.program.levels.values()
@@ -75,7 +77,10 @@ class Run:
 
 
 def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
-    """Make a run folder. The program and the text are read first: what is rejected leaves no folder behind."""
+    """Make a run folder.
+
+    The program and the text are read first: what is rejected leaves no folder behind.
+    """
     texts = texts_of(spec)
     program = pipeline.load_text(text_of(spec), spec.name, settings.sets, [spec.parent])
     tokens = settings.batch * settings.length * settings.accumulate
@@ -114,7 +119,9 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
 
 
 def reopen(folder: Path, wants_data: bool = True) -> Run:
-    """A run as it is recorded, to be used; its data where it can be had, or raised about if it must be."""
+    """A run as it is recorded, to be used; its data where it can be had, or raised about if it must
+    be.
+    """
     record = recorded(folder)
     program = program_again(folder, record)
     try:
@@ -138,7 +145,11 @@ def without_data(folder: Path) -> Run:
 
 
 def resume(folder: Path, given: dict[str, Any], spec: Path | None = None) -> Run:
-    """A run that is to go on. Raises N711 if a setting in `given`, the spec or the data is not what it was; more steps make it longer."""
+    """A run that is to go on.
+
+    Raises N711 if a setting in `given`, the spec or the data is not what it was; more steps make it
+    longer.
+    """
     record = recorded(folder)
     given = dict(given)
     place, load, steps = (
@@ -229,7 +240,10 @@ def compiled(run: Run) -> tuple[Any, Any]:
 
 
 def last_saved(run: Run, step: Any) -> Any:
-    """The state that was saved last, or the start. Raises N711 for a checkpoint of another run, N712 for a damaged one."""
+    """The state that was saved last, or the start.
+
+    Raises N711 for a checkpoint of another run, N712 for a damaged one.
+    """
     s, saved = run.settings, saved_of(run)
     state = step.init(s.seed)
     step.seat(state, s.batch * s.accumulate)

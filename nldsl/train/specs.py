@@ -1,4 +1,5 @@
 """A spec and all it imports: what a run keeps a copy of, and the fingerprint by which it is known."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -19,7 +20,9 @@ def text_of(spec: Path) -> str:
 
 
 def files_of(spec: Path) -> dict[str, Path]:
-    """File name -> file, of the spec and everything it imports, as the compiler finds them: beside it, then in the library."""
+    """File name -> file, of the spec and everything it imports, as the compiler finds them: beside
+    it, then in the library.
+    """
     found = {spec.name: spec}
     waiting = [spec]
     while waiting:
@@ -27,7 +30,14 @@ def files_of(spec: Path) -> dict[str, Path]:
         for statement in parse(Source(file.name, text_of(file))).statements:
             for name in statement.names if isinstance(statement, Import) else ():
                 wanted = f"{name.text}.nl"
-                place = next((folder / wanted for folder in (spec.parent, pipeline.STANDARD) if (folder / wanted).exists()), None)
+                place = next(
+                    (
+                        folder / wanted
+                        for folder in (spec.parent, pipeline.STANDARD)
+                        if (folder / wanted).exists()
+                    ),
+                    None,
+                )
                 if place is not None and wanted not in found:
                     found[wanted] = place
                     waiting.append(place)

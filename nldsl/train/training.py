@@ -22,7 +22,9 @@ SAVE_SECONDS = 60.0  # between two saves when `--save-every` is not given
 
 
 def train(run: Run, display: Display, save_every: int | None) -> bool:
-    """Train to the planned step and print how good it got, or until interrupted; True if it came to the end."""
+    """Train to the planned step and print how good it got, or until interrupted; True if it came to
+    the end.
+    """
     with Interrupt() as interrupt, closing(Journal(run.folder / METRICS)) as journal:
         try:
             if scored(run, journal):
@@ -96,7 +98,9 @@ def ready(run: Run, display: Display, journal: Journal, interrupt: Interrupt) ->
 
 
 def scored(run: Run, journal: Journal) -> bool:
-    """Is every step done and the score told, and what was saved whole? Raises N712 if what was saved is gone."""
+    """Is every step done and the score told, and what was saved whole? Raises N712 if what was
+    saved is gone.
+    """
     saved = runs.saved_of(run)
     if saved is None and (before := metrics.events(journal.path, "saved")):
         raise faults.checkpoint_gone(run.folder / checkpoint.FILE, before[-1]["step"])
@@ -111,8 +115,10 @@ def scored(run: Run, journal: Journal) -> bool:
 def finished(run: Run) -> str:
     steps = run.settings.steps
     return (
-        f"{run.folder} is finished: all {steps:,} steps are done, and scored. Score it again with `nldsl eval {run.folder}`, "
-        f"let it write with `nldsl generate {run.folder}`, make it longer with `nldsl train --resume {run.folder} --steps {2 * steps}`"
+        f"{run.folder} is finished: all {steps:,} steps are done, and scored. Score it again with "
+        f"`nldsl eval {run.folder}`, "
+        f"let it write with `nldsl generate {run.folder}`, make it longer with `nldsl train "
+        f"--resume {run.folder} --steps {2 * steps}`"
     )
 
 
@@ -126,7 +132,10 @@ def kept(run: Run) -> str:
 
 
 def plan(run: Run, step: Any, done: int, told: int) -> str:
-    """What will be done; of a resumed run also what is not as in an unbroken one. `told`: the last step in the metrics."""
+    """What will be done; of a resumed run also what is not as in an unbroken one.
+
+    `told`: the last step in the metrics.
+    """
     s = run.settings
     tokens = s.batch * s.length * s.accumulate
     micro = f"{s.accumulate} micro-batches of " if s.accumulate > 1 else ""
@@ -173,7 +182,10 @@ def due(save_every: int | None) -> Callable[[int], bool]:
 def saver(
     run: Run, journal: Journal, display: Display, interrupt: Interrupt
 ) -> Callable[[Any], None]:
-    """Save, then announce: what is announced is on the disk, metrics included. Raises NotFinite, and saves nothing, if a tensor is not."""
+    """Save, then announce: what is announced is on the disk, metrics included.
+
+    Raises NotFinite, and saves nothing, if a tensor is not.
+    """
 
     def save(state: Any) -> None:
         if memory.broken(checkpoint.everything(state)) is not None:

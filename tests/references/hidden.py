@@ -1,4 +1,5 @@
 """Matrices by one rule and all else by AdamW, as torch would write it."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,7 +10,10 @@ from references.optimizers import Step, Tensors, Update, adam, cosine, rememberi
 
 
 def hidden_by(step: Step) -> Callable[[int], Update]:
-    """The matrices between embedding and head by `step`, each as the matrix with the axis of size d on one side; the rest by AdamW."""
+    """The matrices between embedding and head by `step`, each as the matrix with the axis of size d
+    on one side; the rest by AdamW.
+    """
+
     def of(d: int) -> Update:
         def matrix(x: Tensor) -> Tensor:
             return x.reshape(-1, d) if x.shape[-1] == d else x.reshape(d, -1)
@@ -24,5 +28,7 @@ def hidden_by(step: Step) -> Callable[[int], Update]:
                 moved = step(matrix(W[name]), matrix(G[name]), memories.setdefault(name, {}), n)
                 new[name] = moved.reshape(W[name].shape)
             return {name: new[name] for name in W}
+
         return update
+
     return of

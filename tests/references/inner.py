@@ -1,4 +1,8 @@
-"""Optimizers that move a matrix memory once a token; arXiv 2512.24695, secs. 4.2, 4.4. Gradients are taken at the chunk's start."""
+"""Optimizers that move a matrix memory once a token; arXiv 2512.24695, secs.
+
+4.2, 4.4. Gradients are taken at the chunk's start.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -13,7 +17,7 @@ Rule = Callable[[Tensor, dict[str, Tensor], int], Tensor]
 
 
 def momentum(g: Tensor, m: dict[str, Tensor], n: int) -> Tensor:
-    m["m"] = 0.8 * m.get("m", 0) - 0.2 * g                                                    # Eq. 33
+    m["m"] = 0.8 * m.get("m", 0) - 0.2 * g  # Eq. 33
     return m["m"]
 
 
@@ -23,20 +27,26 @@ def nesterov(g: Tensor, m: dict[str, Tensor], n: int) -> Tensor:
 
 def adam(g: Tensor, m: dict[str, Tensor], n: int) -> Tensor:
     m["m"], m["s"] = 0.9 * m.get("m", 0) + 0.1 * g, 0.999 * m.get("s", 0) + 0.001 * g * g
-    return -0.05 * (m["m"] / (1 - 0.9 ** n)) / ((m["s"] / (1 - 0.999 ** n)).sqrt() + 1e-8)    # Eq. 105
+    return -0.05 * (m["m"] / (1 - 0.9**n)) / ((m["s"] / (1 - 0.999**n)).sqrt() + 1e-8)  # Eq. 105
 
 
 def adagrad(g: Tensor, m: dict[str, Tensor], n: int) -> Tensor:
-    m["H"] = m.get("H", 0) + g * g                                                            # Eq. 102
+    m["H"] = m.get("H", 0) + g * g  # Eq. 102
     return -0.1 * g / (m["H"].sqrt() + 1e-10)
 
 
 def muon(g: Tensor, m: dict[str, Tensor], n: int) -> Tensor:
     m["m"] = 0.8 * m.get("m", 0) - g
-    return 0.1 * orthogonal(m["m"])                                                           # Eq. 42
+    return 0.1 * orthogonal(m["m"])  # Eq. 42
 
 
-RULES: dict[str, Rule] = {"recalled": momentum, "recalled2": nesterov, "recalled3": adam, "recalled4": adagrad, "recalled5": muon}
+RULES: dict[str, Rule] = {
+    "recalled": momentum,
+    "recalled2": nesterov,
+    "recalled3": adam,
+    "recalled4": adagrad,
+    "recalled5": muon,
+}
 
 
 def inner(x: Tensor, w: Weights, chunk: int) -> Tensor:
@@ -51,5 +61,3 @@ def inner(x: Tensor, w: Weights, chunk: int) -> Tensor:
             rows.append(mul(M, q[:, t]))
         out = out + torch.stack(rows, 1)
     return joined(norm(out, w["rmsnorm"]), w["linear"])
-
-

@@ -1,4 +1,7 @@
-"""What sequence layers are made of: norms, projections, products. [B, T, ..] throughout; weights by what is left of their names."""
+"""What sequence layers are made of: norms, projections, products. [B, T, ..] throughout; weights by
+what is left of their names.
+"""
+
 from __future__ import annotations
 
 import torch
@@ -38,7 +41,10 @@ def gate(x: Tensor, w: Weights, name: str) -> Tensor:
 def project(x: Tensor, w: Weights, name: str) -> Tensor:
     """SiLU of a projection, then a causal convolution of 4: kernel[3] weighs the present."""
     z, kernel = F.silu(heads(x, w[f"{name}.linear"])), w[f"{name}.conv"]
-    past = [torch.cat([torch.zeros_like(z[:, :j]), z[:, :z.shape[1] - j]], 1) for j in range(min(4, z.shape[1]))]
+    past = [
+        torch.cat([torch.zeros_like(z[:, :j]), z[:, : z.shape[1] - j]], 1)
+        for j in range(min(4, z.shape[1]))
+    ]
     return sum(kernel[3 - j] * shifted for j, shifted in enumerate(past))
 
 

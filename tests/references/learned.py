@@ -1,4 +1,8 @@
-"""A learned optimizer, a step at a time; arXiv 2512.24695, sec. 3.3. Between two of its ticks the slower level sees weights as functions of its rule."""
+"""A learned optimizer, a step at a time; arXiv 2512.24695, sec.
+
+3.3. Between two of its ticks the slower level sees weights as functions of its rule.
+"""
+
 from __future__ import annotations
 
 import torch
@@ -36,14 +40,22 @@ def learned(unroll: int) -> Update:
     @torch.enable_grad()
     def update(W: Tensors, G: Tensors, n: int) -> Tensors:
         model = [name for name in W if name.startswith("model.")]
-        if n % unroll == 1:                                           # sec. 3.3: what went before is constant
-            run.update(heard=0.0, O={name: x.detach().requires_grad_() for name, x in W.items() if name not in model},
-                       W={name: W[name].detach() for name in model})
+        if n % unroll == 1:  # sec. 3.3: what went before is constant
+            run.update(
+                heard=0.0,
+                O={name: x.detach().requires_grad_() for name, x in W.items() if name not in model},
+                W={name: W[name].detach() for name in model},
+            )
         run["heard"] = run["heard"] + sum((G[name] * run["W"][name]).sum() for name in model)
-        run["W"] = {name: run["W"][name] + generated(G[name], past.setdefault(name, {}), n, under(run["O"], RULE)) for name in model}
+        run["W"] = {
+            name: run["W"][name]
+            + generated(G[name], past.setdefault(name, {}), n, under(run["O"], RULE))
+            for name in model
+        }
         rules = {name: x.detach() for name, x in run["O"].items()}
         if n % unroll == 0:
             slopes = torch.autograd.grad(run["heard"] / unroll, list(run["O"].values()))
             rules = meta(rules, dict(zip(rules, slopes, strict=True)), n // unroll)
         return {name: run["W"][name].detach() if name in model else rules[name] for name in W}
+
     return update

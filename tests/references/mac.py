@@ -1,4 +1,5 @@
 """Titans' memory as context, one token at a time; arXiv 2501.00663, sec. 4.1."""
+
 from __future__ import annotations
 
 import torch
@@ -19,15 +20,17 @@ def mac(x: Tensor, w: Weights, segment: int) -> Tensor:
     past: dict[str, list[Tensor]] = {"k": [], "v": []}
     for t in range(x.shape[1]):
         if t % segment == 0:
-            anchor, hs, begin = state[0], [], t                       # Eq. 21: M before the segment
+            anchor, hs, begin = state[0], [], t  # Eq. 21: M before the segment
         hs.append(joined(net(anchor, unit(heads(x[:, t], w["h.linear2"]))), w["h.linear"]))
-        sources = [P, torch.stack(hs, 1), x[:, begin:t + 1]]          # Eq. 22: what this token may see
-        y = joined(softmax_read(heads(x[:, t], w["q"]), sources, w), w["y"])    # Eq. 23
+        sources = [P, torch.stack(hs, 1), x[:, begin : t + 1]]  # Eq. 22: what this token may see
+        y = joined(softmax_read(heads(x[:, t], w["q"]), sources, w), w["y"])  # Eq. 23
         for n in "kv":
             past[n].append(F.silu(heads(y, w[f"{n}.linear"])))
         k, v = (conv(past[n], w[f"{n}.conv"]) for n in "kv")
         rate, decay, forget = (torch.sigmoid(gate(y, w, n)) for n in ("rate", "decay", "forget"))
-        state = write(state, anchor, unit(k), v, [0.1 * rate, decay, forget])    # Eq. 24
+        state = write(state, anchor, unit(k), v, [0.1 * rate, decay, forget])  # Eq. 24
         g = joined(net(state[0], unit(heads(y, w["g.linear2"]))), w["g.linear"])
-        out.append((norm(y, w["rmsnorm"]) * F.silu(norm(g, w["rmsnorm2"]))) @ w["linear"].T)    # Eq. 25
+        out.append(
+            (norm(y, w["rmsnorm"]) * F.silu(norm(g, w["rmsnorm2"]))) @ w["linear"].T
+        )  # Eq. 25
     return torch.stack(out, 1)

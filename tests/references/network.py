@@ -1,4 +1,8 @@
-"""The network around a sequence layer: embedding, residual blocks, next-token losses. Weights by qualified name."""
+"""The network around a sequence layer: embedding, residual blocks, next-token losses.
+
+Weights by qualified name.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -35,14 +39,21 @@ def losses(w: Weights, ids: Tensor, mixer: Mixer, depth: int = 1) -> Tensor:
     return predict(x, w, ids)
 
 
-def continuum(w: Weights, ids: Tensor, mixer: Mixer, name: str, periods: list[int], depth: int = 1) -> Tensor:
-    """A chain of feed-forward blocks after each sequence layer: arXiv 2512.24695, Eqs. 70, 94, 97."""
+def continuum(
+    w: Weights, ids: Tensor, mixer: Mixer, name: str, periods: list[int], depth: int = 1
+) -> Tensor:
+    """A chain of feed-forward blocks after each sequence layer: arXiv 2512.24695, Eqs.
+
+    70, 94, 97.
+    """
     x = w["loss.x"][ids]
     for layer in range(depth):
         of = under(w, f"loss.layer[{layer}]")
         x = x + mixer(norm(x, of["rmsnorm"]), under(of, name))
         for p in periods:
-            x = x + swiglu(norm(x, of[f"continuum.p[{p}].rmsnorm"]), under(of, f"continuum.ffn[{p}].F"))
+            x = x + swiglu(
+                norm(x, of[f"continuum.p[{p}].rmsnorm"]), under(of, f"continuum.ffn[{p}].F")
+            )
     return predict(x, w, ids)
 
 
@@ -50,8 +61,12 @@ IN_ONE = ("loss.x", "loss", "loss.linear")
 APART = ("x", "hidden", "loss")
 
 
-def bare(w: Weights, ids: Tensor, window: int, depth: int = 1, names: tuple[str, str, str] = IN_ONE) -> Tensor:
-    """A transformer without gains, so that every weight is a matrix; `names` of its embedding, its layers, its head."""
+def bare(
+    w: Weights, ids: Tensor, window: int, depth: int = 1, names: tuple[str, str, str] = IN_ONE
+) -> Tensor:
+    """A transformer without gains, so that every weight is a matrix; `names` of its embedding, its
+    layers, its head.
+    """
     first, hidden, last = names
     x = w[first][ids]
     for layer in range(depth):

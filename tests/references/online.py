@@ -1,4 +1,7 @@
-"""Memories that learn from what comes one token later, while a sequence is read; arXiv 2512.23675; arXiv 2512.24695, Eqs. 70, 71, 74."""
+"""Memories that learn from what comes one token later, while a sequence is read; arXiv 2512.23675;
+arXiv 2512.24695, Eqs. 70, 71, 74.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -32,12 +35,23 @@ def attended(x: Tensor, of: Weights, window: int) -> Tensor:
     return x + attention(norm(x, of["rmsnorm"]), under(of, "attention"), window)
 
 
-def learned_on_the_way(w: Weights, ids: Tensor, nets: dict[int, Net], y: Callable[[int, dict[int, Net]], Tensor], rate: float, mean: bool) -> Tensor:
-    """`y(t, nets)` is what token t says. The net of period p moves once the target of the last of p tokens has come, by the slope of
-    their losses in itself: all that other nets did is constant. What is learned before the sequence sees through everything."""
+def learned_on_the_way(
+    w: Weights,
+    ids: Tensor,
+    nets: dict[int, Net],
+    y: Callable[[int, dict[int, Net]], Tensor],
+    rate: float,
+    mean: bool,
+) -> Tensor:
+    """`y(t, nets)` is what token t says. The net of period p moves once the target of the last of p
+    tokens has come, by the slope of their losses in itself: all that other nets did is constant.
+    What is learned before the sequence sees through everything.
+    """
+
     def loss(t: int, held: dict[int, Net]) -> Tensor:
         said = norm(y(t, held), w["loss.rmsnorm"]) @ w["loss.linear"].T
-        return scored(torch.stack([said, said], 1), ids[:, t:t + 2])[:, 0]
+        return scored(torch.stack([said, said], 1), ids[:, t : t + 2])[:, 0]
+
     past, out = [], []
     for t in range(ids.shape[1] - 1):
         past.append(nets)
@@ -59,7 +73,9 @@ def ttt_e2e(w: Weights, ids: Tensor, b: int, window: int, plain: int = 3) -> Ten
         x = attended(x, of, window)
         x = x + swiglu(norm(x, of["rmsnorm2"]), under(of, "swiglu"))
     z, nets = norm(x, of["rmsnorm3"]), {b: born(under(of, "fast.F.start"), ids.shape[0])}
-    return learned_on_the_way(w, ids, nets, lambda t, held: x[:, t] + feed(z[:, t], held[b]), 0.1, mean=True)
+    return learned_on_the_way(
+        w, ids, nets, lambda t, held: x[:, t] + feed(z[:, t], held[b]), 0.1, mean=True
+    )
 
 
 def cms(w: Weights, ids: Tensor, spans: list[int], window: int, chain: bool = False) -> Tensor:
@@ -69,8 +85,9 @@ def cms(w: Weights, ids: Tensor, spans: list[int], window: int, chain: bool = Fa
 
     def y(t: int, held: dict[int, Net]) -> Tensor:
         total = x[:, t]
-        for p in spans:                                               # Eq. 70 reads what the blocks before said, Eq. 74 does not
+        for p in spans:  # Eq. 70 reads what the blocks before said, Eq. 74 does not
             said = feed(norm(total if chain else x[:, t], of[f"cms.p[{p}].block.rmsnorm"]), held[p])
             total = total + (said if chain else of[f"cms.p[{p}].weight"] * said)
         return total
+
     return learned_on_the_way(w, ids, nets, y, 0.01, mean=False)

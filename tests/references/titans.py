@@ -1,4 +1,8 @@
-"""Titans' memory as a gate, as a layer and as context, one token at a time; arXiv 2501.00663, secs. 3 and 4."""
+"""Titans' memory as a gate, as a layer and as context, one token at a time; arXiv 2501.00663, secs.
+
+3 and 4.
+"""
+
 from __future__ import annotations
 
 import torch
@@ -11,7 +15,7 @@ State = list[list[Tensor]]
 
 
 def net(M: list[Tensor], z: Tensor) -> Tensor:
-    return mul(M[0], F.silu(mul(M[1], z)))                            # sec. 3.1: M = (W_1, W_2)
+    return mul(M[0], F.silu(mul(M[1], z)))  # sec. 3.1: M = (W_1, W_2)
 
 
 def born(w: Weights, lanes: int) -> State:
@@ -23,9 +27,11 @@ def write(state: State, anchor: list[Tensor], k: Tensor, v: Tensor, gates: list[
     """One token; theta, eta, alpha are [B, H]."""
     theta, eta, alpha = (g[..., None, None] for g in gates)
     at = [a.clone() for a in anchor]
-    slopes = torch.autograd.grad((net(at, k) - v).square().sum(), at, create_graph=True)     # Eq. 12, at the chunk's start
-    S = [eta * s - theta * g for s, g in zip(state[1], slopes, strict=True)]                 # Eqs. 14, 18
-    return [[(1 - alpha) * m + s for m, s in zip(state[0], S, strict=True)], S]              # Eq. 13
+    slopes = torch.autograd.grad(
+        (net(at, k) - v).square().sum(), at, create_graph=True
+    )  # Eq. 12, at the chunk's start
+    S = [eta * s - theta * g for s, g in zip(state[1], slopes, strict=True)]  # Eqs. 14, 18
+    return [[(1 - alpha) * m + s for m, s in zip(state[0], S, strict=True)], S]  # Eq. 13
 
 
 def gates_of(x: Tensor, w: Weights) -> list[Tensor]:
@@ -41,7 +47,7 @@ def memory(x: Tensor, w: Weights, chunk: int, carried: list[State] | None = None
         if t % chunk == 0:
             anchor = state[0]
         state = write(state, anchor, k[:, t], v[:, t], [g[:, t] for g in gates])
-        out.append(net(state[0], q[:, t]))                            # Eq. 15
+        out.append(net(state[0], q[:, t]))  # Eq. 15
     if carried is not None:
         carried.append([[m.detach().requires_grad_() for m in part] for part in state])
     return joined(norm(torch.stack(out, 1), w["rmsnorm"]), w["linear"])
@@ -61,14 +67,22 @@ def heads_of(weight: Tensor, x: Tensor) -> Tensor:
 
 def sliding(x: Tensor, w: Weights, window: int) -> Tensor:
     q, P = heads(x, w["q"]), w["P"].expand(x.shape[0], -1, -1)
-    rows = [softmax_read(q[:, t], [P, x[:, max(0, t + 1 - window):t + 1]], w) for t in range(x.shape[1])]
+    rows = [
+        softmax_read(q[:, t], [P, x[:, max(0, t + 1 - window) : t + 1]], w)
+        for t in range(x.shape[1])
+    ]
     return joined(torch.stack(rows, 1), w["linear"])
 
 
 def mag(x: Tensor, w: Weights, chunk: int, window: int) -> Tensor:
-    y, m = sliding(x, under(w, "y"), window), memory(x, under(w, "neural_memory"), chunk)    # Eqs. 26, 27
-    return norm(y, w["rmsnorm"]) * F.silu(norm(m, w["rmsnorm2"]))     # Eq. 28
+    y, m = (
+        sliding(x, under(w, "y"), window),
+        memory(x, under(w, "neural_memory"), chunk),
+    )  # Eqs. 26, 27
+    return norm(y, w["rmsnorm"]) * F.silu(norm(m, w["rmsnorm2"]))  # Eq. 28
 
 
 def mal(x: Tensor, w: Weights, chunk: int, window: int) -> Tensor:
-    return sliding(memory(x, under(w, "y"), chunk), under(w, "persistent_attention"), window)    # Eqs. 29 to 31
+    return sliding(
+        memory(x, under(w, "y"), chunk), under(w, "persistent_attention"), window
+    )  # Eqs. 29 to 31

@@ -1,6 +1,8 @@
-"""PROGRAM -> THE PAPER'S VIEW OF IT: every part as an associative memory, in levels, with what it takes from others.
+"""PROGRAM -> THE PAPER'S VIEW OF IT: every part as an associative memory, in levels, with what it
+takes from others.
 
-Takes a checked `Program` and computes what 2512.24695v1 says by hand; nothing is read off a name. Nothing here changes a program.
+Takes a checked `Program` and computes what 2512.24695v1 says by hand; nothing is read off a name.
+Nothing here changes a program.
 
     express.py        equations as short text                      folding.py        many qualified names as one
     associations.py   key -> value of levels, attention, layers    retention.py      what an update keeps and adds

@@ -1,11 +1,13 @@
-"""LEVELS AND LAYERS -> ASSOCIATIVE MEMORIES: which key each maps to which value (2512.24695v1, Def. 1).
+"""LEVELS AND LAYERS -> ASSOCIATIVE MEMORIES: which key each maps to which value (2512.24695v1, Def.
+1).
 
-    minimize |M(k) - v|^2                   k -> v
-    minimize <m, g>                         g, without a value
-    minimize mean(loss over period)         ids -> next(ids)
-    attend(q, k -> v over sequence)         k -> v, all pairs kept: a memory without parameters (Eq. 62)
-    y = W x, W trained by a loss L          x -> dL/dy, the local error signal (Eqs. 7-13, 29-31)
+minimize |M(k) - v|^2                   k -> v
+minimize <m, g>                         g, without a value
+minimize mean(loss over period)         ids -> next(ids)
+attend(q, k -> v over sequence)         k -> v, all pairs kept: a memory without parameters (Eq. 62)
+y = W x, W trained by a loss L          x -> dL/dy, the local error signal (Eqs. 7-13, 29-31)
 """
+
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
@@ -16,7 +18,7 @@ from nldsl.graph.view.express import SILENT, STATE, called, clock_text, flows
 
 REDUCES = ("sum", "mean", "total", "amax")
 PASSING = (*REDUCES, *SILENT, "neg", "sqrt", "abs", "fold", "window", "stop", "leaf", "log", "exp")
-ERROR = "dL/dy"                                              # of the loss in what the layer puts out
+ERROR = "dL/dy"  # of the loss in what the layer puts out
 FIGURES = ("einsum", "conv", "gather", "mul", "div", "add", "sub", "attend")
 
 
@@ -33,7 +35,11 @@ class Pair:
 
 def associations(level: Level) -> list[Pair]:
     """The pairs that the objectives of a level ask it to map."""
-    return list(dict.fromkeys(pair for objective in level.objectives for pair in Objective(level).pairs(objective)))
+    return list(
+        dict.fromkeys(
+            pair for objective in level.objectives for pair in Objective(level).pairs(objective)
+        )
+    )
 
 
 def is_linear(level: Level, objective: Node) -> bool:
@@ -45,7 +51,18 @@ def is_linear(level: Level, objective: Node) -> bool:
         if not learned:
             return _own(node, level)
         once = len(learned) == 1 and (node.op != "div" or learned[0] is node.args[0])
-        allowed = node.op in ("add", "sub", "neg", "sum", "mean", "total", "leaf", "fold", "window", *SILENT) or (node.op in ("mul", "einsum", "div") and once)
+        allowed = node.op in (
+            "add",
+            "sub",
+            "neg",
+            "sum",
+            "mean",
+            "total",
+            "leaf",
+            "fold",
+            "window",
+            *SILENT,
+        ) or (node.op in ("mul", "einsum", "div") and once)
         return allowed and all(map(linear, learned))
 
     return linear(objective)
@@ -61,7 +78,9 @@ def _own(node: Node, level: Level) -> bool:
 
 
 def within(program: Program, roots: Iterable[Node], but: Collection[str]) -> Iterator[Node]:
-    """Every equation that values depend on, the updates and starts of memories included, those of `but` left out."""
+    """Every equation that values depend on, the updates and starts of memories included, those of
+    `but` left out.
+    """
     seen: set[int] = set()
     stack = list(roots)
     while stack:
@@ -71,7 +90,13 @@ def within(program: Program, roots: Iterable[Node], but: Collection[str]) -> Ite
         seen.add(id(node))
         yield node
         stack.extend(node.args)
-        name = node["memory"] if node.op in ("read", "now", "held") else program.weights[node["name"]].owner if node.op == "weight" else None
+        name = (
+            node["memory"]
+            if node.op in ("read", "now", "held")
+            else program.weights[node["name"]].owner
+            if node.op == "weight"
+            else None
+        )
         memory = program.memories.get(name or "")
         if memory is not None and name not in but:
             stack.extend(part for part in (memory.next, memory.start) if part is not None)
@@ -81,27 +106,39 @@ class Objective:
     def __init__(self, level: Level) -> None:
         self.names = flows(level)
         self.task = is_task(level)
-        self.learns: set[int] = set()                         # what moves with the memory; of a loss, all that any memory or weight moves
+        self.learns: set[int] = (
+            set()
+        )  # what moves with the memory; of a loss, all that any memory or weight moves
         for node in walk(*level.objectives):
-            if _own(node, level) or (self.task and node.op in (*STATE, "weight")) or any(id(arg) in self.learns for arg in node.args):
+            if (
+                _own(node, level)
+                or (self.task and node.op in (*STATE, "weight"))
+                or any(id(arg) in self.learns for arg in node.args)
+            ):
                 self.learns.add(id(node))
 
     def pairs(self, objective: Node) -> Iterator[Pair]:
         for output, value in self.outputs(objective, 1, reduced=False):
             keys = ", ".join(dict.fromkeys(self.names.values() if self.task else self.keys(output)))
             if not keys and output.op in ("plain", *SILENT, "leaf") and value.startswith("="):
-                yield Pair(value[1:], "")                     # an inner product with the memory itself: the keys are all it keeps
+                yield Pair(
+                    value[1:], ""
+                )  # an inner product with the memory itself: the keys are all it keeps
             else:
                 yield Pair(keys or "1", value.removeprefix("="))
 
     def outputs(self, node: Node, sign: int, reduced: bool) -> Iterator[tuple[Node, str]]:
-        """What the memory puts out, and what it is to be like; "=" before a value that stands in an inner product."""
+        """What the memory puts out, and what it is to be like; "=" before a value that stands in an
+        inner product.
+        """
         op, args = node.op, node.args
         learned = [arg for arg in args if id(arg) in self.learns]
         if id(node) not in self.learns:
             return
         if op in PASSING or (op == "pow" and args[1].op == "const"):
-            yield from self.outputs(args[0], -sign if op == "neg" else sign, reduced or (op in REDUCES))
+            yield from self.outputs(
+                args[0], -sign if op == "neg" else sign, reduced or (op in REDUCES)
+            )
         elif op == "where":
             for arg in args[1:]:
                 yield from self.outputs(arg, sign, reduced)
@@ -117,10 +154,24 @@ class Objective:
             yield learned[0], negated(self.text(other)) if op == "add" else self.text(other)
         elif op in ("mul", "div") and (len({id(arg) for arg in learned}) == 1):
             other = next((arg for arg in args if arg is not learned[0]), None)
-            if other is None or op == "div" or not reduced or gate(other) or learned[0].op in (*REDUCES, "abs", "pow", "fold", "window"):
+            if (
+                other is None
+                or op == "div"
+                or not reduced
+                or gate(other)
+                or learned[0].op in (*REDUCES, "abs", "pow", "fold", "window")
+            ):
                 yield from self.outputs(learned[0], sign, reduced)
             else:
-                yield learned[0], "=" + (self.text(other) if sign < 0 or learned[0].op in ("plain", "leaf") else negated(self.text(other)))
+                yield (
+                    learned[0],
+                    "="
+                    + (
+                        self.text(other)
+                        if sign < 0 or learned[0].op in ("plain", "leaf")
+                        else negated(self.text(other))
+                    ),
+                )
         else:
             yield node, ""
 
@@ -133,7 +184,7 @@ class Objective:
             if id(node) in seen:
                 continue
             seen.add(id(node))
-            if id(node) in self.learns:                       # a condition chooses, and is no key
+            if id(node) in self.learns:  # a condition chooses, and is no key
                 stack.extend(reversed(node.args[1:] if node.op == "where" else node.args))
             elif not constant(node):
                 yield self.text(node)
@@ -146,7 +197,11 @@ class Objective:
 
 def gate(node: Node) -> bool:
     """A number, or one spread over the axes of what it weighs."""
-    return node.type == () or (node.op == "spread" and len(node.args[0].type) < len(node.type)) or constant(node)
+    return (
+        node.type == ()
+        or (node.op == "spread" and len(node.args[0].type) < len(node.type))
+        or constant(node)
+    )
 
 
 def constant(node: Node) -> bool:
@@ -154,14 +209,23 @@ def constant(node: Node) -> bool:
 
 
 def negated(text: str) -> str:
-    return text[1:] if text.startswith("-") else f"-({text})" if " + " in text or " - " in text else f"-{text}"
+    return (
+        text[1:]
+        if text.startswith("-")
+        else f"-({text})"
+        if " + " in text or " - " in text
+        else f"-{text}"
+    )
 
 
 # ---- attention
 
+
 @dataclass(frozen=True)
 class Attention:
-    """A memory that keeps its pairs and has no parameters: the weighted regression of Nadaraya and Watson, solved anew at each read."""
+    """A memory that keeps its pairs and has no parameters: the weighted regression of Nadaraya and
+    Watson, solved anew at each read.
+    """
 
     node: Node
     pairs: tuple[Pair, ...]
@@ -188,18 +252,25 @@ def stretch(span: object) -> str:
         case ("last", length):
             return f"the last {length} tokens"
         case (_, Clock() as clock):
-            return f"since the {clock.unit} began" if clock.unit in ("sequence", "document") else f"since the last {clock_text(clock)}"
+            return (
+                f"since the {clock.unit} began"
+                if clock.unit in ("sequence", "document")
+                else f"since the last {clock_text(clock)}"
+            )
     return "since the last tick"
 
 
 # ---- layers
 
+
 @dataclass(frozen=True)
 class Layer:
-    """One weight of a level at one place where it is used: it maps `key` to the local error signal there."""
+    """One weight of a level at one place where it is used: it maps `key` to the local error signal
+    there.
+    """
 
     weight: str
-    figure: str                                               # the operator that applies it
+    figure: str  # the operator that applies it
     key: str
     turn: tuple[str, ...]
 
@@ -208,7 +279,7 @@ def layers(program: Program, level: Level, nodes: list[Node]) -> list[Layer]:
     """Every weight of a level's memories with what is put into it."""
     own = set(level.memories)
     forward = set(map(id, within(program, level.objectives, own)))
-    carried: dict[int, str] = {}                              # nodes that are a weight, its axes moved
+    carried: dict[int, str] = {}  # nodes that are a weight, its axes moved
     found: dict[tuple[str, str, str], Layer] = {}
     for node in nodes:
         if id(node) not in forward:
@@ -238,7 +309,7 @@ def _weight(program: Program, node: Node, own: set[str]) -> str | None:
 
 def _key(node: Node, place: int) -> str:
     if node.op in ("add", "sub") or node.op == "attend":
-        return "1"                                            # a bias, or a pair that is always there
+        return "1"  # a bias, or a pair that is always there
     key = node.args[1 - place]
     while key.op in SILENT:
         key = key.args[0]

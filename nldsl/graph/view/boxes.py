@@ -1,9 +1,12 @@
-"""LEVEL GRAPH -> BOXES: every associative memory of a program with the attributes that the paper gives one (2512.24695v1, Fig. 5).
+"""LEVEL GRAPH -> BOXES: every associative memory of a program with the attributes that the paper
+gives one (2512.24695v1, Fig. 5).
 
-Three kinds: a level's memory, learning by its equation; attention, which has no parameters and keeps its pairs; and each weight of a
-level that learns from a loss of the whole model, which maps what is put into it to the local error signal there (Eqs. 7-13, 29-31).
-Boxes that differ in their names alone are one, with several names.
+Three kinds: a level's memory, learning by its equation; attention, which has no parameters and
+keeps its pairs; and each weight of a level that learns from a loss of the whole model, which maps
+what is put into it to the local error signal there (Eqs. 7-13, 29-31). Boxes that differ in their
+names alone are one, with several names.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -13,34 +16,53 @@ import networkx as nx
 
 from nldsl.graph.dump import every
 from nldsl.graph.equations import Clock, Level, Memory, Node, Program, Tree, walk
-from nldsl.graph.view.associations import ERROR, Layer, associations, attentions, is_linear, is_task, layers
+from nldsl.graph.view.associations import (
+    ERROR,
+    Layer,
+    associations,
+    attentions,
+    is_linear,
+    is_task,
+    layers,
+)
 from nldsl.graph.view.express import called, clock_text, last, numbers, type_text
 from nldsl.graph.view.folding import anywhere, folded, natural, relative
 from nldsl.graph.view.level_graph import level_graph
 from nldsl.graph.view.retention import EUCLIDEAN, Rule, rules
 from nldsl.graph.view.transfer import KINDS, depth, speed
 
-FIGURES = {"einsum": "W x", "conv": "conv(x, W)", "gather": "W[x]", "mul": "w .* x", "div": "x ./ w", "add": "x + b", "sub": "x - b", "attend": "pairs"}
+FIGURES = {
+    "einsum": "W x",
+    "conv": "conv(x, W)",
+    "gather": "W[x]",
+    "mul": "w .* x",
+    "div": "x ./ w",
+    "add": "x + b",
+    "sub": "x - b",
+    "attend": "pairs",
+}
 
 
 @dataclass(frozen=True)
 class Box:
-    rank: int                         # place in the order of Def. 2; equal ranks are one level
-    kind: str                         # "memory", "attention" or "layer"
-    clock: str                        # when it is updated, when it restarts
+    rank: int  # place in the order of Def. 2; equal ranks are one level
+    kind: str  # "memory", "attention" or "layer"
+    clock: str  # when it is updated, when it restarts
     frequency: str
-    chunk: str                        # how long the value that gradients are taken at stays the same
-    bptt: str                         # how far slower learners see through its updates
+    chunk: str  # how long the value that gradients are taken at stays the same
+    bptt: str  # how far slower learners see through its updates
     memory: tuple[str, ...]
     numbers: int
     start: str
-    pairs: tuple[str, ...]            # key -> value
+    pairs: tuple[str, ...]  # key -> value
     objective: tuple[str, ...]
     retention: tuple[str, ...]
     step: tuple[str, ...]
     geometry: tuple[str, ...]
-    solves: tuple[str, ...]           # the problem of which the update is the solution, where it is a step of the gradient alone (Eq. 2)
-    transfer: tuple[str, ...]         # what it takes from others
+    solves: tuple[
+        str, ...
+    ]  # the problem of which the update is the solution, where it is a step of the gradient alone (Eq. 2)
+    transfer: tuple[str, ...]  # what it takes from others
 
 
 def boxes(program: Program) -> list[tuple[tuple[str, ...], Box]]:
@@ -49,7 +71,9 @@ def boxes(program: Program) -> list[tuple[tuple[str, ...], Box]]:
     nodes = list(every(program))
     attention = {id(a.node): a for a in attentions(program, nodes)}
     found: dict[Box, list[str]] = {}
-    for name, data in sorted(((n, d) for n, d in graph.nodes(data=True) if "rank" in d), key=lambda item: item[1]["rank"]):
+    for name, data in sorted(
+        ((n, d) for n, d in graph.nodes(data=True) if "rank" in d), key=lambda item: item[1]["rank"]
+    ):
         if data["kind"] == "attention":
             found.setdefault(_attention(attention[id(data["node"])], graph, name), []).append(name)
             continue
@@ -62,21 +86,56 @@ def boxes(program: Program) -> list[tuple[tuple[str, ...], Box]]:
 
 def _attention(attention: object, graph: nx.MultiDiGraph, name: str) -> Box:
     value = [pair.value for pair in attention.pairs]
-    return Box(0, "attention", f"every token, {attention.window}", "infinite", "1 token", "1", ("its pairs, no parameters",), 0, "empty",
-               tuple(map(str, attention.pairs)), (f"sum over the pairs of exp(<q, key>) |{value[0] if len(value) == 1 else 'value'} - M|^2",),
-               ("all pairs",), ("none: solved at each read",), (f"read at q = {attention.query}",), (), _transfer(graph, name))
+    return Box(
+        0,
+        "attention",
+        f"every token, {attention.window}",
+        "infinite",
+        "1 token",
+        "1",
+        ("its pairs, no parameters",),
+        0,
+        "empty",
+        tuple(map(str, attention.pairs)),
+        (
+            f"sum over the pairs of exp(<q, key>) |{value[0] if len(value) == 1 else 'value'} - "
+            "M|^2",
+        ),
+        ("all pairs",),
+        ("none: solved at each read",),
+        (f"read at q = {attention.query}",),
+        (),
+        _transfer(graph, name),
+    )
 
 
 def _level(program: Program, level: Level, graph: nx.MultiDiGraph, nodes: list[Node]) -> Box:
     memories = [program.memories[name] for name in level.memories]
     own = {m.name: rules(program, m.name) for m in memories}
-    found = [(last(m.name) if len(memories) > 1 else "", rule) for m in memories for rule in _parts(own[m.name])]
-    return Box(graph.nodes[level.name]["rank"], "memory", _clock(level), _frequency(level.clock), _chunk(level, nodes), _bptt(program, level),
-               tuple(f"{last(m.name)}: {type_text(m.type)}" for m in memories) + ((f"one for each {level.per.name}",) if level.per else ()),
-               sum(numbers(m.type) for m in memories), "; ".join(dict.fromkeys(map(_start, memories))),
-               tuple(map(str, associations(level))), tuple(dict.fromkeys(map(_spoken, level.objectives))),
-               _lines((part, rule.retention or "none") for part, rule in found), _lines((part, rule.step or "none") for part, rule in found),
-               _lines((part, rule.geometry) for part, rule in found), _solves(level, own), _transfer(graph, level.name))
+    found = [
+        (last(m.name) if len(memories) > 1 else "", rule)
+        for m in memories
+        for rule in _parts(own[m.name])
+    ]
+    return Box(
+        graph.nodes[level.name]["rank"],
+        "memory",
+        _clock(level),
+        _frequency(level.clock),
+        _chunk(level, nodes),
+        _bptt(program, level),
+        tuple(f"{last(m.name)}: {type_text(m.type)}" for m in memories)
+        + ((f"one for each {level.per.name}",) if level.per else ()),
+        sum(numbers(m.type) for m in memories),
+        "; ".join(dict.fromkeys(map(_start, memories))),
+        tuple(map(str, associations(level))),
+        tuple(dict.fromkeys(map(_spoken, level.objectives))),
+        _lines((part, rule.retention or "none") for part, rule in found),
+        _lines((part, rule.step or "none") for part, rule in found),
+        _lines((part, rule.geometry) for part, rule in found),
+        _solves(level, own),
+        _transfer(graph, level.name),
+    )
 
 
 def _parts(own: dict[str, Rule]) -> Iterable[Rule]:
@@ -92,15 +151,26 @@ def _parts(own: dict[str, Rule]) -> Iterable[Rule]:
 
 
 def _solves(level: Level, rules_of: dict[str, dict[str, Rule]]) -> tuple[str, ...]:
-    """min over M of <grad(M), M> + |M - keep M_t|^2 / (2 eta); an objective that is linear stands for <grad(M), M> as it is written."""
+    """min over M of <grad(M), M> + |M - keep M_t|^2 / (2 eta); an objective that is linear stands
+    for <grad(M), M> as it is written.
+    """
     goals = [_spoken(node) if is_linear(level, node) else "" for node in level.objectives]
     found = []
     for name in level.memories:
-        memory, own = last(name), {(rule.retention, rule.size, rule.geometry) for rule in rules_of[name].values()}
+        memory, own = (
+            last(name),
+            {(rule.retention, rule.size, rule.geometry) for rule in rules_of[name].values()},
+        )
         if len(own) != 1 or "" in next(iter(own)) or EUCLIDEAN not in next(iter(own)):
             continue
         keep, size, _ = next(iter(own))
-        kept = f"{memory}_t" if keep == "1" else f"({keep}) {memory}_t" if " " in keep else f"{keep} {memory}_t"
+        kept = (
+            f"{memory}_t"
+            if keep == "1"
+            else f"({keep}) {memory}_t"
+            if " " in keep
+            else f"{keep} {memory}_t"
+        )
         goal = goals[0] if len(goals) == 1 and goals[0] else f"<grad({memory}), {memory}>"
         found.append(f"{goal} + |{memory} - {kept}|^2 / {'2' if size == '1' else f'(2 {size})'}")
     return tuple(found)
@@ -113,13 +183,27 @@ def _lines(found: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(f"{part}: {text}" if part else text for part, text in texts)
 
 
-def _layers(program: Program, level: Level, box: Box, nodes: list[Node]) -> Iterable[tuple[list[str], Box]]:
+def _layers(
+    program: Program, level: Level, box: Box, nodes: list[Node]
+) -> Iterable[tuple[list[str], Box]]:
     if not is_task(level):
         return
     shapes = dict(_shapes(program, level))
     for layer in layers(program, level, nodes):
-        yield [layer.weight], replace(box, kind="layer", memory=(type_text(shapes[layer.weight]),), numbers=numbers(shapes[layer.weight]), start="",
-                                      pairs=(f"{layer.key} -> {ERROR}",), objective=(FIGURES[layer.figure],), solves=_layer_solves(box, layer), transfer=())
+        yield (
+            [layer.weight],
+            replace(
+                box,
+                kind="layer",
+                memory=(type_text(shapes[layer.weight]),),
+                numbers=numbers(shapes[layer.weight]),
+                start="",
+                pairs=(f"{layer.key} -> {ERROR}",),
+                objective=(FIGURES[layer.figure],),
+                solves=_layer_solves(box, layer),
+                transfer=(),
+            ),
+        )
 
 
 def _layer_solves(box: Box, layer: Layer) -> tuple[str, ...]:
@@ -140,16 +224,28 @@ def _shapes(program: Program, level: Level) -> Iterable[tuple[str, object]]:
 
 def _clock(level: Level) -> str:
     when = "never" if level.clock.unit == "never" else f"every {clock_text(level.clock)}"
-    return when + ("" if level.reset.unit == "never" else f", reset every {clock_text(level.reset)}")
+    return when + (
+        "" if level.reset.unit == "never" else f", reset every {clock_text(level.reset)}"
+    )
 
 
 def _frequency(clock: Clock) -> str:
-    return "0" if clock.unit == "never" else f"1/{clock.period} per {clock.unit}" if clock.period > 1 else f"1 per {clock.unit}"
+    return (
+        "0"
+        if clock.unit == "never"
+        else f"1/{clock.period} per {clock.unit}"
+        if clock.period > 1
+        else f"1 per {clock.unit}"
+    )
 
 
 def _chunk(level: Level, nodes: list[Node]) -> str:
     """The period of the copy that the level's gradients are taken at, else its own."""
-    held = [node.args[1]["clock"] for node in nodes if node.op == "grad" and node["memory"] in level.memories and node.args[1].op == "held"]
+    held = [
+        node.args[1]["clock"]
+        for node in nodes
+        if node.op == "grad" and node["memory"] in level.memories and node.args[1].op == "held"
+    ]
     slowest = max([level.clock, *held], key=speed)
     return "infinite" if slowest.unit == "never" else f"{slowest.period} {slowest.unit}"
 
@@ -164,7 +260,10 @@ def _bptt(program: Program, level: Level) -> str:
     if not lengths:
         return "1"
     named = any(clause.viewer for clause in level.bptt)
-    return ", ".join(f"{length} to {', '.join(dict.fromkeys(viewers))}" if named or len(lengths) > 1 else length for length, viewers in lengths.items())
+    return ", ".join(
+        f"{length} to {', '.join(dict.fromkeys(viewers))}" if named or len(lengths) > 1 else length
+        for length, viewers in lengths.items()
+    )
 
 
 def _start(memory: Memory) -> str:
@@ -173,7 +272,11 @@ def _start(memory: Memory) -> str:
         return "random"
     parts = list(walk(node))
     if any(part.op == "weight" for part in parts):
-        return "learned" if all(part.op in ("weight", "tree") for part in parts) else f"{called(node, 32)} of a learned one"
+        return (
+            "learned"
+            if all(part.op in ("weight", "tree") for part in parts)
+            else f"{called(node, 32)} of a learned one"
+        )
     if any(part.op in ("read", "now") for part in parts):
         return f"of {', '.join(dict.fromkeys(last(part['memory']) for part in parts if part.op in ('read', 'now')))}"
     return called(node, 32)
@@ -191,12 +294,23 @@ def _transfer(graph: nx.MultiDiGraph, name: str) -> tuple[str, ...]:
     caller = level.parent if level is not None else None
     for giver, _, data in graph.in_edges(name, data=True):
         if data["kind"] != "context":
-            seen = (anywhere(giver, name) if data["kind"] in ("backpropagation", "non-parametric") else
-                    "the caller" if giver == caller and data["of"] in level.flows else relative(giver, caller or name))
+            seen = (
+                anywhere(giver, name)
+                if data["kind"] in ("backpropagation", "non-parametric")
+                else "the caller"
+                if giver == caller and data["of"] in level.flows
+                else relative(giver, caller or name)
+            )
             groups.setdefault((data["kind"], data["depth"], seen), {})[data["of"]] = None
     givers: dict[tuple[str, str, str], list[str]] = {}
     for (kind, length, giver), of in groups.items():
         givers.setdefault((kind, length, ", ".join(sorted(of))), []).append(giver)
-    lines = [(KINDS.index(kind), f"{kind}: {of} of {folded(sorted(names, key=natural))}" + (f", bptt {length}" if length else ""))
-             for (kind, length, of), names in givers.items()]
+    lines = [
+        (
+            KINDS.index(kind),
+            f"{kind}: {of} of {folded(sorted(names, key=natural))}"
+            + (f", bptt {length}" if length else ""),
+        )
+        for (kind, length, of), names in givers.items()
+    ]
     return tuple(text for _, text in sorted(lines))

@@ -2,15 +2,17 @@
 
     sub(mul(keep, eye), mul(rate, einsum(k, k)))     ->     keep I - rate k k^T
 
-What a definition names is called by its name; a number that follows from the count of ticks alone is `f(tick)`.
+What a definition names is called by its name; a number that follows from the count of ticks alone
+is `f(tick)`.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from nldsl.graph.equations import Clock, Level, Node, Tree, numel
 
-SUM, PRODUCT, SIGN, POWER, ATOM = range(5)                   # how tightly a text holds together
+SUM, PRODUCT, SIGN, POWER, ATOM = range(5)  # how tightly a text holds together
 WIDEST = 60
 DEEPEST = 6
 SILENT = ("spread", "permute", "reshape")
@@ -21,7 +23,9 @@ NONE: Names = {}
 
 
 def path(name: str) -> list[str]:
-    """The parts of a qualified name; what stands in brackets may be one itself: velocity[loss.layer[0].q]."""
+    """The parts of a qualified name; what stands in brackets may be one itself:
+    velocity[loss.layer[0].q].
+    """
     parts, open_ = [""], 0
     for letter in name:
         open_ += (letter == "[") - (letter == "]")
@@ -37,19 +41,27 @@ def last(name: str) -> str:
 
 
 def flows(level: Level) -> dict[int, str]:
-    """What the text calls the streams that a level learns from, by id; the leaves of a tree have its name."""
-    return {id(part): name for node, name in zip(level.context, level.flows, strict=True)
-            for part in (*(node.args if node.op == "tree" else ()), node)}
+    """What the text calls the streams that a level learns from, by id; the leaves of a tree have
+    its name.
+    """
+    return {
+        id(part): name
+        for node, name in zip(level.context, level.flows, strict=True)
+        for part in (*(node.args if node.op == "tree" else ()), node)
+    }
 
 
 def express(node: Node, depth: int = DEEPEST) -> str:
-    """The equation in the user's names, cut at `depth` operators; what it is called itself is not said."""
+    """The equation in the user's names, cut at `depth` operators; what it is called itself is not
+    said.
+    """
     return _text(node, depth, top=True)[1]
 
 
 def called(node: Node, widest: int = WIDEST, names: Names = NONE) -> str:
-    """What the text calls a value, else its equation at the greatest depth that fits, else what it depends on. `names`: of some
-    nodes, by id, what they are called here."""
+    """What the text calls a value, else its equation at the greatest depth that fits, else what it
+    depends on. `names`: of some nodes, by id, what they are called here.
+    """
     for depth in range(DEEPEST, 0, -1):
         text = _text(node, depth, names)[1]
         if len(text) <= widest and ".." not in text:
@@ -58,7 +70,9 @@ def called(node: Node, widest: int = WIDEST, names: Names = NONE) -> str:
 
 
 def made_of(node: Node, names: Names = NONE) -> list[str]:
-    """The named values, states and streams that an equation is made of, weights and constants left out."""
+    """The named values, states and streams that an equation is made of, weights and constants left
+    out.
+    """
     found: dict[str, None] = {}
     seen: set[int] = set()
     stack = [*reversed(node.args)]
@@ -67,7 +81,11 @@ def made_of(node: Node, names: Names = NONE) -> list[str]:
         if id(part) in seen:
             continue
         seen.add(id(part))
-        if id(part) in names or part.op in ("grad", "input", *STATE) or (part.name and part.op not in ("weight", "const")):
+        if (
+            id(part) in names
+            or part.op in ("grad", "input", *STATE)
+            or (part.name and part.op not in ("weight", "const"))
+        ):
             found[_text(part, 1, names)[1]] = None
         else:
             stack.extend(reversed(part.args))
@@ -75,7 +93,13 @@ def made_of(node: Node, names: Names = NONE) -> list[str]:
 
 
 def clock_text(clock: Clock) -> str:
-    return clock.name if clock.name.isidentifier() else clock.unit if clock.period == 1 else f"{clock.period} {clock.unit}"
+    return (
+        clock.name
+        if clock.name.isidentifier()
+        else clock.unit
+        if clock.period == 1
+        else f"{clock.period} {clock.unit}"
+    )
 
 
 def within(text: tuple[int, str], tightness: int) -> str:
@@ -109,7 +133,9 @@ def _leaf(node: Node) -> tuple[int, str] | None:
     if node.op in ("input", "weight"):
         return ATOM, last(node["name"])
     if node.op in STATE:
-        return ATOM, last(node["memory"]) + (f"@{clock_text(node['clock'])}" if node.op == "held" else "")
+        return ATOM, last(node["memory"]) + (
+            f"@{clock_text(node['clock'])}" if node.op == "held" else ""
+        )
     if node.op in ("tick", "ticks"):
         return ATOM, node.op
     if node.op == "eye":
@@ -156,7 +182,10 @@ def _operator(node: Node, depth: int, names: Names) -> tuple[int, str]:
         if right.startswith("-"):
             right = f"({right})"
         transposed = "^T" if op == "einsum" and outer(node["eq"]) else ""
-        return PRODUCT, f"{part(args[0], PRODUCT)} {part(args[1], ATOM) if transposed else right}{transposed}"
+        return (
+            PRODUCT,
+            f"{part(args[0], PRODUCT)} {part(args[1], ATOM) if transposed else right}{transposed}",
+        )
     if op == "div":
         return PRODUCT, f"{part(args[0], PRODUCT)} / {part(args[1], POWER)}"
     if op == "pow":
@@ -164,11 +193,21 @@ def _operator(node: Node, depth: int, names: Names) -> tuple[int, str]:
     if (op == "sum" or op == "total") and args[0].op == "mul":
         a, b = args[0].args
         return (POWER, f"|{part(a)}|^2") if a is b else (ATOM, f"<{part(a)}, {part(b)}>")
-    if op == "sqrt" and args[0].op in ("sum", "total") and args[0].args[0].op == "mul" and len(set(map(id, args[0].args[0].args))) == 1:
+    if (
+        op == "sqrt"
+        and args[0].op in ("sum", "total")
+        and args[0].args[0].op == "mul"
+        and len(set(map(id, args[0].args[0].args))) == 1
+    ):
         return ATOM, f"|{part(args[0].args[0].args[0])}|"
     if op in ("fold", "window"):
-        stretch = "period" if op == "fold" and isinstance(node["since"], str) else \
-            clock_text(node["since"]) if op == "fold" else f"{node['length']} token"
+        stretch = (
+            "period"
+            if op == "fold" and isinstance(node["since"], str)
+            else clock_text(node["since"])
+            if op == "fold"
+            else f"{node['length']} token"
+        )
         return ATOM, f"{node['how']}({part(args[0])} over {stretch})"
     if op == "grad":
         return ATOM, f"grad({part(args[1])})"
@@ -191,7 +230,11 @@ def outer(eq: str) -> bool:
     """Does a product sum nothing and keep axes of both sides apart?"""
     left, right = eq.partition("->")[0].split(",")
     result = eq.partition("->")[2]
-    return set(left) | set(right) == set(result) and bool(set(left) - set(right)) and bool(set(right) - set(left))
+    return (
+        set(left) | set(right) == set(result)
+        and bool(set(left) - set(right))
+        and bool(set(right) - set(left))
+    )
 
 
 def type_text(type_: object) -> str:
@@ -203,4 +246,6 @@ def type_text(type_: object) -> str:
 
 
 def numbers(type_: object) -> int:
-    return sum(numel(shape) for _, shape in type_.leaves) if isinstance(type_, Tree) else numel(type_)
+    return (
+        sum(numel(shape) for _, shape in type_.leaves) if isinstance(type_, Tree) else numel(type_)
+    )

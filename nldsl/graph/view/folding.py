@@ -1,9 +1,10 @@
 """QUALIFIED NAMES -> ONE NAME for all of them, and a name as seen from another.
 
-    layer[0].mix.k, layer[1].mix.k, layer[0].mix.v, layer[1].mix.v     ->     layer[0..1].mix.{k, v}
-    layer[3].mix.k.box, seen from layer[3].mix.v.box                   ->     k.box
-    layer[2].mix.k, anywhere as seen from layer[3].mix.v               ->     layer[*].mix.k
+layer[0].mix.k, layer[1].mix.k, layer[0].mix.v, layer[1].mix.v     ->     layer[0..1].mix.{k, v}
+layer[3].mix.k.box, seen from layer[3].mix.v.box                   ->     k.box
+layer[2].mix.k, anywhere as seen from layer[3].mix.v               ->     layer[*].mix.k
 """
+
 from __future__ import annotations
 
 import math
@@ -12,11 +13,13 @@ from collections.abc import Callable, Sequence
 
 from nldsl.graph.view.express import path
 
-MOST = 5                                                     # alternatives that are listed
+MOST = 5  # alternatives that are listed
 
 
 def folded(names: Sequence[str]) -> str:
-    """A product of alternatives where the names are one, else a list, else the first and how many more."""
+    """A product of alternatives where the names are one, else a list, else the first and how many
+    more.
+    """
     paths = [path(name) for name in names]
     if len({len(parts) for parts in paths}) == 1:
         columns = [list(dict.fromkeys(column)) for column in zip(*paths, strict=True)]
@@ -33,7 +36,9 @@ def _part(column: list[str]) -> str | None:
     inside = [part.partition("[")[2].removesuffix("]") for part in column]
     if len(stems) == 1 and all(inside):
         whole = [int(text) for text in inside if text.isdigit()]
-        run = len(whole) == len(inside) > 1 and whole == list(range(whole[0], whole[0] + len(whole)))
+        run = len(whole) == len(inside) > 1 and whole == list(
+            range(whole[0], whole[0] + len(whole))
+        )
         return f"{stems.pop()}[{f'{whole[0]}..{whole[-1]}' if run else ', '.join(inside) if len(inside) <= MOST else '*'}]"
     return "{" + ", ".join(column) + "}" if len(column) <= MOST else None
 
@@ -41,12 +46,20 @@ def _part(column: list[str]) -> str | None:
 def shown(names: Sequence[str]) -> str:
     """Folded, without the name of the stream that the whole model is."""
     paths = [path(name) for name in names]
-    lead = len({parts[0] for parts in paths}) == 1 and all(len(parts) > 2 for parts in paths) and "[" in "".join(paths[0][1:2])
-    return folded([".".join(parts[1:]) if lead else name for parts, name in zip(paths, names, strict=True)])
+    lead = (
+        len({parts[0] for parts in paths}) == 1
+        and all(len(parts) > 2 for parts in paths)
+        and "[" in "".join(paths[0][1:2])
+    )
+    return folded(
+        [".".join(parts[1:]) if lead else name for parts, name in zip(paths, names, strict=True)]
+    )
 
 
 def broken(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """Lines that fit, broken after spaces and the dots of a name; a part that alone is too long stays whole."""
+    """Lines that fit, broken after spaces and the dots of a name; a part that alone is too long
+    stays whole.
+    """
     lines = [""]
     for part in re.split(r"(?<=\.)(?=[^\d.])|(?<= )", text):
         if lines[-1] and not fits((lines[-1] + part).rstrip()):
@@ -74,5 +87,8 @@ def relative(name: str, seen_from: str) -> str:
 def anywhere(name: str, seen_from: str) -> str:
     """With any turn in the place of the turns of the loops that `seen_from` stands in."""
     loops = {part.partition("[")[0] for part in path(seen_from)[:-1] if "[" in part}
-    return ".".join(f"{stem}[*]" if bracket and stem in loops else part
-                    for part in path(name) for stem, bracket, _ in [part.partition("[")])
+    return ".".join(
+        f"{stem}[*]" if bracket and stem in loops else part
+        for part in path(name)
+        for stem, bracket, _ in [part.partition("[")]
+    )

@@ -1,11 +1,13 @@
-"""THE OUTERMOST FUNCTION OF AN UPDATE -> WHAT IT KEEPS TRUE: f of `M <- f(a M - b g)`, told by its form.
+"""THE OUTERMOST FUNCTION OF AN UPDATE -> WHAT IT KEEPS TRUE: f of `M <- f(a M - b g)`, told by its
+form.
 
-    softmax(z)                          each row sums to 1: KL (2504.13173v1, Eqs. 19-21)
-    sigmoid(z)                          entries in (0, 1): binary entropy
-    sign(z) max(|z| - gamma, 0)         soft threshold: elastic net (Eq. 22)
-    z / |z|, and scaled back            fixed norms (2505.23884, Eqs. 8, 9)
-    z / |z|_q^(q - 2)                   a power of its own norm: Lq (2504.13173v1, Eq. 24)
+softmax(z)                          each row sums to 1: KL (2504.13173v1, Eqs. 19-21)
+sigmoid(z)                          entries in (0, 1): binary entropy
+sign(z) max(|z| - gamma, 0)         soft threshold: elastic net (Eq. 22)
+z / |z|, and scaled back            fixed norms (2505.23884, Eqs. 8, 9)
+z / |z|_q^(q - 2)                   a power of its own norm: Lq (2504.13173v1, Eq. 24)
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from fractions import Fraction
 from nldsl.graph.equations import Node, walk
 from nldsl.graph.view.express import SILENT
 
-TINY = 1e-3                                                  # a constant this small beside a norm only keeps it from zero
+TINY = 1e-3  # a constant this small beside a norm only keeps it from zero
 
 
 def curved(node: Node) -> tuple[Node, str] | None:
@@ -24,10 +26,13 @@ def curved(node: Node) -> tuple[Node, str] | None:
         return node.args[0], f"KL: sums to 1 along `{node.type[node['dim']].name}`"
     if node.op == "sigmoid":
         return node.args[0], "binary entropy: entries in (0, 1)"
-    if node.op == "mul" and (inside := threshold(*node.args) or threshold(*node.args[::-1])) is not None:
+    if (
+        node.op == "mul"
+        and (inside := threshold(*node.args) or threshold(*node.args[::-1])) is not None
+    ):
         return inside, "soft threshold: L1 beside L2"
     if node.op in ("mul", "div"):
-        for value, scale in (node.args, node.args[::-1])[:2 if node.op == "mul" else 1]:
+        for value, scale in (node.args, node.args[::-1])[: 2 if node.op == "mul" else 1]:
             power = degree(scale, value)
             if power:
                 power = power if node.op == "mul" else -power
@@ -46,16 +51,25 @@ def stripped(node: Node) -> Node:
 
 def threshold(sign: Node, size: Node) -> Node | None:
     """sign(z) * max(|z| - gamma, 0)  ->  z"""
-    if sign.op != "sign" or size.op != "max" or size.args[0].op != "sub" or size.args[0].args[0].op != "abs":
+    if (
+        sign.op != "sign"
+        or size.op != "max"
+        or size.args[0].op != "sub"
+        or size.args[0].args[0].op != "abs"
+    ):
         return None
     return sign.args[0] if size.args[0].args[0].args[0] is sign.args[0] else None
 
 
 def degree(node: Node, of: Node) -> Fraction | None:
-    """The power by which the node grows when `of` is scaled by a positive number; None where it grows by no power."""
+    """The power by which the node grows when `of` is scaled by a positive number; None where it
+    grows by no power.
+    """
     found: dict[int, Fraction | None] = {}
     for part in walk(node):
-        found[id(part)] = Fraction(1) if part is of else _degree(part, [found[id(arg)] for arg in part.args])
+        found[id(part)] = (
+            Fraction(1) if part is of else _degree(part, [found[id(arg)] for arg in part.args])
+        )
     return found[id(node)]
 
 
@@ -73,7 +87,11 @@ def _degree(node: Node, below: list[Fraction | None]) -> Fraction | None:
     if node.op == "sqrt":
         return below[0] / 2
     if node.op in ("add", "sub", "max"):
-        kept = [d for d, arg in zip(below, node.args, strict=True) if not (arg.op == "const" and abs(arg["value"]) <= TINY)]
+        kept = [
+            d
+            for d, arg in zip(below, node.args, strict=True)
+            if not (arg.op == "const" and abs(arg["value"]) <= TINY)
+        ]
         return kept[0] if len(set(kept)) == 1 else None
     if node.op in (*SILENT, "neg", "abs", "sum", "mean", "amax", "total", "leaf", "stop"):
         return below[0]

@@ -1,10 +1,13 @@
-"""PROGRAM -> LEVEL GRAPH: levels, attention, what is handed from one to another, and the paper's order relation.
+"""PROGRAM -> LEVEL GRAPH: levels, attention, what is handed from one to another, and the paper's
+order relation.
 
-Edges go from the one that gives to the one that takes; `kind` is one of the paper's five kinds of knowledge transfer (transfer.py) or
-`context`, an input that a level learns from. Boxes are ordered as in 2512.24695v1, Def. 2: A is faster than B if it ticks more often,
-or equally often and B needs A's state first; what is left is one level. Attention, which keeps nothing but its pairs and is solved
-anew at each read, is faster than all.
+Edges go from the one that gives to the one that takes; `kind` is one of the paper's five kinds of
+knowledge transfer (transfer.py) or `context`, an input that a level learns from. Boxes are ordered
+as in 2512.24695v1, Def. 2: A is faster than B if it ticks more often, or equally often and B needs
+A's state first; what is left is one level. Attention, which keeps nothing but its pairs and is
+solved anew at each read, is faster than all.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -18,8 +21,10 @@ from nldsl.graph.view.transfer import Transfers, names_of_attention, owner, spee
 
 
 def level_graph(program: Program) -> nx.MultiDiGraph:
-    """Nodes are inputs, levels (attribute `level`) and attention (attribute `node`), the last two with a `rank`; edges carry `kind`,
-    `of`, the name of what is handed on, and `depth`, the BPTT length."""
+    """Nodes are inputs, levels (attribute `level`) and attention (attribute `node`), the last two
+    with a `rank`; edges carry `kind`, `of`, the name of what is handed on, and `depth`, the BPTT
+    length.
+    """
     graph: nx.MultiDiGraph = nx.MultiDiGraph()
     for name in program.inputs:
         graph.add_node(name, kind="input")
@@ -33,11 +38,15 @@ def level_graph(program: Program) -> nx.MultiDiGraph:
             graph.add_node(attention[id(node)], kind="attention", node=node)
             for arg in node.args:
                 for giver in transfers.producers(arg):
-                    graph.add_edge(giver, attention[id(node)], kind="generation", of=called(arg, 32), depth="")
+                    graph.add_edge(
+                        giver, attention[id(node)], kind="generation", of=called(arg, 32), depth=""
+                    )
     for edge in transfers.all():
         graph.add_edge(edge.giver, edge.taker, kind=edge.kind, of=edge.of, depth=edge.depth)
     for level in program.levels.values():
-        for name in dict.fromkeys(part["name"] for node in level.context for part in walk(node) if part.op == "input"):
+        for name in dict.fromkeys(
+            part["name"] for node in level.context for part in walk(node) if part.op == "input"
+        ):
             graph.add_edge(name, level.name, kind="context", of=name, depth="")
     for rank, names in enumerate(ordered(program, list(attention.values()))):
         for name in names:
@@ -46,7 +55,9 @@ def level_graph(program: Program) -> nx.MultiDiGraph:
 
 
 def _near(root: Node | None) -> Iterator[Node]:
-    """What an update is made of, within its turn of the loops: the same box of every layer of a stack stands in one level."""
+    """What an update is made of, within its turn of the loops: the same box of every layer of a
+    stack stands in one level.
+    """
     seen: set[int] = set()
     stack = [root] if root is not None else []
     while stack:
@@ -54,7 +65,7 @@ def _near(root: Node | None) -> Iterator[Node]:
         if id(node) not in seen:
             seen.add(id(node))
             yield node
-            stack.extend(arg for arg in node.args if arg.turn[:len(root.turn)] == root.turn)
+            stack.extend(arg for arg in node.args if arg.turn[: len(root.turn)] == root.turn)
 
 
 def ordered(program: Program, attention: list[str]) -> list[list[str]]:
@@ -69,7 +80,11 @@ def ordered(program: Program, attention: list[str]) -> list[list[str]]:
         for name in ranks[key]:
             for memory in program.levels[name].memories:
                 for part in _near(program.memories[memory].next):
-                    if part.op == "now" and (giver := owner(program, part)) in needs and giver != name:
+                    if (
+                        part.op == "now"
+                        and (giver := owner(program, part)) in needs
+                        and giver != name
+                    ):
                         needs.add_edge(giver, name)
         out += [list(group) for group in nx.topological_generations(needs)]
     return out

@@ -1,7 +1,9 @@
 """BOXES -> THE LEVEL TABLE: for a terminal, families folded, and as plain text with every weight.
 
-One section is one level in the sense of 2512.24695v1, Def. 2, fastest first: boxes in one section are equal in that order.
+One section is one level in the sense of 2512.24695v1, Def. 2, fastest first: boxes in one section
+are equal in that order.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,8 +17,12 @@ from nldsl.graph.view.boxes import Box, boxes
 from nldsl.graph.view.folding import broken, folded, natural, shown
 from nldsl.graph.view.retention import EUCLIDEAN
 
-COLUMNS = {"memory, clock": 26, "learns, update": 23, "takes": 21}      # 80 with what stands between them
-LABEL = 11                                                   # columns of the labels in the plain text
+COLUMNS = {
+    "memory, clock": 26,
+    "learns, update": 23,
+    "takes": 21,
+}  # 80 with what stands between them
+LABEL = 11  # columns of the labels in the plain text
 
 Named = tuple[tuple[str, ...], Box]
 
@@ -32,6 +38,7 @@ def summary(found: Sequence[Named]) -> str:
 
 
 # ---- for a terminal
+
 
 def levels_table(program: Program) -> Table:
     """One row for each family of memories and one for the layers of each; lines between levels."""
@@ -50,10 +57,19 @@ def levels_table(program: Program) -> Table:
 def _row(named: Named) -> tuple[str, ...]:
     names, box = named
     name = broken(shown(names), lambda line: len(line) <= COLUMNS["memory, clock"])
-    memory = [*name, *box.memory, *([f"{box.numbers:,} numbers"] if box.numbers else []), f"start {box.start}"]
+    memory = [
+        *name,
+        *box.memory,
+        *([f"{box.numbers:,} numbers"] if box.numbers else []),
+        f"start {box.start}",
+    ]
     clock = [box.clock, f"frequency {box.frequency}", f"chunk {box.chunk}", f"bptt {box.bptt}"]
     learns = [*box.pairs, *_labelled("min", box.objective)]
-    update = [*_labelled("keeps", box.retention), *_labelled("adds", box.step), *(g for g in box.geometry if g != EUCLIDEAN)]
+    update = [
+        *_labelled("keeps", box.retention),
+        *_labelled("adds", box.step),
+        *(g for g in box.geometry if g != EUCLIDEAN),
+    ]
     return "\n".join(memory + clock), "\n".join(learns + update), "\n".join(box.transfer)
 
 
@@ -63,7 +79,10 @@ def _layers(group: list[Named]) -> tuple[str, ...]:
         pair = (box.objective[0], "1 -> dL/dy" if box.pairs[0].startswith("1 ->") else "x -> dL/dy")
         figures[pair] = figures.get(pair, 0) + len(names)
     count = sum(len(names) for names, _ in group)
-    learns = [*dict.fromkeys(pair for _, pair in figures), *(f"{n} x {figure}" for (figure, _), n in figures.items())]
+    learns = [
+        *dict.fromkeys(pair for _, pair in figures),
+        *(f"{n} x {figure}" for (figure, _), n in figures.items()),
+    ]
     return f"  its {count} layers" if count > 1 else "  its layer", "\n".join(learns), ""
 
 
@@ -72,6 +91,7 @@ def _labelled(label: str, texts: Iterable[str]) -> list[str]:
 
 
 # ---- plain text
+
 
 def levels_text(program: Program) -> str:
     """Every box with all that is known of it, and the layers one by one."""
@@ -92,13 +112,30 @@ def _by_name(named: Named) -> object:
 
 def _record(names: tuple[str, ...], box: Box) -> Iterator[str]:
     yield f"{folded(names)}" + (f"    ({len(names)} alike)" if len(names) > 1 else "")
-    rows = (("clock", (f"{box.clock}; frequency {box.frequency}; chunk {box.chunk}; bptt {box.bptt}",)),
-            ("memory", (f"{'; '.join(box.memory)}" + (f"; {box.numbers:,} numbers" if box.numbers else "") + f"; start {box.start}",)),
-            ("maps", box.pairs), ("minimises", box.objective), ("solves", box.solves), ("keeps", box.retention), ("adds", box.step), ("geometry", box.geometry),
-            ("takes", box.transfer))
+    rows = (
+        ("clock", (f"{box.clock}; frequency {box.frequency}; chunk {box.chunk}; bptt {box.bptt}",)),
+        (
+            "memory",
+            (
+                f"{'; '.join(box.memory)}"
+                + (f"; {box.numbers:,} numbers" if box.numbers else "")
+                + f"; start {box.start}",
+            ),
+        ),
+        ("maps", box.pairs),
+        ("minimises", box.objective),
+        ("solves", box.solves),
+        ("keeps", box.retention),
+        ("adds", box.step),
+        ("geometry", box.geometry),
+        ("takes", box.transfer),
+    )
     for label, texts in rows:
         yield from (f"    {label if i == 0 else '':{LABEL}}{text}" for i, text in enumerate(texts))
 
 
 def _layer_line(names: tuple[str, ...], box: Box) -> Iterator[str]:
-    yield f"    {'layer':{LABEL}}{folded(names)}: {box.pairs[0]}, {box.objective[0]}, {box.memory[0]}" + "".join(f"; solves {text}" for text in box.solves)
+    yield (
+        f"    {'layer':{LABEL}}{folded(names)}: {box.pairs[0]}, {box.objective[0]}, {box.memory[0]}"
+        + "".join(f"; solves {text}" for text in box.solves)
+    )

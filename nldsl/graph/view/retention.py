@@ -1,11 +1,12 @@
 """What an update does, read off its equation: `M <- f(a M - b g)`.
 
-dE/dM is the *retention*, -dE/dg the *step size*, f the *geometry* (2504.13173v1, secs. 3 and 5.2): the four-choice row of a memory,
-derived instead of declared.
+dE/dM is the *retention*, -dE/dg the *step size*, f the *geometry* (2504.13173v1, secs. 3 and 5.2):
+the four-choice row of a memory, derived instead of declared.
 
     M <- (1 - forget) * M - rate * grad(M)            retention 1 - forget, step rate grad(M), Euclidean
     W <- softmax(keep * log(W) - rate * grad(W))      retention keep log(W), the same step, sums to 1 along `e`
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -18,9 +19,9 @@ from nldsl.graph.view.express import NONE, SILENT, STATE, Names, called, flows, 
 from nldsl.graph.view.geometry import curved
 
 EUCLIDEAN = "Euclidean"
-MEMORY, STEP = "memory", "step"                              # what a part of an update carries
-MOST = 16                                                    # terms of an update that are told apart
-ROOM = 48                                                    # characters of one term
+MEMORY, STEP = "memory", "step"  # what a part of an update carries
+MOST = 16  # terms of an update that are told apart
+ROOM = 48  # characters of one term
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Rule:
     retention: str
     step: str
     geometry: str
-    size: str = ""                                           # what the gradient is multiplied by, where the step is that alone
-    whole: str = ""                                          # the retention with what the gradient itself takes from the old value
+    size: str = ""  # what the gradient is multiplied by, where the step is that alone
+    whole: str = ""  # the retention with what the gradient itself takes from the old value
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,24 @@ class Term:
     def signed(self, names: Names) -> tuple[int, str]:
         """Sign and text; a sign of the kernel comes to the front."""
         sign, kernel = self.sign, called(self.kernel, ROOM, names)
-        named = (self.kernel.name or self.kernel.op == "tree") and id(self.kernel) not in names and not kernel.startswith("f(")
+        named = (
+            (self.kernel.name or self.kernel.op == "tree")
+            and id(self.kernel) not in names
+            and not kernel.startswith("f(")
+        )
         if named and (states := states_of(self.kernel)):
             kernel = f"{kernel}({', '.join(states)})"
         if kernel.startswith("-") and self.kernel.op not in ("add", "sub"):
             sign, kernel = -sign, kernel[1:]
-        if self.kernel.op in ("add", "sub") and not self.kernel.name and (self.left or self.right or self.under):
+        if (
+            self.kernel.op in ("add", "sub")
+            and not self.kernel.name
+            and (self.left or self.right or self.under)
+        ):
             kernel = f"({kernel})"
-        return sign, " ".join((*self.left, kernel, *self.right)) + "".join(f" / {text}" for text in self.under)
+        return sign, " ".join((*self.left, kernel, *self.right)) + "".join(
+            f" / {text}" for text in self.under
+        )
 
 
 class Update:
@@ -79,7 +90,10 @@ class Update:
             return {}
         if after.op != "tree":
             return {"": self.rule(after)}
-        parts = {last(path): self.rule(arg) for path, arg in zip(after.type.paths(), after.args, strict=True)}
+        parts = {
+            last(path): self.rule(arg)
+            for path, arg in zip(after.type.paths(), after.args, strict=True)
+        }
         alike = {(r.retention, r.geometry) for r in parts.values()}
         return {"": next(iter(parts.values()))} if len(alike) == 1 and len(parts) > 4 else parts
 
@@ -89,23 +103,49 @@ class Update:
             return Rule("by the equation", "by the equation", "by the equation")
         mixed = [term for term in found if len(self.carries(term.kernel)) > 1]
         if not mixed:
-            kept, size = joined(self.kept(t) for t in found if MEMORY in self.carries(t.kernel)), self.size(found)
-            return Rule(kept, joined(t.signed(self.names) for t in found if MEMORY not in self.carries(t.kernel)), EUCLIDEAN, size,
-                        self.whole(kept, size, found) if kept and size else "")
+            kept, size = (
+                joined(self.kept(t) for t in found if MEMORY in self.carries(t.kernel)),
+                self.size(found),
+            )
+            return Rule(
+                kept,
+                joined(t.signed(self.names) for t in found if MEMORY not in self.carries(t.kernel)),
+                EUCLIDEAN,
+                size,
+                self.whole(kept, size, found) if kept and size else "",
+            )
         if len(found) == 1 and (bent := curved(mixed[0].kernel)) is not None:
             inside = self.rule(bent[0])
-            return Rule(inside.retention, inside.step, bent[1] if inside.geometry == EUCLIDEAN else f"{bent[1]}; {inside.geometry}", inside.size)
+            return Rule(
+                inside.retention,
+                inside.step,
+                bent[1] if inside.geometry == EUCLIDEAN else f"{bent[1]}; {inside.geometry}",
+                inside.size,
+            )
         return Rule("by the equation", called(node), "by the equation")
 
     def size(self, terms: list[Term]) -> str:
         """-dE/dg where the gradient itself is what is added."""
         sizes = [(-t.sign, t.coefficient()) for t in terms if peeled(t.kernel).op == "grad"]
-        return joined(sizes) if sizes and all(peeled(t.kernel).op == "grad" or MEMORY in self.carries(t.kernel) for t in terms) else ""
+        return (
+            joined(sizes)
+            if sizes
+            and all(
+                peeled(t.kernel).op == "grad" or MEMORY in self.carries(t.kernel) for t in terms
+            )
+            else ""
+        )
 
     def whole(self, kept: str, size: str, terms: list[Term]) -> str:
-        """dE/dM with the gradient's own part, of an objective quadratic in M and a gradient at the present M: alpha (I - beta k k^T)."""
+        """dE/dM with the gradient's own part, of an objective quadratic in M and a gradient at the
+        present M: alpha (I - beta k k^T).
+        """
         slopes = [peeled(t.kernel) for t in terms if peeled(t.kernel).op == "grad"]
-        if len(slopes) != 1 or (curve := quadratic(slopes[0].args[0], self.memory.name)) is None or curve.stretch:
+        if (
+            len(slopes) != 1
+            or (curve := quadratic(slopes[0].args[0], self.memory.name)) is None
+            or curve.stretch
+        ):
             return ""
         at = list(self.terms(slopes[0].args[1]))
         if any(peeled(t.kernel).op != "read" for t in at):
@@ -117,19 +157,29 @@ class Update:
         if curve.key is None:
             return difference(kept if place == "1" else "1", pull, "" if place == "1" else kept)
         key = factor(curve.key, self.names)
-        square = f"{key}^T {key}" if curve.several and curve.key.op == "permute" else f"{key} {key}^T"
+        square = (
+            f"{key}^T {key}" if curve.several and curve.key.op == "permute" else f"{key} {key}^T"
+        )
         pull = square if pull == "1" else f"{pull} {square}"
         if place == "1":
             return f"{'' if kept == '1' else kept + ' '}I - {pull}"
         return f"{kept} (I - {pull})"
 
     def kept(self, term: Term) -> tuple[int, str]:
-        """What multiplies the old value, with its sign: nothing more is said of the value itself if it is read as it is."""
+        """What multiplies the old value, with its sign: nothing more is said of the value itself if
+        it is read as it is.
+        """
         kernel = peeled(term.kernel)
-        return (term.sign, term.coefficient()) if kernel.op == "read" and kernel["memory"] == self.memory.name else term.signed(self.names)
+        return (
+            (term.sign, term.coefficient())
+            if kernel.op == "read" and kernel["memory"] == self.memory.name
+            else term.signed(self.names)
+        )
 
     def carries(self, node: Node) -> frozenset[str]:
-        """Does a value depend on memories of the level, on its gradients and optimizers? Not looked for inside a gradient."""
+        """Does a value depend on memories of the level, on its gradients and optimizers? Not looked
+        for inside a gradient.
+        """
         stack = [node]
         while stack:
             part = stack[-1]
@@ -139,15 +189,30 @@ class Update:
                 self.carried[id(part)] = frozenset((STEP,))
             elif part.op in ("read", "now", "held"):
                 owner = self.program.levels[self.program.memories[part["memory"]].level]
-                kind = MEMORY if owner.name == self.level and part.op == "read" else STEP if owner.parent == self.level else None
+                kind = (
+                    MEMORY
+                    if owner.name == self.level and part.op == "read"
+                    else STEP
+                    if owner.parent == self.level
+                    else None
+                )
                 self.carried[id(part)] = frozenset((kind,) if kind else ())
             elif missing := [arg for arg in part.args if id(arg) not in self.carried]:
                 stack.extend(missing)
             else:
-                self.carried[id(part)] = frozenset().union(*(self.carried[id(arg)] for arg in part.args))
+                self.carried[id(part)] = frozenset().union(
+                    *(self.carried[id(arg)] for arg in part.args)
+                )
         return self.carried[id(node)]
 
-    def terms(self, node: Node, sign: int = 1, left: tuple[str, ...] = (), right: tuple[str, ...] = (), under: tuple[str, ...] = ()) -> Iterator[Term]:
+    def terms(
+        self,
+        node: Node,
+        sign: int = 1,
+        left: tuple[str, ...] = (),
+        right: tuple[str, ...] = (),
+        under: tuple[str, ...] = (),
+    ) -> Iterator[Term]:
         """The sum that a node is, as far as it is linear in what it carries."""
         op, args = node.op, node.args
         if not self.carries(node):
@@ -163,7 +228,11 @@ class Update:
             yield from self.terms(args[1], sign, (*left, factor(args[0], self.names)), right, under)
         elif op in ("mul", "einsum") and not self.carries(args[1]):
             turned = "^T" if op == "einsum" and outer(node["eq"]) else ""
-            sides = (left, (*right, factor(args[1], self.names) + turned)) if op == "einsum" else ((*left, factor(args[1], self.names)), right)
+            sides = (
+                (left, (*right, factor(args[1], self.names) + turned))
+                if op == "einsum"
+                else ((*left, factor(args[1], self.names)), right)
+            )
             yield from self.terms(args[0], sign, *sides, under)
         elif op == "div" and not self.carries(args[1]):
             yield from self.terms(args[0], sign, left, right, (*under, factor(args[1], self.names)))
@@ -171,7 +240,9 @@ class Update:
             yield Term(sign, left, right, under, node)
 
     def plain(self, node: Node) -> bool:
-        """A sum of gradients and optimizers' states with factors, which says more term by term than as one function of them."""
+        """A sum of gradients and optimizers' states with factors, which says more term by term than
+        as one function of them.
+        """
         if id(node) not in self.plainly:
             self.plainly[id(node)] = self._plain(node)
         return self.plainly[id(node)]
@@ -182,7 +253,10 @@ class Update:
         if node.op in ("neg", "div", "stop", "leaf", *SILENT):
             return self.plain(node.args[0])
         if node.op in ("mul", "einsum"):
-            return any(self.carries(a) and self.plain(a) and not self.carries(b) for a, b in (node.args, node.args[::-1]))
+            return any(
+                self.carries(a) and self.plain(a) and not self.carries(b)
+                for a, b in (node.args, node.args[::-1])
+            )
         return node.op == "grad" or node.op in STATE or not self.carries(node)
 
 
@@ -230,11 +304,19 @@ def factor(node: Node, names: Names = NONE) -> str:
     inner = node
     while inner.op in SILENT:
         inner = inner.args[0]
-    return f"({text})" if inner.op in ("add", "sub", "neg") and (not inner.name or text.startswith("-")) else text
+    return (
+        f"({text})"
+        if inner.op in ("add", "sub", "neg") and (not inner.name or text.startswith("-"))
+        else text
+    )
 
 
 def joined(terms: Iterable[tuple[int, str]]) -> str:
     out = ""
     for sign, text in dict.fromkeys(terms):
         out += (" - " if sign < 0 else " + ") + text if out else ("-" if sign < 0 else "") + text
-    return out if not (out.startswith("(") and out.endswith(")") and out.count("(") == 1) else out[1:-1]
+    return (
+        out
+        if not (out.startswith("(") and out.endswith(")") and out.count("(") == 1)
+        else out[1:-1]
+    )

@@ -1,4 +1,5 @@
-"""LEVELS -> KNOWLEDGE TRANSFER: the five ways in which one level's memory reaches another (2512.24695v1, sec. 3.3).
+"""LEVELS -> KNOWLEDGE TRANSFER: the five ways in which one level's memory reaches another
+(2512.24695v1, sec. 3.3).
 
     direct             a read that carries no gradient, or an optimizer's state in the step of its caller       Eqs. 24-26
     non-parametric     attention on the way to a loss                                                           Eq. 27
@@ -6,8 +7,10 @@
     initialisation     a start that the giver learns                                                            Eq. 28
     generation         what the giver puts out is the taker's context, a number in its equation, or its step
 
-The BPTT length is how far the learner sees through the other's updates: 1 is its present state alone.
+The BPTT length is how far the learner sees through the other's updates: 1 is its present state
+alone.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -35,7 +38,9 @@ class Transfer:
 
 
 def speed(clock: Clock) -> tuple[int, int]:
-    """Sort key: the faster the smaller; every period on `token` is shorter than every one on `step`."""
+    """Sort key: the faster the smaller; every period on `token` is shorter than every one on
+    `step`.
+    """
     return UNITS[clock.unit], clock.period
 
 
@@ -51,12 +56,26 @@ def owner(program: Program, node: Node) -> str | None:
 
 def depth(fast: Level, slow: Level) -> str:
     """How far `slow` sees through the updates of `fast`, as a stretch of time; "1" if it sees none."""
-    clauses = [b for b in fast.bptt if b.viewer == slow.name] or [b for b in fast.bptt if b.viewer is None]
+    clauses = [b for b in fast.bptt if b.viewer == slow.name] or [
+        b for b in fast.bptt if b.viewer is None
+    ]
     if speed(fast.clock) >= speed(slow.clock) or all(b.depth == "none" for b in clauses):
         return "1"
-    bounds = [clock for clock in (fast.reset, slow.clock, *(b.depth for b in clauses if isinstance(b.depth, Clock))) if clock.unit != "never"]
+    bounds = [
+        clock
+        for clock in (
+            fast.reset,
+            slow.clock,
+            *(b.depth for b in clauses if isinstance(b.depth, Clock)),
+        )
+        if clock.unit != "never"
+    ]
     nearest = min(bounds, key=speed)
-    return f"1 {nearest.unit}" if nearest.period == 1 else clock_text(Clock(nearest.unit, nearest.period))
+    return (
+        f"1 {nearest.unit}"
+        if nearest.period == 1
+        else clock_text(Clock(nearest.unit, nearest.period))
+    )
 
 
 def names_of_attention(nodes: Iterable[Node]) -> dict[int, str]:
@@ -78,7 +97,11 @@ class Transfers:
         self.task = {level.name: is_task(level) for level in program.levels.values()}
 
     def all(self) -> list[Transfer]:
-        return list(dict.fromkeys(edge for level in self.program.levels.values() for edge in self.taken(level)))
+        return list(
+            dict.fromkeys(
+                edge for level in self.program.levels.values() for edge in self.taken(level)
+            )
+        )
 
     def taken(self, level: Level) -> Iterator[Transfer]:
         yield from self.starts(level)
@@ -89,17 +112,27 @@ class Transfers:
         yield from self.losses(level)
 
     def made(self, giver: str, taker: str, of: str) -> Transfer:
-        return Transfer(giver, taker, "non-parametric" if giver in self.attention.values() else "generation", of)
+        return Transfer(
+            giver, taker, "non-parametric" if giver in self.attention.values() else "generation", of
+        )
 
     def starts(self, level: Level) -> Iterator[Transfer]:
         for name in level.memories:
             start = self.program.memories[name].start
             for node in walk(start) if start is not None else ():
                 if (giver := owner(self.program, node)) is not None:
-                    yield Transfer(giver, level.name, "initialisation", last(name), depth(level, self.program.levels[giver]))
+                    yield Transfer(
+                        giver,
+                        level.name,
+                        "initialisation",
+                        last(name),
+                        depth(level, self.program.levels[giver]),
+                    )
 
     def numbers(self, level: Level) -> Iterator[Transfer]:
-        """What the equations take beside memory and gradient, and the states of the optimizers called in them."""
+        """What the equations take beside memory and gradient, and the states of the optimizers
+        called in them.
+        """
         for name in level.memories:
             after = self.program.memories[name].next
             if after is None:
@@ -118,7 +151,10 @@ class Transfers:
                     stack.extend(node.args)
                 else:
                     for part in named_parts(node, names) or [node]:
-                        yield from (self.made(giver, level.name, called(part, 32, names)) for giver in self.producers(part))
+                        yield from (
+                            self.made(giver, level.name, called(part, 32, names))
+                            for giver in self.producers(part)
+                        )
 
     def losses(self, level: Level) -> Iterator[Transfer]:
         """Memories and attention on the way to an objective, as far as the level hears them."""
@@ -130,16 +166,29 @@ class Transfers:
                 continue
             other = self.program.levels[giver]
             seen = depth(other, level)
-            learned = other.clock.unit != "never" and (seen != "1" or (self.task[giver] and self.task[level.name]))
-            of = last(node["memory"] if node.op in STATE else self.program.weights[node["name"]].owner or "")
-            yield Transfer(giver, level.name, "backpropagation" if learned else "direct", of, seen if learned else "")
+            learned = other.clock.unit != "never" and (
+                seen != "1" or (self.task[giver] and self.task[level.name])
+            )
+            of = last(
+                node["memory"]
+                if node.op in STATE
+                else self.program.weights[node["name"]].owner or ""
+            )
+            yield Transfer(
+                giver,
+                level.name,
+                "backpropagation" if learned else "direct",
+                of,
+                seen if learned else "",
+            )
 
     def related(self, one: str, other: str) -> bool:
         return self.program.levels[one].parent == other or self.program.levels[other].parent == one
 
     def producers(self, root: Node) -> list[str]:
-        """The levels whose memories make a value: those applied on the way to it, back to the nearest memory of a token clock or
-        attention, within one turn of the loops around."""
+        """The levels whose memories make a value: those applied on the way to it, back to the
+        nearest memory of a token clock or attention, within one turn of the loops around.
+        """
         found: dict[str, None] = {}
         seen: set[int] = set()
         stack = [root]
@@ -155,12 +204,19 @@ class Transfers:
                 found[self.attention[id(node)]] = None
                 continue
             if node.op == "grad_stream":
-                found |= {giver: None for part in walk(node.args[0]) if (giver := owner(self.program, part)) is not None}
+                found |= {
+                    giver: None
+                    for part in walk(node.args[0])
+                    if (giver := owner(self.program, part)) is not None
+                }
                 continue
             givers = [owner(self.program, state(arg)) for arg in (node, *node.args)]
             found |= {giver: None for giver in givers if giver is not None}
-            if not any(giver is not None and self.program.levels[giver].clock.unit == "token" for giver in givers):
-                stack.extend(arg for arg in node.args if arg.turn[:len(root.turn)] == root.turn)
+            if not any(
+                giver is not None and self.program.levels[giver].clock.unit == "token"
+                for giver in givers
+            ):
+                stack.extend(arg for arg in node.args if arg.turn[: len(root.turn)] == root.turn)
         return list(found)
 
 

@@ -1,10 +1,12 @@
-"""One piece of a region as a function of its state: by matrix products over its tokens, or of one token.
+"""One piece of a region as a function of its state: by matrix products over its tokens, or of one
+token.
 
-    state      cells, held copies, rows of earlier tokens
-    streams    the region's inputs, then the tokens' positions
-    statics    values without a time, then the starts that cells return to
-    ends       for each clock, whether it ticks at the last token
+state      cells, held copies, rows of earlier tokens
+streams    the region's inputs, then the tokens' positions
+statics    values without a time, then the starts that cells return to
+ends       for each clock, whether it ticks at the last token
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -30,16 +32,21 @@ class Body:
     starts: list[Ref]
     lead: str
     prefix: dict[str, int]
-    first: Callable[[Node], int]                                # the token at which a stream begins
+    first: Callable[[Node], int]  # the token at which a stream begins
     clocks: list[tuple[int, int, int]] = field(default_factory=list)
     forms: dict[str, bool] = field(default_factory=dict)
-    read: dict[str, str] = field(default_factory=dict)          # variable -> what it is of a moving memory
-    called: str = ""                                            # what a reader calls the form, once the lines are written
+    read: dict[str, str] = field(default_factory=dict)  # variable -> what it is of a moving memory
+    called: str = ""  # what a reader calls the form, once the lines are written
 
     def __post_init__(self) -> None:
         region, fn = self.region, Fn(self.lead)
         self.fn = fn
-        self.ended = {clock: node for c in region.cells if c.next.op == "ended" for clock, node in zip(c.next["clocks"], c.next.args[1:], strict=True)}
+        self.ended = {
+            clock: node
+            for c in region.cells
+            if c.next.op == "ended"
+            for clock, node in zip(c.next["clocks"], c.next.args[1:], strict=True)
+        }
         if self.ended and self.lead == "BT":
             raise NotAffine("documents end in each lane where they will")
         self.cells = {c.name: c for c in region.cells}
@@ -47,11 +54,17 @@ class Body:
         self.state = {c.name: Ref(f"state[{i}]", "B", c.shape) for i, c in enumerate(region.cells)}
         self.slow = [c for c in in_order(region.cells) if c.clock.period > 1 or c.clock.phase]
         fn.like = "state[0]"
-        self.given: dict[int, Ref] = {}                         # what has a value before the first line
+        self.given: dict[int, Ref] = {}  # what has a value before the first line
         for node in region.inside:
             if node.op == "held":
-                self.given[id(node)] = Ref(f"state[{n + region.holds.index((node['memory'], node['clock']))}]", "B", node.type)
-            elif node.op == "read" and (self.lead == "B" or node["memory"] in {c.name for c in self.slow}):
+                self.given[id(node)] = Ref(
+                    f"state[{n + region.holds.index((node['memory'], node['clock']))}]",
+                    "B",
+                    node.type,
+                )
+            elif node.op == "read" and (
+                self.lead == "B" or node["memory"] in {c.name for c in self.slow}
+            ):
                 self.given[id(node)] = self.state[node["memory"]]
         for i, node in enumerate(self.inputs):
             self.given[id(node)] = Ref(f"streams[{i}]", self.lead, node.type)
@@ -59,17 +72,27 @@ class Body:
             self.given[id(node)] = Ref(f"statics[{i}]", "", node.type)
         fn.env |= self.given
         slots = keeps(region)
-        self.past = Past(fn, slots, [f"state[{n + len(region.holds) + i}]" for i in range(len(slots))],
-                         f"streams[{len(self.inputs)}]" + (".reshape(-1)" if self.lead == "B" else "[0]"), self.first)
+        self.past = Past(
+            fn,
+            slots,
+            [f"state[{n + len(region.holds) + i}]" for i in range(len(slots))],
+            f"streams[{len(self.inputs)}]" + (".reshape(-1)" if self.lead == "B" else "[0]"),
+            self.first,
+        )
         fn.rules |= {op: self.past.operator for op in TEMPORAL}
 
     def lines(self) -> tuple[list[str], str]:
         """The lines, and the text of (new state), (outputs)."""
         if bad := next((x for x in self.region.inside if x.op == "grad_stream"), None):
-            raise Unsupported(f"`grad` of a stream inside the recurrence of `{self.region.cells[0].name}`", bad)
+            raise Unsupported(
+                f"`grad` of a stream inside the recurrence of `{self.region.cells[0].name}`", bad
+            )
         after, outputs = self.piece() if self.lead == "BT" else self.token()
         self.called = self.form(after, outputs) if self.lead == "BT" else "scan: token by token"
-        new = [*self.settled(after), *(self.past.after.get(i, name) for i, name in enumerate(self.past.names))]
+        new = [
+            *self.settled(after),
+            *(self.past.after.get(i, name) for i, name in enumerate(self.past.names)),
+        ]
         body = prune(self.fn.lines, [*new, *outputs])
         return body, f"({''.join(x + ', ' for x in new)}), ({''.join(x + ', ' for x in outputs)})"
 
@@ -80,25 +103,45 @@ class Body:
         fn.lines.append("B, T = streams[0].shape[:2]")
         nodes = list(walk(*region.outputs, *(c.next for c in region.cells)))
         fast = {c.name: c for c in region.cells if c not in self.slow}
-        solver = Solver(fn, fast, {n: self.state[n] for n in fast}, self.prefix, self.past, {x["memory"] for x in nodes if x.op == "read"},
-                        forms=self.forms, read=self.read, given=frozenset(map(id, self.inputs)))
+        solver = Solver(
+            fn,
+            fast,
+            {n: self.state[n] for n in fast},
+            self.prefix,
+            self.past,
+            {x["memory"] for x in nodes if x.op == "read"},
+            forms=self.forms,
+            read=self.read,
+            given=frozenset(map(id, self.inputs)),
+        )
         after = {name: solver.last(solver.solve(name)) for name in fast}
         outputs = [solver.over_tokens(solver.plain(solver.value(x))).text for x in region.outputs]
         if self.slow:
             after |= self.at_last(solver)
         present = {node.op for node in region.inside}
-        self.forms |= {words: True for op, words in (("attend", "attention inside"), ("solve", "a linear system for each token")) if op in present}
-        for node in region.inside:                              # what is kept although nothing of this piece needs it
+        self.forms |= {
+            words: True
+            for op, words in (
+                ("attend", "attention inside"),
+                ("solve", "a linear system for each token"),
+            )
+            if op in present
+        }
+        for node in region.inside:  # what is kept although nothing of this piece needs it
             if node.op in TEMPORAL:
                 solver.value(node)
         return after, outputs
 
     def form(self, after: dict[str, str], outputs: list[str]) -> str:
-        """What the written lines are called: by what the updates start from, and what reads of the moving memories come to."""
+        """What the written lines are called: by what the updates start from, and what reads of the
+        moving memories come to.
+        """
         copies = {f"state[{len(self.region.cells) + i}]" for i in range(len(self.region.holds))}
         updates = prune(self.fn.lines, list(after.values()))
         held = any(copy in line for line in updates for copy in copies)
-        kinds = {self.read.get(line.partition(" = ")[0]) for line in prune(self.fn.lines, outputs)} - {None}
+        kinds = {
+            self.read.get(line.partition(" = ")[0]) for line in prune(self.fn.lines, outputs)
+        } - {None}
         slow = [c in self.slow for c in self.region.cells if ".fold." not in f".{c.name}"]
         if slow and all(slow):
             return "one update per chunk: the gradients of its tokens by batched products"
@@ -113,7 +156,10 @@ class Body:
         """Memories that tick at the end of the piece, if at all: their equations at its last token."""
         last, after = self.fn.child(), {}
         last.token_lead = "B"
-        last.env = {i: Ref(f"{r.text}[:, -1]", "B", r.shape) if r.lead == "BT" else r for i, r in self.given.items()}
+        last.env = {
+            i: Ref(f"{r.text}[:, -1]", "B", r.shape) if r.lead == "BT" else r
+            for i, r in self.given.items()
+        }
         last.rules = {}
 
         def taken(node: Node) -> Ref:
@@ -122,11 +168,15 @@ class Body:
 
         def now(node: Node) -> Ref:
             name = node["memory"]
-            return Ref(after[name] if name in after else solver.last(solver.solve(name)), "B", node.type)
+            return Ref(
+                after[name] if name in after else solver.last(solver.solve(name)), "B", node.type
+            )
 
         last.lazy = {"now": now, "replay": taken, "read": taken, **{op: taken for op in TEMPORAL}}
         for cell in self.slow:
-            after[cell.name] = self.ticked(cell, expand(last, last.value(cell.next), self.state[cell.name].text, cell.shape))
+            after[cell.name] = self.ticked(
+                cell, expand(last, last.value(cell.next), self.state[cell.name].text, cell.shape)
+            )
         return after
 
     # -- one token
@@ -140,7 +190,9 @@ class Body:
         fn.lazy["replay"] = replay
         after: dict[str, str] = {}
         for cell in in_order(region.cells):
-            after[cell.name] = self.ticked(cell, expand(fn, fn.value(cell.next), self.state[cell.name].text, cell.shape))
+            after[cell.name] = self.ticked(
+                cell, expand(fn, fn.value(cell.next), self.state[cell.name].text, cell.shape)
+            )
             for node in walk(*region.outputs, *(c.next for c in region.cells)):
                 if node.op == "now" and node["memory"] == cell.name:
                     fn.bind(node, after[cell.name], "B")
@@ -155,7 +207,9 @@ class Body:
     def flag(self, clock: Clock, first: int = 0) -> str:
         if clock in self.ended:
             return self.fn.value(self.ended[clock]).text
-        tick = (clock.period, clock.phase, first) if clock.unit == "token" else (0, 0, 0)      # a sequence ends between two calls
+        tick = (
+            (clock.period, clock.phase, first) if clock.unit == "token" else (0, 0, 0)
+        )  # a sequence ends between two calls
         if tick not in self.clocks:
             self.clocks.append(tick)
         return f"ends[{self.clocks.index(tick)}]"
@@ -178,21 +232,33 @@ class Body:
         return fn.tensor(fn.value(cell.start))
 
     def settled(self, after: dict[str, str]) -> list[str]:
-        """Cuts, then resets, then copies: later tokens are cut, this one is not, and a start that begins here is heard."""
+        """Cuts, then resets, then copies: later tokens are cut, this one is not, and a start that
+        begins here is heard.
+        """
         region, n = self.region, len(self.region.cells)
         fixed = [c for c in region.cells if not takes(c.start)] if self.starts else []
         starts = {c.name: f"statics[{len(region.statics) + i}]" for i, c in enumerate(fixed)}
         held: list[str] = []
 
         def restarted(cell: Cell, text: str, like: str) -> str:
-            for clock in dict.fromkeys(c for c in (cell.reset, cell.ends) if c is not None and c.unit in ("token", ENDS)):
-                text = self.pick(clock, f"{starts[cell.name]}.expand_as({like})", text, cell.shape, cell.kept)
+            for clock in dict.fromkeys(
+                c for c in (cell.reset, cell.ends) if c is not None and c.unit in ("token", ENDS)
+            ):
+                text = self.pick(
+                    clock, f"{starts[cell.name]}.expand_as({like})", text, cell.shape, cell.kept
+                )
             return text
 
         def hidden(cell: Cell, text: str) -> str:
-            return text if cell.cut is None else self.pick(cell.cut, f"{text}.detach()", text, cell.shape)
+            return (
+                text
+                if cell.cut is None
+                else self.pick(cell.cut, f"{text}.detach()", text, cell.shape)
+            )
 
-        for name, cell in sorted(self.cells.items(), key=lambda item: -item[1].clock.period):       # slow ones first
+        for name, cell in sorted(
+            self.cells.items(), key=lambda item: -item[1].clock.period
+        ):  # slow ones first
             if takes(cell.start) and cell.reset.unit == "token":
                 starts[name] = self.begun(cell, after)
             after[name] = restarted(cell, hidden(cell, after[name]), self.state[name].text)
@@ -207,7 +273,9 @@ def expand(fn: Fn, ref: Ref, like: str, shape: Shape) -> str:
     """Text of the value with its batch dimension."""
     text = fn.tensor(ref)
     if ref.lead == "":
-        return fn.let(f"{text}.expand({like}.shape[0], {', '.join(str(a.size) for a in shape)})", "B", shape).text
+        return fn.let(
+            f"{text}.expand({like}.shape[0], {', '.join(str(a.size) for a in shape)})", "B", shape
+        ).text
     return text
 
 

@@ -1,8 +1,9 @@
 """What a region remembers of the tokens before a piece, as part of its state.
 
-    attend, conv, window     read streams made inside the region or given to it, now and at earlier tokens
-    replay                   evaluates the terms of a stretch again, at the memories of this instant and each term's own data
+attend, conv, window     read streams made inside the region or given to it, now and at earlier tokens
+replay                   evaluates the terms of a stretch again, at the memories of this instant and each term's own data
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -20,14 +21,20 @@ def data(node: Node) -> list[Node]:
     inner = again(node)
     token = moving([node.args[0]])
     edge = [a for n in walk(node.args[0]) if id(n) in inner for a in n.args if id(a) not in inner]
-    return list({id(x): x for a in edge for x in narrow(a, token, set()) if id(x) in token}.values())
+    return list(
+        {id(x): x for a in edge for x in narrow(a, token, set()) if id(x) in token}.values()
+    )
 
 
 def keeps(region: Region) -> list[Kept]:
     """The slots of a region's state that hold earlier values of streams."""
     found: dict[tuple[int, int | None], Kept] = {}
     for node in region.inside:
-        several = [Kept(x, reach(node["since"])) for x in data(node)] if node.op == "replay" else looks_back(node)
+        several = (
+            [Kept(x, reach(node["since"])) for x in data(node)]
+            if node.op == "replay"
+            else looks_back(node)
+        )
         found |= {(id(k.node), k.rows): k for k in several}
     return list(found.values())
 
@@ -39,7 +46,10 @@ def shape_of(kept: Kept) -> Shape:
 
 @dataclass
 class Past:
-    """The rows kept, in one function of a region: `names` are the slots of its state, `t` its tokens [T], `after` what is kept next."""
+    """The rows kept, in one function of a region:
+
+    `names` are the slots of its state, `t` its tokens [T], `after` what is kept next.
+    """
 
     fn: Fn
     slots: list[Kept]
@@ -60,9 +70,13 @@ class Past:
 
     def rows(self, kept: Kept, ref: Ref) -> str:
         """Text of the values kept and those of this piece; what is kept of them for the next."""
-        at = next(i for i, k in enumerate(self.slots) if k.node is kept.node and k.rows == kept.rows)
+        at = next(
+            i for i, k in enumerate(self.slots) if k.node is kept.node and k.rows == kept.rows
+        )
         if kept.rows is None:
-            text = self.after[at] = self.fn.let(f"written({self.names[at]}, {self.own(ref)}, {self.t})", "", (), "rows").text
+            text = self.after[at] = self.fn.let(
+                f"written({self.names[at]}, {self.own(ref)}, {self.t})", "", (), "rows"
+            ).text
             return text
         text = self.fn.let(f"joined({self.names[at]}, {self.own(ref)})", "", (), "rows").text
         self.after[at] = f"{text}[:, {text}.shape[1] - {kept.rows}:]"
@@ -74,7 +88,10 @@ class Past:
         return fn.let(f"({text})[:, 0]" if one else text, fn.token_lead, node.type)
 
     def terms(self, node: Node, values: Sequence[Ref], streams: Sequence[Ref]) -> tuple[Fn, str]:
-        """A function in which the terms of a replay are rows [B, S, ..], and the text of S. `values` are those of the memories."""
+        """A function in which the terms of a replay are rows [B, S, ..], and the text of S.
+
+        `values` are those of the memories.
+        """
         inner = self.fn.child()
         inner.token_lead = "BT"
         inner.env = {i: r for i, r in self.fn.env.items() if r.lead == ""}
@@ -89,11 +106,17 @@ class Past:
 
     def band(self, node: Node, size: str) -> str:
         """[T, S]: how much each row counts at each token of the piece."""
-        return self.fn.let(f"band(state[0], {self.t}, {size}, {spoken(node['since'])!r}, {self.first(node)}, {node['how'] == 'mean'})", "", (), "band").text
+        return self.fn.let(
+            f"band(state[0], {self.t}, {size}, {spoken(node['since'])!r}, {self.first(node)}, "
+            f"{node['how'] == 'mean'})",
+            "",
+            (),
+            "band",
+        ).text
 
     def replay(self, fn: Fn, node: Node, args: list[Ref]) -> Ref:
         """One token: all its terms, weighed and added."""
-        values, streams = args[:len(node["names"])], args[len(node["names"]):]
+        values, streams = args[: len(node["names"])], args[len(node["names"]) :]
         inner, size = self.terms(node, values, streams)
         term = inner.value(node.args[0])
         band = self.band(node, size)

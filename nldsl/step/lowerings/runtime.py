@@ -1,7 +1,10 @@
-"""The functions that an emitted step calls. Their source is copied into it, so an emitted file needs only torch.
+"""The functions that an emitted step calls. Their source is copied into it, so an emitted file
+needs only torch.
 
-Layouts: B batch, T tokens of this call, J tokens of this piece as keys, P.. the axes shared by a memory and its gates (heads).
+Layouts: B batch, T tokens of this call, J tokens of this piece as keys, P.. the axes shared by a
+memory and its gates (heads).
 """
+
 from __future__ import annotations
 
 import torch
@@ -10,8 +13,12 @@ from torch import Tensor
 
 
 def full(like: Tensor, value: object, shape: tuple[int, ...]) -> Tensor:
-    """A constant of the dtype and device of `like`; float64 beside whole numbers, as in a block that computes from labels alone."""
-    return torch.as_tensor(value, dtype=like.dtype if like.is_floating_point() else torch.float64, device=like.device).expand(shape)
+    """A constant of the dtype and device of `like`; float64 beside whole numbers, as in a block
+    that computes from labels alone.
+    """
+    return torch.as_tensor(
+        value, dtype=like.dtype if like.is_floating_point() else torch.float64, device=like.device
+    ).expand(shape)
 
 
 def product(eq: str, *xs: Tensor) -> Tensor:
@@ -39,12 +46,14 @@ def entry(x: Tensor, ids: Tensor, lead: int) -> Tensor:
 
 
 def conv(rows: Tensor, kernel: Tensor) -> Tensor:
-    """Depthwise causal convolution. rows [B, n - 1 + T, ..]: the inputs and the n - 1 before them, kernel [n, ..]."""
+    """Depthwise causal convolution. rows [B, n - 1 + T, ..]: the inputs and the n - 1 before them,
+    kernel [n, ..].
+    """
     width = kernel.shape[0]
     length = rows.shape[1] - width + 1
     y = kernel[0] * rows[:, :length]
     for j in range(1, width):
-        y = y + kernel[j] * rows[:, j:j + length]
+        y = y + kernel[j] * rows[:, j : j + length]
     return y
 
 
@@ -79,8 +88,10 @@ def written(rows: Tensor, x: Tensor, t: Tensor) -> Tensor:
 
 
 def visible(t: Tensor, rows: int, span: tuple, first: int) -> Tensor:
-    """[T, S]: does token t see row j? The rows are the last S tokens up to the last of t or, where `span` is ("all",), all of the
-    sequence from its first on; those before the token `first` are not there."""
+    """[T, S]: does token t see row j? The rows are the last S tokens up to the last of t or, where
+    `span` is ("all",), all of the sequence from its first on; those before the token `first` are
+    not there.
+    """
     j = torch.arange(rows, device=t.device)
     since = torch.zeros_like(t)
     if span[0] != "all":
@@ -96,8 +107,9 @@ def band(like: Tensor, t: Tensor, rows: int, span: tuple, first: int, mean: bool
 
 
 def sampled(rows: Tensor, t: Tensor, period: int, phase: int) -> Tensor:
-    """For each token t [T] the row at the last tick of a clock before it, of rows [B, S, ..] up to the last of t; before the
-    first tick, where there is no value, the row of t itself."""
+    """For each token t [T] the row at the last tick of a clock before it, of rows [B, S, ..] up to
+    the last of t; before the first tick, where there is no value, the row of t itself.
+    """
     last = phase + torch.div(t - phase, period, rounding_mode="floor") * period - 1
     return rows[:, torch.where(last >= phase, last, t) - (t[-1] + 1 - rows.shape[1])]
 
@@ -110,14 +122,16 @@ def begun(rows: Tensor, t: Tensor, first: int) -> Tensor:
 
 def present(x: Tensor, begin: int, first: int) -> Tensor:
     """x [B, T, ..], whose first row is the token `begin`, from the token `first` on."""
-    return x[:, max(0, first - begin):]
+    return x[:, max(0, first - begin) :]
 
 
 def behind(x: Tensor, before: Tensor | None, by: int) -> Tensor:
-    """x [B, T, ..] so many tokens late: what stood that many tokens before. `before` is what `latest`
-    gave in the previous call, None in the first: then the first tokens have no such predecessor."""
+    """x [B, T, ..] so many tokens late: what stood that many tokens before. `before` is what
+    `latest` gave in the previous call, None in the first: then the first tokens have no such
+    predecessor.
+    """
     x = x if before is None else torch.cat([before, x], 1)
-    return x[:, :max(0, x.shape[1] - by)]
+    return x[:, : max(0, x.shape[1] - by)]
 
 
 def latest(x: Tensor, before: Tensor | None, by: int) -> Tensor:
@@ -126,38 +140,54 @@ def latest(x: Tensor, before: Tensor | None, by: int) -> Tensor:
 
 
 def newest(x: Tensor, before: Tensor | None) -> Tensor:
-    """x [B, T, ..] one token later, at the tokens that have a next one: all but the sequence's first."""
+    """x [B, T, ..] one token later, at the tokens that have a next one: all but the sequence's
+    first.
+    """
     return x[:, 1:] if before is None or before.shape[1] == 0 else x
 
 
 def cross_entropy(x: Tensor, ids: Tensor) -> Tensor:
-    """log sum exp x - x[ids] over the last axis, in the precision of x or float32, whichever is wider."""
+    """log sum exp x - x[ids] over the last axis, in the precision of x or float32, whichever is
+    wider.
+    """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return torch.logsumexp(wide, -1) - wide.expand(*ids.shape, wide.shape[-1]).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+    return torch.logsumexp(wide, -1) - wide.expand(*ids.shape, wide.shape[-1]).gather(
+        -1, ids.unsqueeze(-1)
+    ).squeeze(-1)
 
 
 def decay(c: Tensor) -> tuple[Tensor, Tensor]:
-    """c [B, P.., T] -> L [B, P.., T, J] with L[t, j] = prod of c over j < l <= t (0 above the diagonal), and the products from the
-    start of the piece [B, P.., T]. L is the inverse of I - c below the diagonal: no logarithm and no division, so a factor
-    of any sign, of any size or exactly 0 has the slope that the product of the others is."""
+    """c [B, P.., T] -> L [B, P.., T, J] with L[t, j] = prod of c over j < l <= t (0 above the
+    diagonal), and the products from the start of the piece [B, P.., T]. L is the inverse of I - c
+    below the diagonal: no logarithm and no division, so a factor of any sign, of any size or
+    exactly 0 has the slope that the product of the others is.
+    """
     wide = c.to(torch.promote_types(c.dtype, torch.float32))
     eye = torch.eye(c.shape[-1], dtype=wide.dtype, device=c.device)
-    steps = torch.diag_embed(-wide[..., 1:], -1)               # the ones on the diagonal go without saying
-    kernel = torch.linalg.solve_triangular(steps, eye.expand_as(steps), upper=False, unitriangular=True)
+    steps = torch.diag_embed(-wide[..., 1:], -1)  # the ones on the diagonal go without saying
+    kernel = torch.linalg.solve_triangular(
+        steps, eye.expand_as(steps), upper=False, unitriangular=True
+    )
     return kernel.to(c.dtype), (kernel[..., 0] * wide[..., :1]).to(c.dtype)
 
 
 def powers(like: Tensor, c: float) -> tuple[Tensor, Tensor]:
     """`decay` of gates that are all c; like [B, P.., T]."""
-    t = torch.arange(like.shape[-1], dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+    t = torch.arange(
+        like.shape[-1], dtype=torch.promote_types(like.dtype, torch.float32), device=like.device
+    )
     kernel = (c ** (t[:, None] - t).clamp_min(0)).tril().to(like.dtype)
-    return kernel.expand(*like.shape, like.shape[-1]), (c ** (t + 1)).to(like.dtype).expand(like.shape)
+    return kernel.expand(*like.shape, like.shape[-1]), (c ** (t + 1)).to(like.dtype).expand(
+        like.shape
+    )
 
 
 def running(like: Tensor) -> tuple[Tensor, Tensor]:
     """`decay` of gates that are all 1; like [B, P.., T]."""
     ones = torch.ones_like(like)
-    return torch.ones(like.shape[-1], like.shape[-1], dtype=like.dtype, device=like.device).tril().expand(*like.shape, like.shape[-1]), ones
+    return torch.ones(
+        like.shape[-1], like.shape[-1], dtype=like.dtype, device=like.device
+    ).tril().expand(*like.shape, like.shape[-1]), ones
 
 
 def late(kernel: Tensor) -> Tensor:
@@ -171,10 +201,14 @@ def late_prefix(prefix: Tensor, first: float) -> Tensor:
 
 
 def erased(kernel: Tensor) -> Tensor:
-    """Inverse of I + strictly lower `kernel` [.., T, J]: what each write becomes once later erases have read it (WY form)."""
+    """Inverse of I + strictly lower `kernel` [.., T, J]: what each write becomes once later erases
+    have read it (WY form).
+    """
     wide = kernel.to(torch.promote_types(kernel.dtype, torch.float32))
     eye = torch.eye(kernel.shape[-1], dtype=wide.dtype, device=kernel.device)
-    return torch.linalg.solve_triangular(eye + wide, eye.expand_as(wide), upper=False, unitriangular=True)
+    return torch.linalg.solve_triangular(
+        eye + wide, eye.expand_as(wide), upper=False, unitriangular=True
+    )
 
 
 def solve(b: Tensor, a: Tensor) -> Tensor:
@@ -185,7 +219,9 @@ def solve(b: Tensor, a: Tensor) -> Tensor:
 
 
 def pick(flag: bool | Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """new where the flag holds, else old; a Python flag costs nothing, a flag for each lane is a number."""
+    """new where the flag holds, else old; a Python flag costs nothing, a flag for each lane is a
+    number.
+    """
     if isinstance(flag, bool):
         return new if flag else old
     if flag.dim():
@@ -199,25 +235,34 @@ def lanewise(flag: Tensor, new: Tensor, old: Tensor) -> Tensor:
 
 
 def resumed(carry: dict, lanes: dict, lasting: dict) -> dict:
-    """The carry of the sequence that each lane reads next. What outlives a sequence goes on in its lane; it starts in a lane that has
-    read nothing, after so many sequences, and where a document ended with the last token. `lasting`: name -> (the memory that it is or
-    is a copy of, the two clocks, what holds that it did)."""
+    """The carry of the sequence that each lane reads next. What outlives a sequence goes on in its
+    lane; it starts in a lane that has read nothing, after so many sequences, and where a document
+    ended with the last token. `lasting`: name -> (the memory that it is or is a copy of, the two
+    clocks, what holds that it did).
+    """
     n = lanes["sequences"]
     for name, (memory, life, copied, ended) in lasting.items():
         anew = (n == 0) | completed(n, *life)
-        carry[name] = lanewise(anew | (lanes[ended] != 0) if ended else anew, carry[name], lanes[name])
+        carry[name] = lanewise(
+            anew | (lanes[ended] != 0) if ended else anew, carry[name], lanes[name]
+        )
         carry[name] = lanewise(completed(n, *copied), carry[memory], carry[name])
     return carry
 
 
 def completed(n: Tensor, period: int, phase: int) -> Tensor:
     """Does a clock tick at the n-th of its units? Period 0 never does."""
-    return (n > phase) & ((n - phase) % period == 0) if period else torch.zeros_like(n, dtype=torch.bool)
+    return (
+        (n > phase) & ((n - phase) % period == 0)
+        if period
+        else torch.zeros_like(n, dtype=torch.bool)
+    )
 
 
 def oldest(t: Tensor, span: tuple) -> Tensor:
-    """First token that token t (from 0) sees: ("last", n) a sliding window, ("since", period, phase) the stretch after the last
-    tick strictly before t; period 0 is the sequence."""
+    """First token that token t (from 0) sees: ("last", n) a sliding window, ("since", period,
+    phase) the stretch after the last tick strictly before t; period 0 is the sequence.
+    """
     if span[0] == "last":
         return t - (span[1] - 1)
     if span[1] == 0:
@@ -227,9 +272,11 @@ def oldest(t: Tensor, span: tuple) -> Tensor:
 
 
 def attend(q: Tensor, pairs: tuple, scale: float, t: Tensor) -> Tensor:
-    """Softmax over all pairs of all groups at once. q [B, T, ..]. A group is (k, v, score_eq, value_eq, heads, span, first): with span
-    None its pairs are those of the token itself, else k, v are [B, S, ..], rows as `visible` has them. `heads` is the number of
-    dimensions of a score that are no pairs. At a token before all groups begin everything is seen: nobody is shown the result."""
+    """Softmax over all pairs of all groups at once. q [B, T, ..]. A group is (k, v, score_eq,
+    value_eq, heads, span, first): with span None its pairs are those of the token itself, else k, v
+    are [B, S, ..], rows as `visible` has them. `heads` is the number of dimensions of a score that
+    are no pairs. At a token before all groups begin everything is seen: nobody is shown the result.
+    """
     scores = []
     nothing = t < min(g[6] for g in pairs)
     for k, v, score_eq, value_eq, heads, span, first in pairs:
@@ -247,31 +294,50 @@ def attend(q: Tensor, pairs: tuple, scale: float, t: Tensor) -> Tensor:
     weights = torch.cat(flat, -1).softmax(-1)
     out, at = None, 0
     for (k, v, score_eq, value_eq, *_), s, f in zip(pairs, scores, flat):
-        part = torch.einsum(value_eq, weights[..., at:at + f.shape[-1]].reshape(s.shape), v)
+        part = torch.einsum(value_eq, weights[..., at : at + f.shape[-1]].reshape(s.shape), v)
         at += f.shape[-1]
         out = part if out is None else out + part
     return out
 
 
-def roll(body, state: tuple, streams: tuple, statics: tuple, position: int, chunk: int, clocks: tuple, mode: str) -> tuple:
+def roll(
+    body,
+    state: tuple,
+    streams: tuple,
+    statics: tuple,
+    position: int,
+    chunk: int,
+    clocks: tuple,
+    mode: str,
+) -> tuple:
     """Runs `body` over pieces of at most `chunk` tokens that end where the chunk clock ticks.
 
-    body(state, streams, statics, ends) -> (state, outputs); `ends[i]` says whether clock i = (period, phase, first) ticks at the
-    last token of the piece, which does not come before the token `first`. mode "loop" calls it once a piece; "scan" rolls the full
-    pieces into one loop of the compiler; "within" is "loop" in a function that is compiled and differentiated as a whole.
+    body(state, streams, statics, ends) -> (state, outputs); `ends[i]` says whether clock i =
+    (period, phase, first) ticks at the last token of the piece, which does not come before the
+    token `first`. mode "loop" calls it once a piece; "scan" rolls the full pieces into one loop of
+    the compiler; "within" is "loop" in a function that is compiled and differentiated as a whole.
     """
     length = streams[0].shape[1]
     cuts = [0, *(t for t in range(1, length) if (position + t) % chunk == 0), length]
     pieces = list(zip(cuts, cuts[1:]))
     full = [(a, b) for a, b in pieces if b - a == chunk and (position + b) % chunk == 0]
     first, last = (full[0][0], full[-1][1]) if full else (0, 0)
-    ticks = {b: tuple(p > 0 and position + b > max(f, first) and (position + b - f) % p == 0 for p, f, first in clocks) for _, b in pieces}
+    ticks = {
+        b: tuple(
+            p > 0 and position + b > max(f, first) and (position + b - f) % p == 0
+            for p, f, first in clocks
+        )
+        for _, b in pieces
+    }
     outs: list[tuple] = []
     for a, b in [piece for piece in pieces if not full or piece[0] < first]:
         state, out = body(alike(state, mode), tuple(x[:, a:b] for x in streams), statics, ticks[b])
         outs.append(out)
     if full:
-        stacked = tuple(x[:, first:last].unflatten(1, (len(full), chunk)).movedim(1, 0).contiguous() for x in streams)
+        stacked = tuple(
+            x[:, first:last].unflatten(1, (len(full), chunk)).movedim(1, 0).contiguous()
+            for x in streams
+        )
         same = tuple(len({ticks[b][i] for _, b in full}) == 1 for i in range(len(clocks)))
         flags = torch.tensor([ticks[b] for _, b in full], device=streams[0].device)
         if mode == "scan" and len(full) > 3:
@@ -280,7 +346,9 @@ def roll(body, state: tuple, streams: tuple, statics: tuple, position: int, chun
         else:
             rows = list(zip(*(x.unbind(0) for x in stacked)))
             for i, (_, b) in enumerate(full):
-                ends = tuple(t if fixed else flags[i, k] for k, (t, fixed) in enumerate(zip(ticks[b], same)))
+                ends = tuple(
+                    t if fixed else flags[i, k] for k, (t, fixed) in enumerate(zip(ticks[b], same))
+                )
                 state, out = body(alike(state, mode), rows[i], statics, ends)
                 outs.append(out)
     for a, b in [piece for piece in pieces if full and piece[0] >= last]:
@@ -290,33 +358,47 @@ def roll(body, state: tuple, streams: tuple, statics: tuple, position: int, chun
 
 
 def alike(state: tuple, mode: str) -> tuple:
-    """What a piece is given, in one form for every piece, the first too, so that a compiled body is one graph: each tensor an object of
-    its own, contiguous, and one that a derivative can be taken in."""
+    """What a piece is given, in one form for every piece, the first too, so that a compiled body is
+    one graph: each tensor an object of its own, contiguous, and one that a derivative can be taken
+    in.
+    """
     if mode != "loop" or not torch.is_grad_enabled():
         return state
     whole = (x.contiguous() for x in state)
-    return tuple(x.view_as(x) if x.requires_grad or not x.is_floating_point() else x.detach().requires_grad_() for x in whole)
+    return tuple(
+        x.view_as(x)
+        if x.requires_grad or not x.is_floating_point()
+        else x.detach().requires_grad_()
+        for x in whole
+    )
 
 
-def scanned(body, state: tuple, stacked: tuple, statics: tuple, ticks: tuple, same: tuple, flags: Tensor) -> tuple:
-    """All full pieces as one loop of the compiler, stacked [n, B, C, ..]. It wants every tensor its own and contiguous, and values
-    that do not change carried along: gradients of captured ones are lost."""
+def scanned(
+    body, state: tuple, stacked: tuple, statics: tuple, ticks: tuple, same: tuple, flags: Tensor
+) -> tuple:
+    """All full pieces as one loop of the compiler, stacked [n, B, C, ..]. It wants every tensor its
+    own and contiguous, and values that do not change carried along: gradients of captured ones are
+    lost.
+    """
     from torch._higher_order_ops.scan import scan
+
     width = len(state)
 
     def own(xs: tuple) -> tuple:
         return tuple(x.clone(memory_format=torch.contiguous_format) for x in xs)
 
-    def even(xs: tuple) -> tuple:                              # so are the derivatives: they come back by way of one long axis
-        return tuple(x.reshape(-1).clone().view(x.shape) if x.is_floating_point() else x for x in xs)
+    def even(xs: tuple) -> tuple:  # so are the derivatives: they come back by way of one long axis
+        return tuple(
+            x.reshape(-1).clone().view(x.shape) if x.is_floating_point() else x for x in xs
+        )
 
     moving = tuple(flags[:, i].clone() for i, fixed in enumerate(same) if not fixed)
 
     def step(carry: tuple, xs: tuple) -> tuple:
-        here = iter(xs[len(stacked):])
+        here = iter(xs[len(stacked) :])
         ends = tuple(t if fixed else next(here) for t, fixed in zip(ticks, same))
         carry = even(carry)
-        state, out = body(carry[:width], xs[:len(stacked)], carry[width:], ends)
+        state, out = body(carry[:width], xs[: len(stacked)], carry[width:], ends)
         return own(state + carry[width:]), own(out)
 
     carry, out = scan(step, own(state + statics), stacked + moving, dim=0)

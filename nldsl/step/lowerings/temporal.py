@@ -1,8 +1,11 @@
-"""Operators that look back in time: convolution, positions, attention, sliding windows. What they look back on is kept.
+"""Operators that look back in time: convolution, positions, attention, sliding windows. What they
+look back on is kept.
 
-In a stream over all tokens of a call it is part of the carry; in a region it is part of the region's state, piece by piece.
-Either way the rows kept and the rows of now are joined, and `visible` says which of them a token sees.
+In a stream over all tokens of a call it is part of the carry; in a region it is part of the
+region's state, piece by piece. Either way the rows kept and the rows of now are joined, and
+`visible` says which of them a token sees.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -16,7 +19,7 @@ from nldsl.step.source import Fn, Ref
 if TYPE_CHECKING:
     from nldsl.step.emit import Carry, Emitter
 
-Span = int | Clock                                              # the last n tokens, or since a tick of a clock
+Span = int | Clock  # the last n tokens, or since a tick of a clock
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,20 @@ def looks_back(node: Node) -> list[Kept]:
     if node.op == "held_stream":
         return [Kept(node.args[0], node["clock"].period)]
     if node.op == "attend":
-        return [Kept(node.args[1 + 2 * i + j], reach(span)) for i, _, _, span in groups(node) if span is not None for j in (0, 1)]
+        return [
+            Kept(node.args[1 + 2 * i + j], reach(span))
+            for i, _, _, span in groups(node)
+            if span is not None
+            for j in (0, 1)
+        ]
     return []
 
 
 @dataclass(frozen=True)
 class View:
-    """How an operator sees time: `rows` is the text of the rows kept and those of now, `own` that of the rows of now, `t` that of
-    the tokens; `first` the token at which a stream begins."""
+    """How an operator sees time: `rows` is the text of the rows kept and those of now, `own` that
+    of the rows of now, `t` that of the tokens; `first` the token at which a stream begins.
+    """
 
     rows: Callable[[Kept, Ref], str]
     own: Callable[[Ref], str]
@@ -101,16 +110,28 @@ def attend(fn: Fn, node: Node, args: list[Ref], view: View) -> str:
         if span is None:
             kt, vt = (view.own(x) if x.lead else fn.tensor(x) for x in (k, v))
             leads = ["BT" if x.lead else "" for x in (k, v)]
-            eqs = f"BT{lq},{leads[0]}{lk}->BT{heads}{pairs}", f"BT{heads}{pairs},{leads[1]}{values}->BT{out}"
+            eqs = (
+                f"BT{lq},{leads[0]}{lk}->BT{heads}{pairs}",
+                f"BT{heads}{pairs},{leads[1]}{values}->BT{out}",
+            )
         else:
             kt, vt = (view.rows(next(look), x) for x in (k, v))
             eqs = f"BT{lq},BJ{lk}->BT{heads}{pairs}J", f"BT{heads}{pairs}J,BJ{values}->BT{out}"
-        first = max(view.first(x) for x in node.args[1 + 2 * i:3 + 2 * i])
-        said.append(f"({kt}, {vt}, {eqs[0]!r}, {eqs[1]!r}, {2 + len(heads)}, {None if span is None else spoken(span)!r}, {first}), ")
+        first = max(view.first(x) for x in node.args[1 + 2 * i : 3 + 2 * i])
+        said.append(
+            f"({kt}, {vt}, {eqs[0]!r}, {eqs[1]!r}, {2 + len(heads)}, "
+            f"{None if span is None else spoken(span)!r}, {first}), "
+        )
     return f"attend({view.own(args[0])}, ({''.join(said)}), {node['scale']!r}, {view.t})"
 
 
-TEMPORAL: dict[str, Callable[..., str]] = {"conv": conv, "rope": rope, "attend": attend, "window": window, "held_stream": held_stream}
+TEMPORAL: dict[str, Callable[..., str]] = {
+    "conv": conv,
+    "rope": rope,
+    "attend": attend,
+    "window": window,
+    "held_stream": held_stream,
+}
 
 
 def stream(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> Ref:
@@ -120,16 +141,34 @@ def stream(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> Re
         raise Unsupported(f"`{node.op}` of values without a time", node)
 
     def own(ref: Ref) -> str:
-        return ref.text if ref.lead == "BT" else \
-            f"{fn.tensor(ref)}.expand(*{like}.shape[:2], {', '.join(str(a.size) for a in ref.shape)})"
+        return (
+            ref.text
+            if ref.lead == "BT"
+            else f"{fn.tensor(ref)}.expand(*{like}.shape[:2], "
+            f"{', '.join(str(a.size) for a in ref.shape)})"
+        )
 
     def rows(kept: Kept, ref: Ref) -> str:
-        padded = node.op == "conv"                             # elsewhere rows before the sequence are not there
-        name = em.carry_name(kept.node, *(("tail", (Axis("tail", kept.rows), *ref.shape)) if padded else ("past", ref.shape)), carry)
+        padded = node.op == "conv"  # elsewhere rows before the sequence are not there
+        name = em.carry_name(
+            kept.node,
+            *(("tail", (Axis("tail", kept.rows), *ref.shape)) if padded else ("past", ref.shape)),
+            carry,
+        )
         text = fn.let(f"joined({name}, {own(ref)})", "", (), "rows").text
-        last = "" if kept.rows is None else f"[:, {text}.shape[1] - {kept.rows}:]" if padded else f"[:, -{kept.rows}:]" if kept.rows else "[:, :0]"
+        last = (
+            ""
+            if kept.rows is None
+            else f"[:, {text}.shape[1] - {kept.rows}:]"
+            if padded
+            else f"[:, -{kept.rows}:]"
+            if kept.rows
+            else "[:, :0]"
+        )
         carry.results.append(text + last)
         return text
 
     t = fn.let(f"times({like}, position)[0]", "", (), "t").text
-    return fn.let(TEMPORAL[node.op](fn, node, args, View(rows, own, t, em.absence.first)), "BT", node.type)
+    return fn.let(
+        TEMPORAL[node.op](fn, node, args, View(rows, own, t, em.absence.first)), "BT", node.type
+    )
