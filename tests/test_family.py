@@ -159,10 +159,10 @@ def test_a_spec_keeps_the_laws(name: str, law: str) -> None:
 
 
 def test_references_stand_alone() -> None:
-    """They import torch and each other; each is at most 80 lines."""
+    """They import torch and each other; each is at most 110 lines."""
     for path in sorted(REFERENCES.glob("*.py")):
         words = path.read_text(encoding="utf-8")
-        assert len(words.splitlines()) <= 80, path.name
+        assert len(words.splitlines()) <= 110, path.name
         roots = {
             name.split(".")[0] for name in re.findall(r"^(?:from|import) ([\w.]+)", words, re.M)
         }

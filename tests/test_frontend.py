@@ -288,3 +288,9 @@ def test_mistakes_do_not_hide_each_other() -> None:
         "N017",
         "N021",
     ]
+
+
+def test_a_name_that_looks_like_a_slip_is_a_name() -> None:
+    """A clock's period goes on in the next line, with a name one letter off a word of the language."""
+    text = "nldsl 1\nclock clock_ = 4 token\nclock a = 2\nclock_\n"
+    assert unparse(parse(Source("spec.nl", text))).count("clock") == 4

@@ -64,6 +64,8 @@ def _blank_foreign(words: list[Word], places: Places) -> tuple[list[Diagnostic],
     """What is written in another language; the text and its words without the statements it stands
     in.
     """
+    if isinstance(attempt(places.source.text), Tree):  # a name may look like a slip, and be none
+        return [], places.source.text, words
     found, spoilt = foreign(words, places)
     text, kept, end = places.source.text, [], 0
     for i in sorted(spoilt):
