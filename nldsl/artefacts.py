@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 
 from nldsl import writing
-from nldsl.graph.view.families import family_graph
-from nldsl.graph.view.level_table import levels_text
-from nldsl.graph.view.mermaid import mermaid
-from nldsl.graph.view.page import svg
 from nldsl.source import Source
 from nldsl.step.compile import CompiledStep
 from nldsl.train import faults
 from nldsl.train.records import Compiled, written
+from nldsl.view.families import family_graph
+from nldsl.view.level_table import levels_text
+from nldsl.view.mermaid import mermaid
+from nldsl.view.page import svg
 
 
 def write(step: CompiledStep, source: Source, folder: Path) -> list[str]:

@@ -28,7 +28,7 @@ from nldsl.source import Source, decoded
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from nldsl.graph.equations import Program
+    from nldsl.core.equations import Program
     from nldsl.train.records import Settings
 
 REJECTED, USAGE, RUN, BACKEND, INTERRUPTED = 1, 2, 3, 4, 130
@@ -150,10 +150,10 @@ def compile_(
     with reported():
         from nldsl import artefacts, pipeline, stages
         from nldsl.device import available
-        from nldsl.step.report import report
         from nldsl.train import pretrained
         from nldsl.train.bench import random_batch
         from nldsl.train.display import shown_on
+        from nldsl.view.report import report
 
         text = source_of(spec)
         if emit is not None and out is not None:
@@ -198,10 +198,10 @@ def graph(
 ) -> None:
     """Draw the level graph: levels, memories, what flows between them."""
     with reported():
-        from nldsl.graph.view.families import family_graph
-        from nldsl.graph.view.level_table import levels_table, levels_text
-        from nldsl.graph.view.mermaid import mermaid
-        from nldsl.graph.view.page import svg
+        from nldsl.view.families import family_graph
+        from nldsl.view.level_table import levels_table, levels_text
+        from nldsl.view.mermaid import mermaid
+        from nldsl.view.page import svg
 
         program = loaded(source_of(spec), sets)
         match form:

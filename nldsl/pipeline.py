@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nldsl.core.equations import Program
 from nldsl.frontend.parse import parse
 from nldsl.graph.desugar import elaborate
-from nldsl.graph.equations import Program
 from nldsl.rules import check
 from nldsl.source import Source, decoded
 

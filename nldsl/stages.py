@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from rich.pretty import pretty_repr
 
+from nldsl.core.equations import Node, Program
+from nldsl.core.text import dump
 from nldsl.frontend import lex
 from nldsl.frontend.lex import Places
 from nldsl.frontend.parse import parse
-from nldsl.graph.dump import dump
-from nldsl.graph.equations import Node, Program
 from nldsl.schedule.plan import Region
 from nldsl.source import Source
 from nldsl.step.compile import CompiledStep

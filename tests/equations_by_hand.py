@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import (
+from nldsl.core.equations import (
     Axis,
     Bptt,
     Clock,

@@ -37,7 +37,7 @@ from references import (
 )
 from torch import Tensor
 
-from nldsl.graph.equations import Program
+from nldsl.core.equations import Program
 from nldsl.pipeline import load_text
 from nldsl.testing import laws
 

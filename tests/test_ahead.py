@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from nldsl.core.equations import walk
 from nldsl.diagnostic import Diagnostics
-from nldsl.graph.equations import walk
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import data, laws
 
@@ -116,7 +116,7 @@ def test_tokens_one_at_a_time() -> None:
 
 
 def test_the_interpreter_reads_on() -> None:
-    from nldsl.step.oracle import Oracle
+    from nldsl.oracle.interpreter import Oracle
 
     program = load_text(HEAD + LOSSES["three"][0] + TRAINING)
     batch, oracle = data(program, 2, 6, 0), Oracle(program)

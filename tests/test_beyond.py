@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nldsl.core.equations import Program
 from nldsl.diagnostic import Diagnostics
-from nldsl.graph.equations import Program
+from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import compile_program, load_text
 from nldsl.step.freeze import frozen
-from nldsl.step.oracle import Oracle
 from nldsl.testing import data, laws
 from nldsl.testing.captures import apart, traced, traced_once
 

@@ -11,9 +11,9 @@ import pytest
 from counting import counted
 
 from nldsl import pipeline, rules
+from nldsl.core.equations import Program
 from nldsl.frontend.parse import parse
 from nldsl.graph.desugar import elaborate
-from nldsl.graph.equations import Program
 from nldsl.source import Source
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import ENDS
+from nldsl.core.equations import ENDS
 from nldsl.pipeline import compile_program, load_text
 from nldsl.step.lowerings import runtime
 from nldsl.testing import laws

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nldsl.diagnostic import Diagnostics
+from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import load_text
-from nldsl.step.oracle import Oracle
 from nldsl.testing import Drawn, laws, sample
 from nldsl.testing.programs import ONWARD
 from nldsl.testing.properties import STEADY

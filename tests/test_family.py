@@ -19,7 +19,7 @@ from references.optimizers import Update
 from test_laws import LAWS
 from torch import Tensor
 
-from nldsl.graph.equations import Program
+from nldsl.core.equations import Program
 from nldsl.pipeline import compile_program
 from nldsl.testing import Drawn, data, laws
 from nldsl.testing.captures import apart, traced_once

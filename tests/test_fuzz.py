@@ -20,10 +20,10 @@ import pytest
 import torch
 from counting import counted
 
+from nldsl.core.equations import Program, Tree, numel, walk
 from nldsl.diagnostic import Diagnostics, render
-from nldsl.graph.equations import Program, Tree, numel, walk
+from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import STANDARD, load_text
-from nldsl.step.oracle import Oracle
 
 ROOT = Path(__file__).parents[1]
 CALLS = 5_000_000  # the most that a refusal takes is 3.4 million

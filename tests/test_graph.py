@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from nldsl.core.equations import Axis, Clock, Node, Program, walk
+from nldsl.core.laws import check_program
+from nldsl.core.text import dump, every
 from nldsl.diagnostic import Diagnostics
 from nldsl.frontend.parse import parse
 from nldsl.frontend.unparse import unparse
 from nldsl.graph.axes import match, see
 from nldsl.graph.desugar import elaborate
-from nldsl.graph.dump import dump, every
-from nldsl.graph.equations import Axis, Clock, Node, Program, walk
-from nldsl.graph.laws import check_program
 from nldsl.pipeline import load_text
 from nldsl.source import Source
 

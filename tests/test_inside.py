@@ -10,8 +10,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nldsl.core.equations import Program
 from nldsl.diagnostic import Diagnostics
-from nldsl.graph.equations import Program
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import data, laws
 from nldsl.testing.captures import traced_once

@@ -25,19 +25,19 @@ from rich.console import Console
 from torch import Tensor
 
 from nldsl import stages
+from nldsl.core.equations import Program
+from nldsl.core.initial import initial_weights
 from nldsl.diagnostic import Diagnostic, Diagnostics, render
 from nldsl.explanation import explanations
-from nldsl.graph.equations import Program
+from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import load_text
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import moving, plan
 from nldsl.step.compile import CompiledStep, load_module
 from nldsl.step.emit import Emitter
-from nldsl.step.initial import initial_weights
-from nldsl.step.oracle import Oracle
-from nldsl.step.report import levels_table
 from nldsl.testing.constructs import ALL, constructs
 from nldsl.testing.laws import EXACT, Subject, agreement, deviation, flat
+from nldsl.view.report import levels_table
 
 MANUAL = Path(__file__).parent / "language"
 GRAMMAR = Path(__file__).parents[1] / "grammar" / "nl.lark"

@@ -11,7 +11,7 @@ import torch
 from tiny import program, source, tiny
 from torch import Tensor
 
-from nldsl.graph.equations import Program, walk
+from nldsl.core.equations import Program, walk
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import Drawn, data, laws
 from nldsl.testing.properties import STEADY, over

@@ -12,7 +12,7 @@ import torch
 from family import EXAMPLES, FROM_FILES, SPECS, tiny
 from test_inside import holds, memory, model
 
-from nldsl.graph.equations import Program
+from nldsl.core.equations import Program
 from nldsl.pipeline import compile_program, load
 from nldsl.testing import laws
 

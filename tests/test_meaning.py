@@ -12,8 +12,8 @@ import torch
 from regressions import ROWS
 from tiny import program, tiny
 
+from nldsl.core.equations import Program
 from nldsl.diagnostic import Diagnostics
-from nldsl.graph.equations import Program
 from nldsl.pipeline import compile_program, load_text
 from nldsl.step.loading import Files
 from nldsl.testing import Drawn, corners, data, laws, sample

@@ -7,8 +7,8 @@ import torch
 from equations_by_hand import NEVER, SEQUENCE, TOKEN, Text, close, draw
 from torch import Tensor
 
-from nldsl.graph.equations import Axis, Bptt, Clock, Node, Tree
-from nldsl.step.oracle import Oracle
+from nldsl.core.equations import Axis, Bptt, Clock, Node, Tree
+from nldsl.oracle.interpreter import Oracle
 
 E = Axis("e", 3)
 

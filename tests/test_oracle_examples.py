@@ -15,12 +15,12 @@ import torch
 from equations_by_hand import close, draw
 from torch import Tensor
 
+from nldsl.core.equations import Program
+from nldsl.core.initial import initial
 from nldsl.frontend.parse import parse
 from nldsl.graph.desugar import elaborate
-from nldsl.graph.equations import Program
+from nldsl.oracle.interpreter import Oracle
 from nldsl.source import Source
-from nldsl.step.initial import initial
-from nldsl.step.oracle import Oracle
 
 ROOT = Path(__file__).parent.parent
 Losses = Callable[[dict[str, Tensor], Tensor], Tensor]

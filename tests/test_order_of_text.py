@@ -8,8 +8,8 @@ import pytest
 import torch
 from textual import Writer, program, values
 
+from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import load_text
-from nldsl.step.oracle import Oracle
 from nldsl.testing import data, laws
 
 NEAR = 1e-9

@@ -12,15 +12,15 @@ from xml.etree import ElementTree
 import networkx as nx
 import pytest
 
-from nldsl.graph.view.bundles import bundles
-from nldsl.graph.view.families import at_most, family_graph
-from nldsl.graph.view.layout import Item, Line, placed
-from nldsl.graph.view.level_graph import level_graph
-from nldsl.graph.view.page import MOST, STYLES, svg
-from nldsl.graph.view.sketch import for_all, measured, wrapped
-from nldsl.graph.view.transfer import KINDS
 from nldsl.pipeline import load_text
 from nldsl.testing.properties import over
+from nldsl.view.bundles import bundles
+from nldsl.view.families import at_most, family_graph
+from nldsl.view.layout import Item, Line, placed
+from nldsl.view.level_graph import level_graph
+from nldsl.view.page import MOST, STYLES, svg
+from nldsl.view.sketch import for_all, measured, wrapped
+from nldsl.view.transfer import KINDS
 
 EXAMPLES = {
     path.stem: path for path in sorted((Path(__file__).parent.parent / "examples").glob("*.nl"))

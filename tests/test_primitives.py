@@ -13,8 +13,8 @@ import pytest
 import torch
 from family import BASE, SPECS, fitting, subject, text
 
-from nldsl.graph.dump import dump, every
-from nldsl.graph.equations import OPS, Program, walk
+from nldsl.core.equations import OPS, Program, walk
+from nldsl.core.text import dump, every
 from nldsl.pipeline import load_text
 from nldsl.testing import data, laws
 from nldsl.testing.renaming import renamed

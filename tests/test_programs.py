@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, find, settings
 
 from nldsl.diagnostic import Diagnostics
 from nldsl.frontend.parse import parse
+from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import compile_program
 from nldsl.source import Source
-from nldsl.step.oracle import Oracle
 from nldsl.testing import ALL, Drawn, constructs, corners, coverage, data, programs, sample
 
 torch.set_num_threads(1)

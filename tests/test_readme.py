@@ -1,5 +1,4 @@
-"""README.md is run: its commands, their outputs, its excerpts of the examples and its list of
-files.
+"""README.md is run: its commands, their outputs and its excerpts of the examples.
 
 A block ```console holds `$ command` lines, each followed by its output, in which `...` stands for
 anything: within a line for some text, alone on a line for any lines. Blocks run in order in one
@@ -26,18 +25,6 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 FAMILY = "| spec | says |\n|---|---|\n"
-TABLE = "| stage | from → to | files |\n|---|---|---|\n"
-STAGES = {
-    "frontend": "text → words → syntax tree",
-    "graph": "syntax tree → core equations and level graph",
-    "rules": "program → checked program",
-    "schedule": "checked program → schedule",
-    "step": "schedule → source → compiled step; the slow interpreter that is the meaning",
-    "train": "compiled step → run",
-    "std": "the library, in the language",
-    "testing": "programs at random and the laws they obey, for tests",
-    "beside them": "the stages in order, diagnostics, the command line",
-}
 
 
 @dataclass(frozen=True)
@@ -139,25 +126,6 @@ def test_excerpts_stand_in_an_example() -> None:
         ), block.text
 
 
-def pipeline_table() -> str:
-    package = ROOT / "nldsl"
-    rows = []
-    for stage, arrow in STAGES.items():
-        folder = package / stage if stage != "beside them" else package
-        files = [
-            path
-            for pattern in ("*.py", "*.nl")
-            for path in (folder.glob(pattern) if folder == package else folder.rglob(pattern))
-        ]
-        links = " ".join(
-            f"[{path.relative_to(folder)}]({path.relative_to(ROOT)})"
-            for path in sorted(files)
-            if path.name != "__init__.py"
-        )
-        rows.append(f"| {stage} | {arrow} | {links} |\n")
-    return "".join(rows)
-
-
 def family_table() -> str:
     """Each example by the first sentence of its header."""
     rows = []
@@ -186,20 +154,6 @@ def test_every_example_is_in_the_table(request: pytest.FixtureRequest) -> None:
         rewrite(README[begin : README.index("\n###", begin)], family_table())
     else:
         assert family_table() == README[begin : README.index("\n###", begin)]
-
-
-def test_every_file_of_the_package_is_in_the_table(request: pytest.FixtureRequest) -> None:
-    begin = README.index(TABLE) + len(TABLE)
-    if request.config.getoption("--update-golden"):
-        rewrite(README[begin:], pipeline_table())
-    else:
-        assert pipeline_table() == README[begin:]
-    folders = {
-        path.name
-        for path in (ROOT / "nldsl").iterdir()
-        if path.is_dir() and any(path.glob("*.[pn][yl]"))
-    }
-    assert folders | {"beside them"} == set(STAGES)
 
 
 def test_links_lead_somewhere() -> None:

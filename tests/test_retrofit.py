@@ -15,11 +15,11 @@ from commands import SMALL, done, nldsl
 from torch import Tensor
 
 from nldsl import cli
+from nldsl.core.equations import Program
 from nldsl.diagnostic import Diagnostics
-from nldsl.graph.equations import Program
+from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import compile_program, load, load_text
 from nldsl.step.loading import joins
-from nldsl.step.oracle import Oracle
 from nldsl.testing import data, laws
 from nldsl.testing.captures import traced_once
 from nldsl.train import metrics

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from nldsl.core.equations import Clock
 from nldsl.diagnostic import Diagnostic, Diagnostics
-from nldsl.graph.equations import Clock
 from nldsl.pipeline import load, load_text
 from nldsl.rules import RULES
 from nldsl.rules.clocks import harmonic, tick_kinds

@@ -18,9 +18,9 @@ from commands import done, nldsl
 from test_beyond import READER
 
 from nldsl import cli
-from nldsl.graph.equations import walk
+from nldsl.core.equations import walk
+from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import compile_program, load, load_text
-from nldsl.step.oracle import Oracle
 from nldsl.testing import data as drawn_data
 from nldsl.train import baseline, data, metrics
 from nldsl.train import run as runs

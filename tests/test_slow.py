@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from nldsl.core.equations import Program
 from nldsl.diagnostic import Diagnostics
-from nldsl.graph.equations import Program
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import data, laws
 from nldsl.testing.captures import apart, traced

@@ -9,8 +9,8 @@ import torch
 from test_inside import holds, model
 from test_online import level, network
 
+from nldsl.core.equations import Program
 from nldsl.diagnostic import Diagnostics
-from nldsl.graph.equations import Program
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import data, laws
 from nldsl.testing.captures import traced_once

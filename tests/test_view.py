@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nldsl.graph.equations import Program
-from nldsl.graph.view.boxes import Box, boxes
-from nldsl.graph.view.families import family_graph
-from nldsl.graph.view.folding import anywhere, broken, folded, relative, shown
-from nldsl.graph.view.level_table import levels_table, levels_text
-from nldsl.graph.view.mermaid import mermaid
+from nldsl.core.equations import Program
 from nldsl.pipeline import compile_program, load_text
-from nldsl.step.report import lowering_table, timetable_table
 from nldsl.testing.properties import over
 from nldsl.testing.renaming import renamed
+from nldsl.view.boxes import Box, boxes
+from nldsl.view.families import family_graph
+from nldsl.view.folding import anywhere, broken, folded, relative, shown
+from nldsl.view.level_table import levels_table, levels_text
+from nldsl.view.mermaid import mermaid
+from nldsl.view.report import lowering_table, timetable_table
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = {path.stem: path for path in sorted((ROOT / "examples").glob("*.nl"))}

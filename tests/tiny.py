@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from nldsl.graph.equations import Program
+from nldsl.core.equations import Program
 from nldsl.pipeline import load_text
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

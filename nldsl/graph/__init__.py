@@ -1,11 +1,9 @@
 """SYNTAX TREE -> CORE EQUATIONS AND LEVEL GRAPH.
 
-Takes the `File` of `frontend` and gives a `Program` (equations.py): every def inlined, every loop
-unrolled, every axis, read and owner explicit. What it guarantees is laws.py: shapes fit at every
-node, each weight has one owner, memories hold values of their own type. Clocks, causality, context
-and the paths of gradients are for `rules`.
+Takes the `File` of `frontend` and gives a `Program` (core): every def inlined, every loop
+unrolled, every axis, read and owner explicit. What holds of it are the laws of core. Clocks, causality,
+context and the paths of gradients are for `rules`.
 
-    equations.py    the core on one screen: nodes, memories, levels             laws.py, dump.py   its laws; its text
     desugar.py      the passes in order, the entry point `elaborate`
     files.py        imports, dims, clocks, literals, --set                      names.py           qualified names
     values.py       what an expression stands for
@@ -17,7 +15,6 @@ and the paths of gradients are for `rules`.
     prox.py         `prox`, in closed form by quadratic.py                       reported.py        what is scored
     shapes.py, arrays.py    nodes of named-axis arithmetic, constants folded    windows.py, attention.py, clocks.py
     guards.py       branches that are not chosen have no part in a derivative
-    view/           the level graph and table, as the paper draws them
     versions.py     reads inside a level become versions; in its objective they are `plain`
 
 Decisions. Values are worked out when first asked for, since `loss` is an argument of the model that

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from nldsl.core.equations import Axis, numel
 from nldsl.frontend import syntax
 from nldsl.graph import attention, windows
 from nldsl.graph.arguments import array, as_array, evaluate, given, outside_memory, positional
 from nldsl.graph.arrays import fold
-from nldsl.graph.equations import Axis, numel
 from nldsl.graph.guards import is_comparison
 from nldsl.graph.parameters import affine, conv, embed, linear, weight
 from nldsl.graph.scope import Site

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from nldsl.core.equations import Axis, Shape
 from nldsl.frontend import syntax
 from nldsl.graph import builtins
 from nldsl.graph.axes import fits, see
-from nldsl.graph.equations import Axis, Shape
 from nldsl.graph.names import join
 from nldsl.graph.scope import Scope, Site, Thunk, show_axes
 from nldsl.graph.values import Array, Definition, Hidden, MemoryValue, Num, kind_of, shape_text

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from nldsl.core.equations import Clock
 from nldsl.frontend import syntax
-from nldsl.graph.equations import Clock
 from nldsl.graph.scope import Site
 from nldsl.graph.values import ClockValue, kind_of
 

@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nldsl.core.equations import REPORT, Memory, Program, Weight
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend.syntax import File, Input, Kind, Shape
 from nldsl.graph import expressions, levels, statements, templates
 from nldsl.graph.arrays import Arrays
-from nldsl.graph.equations import REPORT, Memory, Program, Weight
 from nldsl.graph.files import Files
 from nldsl.graph.guards import guarded
 from nldsl.graph.names import Naming, join

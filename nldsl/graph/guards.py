@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nldsl.graph.equations import ELEMENTWISE, Node, Program, Shape, walk
+from nldsl.core.equations import ELEMENTWISE, Node, Program, Shape, walk
 from nldsl.graph.shapes import Shapes, number
 from nldsl.graph.world import World
 

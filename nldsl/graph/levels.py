@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from nldsl.core.equations import Bptt, Clock, Level, Node
 from nldsl.frontend import syntax
 from nldsl.graph.builtins import fail_without_level
 from nldsl.graph.clocks import clock_of, default_reset, rate_of
-from nldsl.graph.equations import Bptt, Clock, Level, Node
 from nldsl.graph.memories import MemoryInstance
 from nldsl.graph.scope import Place, Scope, Site, Thunk
 from nldsl.graph.values import Array, Eye, MemoryValue, Num

@@ -6,9 +6,9 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from nldsl.core.equations import Clock, Node, Shape, Tree, Type
 from nldsl.frontend import syntax
 from nldsl.graph import foreign, prox, starts
-from nldsl.graph.equations import Clock, Node, Shape, Tree, Type
 from nldsl.graph.names import join
 from nldsl.graph.scope import Place, Site, Thunk, show_axes
 from nldsl.graph.templates import Template, template

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from nldsl.core.equations import Axis, Shape, Tree
 from nldsl.frontend import syntax
 from nldsl.frontend.expression_text import type_
 from nldsl.graph.axes import see
 from nldsl.graph.calls import declared_axes
-from nldsl.graph.equations import Axis, Shape, Tree
 from nldsl.graph.names import join
 from nldsl.graph.values import Definition, Num, kind_of
 from nldsl.graph.world import Poisoned, World

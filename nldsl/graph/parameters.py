@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from nldsl.core.equations import Shape, numel
 from nldsl.frontend import syntax
 from nldsl.graph.arguments import array, evaluate, given, outside_memory
-from nldsl.graph.equations import Shape, numel
 from nldsl.graph.names import join
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array, Items, Num, kind_of, shape_text

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from nldsl.core.equations import REPORT, Node, walk
 from nldsl.frontend import syntax
-from nldsl.graph.equations import REPORT, Node, walk
 from nldsl.graph.scope import Site, Thunk
 from nldsl.graph.values import Array, MemoryValue, kind_of
 

@@ -9,8 +9,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from nldsl.core.equations import Node, Shape, Tree, Weight
 from nldsl.frontend import syntax
-from nldsl.graph.equations import Node, Shape, Tree, Weight
 from nldsl.graph.scope import Scope, Site
 from nldsl.graph.templates import Leaf
 from nldsl.graph.values import Array, Num, Text

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from nldsl.core.equations import Node
 from nldsl.frontend import syntax
 from nldsl.graph import calls
 from nldsl.graph.builtins import BUILT_IN
 from nldsl.graph.clocks import clock_of
-from nldsl.graph.equations import Node
 from nldsl.graph.levels import LevelInstance
 from nldsl.graph.memories import MemoryInstance
 from nldsl.graph.names import join

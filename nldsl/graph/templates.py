@@ -7,11 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from nldsl.core.equations import Shape
 from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
 from nldsl.graph.axes import see
 from nldsl.graph.calls import Mapping, arguments, bind_letter, body, declare, declared_axes, frame
-from nldsl.graph.equations import Shape
 from nldsl.graph.names import join
 from nldsl.graph.scope import Scope, Site, Thunk, show_axes
 from nldsl.graph.values import Array, Definition, Hidden, Items, MemoryValue, shape_text

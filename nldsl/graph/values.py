@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from nldsl.core.equations import Axis, Clock, Node, Shape, Tree
 from nldsl.frontend import syntax
-from nldsl.graph.equations import Axis, Clock, Node, Shape, Tree
 
 if TYPE_CHECKING:
     from nldsl.graph.levels import LevelInstance

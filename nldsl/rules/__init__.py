@@ -22,8 +22,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from nldsl.core.equations import Program
 from nldsl.diagnostic import Diagnostic, Diagnostics
-from nldsl.graph.equations import Program
 from nldsl.rules import causality, clocks, context, gradients, ownership
 from nldsl.rules.flow import first_of_each
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
+from nldsl.core.equations import REPORT, Clock, Node, Program, ahead, walk
 from nldsl.diagnostic import Diagnostic
-from nldsl.graph.equations import REPORT, Clock, Node, Program, ahead, walk
 from nldsl.rules.flow import beneath, knots, reach, root_of, roots, shortest_ring
 from nldsl.rules.words import clock_name, head_of, said, short
 from nldsl.source import Span

@@ -9,9 +9,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
+from nldsl.core.equations import Clock, Level, Node, Program, clocks_of, walk
 from nldsl.diagnostic import Diagnostic, Edit
 from nldsl.frontend import syntax
-from nldsl.graph.equations import Clock, Level, Node, Program, clocks_of, walk
 from nldsl.rules.flow import beneath, clock_of, reach, root_of, roots, speed
 from nldsl.rules.words import clauses, every, head_of, place_of, rate_of, said, short
 from nldsl.source import Span

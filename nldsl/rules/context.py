@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from nldsl.core.equations import Level, Node, Program, walk
 from nldsl.diagnostic import Diagnostic
 from nldsl.frontend import syntax
-from nldsl.graph.equations import Level, Node, Program, walk
 from nldsl.rules.flow import SHAPE_ONLY, STATE, Met, constants_of, in_every_instance, reach, terms
 from nldsl.rules.words import context_names, head_of, place_of, said, short
 from nldsl.source import Span

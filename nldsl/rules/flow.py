@@ -6,8 +6,8 @@ import graphlib
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
+from nldsl.core.equations import Bptt, Clock, Level, Memory, Node, Program, walk
 from nldsl.diagnostic import Diagnostic
-from nldsl.graph.equations import Bptt, Clock, Level, Memory, Node, Program, walk
 
 STATE = ("read", "now", "held", "plain")
 UNITS = {"update": 0, "token": 1, "sequence": 2, "document": 3, "step": 4, "never": 5}

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
+from nldsl.core.equations import Clock, Level, Memory, Node, Program, walk
 from nldsl.diagnostic import Diagnostic
 from nldsl.frontend import syntax
 from nldsl.frontend.parse import parse
-from nldsl.graph.equations import Clock, Level, Memory, Node, Program, walk
 from nldsl.graph.scope import STD
 from nldsl.rules.flow import (
     SHAPE_ONLY,

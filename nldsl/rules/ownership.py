@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from nldsl.core.equations import Level, Program
 from nldsl.diagnostic import Diagnostic
-from nldsl.graph.equations import Level, Program
 from nldsl.rules.flow import in_every_instance, root_of
 from nldsl.rules.words import head_of, rate_of, short
 

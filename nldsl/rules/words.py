@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
+from nldsl.core.equations import Clock, Level, Node
 from nldsl.frontend import syntax
 from nldsl.frontend.parse import parse
-from nldsl.graph.equations import Clock, Level, Node
 from nldsl.source import Source, Span
 
 LONGEST_QUOTE = 48

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from nldsl.graph.equations import Clock, Node, walk
+from nldsl.core.equations import Clock, Node, walk
 
 
 def sampled(clock: Clock, first: int) -> int:

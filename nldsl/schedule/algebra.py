@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from nldsl.graph.equations import ELEMENTWISE, Interner, Node, Shape, Tree, Type
+from nldsl.core.equations import ELEMENTWISE, Interner, Node, Shape, Tree, Type
 from nldsl.source import Span
 
 FOLD: dict[str, Callable[..., float]] = {

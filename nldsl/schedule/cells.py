@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nldsl.graph.equations import ELEMENTWISE, ENDS, Clock, Level, Node, Program, Shape, Tree, walk
+from nldsl.core.equations import ELEMENTWISE, ENDS, Clock, Level, Node, Program, Shape, Tree, walk
 from nldsl.schedule.absence import Absence
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.faults import Unsupported

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nldsl.graph.equations import ENDS, Clock, Node, counted, walk
+from nldsl.core.equations import ENDS, Clock, Node, counted, walk
 from nldsl.schedule.cells import Cell, Cells
 from nldsl.schedule.timetable import outlives
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nldsl.core.equations import Node, Program
 from nldsl.diagnostic import Diagnostic, Diagnostics
-from nldsl.graph.equations import Node, Program
 from nldsl.source import Span
 
 

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nldsl.graph.equations import ENDS, Clock, Level, Node, Program, walk
+from nldsl.core.equations import ENDS, Clock, Level, Node, Program, walk
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.differentiate import gradient
 from nldsl.schedule.faults import NoDerivative, Unsupported

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from nldsl.graph.equations import ELEMENTWISE, Clock, Level, Node, Program, walk
+from nldsl.core.equations import ELEMENTWISE, Clock, Level, Node, Program, walk
 from nldsl.schedule.cells import Cell, Cells, Slope, Unsupported
 from nldsl.schedule.sight import depth, root, sight, slower, takes
 

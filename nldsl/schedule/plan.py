@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import networkx as nx
 
-from nldsl.graph.equations import ELEMENTWISE, Clock, Node, Program, numel, walk
+from nldsl.core.equations import ELEMENTWISE, Clock, Node, Program, numel, walk
 from nldsl.schedule.cells import Cell, Cells, Unsupported
 from nldsl.schedule.documents import mark_ends
 from nldsl.schedule.online import Online, begin, divide, families

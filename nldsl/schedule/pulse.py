@@ -5,7 +5,7 @@ sum(g over period), g the gradient of a level that ticks every 3 token     one t
 
 from __future__ import annotations
 
-from nldsl.graph.equations import Clock, Node, Program, walk
+from nldsl.core.equations import Clock, Node, Program, walk
 
 TOKEN = Clock("token", 1)
 OF_EVERY_TOKEN = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nldsl.graph.equations import Clock, Level, Node, Program, walk
+from nldsl.core.equations import Clock, Level, Node, Program, walk
 
 UNITS = ("token", "sequence", "document", "step", "never")
 

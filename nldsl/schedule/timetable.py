@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from nldsl.graph.equations import Clock, Program, walk
+from nldsl.core.equations import Clock, Program, walk
 
 MAX_HYPERPERIOD = 1_000_000
 

@@ -1,9 +1,9 @@
-"""SCHEDULE -> COMPILED STEP; and the slow interpreter that says what a program means.
+"""SCHEDULE -> COMPILED STEP.
 
 Takes a `Schedule`, gives a `CompiledStep` (compile.py): `init(seed)` makes a state, a call performs
 one step of the optimizer in place. Guaranteed, and tested: the emitted source is the interpreter's
 meaning in float64, values, states and gradients, to 1e-9; whichever capture compiles it; whatever
-the cuts of a sequence. No file of the interpreter imports the schedule, the emitter or a lowering.
+the cuts of a sequence.
 
     source.py, regions.py, emit.py     array equations -> torch code, by the rules of lowerings/; a function for each distinct block
     online.py                          what is run piece by piece, between ticks of memories that learn from the loss of the network
@@ -11,10 +11,9 @@ the cuts of a sequence. No file of the interpreter imports the schedule, the emi
     sight.py, replay.py                a slower level that learns through the ticks of faster ones
     module.py, compile.py              one Python module, which needs torch alone; captured as `whole`, `split`, or run as it is
     loading.py                         starts that lie in files
-    initial.py, state.py, lanes.py     what begins from the seed; what is kept between steps; what outlives a sequence
+    state.py, lanes.py                 what is kept between steps; what outlives a sequence
     reading.py, freeze.py              scoring and generation, learning on the token clock or not
-    report.py, room.py                 what `nldsl compile` prints; sizes that no memory holds
-    oracle.py, oracle_lines.py, oracle_meaning.py, oracle_time.py, oracle_operators.py     the interpreter, one token at a time
+    room.py                            sizes that no memory holds
 
 Decisions. Readable source rather than a graph of closures: a reader can open it, debug it and take
 it away; each kind of step has a function of its own, since torch.compile counts recompilations for

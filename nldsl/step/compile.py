@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nldsl.core.equations import ENDS, Program, counted
+from nldsl.core.initial import normal
 from nldsl.diagnostic import Diagnostic, Diagnostics
-from nldsl.graph.equations import ENDS, Program, counted
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.faults import told
 from nldsl.schedule.plan import Schedule, plan
 from nldsl.schedule.timetable import Kind, Timetable, timetable_of
 from nldsl.step import lanes, room
 from nldsl.step.emit import Emitted, Emitter
-from nldsl.step.initial import normal
 from nldsl.step.loading import Files, loaded
 from nldsl.step.module import module_text
 from nldsl.step.reading import Reading, load_module

@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nldsl.graph.equations import ENDS, Clock, Node, Shape, ahead, walk
+from nldsl.core.equations import ENDS, Clock, Node, Shape, ahead, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.documents import flag
 from nldsl.schedule.plan import Block, Region, Schedule, moving

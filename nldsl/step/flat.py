@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nldsl.graph.equations import ELEMENTWISE, Node, Shape, Tree, Type, numel
+from nldsl.core.equations import ELEMENTWISE, Node, Shape, Tree, Type, numel
 from nldsl.schedule.cells import Unsupported
 from nldsl.step.source import Fn, Ref
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nldsl.graph.equations import Memory, Node, Program
+from nldsl.core.equations import Memory, Node, Program
 
 
 def frozen(program: Program) -> Program:

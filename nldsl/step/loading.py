@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from nldsl.core.equations import Node, Program, walk
 from nldsl.diagnostic import Diagnostic, Diagnostics
-from nldsl.graph.equations import Node, Program, walk
 
 Files = Mapping[str, Mapping[str, Tensor]]
 

@@ -5,7 +5,7 @@ step_k(S, inputs, D, planned, mode, lanes)     one training step of tick kind k,
 
 from __future__ import annotations
 
-from nldsl.graph.equations import Program, Tree
+from nldsl.core.equations import Program, Tree
 from nldsl.step.emit import Emitted, used_runtime
 from nldsl.step.state import layout, leaf_name
 from nldsl.step.updates import Updates

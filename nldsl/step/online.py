@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nldsl.graph.equations import Clock, Node, walk
+from nldsl.core.equations import Clock, Node, walk
 from nldsl.schedule.cells import Cell, Unsupported
 from nldsl.schedule.online import NEVER, Family, Online, tick_cells
 from nldsl.schedule.plan import Block, Region

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import ENDS, REPORT, Node, ahead, walk
+from nldsl.core.equations import ENDS, REPORT, Node, ahead, walk
 from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.plan import moving, plan
 from nldsl.step.emit import Emitter

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nldsl.graph.equations import Clock, Node
+from nldsl.core.equations import Clock, Node
 from nldsl.schedule.plan import Region
 from nldsl.schedule.sight import takes
 from nldsl.step.lowerings.affine import NotAffine

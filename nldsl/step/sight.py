@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nldsl.graph.equations import Clock, Level, Node, walk
+from nldsl.core.equations import Clock, Level, Node, walk
 from nldsl.rules.flow import depths, slopes, speed
 from nldsl.schedule.cells import Unsupported
 

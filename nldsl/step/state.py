@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import Memory, Program, Tree, numel, walk
-from nldsl.step.initial import initial, normal
+from nldsl.core.equations import Memory, Program, Tree, numel, walk
+from nldsl.core.initial import initial, normal
 from nldsl.step.updates import drawn
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nldsl.graph.equations import Clock, Level, Node, Program, walk
+from nldsl.core.equations import Clock, Level, Node, Program, walk
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.differentiate import gradient

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from nldsl.graph.equations import Clock, Level, Node, Program, Tree, Type, numel, walk
+from nldsl.core.equations import Clock, Level, Node, Program, Tree, Type, numel, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.timetable import Kind, Timetable
 from nldsl.step.flat import FlatFn, shape_of, stored

@@ -18,15 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import ENDS, Clock, Node, Program, Tree, walk
+from nldsl.core.equations import ENDS, Clock, Node, Program, Tree, walk
+from nldsl.oracle.interpreter import Oracle
+from nldsl.oracle.operators import Value, leaves
 from nldsl.pipeline import compile_program
 from nldsl.schedule.plan import moving, plan
 from nldsl.schedule.sight import root
 from nldsl.step.compile import CompiledStep, load_module
 from nldsl.step.emit import Emitter
 from nldsl.step.loading import Files
-from nldsl.step.oracle import Oracle
-from nldsl.step.oracle_operators import Value, leaves
 
 EXACT = 1e-9  # float64, the same equations in another order
 DIFFERENCE = 1e-6  # derivatives from differences

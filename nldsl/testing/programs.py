@@ -24,7 +24,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nldsl.graph.equations import ENDS, Program, counted
+from nldsl.core.equations import ENDS, Program, counted
 from nldsl.pipeline import load_text
 from nldsl.step.loading import Files, loads
 from nldsl.testing import mixers, recurrences

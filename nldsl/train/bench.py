@@ -12,7 +12,7 @@ import torch
 from rich.table import Table
 
 from nldsl import pipeline
-from nldsl.graph.equations import ENDS, Program, counted
+from nldsl.core.equations import ENDS, Program, counted
 
 CAPTURES = ("eager", "auto")
 SEED = 0

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from nldsl.core.equations import Node
 from nldsl.diagnostic import Diagnostic, Diagnostics
-from nldsl.graph.equations import Node
 from nldsl.source import Span
 
 

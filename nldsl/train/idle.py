@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nldsl.core.equations import Level, Program
 from nldsl.diagnostic import Diagnostic
-from nldsl.graph.equations import Level, Program
 from nldsl.schedule.timetable import outlives
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from nldsl import pipeline
+from nldsl.core.equations import Node, walk
 from nldsl.diagnostic import Diagnostics
-from nldsl.graph.equations import Node, walk
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import STATE, moving, plan
 from nldsl.source import Span

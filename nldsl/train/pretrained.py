@@ -19,8 +19,8 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
+from nldsl.core.equations import Program
 from nldsl.diagnostic import Diagnostic
-from nldsl.graph.equations import Program
 from nldsl.step.loading import loads
 from nldsl.train import checkpoint, faults
 from nldsl.train.records import Lanes, Manifest, told

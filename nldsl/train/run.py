@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from nldsl import pipeline, writing
+from nldsl.core.equations import Program, numel
 from nldsl.diagnostic import Diagnostics
-from nldsl.graph.equations import Program, numel
 from nldsl.schedule.timetable import outlives
 from nldsl.step import room
 from nldsl.step.state import layout

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from nldsl.graph.equations import Node, Program, Tree, walk
-from nldsl.step.oracle_operators import APPLY
+from nldsl.core.equations import Node, Program, Tree, walk
+from nldsl.oracle.operators import APPLY
 from nldsl.train.records import Lengthened
 
 MOST = 3  # schedules that are told

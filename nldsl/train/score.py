@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import ENDS, REPORT, Node, Program, counted
+from nldsl.core.equations import ENDS, REPORT, Node, Program, counted
 from nldsl.step.reading import of_the_next
 from nldsl.train import baseline
 from nldsl.train.data import BOUNDARY, BYTES, Corpus, readings, windows

@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nldsl import pipeline
+from nldsl.core.equations import Program
 from nldsl.frontend.parse import parse
 from nldsl.frontend.syntax import Import
-from nldsl.graph.equations import Program
 from nldsl.source import Source, decoded
 
 

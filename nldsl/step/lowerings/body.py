@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from nldsl.graph.equations import ENDS, Clock, Node, Shape, walk
+from nldsl.core.equations import ENDS, Clock, Node, Shape, walk
 from nldsl.schedule.cells import Cell, Unsupported
 from nldsl.schedule.plan import Region
 from nldsl.schedule.sight import takes

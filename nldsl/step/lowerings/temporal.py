@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nldsl.graph.equations import Axis, Clock, Node
+from nldsl.core.equations import Axis, Clock, Node
 from nldsl.schedule.cells import Unsupported
 from nldsl.step.source import Fn, Ref
 

@@ -8,13 +8,13 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from nldsl.graph.equations import Program, numel, walk
-from nldsl.graph.view.folding import broken
-from nldsl.graph.view.level_table import levels_table
+from nldsl.core.equations import Program, numel, walk
 from nldsl.schedule.plan import Region
 from nldsl.schedule.sight import root
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import bytes_of
+from nldsl.view.folding import broken
+from nldsl.view.level_table import levels_table
 
 NAME = 30  # columns of a memory's name
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 4}

@@ -18,11 +18,11 @@ from typing import Any
 
 import networkx as nx
 
-from nldsl.graph.view.bundles import Bundle, Giver, bundles
-from nldsl.graph.view.express import clock_text
-from nldsl.graph.view.folding import broken, shown
-from nldsl.graph.view.labels import labelled
-from nldsl.graph.view.layout import LEADING, Item, Line, Placed, filled, placed
+from nldsl.view.bundles import Bundle, Giver, bundles
+from nldsl.view.express import clock_text
+from nldsl.view.folding import broken, shown
+from nldsl.view.labels import labelled
+from nldsl.view.layout import LEADING, Item, Line, Placed, filled, placed
 
 SMALLEST, LARGEST = 14, 24  # of a font
 WRAPS = (28, 23, 20, 18, 16, 15, 14, 13, 12.5, 12, 11, 10)  # widths of a box, in sizes of the font

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import Clock, Node
-from nldsl.step.oracle_lines import Inside, Line, cut, mark, viewed_by
-from nldsl.step.oracle_operators import ABSENT, Value, each, einsum, leaves, like
+from nldsl.core.equations import Clock, Node
+from nldsl.oracle.lines import Inside, Line, cut, mark, viewed_by
+from nldsl.oracle.operators import ABSENT, Value, each, einsum, leaves, like
 
 if TYPE_CHECKING:
-    from nldsl.step.oracle_meaning import Meaning
+    from nldsl.oracle.meaning import Meaning
 
 
 def _input(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:

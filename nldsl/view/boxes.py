@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 import networkx as nx
 
-from nldsl.graph.dump import every
-from nldsl.graph.equations import Clock, Level, Memory, Node, Program, Tree, walk
-from nldsl.graph.view.associations import (
+from nldsl.core.equations import Clock, Level, Memory, Node, Program, Tree, walk
+from nldsl.core.text import every
+from nldsl.view.associations import (
     ERROR,
     Layer,
     associations,
@@ -25,11 +25,11 @@ from nldsl.graph.view.associations import (
     is_task,
     layers,
 )
-from nldsl.graph.view.express import called, clock_text, last, numbers, type_text
-from nldsl.graph.view.folding import anywhere, folded, natural, relative
-from nldsl.graph.view.level_graph import level_graph
-from nldsl.graph.view.retention import EUCLIDEAN, Rule, rules
-from nldsl.graph.view.transfer import KINDS, depth, speed
+from nldsl.view.express import called, clock_text, last, numbers, type_text
+from nldsl.view.folding import anywhere, folded, natural, relative
+from nldsl.view.level_graph import level_graph
+from nldsl.view.retention import EUCLIDEAN, Rule, rules
+from nldsl.view.transfer import KINDS, depth, speed
 
 FIGURES = {
     "einsum": "W x",

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from nldsl.graph.equations import Node, Program
+from nldsl.core.equations import Node, Program
 from nldsl.graph.quadratic import quadratic
-from nldsl.graph.view.express import NONE, SILENT, STATE, Names, called, flows, last, outer
-from nldsl.graph.view.geometry import curved
+from nldsl.view.express import NONE, SILENT, STATE, Names, called, flows, last, outer
+from nldsl.view.geometry import curved
 
 EUCLIDEAN = "Euclidean"
 MEMORY, STEP = "memory", "step"  # what a part of an update carries

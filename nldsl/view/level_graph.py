@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 import networkx as nx
 
-from nldsl.graph.dump import every
-from nldsl.graph.equations import Node, Program, walk
-from nldsl.graph.view.express import called
-from nldsl.graph.view.transfer import Transfers, names_of_attention, owner, speed
+from nldsl.core.equations import Node, Program, walk
+from nldsl.core.text import every
+from nldsl.view.express import called
+from nldsl.view.transfer import Transfers, names_of_attention, owner, speed
 
 
 def level_graph(program: Program) -> nx.MultiDiGraph:

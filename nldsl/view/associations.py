@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from nldsl.graph.equations import Clock, Level, Node, Program, walk
-from nldsl.graph.view.express import SILENT, STATE, called, clock_text, flows
+from nldsl.core.equations import Clock, Level, Node, Program, walk
+from nldsl.view.express import SILENT, STATE, called, clock_text, flows
 
 REDUCES = ("sum", "mean", "total", "amax")
 PASSING = (*REDUCES, *SILENT, "neg", "sqrt", "abs", "fold", "window", "stop", "leaf", "log", "exp")

@@ -13,11 +13,11 @@ from typing import Any
 
 import networkx as nx
 
-from nldsl.graph.equations import Program
-from nldsl.graph.view.boxes import boxes
-from nldsl.graph.view.express import last
-from nldsl.graph.view.folding import folded
-from nldsl.graph.view.level_graph import level_graph
+from nldsl.core.equations import Program
+from nldsl.view.boxes import boxes
+from nldsl.view.express import last
+from nldsl.view.folding import folded
+from nldsl.view.level_graph import level_graph
 
 Key = Callable[[str, dict[str, Any]], object]
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import ENDS, Clock, Level, Node, Program, ahead, walk
-from nldsl.step.oracle_operators import Value, each
+from nldsl.core.equations import ENDS, Clock, Level, Node, Program, ahead, walk
+from nldsl.oracle.operators import Value, each
 
 _viewer: str | None = None  # the level whose gradient is being taken
 

@@ -11,9 +11,9 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import networkx as nx
 
-from nldsl.graph.view.families import at_most
-from nldsl.graph.view.layout import LEADING, Item, Line, Placed, Point, shifted
-from nldsl.graph.view.sketch import Sketch, clock_of, for_all, measured, sketched
+from nldsl.view.families import at_most
+from nldsl.view.layout import LEADING, Item, Line, Placed, Point, shifted
+from nldsl.view.sketch import Sketch, clock_of, for_all, measured, sketched
 
 WIDTH, HEIGHT = 1600, 900
 MOST = 40  # boxes

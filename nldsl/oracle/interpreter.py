@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.graph.equations import ENDS, Clock, Program, counted
-from nldsl.step.initial import initial_weights
-from nldsl.step.oracle_lines import Line
-from nldsl.step.oracle_meaning import Meaning
-from nldsl.step.oracle_operators import ABSENT, Value, each, sizes
-from nldsl.step.oracle_time import instants
+from nldsl.core.equations import ENDS, Clock, Program, counted
+from nldsl.core.initial import initial_weights
+from nldsl.oracle.lines import Line
+from nldsl.oracle.meaning import Meaning
+from nldsl.oracle.operators import ABSENT, Value, each, sizes
+from nldsl.oracle.time import instants
 
 Batch = Mapping[str, Tensor]
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nldsl.graph.equations import ELEMENTWISE, Node, Tree, Type
+from nldsl.core.equations import ELEMENTWISE, Node, Tree, Type
 
 Value = Tensor | dict[str, Tensor]
 

@@ -12,4 +12,5 @@ Nothing here changes a program.
     mermaid.py        a flowchart                                  page.py           the picture (SVG), of what these four place:
     bundles.py        lines that meet in a point                   sketch.py         words, rows, the size of the text
     layout.py         places, by Graphviz                          labels.py         where labels stand
+    report.py         what `nldsl compile` prints of a step
 """

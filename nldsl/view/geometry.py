@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from nldsl.graph.equations import Node, walk
-from nldsl.graph.view.express import SILENT
+from nldsl.core.equations import Node, walk
+from nldsl.view.express import SILENT
 
 TINY = 1e-3  # a constant this small beside a norm only keeps it from zero
 

@@ -5,8 +5,8 @@ Verified after each stage in tests.
 
 from __future__ import annotations
 
-from nldsl.graph.dump import every
-from nldsl.graph.equations import ELEMENTWISE, Node, Program, Shape, Tree, Type, numel
+from nldsl.core.equations import ELEMENTWISE, Node, Program, Shape, Tree, Type, numel
+from nldsl.core.text import every
 
 SAME = frozenset({"held_stream", "softmax", "rope", "ahead", "fold", "window", "stop"})
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from torch import Tensor
 
-from nldsl.graph.equations import Clock, Level, Memory, Node, Program, Tree
-from nldsl.step.initial import initial, normal
-from nldsl.step.oracle_lines import Inside, Line, Text, cut, mark
-from nldsl.step.oracle_operators import ABSENT, APPLY, Value, conform, each
-from nldsl.step.oracle_time import TIME
+from nldsl.core.equations import Clock, Level, Memory, Node, Program, Tree
+from nldsl.core.initial import initial, normal
+from nldsl.oracle.lines import Inside, Line, Text, cut, mark
+from nldsl.oracle.operators import ABSENT, APPLY, Value, conform, each
+from nldsl.oracle.time import TIME
 
 
 class Meaning(Text):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nldsl.graph.equations import Clock, Node, Program, Tree, Type, walk
+from nldsl.core.equations import Clock, Node, Program, Tree, Type, walk
 
 LEAVES = {
     "input",

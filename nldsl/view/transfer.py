@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from nldsl.graph.equations import Clock, Level, Node, Program, walk
-from nldsl.graph.view.associations import is_task
-from nldsl.graph.view.express import SILENT, Names, called, clock_text, flows, last
-from nldsl.graph.view.retention import Update
+from nldsl.core.equations import Clock, Level, Node, Program, walk
+from nldsl.view.associations import is_task
+from nldsl.view.express import SILENT, Names, called, clock_text, flows, last
+from nldsl.view.retention import Update
 
 STATE = ("read", "now", "held")
 UNITS = {"update": 0, "token": 1, "sequence": 2, "document": 3, "step": 4, "never": 5}

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
-from nldsl.graph.view.express import path
+from nldsl.view.express import path
 
 MOST = 5  # alternatives that are listed
 

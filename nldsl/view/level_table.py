@@ -12,10 +12,10 @@ from itertools import groupby
 from rich.table import Table
 from rich.text import Text
 
-from nldsl.graph.equations import Program
-from nldsl.graph.view.boxes import Box, boxes
-from nldsl.graph.view.folding import broken, folded, natural, shown
-from nldsl.graph.view.retention import EUCLIDEAN
+from nldsl.core.equations import Program
+from nldsl.view.boxes import Box, boxes
+from nldsl.view.folding import broken, folded, natural, shown
+from nldsl.view.retention import EUCLIDEAN
 
 COLUMNS = {
     "memory, clock": 26,

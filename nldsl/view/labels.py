@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nldsl.graph.view.layout import LEADING, Line, Placed, Point
+from nldsl.view.layout import LEADING, Line, Placed, Point
 
 STEPS = 12  # points that stand for a Bezier curve
 GAP = 3

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nldsl.graph.equations import Clock, Level, Node, Tree, numel
+from nldsl.core.equations import Clock, Level, Node, Tree, numel
 
 SUM, PRODUCT, SIGN, POWER, ATOM = range(5)  # how tightly a text holds together
 WIDEST = 60
