@@ -303,7 +303,11 @@ CUT = (
 
 
 def subject(name: str) -> laws.Subject:
-    return laws.Subject(load_text(SPECS[name]))
+    return subject_of(SPECS[name])
+
+
+def subject_of(text: str) -> laws.Subject:
+    return laws.Subject(load_text(text))
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -323,6 +327,69 @@ def test_emitted_source_is_what_the_text_means(name: str) -> None:
     assert laws.causality(made, batch, 5) == 0.0
     assert laws.independence(made, batch) == 0.0
     assert made.step.emitted.lowering
+
+
+LOCAL = """nldsl 1
+dim d = 2
+clock span = 3 token
+input s: [d]
+level layer every token {
+    memory W: [d, d] = learned
+    u = -grad(loss, y)
+    context s, u
+    minimize |W * s - u|^2 / 2
+    W <- W - 0.1 * grad(W)
+    bptt none
+}
+y = layer.W * s
+z = READ
+loss = |z - next(s)|^2 / 2
+level training every step {
+    memory P: rest = random
+    context s
+    minimize mean(loss over period)
+    P <- P - 0.1 * grad(P)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        "mean(y over 2 token)",
+        "y .* sum(tanh(y) over 3 token)",
+        "y + mean(y over span)",
+        "tanh(y) .* sum(tanh(y) over span)",
+        "y + y@span",
+        "softmax(mean(y over 2 token)) + attend(s, y -> y over 2 token)",
+        "attend(y, y -> y over 2 token) + mean(y over span)",
+        "attend(y, y -> y over sequence) + y@span",
+    ],
+)
+def test_a_slope_in_a_stream_is_of_this_token_alone(read: str) -> None:
+    """What a stretch, a copy or attention took of the stream at earlier tokens is held."""
+    made = subject_of(LOCAL.replace("READ", read))
+    found = laws.agreement(made, [data(made.program, 2, n, 3) for n in (9, 4)])
+    assert {key: x for key, x in found.items() if not x <= laws.EXACT} == {}
+
+
+def test_a_slope_through_a_mean_by_hand() -> None:
+    made = subject_of(LOCAL.replace("READ", "mean(y over 2 token)"))
+    x = data(made.program, 2, 6, 3)["s"]
+    W = made.state.views["layer.W.start"].detach().expand(2, 2, 2)
+    said, before = [], None
+    for t in range(6):
+        y = torch.einsum("bij,bj->bi", W, x[:, t]).requires_grad_()
+        z = y if before is None else (y + before) / 2
+        said.append(z.detach())
+        if t < 5:
+            loss = ((z - x[:, t + 1]) ** 2).sum() / 2
+            u = -torch.autograd.grad(loss, y)[0]
+            W = W - 0.1 * torch.einsum("bi,bj->bij", y.detach() - u, x[:, t])
+        before = y.detach()
+    torch.testing.assert_close(
+        made.forward({"s": x})[0]["z"].detach(), torch.stack(said, 1), rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", [n for n in SPECS if n not in CUT])

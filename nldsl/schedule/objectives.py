@@ -44,6 +44,7 @@ class Objectives(ABC):
     program: Program
     al: Algebra
     slopes: list[Slope]
+    terms: dict[str, tuple[Node, str, Clock]]
     waiting: dict[int, Clock]
     _done: dict[int, Value]
 
@@ -132,7 +133,7 @@ class Objectives(ABC):
         if not isinstance(stream, Node):
             raise Unsupported("the derivative in a tree", node)
         try:
-            return gradient(self.al, objective, [stream])[0]
+            return gradient(self.al, self._present(objective, stream), [stream])[0]
         except NoDerivative:  # through attention or a cross entropy: by a run of the network
             pass
         name = f"nudge {len(self.slopes) + 1}"
@@ -146,6 +147,19 @@ class Objectives(ABC):
             )
         )
         return self.slopes[-1].atoms[name]
+
+    def _present(self, root: Node, stream: Node) -> Node:
+        """Sums since a tick as what they were before this instant, and its term, which `stream`
+        may be a part of.
+        """
+        bind = {id(stream): stream}
+        for node in walk(root):
+            if node.op == "now" and node["memory"] in self.terms:
+                before = self.al.make("read", type=node.type, memory=node["memory"])
+                term = self._present(self.terms[node["memory"]][0], stream)
+                if any(part is stream for part in walk(term)):
+                    bind[id(node)] = self.al.add(before, term)
+        return self.substitute(root, bind)
 
     def _slot(self, name: str, like: Node) -> Node:
         return self.al.make("input", type=like.type, name=name)

@@ -332,7 +332,8 @@ def _formula(
 def _objective(cells: Cells, slope: Slope, streaming: set[int], online: Online) -> Formula:
     """The objective at its tick, from the terms of its stretches."""
     stretches: dict[int, tuple[Node, str, Clock | str | int]] = {}
-    for node in walk(slope.objective):
+    # in a stream, a stretch is what the network gives
+    for node in walk(slope.objective) if slope.level else ():
         if node.op == "now" and node["memory"] in cells.terms:
             term, level, clock = cells.terms[node["memory"]]
             stretches[id(node)] = term, "sum", level if level == slope.level else clock

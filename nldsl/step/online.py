@@ -247,7 +247,7 @@ class Part:
         every, reset = (
             (Clock("token", 1), Clock("never", 0)) if level is None else (level.clock, level.reset)
         )
-        first = em.absence.first(slope.objective)
+        first = em.absence.first(slope.objective) if level else 0
         function = self.objective(em, i, every)
         return record(
             objective=f"lambda *window: {function}(W, *window)",
