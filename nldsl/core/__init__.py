@@ -8,4 +8,7 @@ memories hold values of their own type. Nothing here knows the syntax or a backe
     laws.py         what holds of a program after each stage
     text.py         a program as text: `--emit graph`
     initial.py      what begins from the seed
+    sight.py        which level is slower, and how far it sees through the ticks of another
+    pulse.py        at whose ticks a value is made
+    absence.py      from which token on a stream has a value
 """

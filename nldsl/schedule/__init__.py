@@ -11,8 +11,6 @@ order raises `Unsupported` with its words, which the driver makes N801.
     cells.py           trees become arrays, folds memories that add up their terms
     objectives.py      `grad` becomes the derivative of its objective
     online.py          memories that learn from the loss of the whole network, and what is run between their ticks
-    sight.py, pulse.py which level sees through whose ticks; at whose ticks a value is made
-    absence.py         from which token on a stream has a value
     documents.py       memories that end where the data says
     faults.py          what has a meaning and no lowering
     plan.py            streams, regions, blocks; the length of a chunk

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nldsl.core.absence import Absence
 from nldsl.core.equations import ELEMENTWISE, ENDS, Clock, Level, Node, Program, Shape, Tree, walk
-from nldsl.schedule.absence import Absence
+from nldsl.core.pulse import TOKEN, pulses
+from nldsl.core.sight import sight, takes
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.objectives import Objectives, Slope, Value, plains
-from nldsl.schedule.pulse import TOKEN, pulses
-from nldsl.schedule.sight import sight, takes
 from nldsl.schedule.timetable import outlives, spoken
 
 

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nldsl.core.equations import ENDS, Clock, Level, Node, Program, walk
+from nldsl.core.pulse import TOKEN
+from nldsl.core.sight import reaches
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.differentiate import gradient
 from nldsl.schedule.faults import NoDerivative, Unsupported
-from nldsl.schedule.pulse import TOKEN
-from nldsl.schedule.sight import reaches
 from nldsl.schedule.timetable import outlives
 
 Value = Node | dict[str, Node]

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nldsl.core.equations import ELEMENTWISE, Clock, Level, Node, Program, walk
+from nldsl.core.sight import depth, root, sight, slower, takes
 from nldsl.schedule.cells import Cell, Cells, Slope, Unsupported
-from nldsl.schedule.sight import depth, root, sight, slower, takes
 
 if TYPE_CHECKING:
     from nldsl.schedule.plan import Region

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 import networkx as nx
 
 from nldsl.core.equations import ELEMENTWISE, Clock, Node, Program, numel, walk
+from nldsl.core.sight import takes
 from nldsl.schedule.cells import Cell, Cells, Unsupported
 from nldsl.schedule.documents import mark_ends
 from nldsl.schedule.online import Online, begin, divide, families
-from nldsl.schedule.sight import takes
 from nldsl.schedule.timetable import Timetable, timetable_of
 
 STATE = ("read", "now", "held")

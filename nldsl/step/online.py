@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nldsl.core.equations import Clock, Node, walk
+from nldsl.core.sight import takes
 from nldsl.schedule.cells import Cell, Unsupported
 from nldsl.schedule.online import NEVER, Family, Online, tick_cells
 from nldsl.schedule.plan import Block, Region
-from nldsl.schedule.sight import takes
 from nldsl.step.lowerings.body import Body
 from nldsl.step.regions import region_body
 from nldsl.step.source import Fn, prune

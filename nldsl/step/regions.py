@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nldsl.core.equations import Clock, Node
+from nldsl.core.sight import takes
 from nldsl.schedule.plan import Region
-from nldsl.schedule.sight import takes
 from nldsl.step.lowerings.affine import NotAffine
 from nldsl.step.lowerings.body import Body
 from nldsl.step.lowerings.past import keeps, shape_of

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from nldsl.core.equations import ENDS, Clock, Node, Program, Tree, walk
+from nldsl.core.sight import root
 from nldsl.oracle.interpreter import Oracle
 from nldsl.oracle.operators import Value, leaves
 from nldsl.pipeline import compile_program
 from nldsl.schedule.plan import moving, plan
-from nldsl.schedule.sight import root
 from nldsl.step.compile import CompiledStep, load_module
 from nldsl.step.emit import Emitter
 from nldsl.step.loading import Files

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nldsl.core.equations import Program, numel, walk
+from nldsl.core.sight import root
 from nldsl.schedule.plan import Region
-from nldsl.schedule.sight import root
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import bytes_of
 from nldsl.view.folding import broken

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nldsl.core.equations import ENDS, Clock, Node, Shape, walk
+from nldsl.core.sight import takes
 from nldsl.schedule.cells import Cell, Unsupported
 from nldsl.schedule.plan import Region
-from nldsl.schedule.sight import takes
 from nldsl.step.lowerings.affine import NotAffine, Solver
 from nldsl.step.lowerings.past import Past, data, keeps
 from nldsl.step.lowerings.reads import ANSWERS, STATES
