@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nldsl.core.equations import ENDS
 from nldsl.pipeline import compile_program, load_text
-from nldsl.step.lowerings import runtime
+from nldsl.step.runtime import recurrence
 from nldsl.testing import laws
 from nldsl.testing.captures import traced_once
 
@@ -239,7 +239,7 @@ def test_products_of_decays(decays: str) -> None:
     differences.
     """
     c = torch.tensor(DECAYS[decays], dtype=torch.float64)
-    kernel, prefix = runtime.decay(c)
+    kernel, prefix = recurrence.decay_kernel(c)
     for t in range(TOKENS):
         assert float(prefix[t]) == pytest.approx(float(c[: t + 1].prod()), rel=1e-14, abs=0)
         for j in range(TOKENS):
@@ -252,7 +252,7 @@ def test_products_of_decays(decays: str) -> None:
     )
 
     def total(x: Tensor) -> Tensor:
-        kernel, prefix = runtime.decay(x)
+        kernel, prefix = recurrence.decay_kernel(x)
         return (kernel * weights).sum() + (prefix * weights[0]).sum()
 
     assert torch.autograd.gradcheck(total, c) and torch.autograd.gradgradcheck(total, c)
@@ -263,7 +263,7 @@ def test_products_of_decays(decays: str) -> None:
 def test_products_of_one_number(c: float, tokens: int) -> None:
     like = torch.zeros(2, 3, tokens, dtype=torch.float64)
     for found, wanted in zip(
-        runtime.powers(like, c), runtime.decay(torch.full_like(like, c)), strict=True
+        recurrence.powers(like, c), recurrence.decay_kernel(torch.full_like(like, c)), strict=True
     ):
         assert found.shape == wanted.shape
         assert laws.deviation(found, wanted) <= 1e-14
@@ -283,7 +283,7 @@ def test_products_are_made_in_float32(precision: str) -> None:
     """Gates just below 1 over 64 tokens, rounded once and not at every product."""
     dtype = getattr(torch, precision)
     c = torch.full((1, 64), 0.99609375, dtype=dtype)  # a number of bfloat16
-    kernel, prefix = runtime.decay(c)
+    kernel, prefix = recurrence.decay_kernel(c)
     assert kernel.dtype == prefix.dtype == dtype
     assert (
         abs(float(prefix[0, -1]) - 0.99609375**64)

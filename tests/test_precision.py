@@ -13,7 +13,7 @@ from commands import nldsl
 
 from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import compile_program, load_text
-from nldsl.step.lowerings import runtime
+from nldsl.step.runtime import arrays
 from nldsl.testing import laws
 
 ROPE = (
@@ -47,12 +47,12 @@ def test_beside_products_arithmetic_is_float32(case: str) -> None:
 def test_what_is_rounded() -> None:
     x, y = torch.tensor([[0.999, 0.5]]), torch.tensor([[1.0, 2.0]])
     rounded = x.bfloat16().float()
-    assert torch.equal(runtime.product("ai,bi->ab", x, y), rounded @ y.T)
-    assert not torch.equal(runtime.product("ai,bi->ab", x, y), x @ y.T)
-    assert torch.equal(runtime.product("ai,ai->ai", x, y), x * y)
-    assert torch.equal(runtime.product("ai,ai->a", x, y), torch.einsum("ai,ai->a", x, y))
-    assert torch.equal(runtime.product("ai,aj->aij", x, y), x[:, :, None] * y[:, None])
-    assert runtime.product("ai,bi->ab", x.double(), y.double()).dtype == torch.float64
+    assert torch.equal(arrays.product("ai,bi->ab", x, y), rounded @ y.T)
+    assert not torch.equal(arrays.product("ai,bi->ab", x, y), x @ y.T)
+    assert torch.equal(arrays.product("ai,ai->ai", x, y), x * y)
+    assert torch.equal(arrays.product("ai,ai->a", x, y), torch.einsum("ai,ai->a", x, y))
+    assert torch.equal(arrays.product("ai,aj->aij", x, y), x[:, :, None] * y[:, None])
+    assert arrays.product("ai,bi->ab", x.double(), y.double()).dtype == torch.float64
 
 
 def test_the_forward_text_differs_in_its_products_alone() -> None:

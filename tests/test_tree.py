@@ -52,6 +52,7 @@ STAGES = (
     "schedule",
     "step",
     "step/lowerings",
+    "step/runtime",
     "view",
     "train",
 )

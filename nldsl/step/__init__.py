@@ -6,6 +6,7 @@ meaning in float64, values, states and gradients, to 1e-9; whichever capture com
 the cuts of a sequence.
 
     source.py, regions.py, emit.py     array equations -> torch code, by the rules of lowerings/; a function for each distinct block
+    runtime/                           the functions that emitted code calls; copied into it
     online.py                          what is run piece by piece, between ticks of memories that learn from the loss of the network
     ticks.py, flat.py, updates.py      levels of the step clock -> one function for each kind of step
     sight.py, replay.py                a slower level that learns through the ticks of faster ones

@@ -9,8 +9,6 @@ online(W, given, carry, position, mode)     the part that is run between ticks o
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,10 +17,10 @@ from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.documents import flag
 from nldsl.schedule.plan import Block, Region, Schedule, moving
 from nldsl.step.loading import loaded_name
-from nldsl.step.lowerings import runtime, windows
 from nldsl.step.lowerings.temporal import TEMPORAL, stream
 from nldsl.step.online import SINCE, Part
 from nldsl.step.regions import call_region, resets
+from nldsl.step.runtime.library import copied
 from nldsl.step.source import Fn, prune
 
 
@@ -291,7 +289,7 @@ class Emitter:
         )
         text += "\n" + self.start()
         return Emitted(
-            PRELUDE + used_runtime(text) + "\n" + text,
+            PRELUDE + copied(text) + "\n" + text,
             list(dict.fromkeys(self.bodies)),
             order,
             self.carries,
@@ -378,24 +376,3 @@ def weight_name(node: Node) -> str:
 
 
 PRELUDE = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor\n\n\n"
-
-
-def used_runtime(text: str, present: str = "") -> str:
-    """Source of the runtime functions that the text calls, and of those that they call, but for
-    those that are present.
-    """
-    library = {
-        name: inspect.getsource(f)
-        for module in (runtime, windows)
-        for name, f in vars(module).items()
-        if inspect.isfunction(f) and f.__module__ == module.__name__
-    }
-    wanted: list[str] = []
-    frontier = [text]
-    while frontier:
-        source = frontier.pop()
-        for name in library:
-            if name not in wanted and re.search(rf"\b{name}\(", source):
-                wanted.append(name)
-                frontier.append(library[name])
-    return "\n\n".join(library[n] for n in library if n in wanted and f"def {n}(" not in present)

@@ -10,8 +10,6 @@ region that fits none is computed token by token, and the report says why.
     piece.py, reads.py     gates and kernels of a piece; what a read of those terms is, as products
     temporal.py, past.py   convolution, attention, windows, positions; what they remember of earlier tokens
     body.py                the function of one piece, by products or of one token
-    windows.py             windows of a task loss: pieces, gradients of pure functions of them, ticks in between
-    runtime.py             the few functions that emitted code calls; copied into it, as windows.py is
 
 Decisions. Products of decays are the inverse of a bidiagonal matrix: a division by a cumulative
 product overflows as soon as a gate closes, and differences of cumulative logs have no slope at a

@@ -76,7 +76,7 @@ class Piece:
 
     def decay(self, c: Rows, prefix: int) -> tuple[str, str]:
         if c.literal is None:
-            text = f"decay({c.text})"
+            text = f"decay_kernel({c.text})"
         elif c.literal == 1:
             text = f"running({self.like_rows(prefix)})"
         else:

@@ -78,7 +78,7 @@ def region_1(state, streams, statics, ends):
     v50 = v49 + v49
     v51 = v18.movedim(1, -1)
     v52 = v51 * -1.0
-    pair53 = decay(v10)
+    pair53 = decay_kernel(v10)
     kernel54 = pair53[0]
     phi55 = pair53[1]
     v56 = kernel54 * v52.unsqueeze(-2)
@@ -257,7 +257,7 @@ def region_2(state, streams, statics, ends):
     v14 = v13 + v13
     v15 = streams[2].movedim(1, -1)
     v16 = v15 * -1.0
-    pair17 = decay(v2)
+    pair17 = decay_kernel(v2)
     kernel18 = pair17[0]
     phi19 = pair17[1]
     v20 = kernel18 * v16.unsqueeze(-2)

@@ -62,11 +62,11 @@ def region_1(state, streams, statics, ends):
     v10 = v9 + v9
     v11 = streams[5].movedim(1, -1)
     v12 = v11 * -1.0
-    pair13 = decay(v4)
+    pair13 = decay_kernel(v4)
     kernel14 = pair13[0]
     phi15 = pair13[1]
     v16 = kernel14 * v12.unsqueeze(-2)
-    pair17 = decay(v2)
+    pair17 = decay_kernel(v2)
     kernel18 = pair17[0]
     phi19 = pair17[1]
     v20 = (kernel18 @ phi15.unsqueeze(-1)).squeeze(-1)

@@ -1,5 +1,4 @@
-"""Memories that learn within a sequence from a run of the network. Copied into an emitted step, as
-`runtime.py` is.
+"""Memories that learn within a sequence from a run of the network.
 
 A window is the stretch of tokens since a tick. `network(held, rows, carry, at) -> (values, carry)`
 runs some of its tokens, with all that is held between ticks as an argument, so the gradient at a

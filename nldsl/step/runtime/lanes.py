@@ -1,0 +1,33 @@
+"""What outlives a sequence, at the start of the next."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nldsl.step.runtime.recurrence import lanewise
+
+
+def resumed(carry: dict, lanes: dict, lasting: dict) -> dict:
+    """The carry of the sequence that each lane reads next. What outlives a sequence goes on in its
+    lane; it starts in a lane that has read nothing, after so many sequences, and where a document
+    ended with the last token. `lasting`: name -> (the memory that it is or is a copy of, the two
+    clocks, what holds that it did).
+    """
+    n = lanes["sequences"]
+    for name, (memory, life, copied, ended) in lasting.items():
+        anew = (n == 0) | completed(n, *life)
+        carry[name] = lanewise(
+            anew | (lanes[ended] != 0) if ended else anew, carry[name], lanes[name]
+        )
+        carry[name] = lanewise(completed(n, *copied), carry[memory], carry[name])
+    return carry
+
+
+def completed(n: Tensor, period: int, phase: int) -> Tensor:
+    """Does a clock tick at the n-th of its units? Period 0 never does."""
+    return (
+        (n > phase) & ((n - phase) % period == 0)
+        if period
+        else torch.zeros_like(n, dtype=torch.bool)
+    )

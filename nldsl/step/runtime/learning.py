@@ -1,0 +1,58 @@
+"""One step of the optimizer before its ticks: the streams that levels hear, and their gradients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from nldsl.step.runtime.emitted import HEARD, LASTING, LEARNERS, SLOTS, forward, start
+
+
+def weights(S: dict) -> dict:
+    """Leaves for differentiation that share the storage of the flat state."""
+    return {
+        name: S[owner].view(-1)[at:end].view(sizes).detach().requires_grad_()
+        for name, (owner, at, end, sizes) in SLOTS.items()
+    }
+
+
+def fresh(W: dict, inputs: dict, mode: str, lanes: dict) -> tuple[dict, dict, dict]:
+    """Over sequences from their first token: sums and numbers of terms of every stream that a level
+    hears, and what outlives them.
+    """
+    like = next(iter(W.values()))
+    batch = next(iter(inputs.values())).shape[0]
+    outputs, new = forward(W, inputs, start(W, batch, like, lanes), 0, mode)
+    sums = {name: outputs[name].sum((0, 1)) for name in HEARD}
+    terms = {name: outputs[name].shape[0] * outputs[name].shape[1] for name in HEARD}
+    return sums, terms, {name: new[name].detach() for name in LASTING}
+
+
+def gradients(W: dict, sums: dict) -> dict:
+    """Gradient of each heard stream's sum in each memory, laid out as the memory."""
+    G = {}
+    for stream, (names, owners) in LEARNERS.items():
+        total = sums[stream].sum()
+        parts = slopes(total, [W[name] for name in names])
+        at = dict(zip(names, parts))
+        for owner, (leaves, flat) in owners.items():
+            first = at[leaves[0]]
+            G[owner + "|" + stream] = (
+                torch.cat([at[name].reshape(-1) for name in leaves])
+                if flat
+                else first.view(first.shape or (1,))
+            )
+    return G
+
+
+def slopes(total: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    """Gradient of a number in each leaf, 0 in those that it does not depend on."""
+    found = (
+        torch.autograd.grad(total, leaves, allow_unused=True, retain_graph=len(LEARNERS) > 1)
+        if total.requires_grad
+        else [None] * len(leaves)
+    )
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found)]

@@ -1,0 +1,184 @@
+"""Memories that learn within a sequence: kernels of their gates, pieces of tokens, the end of an
+instant."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def decay_kernel(c: Tensor) -> tuple[Tensor, Tensor]:
+    """c [B, P.., T] -> L [B, P.., T, J] with L[t, j] = prod of c over j < l <= t (0 above the
+    diagonal), and the products from the start of the piece [B, P.., T]. L is the inverse of I - c
+    below the diagonal: no logarithm and no division, so a factor of any sign, of any size or
+    exactly 0 has the slope that the product of the others is.
+    """
+    wide = c.to(torch.promote_types(c.dtype, torch.float32))
+    eye = torch.eye(c.shape[-1], dtype=wide.dtype, device=c.device)
+    steps = torch.diag_embed(-wide[..., 1:], -1)  # the ones on the diagonal go without saying
+    kernel = torch.linalg.solve_triangular(
+        steps, eye.expand_as(steps), upper=False, unitriangular=True
+    )
+    return kernel.to(c.dtype), (kernel[..., 0] * wide[..., :1]).to(c.dtype)
+
+
+def powers(like: Tensor, c: float) -> tuple[Tensor, Tensor]:
+    """`decay_kernel` of gates that are all c; like [B, P.., T]."""
+    t = torch.arange(
+        like.shape[-1], dtype=torch.promote_types(like.dtype, torch.float32), device=like.device
+    )
+    kernel = (c ** (t[:, None] - t).clamp_min(0)).tril().to(like.dtype)
+    return kernel.expand(*like.shape, like.shape[-1]), (c ** (t + 1)).to(like.dtype).expand(
+        like.shape
+    )
+
+
+def running(like: Tensor) -> tuple[Tensor, Tensor]:
+    """`decay_kernel` of gates that are all 1; like [B, P.., T]."""
+    ones = torch.ones_like(like)
+    return torch.ones(
+        like.shape[-1], like.shape[-1], dtype=like.dtype, device=like.device
+    ).tril().expand(*like.shape, like.shape[-1]), ones
+
+
+def late(kernel: Tensor) -> Tensor:
+    """Rows one token later, [.., T, J] -> [.., T, J]: what the state before each token holds."""
+    return F.pad(kernel, (0, 0, 1, 0))[..., :-1, :]
+
+
+def late_prefix(prefix: Tensor, first: float) -> Tensor:
+    """Prefix products one token later, [B, P.., T]; `first` at the first token."""
+    return F.pad(prefix, (1, 0), value=first)[..., :-1]
+
+
+def erased(kernel: Tensor) -> Tensor:
+    """Inverse of I + strictly lower `kernel` [.., T, J]: what each write becomes once later erases
+    have read it (WY form).
+    """
+    wide = kernel.to(torch.promote_types(kernel.dtype, torch.float32))
+    eye = torch.eye(kernel.shape[-1], dtype=wide.dtype, device=kernel.device)
+    return torch.linalg.solve_triangular(
+        eye + wide, eye.expand_as(wide), upper=False, unitriangular=True
+    )
+
+
+def pick(flag: bool | Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """new where the flag holds, else old; a Python flag costs nothing, a flag for each lane is a
+    number.
+    """
+    if isinstance(flag, bool):
+        return new if flag else old
+    if flag.dim():
+        return lanewise(flag != 0, new, old)
+    return torch.where(flag, new, old)
+
+
+def lanewise(flag: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """new [B, ..] in the lanes where the flag [B] holds, else old."""
+    return torch.where(flag.reshape(-1, *[1] * (new.dim() - 1)), new, old.to(new.dtype))
+
+
+def roll(
+    body,
+    state: tuple,
+    streams: tuple,
+    statics: tuple,
+    position: int,
+    chunk: int,
+    clocks: tuple,
+    mode: str,
+) -> tuple:
+    """Runs `body` over pieces of at most `chunk` tokens that end where the chunk clock ticks.
+
+    body(state, streams, statics, ends) -> (state, outputs); `ends[i]` says whether clock i =
+    (period, phase, first) ticks at the last token of the piece, which does not come before the
+    token `first`. mode "loop" calls it once a piece; "scan" rolls the full pieces into one loop of
+    the compiler; "within" is "loop" in a function that is compiled and differentiated as a whole.
+    """
+    length = streams[0].shape[1]
+    cuts = [0, *(t for t in range(1, length) if (position + t) % chunk == 0), length]
+    pieces = list(zip(cuts, cuts[1:]))
+    full = [(a, b) for a, b in pieces if b - a == chunk and (position + b) % chunk == 0]
+    first, last = (full[0][0], full[-1][1]) if full else (0, 0)
+    ticks = {
+        b: tuple(
+            p > 0 and position + b > max(f, first) and (position + b - f) % p == 0
+            for p, f, first in clocks
+        )
+        for _, b in pieces
+    }
+    outs: list[tuple] = []
+    for a, b in [piece for piece in pieces if not full or piece[0] < first]:
+        state, out = body(alike(state, mode), tuple(x[:, a:b] for x in streams), statics, ticks[b])
+        outs.append(out)
+    if full:
+        stacked = tuple(
+            x[:, first:last].unflatten(1, (len(full), chunk)).movedim(1, 0).contiguous()
+            for x in streams
+        )
+        same = tuple(len({ticks[b][i] for _, b in full}) == 1 for i in range(len(clocks)))
+        flags = torch.tensor([ticks[b] for _, b in full], device=streams[0].device)
+        if mode == "scan" and len(full) > 3:
+            state, out = scanned(body, state, stacked, statics, ticks[full[0][1]], same, flags)
+            outs.append(out)
+        else:
+            rows = list(zip(*(x.unbind(0) for x in stacked)))
+            for i, (_, b) in enumerate(full):
+                ends = tuple(
+                    t if fixed else flags[i, k] for k, (t, fixed) in enumerate(zip(ticks[b], same))
+                )
+                state, out = body(alike(state, mode), rows[i], statics, ends)
+                outs.append(out)
+    for a, b in [piece for piece in pieces if full and piece[0] >= last]:
+        state, out = body(alike(state, mode), tuple(x[:, a:b] for x in streams), statics, ticks[b])
+        outs.append(out)
+    return state, tuple(torch.cat(parts, 1) if len(parts) > 1 else parts[0] for parts in zip(*outs))
+
+
+def alike(state: tuple, mode: str) -> tuple:
+    """What a piece is given, in one form for every piece, the first too, so that a compiled body is
+    one graph: each tensor an object of its own, contiguous, and one that a derivative can be taken
+    in.
+    """
+    if mode != "loop" or not torch.is_grad_enabled():
+        return state
+    whole = (x.contiguous() for x in state)
+    return tuple(
+        x.view_as(x)
+        if x.requires_grad or not x.is_floating_point()
+        else x.detach().requires_grad_()
+        for x in whole
+    )
+
+
+def scanned(
+    body, state: tuple, stacked: tuple, statics: tuple, ticks: tuple, same: tuple, flags: Tensor
+) -> tuple:
+    """All full pieces as one loop of the compiler, stacked [n, B, C, ..]. It wants every tensor its
+    own and contiguous, and values that do not change carried along: gradients of captured ones are
+    lost.
+    """
+    from torch._higher_order_ops.scan import scan
+
+    width = len(state)
+
+    def own(xs: tuple) -> tuple:
+        return tuple(x.clone(memory_format=torch.contiguous_format) for x in xs)
+
+    def even(xs: tuple) -> tuple:  # so are the derivatives: they come back by way of one long axis
+        return tuple(
+            x.reshape(-1).clone().view(x.shape) if x.is_floating_point() else x for x in xs
+        )
+
+    moving = tuple(flags[:, i].clone() for i, fixed in enumerate(same) if not fixed)
+
+    def step(carry: tuple, xs: tuple) -> tuple:
+        here = iter(xs[len(stacked) :])
+        ends = tuple(t if fixed else next(here) for t, fixed in zip(ticks, same))
+        carry = even(carry)
+        state, out = body(carry[:width], xs[: len(stacked)], carry[width:], ends)
+        return own(state + carry[width:]), own(out)
+
+    carry, out = scan(step, own(state + statics), stacked + moving, dim=0)
+    return even(carry[:width]), tuple(o.movedim(0, 1).flatten(1, 2) for o in out)
