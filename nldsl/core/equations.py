@@ -186,6 +186,8 @@ class Program:
     composed: frozenset[str] = (
         frozenset()
     )  # outputs that the text makes by arithmetic, whatever constants make of it
+    # qualified name of a value -> where the text defines it, once for each version
+    lines: dict[str, tuple[Span, ...]] = field(default_factory=dict)
 
 
 # op -> (number of array arguments or None for any, attributes). The law table: `check_node`

@@ -199,6 +199,7 @@ def close(world: World, scope: Scope, source: Source) -> Program:
         world.used,
         source,
         composed=frozenset(sums),
+        lines=world.lines,
     )
     guarded(world, whole)
     return whole

@@ -19,6 +19,7 @@ from nldsl.graph.reported import reported
 from nldsl.graph.scope import Entry, Place, Scope, Site, Thunk
 from nldsl.graph.values import Array, ClockValue, Definition, Family, Items, Num, kind_of
 from nldsl.graph.world import MOST_TURNS, Poisoned, World
+from nldsl.source import Span
 
 
 def instantiate(
@@ -112,14 +113,16 @@ def definition(statement: syntax.Define, site: Site) -> Any:
     value = world.evaluate(statement.value, site)
     if statement.shape is not None:
         value = calls.check_shape(value, statement.shape, site, f"`{statement.name.text}`")
-    name_node(value, site.scope, statement.name.text)
+    name_node(value, site.scope, statement.name.text, statement.span)
     return value
 
 
-def name_node(value: Any, scope: Scope, name: str) -> None:
+def name_node(value: Any, scope: Scope, text: str, span: Span) -> None:
     """Reports speak of a node by the first definition it is the value of."""
     if isinstance(value, Array) and not scope.template:
         node: Node = value.node
+        name = join(scope.path, text)
+        scope.world.lines[name] = (*scope.world.lines.get(name, ()), span)
         if not node.name and node.op not in (
             "input",
             "weight",
@@ -129,7 +132,7 @@ def name_node(value: Any, scope: Scope, name: str) -> None:
             "plain",
             "const",
         ):
-            object.__setattr__(node, "name", join(scope.path, name))
+            object.__setattr__(node, "name", name)
 
 
 def clock(statement: syntax.Clock, site: Site) -> ClockValue:
@@ -289,7 +292,7 @@ def version(statement: syntax.Update, site: Site) -> None:
 
     def run() -> Any:
         value = world.evaluate(statement.value, site)
-        name_node(value, scope, name.text)
+        name_node(value, scope, name.text, statement.span)
         return value
 
     thunk = Thunk(world, run, name.text, statement.span, statement.value, site)

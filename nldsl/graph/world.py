@@ -47,6 +47,7 @@ class World:
         self.order = itertools.count()
         self.dims: dict[str, tuple[Num, Span]] = {}
         self.clocks: dict[str, Clock] = {}
+        self.lines: dict[str, tuple[Span, ...]] = {}  # where each named value is defined
         self.inputs: dict[str, Node] = {}
         self.vocab: dict[str, int] = {}
         self.weights: dict[str, Weight] = {}

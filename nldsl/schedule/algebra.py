@@ -8,7 +8,7 @@ The derivative of an objective and the leaves of a tree are built with these, so
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nldsl.core.equations import ELEMENTWISE, Interner, Node, Shape, Tree, Type
@@ -48,6 +48,17 @@ class Algebra:
         self._intern = Interner()
         self.span: Span | None = None  # where new nodes are said to come from
         self.turn: tuple[str, ...] = ()
+        self.names: dict[Node, str] = {}  # array values -> qualified names of their definitions
+
+    def called(self, value: object, name: str) -> None:
+        """The value of a definition, rewritten; of a tree, each leaf."""
+        if isinstance(value, Node) and value.op == "tree" and isinstance(value.type, Tree):
+            value = dict(zip(value.type.paths(), value.args))
+        if isinstance(value, Mapping):
+            for path, leaf in value.items():
+                self.called(leaf, f"{name}_{path}")
+        elif isinstance(value, Node) and value.op not in ("const", "input", "weight"):
+            self.names.setdefault(value, name)
 
     def make(
         self,

@@ -102,6 +102,8 @@ class Cells(Objectives):
                 self._keep.append(part)
                 self.al.span, self.al.turn = part.span, part.turn
                 self._done[id(part)] = self._rewrite(part)
+                if part.name:
+                    self.al.called(self._done[id(part)], part.name)
         return self._done[id(node)]
 
     # -- memories

@@ -108,6 +108,7 @@ class Ticks:
     def rewrite(self, root: Node) -> Node:
         done: dict[int, Node] = {}
         for node in self.near(root):
+            self.al.span = node.span
             if node.op == "grad":
                 done[id(node)] = self.gradient(node, done)
             elif node.op == "fold":
@@ -118,6 +119,8 @@ class Ticks:
                 raise Unsupported(f"`{node.op}` in the update of a level on the step clock", node)
             else:
                 done[id(node)] = self.al.call(node, [done[id(a)] for a in node.args])
+            if node.name:
+                self.al.called(done[id(node)], node.name)
         return done[id(root)]
 
     def near(self, root: Node) -> list[Node]:
