@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
-import reference_hope
-import reference_titans
 from references import (
     attention,
     cms,
@@ -101,7 +99,7 @@ SPECS: dict[str, Spec] = {
     "mesa": layer(linear.mesa),
     "ttt_linear": layer(ttt.ttt_linear, chunk=2),
     "ttt_mlp": layer(ttt.ttt_mlp, chunk=2),
-    "titans": Spec(partial(reference_titans.losses, depth=1, chunk=2), {"chunk": 2}),
+    "titans": layer(titans.gated, chunk=2),
     "titans_mac": layer(mac.mac, {"persistent": 2}, segment=3),
     "titans_mag": layer(titans.mag, {"persistent": 2}, chunk=2, window=3),
     "titans_mal": layer(titans.mal, {"persistent": 2}, chunk=2, window=3),
@@ -115,7 +113,15 @@ SPECS: dict[str, Spec] = {
     "tnt": layer(tnt.tnt, shard=4, wide=4, narrow=[1, 2]),
     "transformer": layer(attention.attention, {"d": 8}),
     "transformer_swa": layer(attention.attention, {"d": 8}, window=3),
-    "hope": Spec(partial(reference_hope.losses, depth=1, near=2, far=4, periods=PERIODS), HOPE),
+    "hope": Spec(
+        partial(
+            network.continuum,
+            mixer=partial(hope.self_modifying, near=2, length=4, beta=0.0),
+            name="self_modifying_titans",
+            periods=PERIODS,
+        ),
+        HOPE,
+    ),
     "hope_ablation": Spec(
         partial(
             network.continuum,
@@ -213,6 +219,9 @@ SPECS["optimizer_inner"] = layer(inner.inner, {"d": 8}, chunk=2)
 SPECS["optimizer_deep_momentum"] = Spec(partial(network.bare, window=64), {"d": 8})
 
 
+TWO = {"d": 4, "depth": 2}  # two layers, for what lies between layers
+
+
 def text(name: str) -> str:
     return (EXAMPLES / f"{name}.nl").read_text(encoding="utf-8")
 
@@ -234,3 +243,9 @@ def fitting(name: str, sizes: Mapping[str, object]) -> dict[str, object]:
 @cache
 def subject(name: str) -> laws.Subject:
     return laws.Subject(tiny(name))
+
+
+@cache
+def program(name: str) -> Program:
+    """Of two layers."""
+    return tiny(name, **TWO)

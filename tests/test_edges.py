@@ -31,7 +31,7 @@ def judged(drawn: Drawn) -> str:
     if not laws.sensitivity(subject, batches[0]) <= STEADY:
         return "rejected"
     found = laws.agreement(subject, batches)
-    wrong = {name: x for name, x in found.items() if not x <= laws.EXACT}
+    wrong = laws.beyond(found)
     return "rejected" if wrong and outgrown(drawn, program, batches) else str(wrong or "")
 
 
@@ -194,7 +194,7 @@ def test_second_slopes_at_kinks(expression: str) -> None:
     program = load_text(SECOND.replace("EXPRESSION", expression))
     batch = {"x": torch.tensor([[[-1.0, 0, 1], [0, 0, 0], [1, 1, 0]]], dtype=torch.float64)}
     found = laws.agreement(laws.Subject(program), [batch])
-    assert {name: x for name, x in found.items() if not x <= laws.EXACT} == {}
+    assert not laws.beyond(found)
 
 
 def test_an_objective_of_branches_over_a_stretch_keeps_its_context() -> None:

@@ -8,32 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
+from offenders import ERRORS, FIXTURES, codes, findings, settings
 
-from nldsl.diagnostic import Diagnostic, Diagnostics, render
+from nldsl.diagnostic import Diagnostics, render
 from nldsl.explanation import explanations, near
 from nldsl.pipeline import load_text
-
-ERRORS = Path(__file__).parent / "errors"
-FIXTURES = sorted(ERRORS.glob("*.nl"))
-
-
-def findings(
-    text: str, name: str = "spec.nl", sets: dict[str, str] | None = None
-) -> tuple[Diagnostic, ...]:
-    """What is said of a text: errors that are raised, or warnings and notes that a program keeps."""
-    try:
-        return load_text(text, name, sets).findings
-    except Diagnostics as found:
-        return found.diagnostics
-
-
-def codes(text: str) -> list[str]:
-    return [diagnostic.code for diagnostic in findings(text)]
-
-
-def settings(text: str) -> dict[str, str]:
-    """Of a fixture whose comments hold `--set name=value`."""
-    return dict(re.findall(r"^# --set (\S+)=(\S+)$", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)

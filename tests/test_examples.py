@@ -91,21 +91,3 @@ def test_every_citation_resolves(name: str) -> None:
                 assert equation in known, f"{name}:{number} cites {equation}"
                 seen.add(equation)
     assert seen | {"sec. 8.2", "sec. 4.4"} >= set(known), f"cited by nothing: {set(known) - seen}"
-
-
-@pytest.mark.parametrize("name", EQUATIONS)
-def test_every_part_of_a_memory_level_stands_in_the_file(name: str) -> None:
-    text = (EXAMPLES / name).read_text()
-    for clause in (
-        "memory M:",
-        "= learned",
-        "context k, v",
-        "minimize |M(k)",
-        "M",
-        "<-",
-        "every token",
-        "grad(M@",
-        "bptt full",
-        "clock ",
-    ):
-        assert clause in text

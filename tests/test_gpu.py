@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import tiny
+from family import program, tiny
 
 from nldsl.pipeline import compile_program
 from nldsl.testing import data, laws
@@ -24,7 +24,7 @@ pytestmark = [
 @pytest.mark.parametrize("capture", ["whole", "split"])
 @pytest.mark.parametrize("name", ["titans", "hope"])
 def test_the_step_on_an_accelerator_computes_the_same(name: str, capture: str) -> None:
-    made = tiny(name, d=16, depth=1)
+    made = tiny(name, d=16)
     fast, slow = (
         compile_program(made, device="cuda", precision="float32", capture=c)
         for c in (capture, "eager")
@@ -36,7 +36,7 @@ def test_the_step_on_an_accelerator_computes_the_same(name: str, capture: str) -
 
 @pytest.mark.parametrize("name", ["titans", "hope"])
 def test_the_accelerator_computes_what_the_processor_does(name: str) -> None:
-    made = tiny(name)
+    made = program(name)
     on_gpu, on_cpu = (
         compile_program(made, device=d, precision="float64", capture="eager")
         for d in ("cuda", "cpu")
@@ -53,6 +53,6 @@ def test_the_accelerator_computes_what_the_processor_does(name: str) -> None:
 
 
 def test_the_compiler_takes_one_graph_a_kind_where_it_can_be_afforded() -> None:
-    step = compile_program(tiny("titans"), device="cuda")
+    step = compile_program(program("titans"), device="cuda")
     assert step.capture == ("whole" if step.predict("whole") <= 120 else "split")
     assert "cuda" in step.why or "compile" in step.why

@@ -8,115 +8,33 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tiny import program, source, tiny
+from family import TWO, program, text, tiny
+from lawful import (
+    LAWS,
+    all_laws,
+    both,
+    causal,
+    independent,
+    nameless,
+    repeatable,
+    steep,
+    still,
+    whole,
+)
 from torch import Tensor
 
-from nldsl.core.equations import Program, walk
+from nldsl.core.equations import Program
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import Drawn, data, laws
-from nldsl.testing.properties import STEADY, over
-from nldsl.testing.renaming import renamed_program
+from nldsl.testing.properties import over
 
 torch.set_num_threads(1)
 EXAMPLES = ("titans", "hope")
-Law = Callable[[laws.Subject, Drawn], None]
-
-
-def both(law: Law) -> Law:
-    """The law before training, and after three steps that are then made twenty times as long.
-
-    What is equal to rounding alone is judged where rounding does not grow: weights as large as that
-    can make a memory diverge.
-    """
-
-    def check(subject: laws.Subject, drawn: Drawn) -> None:
-        law(subject, drawn)
-        batches = drawn.batches(subject.program, 3)
-        laws.stride(subject, batches, 20.0)
-        if law is not whole or laws.sensitivity(subject, batches[0]) <= STEADY:
-            law(subject, drawn)
-        subject.restart()
-
-    return check
-
-
-def causal(subject: laws.Subject, drawn: Drawn) -> None:
-    batch = drawn.batches(subject.program, 1)[0]
-    for at in range(drawn.length):
-        assert laws.causality(subject, batch, at) == 0.0, at
-
-
-def independent(subject: laws.Subject, drawn: Drawn) -> None:
-    assert laws.independence(subject, drawn.batches(subject.program, 1)[0]) == 0.0
-
-
-def whole(subject: laws.Subject, drawn: Drawn) -> None:
-    assert laws.splits(subject, drawn.batches(subject.program, 1)[0]) <= laws.EXACT
-
-
-def still(subject: laws.Subject, drawn: Drawn) -> None:
-    """A level moves at its ticks and at no others; so do the levels of the token clock within a
-    sequence.
-    """
-    batches = drawn.batches(subject.program, 5)
-    moved, worst = laws.stillness(subject, batches)
-    assert worst == 0.0
-    assert laws.stillness_within(subject, batches[0]) == 0.0
-    level = subject.program.levels["training"]
-    if drawn.length > 1:
-        assert [i + 1 for i, names in enumerate(moved) if "training" in names] == [
-            n for n in range(1, 6) if level.clock.ticks(n)
-        ]
-
-
-def repeatable(subject: laws.Subject, drawn: Drawn) -> None:
-    assert (
-        laws.repeatability(
-            subject.program, drawn.batches(subject.program, 2), drawn.seed, subject.step.files
-        )
-        == 0.0
-    )
-
-
-def nameless(subject: laws.Subject, drawn: Drawn) -> None:
-    if any(
-        n.op == "random"
-        for m in subject.program.memories.values()
-        if m.start is not None
-        for n in walk(m.start)
-    ):
-        return  # what a random start is depends on its name
-    other = renamed_program(drawn).program()
-    assert (
-        laws.renaming(
-            subject,
-            laws.Subject(other, drawn.seed, files=subject.step.files),
-            drawn.batches(subject.program, 2),
-        )
-        == 0.0
-    )
-
-
-def steep(subject: laws.Subject, drawn: Drawn) -> None:
-    """What is learned is the slope of what is minimised, wherever the text hides no derivative."""
-    if not laws.cut(subject.program) and drawn.length > 1:
-        assert (
-            laws.slope(subject, drawn.batches(subject.program, 1)[0], drawn.seed) <= laws.DIFFERENCE
-        )
 
 
 def example(name: str, length: int = 9) -> tuple[laws.Subject, Drawn]:
-    return laws.Subject(program(name)), Drawn(source(name), 2, length, 0)
+    return laws.Subject(program(name)), Drawn(text(name), 2, length, 0)
 
-
-LAWS = {
-    "causal": both(causal),
-    "independent": both(independent),
-    "whole": both(whole),
-    "still": still,
-    "repeatable": repeatable,
-    "steep": steep,
-}
 
 test_no_token_changes_what_was_said_before_it = over(12)(both(causal))
 test_no_sequence_changes_another = over(12)(both(independent))
@@ -125,11 +43,6 @@ test_levels_move_at_their_ticks_alone = over(12)(still)
 test_one_seed_is_one_run = over(6)(repeatable)
 test_names_are_only_names = over(12)(nameless)
 test_gradients_are_slopes = over(12)(steep)
-
-
-def all_laws(subject: laws.Subject, drawn: Drawn) -> None:
-    for law in (*LAWS.values(), nameless):
-        law(subject.restart(), drawn)
 
 
 test_all_laws_soak = pytest.mark.soak(over(200)(all_laws))
@@ -229,9 +142,8 @@ def moved(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("name, mechanism", TAKEN_OUT)
 def test_each_mechanism_matters(name: str, mechanism: str) -> None:
     sets, edits = TAKEN_OUT[name, mechanism]
-    sets = {k: v for k, v in sets.items()}
-    text = source(name)
-    edited, without = text, dict(sets)
+    sets = TWO | sets
+    edited, without = text(name), dict(sets)
     for old, new in edits:
         key, _, value = new.partition(" = ")
         if old in edited:

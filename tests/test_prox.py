@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_inside import holds, model
+from recurrences import holds, model
 
 from nldsl.pipeline import load_text
 from nldsl.testing import data, laws

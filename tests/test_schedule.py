@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tiny import tiny
+from family import tiny
 
 from nldsl import stages
 from nldsl.pipeline import compile_program
@@ -22,7 +22,7 @@ EMITTED = r"(?:block|region|token|update|tick|step)_\d+|forward|start"  # the re
 @cache
 def compiled(name: str) -> CompiledStep:
     return compile_program(
-        tiny(name, depth=1, **({"periods": [1, 2]} if name == "hope" else {})), capture="eager"
+        tiny(name, d=4, **({"periods": [1, 2]} if name == "hope" else {})), capture="eager"
     )
 
 

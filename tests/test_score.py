@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from commands import done, nldsl
-from test_beyond import READER
+from lanes import READER
 
 from nldsl import cli
 from nldsl.core.equations import walk

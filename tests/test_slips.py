@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_errors import codes
+from offenders import codes
 
 from nldsl.pipeline import load_text
 from nldsl.testing import laws

@@ -33,7 +33,6 @@ Rule = Callable[[Program], Iterable[Diagnostic]]
 # told first.
 RULES: tuple[Rule, ...] = (
     ownership.still,
-    ownership.twice,
     ownership.lasting,
     clocks.windows,
     clocks.resets,

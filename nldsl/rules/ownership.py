@@ -59,24 +59,3 @@ def lasting(program: Program) -> Iterator[Diagnostic]:
                 "`every step`, or a memory of its own, one value a sequence: `memory M: net = "
                 "learned`, with `net` a def",
             )
-
-
-def twice(program: Program) -> Iterator[Diagnostic]:
-    """One weight is the value of one memory: two owners would each undo what the other learned.
-
-    level a .. { memory W: rest of x .. }   level b .. { memory V: rest of x .. }                 # N111
-    """
-    owner: dict[str, str] = {}
-    for memory in program.memories.values():
-        for slot in (memory.slots or {}).values():
-            if slot in owner:
-                yield Diagnostic(
-                    "N111",
-                    f"`{short(owner[slot])}` and `{short(memory.name)}` both own the weight "
-                    f"`{slot}`",
-                    memory.span,
-                    "the second",
-                    (("the first", program.memories[owner[slot]].span),),
-                    "one of the two without it: `rest of ..` names a part",
-                )
-            owner.setdefault(slot, memory.name)

@@ -45,6 +45,13 @@ def deviation(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).abs().max() / max(1.0, float(wanted.abs().max())))
 
 
+def beyond(found: Mapping[str, float], bar: float = EXACT) -> dict[str, float]:
+    """Of the deviations found, those that a law does not allow; one that is not a number among
+    them.
+    """
+    return {name: x for name, x in found.items() if not x <= bar}
+
+
 def flat(value: Value) -> Tensor:
     return torch.cat([x.reshape(-1) for x in leaves(value)])
 

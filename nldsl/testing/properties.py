@@ -21,6 +21,7 @@ from nldsl.diagnostic import Diagnostics
 from nldsl.testing import laws
 from nldsl.testing.programs import Drawn, corners, data, programs
 
+UNSTEADY = 0.05  # the share of drawn programs that may be too sensitive to be judged
 STEADY = 1e-11  # how far one unit in the last place of weights and inputs may carry
 
 
@@ -107,6 +108,8 @@ def over(
         def judge() -> None:
             test()
             assert len(done) >= wanted, f"{len(done)} programs of {wanted} were judged\n{TALLY}"
+            drawn = len(TALLY.judged) + len(TALLY.unsteady)
+            assert len(TALLY.unsteady) <= UNSTEADY * drawn + 1, TALLY
 
         judge.__name__, judge.__doc__, judge.__module__ = law.__name__, law.__doc__, law.__module__
         return judge

@@ -1,6 +1,5 @@
-"""Hope with the switches of its ablation, one token at a time; arXiv 2512.24695, secs.
-
-7 and 8, Table 6.
+"""Hope, and with the switches of its ablation, one token at a time; arXiv 2512.24695, secs. 7 and
+8, Table 6.
 """
 
 from __future__ import annotations
@@ -35,11 +34,14 @@ def self_modifying(
     beta: float = 0.9,
     forget: float = 1.0,
 ) -> Tensor:
-    """A projection without a memory of its own in `w` is a fixed one."""
+    """A projection without a memory of its own in `w` is a fixed one: of z, or of x by itself."""
     z = conv(heads(x, w["z.linear"]), w["z.conv"])  # sec. 8.3
     at = {"eta": "M_eta", "alpha": "M_alpha", "mem": "M_mem"} | {
-        n: f"{n}.M" for n in "qkv" if f"{n}.M.recall.M.start.W1" in w
+        n: name for n in "qkv" for name in (f"M_{n}", f"{n}.M") if f"{name}.recall.M.start.W1" in w
     }
+    static = {
+        n: conv(heads(x, w[f"{n}.linear"]), w[f"{n}.conv"]) for n in "qkv" if f"{n}.linear" in w
+    }  # Eq. 76
     M = {
         b: [w[f"{name}.recall.M.start.{n}"].expand(x.shape[0], -1, -1, -1) for n in ("W2", "W1")]
         for b, name in at.items()
@@ -51,7 +53,13 @@ def self_modifying(
         A = {b: M[b] if t % (length if b == "mem" else near) == 0 else A[b] for b in M}  # Eq. 90
         zt = z[:, t]
         q, k, v = (
-            unit(box(A[n], zt)) if n in A else unit(torch.einsum("hfge,bge->bhf", w[n], zt))
+            unit(
+                box(A[n], zt)
+                if n in A
+                else static[n][:, t]
+                if n in static
+                else torch.einsum("hfge,bge->bhf", w[n], zt)
+            )
             for n in "qkv"
         )  # Eqs. 76, 83
         eta = torch.sigmoid((w["r"] * box(A["eta"], zt)).sum(-1)) / length  # Eq. 83

@@ -1,6 +1,5 @@
-"""Titans' memory as a gate, as a layer and as context, one token at a time; arXiv 2501.00663, secs.
-
-3 and 4.
+"""Titans' memory alone, as a gate, as a layer and as context, one token at a time; arXiv
+2501.00663, secs. 3 and 4.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ def gates_of(x: Tensor, w: Weights) -> list[Tensor]:
     return [0.1 * rate, decay, forget]
 
 
-def memory(x: Tensor, w: Weights, chunk: int, carried: list[State] | None = None) -> Tensor:
-    """`carried` holds what an earlier sequence left, and takes what this one leaves."""
+def reads(x: Tensor, w: Weights, chunk: int, carried: list[State] | None = None) -> Tensor:
+    """[B, T, H, e]; `carried` holds what an earlier sequence left, and takes what this one leaves."""
     q, k, v = unit(project(x, w, "q")), unit(project(x, w, "k")), project(x, w, "v")
     gates, state, out = gates_of(x, w), carried.pop() if carried else born(w, x.shape[0]), []
     for t in range(x.shape[1]):
@@ -50,7 +49,17 @@ def memory(x: Tensor, w: Weights, chunk: int, carried: list[State] | None = None
         out.append(net(state[0], q[:, t]))  # Eq. 15
     if carried is not None:
         carried.append([[m.detach().requires_grad_() for m in part] for part in state])
-    return joined(norm(torch.stack(out, 1), w["rmsnorm"]), w["linear"])
+    return torch.stack(out, 1)
+
+
+def memory(x: Tensor, w: Weights, chunk: int, carried: list[State] | None = None) -> Tensor:
+    return joined(norm(reads(x, w, chunk, carried), w["rmsnorm"]), w["linear"])
+
+
+def gated(x: Tensor, w: Weights, chunk: int) -> Tensor:
+    """The memory alone as the layer, with the norm and the gate of sec. 4.4."""
+    y = norm(reads(x, w, chunk), w["rmsnorm"])
+    return joined(y * torch.sigmoid(heads(x, w["linear2"])), w["linear"])
 
 
 def softmax_read(q: Tensor, sources: list[Tensor], w: Weights) -> Tensor:

@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 from commands import SMALL, done, nldsl
-from test_beyond import READER
+from lanes import READER
 
 from nldsl import cli
 from nldsl.train import checkpoint, metrics

@@ -8,7 +8,7 @@ import math
 
 import pytest
 import torch
-from tiny import tiny
+from family import TWO, tiny
 from torch._dynamo.utils import clear_compilation_metrics, counters, get_compilation_metrics
 
 from nldsl.core.equations import Program
@@ -55,8 +55,10 @@ def example(name: str, capture: str) -> Program:
     """
     if name == "nested":
         return load_text(NESTED)
-    small = {"depth": 1 if capture == "whole" else 2} | (
-        {"chunk": 4} if name == "titans" else {"near": 4, "span": 4}
+    small = (
+        TWO
+        | {"depth": 1 if capture == "whole" else 2}
+        | ({"chunk": 4} if name == "titans" else {"near": 4, "span": 4})
     )
     return tiny(
         name,

@@ -9,10 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import reference_hope
-import reference_titans
 import torch
 from equations_by_hand import close, draw
+from references import hope, network, titans
 from torch import Tensor
 
 from nldsl.core.equations import Program
@@ -44,18 +43,22 @@ def tokens(*sizes: int, seed: int = 0) -> Tensor:
     return torch.randint(11, sizes, generator=torch.Generator().manual_seed(seed))
 
 
+def titans_of(chunk: int) -> Losses:
+    return partial(network.losses, mixer=partial(titans.gated, chunk=chunk), depth=2)
+
+
 CASES: Mapping[str, tuple[Callable[[], Program], Losses]] = {
-    "titans": (
-        partial(example, "titans.nl", chunk=4),
-        partial(reference_titans.losses, depth=2, chunk=4),
-    ),
-    "titans, token by token": (
-        partial(example, "titans.nl", chunk=1),
-        partial(reference_titans.losses, depth=2, chunk=1),
-    ),
+    "titans": (partial(example, "titans.nl", chunk=4), titans_of(4)),
+    "titans, token by token": (partial(example, "titans.nl", chunk=1), titans_of(1)),
     "hope": (
         partial(example, "hope.nl", near=2, span=4, periods=[1, 2]),
-        partial(reference_hope.losses, depth=2, near=2, far=4, periods=[1, 2]),
+        partial(
+            network.continuum,
+            mixer=partial(hope.self_modifying, near=2, length=4, beta=0.0),
+            name="self_modifying_titans",
+            periods=[1, 2],
+            depth=2,
+        ),
     ),
 }
 

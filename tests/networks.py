@@ -1,0 +1,64 @@
+"""Memories of the token clock that learn from the loss of the network around them."""
+
+from __future__ import annotations
+
+HEAD = """nldsl 1
+import layers, optimizers, associative_optimizers
+dim d = 4, vocab = 5
+input ids: index(vocab)
+"""
+
+
+TRAINING = """
+level training every step {
+    memory W: rest = random
+    context ids
+    minimize mean(loss over period)
+    W <- W - 0.1 * grad(W)
+}
+"""
+
+
+NET = """
+def net(z: [d]) -> [d] {
+    W2 = weight([2 * d, d])
+    W1 = weight([d, 2 * d])
+    return W1 * silu(W2 * z)
+}
+"""
+
+
+def level(
+    name: str,
+    clock: str,
+    update: str,
+    bptt: str = "full",
+    objective: str = "mean(loss over period)",
+    more: str = "",
+    memory: str = "net = learned",
+) -> str:
+    return f"""
+    level {name} every {clock} {{
+        memory F: {memory}
+        context ids
+        minimize {objective}
+        F <- {update}
+        {more}
+        bptt {bptt}
+    }}"""
+
+
+def network(body: str, layers: int = 1, head: str = "", training: str = TRAINING) -> str:
+    """`body` makes y from x; `ids` and `loss` are in its scope."""
+    return f"""{HEAD}{NET}{head}
+def layer(x: [d], ids, loss) -> [d] {{{body}
+}}
+def model(ids, loss) -> [vocab] {{
+    x = embed(ids, [d])
+    x <- x + attention(rmsnorm(x), 2, 2, 3)
+    for i in range({layers}) {{ x <- layer(x, ids, loss) }}
+    return linear(rmsnorm(x), [vocab])
+}}
+answer = model(ids, loss)
+loss = cross_entropy(answer, next(ids))
+{training}"""
