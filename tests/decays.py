@@ -50,7 +50,7 @@ STEPS = """memory M: [n, n] = learned  context key, v  minimize |M * key - v|^2 
     S = momentum(grad(M@chunk), rate, keep)  M <- DECAY + S"""
 
 
-MATRIX_READS = "y = (m.M@now * key + m.M * k) + m.M@chunk * v"
+MATRIX_READS = "y = (m.M@after * key + m.M * k) + m.M@chunk * v"
 
 
 # axes of the decay, the level, what is read of it, and words of how it is computed
@@ -58,38 +58,38 @@ FORMS = {
     "a sum": (
         "head",
         SUM.replace("DECAY", "keep"),
-        "y = m.S@now + 0.5 * m.S",
+        "y = m.S@after + 0.5 * m.S",
         "chunked recurrence",
     ),
     "a sum, the complement": (
         "head",
         SUM.replace("DECAY", "(1 - keep)"),
-        "y = m.S@now",
+        "y = m.S@after",
         "chunked recurrence",
     ),
     "a sum, one gate for all heads": (
         "",
         SUM.replace("DECAY", "keep"),
-        "y = m.S@now",
+        "y = m.S@after",
         "chunked recurrence",
     ),
     "a sum, an open or closed gate": (
         "head",
         SUM.replace("DECAY", "max(keep, 0)"),
-        "y = m.S@now + m.S",
+        "y = m.S@after + m.S",
         "chunked recurrence",
     ),
     "a sum, the gate's slope straight through": (
         "head",
         SUM.replace("DECAY", "(keep + stop(where(a >= 0.5, 1 + 0 * a, 0 * a) - keep))"),
-        "y = m.S@now",
+        "y = m.S@after",
         "chunked recurrence",
     ),
-    "a sum of parts": ("head, n", SUM.replace("DECAY * S", "keep .* S"), "y = m.S@now", "scan"),
+    "a sum of parts": ("head, n", SUM.replace("DECAY * S", "keep .* S"), "y = m.S@after", "scan"),
     "outer products": (
         "head",
         OUTER.replace("DECAY", "keep * M"),
-        "y = m.M@now * key + m.M * k",
+        "y = m.M@after * key + m.M * k",
         "chunked recurrence",
     ),
     "outer products, channels": (
@@ -107,7 +107,7 @@ FORMS = {
     "the delta rule, channels": (
         "head, n",
         DELTA.replace("DECAY", "M * diag(keep)"),
-        "y = m.M@now * key + m.M * k",
+        "y = m.M@after * key + m.M * k",
         "a decay for each channel, erases",
     ),
     "momentum under a decay": (

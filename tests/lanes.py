@@ -33,7 +33,7 @@ def mixer(x: [d]) -> [d] {
         reset never
         bptt full
     }
-    return linear(recall.M@now(q), [d])
+    return linear(recall.M@after(q), [d])
 }
 x = embed(ids, [d])
 h = x + mixer(rmsnorm(x))

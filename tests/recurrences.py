@@ -55,7 +55,7 @@ def memory(
         {update}
         {clauses}
     }}
-    return linear(rmsnorm(recall.M@now{"(q)" if net else " * q"}), [d])"""
+    return linear(rmsnorm(recall.M@after{"(q)" if net else " * q"}), [d])"""
 
 
 def holds(program: Program, length: int = 7, splits: bool = True) -> set[str]:

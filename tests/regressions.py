@@ -119,7 +119,7 @@ ROWS = {
         "a gate that is as small as what it is spread over was not found",
         recall("minimize |M - v|^2 / 2", "M <- M - rate * grad(M)", context="v", memory="[e] = 0"),
         before="rate = 0.1 * sigmoid(affine(x, [head]))",
-        read="recall.M@now",
+        read="recall.M@after",
         sizes="head = 1, e = 1",
     ),
     "sums over a caller's ticks": Row(
@@ -132,7 +132,7 @@ ROWS = {
         ),
         before="def traced(g) {\n    level trace every 2 update {\n        memory m: like g = 0\n  "
         "      m <- 0.5 * m - 0.05 * sum(g over period)\n    }\n"
-        "    return trace.m@now\n}",
+        "    return trace.m@after\n}",
         lengths=(4, 9),
     ),
     "kept at nothing": Row(

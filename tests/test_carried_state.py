@@ -27,7 +27,7 @@ RESETS = (
 PERIOD = (
     ("memory M: net", "memory M: [e, e]"),
     ("|M(k) - v|^2", "sum(|M * k - v|^2 over period)"),
-    ("recall.M@now(q)", "recall.M@now * q"),
+    ("recall.M@after(q)", "recall.M@after * q"),
     ("every token", "every 2 token"),
 )
 

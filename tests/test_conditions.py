@@ -146,7 +146,7 @@ level m every token {
     M <- M - 0.5 * a * grad(M)
     bptt full
 }
-loss = |m.M@now - next(x)|^2
+loss = |m.M@after - next(x)|^2
 """.replace(
             "    z = M .* x\n    minimize sum(where(z <= 0, 0, sqrt(z)))",
             "    minimize sum(where(M .* x <= 0, 0, sqrt(M .* x)))",

@@ -66,7 +66,7 @@ level m every token {
     S <- (a + c) * S + x
     bptt full
 }
-loss = |m.S@now - next(x)|^2
+loss = |m.S@after - next(x)|^2
 level training every step {
     memory W: rest = random
     context x

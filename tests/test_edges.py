@@ -166,7 +166,7 @@ level m every token {
     M <- M - 0.1 * grad(M)
     bptt full
 }
-loss = |m.M@now - next(x)|^2
+loss = |m.M@after - next(x)|^2
 level training every step {
     memory W: rest = random
     context x

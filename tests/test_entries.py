@@ -84,7 +84,7 @@ level table every token {
     M <- M - 0.3 * grad(M)
     bptt full
 }
-loss = |table.M@now[ids] - next(x)|^2""",
+loss = |table.M@after[ids] - next(x)|^2""",
     "of a memory that it moves": """
 level table every token {
     memory M: [vocab, d] = learned
@@ -101,14 +101,14 @@ level sum_ every token {
     M <- 0.9 * M + p[ids] * x
     bptt full
 }
-loss = |sum_.M@now - next(x)|^2""",
+loss = |sum_.M@after - next(x)|^2""",
     "in an equation that is not linear": """
 level sum_ every token {
     memory M: [vocab] = 0
     M <- tanh(0.9 * M + M[ids] + linear(x, [vocab]))
     bptt full
 }
-loss = (sum_.M@now[ids] - 1)^2 + |x - next(x)|^2""",
+loss = (sum_.M@after[ids] - 1)^2 + |x - next(x)|^2""",
     "of what the next token is": """
 q = linear(x, [vocab])
 level value every token {

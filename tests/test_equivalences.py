@@ -92,7 +92,7 @@ def test_the_delta_rule_is_a_windowed_objective_of_one_token() -> None:
 TITANS = (
     ("memory M: net = learned", "memory M: [e, e] = 0"),
     ("minimize |M(k) - v|^2", "minimize |M * k - v|^2 / 2"),
-    ("recall.M@now(q)", "recall.M@now * q"),
+    ("recall.M@after(q)", "recall.M@after * q"),
     ("rate = 0.1 * sigmoid", "rate = sigmoid"),
     ("decay = sigmoid(affine(x, [head]))", "decay = 0"),
     (".* sigmoid(linear", ".* silu(linear"),
@@ -247,7 +247,7 @@ level still every token {
     memory M: [a, b] = 0
     M <- orthogonalise(G)
 }
-z = still.M@now - G
+z = still.M@after - G
 loss = sum((y + z - weight([a, b])) .^ 2)
 level training every step {
     memory W: rest = random

@@ -76,7 +76,7 @@ def test_spans_hold_the_words(path: Path) -> None:
 
 def test_tree_of_one_line() -> None:
     value = (
-        parse(Source("a.nl", "nldsl 1\ny = -a^2 * f(M@now.W^T over 4 c, k -> v, n = |x|_1)[0]\n"))
+        parse(Source("a.nl", "nldsl 1\ny = -a^2 * f(M@after.W^T over 4 c, k -> v, n = |x|_1)[0]\n"))
         .statements[0]
         .value
     )
@@ -89,7 +89,7 @@ def test_tree_of_one_line() -> None:
         False,
     )
     assert (type(pair), type(named.value), named.value.order.value) == (syntax.Pair, syntax.Norm, 1)
-    assert expression(value) == "-a^2 * f(M@now.W^T over 4 c, k -> v, n = |x|_1)[0]"
+    assert expression(value) == "-a^2 * f(M@after.W^T over 4 c, k -> v, n = |x|_1)[0]"
 
 
 @pytest.mark.parametrize(

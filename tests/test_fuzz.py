@@ -52,7 +52,7 @@ SPARE = (
     "document",
     "never",
     "period",
-    "now",
+    "after",
     "near",
     "level",
     "memory",
@@ -79,7 +79,7 @@ SPARE = (
     "learned",
     "random",
     "tick",
-    "@now",
+    "@after",
     "@near",
     "^T",
     "_3",
@@ -146,7 +146,7 @@ level recall every token {
     M <- 0.9 * M + S
     bptt full
 }
-y = recall.M@now * k
+y = recall.M@after * k
 loss = |y - next(x)|^2
 level training every step {
     memory W: rest = random

@@ -268,7 +268,7 @@ def f(k: [d]) {{
         {body}
         bptt full
     }}
-    return l.M@now * k
+    return l.M@after * k
 }}
 y = f(x)
 """
@@ -336,7 +336,7 @@ def test_a_level_per_axis_hides_it() -> None:
                 M <- M + momentum(grad(M), 0.1, 0.9)
                 bptt full
             }
-            return linear(l.M@now(k), [vocab])
+            return linear(l.M@after(k), [vocab])
         }
         loss = cross_entropy(f(x), next(ids))"""
         + TRAIN.replace("context ids", "context ids, x")

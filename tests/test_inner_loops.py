@@ -30,7 +30,7 @@ def titans(x: [d]) -> [d] {
         M <- 0.9 * M - 0.1 * grad(M@near)
         bptt full
     }
-    return recall.M@now(k)
+    return recall.M@after(k)
 }
 clock near = 2 token
 """
@@ -145,7 +145,7 @@ SPECS = {
     h = x + fast.F(rmsnorm(x))
     return h + titans(rmsnorm(h))""",
         1,
-        TITANS.replace("M@now(k)", "M(k)"),
+        TITANS.replace("M@after(k)", "M(k)"),
     ),
     "never": network(
         level("fast", "token", "F - 0.5 * grad(F)", "none", "loss", "reset never") + READ

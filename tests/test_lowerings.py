@@ -37,10 +37,10 @@ def test_the_form_of_every_example(golden) -> None:
 
 # a read of the moving memory, and what the form says of it
 READS = {
-    "recall.M@now * q": "dual form: gradients at the chunk start, fresh reads by masked products, "
+    "recall.M@after * q": "dual form: gradients at the chunk start, fresh reads by masked products, "
     "no state per token",
-    "tanh(recall.M@now) * q": "dual form: gradients at the chunk start, a state per token",
-    "recall.M@now * q + tanh(recall.M) * k": "dual form: gradients at the chunk start, fresh reads "
+    "tanh(recall.M@after) * q": "dual form: gradients at the chunk start, a state per token",
+    "recall.M@after * q + tanh(recall.M) * k": "dual form: gradients at the chunk start, fresh reads "
     "by masked products, a state per token",
     "recall.M@chunk * q": "stale form: batched products, one state per chunk",
 }
@@ -50,7 +50,7 @@ READS = {
 @pytest.mark.parametrize("clauses", ["bptt full", "bptt none"])
 def test_a_form_is_called_what_it_is(read: str, clauses: str) -> None:
     body = memory("matrix", "M <- keep * M - rate * grad(M@chunk)", clauses).replace(
-        "recall.M@now * q", read
+        "recall.M@after * q", read
     )
     program = model(body)
     assert holds(program) == {READS[read]}
@@ -63,7 +63,7 @@ def test_a_form_is_called_what_it_is(read: str, clauses: str) -> None:
 def test_gradients_of_the_moving_memory_are_not_called_stale() -> None:
     """What stood at the chunk start is read, and nothing is learned from it."""
     body = memory("matrix", "M <- keep * M - grad(M)", objective="-<M * k, v>")
-    body = body.replace("recall.M@now * q", "recall.M@now * q + recall.M@chunk * k")
+    body = body.replace("recall.M@after * q", "recall.M@after * q + recall.M@chunk * k")
     assert all(way.startswith("chunked recurrence") for way in holds(model(body)))
 
 
@@ -105,7 +105,7 @@ SLOW_START = """
         M <- keep * M - rate * grad(M)
         CLAUSES
     }
-    return linear(rmsnorm(recall.M * q + recall.M@now * k), [d])"""
+    return linear(rmsnorm(recall.M * q + recall.M@after * k), [d])"""
 
 
 @pytest.mark.parametrize("clauses", ["bptt none", "bptt full"])

@@ -92,8 +92,8 @@ level l every token {
     minimize (A * B - x)^2 / 2
     B <- B - 0.5 * grad(B)
 }
-a = l.A@now
-b = l.B@now
+a = l.A@after
+b = l.B@after
 loss = (a + weight([], init = 1) * b - next(x))^2
 level training every step {
     memory W: rest = random

@@ -16,7 +16,7 @@ SOLVED = {
         "0",
         "sum(|M * k - v|^2 / 2 over sequence)",
         "0, 1",
-        "M@now",
+        "M@after",
         "chunked recurrence, a state per token, a linear system for each token",
     ),
     "a rate from the data": (
@@ -30,21 +30,21 @@ SOLVED = {
         "learned",
         "mean(|M * k - v|^2 / 2 over chunk)",
         "M, 0.5",
-        "M@now",
+        "M@after",
         "scan",
     ),
     "the last pairs": (
         "learned",
         "sum(|M * k - v|^2 / 2 over 2 token)",
         "M, rate",
-        "M@now",
+        "M@after",
         "scan",
     ),
     "near an anchor": (
         "learned",
         "0.5 * sum(|M * k - v|^2 / 2 over 3 token)",
         "M@chunk, keep",
-        "M@now",
+        "M@after",
         "dual form",
     ),
 }
@@ -83,7 +83,7 @@ level recall every token {
     minimize sum(|M * k - v|^2 over sequence)
     M <- prox(0, 0.25)
 }
-y = recall.M@now * k
+y = recall.M@after * k
 a = weight([])
 level training every step {
     memory W: rest = random

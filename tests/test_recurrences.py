@@ -94,7 +94,7 @@ def test_what_looks_back_inside_a_recurrence(name: str, read: str) -> None:
         M <- keep * M + momentum(grad(M@chunk), rate, 0.5)
         bptt full
     }}
-    return linear(rmsnorm(a), [d]) .* silu(linear(recall.M@now(unit(linear(flat(a), [head, e]))), [d]))"""
+    return linear(rmsnorm(a), [d]) .* silu(linear(recall.M@after(unit(linear(flat(a), [head, e]))), [d]))"""
     (way,) = holds(model(body))
     assert way.startswith("dual form" if "@chunk" in read else "scan")
     assert ("attention inside" in way) == ("attend" in BETWEEN[name] and "@chunk" in read)
@@ -160,7 +160,7 @@ def test_a_level_that_ticks_once_a_chunk() -> None:
         "one update per chunk: the gradients of its tokens by batched products"
     }
     assert holds(model(body.replace("every chunk", "every 2 token phase 1")), 8)
-    fresh = body.replace("recall.f(q)", "recall.f@now(q)")
+    fresh = body.replace("recall.f(q)", "recall.f@after(q)")
     assert "scan: token by token" in next(iter(holds(model(fresh), 8)))
 
 
@@ -191,7 +191,7 @@ def test_one_wide_and_several_local_memories() -> None:
             reset every shard
             bptt full
         }
-        y <- y + local[C].W@now(local[C].P@now * q)
+        y <- y + local[C].W@after(local[C].P@after * q)
     }
     return linear(rmsnorm(y), [d])"""
     ways = holds(model(body, top), 9)
@@ -211,7 +211,7 @@ def test_no_graph_break_where_a_recurrence_looks_back(capture: str) -> None:
         M <- keep * M - rate * grad(M@chunk)
         bptt full
     }
-    return linear(rmsnorm(recall.M@now(w)), [d])"""
+    return linear(rmsnorm(recall.M@after(w)), [d])"""
     program = model(body)
     plain = compile_program(program, precision="float64", capture="eager")
     assert traced_once(plain, capture, [data(program, 2, 16, i) for i in range(2)]) <= laws.EXACT
@@ -220,52 +220,52 @@ def test_no_graph_break_where_a_recurrence_looks_back(capture: str) -> None:
 WY, WIDE = "erases solved in WY form", "a decay for each channel"
 DELTA, DOT = "|M * k - v|^2 / 2", "-<M * k, v>"
 MATRICES = {
-    "delta rule": (DELTA, "M <- M - rate * grad(M)", "M@now * q", WY),
-    "gated, decayed first": (DELTA, "M <- keep * M  M <- M - rate * grad(M)", "M@now * q", WY),
+    "delta rule": (DELTA, "M <- M - rate * grad(M)", "M@after * q", WY),
+    "gated, decayed first": (DELTA, "M <- keep * M  M <- M - rate * grad(M)", "M@after * q", WY),
     "the square without its half": ("|M * k - v|^2", "M <- keep * M - rate * grad(M)", "M * q", WY),
-    "an implicit step": (DELTA, "M <- prox(M, rate)", "M@now * q", WY),
+    "an implicit step": (DELTA, "M <- prox(M, rate)", "M@after * q", WY),
     "several erases a token": (
         DELTA,
         "for i in range(2) { M <- M - rate * grad(M)  M <- keep * M + 0.1 * q * k^T }",
-        "M@now * q",
+        "M@after * q",
         WY,
     ),
     "several keys a token": (
         "|M * k - v|^2 + |M * q - k|^2",
         "M <- keep * M - rate * grad(M)",
-        "M@now * q",
+        "M@after * q",
         f"{WY}, 2 a token",
     ),
     "a step for each of several keys": (
         DELTA,
         "for u in [k, q] { minimize |M * u - v|^2 / 2  M <- M - rate * grad(M) }",
-        "M@now * q",
+        "M@after * q",
         f"{WY}, 2 a token",
     ),
-    "channels": (DOT, "M <- M * diag(a) - grad(M)", "M@now * q", WIDE),
+    "channels": (DOT, "M <- M * diag(a) - grad(M)", "M@after * q", WIDE),
     "channels, transposed read": (DOT, "M <- M * diag(a) - grad(M)", "M^T * q", WIDE),
     "channels and heads, two reads": (
         DOT,
         "M <- keep * M * diag(a) - rate * grad(M)",
-        "M@now * q + recall.M@chunk * q",
+        "M@after * q + recall.M@chunk * q",
         WIDE,
     ),
     "channels, then an erase": (
         DELTA,
         "M <- M * diag(a)  M <- M - rate * grad(M)",
-        "M@now * q",
+        "M@after * q",
         f"{WIDE}, {WY}",
     ),
     "an erase, then channels": (
         DELTA,
         "M <- M - rate * grad(M)  M <- M * diag(a)",
-        "M@now * q",
+        "M@after * q",
         f"{WIDE}, {WY}",
     ),
     "channels and an erase in one matrix": (
         DELTA,
         "M <- M * (keep * diag(a) - 0.1 * k * k^T) - rate * grad(M)",
-        "M@now * q",
+        "M@after * q",
         f"{WIDE}, {WY}",
     ),
     "channels and several erases": (
@@ -277,13 +277,13 @@ MATRICES = {
     "channels of a velocity's sum": (
         DOT,
         "M <- M * diag(a) + momentum(grad(M), rate, 0.5)",
-        "M@now * q",
+        "M@after * q",
         WIDE,
     ),
     "channels, the whole memory read": (
         DOT,
         "M <- M * diag(a) - grad(M)",
-        "M@now * q + softmax(recall.M@now) * q",
+        "M@after * q + softmax(recall.M@after) * q",
         WIDE,
     ),
 }
@@ -350,21 +350,21 @@ LATE = {
         "[e, e]",
         "|M * k - w|^2 / 2",
         "M <- keep * M - rate * grad(M)",
-        "M@now * q",
+        "M@after * q",
     ),
     "adam": (
         "token",
         "[e, e]",
         "|M * k - w|^2 / 2",
         "M <- keep * M + rate * adam(grad(M))",
-        "M@now * q",
+        "M@after * q",
     ),
     "momentum": (
         "token",
         "net",
         "|M(k) - w|^2 / 2",
         "M <- keep * M + momentum(grad(M@chunk), rate, 0.9)",
-        "M@now(q)",
+        "M@after(q)",
     ),
     "window of objectives": (
         "2 token",
@@ -385,14 +385,14 @@ LATE = {
         "net",
         "sum(|M(k) - w|^2 / 2 over 3 token)",
         "M <- keep * M - rate * grad(M@chunk)",
-        "M@now(q)",
+        "M@after(q)",
     ),
     "replay": (
         "token",
         "net",
         "sum(|M(k) - w|^2 / 2 over 3 token)",
         "M <- keep * M - rate * grad(M)",
-        "M@now(q)",
+        "M@after(q)",
     ),
 }
 

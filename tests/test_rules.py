@@ -106,7 +106,7 @@ def test_every_finding_has_a_place_and_a_remedy() -> None:
         (("    M <-", "    reset every 3 near\n    bptt 4 near\n    M <-"), "N306"),
         (("    M <-", "    reset every 3 near\n    bptt 2 near\n    M <-"), None),
         (("    M <-", "    reset never\n    bptt 400 near\n    M <-"), None),
-        (("y = recall.M", "y = recall.M@now"), None),
+        (("y = recall.M", "y = recall.M@after"), None),
         (("- v|^2", "- next(v)|^2"), None),
         (("y = recall.M * k", "y = recall.M * next(k)"), "N404"),
         (("y = recall.M * k", "y = k"), "N613"),
@@ -148,7 +148,7 @@ def test_recency_is_measured_along_the_way() -> None:
     assert codes(stale.replace("?", "conv(k, 4)") + wide) == set()
     assert codes(stale.replace("?", "conv(conv(k, 3), 2)") + wide) == set()
     assert codes(stale.replace("?", "k + attend(k, k -> k over sequence)")) == set()
-    assert codes(stale.replace("?", "k + recall.M@now * k")) == set()
+    assert codes(stale.replace("?", "k + recall.M@after * k")) == set()
 
 
 ERASE = RECALL.replace(

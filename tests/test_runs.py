@@ -55,7 +55,7 @@ level recall every token {
     reset never
     bptt none
 }
-loss = cross_entropy(linear(rmsnorm(recall.M@now), [vocab]), next(ids))
+loss = cross_entropy(linear(rmsnorm(recall.M@after), [vocab]), next(ids))
 level training every step {
     memory W: rest = random
     context ids
@@ -383,7 +383,7 @@ OVERFLOWS = {
     V <- V + 1e30 * grad(V)
     bptt none
 }
-y = inner.V@now
+y = inner.V@after
 """,
         "y",
         "0.1",

@@ -28,7 +28,10 @@ def level(*clauses: str) -> list[str]:
     lines = "".join(f"    {clause}\n" for clause in clauses)
     text = "nldsl 1\ninput x: []\nw = weight([], init = 1)\nlevel a every token {\n    memory M: [] = 0\n"
     text += (
-        "    M <- M + w * x\n" + lines + "}\nloss = (a.M@now - next(x))^2" + TRAINING % ("x", STEP)
+        "    M <- M + w * x\n"
+        + lines
+        + "}\nloss = (a.M@after - next(x))^2"
+        + TRAINING % ("x", STEP)
     )
     return codes(text)
 

@@ -24,7 +24,7 @@ def local(
     slow: str = "bptt full",
     kind: str = "[e, e]",
     update: str = "M - rate * grad(M)",
-    read: str = "near.M@now * q",
+    read: str = "near.M@after * q",
 ) -> Program:
     """A memory that learns all along, and one that starts from it again and again."""
     objective = "|M * k - v|^2 / 2" if kind == "[e, e]" else "|M(k) - v|^2"
@@ -45,7 +45,7 @@ def local(
         reset every {reset}
         bptt full
     }}
-    return linear(rmsnorm({"near.M@now(q)" if kind == "net" else read}), [d])""")
+    return linear(rmsnorm({"near.M@after(q)" if kind == "net" else read}), [d])""")
 
 
 STARTS = {
@@ -62,7 +62,7 @@ STARTS = {
     "nets at an anchor": {"kind": "net", "update": "keep * M - rate * grad(M@chunk)"},
     "at an anchor": {"update": "M - rate * grad(M@chunk)"},
     "with momentum": {"update": "M + momentum(grad(M), rate, 0.5)"},
-    "both read": {"read": "near.M@now * q + wide.A * q"},
+    "both read": {"read": "near.M@after * q + wide.A * q"},
 }
 
 

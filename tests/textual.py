@@ -235,7 +235,7 @@ class Writer:
 
 def program(level: list[str], memories: list[str]) -> str:
     """A program around the statements of a level, with each memory after its tick as a stream."""
-    shown = [f"after_{name} = l.{name}@now" for name in memories]
+    shown = [f"after_{name} = l.{name}@after" for name in memories]
     return "\n".join(
         [
             "nldsl 1",

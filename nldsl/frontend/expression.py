@@ -89,7 +89,7 @@ class Field(Syntax):
 
 @dataclass(frozen=True)
 class Instant(Syntax):
-    """`value@clock`; `now` is a clock here."""
+    """`value@clock`; `after` is a clock here."""
 
     value: Expr
     clock: Name

@@ -21,7 +21,7 @@ RESERVED = STATEMENT_WORDS | frozenset(
     "nldsl per every phase never in like rest of to over token step update sequence "
     "document".split()
 )
-UNNAMEABLE = RESERVED | {"now", "period"}  # these two are read, so the lexer lets them through
+UNNAMEABLE = RESERVED | {"after", "period"}  # these two are read, so the lexer lets them through
 
 LARGEST_TEXT = 256 * 1024
 LONGEST_NUMBER = 32

@@ -388,10 +388,10 @@ def field(expr: syntax.Field, site: Site) -> Any:
 
 def instant(expr: syntax.Instant, site: Site) -> Any:
     world, value = site.world, evaluate(expr.value, site)
-    if expr.clock.text == "now":
+    if expr.clock.text == "after":
         if not isinstance(value, MemoryValue) or value.version is not None:
-            world.fail("N203", "`@now` reads a memory from outside its level", expr.span)
-        return replace(value, at="now")
+            world.fail("N203", "`@after` reads a memory from outside its level", expr.span)
+        return replace(value, at="after")
     clock = clock_at(expr, site)
     if isinstance(value, MemoryValue):
         return replace(value, at=clock.clock)
@@ -419,16 +419,16 @@ def clock_at(expr: syntax.Instant, site: Site) -> ClockValue:
             f"`@` takes a clock with a name, `{name.text}` is a unit of time",
             name.span,
             fix=foreign.clock_with_a_name(name),
-            help="a memory without `@` is the value before the tick, with `@now` the one after "
+            help="a memory without `@` is the value before the tick, with `@after` the one after "
             "it; for another instant write "
             f"`clock each_{name.text} = 1 {name.text}`, and `M@each_{name.text}`",
         )
     if name.text not in builtins.BUILT_IN:
         if site.scope.find(name.text) is None:
             clocks = {known for known in site.scope.visible() if names_a_clock(known, site)} | {
-                "now"
+                "after"
             }
-            near = meant(name, clocks)
+            near = foreign.instant(name) or meant(name, clocks)
             if near:
                 world.fail("N101", f"there is no clock `{name.text}` here", name.span, **near)
         clock = evaluate(name, site)

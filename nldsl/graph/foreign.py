@@ -21,6 +21,8 @@ LIBRARIES = frozenset(
     "scipy".split()
 )
 
+INSTANTS = frozenset("now new next latest current updated fresh".split())
+
 FORMS = {
     "relu": "max({0}, 0)",
     "maximum": "max({0}, {1})",
@@ -279,3 +281,11 @@ def clock_with_a_name(unit: syntax.Name) -> tuple[Edit, ...]:
         Edit(between(span, lines[-1], lines[-1]), f"clock each_{unit.text} = 1 {unit.text}\n"),
         Edit(span, f"each_{unit.text}"),
     )
+
+
+def instant(name: syntax.Name) -> dict[str, Any]:
+    """The help and the fix for another word behind `@` that means the value after the tick."""
+    if name.text not in INSTANTS:
+        return {}
+    help = "`M@after` is the value after this instant's tick; behind `@` stands `after` or a clock"
+    return {"help": help, "fix": (Edit(name.span, "after"),)}

@@ -71,7 +71,7 @@ class LevelInstance:
             )
         if site.scope.level is self:
             return memory.read_at(site)
-        value = MemoryValue(memory, None, "now" if site.scope.start is not None else None)
+        value = MemoryValue(memory, None, "after" if site.scope.start is not None else None)
         if self.per is None:
             return value
         value = value.viewed("expose", (self.per,))
@@ -299,7 +299,7 @@ def grad(call: syntax.Call, site: Site) -> Array:
         not isinstance(value, MemoryValue)
         or value.memory.level is not level
         or value.path
-        or value.at == "now"
+        or value.at == "after"
     ):
         world.fail(
             "N515",

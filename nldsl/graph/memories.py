@@ -101,7 +101,7 @@ class MemoryInstance:
                 )
         elif isinstance(value.at, Clock):
             node = world.node("held", type=type_.core, memory=self.name, clock=value.at)
-        elif value.at == "now":
+        elif value.at == "after":
             node = world.node("now", type=type_.core, memory=self.name)
         elif value.version is None:
             node = world.node("read", type=type_.core, memory=self.name)

@@ -130,7 +130,7 @@ class MemoryValue:
 
     memory: MemoryInstance
     version: int | None = None
-    at: Clock | str | None = None  # a clock, or "now"
+    at: Clock | str | None = None  # a clock, or "after"
     path: str = ""
     views: tuple[tuple[str, Any], ...] = ()
 

@@ -14,13 +14,13 @@ from nldsl.source import Span
 
 
 def cycles(program: Program) -> Iterator[Diagnostic]:
-    """`l.M@now` is the value after this instant's tick, so the tick may not need what is computed
+    """`l.M@after` is the value after this instant's tick, so the tick may not need what is computed
     from it.
 
     Cycles among definitions alone are met where names are looked up (N401); these pass through a
     tick.
 
-        loss = cross_entropy(head(fast.F@now(h)), next(ids))     level fast .. minimize loss ..        # N402
+        loss = cross_entropy(head(fast.F@after(h)), next(ids))     level fast .. minimize loss ..        # N402
         loss = cross_entropy(head(fast.F(h)), next(ids))         level fast .. minimize loss ..
     """
 
@@ -57,7 +57,7 @@ def cycles(program: Program) -> Iterator[Diagnostic]:
             f"a cycle at one instant: {chain}",
             read.span,
             "the value after the tick",
-            help="leave out `@now`: the value before the tick",
+            help="leave out `@after`: the value before the tick",
         )
 
 
@@ -67,9 +67,9 @@ def _level(program: Program, memory: str) -> str:
 
 def pending(program: Program) -> Iterator[Diagnostic]:
     """A level whose objective looks at the next token ticks when that token has come: at its own
-    instant there is no `@now`.
+    instant there is no `@after`.
 
-    level fast every token { .. minimize loss .. }   y = fast.F@now(h)       # N406: loss reads next(ids)
+    level fast every token { .. minimize loss .. }   y = fast.F@after(h)       # N406: loss reads next(ids)
     level fast every token { .. minimize loss .. }   y = fast.F(h)
     """
     looks = beneath(
@@ -109,7 +109,7 @@ def pending(program: Program) -> Iterator[Diagnostic]:
                 node.span,
                 "the value after a tick that is yet to come",
                 (("ticks late", head_of(level)),),
-                "leave out `@now`: the value before the tick",
+                "leave out `@after`: the value before the tick",
             )
 
 
@@ -324,7 +324,7 @@ def recency(program: Program) -> Iterator[Diagnostic]:
             span,
             "a stale read",
             help=f"a local path as wide: `attend(q, k -> v over {age} token)`, a wider `conv`, or "
-            f"{'a fresh read `@now`' if node.op == 'held' else 'a level that ticks every token'}",
+            f"{'a fresh read `@after`' if node.op == 'held' else 'a level that ticks every token'}",
             severity="warning",
         )
 

@@ -93,7 +93,7 @@ def _in_equation(
     span = head_of(level) if value is None else value.span
     found = [] if value is None else list(_pieces(value, said(node)))
     if node.op in ("read", "now") and found:
-        words, clock = found[0].span.text().removesuffix("@now"), level.clock.name
+        words, clock = found[0].span.text().removesuffix("@after"), level.clock.name
         kept = f"{words}@{clock}" if clock in program.clocks else ""
         fix = tuple(
             Edit(piece.span, kept or f"mean({piece.span.text()} over period)") for piece in found
@@ -133,7 +133,7 @@ def _pieces(value: syntax.Expr, words: str) -> Iterator[syntax.Expr]:
         inner = piece.value if now else piece
         if (
             isinstance(inner, syntax.Field)
-            and inner.name.text == words.removesuffix("@now")
+            and inner.name.text == words.removesuffix("@after")
             or isinstance(piece, syntax.Name)
             and piece.text == words
         ):

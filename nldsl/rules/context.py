@@ -116,7 +116,7 @@ def dead(program: Program) -> Iterator[Diagnostic]:
     """A memory is read outside its level: by a stream, by another level, or by the start of one.
 
     level recall every token { memory M .. M <- M + k }   y = k              # N613: nobody reads M
-    level recall every token { memory M .. M <- M + k }   y = recall.M@now * q
+    level recall every token { memory M .. M <- M + k }   y = recall.M@after * q
     """
     if not program.outputs:
         return

@@ -95,7 +95,7 @@ def said(node: Node) -> str:
         return node["name"]
     if node.op in ("read", "now", "held", "plain"):
         return short(node["memory"]) + {
-            "now": "@now",
+            "now": "@after",
             "held": "@" + clock_name(node["clock"]) if node.op == "held" else "",
         }.get(node.op, "")
     text = " ".join(node.span.text().split()) if node.span else node.op

@@ -208,7 +208,7 @@ def begin(cells: Cells, roots: Mapping[str, Node], found: list[Family]) -> Onlin
                 raise Unsupported(
                     f"`{node['memory']}` at the tick of another level",
                     node,
-                    "read it without `@now`",
+                    "read it without `@after`",
                 )
         for node in family.tick.rows:
             online.rows.setdefault(_row(online, node), node)
@@ -503,7 +503,7 @@ def _as_seen_by_all(online: Online, cells: Cells, regions: list[Region]) -> None
                         f"a read after the tick of `{level.name}`, which `{family.level.name}` is "
                         "too fast to see through",
                         span=level.span,
-                        help="read it without `@now`",
+                        help="read it without `@after`",
                     )
             elif depth(program, family.level, level) != sight(program, level):
                 raise Unsupported(

@@ -93,7 +93,7 @@ FORMS = frozenset(
         "for range",
         "for list",
         "plain read",
-        "@now",
+        "@after",
         "@clock",
         "grad(M)",
         "grad(M@c)",
@@ -256,7 +256,7 @@ def _form(node: s.Syntax, memories: set[str], clocks: set[str], defs: set[str]) 
                 or isinstance(place, s.Name)
                 and (place.text in memories or place.text[:1].isupper())
             )
-            yield "@now" if node.clock.text == "now" else "@clock" if held else "x@clock"
+            yield "@after" if node.clock.text == "after" else "@clock" if held else "x@clock"
 
 
 def _grad(node: s.Call, memories: set[str]) -> Iterator[str]:

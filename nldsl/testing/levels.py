@@ -48,7 +48,7 @@ NETWORKS = {
 class Learned:
     """The lines of a level, and how its memory is applied:
 
-    `value("recall.M@now", "q")` is an expression.
+    `value("recall.M@after", "q")` is an expression.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Learned:
 
     def read(self, p: Page, query: str, *instants: str) -> str:
         """One of the reads there are, or of the given ones."""
-        when = p.pick(*(instants or ("", "@now", "clock")))
+        when = p.pick(*(instants or ("", "@after", "clock")))
         return self.value(f"{self.name}.M{f'@{p.clock()}' if when == 'clock' else when}", query)
 
 

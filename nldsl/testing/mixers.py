@@ -161,7 +161,7 @@ def several_steps(p: Page) -> Layer:
                 ]
             ),
             "}",
-            f"y = recall.M@now {'*' if ', ' in memory else '.*'} q",
+            f"y = recall.M@after {'*' if ', ' in memory else '.*'} q",
         ],
         "y",
     )
@@ -202,7 +202,7 @@ def family(p: Page) -> Layer:
                         ]
                     ),
                     "}",
-                    "y <- y + local[span].W@now * (local[span].P@now * q)",
+                    "y <- y + local[span].W@after * (local[span].P@after * q)",
                 ]
             ),
             "}",
@@ -245,7 +245,7 @@ def inherited(p: Page) -> Layer:
                 ]
             ),
             "}",
-            "y = quick.M@now * q + slow.A * q",
+            "y = quick.M@after * q + slow.A * q",
         ],
         "y",
     )
@@ -274,7 +274,7 @@ def dual(p: Page) -> Layer:
                     ]
                 ),
                 "}",
-                "y = recall.W@now * q",
+                "y = recall.W@after * q",
             ],
             "y",
         )
@@ -292,7 +292,7 @@ def dual(p: Page) -> Layer:
                 ]
             ),
             "}",
-            "y = recall.W@now * q",
+            "y = recall.W@after * q",
         ],
         "y",
     )
@@ -335,7 +335,7 @@ def featured(p: Page) -> Layer:
                 ]
             ),
             "}",
-            f"y = recall.M@now{'(q)' if kind == 'lifted' else ' * q'}",
+            f"y = recall.M@after{'(q)' if kind == 'lifted' else ' * q'}",
         ],
         "y",
     )
@@ -414,7 +414,7 @@ def closed(p: Page) -> Layer:
                 ]
             ),
             "}",
-            f"y = recall.M@now {'*' if 'k' in value else '.*'} q",
+            f"y = recall.M@after {'*' if 'k' in value else '.*'} q",
         ],
         "y",
     )

@@ -184,7 +184,7 @@ def own(p: Page, slope: str) -> str:
                         f"level trace {every} {{",
                         *indent(["memory m: like g = 0", f"m <- 0.5 * m - 0.05 * {told}"]),
                         "}",
-                        "return trace.m@now",
+                        "return trace.m@after",
                     ]
                 ),
                 "}",

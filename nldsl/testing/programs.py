@@ -377,7 +377,7 @@ level recall per head every token {
     M <- keep * M + S
     bptt full
 }
-y = recall.M@now(q)
+y = recall.M@after(q)
 loss = cross_entropy(linear(linear(y, [d]) + x, [vocab]), next(ids))
 level training every step {
     memory W: rest = random

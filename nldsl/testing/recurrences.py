@@ -73,7 +73,7 @@ def begun(p: Page) -> Layer:
                 ]
             ),
             "}",
-            f"y = {said.format('recall.M' + p.pick('', '@now'), 'q')}",
+            f"y = {said.format('recall.M' + p.pick('', '@after'), 'q')}",
         ],
         "y",
     )
