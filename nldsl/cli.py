@@ -28,7 +28,7 @@ from nldsl.source import Source, decoded
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from nldsl.core.equations import Program
+    from nldsl.core.program import Program
     from nldsl.train.records import Settings
 
 REJECTED, USAGE, RUN, BACKEND, INTERRUPTED = 1, 2, 3, 4, 130

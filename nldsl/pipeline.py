@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.frontend.parse import parse
 from nldsl.graph.desugar import elaborate
 from nldsl.rules import check

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from rich.pretty import pretty_repr
 
-from nldsl.core.equations import Node, Program
+from nldsl.core.nodes import Node
+from nldsl.core.program import Program
 from nldsl.core.text import dump
 from nldsl.frontend import lex
 from nldsl.frontend.lex import Places

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nldsl.core.equations import ENDS
+from nldsl.core.program import ENDS
 
 TOKENS = 9
 

@@ -9,19 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.core.equations import (
-    Axis,
-    Bptt,
-    Clock,
-    Interner,
-    Level,
-    Memory,
-    Node,
-    Program,
-    Shape,
-    Tree,
-    Weight,
-)
+from nldsl.core.nodes import Axis, Interner, Node, Shape, Tree
+from nldsl.core.program import Bptt, Clock, Level, Memory, Program, Weight
 
 torch.set_num_threads(1)
 TOKEN, SEQUENCE, NEVER = Clock("token", 1), Clock("sequence", 1), Clock("never", 0)

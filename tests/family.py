@@ -35,7 +35,7 @@ from references import (
 )
 from torch import Tensor
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.pipeline import load_text
 from nldsl.testing import laws
 

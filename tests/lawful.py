@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nldsl.core.equations import walk
+from nldsl.core.nodes import walk
 from nldsl.testing import Drawn, laws
 from nldsl.testing.properties import STEADY
 from nldsl.testing.renaming import renamed_program

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.pipeline import load_text
 from nldsl.testing import data, laws
 

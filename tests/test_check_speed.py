@@ -11,7 +11,7 @@ import pytest
 from counting import counted
 
 from nldsl import pipeline, rules
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.frontend.parse import parse
 from nldsl.graph.desugar import elaborate
 from nldsl.source import Source

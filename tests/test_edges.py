@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostics
 from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import load_text

@@ -19,7 +19,7 @@ from references.deep_momentum import deep_momentum
 from references.optimizers import Update
 from torch import Tensor
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.pipeline import compile_program
 from nldsl.testing import Drawn, data, laws
 from nldsl.testing.captures import apart, traced_once

@@ -20,7 +20,8 @@ import pytest
 import torch
 from counting import counted
 
-from nldsl.core.equations import Program, Tree, numel, walk
+from nldsl.core.nodes import Tree, numel, walk
+from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostics, render
 from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import STANDARD, load_text

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from nldsl.core.equations import Axis, Clock, Node, Program, walk
 from nldsl.core.laws import check_program
-from nldsl.core.text import dump, every
+from nldsl.core.nodes import Axis, Node, walk
+from nldsl.core.program import Clock, Program
+from nldsl.core.text import dump
 from nldsl.diagnostic import Diagnostics
 from nldsl.frontend.parse import parse
 from nldsl.frontend.unparse import unparse
@@ -410,7 +411,7 @@ def test_turns_are_kept() -> None:
     program = elaborated(
         (ROOT / "examples" / "hope.nl").read_text(encoding="utf-8"), {"depth": "2"}
     )
-    turns = {node.turn for node in every(program)}
+    turns = {node.turn for node in program.nodes()}
     assert {("layer[0]",), ("layer[1]",), ("layer[1]", "p[16]")} <= turns
 
 

@@ -7,7 +7,8 @@ import torch
 from equations_by_hand import NEVER, SEQUENCE, TOKEN, Text, close, draw
 from torch import Tensor
 
-from nldsl.core.equations import Axis, Bptt, Clock, Node, Tree
+from nldsl.core.nodes import Axis, Node, Tree
+from nldsl.core.program import Bptt, Clock
 from nldsl.oracle.interpreter import Oracle
 
 E = Axis("e", 3)

@@ -14,8 +14,8 @@ from equations_by_hand import close, draw
 from references import hope, network, titans
 from torch import Tensor
 
-from nldsl.core.equations import Program
 from nldsl.core.initial import initial
+from nldsl.core.program import Program
 from nldsl.frontend.parse import parse
 from nldsl.graph.desugar import elaborate
 from nldsl.oracle.interpreter import Oracle

@@ -25,8 +25,8 @@ from rich.console import Console
 from torch import Tensor
 
 from nldsl import stages
-from nldsl.core.equations import Program
 from nldsl.core.initial import initial_weights
+from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic, Diagnostics, render
 from nldsl.explanation import explanations
 from nldsl.oracle.interpreter import Oracle

@@ -23,7 +23,7 @@ from lawful import (
 )
 from torch import Tensor
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import Drawn, data, laws
 from nldsl.testing.properties import over

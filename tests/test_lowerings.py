@@ -12,7 +12,7 @@ import torch
 from family import EXAMPLES, FROM_FILES, SPECS, tiny
 from recurrences import holds, memory, model
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.pipeline import compile_program, load, load_text
 from nldsl.testing import laws
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nldsl.core.equations import walk
+from nldsl.core.nodes import walk
 from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import data, laws

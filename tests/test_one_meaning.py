@@ -12,7 +12,7 @@ import torch
 from family import program, tiny
 from regressions import ROWS
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import compile_program, load_text
 from nldsl.step.loading import Files

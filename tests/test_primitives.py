@@ -13,7 +13,9 @@ import pytest
 import torch
 from family import BASE, SPECS, fitting, subject, text
 
-from nldsl.core.equations import OPS, Program, walk
+from nldsl.core.nodes import walk
+from nldsl.core.ops import OPS
+from nldsl.core.program import Program
 from nldsl.core.text import dump, every
 from nldsl.pipeline import load_text
 from nldsl.testing import data, laws

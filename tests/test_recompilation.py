@@ -11,7 +11,7 @@ import torch
 from family import TWO, tiny
 from torch._dynamo.utils import clear_compilation_metrics, counters, get_compilation_metrics
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.pipeline import load_text
 from nldsl.step.compile import CompiledStep
 from nldsl.testing import data

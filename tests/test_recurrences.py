@@ -11,7 +11,7 @@ import pytest
 import torch
 from recurrences import HEAD, TAIL, holds, memory, model
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import data, laws

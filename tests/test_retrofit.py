@@ -15,7 +15,7 @@ from commands import SMALL, done, nldsl
 from torch import Tensor
 
 from nldsl import cli
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostics
 from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import compile_program, load, load_text

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from offenders import ERRORS, findings, settings
 
-from nldsl.core.equations import Clock
+from nldsl.core.program import Clock
 from nldsl.frontend.parse import parse
 from nldsl.graph.desugar import elaborate
 from nldsl.pipeline import STANDARD, load, load_text

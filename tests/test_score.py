@@ -18,7 +18,7 @@ from commands import done, nldsl
 from lanes import READER
 
 from nldsl import cli
-from nldsl.core.equations import walk
+from nldsl.core.nodes import walk
 from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import compile_program, load, load_text
 from nldsl.testing import data as drawn_data

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import data, laws

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nldsl.core.equations import OPS
+from nldsl.core.ops import OPS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nldsl"
@@ -58,8 +58,11 @@ STAGES = (
 )
 # The slow interpreter is the meaning: it may share nothing with what is compared with it.
 INTERPRETER = {
-    "nldsl.core.equations",
     "nldsl.core.initial",
+    "nldsl.core.nodes",
+    "nldsl.core.ops",
+    "nldsl.core.program",
+    "nldsl.core.timing",
     "nldsl.oracle.lines",
     "nldsl.oracle.meaning",
     "nldsl.oracle.operators",

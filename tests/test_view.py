@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing.properties import over
 from nldsl.testing.renaming import renamed

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nldsl.core.equations import Program, Weight
+from nldsl.core.program import Program, Weight
 
 
 def normal(seed: int, name: str, sizes: Sequence[int], scale: float, reset: int = 0) -> Tensor:

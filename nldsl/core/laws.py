@@ -5,8 +5,9 @@ Verified after each stage in tests.
 
 from __future__ import annotations
 
-from nldsl.core.equations import ELEMENTWISE, Node, Program, Shape, Tree, Type, numel
-from nldsl.core.text import every
+from nldsl.core.nodes import Node, Shape, Tree, Type, numel
+from nldsl.core.ops import ELEMENTWISE
+from nldsl.core.program import Program
 
 SAME = frozenset({"held_stream", "softmax", "rope", "ahead", "fold", "window", "stop"})
 
@@ -17,7 +18,7 @@ def sizes(shape: Shape) -> tuple[int, ...]:
 
 def check_program(program: Program) -> None:
     """Raise AssertionError at the first node that breaks a law."""
-    for node in every(program):
+    for node in program.nodes():
         check_node(node)
     for memory in program.memories.values():
         for node in (memory.start, memory.next):

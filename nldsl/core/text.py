@@ -5,10 +5,10 @@ loss.x = gather(weight loss.x, ids)
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from nldsl.core.equations import Clock, Node, Program, Tree, Type, walk
+from nldsl.core.nodes import Node, Tree, Type
+from nldsl.core.program import Clock, Program
 
 LEAVES = {
     "input",
@@ -76,10 +76,10 @@ class Page:
     """Names for nodes and one line for each."""
 
     def __init__(self, program: Program) -> None:
-        self.names: dict[int, str] = {}
+        self.names: dict[Node, str] = {}
         self.taken: set[str] = set()
         self.lines: list[str] = []
-        for node in every(program):
+        for node in program.nodes():
             if node.op not in LEAVES:
                 self.line(node)
 
@@ -88,7 +88,7 @@ class Page:
         if not name or name in self.taken:
             name = f"%{len(self.names)}"
         self.taken.add(name)
-        self.names[id(node)] = name
+        self.names[node] = name
         args = [
             *map(self.name, node.args),
             *(f"{key}={self.attr(value)}" for key, value in node.attrs),
@@ -104,7 +104,7 @@ class Page:
             return f"{node.op}({', '.join([*(self.attr(value) for _, value in node.attrs), *([typed(node.type)] if node.op == 'eye' else [])])})"
         if node.op in LEAVES:
             return f"{node.op}({node.attrs[0][1]})"
-        return self.names[id(node)]
+        return self.names[node]
 
     def attr(self, value: Any) -> str:
         if isinstance(value, Node):
@@ -114,21 +114,6 @@ class Page:
         if isinstance(value, tuple):
             return "(" + ", ".join(map(self.attr, value)) + ")"
         return number(value) if isinstance(value, float) else str(value)
-
-
-def roots(program: Program) -> list[Node]:
-    """Every node that a program names."""
-    found = list(program.outputs.values())
-    for level in program.levels.values():
-        found += [*level.context, *level.objectives]
-    for memory in program.memories.values():
-        found += [node for node in (memory.start, memory.next) if node is not None]
-    return found
-
-
-def every(program: Program) -> Iterable[Node]:
-    """Every node, arguments first; the context of a gradient is among its objective's."""
-    return walk(*roots(program))
 
 
 def number(value: Any) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from nldsl.core.equations import Axis, Node, Shape, Tree
+from nldsl.core.nodes import Axis, Node, Shape, Tree
 from nldsl.graph.axes import fits
 from nldsl.graph.shapes import Shapes
 from nldsl.graph.values import Array, shape_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nldsl.core.equations import Axis, Shape
+from nldsl.core.nodes import Axis, Shape
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from nldsl.core.equations import Axis, numel
+from nldsl.core.nodes import Axis, numel
 from nldsl.frontend import syntax
 from nldsl.graph import attention, windows
 from nldsl.graph.arguments import array, as_array, evaluate, given, outside_memory, positional

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nldsl.core.equations import Axis, Shape
+from nldsl.core.nodes import Axis, Shape
 from nldsl.frontend import syntax
 from nldsl.graph import builtins
 from nldsl.graph.axes import fits, see

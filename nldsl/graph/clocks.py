@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from nldsl.core.equations import Clock
+from nldsl.core.program import Clock
 from nldsl.frontend import syntax
 from nldsl.graph.scope import Site
 from nldsl.graph.values import ClockValue, kind_of
-
-NEVER = Clock("never", 0)
 
 
 def stretch_count(stretch: syntax.Stretch, site: Site) -> int:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nldsl.core.equations import REPORT, Memory, Program, Weight
+from nldsl.core.program import REPORT, Memory, Program, Weight
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend.syntax import File, Input, Kind, Shape
 from nldsl.graph import expressions, levels, statements, templates
@@ -176,9 +176,7 @@ def close(world: World, scope: Scope, source: Source) -> Program:
     if world.reported is not None:
         outputs[REPORT] = resolve(world.reported.force().node)
         sums |= {REPORT} if composed(world.reported) else set()
-        ticking = {
-            m.name for m in memories.values() if found[m.level].clock.unit not in ("step", "never")
-        }
+        ticking = {m.name for m in memories.values() if found[m.level].clock.inner}
         if not changes(outputs[REPORT], ticking):
             world.report(
                 "N202",

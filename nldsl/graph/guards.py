@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nldsl.core.equations import ELEMENTWISE, Node, Program, Shape, walk
+from nldsl.core.nodes import Node, Shape, walk
+from nldsl.core.ops import ELEMENTWISE
+from nldsl.core.program import Program
 from nldsl.graph.shapes import Shapes, number
 from nldsl.graph.world import World
 

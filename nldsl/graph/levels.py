@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nldsl.core.equations import Bptt, Clock, Level, Node
+from nldsl.core.nodes import Node
+from nldsl.core.program import Bptt, Clock, Level
 from nldsl.frontend import syntax
 from nldsl.graph.builtins import fail_without_level
 from nldsl.graph.clocks import clock_of, default_reset, rate_of

@@ -6,7 +6,8 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from nldsl.core.equations import Clock, Node, Shape, Tree, Type
+from nldsl.core.nodes import Node, Shape, Tree, Type
+from nldsl.core.program import Clock
 from nldsl.frontend import syntax
 from nldsl.graph import foreign, prox, starts
 from nldsl.graph.names import join

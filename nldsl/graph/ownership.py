@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from nldsl.core.equations import Axis, Shape, Tree
+from nldsl.core.nodes import Axis, Shape, Tree
 from nldsl.frontend import syntax
 from nldsl.frontend.expression_text import type_
 from nldsl.graph.axes import see

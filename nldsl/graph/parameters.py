@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nldsl.core.equations import Shape, numel
+from nldsl.core.nodes import Shape, numel
 from nldsl.frontend import syntax
 from nldsl.graph.arguments import array, evaluate, given, outside_memory
 from nldsl.graph.names import join

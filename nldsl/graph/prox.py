@@ -19,7 +19,7 @@ from nldsl.graph.scope import Site
 from nldsl.graph.values import Array
 
 if TYPE_CHECKING:
-    from nldsl.core.equations import Node
+    from nldsl.core.nodes import Node
     from nldsl.graph.memories import MemoryInstance
     from nldsl.graph.world import World
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nldsl.core.equations import Node, Tree, walk
+from nldsl.core.nodes import Node, Tree, walk
 from nldsl.graph.shapes import number
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nldsl.core.equations import REPORT, Node, walk
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import REPORT, STATE
 from nldsl.frontend import syntax
 from nldsl.graph.scope import Site, Thunk
 from nldsl.graph.values import Array, MemoryValue, kind_of
@@ -59,7 +60,4 @@ def changes(node: Node, token_clock: set[str]) -> bool:
     """Has it a value of its own at each token? `token_clock` are the memories that tick within a
     sequence.
     """
-    return any(
-        n.op in STREAMS or n.op in ("read", "now", "held") and n["memory"] in token_clock
-        for n in walk(node)
-    )
+    return any(n.op in STREAMS or n.op in STATE and n["memory"] in token_clock for n in walk(node))

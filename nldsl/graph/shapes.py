@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nldsl.core.equations import Node, Shape, Tree
+from nldsl.core.nodes import Node, Shape, Tree
 from nldsl.graph.axes import Match, match, sizes
 from nldsl.graph.values import Array, Hidden, shape_text
 from nldsl.graph.world import World, did_you_mean

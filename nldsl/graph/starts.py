@@ -9,7 +9,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from nldsl.core.equations import Node, Shape, Tree, Weight
+from nldsl.core.nodes import Node, Shape, Tree
+from nldsl.core.program import Weight
 from nldsl.frontend import syntax
 from nldsl.graph.scope import Scope, Site
 from nldsl.graph.templates import Leaf
@@ -31,7 +32,7 @@ def start(memory: MemoryInstance) -> Node | None:
         drawn
         and type_.template is not None
         and memory.level.parent is None
-        and memory.level.clock.unit in ("step", "never")
+        and not memory.level.clock.inner
     ):
         memory.slots = {
             leaf.path: slot(memory, f"{memory.name}.{leaf.path}", shape, leaf, memory.name).name

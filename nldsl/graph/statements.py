@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nldsl.core.equations import Node
+from nldsl.core.nodes import Node
 from nldsl.frontend import syntax
 from nldsl.graph import calls
 from nldsl.graph.builtins import BUILT_IN

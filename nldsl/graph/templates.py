@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nldsl.core.equations import Shape
+from nldsl.core.nodes import Shape
 from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
 from nldsl.graph.axes import see

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from nldsl.core.equations import Axis, Clock, Node, Shape, Tree
+from nldsl.core.nodes import Axis, Node, Shape, Tree
+from nldsl.core.program import Clock
 from nldsl.frontend import syntax
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nldsl.core.equations import Node, Tree
+from nldsl.core.nodes import Node, Tree
 
 if TYPE_CHECKING:
     from nldsl.graph.world import World

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from nldsl.core.equations import Axis, Clock, Interner, Level, Memory, Node, Type, Weight
+from nldsl.core.nodes import Axis, Interner, Node, Type
+from nldsl.core.program import Clock, Level, Memory, Weight
 from nldsl.diagnostic import Diagnostic, Diagnostics, Edit
 from nldsl.graph.values import Hidden, Num
 from nldsl.source import Span

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.core.equations import ENDS, Clock, Program, counted
 from nldsl.core.initial import initial_weights
+from nldsl.core.program import ENDS, Clock, Program
 from nldsl.oracle.lines import Line
 from nldsl.oracle.meaning import Meaning
 from nldsl.oracle.operators import ABSENT, Value, each, sizes
@@ -78,8 +78,8 @@ class Oracle:
             and level.reset != Clock("sequence", 1)
             for level in levels.values()
         )
-        self._apart = counted(
-            program, ENDS
+        self._apart = program.counts(
+            ENDS
         )  # each lane is a line of its own, where documents end in it
         self._furthest = max(m.lag.values(), default=0)
         self._lines: list[Line] = []

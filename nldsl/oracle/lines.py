@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.core.equations import ENDS, Clock, Level, Node, Program, ahead, walk
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import ENDS, Clock, Level, Program
+from nldsl.core.timing import lookahead
 from nldsl.oracle.operators import Value, each
 
 _viewer: str | None = None  # the level whose gradient is being taken
@@ -129,7 +131,7 @@ class Text:
         ]
         self.nodes = list(walk(*roots))
         self.learners = {n["memory"] for n in self.nodes if n.op == "grad"}
-        self.lag = ahead(*roots)  # tokens that must come before it has a value
+        self.lag = lookahead(*roots)  # tokens that must come before it has a value
         self.foresees = frozenset(node for node, late in self.lag.items() if late)
         self.may_lack = self._reaching(lambda n: n.op in ("ahead", "held_stream"))
         self.by_token = self._reaching(self._token_leaf, self._gathers_tokens)

@@ -14,8 +14,9 @@ from typing import Any
 
 from torch import Tensor
 
-from nldsl.core.equations import Clock, Level, Memory, Node, Program, Tree
 from nldsl.core.initial import initial, normal
+from nldsl.core.nodes import Node, Tree
+from nldsl.core.program import Clock, Level, Memory, Program
 from nldsl.oracle.lines import Inside, Line, Text, cut, mark
 from nldsl.oracle.operators import ABSENT, APPLY, Value, conform, each
 from nldsl.oracle.time import TIME

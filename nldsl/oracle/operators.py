@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nldsl.core.equations import ELEMENTWISE, Node, Tree, Type
+from nldsl.core.nodes import Node, Tree, Type
+from nldsl.core.ops import ELEMENTWISE
 
 Value = Tensor | dict[str, Tensor]
 

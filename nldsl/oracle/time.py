@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nldsl.core.equations import Clock, Node
+from nldsl.core.nodes import Node
+from nldsl.core.program import Clock
 from nldsl.oracle.lines import Inside, Line, cut, mark, viewed_by
 from nldsl.oracle.operators import ABSENT, Value, each, einsum, leaves, like
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.rules import causality, clocks, context, gradients, ownership
 from nldsl.rules.flow import first_of_each

@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from nldsl.core.equations import REPORT, Clock, Node, Program, ahead, walk
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import REPORT, STATE, Clock, Program
+from nldsl.core.timing import lookahead
 from nldsl.diagnostic import Diagnostic
-from nldsl.rules.flow import beneath, knots, reach, root_of, roots, shortest_ring
+from nldsl.rules.flow import beneath, knots, reach, shortest_ring
 from nldsl.rules.words import clock_name, head_of, said, short
 from nldsl.source import Span
 
@@ -62,7 +64,7 @@ def cycles(program: Program) -> Iterator[Diagnostic]:
 
 
 def _level(program: Program, memory: str) -> str:
-    return short(root_of(program, program.levels[program.memories[memory].level]).name)
+    return short(program.root(program.levels[program.memories[memory].level]).name)
 
 
 def pending(program: Program) -> Iterator[Diagnostic]:
@@ -83,9 +85,7 @@ def pending(program: Program) -> Iterator[Diagnostic]:
     }
     if not late:
         return
-    owners = {
-        m.name: root_of(program, program.levels[m.level]).name for m in program.memories.values()
-    }
+    owners = {m.name: program.root(program.levels[m.level]).name for m in program.memories.values()}
     inside = set(
         reach(
             [
@@ -99,7 +99,7 @@ def pending(program: Program) -> Iterator[Diagnostic]:
     inside |= set(
         walk(*(m.start for m in program.memories.values() if m.start is not None))
     )  # taken when the tick is done
-    for node in walk(*roots(program)):
+    for node in walk(*program.roots()):
         if node.op == "now" and owners[node["memory"]] in late and node not in inside:
             level = program.levels[owners[node["memory"]]]
             yield Diagnostic(
@@ -120,12 +120,8 @@ def distance(program: Program) -> Iterator[Diagnostic]:
     level fast every token { .. minimize |F * x - next(next(x))|^2 .. }      # N409
     level fast every token { .. minimize |F * x - next(x)|^2 .. }
     """
-    within = [
-        level
-        for level in program.levels.values()
-        if root_of(program, level).clock.unit not in ("step", "never")
-    ]
-    lag = ahead(*(objective for level in within for objective in level.objectives))
+    within = [level for level in program.levels.values() if program.root(level).clock.inner]
+    lag = lookahead(*(objective for level in within for objective in level.objectives))
     for level in within:
         for objective in level.objectives:
             if lag[objective] > 1:
@@ -214,7 +210,7 @@ def rings(program: Program) -> Iterator[Diagnostic]:
         memory.name: [
             node["memory"]
             for node in walk(*([memory.start] if memory.start is not None else []))
-            if node.op in ("read", "now", "held")
+            if node.op in STATE
         ]
         for memory in program.memories.values()
     }
@@ -244,7 +240,7 @@ def future(program: Program) -> Iterator[Diagnostic]:
     def onward(node: Node) -> Iterable[Node]:
         return () if node.op in ("grad", "grad_stream") else node.args
 
-    whole = list(walk(*roots(program)))
+    whole = list(walk(*program.roots()))
     heads = [(n.args[0], "the prediction") for n in whole if n.op == "cross_entropy"]
     heads += [
         (m.next, f"the equation of `{short(m.name)}`")
@@ -395,7 +391,7 @@ def alone(program: Program) -> Iterator[Diagnostic]:
     attend(q, k -> v)                                                        # N410
     attend(q, k -> v over sequence)
     """
-    for node in walk(*roots(program)):
+    for node in walk(*program.roots()):
         if node.op == "attend" and len(node["groups"]) == 1:
             scores, values, span = node["groups"][0]
             if span is None and set(scores.partition("->")[2]) <= set(values.partition("->")[2]):

@@ -9,10 +9,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
-from nldsl.core.equations import Clock, Level, Node, Program, clocks_of, walk
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import Clock, Level, Program, clocks_of
 from nldsl.diagnostic import Diagnostic, Edit
 from nldsl.frontend import syntax
-from nldsl.rules.flow import beneath, clock_of, reach, root_of, roots, speed
+from nldsl.rules.flow import beneath, clock_of, reach
 from nldsl.rules.words import clauses, every, head_of, place_of, rate_of, said, short
 from nldsl.source import Span
 
@@ -43,8 +44,8 @@ def windows(program: Program) -> Iterator[Diagnostic]:
                 continue
             node, learners = offender
             told = clock_of(program, node)
-            root = root_of(program, level)
-            if speed(told) < speed(root.clock):  # an optimizer only passes on what it is given
+            root = program.root(level)
+            if told.pace < root.clock.pace:  # an optimizer only passes on what it is given
                 level = root
             yield (
                 _in_objective(level, told, node)
@@ -148,11 +149,11 @@ def _suspects(program: Program) -> Callable[[Level, Node], bool]:
     """
     after = [memory.next for memory in program.memories.values() if memory.next is not None]
     own = {
-        node: speed(clock_of(program, node))
+        node: clock_of(program, node).pace
         for node in walk(*after)
         if not node.args and node.op not in ("tick", "ticks", "held")
     }
-    pace = sorted({*own.values(), *(speed(level.clock) for level in program.levels.values())})
+    pace = sorted({*own.values(), *(level.clock.pace for level in program.levels.values())})
 
     def mark(node: Node) -> int:
         return 1 << bisect_left(pace, own[node]) if node in own else 0
@@ -163,7 +164,7 @@ def _suspects(program: Program) -> Callable[[Level, Node], bool]:
 
     def suspect(level: Level, equation: Node) -> bool:
         bits = (at_steps if level.clock.unit == "step" else within)[equation]
-        return bool(bits & ((1 << bisect_left(pace, speed(level.clock))) - 1))
+        return bool(bits & ((1 << bisect_left(pace, level.clock.pace)) - 1))
 
     return suspect
 
@@ -198,12 +199,12 @@ def _faster(program: Program, level: Level, after: Node) -> tuple[Node, set[str]
             continue
         if node.op in ("tick", "ticks", "held"):
             continue
-        if speed(clock_of(program, node)) < speed(level.clock):
+        if clock_of(program, node).pace < level.clock.pace:
             found.append(node)
     if not found:
         return None
     node = min(
-        found, key=lambda n: speed(clock_of(program, n))
+        found, key=lambda n: clock_of(program, n).pace
     )  # of equals the one that was met first
     return node, {
         program.memories[a["memory"]].level
@@ -219,9 +220,9 @@ def _gathers_a_step(program: Program, node: Node) -> bool:
     clock = (
         node["since"]
         if isinstance(node["since"], Clock)
-        else root_of(program, program.levels[node["since"]]).clock
+        else program.root(program.levels[node["since"]]).clock
     )
-    return clock.unit in ("step", "never")
+    return not clock.inner
 
 
 def resets(program: Program) -> Iterator[Diagnostic]:
@@ -239,7 +240,7 @@ def resets(program: Program) -> Iterator[Diagnostic]:
             reset.period % clock.period or (reset.phase - clock.phase) % clock.period
         ):
             continue
-        if reset.unit != clock.unit and speed(reset) >= speed(clock):
+        if reset.unit != clock.unit and reset.pace >= clock.pace:
             continue
         span = place_of(level, syntax.Reset)
         note = (("ticks here", rate_of(level)),)
@@ -286,7 +287,7 @@ def depths(program: Program) -> Iterator[Diagnostic]:
     """
     for level in program.levels.values():
         for clause in level.bptt if level.parent is None else ():
-            if isinstance(clause.depth, Clock) and speed(clause.depth) > speed(level.reset):
+            if isinstance(clause.depth, Clock) and clause.depth.pace > level.reset.pace:
                 yield Diagnostic(
                     "N306",
                     f"the memory restarts every {every(level.reset)}, before the first cut after "
@@ -304,11 +305,11 @@ def copies(program: Program) -> Iterator[Diagnostic]:
     clock chunk = 64 step     y = recall.M@chunk * q                         # N313: M lives in a sequence
     clock chunk = 64 token    y = recall.M@chunk * q
     """
-    for node in walk(*roots(program)):
+    for node in walk(*program.roots()):
         if node.op != "held":
             continue
         level, taken = program.levels[program.memories[node["memory"]].level], node["clock"]
-        reset = root_of(program, level).reset
+        reset = program.root(level).reset
         if reset.unit != taken.unit and "document" in (reset.unit, taken.unit):
             continue  # documents end anywhere in a sequence
         if reset.unit == taken.unit and (
@@ -316,7 +317,7 @@ def copies(program: Program) -> Iterator[Diagnostic]:
             or (taken.phase - reset.phase) % max(1, reset.period)
         ):
             continue
-        if reset.unit != "never" and speed(taken) >= speed(reset):
+        if reset.unit != "never" and taken.pace >= reset.pace:
             yield Diagnostic(
                 "N313",
                 f"`{said(node)}` is always the start: the memory restarts every {every(reset)}, "
@@ -371,7 +372,7 @@ def _counting_documents(program: Program) -> Iterator[Span | None]:
         for clause in level.bptt:
             if isinstance(clause.depth, Clock) and clause.depth.unit == "document":
                 yield clause.span or head_of(level)
-    for node in walk(*roots(program)):
+    for node in walk(*program.roots()):
         if any(clock.unit == "document" for clock in clocks_of(node)):
             yield node.span
 
@@ -450,10 +451,10 @@ def counted(program: Program) -> Iterator[Diagnostic]:
     level m every token { .. M <- M - 0.1 * (1 - tick / ticks) * grad(M) }    # N310
     level m every token { .. M <- M - 0.1 / tick * grad(M) }
     """
-    for node in walk(*roots(program)):
+    for node in walk(*program.roots()):
         if node.op == "ticks":
-            level = root_of(program, program.levels[node["level"]])
-            if level.clock.unit not in ("step", "never"):
+            level = program.root(program.levels[node["level"]])
+            if level.clock.inner:
                 yield Diagnostic(
                     "N310",
                     f"`ticks` is the length of the run in ticks; `{short(level.name)}` ticks "

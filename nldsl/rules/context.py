@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nldsl.core.equations import Level, Node, Program, walk
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import Level, Program
 from nldsl.diagnostic import Diagnostic
 from nldsl.frontend import syntax
-from nldsl.rules.flow import SHAPE_ONLY, STATE, Met, constants_of, in_every_instance, reach, terms
+from nldsl.rules.flow import READS, SHAPE_ONLY, Met, constants_of, in_every_instance, reach, terms
 from nldsl.rules.words import context_names, head_of, place_of, said, short
 from nldsl.source import Span
 
@@ -136,7 +137,7 @@ def dead(program: Program) -> Iterator[Diagnostic]:
             program.weights[node["name"]].owner
             if node.op == "weight"
             else node["memory"]
-            if node.op in STATE
+            if node.op in READS
             else None
         )
         if memory is not None:

@@ -6,27 +6,13 @@ import graphlib
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from nldsl.core.equations import Bptt, Clock, Level, Memory, Node, Program, walk
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import NEVER, READS, STATE, TOKEN, Clock, Level, Memory, Program
 from nldsl.diagnostic import Diagnostic
 
-STATE = ("read", "now", "held", "plain")
-UNITS = {"update": 0, "token": 1, "sequence": 2, "document": 3, "step": 4, "never": 5}
 FLAT = ("stop", "sign", "floor", "le", "ge", "eq")  # derivative zero
 SHAPE_ONLY = ("permute", "reshape", "spread", "leaf")
 REORDERED = ("permute", "reshape")
-
-
-def speed(clock: Clock) -> tuple[int, int]:
-    """The faster the smaller; every period on `token` is shorter than every one on `step`."""
-    return UNITS[clock.unit], clock.period
-
-
-def roots(program: Program) -> list[Node]:
-    """Everything that the program works out."""
-    found = list(program.outputs.values())
-    for memory in program.memories.values():
-        found += [node for node in (memory.start, memory.next) if node is not None]
-    return found
 
 
 def equations(program: Program) -> dict[str, list[Node]]:
@@ -195,11 +181,6 @@ def slopes(node: Node) -> tuple[Node, ...]:
     return node.args
 
 
-def depths(fast: Level, learner: Level) -> list[Bptt]:
-    named = [b for b in fast.bptt if b.viewer == learner.name]
-    return named or [b for b in fast.bptt if b.viewer is None]
-
-
 def terms(objective: Node) -> tuple[Node, ...]:
     """What an objective is made of, the same for all levels that take one loss over periods of
     their own.
@@ -225,7 +206,7 @@ class Hearing:
         learner = self.program.levels[memory.level]
         data = frozenset(constants_of(context))
         viewer = learner.name if learner.name in self.named else None
-        key = (terms(objective), data, speed(learner.clock), viewer)
+        key = (terms(objective), data, learner.clock.pace, viewer)
         if key not in self.known:
             nodes = reach(terms(objective), data, lambda node: self._into(node, learner)).nodes
             self.known[key] = Heard(nodes, self.reads(nodes))
@@ -245,13 +226,14 @@ class Hearing:
         return found
 
     def _into(self, node: Node, learner: Level) -> Iterable[Node]:
-        other = memory_of(self.program, node)
-        if other is None:
+        owner = self.program.owner(node)
+        if owner is None:
             return slopes(node)
+        other = self.program.memories[owner]
         level = self.program.levels[other.level]
-        if speed(level.clock) >= speed(learner.clock):
+        if level.clock.pace >= learner.clock.pace:
             return ()
-        clauses = depths(level if node.op == "weight" else root_of(self.program, level), learner)
+        clauses = (level if node.op == "weight" else self.program.root(level)).clauses(learner)
         open_ = any(b.depth != "none" for b in clauses) or (not clauses and node.op != "weight")
         return [n for n in (other.next if open_ else None, other.start) if n is not None]
 
@@ -264,29 +246,11 @@ class Heard:
     def __init__(self, nodes: list[Node], reads: dict[str, list[Node]]) -> None:
         self.nodes = nodes
         self.reads = reads
-        self.states = {node["memory"] for node in nodes if node.op in ("read", "now", "held")}
-
-
-def root_of(program: Program, level: Level) -> Level:
-    """The level that calls, for one that is called in an update."""
-    while level.parent is not None and level.parent in program.levels:
-        level = program.levels[level.parent]
-    return level
-
-
-def memory_of(program: Program, node: Node) -> Memory | None:
-    """The memory that a read, or a weight, is the value of."""
-    if node.op in ("read", "now", "held"):
-        return program.memories[node["memory"]]
-    return (
-        program.memories.get(program.weights[node["name"]].owner or "")
-        if node.op == "weight"
-        else None
-    )
+        self.states = {node["memory"] for node in nodes if node.op in STATE}
 
 
 def gradients(program: Program) -> list[Node]:
-    return [node for node in walk(*roots(program)) if node.op == "grad"]
+    return [node for node in walk(*program.roots()) if node.op == "grad"]
 
 
 def gradients_by_level(program: Program) -> dict[str, list[Node]]:
@@ -299,14 +263,11 @@ def gradients_by_level(program: Program) -> dict[str, list[Node]]:
 
 def clock_of(program: Program, node: Node) -> Clock:
     """The clock of a leaf; `never` of a constant."""
-    if node.op in STATE and node.op != "held":
+    if node.op in READS and node.op != "held":
         return program.levels[program.memories[node["memory"]].level].clock
     if node.op == "held_stream":
         return node["clock"]
     if node.op == "weight":
-        owner = program.memories.get(program.weights[node["name"]].owner or "")
-        return program.levels[owner.level].clock if owner else NEVER
-    return Clock("token", 1) if node.op in ("input", "rope") else NEVER
-
-
-NEVER = Clock("never", 0)
+        owner = program.owner(node)
+        return program.level(owner).clock if owner else NEVER
+    return TOKEN if node.op in ("input", "rope") else NEVER

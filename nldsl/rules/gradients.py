@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
-from nldsl.core.equations import Clock, Level, Memory, Node, Program, walk
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import Clock, Level, Memory, Program
 from nldsl.diagnostic import Diagnostic
 from nldsl.frontend import syntax
 from nldsl.frontend.parse import parse
@@ -24,10 +25,7 @@ from nldsl.rules.flow import (
     gradients_by_level,
     in_every_instance,
     reach,
-    root_of,
-    roots,
     slopes,
-    speed,
 )
 from nldsl.rules.words import clauses, clock_name, defined, every, head_of, place_of, said, short
 from nldsl.source import Source
@@ -162,7 +160,7 @@ def _window(level: Level, objective: Node, name: str) -> Iterator[Diagnostic]:
             since = part["since"]
         elif part.op == "window":
             since = Clock("token", part["length"])
-        if since is not None and speed(since) > speed(own):
+        if since is not None and since.pace > own.pace:
             yield Diagnostic(
                 "N507",
                 f"the window reaches back past the last tick of this level, where `{name}` had "
@@ -254,13 +252,13 @@ def second_order(program: Program) -> Iterator[Diagnostic]:
         return
     learners = sorted(
         {program.memories[n["memory"]].level for n in asked},
-        key=lambda name: speed(program.levels[name].clock),
+        key=lambda name: program.levels[name].clock.pace,
     )
     for node in asked:
         memory = program.memories[node["memory"]]
-        root = root_of(program, program.levels[memory.level])
+        root = program.root(program.levels[memory.level])
         slowest = learners[-1]
-        if speed(program.levels[slowest].clock) <= speed(root.clock) or (
+        if program.levels[slowest].clock.pace <= root.clock.pace or (
             root.bptt and all(b.depth == "none" for b in root.bptt)
         ):
             continue
@@ -297,7 +295,7 @@ def paths(program: Program) -> Iterator[Diagnostic]:
         if level.parent is not None or level.bptt or level.clock.unit == "never":
             return
         for heard, memories in learners.items():
-            if speed(program.levels[memories[0].level].clock) <= speed(level.clock):
+            if program.levels[memories[0].level].clock.pace <= level.clock.pace:
                 continue
             if through := _through(program, hearing, level, heard, memories):
                 memory, what = through
@@ -462,7 +460,7 @@ def apart(program: Program) -> Iterator[Diagnostic]:
     e = |y|^2   y <- y - grad(e, y)   y <- y - grad(e, y)                    # N511 at the second
     for i in range(2) { e = |y|^2   y <- y - grad(e, y) }
     """
-    for node in walk(*roots(program)):
+    for node in walk(*program.roots()):
         if node.op == "grad_stream":
             e, y = node.args
             if y.op != "const" and not any(part is y for part in reach([e], into=slopes).nodes):

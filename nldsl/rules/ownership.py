@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nldsl.core.equations import Level, Program
+from nldsl.core.program import Level, Program
 from nldsl.diagnostic import Diagnostic
-from nldsl.rules.flow import in_every_instance, root_of
+from nldsl.rules.flow import in_every_instance
 from nldsl.rules.words import head_of, rate_of, short
 
 
@@ -48,7 +48,7 @@ def lasting(program: Program) -> Iterator[Diagnostic]:
     """
     for memory in program.memories.values():
         level = program.levels[memory.level]
-        if memory.slots and root_of(program, level).clock.unit not in ("step", "never"):
+        if memory.slots and program.root(level).clock.inner:
             yield Diagnostic(
                 "N117",
                 f"`{short(memory.name)}` holds weights that all sequences share, and "

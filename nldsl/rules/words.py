@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from nldsl.core.equations import Clock, Level, Node
+from nldsl.core.nodes import Node
+from nldsl.core.program import READS, Clock, Level
 from nldsl.frontend import syntax
 from nldsl.frontend.parse import parse
 from nldsl.source import Source, Span
@@ -93,7 +94,7 @@ def said(node: Node) -> str:
         return short(node.name)
     if node.op == "input":
         return node["name"]
-    if node.op in ("read", "now", "held", "plain"):
+    if node.op in READS:
         return short(node["memory"]) + {
             "now": "@after",
             "held": "@" + clock_name(node["clock"]) if node.op == "held" else "",

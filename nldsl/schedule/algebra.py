@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from nldsl.core.equations import ELEMENTWISE, Interner, Node, Shape, Tree, Type
+from nldsl.core.nodes import Interner, Node, Shape, Tree, Type
+from nldsl.core.ops import ELEMENTWISE
 from nldsl.source import Span
 
 FOLD: dict[str, Callable[..., float]] = {

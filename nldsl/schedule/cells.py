@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nldsl.core.absence import Absence
-from nldsl.core.equations import ELEMENTWISE, ENDS, Clock, Level, Node, Program, Shape, Tree, walk
-from nldsl.core.pulse import TOKEN, pulses
-from nldsl.core.sight import sight, takes
+from nldsl.core.flow import seen_by_learners, takes
+from nldsl.core.nodes import Node, Shape, Tree, walk
+from nldsl.core.ops import ELEMENTWISE
+from nldsl.core.program import ENDS, NEVER, READS, STATE, TOKEN, Clock, Level, Program
+from nldsl.core.timing import ValidFrom, sample_clocks
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.objectives import Objectives, Slope, Value, plains
@@ -69,7 +70,7 @@ class Cells(Objectives):
         self._folds: dict[tuple[int, str, Clock, int, Clock], Node] = {}
         self._far: dict[str, str | Clock | None] = {}  # by level, what `sight` says
         self.waiting: dict[int, Clock] = {}  # folds kept as they are -> the clock of their terms
-        self.absence = Absence()
+        self.valid_from = ValidFrom()
         self.slopes: list[Slope] = []
         self.terms: dict[
             str, tuple[Node, str, Clock]
@@ -85,7 +86,7 @@ class Cells(Objectives):
                 x for slope in self.slopes for x in (slope.objective, *slope.streams.values())
             ]
             for part in walk(*pending):
-                if part.op in ("read", "now", "held") and part["memory"] not in self.cells:
+                if part.op in STATE and part["memory"] not in self.cells:
                     self._register(part)
             known = [c for c in self.cells.values() if c.next is None]
             pending = []
@@ -175,10 +176,7 @@ class Cells(Objectives):
         every step and so see no further back.
         """
         for learner in self.program.levels.values():
-            depth = next(
-                (b.depth for b in level.bptt if b.viewer == learner.name),
-                next((b.depth for b in level.bptt if b.viewer is None), "none"),
-            )
+            depth = next((b.depth for b in level.clauses(learner)), "none")
             if (
                 learner.parent is None
                 and learner.objectives
@@ -216,7 +214,7 @@ class Cells(Objectives):
         for node in takes(cell.start):
             self._starts_from(cell, node)
         if cell.level not in self._far:
-            self._far[cell.level] = sight(self.program, level)
+            self._far[cell.level] = seen_by_learners(self.program, level)
         far = self._far[cell.level]
         if far is None:
             raise Unsupported(
@@ -255,7 +253,7 @@ class Cells(Objectives):
         level = self.program.levels.get(name)
         if level is None:
             return 0
-        firsts = {self.absence.first(objective) for objective in level.objectives}
+        firsts = {self.valid_from(objective) for objective in level.objectives}
         if len(firsts) > 1:
             raise Unsupported(
                 "objectives of one level that begin to have terms at different tokens",
@@ -281,7 +279,7 @@ class Cells(Objectives):
 
     def _rewrite(self, node: Node) -> Value:
         al, args = self.al, [self._done[id(a)] for a in node.args]
-        if node.op in ("read", "now", "held", "plain"):
+        if node.op in READS:
             if isinstance(node.type, Tree):
                 return {path: self._atom(node, path, shape) for path, shape in node.type.leaves}
             return self._atom(node, None, node.type)
@@ -357,7 +355,7 @@ class Cells(Objectives):
 
     def _terms_of(self, stretch: Node) -> Clock:
         """The clock of the terms, one of which at least stands in each stretch."""
-        clocks = pulses(self.program, stretch.args[0])
+        clocks = sample_clocks(self.program, stretch.args[0])
         terms = next(iter(clocks))
         since = dict(stretch.attrs).get("since")
         own = self.program.levels[since].clock if isinstance(since, str) else TOKEN
@@ -391,7 +389,7 @@ class Cells(Objectives):
         clock = self.program.levels[since].clock if isinstance(since, str) else since
         if clock.unit not in ("token", "sequence", ENDS):
             raise Unsupported("a fold since a tick of another clock than `token`", node)
-        first = self.absence.first(term)
+        first = self.valid_from(term)
         total = self._accumulator(term, level, clock, first, terms)
         if node["how"] == "sum":
             return total
@@ -408,9 +406,9 @@ class Cells(Objectives):
             )
             life = self.program.levels[level].reset if level else Clock("sequence", 1)
             before = self.al.make("read", type=term.type, memory=name)
-            reset = clock if clock.unit in ("token", ENDS) else Clock("never", 0)
+            reset = clock if clock.unit in ("token", ENDS) else NEVER
             self._folds[key] = self.al.make("now", type=term.type, memory=name)
-            self.absence.mark(self._folds[key], first)
+            self.valid_from.mark(self._folds[key], first)
             self.terms[name] = term, level, clock
             self.cells[name] = Cell(
                 name,

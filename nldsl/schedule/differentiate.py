@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from nldsl.core.equations import Node, Tree, walk
+from nldsl.core.nodes import Node, Tree, walk
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.faults import NoDerivative
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nldsl.core.equations import ENDS, Clock, Node, counted, walk
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import ENDS, NEVER, TOKEN, Clock
 from nldsl.schedule.cells import Cell, Cells
 from nldsl.schedule.timetable import outlives
 
 
 def mark_ends(cells: Cells, roots: Iterable[Node]) -> None:
     """Tells each memory at which of the documents that it counts it starts anew, or is copied."""
-    if not counted(cells.program, ENDS):
+    if not cells.program.counts(ENDS):
         return
     copied: dict[str, set[Clock]] = {}
     for node in walk(*roots, *(c.next for c in cells.cells.values())):
@@ -52,11 +53,11 @@ def carried(cells: Cells, clock: Clock) -> Node:
             name,
             (),
             "",
-            Clock("token", 1),
-            Clock("never", 0),
+            TOKEN,
+            NEVER,
             cells.al.const(0),
             ended(cells, clock),
-            life=Clock("never", 0),
+            life=NEVER,
         )
     return cells.al.make("now", type=(), memory=name)
 
@@ -76,11 +77,11 @@ def ended(cells: Cells, clock: Clock) -> Node:
             ENDS,
             (),
             "",
-            Clock("token", 1),
-            Clock("never", 0),
+            TOKEN,
+            NEVER,
             al.const(0),
             al.add(before, ends),
-            life=Clock("never", 0) if lasting else Clock("sequence", 1),
+            life=NEVER if lasting else Clock("sequence", 1),
         )
     n = al.sub(al.make("now", type=(), memory=ENDS), al.const(clock.phase))
     whole = al.mul(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nldsl.core.equations import Node, Program
+from nldsl.core.nodes import Node
+from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.source import Span
 

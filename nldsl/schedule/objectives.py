@@ -13,9 +13,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nldsl.core.equations import ENDS, Clock, Level, Node, Program, walk
-from nldsl.core.pulse import TOKEN
-from nldsl.core.sight import reaches
+from nldsl.core.flow import reaches
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import ENDS, TOKEN, Clock, Level, Program
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.differentiate import gradient
 from nldsl.schedule.faults import NoDerivative, Unsupported

@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from nldsl.core.equations import ELEMENTWISE, Clock, Level, Node, Program, walk
-from nldsl.core.sight import depth, root, sight, slower, takes
+from nldsl.core.flow import seen_by_learners, takes
+from nldsl.core.nodes import Node, walk
+from nldsl.core.ops import ELEMENTWISE
+from nldsl.core.program import NEVER, STATE, TOKEN, Clock, Level, Program
 from nldsl.schedule.cells import Cell, Cells, Slope, Unsupported
 
 if TYPE_CHECKING:
     from nldsl.schedule.plan import Region
-
-STATE = ("read", "now", "held")
-NEVER = Clock("never", 0)
 
 
 @dataclass(eq=False)
@@ -87,7 +86,7 @@ class Online:
 
     def clocks(self) -> list[Clock]:
         found = [c for f in self.families for c in f.marks()] + [
-            Clock("token", 1) for s in self.slopes if s.streams
+            TOKEN for s in self.slopes if s.streams
         ]
         return list(dict.fromkeys(c for c in found if c.period))
 
@@ -99,9 +98,7 @@ def families(cells: Cells) -> list[Family]:
     used = {
         c.name: {atoms[id(n)] for n in walk(c.next) if id(n) in atoms} for c in cells.cells.values()
     }
-    homes = {
-        c.name: root(program, program.levels[c.level]) for c in cells.cells.values() if c.level
-    }
+    homes = {c.name: program.root(program.levels[c.level]) for c in cells.cells.values() if c.level}
     out = []
     for level in dict.fromkeys(level.name for name, level in homes.items() if used[name]):
         mine = {
@@ -363,9 +360,9 @@ def _seen(program: Program, slope: Slope, found: list[Family]) -> list[int]:
         {c.name: f.level.name for f in found for c in f.cells},
     )
     for i, family in enumerate(found):
-        far = depth(program, learner, family.level)
+        far = program.horizon(learner, family.level)
         if far == "full":
-            if sight(program, family.level) != "full":
+            if seen_by_learners(program, family.level) != "full":
                 raise Unsupported(
                     f"ticks of `{family.level.name}` that `{learner.name}` sees through, and not "
                     "what learns on the step clock",
@@ -399,7 +396,7 @@ def _seen(program: Program, slope: Slope, found: list[Family]) -> list[int]:
 
 def tick_cells(family: Family) -> list[Cell]:
     """The cells at a tick of the family: resets, copies and cuts come after it."""
-    every = Clock("token", 1)
+    every = TOKEN
     return [
         replace(
             c, clock=every if c.clock == family.clock else c.clock, reset=NEVER, cut=None, first=0
@@ -473,7 +470,7 @@ def divide(online: Online, cells: Cells, roots: Mapping[str, Node], regions: lis
         if id(r) in found
         for c in r.cells
         if c.level
-        and any(n.op == "ahead" for n in walk(*root(program, program.levels[c.level]).objectives))
+        and any(n.op == "ahead" for n in walk(*program.root(program.levels[c.level]).objectives))
     }
     return True
 
@@ -487,7 +484,7 @@ def _as_seen_by_all(online: Online, cells: Cells, regions: list[Region]) -> None
     for cell in (c for r in regions for c in r.cells if c.level and c.name not in cells.terms):
         level = program.levels[cell.level]
         for family in online.families:
-            if not slower(program, family.level, level):
+            if not program.slower(family.level, level):
                 if (
                     level.clock.period % family.clock.period
                     or level.clock.phase % family.clock.period != family.clock.phase
@@ -505,7 +502,7 @@ def _as_seen_by_all(online: Online, cells: Cells, regions: list[Region]) -> None
                         span=level.span,
                         help="read it without `@after`",
                     )
-            elif depth(program, family.level, level) != sight(program, level):
+            elif program.horizon(family.level, level) != seen_by_learners(program, level):
                 raise Unsupported(
                     f"`{family.level.name}` sees less of the ticks of `{level.name}` than a step "
                     "does",

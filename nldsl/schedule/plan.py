@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 
 import networkx as nx
 
-from nldsl.core.equations import ELEMENTWISE, Clock, Node, Program, numel, walk
-from nldsl.core.sight import takes
+from nldsl.core.flow import takes
+from nldsl.core.nodes import Node, numel, walk
+from nldsl.core.ops import ELEMENTWISE
+from nldsl.core.program import STATE, Clock, Program
 from nldsl.schedule.cells import Cell, Cells, Unsupported
 from nldsl.schedule.documents import mark_ends
 from nldsl.schedule.online import Online, begin, divide, families
 from nldsl.schedule.timetable import Timetable, timetable_of
 
-STATE = ("read", "now", "held")
 FREE_CHUNK = 64  # tokens per piece where nothing in the text fixes a chunk
 
 

@@ -10,7 +10,8 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from nldsl.core.equations import Clock, Program, walk
+from nldsl.core.nodes import walk
+from nldsl.core.program import Clock, Program
 
 MAX_HYPERPERIOD = 1_000_000
 

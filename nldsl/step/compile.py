@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.core.equations import ENDS, Program, counted
 from nldsl.core.initial import normal
+from nldsl.core.program import ENDS, Program
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.faults import told
@@ -62,7 +62,7 @@ class CompiledStep(Reading):
         self.dtype = PRECISION[precision]
         self.steps = planned_steps
         self.files = files or {}
-        self.documents = counted(program, ENDS)
+        self.documents = program.counts(ENDS)
         self.updates = Updates(program, table_of(program))
         if (
             not self.updates.streams and "loss" in program.outputs
@@ -77,7 +77,7 @@ class CompiledStep(Reading):
                 help="a level `every step` with `minimize mean(loss over period)`",
             )
         self.schedule: Schedule = plan(program, self.updates.streams)
-        self.absence = self.schedule.cells.absence
+        self.valid_from = self.schedule.cells.valid_from
         self.emitted: Emitted = Emitter(self.schedule).emit()
         self.source = module_text(program, self.emitted, self.updates, precision)
         self.capture, self.why = self.choose(capture)
@@ -147,11 +147,7 @@ class CompiledStep(Reading):
             self.device,
         )
         state = allocate(self.program, self.updates.state, seed, self.device, self.dtype)
-        born = {
-            level.name: 0
-            for level in self.program.levels.values()
-            if level.clock.unit in ("step", "never")
-        }
+        born = {level.name: 0 for level in self.program.levels.values() if not level.clock.inner}
         with torch.no_grad():
             self.module["birth"](state.tensors, self._draws(born, seed))
         for name in self.emitted.loads:

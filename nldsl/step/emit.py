@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nldsl.core.equations import ENDS, Clock, Node, Shape, ahead, walk
+from nldsl.core.nodes import Node, Shape, walk
+from nldsl.core.program import ENDS, STATE, Clock
+from nldsl.core.timing import lookahead
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.documents import flag
 from nldsl.schedule.plan import Block, Region, Schedule, moving
@@ -77,12 +79,12 @@ class Emitter:
             )
         )
         self.token = moving(order)
-        self.absence = schedule.cells.absence
+        self.valid_from = schedule.cells.valid_from
         self.part = Part(schedule.online) if schedule.online else None
         if self.part:
             self.part.take(order)
         self.lag = (
-            ahead(*order) if self.part is None else {}
+            lookahead(*order) if self.part is None else {}
         )  # known so many tokens late; between ticks what comes next is given
 
     # -- functions
@@ -301,8 +303,8 @@ class Emitter:
 
     def shown(self, node: Node, text: str) -> str:
         """An output from the first token on at which it has a value."""
-        first = self.absence.first(node)
-        late = ahead(node)[node]
+        first = self.valid_from(node)
+        late = lookahead(node)[node]
         return (
             f"present({text}, {f'max(0, position - {late})' if late else 'position'}, {first})"
             if first
@@ -327,9 +329,7 @@ class Emitter:
             if node.op == "load":
                 self.loads.append(loaded_name(node))
         fn.like = fn.env[id(weights[0])].text if weights else "like"
-        fn.lazy |= dict.fromkeys(
-            ("read", "now", "held"), lambda node: fn.value(cells[node["memory"]].start)
-        )
+        fn.lazy |= dict.fromkeys(STATE, lambda node: fn.value(cells[node["memory"]].start))
         fn.lines.append("carry = {}")
         for name, (shape, kind) in self.carries.items():
             sizes = ", ".join(str(a.size) for a in shape)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nldsl.core.equations import ELEMENTWISE, Node, Shape, Tree, Type, numel
+from nldsl.core.nodes import Node, Shape, Tree, Type, numel
+from nldsl.core.ops import ELEMENTWISE
 from nldsl.schedule.cells import Unsupported
 from nldsl.step.source import Fn, Ref
 

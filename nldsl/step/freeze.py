@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nldsl.core.equations import Memory, Node, Program
+from nldsl.core.nodes import Node
+from nldsl.core.program import Memory, Program
 
 
 def frozen(program: Program) -> Program:
-    on_token = {
-        name for name, level in program.levels.items() if level.clock.unit not in ("step", "never")
-    }
+    on_token = {name for name, level in program.levels.items() if level.clock.inner}
     return replace(
         program,
         memories={

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from nldsl.core.equations import Node, Program, walk
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic, Diagnostics
 
 Files = Mapping[str, Mapping[str, Tensor]]

@@ -5,7 +5,8 @@ step_k(S, inputs, D, planned, mode, lanes)     one training step of tick kind k,
 
 from __future__ import annotations
 
-from nldsl.core.equations import Program, Tree
+from nldsl.core.nodes import Tree
+from nldsl.core.program import Program
 from nldsl.step.emit import Emitted
 from nldsl.step.runtime.library import copied
 from nldsl.step.state import layout, leaf_name

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nldsl.core.equations import Clock, Node, walk
-from nldsl.core.sight import takes
+from nldsl.core.flow import takes
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import NEVER, TOKEN, Clock
 from nldsl.schedule.cells import Cell, Unsupported
-from nldsl.schedule.online import NEVER, Family, Online, tick_cells
+from nldsl.schedule.online import Family, Online, tick_cells
 from nldsl.schedule.plan import Block, Region
 from nldsl.step.lowerings.body import Body
 from nldsl.step.regions import region_body
@@ -178,7 +179,7 @@ class Part:
             for cell in family.cells:
                 em.carries[cell.name] = cell.shape, "state"
                 held.append(cell.name)
-                if cell.lasts and family.clock != Clock("token", 1):
+                if cell.lasts and family.clock != TOKEN:
                     raise Unsupported(
                         "a window of a task loss that goes on in the next sequence",
                         span=family.level.span,
@@ -244,10 +245,8 @@ class Part:
     def slope(self, em: Emitter, i: int) -> str:
         slope = self.online.slopes[i]
         level = em.schedule.program.levels.get(slope.level)
-        every, reset = (
-            (Clock("token", 1), Clock("never", 0)) if level is None else (level.clock, level.reset)
-        )
-        first = em.absence.first(slope.objective) if level else 0
+        every, reset = (TOKEN, NEVER) if level is None else (level.clock, level.reset)
+        first = em.valid_from(slope.objective) if level else 0
         function = self.objective(em, i, every)
         return record(
             objective=f"lambda *window: {function}(W, *window)",
@@ -287,7 +286,7 @@ class Part:
                         slope.span,
                         "over period",
                     )
-                first = em.absence.first(term)
+                first = em.valid_from(term)
                 start = f"max(start, {first})" if first else "start"
                 n = (
                     f"stop - {start}"
@@ -341,7 +340,7 @@ class Part:
         region = Region(
             cells, formula.inside, inputs, formula.statics, [], [], 1, True, (), family.level.name
         )
-        function, _, clocks = region_body(em, Body(region, inputs, [], "B", {}, em.absence.first))
+        function, _, clocks = region_body(em, Body(region, inputs, [], "B", {}, em.valid_from))
         em.lowering[family.level.name] = (
             "between ticks: the network is run over each window, and its objective differentiated "
             "in what the window held"

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from nldsl.core.equations import ENDS, REPORT, Node, ahead, walk
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import ENDS, REPORT
+from nldsl.core.timing import lookahead
 from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.plan import moving, plan
 from nldsl.step.emit import Emitter
@@ -93,7 +95,7 @@ class Reading:
 
     def extent(self: CompiledStep, node: Node) -> tuple[int, int]:
         """How many tokens of a sequence have no term of a stream: at its begin, and at its end."""
-        return self.absence.first(node), ahead(node)[node]
+        return self.valid_from(node), lookahead(node)[node]
 
     def evaluate(
         self: CompiledStep,
@@ -151,7 +153,7 @@ class Reading:
         return next(
             (
                 n.args[0]
-                for n in sorted(found, key=lambda n: (not of_the_next(n), ahead(n)[n] != 1))
+                for n in sorted(found, key=lambda n: (not of_the_next(n), lookahead(n)[n] != 1))
             ),
             None,
         )

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nldsl.core.equations import Clock, Node
-from nldsl.core.sight import takes
+from nldsl.core.flow import takes
+from nldsl.core.nodes import Node
+from nldsl.core.program import NEVER
 from nldsl.schedule.plan import Region
 from nldsl.step.lowerings.affine import NotAffine
 from nldsl.step.lowerings.body import Body
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from nldsl.step.emit import Carry, Emitter
 
 
-NEVER = Clock("never", 0)
 NARROW = 16  # tokens per piece where a kernel is as wide as the memory
 
 
@@ -85,7 +85,7 @@ def region_function(
     why = ""
     for _ in range(len(region.cells) + 1):
         try:
-            body = Body(region, inputs, starts, "BT", dict(prefix), em.absence.first)
+            body = Body(region, inputs, starts, "BT", dict(prefix), em.valid_from)
             made = region_body(em, body)
             em.lowering[region.name] = ", ".join([body.called, *body.forms])
             return made
@@ -99,7 +99,7 @@ def region_function(
             ):
                 break
             prefix[cell.name] = len(cell.shape)
-    body = Body(region, inputs, starts, "B", prefix, em.absence.first)
+    body = Body(region, inputs, starts, "B", prefix, em.valid_from)
     made = region_body(em, body)
     em.lowering[region.name] = f"{body.called} ({why})"
     return made

@@ -23,7 +23,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nldsl.core.equations import Level, Node, Tree, walk
+from nldsl.core.nodes import Node, Tree, walk
+from nldsl.core.program import Level
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.differentiate import gradient, sum_of
 from nldsl.schedule.timetable import Kind

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nldsl.core.equations import Clock, Level, Node, walk
-from nldsl.rules.flow import depths, slopes, speed
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import Clock, Level
+from nldsl.rules.flow import slopes
 from nldsl.schedule.cells import Unsupported
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Sight:
         ]
         self.streams = list(dict.fromkeys(g.stream for g in self.heard))
         self.levels = [
-            level for level in updates.ticks.roots if speed(level.clock) < speed(viewer.clock)
+            level for level in updates.ticks.roots if level.clock.pace < viewer.clock.pace
         ]
         self._second: dict[
             str, Given
@@ -45,7 +46,7 @@ class Sight:
             self.refuse()
 
     def depth(self, level: Level) -> str | Clock:
-        return next((b.depth for b in depths(level, self.viewer)), "none")
+        return next((b.depth for b in level.clauses(self.viewer)), "none")
 
     def level_of(self, name: str) -> str:
         return self.updates.ticks.level_of(name)
@@ -54,9 +55,7 @@ class Sight:
         return self.program.levels[self.updates.ticks.root_of(self.level_of(name))]
 
     def owner(self, node: Node) -> str | None:
-        if node.op == "weight":
-            return self.updates.owners[node["name"]][0].name
-        return node["memory"] if node.op in ("read", "now", "held") else None
+        return self.program.owner(node)
 
     def depending(self) -> list[str]:
         """Memories of faster levels whose value is a function of what the viewer holds, by their
@@ -123,10 +122,7 @@ class Sight:
                 if owner in names:
                     return True
                 memory = self.program.memories.get(owner or "")
-                if memory is not None and self.program.levels[memory.level].clock.unit not in (
-                    "step",
-                    "never",
-                ):
+                if memory is not None and self.program.levels[memory.level].clock.inner:
                     stack.extend(n for n in (memory.next, memory.start) if n is not None)
         return False
 

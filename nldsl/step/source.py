@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from nldsl.core.equations import Node, Shape
+from nldsl.core.nodes import Node, Shape
 from nldsl.schedule.cells import Unsupported
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nldsl.core.equations import Memory, Program, Tree, numel, walk
 from nldsl.core.initial import initial, normal
+from nldsl.core.nodes import Tree, numel, walk
+from nldsl.core.program import Memory, Program
 from nldsl.step.updates import drawn
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nldsl.core.equations import Clock, Level, Node, Program, walk
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import READS, STATE, Clock, Level, Program
 from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.differentiate import gradient
@@ -95,9 +96,7 @@ class Ticks:
         return self.folds[name].level if name in self.folds else self.program.memories[name].level
 
     def root_of(self, level: str) -> str:
-        while (parent := self.program.levels[level].parent) is not None:
-            level = parent
-        return level
+        return self.program.root(self.program.levels[level]).name
 
     def memories(self, root: str) -> list[str]:
         """Everything that moves in the ticks of a level and of the optimizers that it calls."""
@@ -149,7 +148,7 @@ class Ticks:
                     and self.since_step(node["since"])
                     or not (
                         node.op in ("input", "ahead", "rope")
-                        or node.op in ("read", "now", "held", "plain")
+                        or node.op in READS
                         and not self.slow(node["memory"])
                         or any(not self._local[id(a)] for a in node.args)
                     )
@@ -160,10 +159,7 @@ class Ticks:
         return (self.program.levels[span].clock if isinstance(span, str) else span).unit == "step"
 
     def slow(self, memory: str) -> bool:
-        return self.program.levels[self.program.memories[memory].level].clock.unit in (
-            "step",
-            "never",
-        )
+        return not self.program.level(memory).clock.inner
 
     def give(self, given: Given, node: Node) -> Node:
         self.given[given.name] = given
@@ -237,7 +233,7 @@ class Ticks:
             if id(node) in seen:
                 continue
             seen.add(id(node))
-            if node.op in ("read", "now", "held"):
+            if node.op in STATE:
                 out.add(self.program.memories[node["memory"]].level)
             elif node.op == "fold" and isinstance(node["since"], str):
                 out.add(node["since"])

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from nldsl.core.equations import Clock, Level, Node, Program, Tree, Type, numel, walk
+from nldsl.core.nodes import Node, Tree, Type, numel, walk
+from nldsl.core.program import STATE, Clock, Level, Program
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.timetable import Kind, Timetable
 from nldsl.step.flat import FlatFn, shape_of, stored
@@ -86,8 +87,8 @@ class Updates:
     def _state(self) -> dict[str, Sizes | None]:
         program, out = self.program, {}
         for memory in program.memories.values():
-            if program.levels[memory.level].clock.unit in ("step", "never"):
-                if program.levels[memory.level].reset.unit not in ("step", "never"):
+            if not program.levels[memory.level].clock.inner:
+                if program.levels[memory.level].reset.inner:
                     raise Unsupported(
                         "a level on the step clock that restarts with the sequences",
                         span=program.levels[memory.level].span,
@@ -330,7 +331,7 @@ class Updates:
             else [
                 self.owners[n["name"]][0].name if n.op == "weight" else n["memory"]
                 for n in walk(start)
-                if n.op in ("weight", "read", "now", "held")
+                if n.op in ("weight", *STATE)
             ]
         )
 
@@ -343,7 +344,7 @@ class Updates:
             return [f'S["{name}"].fill_({value!r})']
 
         def text(node: Node) -> str | None:
-            if node.op in ("read", "now", "held"):
+            if node.op in STATE:
                 return stored(f'S["{node["memory"]}"]', node.type)
             if node.op in ("random", "load"):
                 return f'D["{drawn(node)}"]'
@@ -403,9 +404,7 @@ class Updates:
             replay.write()
         kinds = [self.kind(i + 1, kind) for i, kind in enumerate(self.table.events)]
         everything = tuple(
-            level.name
-            for level in self.program.levels.values()
-            if level.clock.unit in ("step", "never")
+            level.name for level in self.program.levels.values() if not level.clock.inner
         )
         begun = [f'S["{r.name}|event"][0] = {float(r.birth)}' for r in self.replays if r.birth]
         birth = block("birth(S, D)", self.starts(everything) + self.copies(Kind(()), True) + begun)

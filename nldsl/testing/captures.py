@@ -11,7 +11,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.pipeline import compile_program
 from nldsl.step.compile import CompiledStep
 from nldsl.step.loading import Files

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.core.equations import ENDS, Clock, Node, Program, Tree, walk
-from nldsl.core.sight import root
+from nldsl.core.nodes import Node, Tree, walk
+from nldsl.core.program import ENDS, STATE, Clock, Program
 from nldsl.oracle.interpreter import Oracle
 from nldsl.oracle.operators import Value, leaves
 from nldsl.pipeline import compile_program
@@ -93,7 +93,7 @@ class Subject:
 
         def heard(node: Node) -> bool:
             memory = self.program.memories[node["memory"]]
-            return self.program.levels[memory.level].clock.unit in ("step", "never") or any(
+            return not self.program.levels[memory.level].clock.inner or any(
                 c.startswith(memory.name) for c in live
             )
 
@@ -102,7 +102,7 @@ class Subject:
             for name, node in self.program.outputs.items()
             if id(node) in moved
             and not isinstance(node.type, Tree)
-            and all(heard(n) for n in walk(node) if n.op in ("read", "now", "held"))
+            and all(heard(n) for n in walk(node) if n.op in STATE)
         }
 
     def restart(self) -> Subject:
@@ -320,11 +320,7 @@ def stillness(subject: Subject, batches: Sequence[Batch]) -> tuple[list[tuple[st
     should have stood still.
     """
     subject.restart()
-    slow = {
-        name: level
-        for name, level in subject.program.levels.items()
-        if level.clock.unit in ("step", "never")
-    }
+    slow = {name: level for name, level in subject.program.levels.items() if not level.clock.inner}
     moved, worst = [], 0.0
     for i, batch in enumerate(batches):
         before = {n: t.clone() for n, t in subject.state.tensors.items()}
@@ -339,9 +335,7 @@ def stillness(subject: Subject, batches: Sequence[Batch]) -> tuple[list[tuple[st
                 ),
                 default=0.0,
             )
-            root = level
-            while root.parent is not None:
-                root = subject.program.levels[root.parent]
+            root = subject.program.root(level)
             if root.clock.ticks(i + 1) and level.clock.ticks(i + 1) or level.reset.ticks(i + 1):
                 if apart:
                     now.append(name)
@@ -370,7 +364,7 @@ def stillness_within(subject: Subject, batch: Batch) -> float:
                         (c for c in _clocks(subject) if (c.name or str(c.period)) == held), None
                     )
                 )
-                waits = any(n.op == "ahead" for n in walk(*root(subject.program, level).objectives))
+                waits = any(n.op == "ahead" for n in walk(*subject.program.root(level).objectives))
                 due = t if waits else t + 1
                 still = (
                     clock is not None
@@ -482,15 +476,12 @@ def cut(program: Program) -> bool:
     """Does some equation hide a derivative from the levels of the step clock, so that differences
     do not give what they learn?
     """
-    roots = [
-        n for m in program.memories.values() for n in (m.next, m.start) if n is not None
-    ] + list(program.outputs.values())
     return any(
         b.depth != "full"
         for level in program.levels.values()
         if level.clock.unit == "token"
         for b in level.bptt
-    ) or any(n.op in ("stop", "sign") for n in walk(*roots))
+    ) or any(n.op in ("stop", "sign") for n in walk(*program.roots()))
 
 
 def stride(subject: Subject, batches: Sequence[Batch], times: float) -> None:

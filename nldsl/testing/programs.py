@@ -24,7 +24,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nldsl.core.equations import ENDS, Program, counted
+from nldsl.core.program import ENDS, Program
 from nldsl.pipeline import load_text
 from nldsl.step.loading import Files, loads
 from nldsl.testing import mixers, recurrences
@@ -140,7 +140,7 @@ def data(
     generator = torch.Generator().manual_seed(seed)
     ends = (
         {ENDS: torch.rand(batch, length, generator=torch.Generator().manual_seed(seed + 1)) < 0.25}
-        if counted(program, ENDS)
+        if program.counts(ENDS)
         else {}
     )
     found = {

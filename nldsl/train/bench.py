@@ -12,7 +12,7 @@ import torch
 from rich.table import Table
 
 from nldsl import pipeline
-from nldsl.core.equations import ENDS, Program, counted
+from nldsl.core.program import ENDS, Program
 
 CAPTURES = ("eager", "auto")
 SEED = 0
@@ -85,4 +85,4 @@ def random_batch(program: Program, batch: int, length: int, device: str) -> dict
             )
         ).to(device)
         for name, node in program.inputs.items()
-    } | ({ENDS: torch.zeros(batch, length, device=device)} if counted(program, ENDS) else {})
+    } | ({ENDS: torch.zeros(batch, length, device=device)} if program.counts(ENDS) else {})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from nldsl.core.equations import Node
+from nldsl.core.nodes import Node
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.source import Span
 

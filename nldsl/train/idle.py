@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nldsl.core.equations import Level, Program
+from nldsl.core.program import Level, Program
 from nldsl.diagnostic import Diagnostic
 from nldsl.schedule.timetable import outlives
 

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from nldsl import pipeline
-from nldsl.core.equations import Node, walk
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import STATE
 from nldsl.diagnostic import Diagnostics
 from nldsl.schedule.cells import Unsupported
-from nldsl.schedule.plan import STATE, moving, plan
+from nldsl.schedule.plan import moving, plan
 from nldsl.source import Span
 from nldsl.step import lanes
 from nldsl.step.emit import Emitter
@@ -156,7 +157,7 @@ def stream(plain: Any, node: Node, name: str, earlier: list[Node]) -> Origin:
     learns = f", which level {heard} learns from" if heard else ""
     for memory in reads(node, earlier):
         level = plain.program.levels[plain.program.memories[memory].level]
-        if level.clock.unit not in ("step", "never"):
+        if level.clock.inner:
             return Origin(
                 f"in memory `{memory}` of level `{level.name}`, read by the stream `{called}`",
                 plain.program.memories[memory].span,

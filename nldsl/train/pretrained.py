@@ -19,7 +19,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic
 from nldsl.step.loading import loads
 from nldsl.train import checkpoint, faults

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from nldsl import pipeline, writing
-from nldsl.core.equations import Program, numel
+from nldsl.core.nodes import numel
+from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostics
 from nldsl.schedule.timetable import outlives
 from nldsl.step import room

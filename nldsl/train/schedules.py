@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from nldsl.core.equations import Node, Program, Tree, walk
+from nldsl.core.nodes import Node, Tree, walk
+from nldsl.core.program import Program
 from nldsl.oracle.operators import APPLY
 from nldsl.train.records import Lengthened
 

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nldsl.core.equations import ENDS, REPORT, Node, Program, counted
+from nldsl.core.nodes import Node
+from nldsl.core.program import ENDS, REPORT, Program
 from nldsl.step.reading import of_the_next
 from nldsl.train import baseline
 from nldsl.train.data import BOUNDARY, BYTES, Corpus, readings, windows
@@ -240,7 +241,7 @@ def chosen(begins: np.ndarray, like: Tensor) -> Tensor:
 
 def batch(program: Any, tokens: np.ndarray) -> dict[str, Tensor]:
     """Tokens [lane, time, ..] as the program's only input; where documents end, if it counts them."""
-    ends = {ENDS: torch.from_numpy(tokens == BOUNDARY)} if counted(program, ENDS) else {}
+    ends = {ENDS: torch.from_numpy(tokens == BOUNDARY)} if program.counts(ENDS) else {}
     return {
         name: torch.from_numpy(
             tokens.astype(np.int64) if name in program.vocab else tokens

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nldsl import pipeline
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.frontend.parse import parse
 from nldsl.frontend.syntax import Import
 from nldsl.source import Source, decoded

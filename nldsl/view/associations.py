@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from nldsl.core.equations import Clock, Level, Node, Program, walk
-from nldsl.view.express import SILENT, STATE, called, clock_text, flows
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import READS, STATE, Clock, Level, Program
+from nldsl.view.express import SILENT, called, clock_text, flows
 
 REDUCES = ("sum", "mean", "total", "amax")
 PASSING = (*REDUCES, *SILENT, "neg", "sqrt", "abs", "fold", "window", "stop", "leaf", "log", "exp")
@@ -92,7 +93,7 @@ def within(program: Program, roots: Iterable[Node], but: Collection[str]) -> Ite
         stack.extend(node.args)
         name = (
             node["memory"]
-            if node.op in ("read", "now", "held")
+            if node.op in STATE
             else program.weights[node["name"]].owner
             if node.op == "weight"
             else None
@@ -112,7 +113,7 @@ class Objective:
         for node in walk(*level.objectives):
             if (
                 _own(node, level)
-                or (self.task and node.op in (*STATE, "weight"))
+                or (self.task and node.op in (*READS, "weight"))
                 or any(id(arg) in self.learns for arg in node.args)
             ):
                 self.learns.add(id(node))

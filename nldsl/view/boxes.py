@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import networkx as nx
 
-from nldsl.core.equations import Clock, Level, Memory, Node, Program, Tree, walk
-from nldsl.core.text import every
+from nldsl.core.nodes import Node, Tree, walk
+from nldsl.core.program import Clock, Level, Memory, Program
 from nldsl.view.associations import (
     ERROR,
     Layer,
@@ -29,7 +29,7 @@ from nldsl.view.express import called, clock_text, last, numbers, type_text
 from nldsl.view.folding import anywhere, folded, natural, relative
 from nldsl.view.level_graph import level_graph
 from nldsl.view.retention import EUCLIDEAN, Rule, rules
-from nldsl.view.transfer import KINDS, depth, speed
+from nldsl.view.transfer import KINDS, depth
 
 FIGURES = {
     "einsum": "W x",
@@ -68,7 +68,7 @@ class Box:
 def boxes(program: Program) -> list[tuple[tuple[str, ...], Box]]:
     """Names and box, fastest first; the layers of a level follow it."""
     graph = level_graph(program)
-    nodes = list(every(program))
+    nodes = list(program.nodes())
     attention = {id(a.node): a for a in attentions(program, nodes)}
     found: dict[Box, list[str]] = {}
     for name, data in sorted(
@@ -246,12 +246,12 @@ def _chunk(level: Level, nodes: list[Node]) -> str:
         for node in nodes
         if node.op == "grad" and node["memory"] in level.memories and node.args[1].op == "held"
     ]
-    slowest = max([level.clock, *held], key=speed)
+    slowest = max([level.clock, *held], key=lambda clock: clock.pace)
     return "infinite" if slowest.unit == "never" else f"{slowest.period} {slowest.unit}"
 
 
 def _bptt(program: Program, level: Level) -> str:
-    slower = [other for other in program.levels.values() if speed(other.clock) > speed(level.clock)]
+    slower = [other for other in program.levels.values() if other.clock.pace > level.clock.pace]
     lengths: dict[str, list[str]] = {}
     for clause in level.bptt:
         for other in slower:

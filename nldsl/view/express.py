@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nldsl.core.equations import Clock, Level, Node, Tree, numel
+from nldsl.core.nodes import Node, Tree, numel
+from nldsl.core.program import READS, Clock, Level
 
 SUM, PRODUCT, SIGN, POWER, ATOM = range(5)  # how tightly a text holds together
 WIDEST = 60
 DEEPEST = 6
 SILENT = ("spread", "permute", "reshape")
 SIGNS = {"add": "+", "sub": "-", "le": "<=", "ge": ">=", "eq": "=="}
-STATE = ("read", "now", "held", "plain")
 Names = Mapping[int, str]
 NONE: Names = {}
 
@@ -83,7 +83,7 @@ def made_of(node: Node, names: Names = NONE) -> list[str]:
         seen.add(id(part))
         if (
             id(part) in names
-            or part.op in ("grad", "input", *STATE)
+            or part.op in ("grad", "input", *READS)
             or (part.name and part.op not in ("weight", "const"))
         ):
             found[_text(part, 1, names)[1]] = None
@@ -110,7 +110,7 @@ def _text(node: Node, depth: int, names: Names = NONE, top: bool = False) -> tup
     """Tightness and text."""
     if id(node) in names:
         return ATOM, names[id(node)]
-    if node.name and not top and node.op not in STATE:
+    if node.name and not top and node.op not in READS:
         return ATOM, last(node.name)
     leaf = _leaf(node)
     if leaf is not None:
@@ -132,7 +132,7 @@ def _leaf(node: Node) -> tuple[int, str] | None:
         return (ATOM, f"{value:g}") if isinstance(value, int | float) else (ATOM, "[..]")
     if node.op in ("input", "weight"):
         return ATOM, last(node["name"])
-    if node.op in STATE:
+    if node.op in READS:
         return ATOM, last(node["memory"]) + (
             f"@{clock_text(node['clock'])}" if node.op == "held" else ""
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import networkx as nx
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.view.boxes import boxes
 from nldsl.view.express import last
 from nldsl.view.folding import folded

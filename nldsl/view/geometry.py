@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from nldsl.core.equations import Node, walk
+from nldsl.core.nodes import Node, walk
 from nldsl.view.express import SILENT
 
 TINY = 1e-3  # a constant this small beside a norm only keeps it from zero

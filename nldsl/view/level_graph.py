@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 import networkx as nx
 
-from nldsl.core.equations import Node, Program, walk
-from nldsl.core.text import every
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import Program
 from nldsl.view.express import called
-from nldsl.view.transfer import Transfers, names_of_attention, owner, speed
+from nldsl.view.transfer import Transfers, names_of_attention, owner
 
 
 def level_graph(program: Program) -> nx.MultiDiGraph:
@@ -30,7 +30,7 @@ def level_graph(program: Program) -> nx.MultiDiGraph:
         graph.add_node(name, kind="input")
     for level in program.levels.values():
         graph.add_node(level.name, kind="level", level=level)
-    nodes = list(every(program))
+    nodes = list(program.nodes())
     attention = names_of_attention(nodes)
     transfers = Transfers(program, attention)
     for node in nodes:
@@ -72,7 +72,7 @@ def ordered(program: Program, attention: list[str]) -> list[list[str]]:
     """From fastest to slowest; a list holds those that are equal in the sense of Def. 2."""
     ranks: dict[tuple[int, int], list[str]] = {}
     for level in program.levels.values():
-        ranks.setdefault(speed(level.clock), []).append(level.name)
+        ranks.setdefault(level.clock.pace, []).append(level.name)
     out = [attention] if attention else []
     for key in sorted(ranks):
         needs: nx.DiGraph = nx.DiGraph()

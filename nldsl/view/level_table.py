@@ -12,7 +12,7 @@ from itertools import groupby
 from rich.table import Table
 from rich.text import Text
 
-from nldsl.core.equations import Program
+from nldsl.core.program import Program
 from nldsl.view.boxes import Box, boxes
 from nldsl.view.folding import broken, folded, natural, shown
 from nldsl.view.retention import EUCLIDEAN

@@ -8,8 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from nldsl.core.equations import Program, numel, walk
-from nldsl.core.sight import root
+from nldsl.core.nodes import numel, walk
+from nldsl.core.program import Program
 from nldsl.schedule.plan import Region
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import bytes_of
@@ -78,7 +78,7 @@ def members(program: Program, region: Region) -> str:
     callers.
     """
     first, *others = dict.fromkeys(
-        root(program, program.levels[c.level]).name for c in region.cells if c.level
+        program.root(program.levels[c.level]).name for c in region.cells if c.level
     )
     around = first.rsplit(".", 2)[0] + "." if first.count(".") > 1 else ""
     return ", ".join([first, *(name.removeprefix(around) for name in others)])
@@ -91,7 +91,7 @@ def reads(program: Program, region: Region) -> str:
         "read": "before this token's write",
         "held": "as it stood at the last tick of",
     }
-    homes = {c.name: root(program, program.levels[c.level]).name for c in region.cells if c.level}
+    homes = {c.name: program.root(program.levels[c.level]).name for c in region.cells if c.level}
     inside = {id(n) for n in region.inside}
     met = [(n, "") for n in walk(*region.outputs)] + [
         (n, homes[c.name]) for c in region.cells if c.level for n in walk(c.next)

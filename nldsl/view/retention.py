@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from nldsl.core.equations import Node, Program
+from nldsl.core.nodes import Node
+from nldsl.core.program import READS, STATE, Program
 from nldsl.graph.quadratic import quadratic
-from nldsl.view.express import NONE, SILENT, STATE, Names, called, flows, last, outer
+from nldsl.view.express import NONE, SILENT, Names, called, flows, last, outer
 from nldsl.view.geometry import curved
 
 EUCLIDEAN = "Euclidean"
@@ -187,7 +188,7 @@ class Update:
                 stack.pop()
             elif part.op == "grad":
                 self.carried[id(part)] = frozenset((STEP,))
-            elif part.op in ("read", "now", "held"):
+            elif part.op in STATE:
                 owner = self.program.levels[self.program.memories[part["memory"]].level]
                 kind = (
                     MEMORY
@@ -257,7 +258,7 @@ class Update:
                 self.carries(a) and self.plain(a) and not self.carries(b)
                 for a, b in (node.args, node.args[::-1])
             )
-        return node.op == "grad" or node.op in STATE or not self.carries(node)
+        return node.op == "grad" or node.op in READS or not self.carries(node)
 
 
 def rules(program: Program, memory: str) -> dict[str, Rule]:
@@ -273,7 +274,7 @@ def states_of(node: Node) -> list[str]:
         part = stack.pop()
         if id(part) not in seen and part.op != "grad":
             seen.add(id(part))
-            found |= {last(part["memory"]): None} if part.op in STATE else {}
+            found |= {last(part["memory"]): None} if part.op in READS else {}
             stack.extend(part.args)
     return list(found)
 

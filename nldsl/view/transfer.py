@@ -16,13 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from nldsl.core.equations import Clock, Level, Node, Program, walk
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import STATE, Clock, Level, Program
 from nldsl.view.associations import is_task
 from nldsl.view.express import SILENT, Names, called, clock_text, flows, last
 from nldsl.view.retention import Update
 
-STATE = ("read", "now", "held")
-UNITS = {"update": 0, "token": 1, "sequence": 2, "document": 3, "step": 4, "never": 5}
 KINDS = ("direct", "non-parametric", "backpropagation", "initialisation", "generation")
 
 
@@ -37,29 +36,16 @@ class Transfer:
     depth: str = ""
 
 
-def speed(clock: Clock) -> tuple[int, int]:
-    """Sort key: the faster the smaller; every period on `token` is shorter than every one on
-    `step`.
-    """
-    return UNITS[clock.unit], clock.period
-
-
 def owner(program: Program, node: Node) -> str | None:
     """The level whose state a node is."""
-    if node.op in STATE:
-        return program.memories[node["memory"]].level
-    if node.op == "weight":
-        memory = program.weights[node["name"]].owner
-        return program.memories[memory].level if memory in program.memories else None
-    return None
+    memory = program.owner(node)
+    return None if memory is None else program.memories[memory].level
 
 
 def depth(fast: Level, slow: Level) -> str:
     """How far `slow` sees through the updates of `fast`, as a stretch of time; "1" if it sees none."""
-    clauses = [b for b in fast.bptt if b.viewer == slow.name] or [
-        b for b in fast.bptt if b.viewer is None
-    ]
-    if speed(fast.clock) >= speed(slow.clock) or all(b.depth == "none" for b in clauses):
+    clauses = fast.clauses(slow)
+    if fast.clock.pace >= slow.clock.pace or all(b.depth == "none" for b in clauses):
         return "1"
     bounds = [
         clock
@@ -70,7 +56,7 @@ def depth(fast: Level, slow: Level) -> str:
         )
         if clock.unit != "never"
     ]
-    nearest = min(bounds, key=speed)
+    nearest = min(bounds, key=lambda clock: clock.pace)
     return (
         f"1 {nearest.unit}"
         if nearest.period == 1

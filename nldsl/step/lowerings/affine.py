@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nldsl.core.equations import Node
+from nldsl.core.nodes import Node
 from nldsl.schedule.cells import Cell
 from nldsl.step.lowerings.forms import (
     NONE,

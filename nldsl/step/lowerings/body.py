@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from nldsl.core.equations import ENDS, Clock, Node, Shape, walk
-from nldsl.core.sight import takes
+from nldsl.core.flow import takes
+from nldsl.core.nodes import Node, Shape, walk
+from nldsl.core.program import ENDS, Clock
 from nldsl.schedule.cells import Cell, Unsupported
 from nldsl.schedule.plan import Region
 from nldsl.step.lowerings.affine import NotAffine, Solver

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 
-from nldsl.core.equations import Node, Shape
+from nldsl.core.nodes import Node, Shape
 from nldsl.step.source import Ref
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from nldsl.core.equations import Axis, Node, Shape, walk
+from nldsl.core.nodes import Axis, Node, Shape, walk
 from nldsl.schedule.objectives import plains
 from nldsl.schedule.plan import Region, again, moving, narrow
 from nldsl.step.lowerings.temporal import TEMPORAL, Kept, View, looks_back, reach, spoken

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from nldsl.core.equations import Shape
+from nldsl.core.nodes import Shape
 from nldsl.step.lowerings.forms import ONE, Carry, NotAffine, P, Rows, Run, Value, Vec, Write
 from nldsl.step.lowerings.piece import Piece
 from nldsl.step.source import Ref

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nldsl.core.equations import Axis, Clock, Node
+from nldsl.core.nodes import Axis, Node
+from nldsl.core.program import Clock
 from nldsl.schedule.cells import Unsupported
 from nldsl.step.source import Fn, Ref
 
@@ -170,5 +171,5 @@ def stream(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> Re
 
     t = fn.let(f"times({like}, position)[0]", "", (), "t").text
     return fn.let(
-        TEMPORAL[node.op](fn, node, args, View(rows, own, t, em.absence.first)), "BT", node.type
+        TEMPORAL[node.op](fn, node, args, View(rows, own, t, em.valid_from)), "BT", node.type
     )

@@ -1,0 +1,86 @@
+"""Who hears whom: which memories reach a value, through streams, starts and the ticks of others."""
+
+from __future__ import annotations
+
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import STATE, Clock, Level, Program
+
+
+def seen_by_learners(program: Program, level: Level) -> str | Clock | None:
+    """How far the learners of the step clock see through the ticks of a level; None if not all as
+    far. Who has no way through them does not count.
+    """
+    met = sources(program, level)
+    slow = [
+        x
+        for x in program.levels.values()
+        if x.clock.unit == "step" and x.parent is None and x.objectives
+    ]
+    moved = {x.name: sources(program, x) for x in slow if not met.isdisjoint(x.memories)}
+
+    def has_a_way(learner: Level) -> bool:
+        """Through its own memories, or the ticks of levels that it sees through."""
+        return learner.name in moved or any(
+            program.horizon(learner, program.levels[name]) != "none"
+            and not by.isdisjoint(learner.memories)
+            for name, by in moved.items()
+        )
+
+    learners = [x for x in slow if has_a_way(x)]
+    found = {program.horizon(learner, level) for learner in learners} or {"none"}
+    return found.pop() if len(found) == 1 else None
+
+
+def sources(program: Program, level: Level) -> set[str]:
+    """The memories that reach an update of the level: by streams, through other memories, or as the
+    start of one.
+    """
+    found: set[str] = set()
+    stack = [node for name in level.memories for node in program.memories[name].equations[::-1]]
+    seen: set[Node] = set()
+    while stack:
+        node = stack.pop()
+        if node in seen or node.op == "stop":
+            continue
+        seen.add(node)
+        stack.extend(node.args)
+        owner = node["memory"] if node.op == "plain" else program.owner(node)
+        if owner is None:
+            continue
+        found.add(owner)
+        if node.op != "weight" and program.level(owner).clock.unit == "token":
+            stack += program.memories[owner].equations
+    return found
+
+
+def reaches(program: Program, node: Node) -> bool:
+    """Does the objective of a `grad` meet reads of its memory outside the level: directly, or in
+    the past or start of a faster memory?
+    """
+    memory = node["memory"]
+    owner = program.level(memory)
+    seen = {c for c in node["context"] if c.op != "input"}
+    stack = [node.args[0]]
+    while stack:
+        part = stack.pop()
+        if part in seen:
+            continue
+        seen.add(part)
+        stack.extend(part.args)
+        if part.op not in STATE:
+            continue
+        if part["memory"] == memory:
+            if part.op == "read":
+                return True
+            continue
+        other = program.memories[part["memory"]]
+        if other.next is not None and program.slower(owner, program.levels[other.level]):
+            stack.append(other.next)
+            if other.start is not None and any(n["memory"] == memory for n in takes(other.start)):
+                return True
+    return False
+
+
+def takes(start: Node) -> list[Node]:
+    """What a start is taken from that other levels move."""
+    return [n for n in walk(start) if n.op in STATE]

@@ -1,0 +1,113 @@
+"""Nodes: one equation each, over arrays with named axes.
+
+A node is `x = op(args)` at every instant of its rate. Shapes are positional tuples of `Axis`; batch
+and time are never written. A level `per head` and every mapped axis stand in front of the axes that
+the text shows. A tree (the weights of a definition, `rest`) is one value with a shape per leaf;
+elementwise operators act on it leaf by leaf.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nldsl.source import Span
+
+
+@dataclass(frozen=True)
+class Axis:
+    name: str
+    size: int
+
+    def __str__(self) -> str:
+        return self.name if self.name == str(self.size) else f"{self.name}={self.size}"
+
+
+Shape = tuple[Axis, ...]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The type of a tree value: path of each leaf and its shape, in the order of definition."""
+
+    leaves: tuple[tuple[str, Shape], ...]
+
+    def paths(self) -> tuple[str, ...]:
+        return tuple(path for path, _ in self.leaves)
+
+    def shape(self, path: str) -> Shape:
+        return dict(self.leaves)[path]
+
+
+Type = Shape | Tree
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One equation. Nodes are interned: equal op, args and attrs are the same object, which is its
+    own key in a dict.
+    """
+
+    op: str
+    args: tuple[Node, ...]
+    attrs: tuple[tuple[str, Any], ...]
+    type: Type
+    span: Span | None = None
+    # turns of the `for` loops outside levels, outermost first: ("layer[2]", "p[16]")
+    turn: tuple[str, ...] = ()
+    name: str = ""  # qualified name of the definition it is the value of, if any
+
+    def __getitem__(self, attr: str) -> Any:
+        return dict(self.attrs)[attr]
+
+    def __repr__(self) -> str:
+        extra = "".join(f", {k}={v}" for k, v in self.attrs)
+        return f"{self.op}({', '.join(a.name or a.op for a in self.args)}{extra})"
+
+
+class Interner:
+    """Makes nodes; equal equations become one object."""
+
+    def __init__(self) -> None:
+        self._table: dict[tuple[object, ...], Node] = {}
+
+    def __call__(
+        self,
+        op: str,
+        *args: Node,
+        type: Type,
+        span: Span | None = None,
+        turn: tuple[str, ...] = (),
+        called: str = "",
+        **attrs: Any,
+    ) -> Node:
+        items = tuple(sorted(attrs.items()))
+        key = (op, args, items, type)
+        found = self._table.get(key)
+        if found is None:
+            found = self._table[key] = Node(op, args, items, type, span, turn, called)
+        return found
+
+
+def walk(*roots: Node) -> Iterator[Node]:
+    """Every node reachable from roots through `args`, arguments first, each once.
+
+    No recursion: programs are deep.
+    """
+    seen: set[Node] = set()
+    stack = [(root, False) for root in reversed(roots)]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            yield node
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((arg, False) for arg in reversed(node.args) if arg not in seen)
+
+
+def numel(shape: Shape) -> int:
+    """Entries of an array."""
+    return math.prod(axis.size for axis in shape)

@@ -1,0 +1,233 @@
+"""Programs: memories and levels around nodes.
+
+A `Memory` is one equation `m first start, then next`; a `Level` groups the memories that tick
+together.
+
+    recall.M  first start, restart sequence, then (1 - forget) * read(M) + now(S)   every token
+
+What follows from these records alone is a method of `Program`: which level is slower, how far it
+sees through the ticks of another, whose value a read is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nldsl.core.nodes import Axis, Node, Shape, Type, walk
+from nldsl.source import Span
+
+# units of clocks, the fastest first
+UNITS = ("update", "token", "sequence", "document", "step", "never")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A timetable: ticks after units `phase + period`, `phase + 2 period`, ...; never at 0.
+
+    `unit` is one of `UNITS`; "never" has period 0, "update" ends at the level that is called. `name`
+    is what the text calls it.
+    """
+
+    unit: str
+    period: int
+    phase: int = 0
+    name: str = field(default="", compare=False)
+
+    def ticks(self, n: int) -> bool:
+        """Does the clock tick at the n-th unit, counted from 1?"""
+        return self.period > 0 and n > self.phase and (n - self.phase) % self.period == 0
+
+    @property
+    def pace(self) -> tuple[int, int]:
+        """Sort key, the fastest first: every period of tokens is shorter than every one of steps."""
+        return UNITS.index(self.unit), self.period
+
+    @property
+    def inner(self) -> bool:
+        """Does it tick while a batch is read: in tokens, sequences or documents?"""
+        return self.unit not in ("step", "never")
+
+
+TOKEN = Clock("token", 1)
+NEVER = Clock("never", 0)
+
+# the stream of a batch [lane, token] that is true where a document ends; no input of a text can
+# have its name
+ENDS = "document"
+
+# the output that a trained model is scored by, if the text names one; no stream of a text can have
+# its name
+REPORT = "report"
+
+# operators whose value is a memory's: before this instant's tick, after it, at a copy
+STATE = ("read", "now", "held")
+# and what reads in an objective stand for until `grad` binds them
+READS = (*STATE, "plain")
+
+
+@dataclass
+class Weight:
+    """A parameter slot.
+
+    `init` is "normal" (std `scale`), "fill" (constant `fill`, a number or nested list).
+    """
+
+    name: str
+    shape: Shape
+    init: str = "normal"
+    scale: float = 0.0
+    fill: Any = 0.0
+    span: Span | None = None
+    owner: str | None = None  # qualified name of the memory that owns it, set by ownership
+
+
+@dataclass
+class Memory:
+    """`start` is a node without streams: constants, weights (`learned`), other memories, `random`
+    or `load`.
+
+    For a memory of weights (`rest`, or a def whose start is `random`) `slots` maps leaf path ->
+    weight name; its value *is* those weights and `start` is None. `next` is the value after a tick.
+    """
+
+    name: str
+    type: Type
+    level: str
+    start: Node | None
+    next: Node | None = None
+    slots: Mapping[str, str] | None = None
+    span: Span | None = None
+
+    @property
+    def equations(self) -> tuple[Node, ...]:
+        """Its start and its next value, as far as it has them."""
+        return tuple(node for node in (self.start, self.next) if node is not None)
+
+
+@dataclass(frozen=True)
+class Bptt:
+    """How far slower learner `viewer` (None: all) sees through a level's updates: "full", "none" or
+    at every tick of a clock.
+    """
+
+    depth: str | Clock
+    viewer: str | None = None
+    span: Span | None = None
+
+
+@dataclass
+class Level:
+    """Memories that tick together. `parent` is the level in whose equation it was called: it ticks
+    there, and `clock` is already in the parent's units.
+    """
+
+    name: str
+    clock: Clock
+    per: Axis | None = None
+    reset: Clock = NEVER
+    bptt: tuple[Bptt, ...] = ()
+    memories: list[str] = field(default_factory=list)
+    objectives: list[Node] = field(default_factory=list)
+    context: list[Node] = field(default_factory=list)
+    parent: str | None = None
+    span: Span | None = None
+    label: str = ""  # the definition it stands in, for reports
+    flows: tuple[str, ...] = ()  # what the text calls each of `context`
+    rate: Span | None = None  # the words `every ..`
+
+    def clauses(self, viewer: Level) -> list[Bptt]:
+        """What its text says of this viewer: by name, else of all."""
+        named = [b for b in self.bptt if b.viewer == viewer.name]
+        return named or [b for b in self.bptt if b.viewer is None]
+
+
+@dataclass
+class Program:
+    """Everything the text says, closed and explicit.
+
+    `outputs` holds the top-level streams by name (`loss`, ...).
+    """
+
+    inputs: dict[str, Node]
+    vocab: dict[str, int]  # input name -> n of `index(n)`
+    weights: dict[str, Weight]
+    memories: dict[str, Memory]
+    levels: dict[str, Level]
+    outputs: dict[str, Node]
+    clocks: dict[str, Clock]
+    dims: dict[str, int]
+    sets: dict[str, Any] = field(default_factory=dict)
+    source: Any = None  # the Source of the main file
+    findings: tuple[Any, ...] = ()  # warnings and notes, `Diagnostic`s
+    # outputs that the text makes by arithmetic, whatever constants make of it
+    composed: frozenset[str] = frozenset()
+    # qualified name of a value -> where the text defines it, once for each version
+    lines: dict[str, tuple[Span, ...]] = field(default_factory=dict)
+
+    def roots(self) -> list[Node]:
+        """Everything that the program works out: outputs, starts and next values."""
+        found = list(self.outputs.values())
+        for memory in self.memories.values():
+            found += memory.equations
+        return found
+
+    def nodes(self) -> Iterator[Node]:
+        """Every node that the program names, contexts and objectives included, arguments first."""
+        named = list(self.outputs.values())
+        for level in self.levels.values():
+            named += [*level.context, *level.objectives]
+        for memory in self.memories.values():
+            named += memory.equations
+        return walk(*named)
+
+    def root(self, level: Level) -> Level:
+        """The level that calls: an update level has its period, and its `bptt`."""
+        while level.parent is not None and level.parent in self.levels:
+            level = self.levels[level.parent]
+        return level
+
+    def level(self, memory: str) -> Level:
+        """The level of a memory."""
+        return self.levels[self.memories[memory].level]
+
+    def slower(self, a: Level, b: Level) -> bool:
+        return self.root(a).clock.pace > self.root(b).clock.pace
+
+    def horizon(self, viewer: Level, level: Level) -> str | Clock:
+        """How far `viewer` sees through the ticks of `level`; what is not said is not seen."""
+        if not self.slower(viewer, level):
+            return "none"
+        said = self.root(level).clauses(viewer)
+        return said[0].depth if said else "none"
+
+    def owner(self, node: Node) -> str | None:
+        """The memory whose value a read, or a weight, is."""
+        if node.op in STATE:
+            return node["memory"]
+        return self.weights[node["name"]].owner if node.op == "weight" else None
+
+    def counts(self, unit: str) -> bool:
+        """Does anything in the program count in this unit?"""
+        clocks = [
+            c
+            for level in self.levels.values()
+            for c in (level.clock, level.reset, *(b.depth for b in level.bptt))
+        ]
+        clocks += [clock for node in walk(*self.roots()) for clock in clocks_of(node)]
+        return any(isinstance(clock, Clock) and clock.unit == unit for clock in clocks)
+
+
+def clocks_of(node: Node) -> list[Clock]:
+    """The clocks that a node names: of a copy, of a stretch, of the pairs that attention looks back
+    to.
+    """
+    spans = (
+        [span[1] for _, _, span in node["groups"] if span is not None]
+        if node.op == "attend"
+        else []
+    )
+    return [
+        clock for clock in (*(value for _, value in node.attrs), *spans) if isinstance(clock, Clock)
+    ]

@@ -1,0 +1,90 @@
+"""At which tokens a stream has a value: at whose ticks, from which token on, how far ahead.
+
+    sample_clocks(sum(g over period)) = {3 token}    g the gradient of a level that ticks every 3 token
+    valid_from(x@chunk)  = 64 with a chunk of 64     `x@c` has no value before the first tick of `c`
+    valid_from(mean(x@chunk over 8 token)) = 64      windows pass over what is not there
+    lookahead(next(x)) = 1                           the last token of a sequence has no next
+
+Emitted code computes something finite at tokens without a value and shows none of it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from nldsl.core.nodes import Node, walk
+from nldsl.core.program import STATE, TOKEN, Clock, Program
+
+# what looks back sees something else at each token
+OF_EVERY_TOKEN = ("input", "rope", "conv", "window", "held_stream")
+
+
+def sample_clocks(program: Program, root: Node) -> set[Clock]:
+    """The clocks at whose ticks a stream has its instants, the terms of a window over it; every
+    token, for what depends on nothing slower alone.
+    """
+    found: dict[Node, set[Clock]] = {}
+    for node in walk(root):
+        here: set[Clock] = set().union(*(found[a] for a in node.args))
+        if node.op in STATE:
+            here = {program.level(node["memory"]).clock}
+        elif node.op == "fold" and not isinstance(node["since"], Clock):
+            here = {program.levels[node["since"]].clock}
+        elif node.op == "grad":
+            here = set(found[node.args[0]])
+        elif (
+            node.op in OF_EVERY_TOKEN
+            or node.op == "attend"
+            and any(span is not None for _, _, span in node["groups"])
+        ):
+            here = {TOKEN}
+        found[node] = here
+    here = {c for c in found[root] if c.inner}
+    return {TOKEN} if TOKEN in here or not here else here
+
+
+def first_sample(clock: Clock, first: int) -> int:
+    """The token after the first tick of a clock at which something that begins at `first` has a
+    value. Raises OverflowError for a clock that does not count tokens.
+    """
+    if clock.unit != "token":
+        raise OverflowError(clock.unit)
+    return clock.phase + max(1, math.ceil((first + 1 - clock.phase) / clock.period)) * clock.period
+
+
+class ValidFrom:
+    """The first token at which a node has a value; 0 for what always has one."""
+
+    def __init__(self) -> None:
+        self._first: dict[Node, int] = {}
+
+    def __call__(self, root: Node) -> int:
+        for node in walk(root):
+            if node not in self._first:
+                self._first[node] = self._of(node)
+        return self._first[root]
+
+    def mark(self, node: Node, first: int) -> None:
+        """A fold that has become a memory begins when its terms do."""
+        self._first[node] = first
+
+    def _of(self, node: Node) -> int:
+        args = [self._first[a] for a in node.args]
+        if node.op == "held_stream":
+            return first_sample(node["clock"], args[0])
+        if node.op == "attend":  # the first token with a query and a pair
+            pairs = [max(args[i], args[i + 1]) for i in range(1, len(args), 2)]
+            return max(args[0], min(pairs))
+        if node.op in ("conv", "grad", "replay"):
+            return args[0]
+        return max([0, *args]) - (node.op == "ahead" and max(args) > 0)
+
+
+def lookahead(*roots: Node) -> dict[Node, int]:
+    """Of every node below the roots, how many tokens ahead it looks: so many at the end of a
+    sequence have no value.
+    """
+    found: dict[Node, int] = {}
+    for node in walk(*roots):
+        found[node] = max((found[arg] for arg in node.args), default=0) + (node.op == "ahead")
+    return found
