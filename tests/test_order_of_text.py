@@ -6,11 +6,14 @@ from random import Random
 
 import pytest
 import torch
+from drawn_levels import layers, read
 from textual import Writer, program, values
 
+from nldsl.diagnostic import Diagnostics
 from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import load_text
-from nldsl.testing import data, laws
+from nldsl.testing import Drawn, data, laws, sample
+from nldsl.testing.programs import ONWARD, edged
 
 NEAR = 1e-9
 
@@ -173,3 +176,41 @@ def test_the_step_computes_what_drawn_levels_mean(seed: int) -> None:
     made = load_text(Writer(Random(1000 + seed)).level())
     found = laws.agreement(laws.Subject(made), [data(made, 2, 5, i) for i in range(2)])
     assert not laws.beyond(found)
+
+
+READ = 0.6  # of the levels that are drawn, the share that the second reading knows
+
+
+def told(layer: str, drawn: Drawn) -> torch.Tensor:
+    """Data of a layer: [1, 5, d], with the numbers of the draw among them."""
+    generator = torch.Generator().manual_seed(drawn.seed)
+    width = load_text(layer.partition("input x")[0] + "input x: [d]\n").dims["d"]
+    x = torch.randn(1, 5, width, generator=generator, dtype=torch.float64)
+    return edged(x, generator) if drawn.edges else x
+
+
+def levels_agree(count: int, seed: int, edges: bool) -> None:
+    """Of the programs of `nldsl.testing`; what is not read is counted."""
+    seen: list[bool] = []
+    for drawn in sample(count, seed, ONWARD, edges=edges):
+        for layer in layers(drawn):
+            try:
+                found = read(layer, dict(drawn.files), told(layer, drawn))
+            except Diagnostics:  # what ends at documents has none in a layer alone
+                continue
+            wrong = {name: x for name, x in found.items() if isinstance(x, float) and not x <= NEAR}
+            assert not wrong, (wrong, layer)
+            seen += [isinstance(x, float) for x in found.values()]
+    print(f"{sum(seen)} levels of {len(seen)} read")
+    assert sum(seen) >= READ * len(seen)
+
+
+@pytest.mark.parametrize("edges", [False, True])
+def test_levels_of_drawn_programs_mean_what_their_text_says(edges: bool) -> None:
+    levels_agree(25, 3, edges)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("part", range(20))
+def test_levels_of_two_thousand_drawn_programs_at_edges(part: int) -> None:
+    levels_agree(100, 14 + part, True)
