@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nldsl.core.equations import Axis, Program
 from nldsl.core.initial import initial_weights
+from nldsl.core.nodes import Axis
+from nldsl.core.program import Program
 from nldsl.frontend import syntax
 from nldsl.frontend.parse import parse
 from nldsl.oracle.interpreter import Oracle, Result
