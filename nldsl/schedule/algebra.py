@@ -135,7 +135,7 @@ class Algebra:
             return b
         if self.number(b) == 0 and rank(a.type) >= rank(b.type):
             return a
-        return self.elementwise("add", a, b)
+        return self.mul(self.const(2), a) if a is b else self.elementwise("add", a, b)
 
     def sub(self, a: Node, b: Node) -> Node:
         if self.number(b) == 0 and rank(a.type) >= rank(b.type):
@@ -157,6 +157,10 @@ class Algebra:
                 return y
             if value == -1 and rank(y.type) == rank(shape):
                 return self.neg(y)
+            if value is not None and y.op == "mul" and y.type == shape:
+                for p, q in (y.args, y.args[::-1]):  # two numbers are one
+                    if (inner := self.number(p)) is not None:
+                        return self.mul(self.const(value * inner), q)
         return self.elementwise("mul", a, b)
 
     def div(self, a: Node, b: Node) -> Node:

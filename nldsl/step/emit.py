@@ -9,7 +9,9 @@ online(W, given, carry, position, mode)     the part that is run between ticks o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ast
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nldsl.core.nodes import Node, Shape, walk
@@ -18,8 +20,12 @@ from nldsl.core.timing import lookahead
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.documents import flag
 from nldsl.schedule.plan import Block, Region, Schedule, moving
+from nldsl.step.layout import fold
+from nldsl.step.listing import Draft, Known, Label, listing, shape_text, written
 from nldsl.step.loading import loaded_name
+from nldsl.step.lowerings.body import parts, stream_name
 from nldsl.step.lowerings.temporal import TEMPORAL, stream
+from nldsl.step.names import Names, short
 from nldsl.step.online import SINCE, Part
 from nldsl.step.regions import call_region, resets
 from nldsl.step.runtime.library import copied
@@ -79,6 +85,11 @@ class Emitter:
             )
         )
         self.token = moving(order)
+        self.known = Known(
+            schedule.cells.al.names,
+            schedule.program.lines,
+            schedule.program.source.name if schedule.program.source else "",
+        )
         self.valid_from = schedule.cells.valid_from
         self.part = Part(schedule.online) if schedule.online else None
         if self.part:
@@ -90,15 +101,21 @@ class Emitter:
     # -- functions
 
     def define(self, stem: str, arguments: str, body: list[str]) -> str:
-        text = arguments + "\n" + "\n".join(body)
-        if text not in self.functions:
-            name = self.functions[text] = (
-                f"{stem}_{1 + sum(n.startswith(stem + '_') for n in self.functions.values())}"
-            )
-            self.texts.append(
-                f"def {name}({arguments}):\n" + "\n".join("    " + line for line in body) + "\n"
-            )
-        return self.functions[text]
+        """The name of a function with these lines, which is written once."""
+        key = f"{arguments}\n" + "\n".join(body)
+        return self.once(stem, key, lambda name: defined(f"{name}({arguments})", body))
+
+    def written(self, stem: str, draft: Draft) -> str:
+        """The name of a function, which is written once: by the first that computes the same."""
+        key = "\n".join([", ".join(draft.parameters), *draft.lines, draft.results])
+        return self.once(stem, key, lambda name: listing(name, draft, self.known))
+
+    def once(self, stem: str, key: str, write: Callable[[str], str]) -> str:
+        if key not in self.functions:
+            name = f"{stem}_{1 + sum(n.startswith(stem + '_') for n in self.functions.values())}"
+            self.functions[key] = name
+            self.texts.append(write(name))
+        return self.functions[key]
 
     def leaves(self, roots: Sequence[Node], stop: set[int]) -> list[Node]:
         """What the roots reach without crossing `stop`: weights (and held step-clock memories),
@@ -167,7 +184,6 @@ class Emitter:
             (f"w{i + 1}" for i, w in enumerate(weights) if w.op not in ("random", "load")),
             names[0] if names else "None",
         )
-        line = None
         for item in block.items:
             if isinstance(item, Region):
                 call_region(self, fn, carry, item)
@@ -176,43 +192,63 @@ class Emitter:
                 continue
             if item.op == "input":
                 continue
-            if item.span is not None and item.span.line != line:
-                line = item.span.line
-                fn.lines.append(
-                    f"# {item.span.source.name}:{line}  {item.span.source.line(line).strip()[:80]}"
-                )
+            fn.at = item
             self.stream(fn, carry, item)
+            fn.note(fn.env[id(item)], item)
             if block.online and self.part:
                 self.part.nudge(fn, item)
         results = [fn.tensor(fn.env[id(n)]) for n in block.outputs]
-        body = prune(fn.lines, [*results, *carry.results])
-        body.append(
-            f"return ({''.join(r + ', ' for r in results)}), "
-            f"({''.join(r + ', ' for r in carry.results)})"
-        )
         nudges = self.part.nudges(block) if block.online and self.part else {}
-        arguments = ", ".join(
-            [
-                *names,
-                *nudges,
-                *(f"w{i + 1}" for i in range(len(weights))),
-                *(f"c{i + 1}" for i in range(len(carry.names))),
-                "position",
-                "mode",
-            ]
+        kept = [f"c{i + 1}" for i in range(len(carry.names))]
+        given = [f"w{i + 1}" for i in range(len(weights))]
+        draft = Draft(
+            [*names, *nudges, *given, *kept, "position", "mode"],
+            prune(fn.lines, [*results, *carry.results]),
+            f"{parts(results)}, {parts(carry.results)}",
+            {
+                **self.stream_labels(names, inputs.values()),
+                **self.weight_labels(given, weights),
+                **self.carry_labels(kept, carry.names),
+            },
+            fn.made,
         )
-        function = self.define("block", arguments, body)
+        function = self.written("block", draft)
         values = (
             [self.local(n, block.online) for n in inputs.values()]
             + list(nudges.values())
             + [f'W["{weight_name(w)}"]' for w in weights]
             + [f'carry["{c}"]' for c in carry.names]
         )
-        outs = "".join(self.local(n) + ", " for n in block.outputs)
-        news = "".join(f'new["{c}"], ' for c in carry.names)
-        return function, [
-            f"({outs}), ({news}) = {function}({', '.join([*values, 'position', 'mode'])})"
-        ]
+        outs = [self.local(n) for n in block.outputs]
+        news = [f'new["{c}"]' for c in carry.names]
+        call = f"{function}({', '.join([*values, 'position', 'mode'])})"
+        return function, [f"{parts(outs)}, {parts(news)} = {call}"]
+
+    # -- what the parameters of a block are called
+
+    def stream_labels(self, raw: Sequence[str], nodes: Iterable[Node]) -> dict[str, Label]:
+        return {
+            x: Label(
+                stream_name(node, self.known.names),
+                shape_text("B" if self.part and id(node) in self.part.steady else "BT", node.type),
+            )
+            for x, node in zip(raw, nodes)
+        }
+
+    def weight_labels(self, raw: Sequence[str], nodes: Sequence[Node]) -> dict[str, Label]:
+        called = short([weight_name(node) for node in nodes], self.schedule.program.levels)
+        return {
+            w: Label(called[weight_name(node)], shape_text("", node.type))
+            for w, node in zip(raw, nodes)
+        }
+
+    def carry_labels(self, raw: Sequence[str], names: Sequence[str]) -> dict[str, Label]:
+        states = [name for name in names if self.carries[name][1] == "state"]
+        others = [name for name in names if name not in states]
+        called = short(states, self.schedule.program.levels) | short(others, ())
+        return {
+            c: Label(called[name], carried_text(*self.carries[name])) for c, name in zip(raw, names)
+        }
 
     def local(self, node: Node, online: bool = False) -> str:
         if online and self.part and (text := self.part.given(node)):
@@ -220,10 +256,13 @@ class Emitter:
         if node.op == "input":
             return f'inputs["{node["name"]}"]'
         if id(node) not in self._locals:
-            self._locals[id(node)] = f"s{len(self._locals) + 1}"
+            turn = "".join(f"_{i}" for i in re.findall(r"\d+", "".join(node.turn[:1])))
+            name = stream_name(node, self.known.names) + turn
+            self._locals[id(node)] = self._taken.take(name)
         return self._locals[id(node)]
 
     _locals: dict[int, str]
+    _taken: Names
 
     def stream(self, fn: Fn, carry: Carry, node: Node) -> None:
         """A stream over all tokens of the call."""
@@ -243,19 +282,30 @@ class Emitter:
         if node.op in TEMPORAL:
             if late:
                 raise Unsupported(f"`{node.op}` of something one token ahead", node)
-            fn.env[id(node)] = stream(self, fn, carry, node, args)
+            fn.env[id(node)] = fn.note(stream(self, fn, carry, node, args), node)
             return
         fn.env[id(node)] = fn.emit(node, args)
 
-    def carry_name(self, node: Node, kind: str, shape: Shape, carry: Carry) -> str:
-        name = f"{kind}.{len([c for c in self.carries if c.startswith(kind + '.')]) + 1}"
-        self.carries[name] = (shape, kind)
-        return carry.take(name)
+    def carry_name(
+        self, node: Node, kind: str, shape: Shape, carry: Carry, user: Node | None = None
+    ) -> str:
+        """A place in the carry for what is kept of a stream: called as the stream is, or as the
+        kernel that reads it.
+        """
+        name = self.known.names.get(node, "")
+        if not name and user is not None:
+            kernel = next((a["name"] for a in user.args if a.op == "weight"), "")
+            name = kernel or self.known.names.get(user, "")
+        name = f"{name or (node['name'] if node.op == 'input' else node.op)}.{kind}"
+        count = sum(other.partition("#")[0] == name for other in self.carries)
+        key = f"{name}#{count + 1}" if count else name
+        self.carries[key] = (shape, kind)
+        return carry.take(key)
 
     # -- the module
 
     def emit(self) -> Emitted:
-        self._locals = {}
+        self._locals, self._taken = {}, Names()
         calls: list[str] = []
         order: list[str] = []
         for block in self.schedule.blocks:
@@ -276,22 +326,11 @@ class Emitter:
             lines, rows = self.part.emit(self, order)
             calls += lines
             results |= rows
-        body = [
-            "new = {}",
-            *calls,
-            "return {"
-            + "".join(f'"{name}": {text}, ' for name, text in results.items())
-            + "}, new",
-        ]
-        text = "\n".join(self.texts)
-        text += (
-            "\ndef forward(W, inputs, carry, position, mode):\n"
-            + "\n".join("    " + line for line in body)
-            + "\n"
-        )
-        text += "\n" + self.start()
+        body = ["new = {}", *calls, f"return {{{pairs(results)}}}, new"]
+        forward = defined("forward(W, inputs, carry, position, mode)", body)
+        text = "\n\n".join([*self.texts, forward, self.start()])
         return Emitted(
-            PRELUDE + copied(text) + "\n" + text,
+            PRELUDE + copied(text) + "\n\n" + text,
             list(dict.fromkeys(self.bodies)),
             order,
             self.carries,
@@ -330,18 +369,18 @@ class Emitter:
                 self.loads.append(loaded_name(node))
         fn.like = fn.env[id(weights[0])].text if weights else "like"
         fn.lazy |= dict.fromkeys(STATE, lambda node: fn.value(cells[node["memory"]].start))
-        fn.lines.append("carry = {}")
+        carry = {}
         for name, (shape, kind) in self.carries.items():
             sizes = ", ".join(str(a.size) for a in shape)
             memory = name.split("@")[0]
             if kind == "state":
                 ref = fn.value(cells[memory].start)
-                fn.lines.append(f'carry["{name}"] = {fn.tensor(ref)}.expand(batch, {sizes})')
+                carry[name] = f"{fn.tensor(ref)}.expand(batch, {sizes})"
             elif kind == "before":
-                fn.lines.append(f'carry["{name}"] = None')
+                carry[name] = "None"
             else:
                 sizes = f"0, {sizes}" if kind == "past" else sizes
-                fn.lines.append(f'carry["{name}"] = like.new_zeros((batch, {sizes}))')
+                carry[name] = f"like.new_zeros((batch, {sizes}))"
         lasting = {
             name: (
                 memory,
@@ -350,18 +389,45 @@ class Emitter:
             )
             for name, (memory, life, copied) in self.lasting.items()
         }
+        begun = fn.let(f"{{{pairs(carry)}}}", "", (), "carry").text
         if lasting:
-            fn.lines.append("carry = resumed(carry, lanes, LASTING) if lanes else carry")
-        since = "".join(
-            f'"{SINCE}{name}": carry["{name}"], '
+            resumed = f"resumed({begun}, lanes, LASTING) if lanes else {begun}"
+            begun = fn.let(resumed, "", (), "carry").text
+        since = {
+            f"{SINCE}{name}": f'{begun}["{name}"]'
             for name in (self.part.carried if self.part else [])
+        }
+        draft = Draft(
+            ("W", "batch", "like", "lanes=None"),
+            fn.lines,
+            f"{begun} | {{{pairs(since)}}}" if since else begun,
+            {},
+            fn.made,
         )
-        body = fn.lines + ["return carry | {" + since + "}" if since else "return carry"]
-        return (
-            f"LASTING = {lasting!r}\n\n\ndef start(W, batch, like, lanes=None):\n"
-            + "\n".join("    " + line for line in body)
-            + "\n"
-        )
+        table = "\n".join(fold(f"LASTING = {quotes(lasting)}"))
+        return f"{table}\n\n\n{listing('start', draft, self.known)}"
+
+
+def pairs(values: Mapping[str, str]) -> str:
+    """The items of a dict."""
+    return ", ".join(f'"{name}": {text}' for name, text in values.items())
+
+
+def defined(head: str, lines: Sequence[str]) -> str:
+    """A function of these statements, a line of each, as a reader wants it."""
+    return "\n".join([f"def {head}:", *(row for line in lines for row in fold(line, 4))]) + "\n"
+
+
+def quotes(value: object) -> str:
+    """A constant as Python writes it, in the marks that the rest has."""
+    return written(ast.parse(repr(value), mode="eval"))
+
+
+def carried_text(shape: Shape, kind: str) -> str:
+    """What a carried tensor holds; of earlier tokens, as many rows as are kept."""
+    rows = {"past": "S", "before": "n"}.get(kind, "")
+    sizes = [str(a.size) if a.name == "tail" else a.name for a in shape]
+    return f"[{', '.join(['B', *([rows] if rows else []), *sizes])}]"
 
 
 def weight_name(node: Node) -> str:

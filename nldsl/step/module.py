@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from nldsl.core.nodes import Tree
 from nldsl.core.program import Program
-from nldsl.step.emit import Emitted
+from nldsl.step.emit import Emitted, quotes
+from nldsl.step.layout import fold
 from nldsl.step.runtime.library import copied
 from nldsl.step.state import layout, leaf_name
 from nldsl.step.updates import Updates
@@ -49,8 +50,14 @@ def module_text(program: Program, emitted: Emitted, updates: Updates, precision:
         for i in range(len(updates.table.events))
     )
     ticks = updates.emit()
-    head = f"HEARD = {list(updates.streams)!r}\nLEARNERS = {learners!r}\nSLOTS = {layout(program, updates.state)!r}\n"
-    forward = in_precision(emitted, precision)
-    return "\n".join(
-        [forward, copied(f"{ticks}\n{kinds}\nfresh(gradients(", forward), head, ticks, kinds]
+    tables = {
+        "HEARD": list(updates.streams),
+        "LEARNERS": learners,
+        "SLOTS": layout(program, updates.state),
+    }
+    head = "\n".join(
+        row for name, table in tables.items() for row in fold(f"{name} = {quotes(table)}")
     )
+    forward = in_precision(emitted, precision)
+    called = f"{ticks}\n{kinds}\nfresh(gradients("
+    return "\n\n".join([forward, copied(called, forward), head, ticks, kinds])

@@ -340,7 +340,9 @@ class Part:
         region = Region(
             cells, formula.inside, inputs, formula.statics, [], [], 1, True, (), family.level.name
         )
-        function, _, clocks = region_body(em, Body(region, inputs, [], "B", {}, em.valid_from))
+        function, _, clocks = region_body(
+            em, Body(region, inputs, [], "B", {}, em.valid_from, timed=False)
+        )
         em.lowering[family.level.name] = (
             "between ticks: the network is run over each window, and its objective differentiated "
             "in what the window held"

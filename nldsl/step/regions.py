@@ -7,14 +7,16 @@ else token by token.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from nldsl.core.flow import takes
 from nldsl.core.nodes import Node
 from nldsl.core.program import NEVER
 from nldsl.schedule.plan import Region
+from nldsl.step.listing import Made
 from nldsl.step.lowerings.affine import NotAffine
-from nldsl.step.lowerings.body import Body
+from nldsl.step.lowerings.body import Body, parts
 from nldsl.step.lowerings.past import keeps, shape_of
 from nldsl.step.source import Fn, Ref
 
@@ -64,11 +66,16 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     fixed = "".join(fn.tensor(s) + ", " for s in [*statics, *starts])
     ticks = "".join(f"{clock}, " for clock in clocks)
     call = f"roll({function}, ({''.join(t + ', ' for t in taken)}), ({rows}), ({fixed}), position, {chunk}, ({ticks}), mode)"
-    rolled = fn.let(call, "", (), "rolled")
-    for i in range(len(taken)):
-        carry.results.append(f"{rolled.text}[0][{i}]")
-    for i, node in enumerate(region.outputs):
-        fn.env[id(node)] = fn.let(f"{rolled.text}[1][{i}]", "BT", node.type)
+    after = [fn.fresh("n") for _ in taken]
+    outs = [fn.fresh() for _ in region.outputs]
+    fn.lines.append(f"{parts(after)}, {parts(outs)} = {call}")
+    for text, given in zip(after, taken):
+        found = re.search(r"\bc\d+\b", given)
+        fn.made[text] = Made(after=found.group() if found else "")
+    carry.results += after
+    for text, node in zip(outs, region.outputs):
+        fn.made[text] = Made(node, node)
+        fn.env[id(node)] = Ref(text, "BT", node.type)
 
 
 def region_function(
@@ -106,18 +113,14 @@ def region_function(
 
 
 def region_body(em: Emitter, body: Body) -> tuple[str, int, list[tuple[int, int, int]]]:
-    lines, results = body.lines()
+    draft = body.draft(em.known.names, em.schedule.program.levels)
     if body.lead == "BT":
         if "a decay for each channel" in body.forms and not body.region.fixed:
             body.region.chunk = (
                 NARROW  # its kernels have a number for each pair of tokens and channel
             )
-        return (
-            em.define("region", "state, streams, statics, ends", [*lines, f"return {results}"]),
-            body.region.chunk,
-            body.clocks,
-        )
-    inner = em.define("token", "state, streams, statics, ends", [*lines, f"return {results}"])
+        return em.written("region", draft), body.region.chunk, body.clocks
+    inner = em.written("token", draft)
     lines = [
         f"state, outs = {inner}(state, tuple(x[:, 0] for x in streams), statics, ends)",
         "return state, tuple(x.unsqueeze(1) for x in outs)",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from nldsl.core.nodes import Node, Shape
 from nldsl.schedule.cells import Unsupported
+from nldsl.step.listing import PLAIN, Made
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,11 @@ class Fn:
     def __init__(self, lead: str = "BT") -> None:
         self.lines: list[str] = []
         self.env: dict[int, Ref] = {}
+        self.made: dict[str, Made] = {}  # what is known of each variable
+        self.at: Node | None = None  # the node that is being written
         self._made: dict[str, Ref] = {}
+        self._parts: dict[str, list[str]] = {}
+        self.narrow: dict[str, Ref] = {}  # an expanded variable -> the one that broadcasts to it
         self._count = 0
         self.token_lead = lead  # lead of a value that has a time, in this function
         self.like = ""  # any tensor in scope, for the dtype and device of constants
@@ -85,17 +90,34 @@ class Fn:
         ref = self.env[id(node)] = Ref(text, lead, node.type)
         return ref
 
-    def fresh(self, stem: str = "v") -> str:
+    def fresh(self, stem: str = PLAIN) -> str:
         self._count += 1
         return f"{stem}{self._count}"
 
-    def let(self, expression: str, lead: str, shape: Shape, stem: str = "v") -> Ref:
+    def let(self, expression: str, lead: str, shape: Shape, stem: str = PLAIN) -> Ref:
         """A variable for the expression; the same expression is written once."""
         found = self._made.get(expression)
         if found is None:
             found = self._made[expression] = Ref(self.fresh(stem), lead, shape)
             self.lines.append(f"{found.text} = {expression}")
+            self.made[found.text] = Made(self.at, stem=stem)
         return found
+
+    def lets(self, expression: str, *stems: str) -> list[str]:
+        """Variables for the parts of a tuple; the same expression is written once."""
+        found = self._parts.get(expression)
+        if found is None:
+            found = self._parts[expression] = [self.fresh(stem) for stem in stems]
+            self.lines.append(f"{', '.join(found)} = {expression}")
+            self.made |= {text: Made(self.at, stem=stem) for text, stem in zip(found, stems)}
+        return found
+
+    def note(self, ref: Ref, node: Node) -> Ref:
+        """Says that a variable is the value of a node."""
+        made = self.made.get(ref.text)
+        if made is not None and made.node is None:
+            self.made[ref.text] = replace(made, node=node)
+        return ref
 
     def tensor(self, ref: Ref) -> str:
         """The text of a value where a real tensor is needed."""
@@ -137,7 +159,8 @@ class Fn:
             if waiting:
                 stack.extend(reversed(waiting))
                 continue
-            self.env[id(top)] = self.emit(top, [self.env[id(a)] for a in top.args])
+            self.at = top
+            self.env[id(top)] = self.note(self.emit(top, [self.env[id(a)] for a in top.args]), top)
             stack.pop()
         return self.env[id(node)]
 
@@ -202,6 +225,9 @@ def _elementwise(fn: Fn, node: Node, args: list[Ref]) -> Ref:
         args = [
             Ref(fn.tensor(a), "", a.shape) if i == shaped else a for i, a in enumerate(args)
         ]  # the number alone has the axes
+    whole = [a for a in args if a.shape == node.type and a.lead == lead and a.literal is None]
+    if any(a.text not in fn.narrow for a in whole):  # the others broadcast to it
+        args = [fn.narrow.get(a.text, a) for a in args]
     texts = [fn.align(a, lead, rank) for a in args]
     op = node.op
     if all(a.literal is not None for a in args):
@@ -260,9 +286,12 @@ def _spread(fn: Fn, node: Node, args: list[Ref]) -> Ref:
         dims.sort()
     if len(dims) < len(node.type):
         index = [":"] * lead + [":" if d in dims else "None" for d in range(len(node.type))]
-        text += f"[{', '.join(index)}]"
+        narrow = fn.let(f"{text}[{', '.join(index)}]", x.lead, node.type)
+        text = narrow.text
         sizes = ["-1"] * lead + [str(a.size) for a in node.type]
-        text += f".expand({', '.join(sizes)})"
+        wide = fn.let(f"{text}.expand({', '.join(sizes)})", x.lead, node.type)
+        fn.narrow[wide.text] = narrow
+        return wide
     return fn.let(text, x.lead, node.type)
 
 
@@ -440,7 +469,7 @@ def prune(lines: list[str], results: Sequence[str]) -> list[str]:
     for line in reversed(lines):
         target, _, expression = line.partition(" = ")
         names = re.findall(r"\w+", target)
-        if line.startswith("#") or line.startswith("B, T") or not names or names[0] in needed:
+        if line.startswith("#") or not names or not needed.isdisjoint(names):
             kept.append(line)
             needed |= set(re.findall(r"[A-Za-z_]\w*", expression))
     return kept[::-1]

@@ -55,6 +55,7 @@ class Solver(Reads):
         self.solving.append(name)
         cell = self.cells[name]
         after = self.as_run(self.value(cell.next), self.prefix[name])
+        self.fn.at = cell.next
         if cell.first:
             after = self.begun(after, cell)
         self.solving.pop()
@@ -255,7 +256,10 @@ class Solver(Reads):
             ]:
                 stack.extend(reversed(waiting))
             else:
-                self.memo[id(top)] = self.evaluate(top)
+                self.fn.at = top
+                found = self.memo[id(top)] = self.evaluate(top)
+                if isinstance(found, Ref):
+                    self.fn.note(found, top)
                 stack.pop()
         return self.memo[id(node)] if id(node) in self.memo else self.fn.env[id(node)]
 
@@ -304,9 +308,10 @@ class Solver(Reads):
                 return found
         refs = []
         for arg, child in zip(args, node.args):
-            ref = self.plain(arg)
+            ref = self.fn.note(self.plain(arg), child)
             self.fn.env[id(child)] = ref
             refs.append(ref)
+        self.fn.at = node
         out = self.fn.env[id(node)] = self.fn.emit(node, refs)
         return out
 

@@ -9,18 +9,21 @@ ends       for each clock, whether it ticks at the last token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from nldsl.core.flow import takes
-from nldsl.core.nodes import Node, Shape, walk
+from nldsl.core.nodes import Axis, Node, Shape, walk
 from nldsl.core.program import ENDS, Clock
 from nldsl.schedule.cells import Cell, Unsupported
 from nldsl.schedule.plan import Region
+from nldsl.step.listing import Draft, Label, shape_text
 from nldsl.step.lowerings.affine import NotAffine, Solver
 from nldsl.step.lowerings.past import Past, data, keeps
 from nldsl.step.lowerings.reads import ANSWERS, STATES
 from nldsl.step.lowerings.temporal import TEMPORAL
+from nldsl.step.names import identifier, last, short
 from nldsl.step.source import Fn, Ref, prune
 
 
@@ -34,9 +37,11 @@ class Body:
     lead: str
     prefix: dict[str, int]
     first: Callable[[Node], int]  # the token at which a stream begins
+    timed: bool = True  # are the tokens' positions the last of its streams?
     clocks: list[tuple[int, int, int]] = field(default_factory=list)
     forms: dict[str, bool] = field(default_factory=dict)
     read: dict[str, str] = field(default_factory=dict)  # variable -> what it is of a moving memory
+    spoken: list[str] = field(default_factory=list)  # what each of `clocks` is called
     called: str = ""  # what a reader calls the form, once the lines are written
 
     def __post_init__(self) -> None:
@@ -52,14 +57,18 @@ class Body:
             raise NotAffine("documents end in each lane where they will")
         self.cells = {c.name: c for c in region.cells}
         n = len(region.cells)
-        self.state = {c.name: Ref(f"state[{i}]", "B", c.shape) for i, c in enumerate(region.cells)}
+        slots = keeps(region)
+        self.kept = [f"c{i + 1}" for i in range(n + len(region.holds) + len(slots))]
+        self.streams = [f"x{i + 1}" for i in range(len(self.inputs) + 1)]  # tokens are the last
+        self.statics = [f"w{i + 1}" for i in range(len(region.statics) + len(self.starts))]
+        self.state = {c.name: Ref(self.kept[i], "B", c.shape) for i, c in enumerate(region.cells)}
         self.slow = [c for c in in_order(region.cells) if c.clock.period > 1 or c.clock.phase]
-        fn.like = "state[0]"
+        fn.like = self.like = self.kept[0]
         self.given: dict[int, Ref] = {}  # what has a value before the first line
         for node in region.inside:
             if node.op == "held":
                 self.given[id(node)] = Ref(
-                    f"state[{n + region.holds.index((node['memory'], node['clock']))}]",
+                    self.kept[n + region.holds.index((node["memory"], node["clock"]))],
                     "B",
                     node.type,
                 )
@@ -68,22 +77,21 @@ class Body:
             ):
                 self.given[id(node)] = self.state[node["memory"]]
         for i, node in enumerate(self.inputs):
-            self.given[id(node)] = Ref(f"streams[{i}]", self.lead, node.type)
+            self.given[id(node)] = Ref(self.streams[i], self.lead, node.type)
         for i, node in enumerate(region.statics):
-            self.given[id(node)] = Ref(f"statics[{i}]", "", node.type)
+            self.given[id(node)] = Ref(self.statics[i], "", node.type)
         fn.env |= self.given
-        slots = keeps(region)
         self.past = Past(
             fn,
             slots,
-            [f"state[{n + len(region.holds) + i}]" for i in range(len(slots))],
-            f"streams[{len(self.inputs)}]" + (".reshape(-1)" if self.lead == "B" else "[0]"),
+            self.kept[n + len(region.holds) :],
+            self.streams[-1] + (".reshape(-1)" if self.lead == "B" else "[0]"),
             self.first,
         )
         fn.rules |= {op: self.past.operator for op in TEMPORAL}
 
-    def lines(self) -> tuple[list[str], str]:
-        """The lines, and the text of (new state), (outputs)."""
+    def draft(self, names: Mapping[Node, str], levels: Collection[str]) -> Draft:
+        """The function, from (state, streams, statics, ends) to (new state), (outputs)."""
         if bad := next((x for x in self.region.inside if x.op == "grad_stream"), None):
             raise Unsupported(
                 f"`grad` of a stream inside the recurrence of `{self.region.cells[0].name}`", bad
@@ -94,14 +102,59 @@ class Body:
             *self.settled(after),
             *(self.past.after.get(i, name) for i, name in enumerate(self.past.names)),
         ]
-        body = prune(self.fn.lines, [*new, *outputs])
-        return body, f"({''.join(x + ', ' for x in new)}), ({''.join(x + ', ' for x in outputs)})"
+        for given, text in zip(self.kept, new, strict=True):
+            if text in self.fn.made:
+                self.fn.made[text] = replace(self.fn.made[text], after=given)
+        lines = [
+            f"{parts(xs)} = {name}"
+            for name, xs in (
+                ("state", self.kept),
+                ("streams", self.streams if self.timed else self.streams[:-1]),
+                ("statics", self.statics),
+                ("ends", [f"e{i + 1}" for i in range(len(self.clocks))]),
+            )
+            if xs
+        ]
+        results = f"{parts(new)}, {parts(outputs)}"
+        return Draft(
+            ("state", "streams", "statics", "ends"),
+            [*lines, *prune(self.fn.lines, [*new, *outputs])],
+            results,
+            self.labels(names, levels),
+            self.fn.made,
+        )
+
+    def labels(self, names: Mapping[Node, str], levels: Collection[str]) -> dict[str, Label]:
+        """What the parts of state, streams, statics and ends are called."""
+        region = self.region
+        copies = [(f"{m}@{c.name or c.period}", self.cells[m].shape) for m, c in region.holds]
+        cells = [*((c.name, c.shape) for c in region.cells), *copies]
+        called = short([name for name, _ in cells], levels)
+        out = [Label(called[name], shape_text("B", shape)) for name, shape in cells]
+        for kept in keeps(region):
+            rows = "S" if kept.rows is None else str(kept.rows)
+            name = f"{last(names.get(kept.node, kept.node.op))}_rows"
+            out.append(Label(name, shape_text("B", (Axis(rows, 0), *kept.node.type))))
+        streams = [
+            *(Label(stream_name(n, names), shape_text(self.lead, n.type)) for n in self.inputs)
+        ]
+        statics = [
+            *(Label(static_name(n, names), shape_text("", n.type)) for n in region.statics),
+            *(Label("start", shape_text("", r.shape)) for r in self.starts),
+        ]
+        ticks = [Label(name, "does its clock tick at the last token?") for name in self.spoken]
+        return dict(zip(self.kept, out)) | dict(
+            zip(
+                [*self.streams, *self.statics, *(f"e{i + 1}" for i in range(len(ticks)))],
+                [*streams, Label("t", "[1, T] tokens before each"), *statics, *ticks],
+            )
+        )
 
     # -- all tokens at once
 
     def piece(self) -> tuple[dict[str, str], list[str]]:
         fn, region = self.fn, self.region
-        fn.lines.append("B, T = streams[0].shape[:2]")
+        fn.lines.append(f"B, T = {self.streams[0]}.shape[:2]")
         nodes = list(walk(*region.outputs, *(c.next for c in region.cells)))
         fast = {c.name: c for c in region.cells if c not in self.slow}
         solver = Solver(
@@ -137,9 +190,10 @@ class Body:
         """What the written lines are called: by what the updates start from, and what reads of the
         moving memories come to.
         """
-        copies = {f"state[{len(self.region.cells) + i}]" for i in range(len(self.region.holds))}
+        n = len(self.region.cells)
+        copies = set(self.kept[n : n + len(self.region.holds)])
         updates = prune(self.fn.lines, list(after.values()))
-        held = any(copy in line for line in updates for copy in copies)
+        held = any(copies & set(re.findall(r"\w+", line)) for line in updates)
         kinds = {
             self.read.get(line.partition(" = ")[0]) for line in prune(self.fn.lines, outputs)
         } - {None}
@@ -197,7 +251,7 @@ class Body:
             for node in walk(*region.outputs, *(c.next for c in region.cells)):
                 if node.op == "now" and node["memory"] == cell.name:
                     fn.bind(node, after[cell.name], "B")
-        outputs = [expand(fn, fn.value(x), "state[0]", x.type) for x in region.outputs]
+        outputs = [expand(fn, fn.value(x), self.like, x.type) for x in region.outputs]
         for node in region.inside:
             if node.op in TEMPORAL:
                 fn.value(node)
@@ -213,7 +267,10 @@ class Body:
         )  # a sequence ends between two calls
         if tick not in self.clocks:
             self.clocks.append(tick)
-        return f"ends[{self.clocks.index(tick)}]"
+            self.spoken.append(
+                f"{identifier(clock.name or f'every {clock.period} {clock.unit}')}_ends"
+            )
+        return f"e{self.clocks.index(tick) + 1}"
 
     def pick(self, clock: Clock, new: str, old: str, shape: Shape, first: int = 0) -> str:
         return self.fn.let(f"pick({self.flag(clock, first)}, {new}, {old})", "B", shape).text
@@ -238,7 +295,7 @@ class Body:
         """
         region, n = self.region, len(self.region.cells)
         fixed = [c for c in region.cells if not takes(c.start)] if self.starts else []
-        starts = {c.name: f"statics[{len(region.statics) + i}]" for i, c in enumerate(fixed)}
+        starts = {c.name: self.statics[len(region.statics) + i] for i, c in enumerate(fixed)}
         held: list[str] = []
 
         def restarted(cell: Cell, text: str, like: str) -> str:
@@ -265,9 +322,28 @@ class Body:
             after[name] = restarted(cell, hidden(cell, after[name]), self.state[name].text)
         for k, (name, clock) in enumerate(region.holds):
             cell = self.cells[name]
-            copy = self.pick(clock, after[name], hidden(cell, f"state[{n + k}]"), cell.shape)
-            held.append(restarted(cell, copy, f"state[{n + k}]"))
+            copy = self.pick(clock, after[name], hidden(cell, self.kept[n + k]), cell.shape)
+            held.append(restarted(cell, copy, self.kept[n + k]))
         return [*(after[c.name] for c in region.cells), *held]
+
+
+def parts(names: Sequence[str]) -> str:
+    return f"({''.join(f'{name}, ' for name in names)})"
+
+
+def stream_name(node: Node, names: Mapping[Node, str]) -> str:
+    """What a function calls a stream that it is given."""
+    if node.op == "input":
+        return identifier(node["name"])
+    of = next((last(names[n]) for n in (node, *node.args) if n in names), "1")
+    return of if node in names else f"{node.op}_{of}"
+
+
+def static_name(node: Node, names: Mapping[Node, str]) -> str:
+    """What a function calls a value without a time that it is given."""
+    if node.op in ("weight", "random"):
+        return last(node["name"])
+    return last(names.get(node, node.op))
 
 
 def expand(fn: Fn, ref: Ref, like: str, shape: Shape) -> str:

@@ -66,7 +66,7 @@ class Past:
             return f"{ref.text}.unsqueeze(1)"
         sizes = ", ".join(str(a.size) for a in ref.shape)
         text = self.fn.tensor(ref) + (".unsqueeze(1)" if ref.lead == "B" else "")
-        return f"{text}.expand(state[0].shape[0], {self.t}.shape[0], {sizes})"
+        return f"{text}.expand({self.fn.like}.shape[0], {self.t}.shape[0], {sizes})"
 
     def rows(self, kept: Kept, ref: Ref) -> str:
         """Text of the values kept and those of this piece; what is kept of them for the next."""
@@ -107,7 +107,7 @@ class Past:
     def band(self, node: Node, size: str) -> str:
         """[T, S]: how much each row counts at each token of the piece."""
         return self.fn.let(
-            f"band(state[0], {self.t}, {size}, {spoken(node['since'])!r}, {self.first(node)}, "
+            f"band({self.fn.like}, {self.t}, {size}, {spoken(node['since'])!r}, {self.first(node)}, "
             f"{node['how'] == 'mean'})",
             "",
             (),

@@ -81,10 +81,8 @@ class Piece:
             text = f"running({self.like_rows(prefix)})"
         else:
             text = f"powers({self.like_rows(prefix)}, {c.literal!r})"
-        pair = self.fn.let(text, "", (), "pair")
-        return self.fn.let(f"{pair.text}[0]", "", (), "kernel").text, self.fn.let(
-            f"{pair.text}[1]", "", (), "phi"
-        ).text
+        kernel, phi = self.fn.lets(text, "kernel", "phi")
+        return kernel, phi
 
     def like_rows(self, prefix: int) -> str:
         state = next(s for n, s in self.state.items() if self.prefix[n] == prefix)

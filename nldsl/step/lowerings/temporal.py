@@ -155,6 +155,7 @@ def stream(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> Re
             kept.node,
             *(("tail", (Axis("tail", kept.rows), *ref.shape)) if padded else ("past", ref.shape)),
             carry,
+            node,
         )
         text = fn.let(f"joined({name}, {own(ref)})", "", (), "rows").text
         last = (

@@ -1,0 +1,112 @@
+"""One statement -> lines of at most 100 columns.
+
+y = f(a, b)                  as it is where it fits; else the longest bracket is opened,
+                             its items on a line of their own or on one each
+"""
+
+from __future__ import annotations
+
+import re
+
+WIDTH = 100
+PAIRS = {"(": ")", "[": "]", "{": "}"}
+STRING = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'')
+OPERATOR = re.compile(r" (?:[-+*/@|&]|//|\*\*|and|or|if|else) ")
+
+
+def fold(text: str, indent: int = 0, tail: str = "") -> list[str]:
+    """The lines of one statement, or of one item in brackets, that starts at a column."""
+    pad = " " * indent
+    if indent + len(text) + len(tail) <= WIDTH:
+        return [pad + text + tail]
+    at = assigned(text)
+    if at is not None and indent + at > WIDTH // 2 and brackets(text[:at]):
+        left, right = fold(text[:at], indent, " ="), fold(text[at + 3 :], indent, tail)
+        if len(left) > 1:
+            return [*left[:-1], f"{left[-1]} {right[0].strip()}", *right[1:]]
+    found = brackets(text)
+    start = len("return ") if text.startswith("return ") else 0 if at is None else at + 3
+    if not found or start and summed(text[start:]):
+        return bracketed(text, start, indent, tail)
+    opened, closed = max(found, key=lambda pair: pair[1] - pair[0])
+    head, body, rest = text[: opened + 1], text[opened + 1 : closed].strip(), text[closed:] + tail
+    return [pad + head, *items(body, indent + 4), pad + rest]
+
+
+def items(body: str, indent: int) -> list[str]:
+    """What stands between two brackets."""
+    if indent + len(body) <= WIDTH:
+        return [" " * indent + body]
+    parts = split(body)
+    if len(parts) > 1 or body.endswith(","):
+        return [line for part in parts for line in fold(part, indent, ",")]
+    return operands(body, indent) or fold(body, indent)
+
+
+def operands(text: str, indent: int) -> list[str]:
+    """A long sum or product, an operand a line; nothing if it is neither."""
+    covered = outside(text)
+    cuts = [m.start() + 1 for m in OPERATOR.finditer(covered)]
+    if not cuts:
+        return []
+    parts = [text[a:b].strip() for a, b in zip([0, *cuts], [*cuts, len(text)])]
+    return [line for part in parts for line in fold(part, indent)]
+
+
+def summed(text: str) -> bool:
+    """Is the text a sum or a product, and nothing around it?"""
+    covered = outside(text)
+    return "," not in covered and OPERATOR.search(covered) is not None
+
+
+def bracketed(text: str, start: int, indent: int, tail: str) -> list[str]:
+    """A long statement whose value gets brackets of its own."""
+    pad = " " * indent
+    if re.fullmatch(STRING, text):
+        room = WIDTH - indent - 2
+        pieces = [text[1:-1][i : i + room] for i in range(0, len(text) - 2, room)]
+        return [pad + f'"{piece}"' for piece in pieces[:-1]] + [pad + f'"{pieces[-1]}"' + tail]
+    if not start:
+        return [pad + text + tail]
+    return [pad + text[:start] + "(", *items(text[start:], indent + 4), pad + ")" + tail]
+
+
+def outside(text: str) -> str:
+    """The text with everything in brackets or quotation marks blotted out, of the same length."""
+    text = STRING.sub(lambda m: "_" * len(m.group()), text)
+    out, depth = [], 0
+    for letter in text:
+        depth -= letter in PAIRS.values()
+        out.append("_" if depth else letter)
+        depth += letter in PAIRS
+    return "".join(out)
+
+
+def assigned(text: str) -> int | None:
+    """Where ` = ` stands."""
+    at = outside(text).find(" = ")
+    return None if at < 0 else at
+
+
+def split(text: str) -> list[str]:
+    """The items between top commas."""
+    covered, parts, start = outside(text), [], 0
+    for at, letter in enumerate(covered):
+        if letter == ",":
+            parts.append(text[start:at].strip())
+            start = at + 1
+    return [*parts, *([last] if (last := text[start:].strip()) else [])]
+
+
+def brackets(text: str) -> list[tuple[int, int]]:
+    """Places of the outermost brackets that hold something."""
+    covered = STRING.sub(lambda m: "_" * len(m.group()), text)
+    found, stack = [], []
+    for at, letter in enumerate(covered):
+        if letter in PAIRS:
+            stack.append(at)
+        elif letter in PAIRS.values():
+            start = stack.pop()
+            if not stack and text[start + 1 : at].strip():
+                found.append((start, at))
+    return found
