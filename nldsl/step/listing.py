@@ -12,12 +12,12 @@ one and there is room. Above each group stands the line of the program that it c
 from __future__ import annotations
 
 import ast
-import copy
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 from nldsl.core.nodes import Node, Shape
 from nldsl.source import Span
@@ -330,20 +330,16 @@ def operations(value: ast.AST) -> int:
     )
 
 
-class Put(ast.NodeTransformer):
-    """Writes other names, or values, in the place of names."""
-
-    def __init__(self, values: Mapping[str, str | ast.expr]) -> None:
-        self.values = values
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        value = self.values.get(node.id, node)
-        return ast.Name(value) if isinstance(value, str) else value
-
-
-def put(value: ast.expr, values: Mapping[str, str | ast.expr]) -> ast.expr:
-    """The text with others in the place of some names; the given one stays as it is."""
-    return Put(values).visit(copy.deepcopy(value))
+def put(value: Any, values: Mapping[str, str | ast.expr]) -> Any:
+    """The text with other names, or values, in the place of some names; the given one stays."""
+    if isinstance(value, ast.Name):
+        found = values.get(value.id, value)
+        return ast.Name(found) if isinstance(found, str) else found
+    if isinstance(value, list):
+        return [put(x, values) for x in value]
+    if isinstance(value, ast.expr | ast.keyword):
+        return type(value)(**{name: put(x, values) for name, x in ast.iter_fields(value)})
+    return value
 
 
 def written(value: ast.AST) -> str:

@@ -1,415 +1,757 @@
-def block_1(x1, w1, c1, position, mode):
-    v1 = F.embedding(x1, w1)
-    v2 = newest(x1, c1)
-    return (v1, v2, ), (x1[:, -1:], )
+def block_1(
+    ids,  # [B, T]
+    x,  # [vocab, d]
+    before,  # [B, n]
+    position,
+    mode,
+):
+    # hope.nl:66  x = embed(ids, [d])
+    x_2 = F.embedding(ids, x)
+    # hope.nl:73  loss = cross_entropy(model(ids, loss), next(ids))
+    loss_1 = newest(ids, before)
+    return (x_2, loss_1), (ids[:, -1:],)
 
 
-def block_2(x1, w1, w2, w3, w4, w5, c1, c2, position, mode):
-    v1 = w1 * x1
-    v2 = x1 ** 2.0
-    v3 = v2.mean((-1,))
-    v4 = v3 + 1e-06
-    v5 = torch.sqrt(v4)
-    v6 = v1 / v5[:, :, None]
-    v7 = torch.einsum("abc,BTc->BTab", w2, v6)
-    v8 = torch.einsum("abc,BTc->BTab", w3, v6)
-    rows10 = joined(c1, v7)
-    v11 = conv(rows10, w4)
-    rows13 = joined(c2, v8)
-    v14 = conv(rows13, w5)
-    v15 = v11 * v11
-    v16 = v15.sum((-1,))
-    v17 = v16 + 1e-06
-    v18 = torch.sqrt(v17)
-    v19 = v18[:, :, :, None].expand(-1, -1, 2, 2)
-    v20 = v11 / v19
-    return (v14, v20, ), (rows10[:, rows10.shape[1] - 3:], rows13[:, rows13.shape[1] - 3:], )
+def block_2(
+    x,  # [B, T, d]
+    rmsnorm,  # [d]
+    self_modifying_titans_q_linear,  # [head, e, d]
+    self_modifying_titans_z_linear,  # [head, e, d]
+    self_modifying_titans_q_conv,  # [4, head, e]
+    self_modifying_titans_z_conv,  # [4, head, e]
+    q_conv_tail,  # [B, 3, head, e]
+    z_conv_tail,  # [B, 3, head, e]
+    position,
+    mode,
+):
+    # hope.nl:36  z = conv(linear(x, [head, e]), 4)  # sec. 8.3: the only mixing in a chunk
+    rmsnorm_1 = rmsnorm * x / torch.sqrt((x ** 2.0).mean((-1,)) + 1e-06)[:, :, None]
+    z_1 = torch.einsum("abc,BTc->BTab", self_modifying_titans_z_linear, rmsnorm_1)
+    rows = joined(z_conv_tail, z_1)
+    z = conv(rows, self_modifying_titans_z_conv)
+    # hope.nl:42  q = unit(conv(linear(x, [head, e]), 4))  # Eq. 76: the only static projection (..
+    q_1 = torch.einsum("abc,BTc->BTab", self_modifying_titans_q_linear, rmsnorm_1)
+    rows_2 = joined(q_conv_tail, q_1)
+    q_2 = conv(rows_2, self_modifying_titans_q_conv)
+    q = q_2 / torch.sqrt((q_2 * q_2).sum((-1,)) + 1e-06)[:, :, :, None]
+    return (z, q), (rows_2[:, rows_2.shape[1] - 3:], rows[:, rows.shape[1] - 3:])
 
 
 def region_1(state, streams, statics, ends):
-    B, T = streams[0].shape[:2]
-    v1 = torch.einsum("Babc,BTac->BTab", state[17], streams[0])
-    v2 = F.silu(v1)
-    v3 = torch.einsum("Babc,BTac->BTab", state[16], v2)
-    v4 = streams[0] + v3
-    v5 = statics[0] * v4
-    v6 = v5.sum((-1,))
-    v7 = v6 + 6.0
-    v8 = torch.sigmoid(v7)
-    v10 = v8.movedim(1, -1)
-    v11 = torch.einsum("Babc,BTac->BTab", state[19], streams[0])
-    v12 = F.silu(v11)
-    v13 = torch.einsum("Babc,BTac->BTab", state[18], v12)
-    v14 = streams[0] + v13
-    v15 = statics[1] * v14
-    v16 = v15.sum((-1,))
-    v17 = torch.sigmoid(v16)
-    v18 = v17 / 4.0
-    v20 = torch.einsum("Babc,BTac->BTab", state[21], streams[0])
-    v21 = F.silu(v20)
-    v22 = torch.einsum("Babc,BTac->BTab", state[20], v21)
-    v23 = streams[0] + v22
-    v24 = v23 * v23
-    v25 = v24.sum((-1,))
-    v26 = v25 + 1e-06
-    v27 = torch.sqrt(v26)
-    v28 = v27[:, :, :, None].expand(-1, -1, 2, 2)
-    v29 = v23 / v28
-    v30 = torch.einsum("Babc,BTac->BTab", state[17], v29)
-    v31 = F.silu(v30)
-    v32 = torch.einsum("Babc,BTac->BTab", state[16], v31)
-    v33 = v29 + v32
-    v34 = torch.einsum("Babc,BTac->BTab", state[23], streams[0])
-    v35 = F.silu(v34)
-    v36 = torch.einsum("Babc,BTac->BTab", state[22], v35)
-    v37 = streams[0] + v36
-    v38 = v37 * v37
-    v39 = v38.sum((-1,))
-    v40 = v39 + 1e-06
-    v41 = torch.sqrt(v40)
-    v42 = v41[:, :, :, None].expand(-1, -1, 2, 2)
-    v43 = v37 / v42
-    v44 = torch.einsum("Babc,BTac->BTab", state[17], v43)
-    v45 = F.silu(v44)
-    v46 = torch.einsum("Babc,BTac->BTab", state[16], v45)
-    v47 = v43 + v46
-    v48 = v33 - v47
-    v49 = 0.5 * v48
-    v50 = v49 + v49
-    v51 = v18.movedim(1, -1)
-    v52 = v51 * -1.0
-    pair53 = decay_kernel(v10)
-    kernel54 = pair53[0]
-    phi55 = pair53[1]
-    v56 = kernel54 * v52.unsqueeze(-2)
-    v57 = phi55[..., -1][..., None, None, ] * state[0]
-    v58 = v56[..., -1, :]
-    v59 = v50 * v58.movedim(-1, 1)[..., None]
-    v60 = torch.einsum("BJpu,BJpv->Bpuv", v59, v31)
-    v61 = v57 + v60
-    v63 = torch.einsum("BTab,Babc->BTac", v50, state[16])
-    v64 = torch.sigmoid(v30)
-    v65 = 1.0 - v64
-    v66 = v30 * v65
-    v67 = 1.0 + v66
-    v68 = v64 * v67
-    v69 = v63 * v68
-    v70 = late_prefix(phi55, 1.0)
-    v71 = late(v56)
-    v72 = torch.einsum("BpT->BTp", v70)
-    v73 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", state[1], v29), v72)
-    v74 = torch.einsum("BTpi,BJpi->BpTJ", v29, v29)
-    v75 = v74 * v71
-    v76 = torch.einsum("BpTJ,BJpo->BTpo", v75, v69)
-    v77 = v73 + v76
-    v78 = v29 * v52.movedim(-1, 1)[..., None, ]
-    v79 = late(kernel54)
-    v80 = erased(-(v79 * torch.einsum("BTpi,BJpi->BpTJ", v29, v78)))
-    v81 = torch.einsum("BpTJ,BJpo->BTpo", v80, v77)
-    v82 = phi55[..., -1][..., None, None, ] * state[1]
-    v83 = v69 * v58.movedim(-1, 1)[..., None]
-    v84 = torch.einsum("BJpu,BJpv->Bpuv", v83, v29)
-    v85 = v82 + v84
-    v86 = kernel54[..., -1, :]
-    v87 = v81 * v86.movedim(-1, 1)[..., None]
-    v88 = torch.einsum("BJpu,BJpv->Bpuv", v87, v78)
-    v89 = v85 + v88
-    v90 = torch.einsum("Babc,BTac->BTab", state[19], v29)
-    v91 = F.silu(v90)
-    v92 = torch.einsum("Babc,BTac->BTab", state[18], v91)
-    v93 = v29 + v92
-    v94 = torch.einsum("Babc,BTac->BTab", state[19], v43)
-    v95 = F.silu(v94)
-    v96 = torch.einsum("Babc,BTac->BTab", state[18], v95)
-    v97 = v43 + v96
-    v98 = v93 - v97
-    v99 = 0.5 * v98
-    v100 = v99 + v99
-    v101 = phi55[..., -1][..., None, None, ] * state[2]
-    v102 = v100 * v58.movedim(-1, 1)[..., None]
-    v103 = torch.einsum("BJpu,BJpv->Bpuv", v102, v91)
-    v104 = v101 + v103
-    v105 = torch.einsum("BTab,Babc->BTac", v100, state[18])
-    v106 = torch.sigmoid(v90)
-    v107 = 1.0 - v106
-    v108 = v90 * v107
-    v109 = 1.0 + v108
-    v110 = v106 * v109
-    v111 = v105 * v110
-    v112 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", state[3], v29), v72)
-    v113 = torch.einsum("BpTJ,BJpo->BTpo", v75, v111)
-    v114 = v112 + v113
-    v115 = torch.einsum("BpTJ,BJpo->BTpo", v80, v114)
-    v116 = phi55[..., -1][..., None, None, ] * state[3]
-    v117 = v111 * v58.movedim(-1, 1)[..., None]
-    v118 = torch.einsum("BJpu,BJpv->Bpuv", v117, v29)
-    v119 = v116 + v118
-    v120 = v115 * v86.movedim(-1, 1)[..., None]
-    v121 = torch.einsum("BJpu,BJpv->Bpuv", v120, v78)
-    v122 = v119 + v121
-    v123 = torch.einsum("Babc,BTac->BTab", state[21], v29)
-    v124 = F.silu(v123)
-    v125 = torch.einsum("Babc,BTac->BTab", state[20], v124)
-    v126 = v29 + v125
-    v127 = torch.einsum("Babc,BTac->BTab", state[21], v43)
-    v128 = F.silu(v127)
-    v129 = torch.einsum("Babc,BTac->BTab", state[20], v128)
-    v130 = v43 + v129
-    v131 = v126 - v130
-    v132 = 0.5 * v131
-    v133 = v132 + v132
-    v134 = phi55[..., -1][..., None, None, ] * state[4]
-    v135 = v133 * v58.movedim(-1, 1)[..., None]
-    v136 = torch.einsum("BJpu,BJpv->Bpuv", v135, v124)
-    v137 = v134 + v136
-    v138 = torch.einsum("BTab,Babc->BTac", v133, state[20])
-    v139 = torch.sigmoid(v123)
-    v140 = 1.0 - v139
-    v141 = v123 * v140
-    v142 = 1.0 + v141
-    v143 = v139 * v142
-    v144 = v138 * v143
-    v145 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", state[5], v29), v72)
-    v146 = torch.einsum("BpTJ,BJpo->BTpo", v75, v144)
-    v147 = v145 + v146
-    v148 = torch.einsum("BpTJ,BJpo->BTpo", v80, v147)
-    v149 = phi55[..., -1][..., None, None, ] * state[5]
-    v150 = v144 * v58.movedim(-1, 1)[..., None]
-    v151 = torch.einsum("BJpu,BJpv->Bpuv", v150, v29)
-    v152 = v149 + v151
-    v153 = v148 * v86.movedim(-1, 1)[..., None]
-    v154 = torch.einsum("BJpu,BJpv->Bpuv", v153, v78)
-    v155 = v152 + v154
-    v156 = torch.einsum("Bpu,Bpv->Bpuv", v50[:, -1], v31[:, -1]) * v52[..., -1][..., None, None, ]
-    v157 = torch.einsum("Bpu,Bpv->Bpuv", v69[:, -1], v29[:, -1]) * v52[..., -1][..., None, None, ]
-    v158 = torch.einsum("Babc,BTac->BTab", state[23], v29)
-    v159 = F.silu(v158)
-    v160 = torch.einsum("Babc,BTac->BTab", state[22], v159)
-    v161 = v29 + v160
-    v162 = torch.einsum("Babc,BTac->BTab", state[23], v43)
-    v163 = F.silu(v162)
-    v164 = torch.einsum("Babc,BTac->BTab", state[22], v163)
-    v165 = v43 + v164
-    v166 = v161 - v165
-    v167 = 0.5 * v166
-    v168 = v167 + v167
-    v169 = phi55[..., -1][..., None, None, ] * state[8]
-    v170 = v168 * v58.movedim(-1, 1)[..., None]
-    v171 = torch.einsum("BJpu,BJpv->Bpuv", v170, v159)
-    v172 = v169 + v171
-    v173 = torch.einsum("BTab,Babc->BTac", v168, state[22])
-    v174 = torch.sigmoid(v158)
-    v175 = 1.0 - v174
-    v176 = v158 * v175
-    v177 = 1.0 + v176
-    v178 = v174 * v177
-    v179 = v173 * v178
-    v180 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", state[9], v29), v72)
-    v181 = torch.einsum("BpTJ,BJpo->BTpo", v75, v179)
-    v182 = v180 + v181
-    v183 = torch.einsum("BpTJ,BJpo->BTpo", v80, v182)
-    v184 = phi55[..., -1][..., None, None, ] * state[9]
-    v185 = v179 * v58.movedim(-1, 1)[..., None]
-    v186 = torch.einsum("BJpu,BJpv->Bpuv", v185, v29)
-    v187 = v184 + v186
-    v188 = v183 * v86.movedim(-1, 1)[..., None]
-    v189 = torch.einsum("BJpu,BJpv->Bpuv", v188, v78)
-    v190 = v187 + v189
-    v191 = torch.einsum("Bpu,Bpv->Bpuv", v100[:, -1], v91[:, -1]) * v52[..., -1][..., None, None, ]
-    v192 = torch.einsum("Bpu,Bpv->Bpuv", v111[:, -1], v29[:, -1]) * v52[..., -1][..., None, None, ]
-    v193 = torch.einsum("Bpu,Bpv->Bpuv", v133[:, -1], v124[:, -1]) * v52[..., -1][..., None, None, ]
-    v194 = torch.einsum("Bpu,Bpv->Bpuv", v144[:, -1], v29[:, -1]) * v52[..., -1][..., None, None, ]
-    v195 = torch.einsum("Bpu,Bpv->Bpuv", v168[:, -1], v159[:, -1]) * v52[..., -1][..., None, None, ]
-    v196 = torch.einsum("Bpu,Bpv->Bpuv", v179[:, -1], v29[:, -1]) * v52[..., -1][..., None, None, ]
-    v197 = pick(ends[0], v61, state[16])
-    v198 = pick(ends[0], v89, state[17])
-    v199 = pick(ends[0], v104, state[18])
-    v200 = pick(ends[0], v122, state[19])
-    v201 = pick(ends[0], v137, state[20])
-    v202 = pick(ends[0], v155, state[21])
-    v203 = pick(ends[0], v172, state[22])
-    v204 = pick(ends[0], v190, state[23])
-    return (v61, v89, v104, v122, v137, v155, v156, v157, v172, v190, v191, v192, v193, v194, v195, v196, v197, v198, v199, v200, v201, v202, v203, v204, ), (v8, v18, v29, v43, )
+    (
+        M_alpha_M_W1,  # [B, head, e, 4 * e]
+        M_alpha_M_W2,  # [B, head, 4 * e, e]
+        M_eta_M_W1,  # [B, head, e, 4 * e]
+        M_eta_M_W2,  # [B, head, 4 * e, e]
+        M_k_M_W1,  # [B, head, e, 4 * e]
+        M_k_M_W2,  # [B, head, 4 * e, e]
+        M_alpha_S_m_W1,  # [B, head, e, 4 * e]
+        M_alpha_S_m_W2,  # [B, head, 4 * e, e]
+        M_v_M_W1,  # [B, head, e, 4 * e]
+        M_v_M_W2,  # [B, head, 4 * e, e]
+        M_eta_S_m_W1,  # [B, head, e, 4 * e]
+        M_eta_S_m_W2,  # [B, head, 4 * e, e]
+        M_k_S_m_W1,  # [B, head, e, 4 * e]
+        M_k_S_m_W2,  # [B, head, 4 * e, e]
+        M_v_S_m_W1,  # [B, head, e, 4 * e]
+        M_v_S_m_W2,  # [B, head, 4 * e, e]
+        M_alpha_M_W1_near,  # [B, head, e, 4 * e]
+        M_alpha_M_W2_near,  # [B, head, 4 * e, e]
+        M_eta_M_W1_near,  # [B, head, e, 4 * e]
+        M_eta_M_W2_near,  # [B, head, 4 * e, e]
+        M_k_M_W1_near,  # [B, head, e, 4 * e]
+        M_k_M_W2_near,  # [B, head, 4 * e, e]
+        M_v_M_W1_near,  # [B, head, e, 4 * e]
+        M_v_M_W2_near,  # [B, head, 4 * e, e]
+    ) = state
+    (
+        z,  # [B, T, head, e]
+        t,  # [1, T] tokens before each
+    ) = streams
+    (
+        a,  # [head, e]
+        r,  # [head, e]
+    ) = statics
+    (near_ends,) = ends  # does its clock tick at the last token?
+    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
+    residual_1 = F.silu(torch.einsum("Babc,BTac->BTab", M_alpha_M_W2_near, z))
+    # hope.nl:46  a = sum(weight([head, e]) .* M_alpha@near(z), e)  # Eq. 83; the same (hole 9)
+    a_2 = (a * (z + torch.einsum("Babc,BTac->BTab", M_alpha_M_W1_near, residual_1))).sum((-1,))
+    # hope.nl:48  keep = sigmoid(a + 6)  # Eq. 83; starts near 1 (hole 4)
+    keep = torch.sigmoid(a_2 + 6.0)
+    # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
+    kernel, phi = decay_kernel(keep.movedim(1, -1))
+    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
+    residual_2 = F.silu(torch.einsum("Babc,BTac->BTab", M_k_M_W2_near, z))
+    residual_3 = z + torch.einsum("Babc,BTac->BTab", M_k_M_W1_near, residual_2)
+    # hope.nl:43  k = unit(M_k@near(z))  # Eq. 83
+    k = residual_3 / torch.sqrt((residual_3 * residual_3).sum((-1,)) + 1e-06)[:, :, :, None]
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_1 = torch.einsum("Babc,BTac->BTab", M_alpha_M_W2_near, k)
+    S_2 = F.silu(S_1)
+    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
+    residual_4 = F.silu(torch.einsum("Babc,BTac->BTab", M_v_M_W2_near, z))
+    residual_5 = z + torch.einsum("Babc,BTac->BTab", M_v_M_W1_near, residual_4)
+    # hope.nl:44  v = unit(M_v@near(z))  # Eq. 83; unit length: not in the paper
+    v = residual_5 / torch.sqrt((residual_5 * residual_5).sum((-1,)) + 1e-06)[:, :, :, None]
+    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
+    residual_6 = F.silu(torch.einsum("Babc,BTac->BTab", M_alpha_M_W2_near, v))
+    # hope.nl:25  target = M@C(v)  # Eq. 84, at xi (Eq. 90 slips)
+    target = v + torch.einsum("Babc,BTac->BTab", M_alpha_M_W1_near, residual_6)
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_3 = k + torch.einsum("Babc,BTac->BTab", M_alpha_M_W1_near, S_2) - target
+    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
+    residual_7 = F.silu(torch.einsum("Babc,BTac->BTab", M_eta_M_W2_near, z))
+    # hope.nl:45  r = sum(weight([head, e]) .* M_eta@near(z), e)  # Eq. 83; made a number by a he..
+    r_2 = (r * (z + torch.einsum("Babc,BTac->BTab", M_eta_M_W1_near, residual_7))).sum((-1,))
+    # hope.nl:47  rate = sigmoid(r) / span  # Eq. 83; above 1/chunk it diverges (hole 4)
+    rate = torch.sigmoid(r_2) / 4.0
+    # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
+    m_1 = rate.movedim(1, -1) * -1.0
+    M_W1_1 = kernel * m_1.unsqueeze(-2)
+    M_W1_2 = M_W1_1[..., -1, :]
+    M_W1_3 = torch.einsum("BJpu,BJpv->Bpuv", S_3 * M_W1_2.movedim(-1, 1)[..., None], S_2)
+    M_alpha_M_W1_new = phi[..., -1][..., None, None] * M_alpha_M_W1 + M_W1_3
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_4 = torch.sigmoid(S_1)
+    S_5 = S_4 * (1.0 + S_1 * (1.0 - S_4))
+    S_6 = torch.einsum("BTab,Babc->BTac", S_3, M_alpha_M_W1_near) * S_5
+    # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
+    M_W2_1 = torch.einsum("BJpu,BJpv->Bpuv", S_6 * M_W1_2.movedim(-1, 1)[..., None], k)
+    M_W2_2 = k * m_1.movedim(-1, 1)[..., None]
+    M_W2_3 = erased(-(late(kernel) * torch.einsum("BTpi,BJpi->BpTJ", k, M_W2_2)))
+    M_W2_4 = torch.einsum("BpT->BTp", late_prefix(phi, 1.0))
+    M_W2_5 = torch.einsum(
+        "BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_alpha_M_W2, k), M_W2_4
+    )
+    M_W2_6 = torch.einsum("BTpi,BJpi->BpTJ", k, k) * late(M_W1_1)
+    M_W2_7 = M_W2_5 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_6, S_6)
+    M_W2_8 = torch.einsum("BpTJ,BJpo->BTpo", M_W2_3, M_W2_7)
+    M_W2_9 = kernel[..., -1, :]
+    M_W2_10 = M_W2_8 * M_W2_9.movedim(-1, 1)[..., None]
+    M_W2_11 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_10, M_W2_2)
+    M_alpha_M_W2_new = phi[..., -1][..., None, None] * M_alpha_M_W2 + M_W2_1 + M_W2_11
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_7 = torch.einsum("Babc,BTac->BTab", M_eta_M_W2_near, k)
+    S_8 = F.silu(S_7)
+    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
+    residual_8 = F.silu(torch.einsum("Babc,BTac->BTab", M_eta_M_W2_near, v))
+    # hope.nl:25  target = M@C(v)  # Eq. 84, at xi (Eq. 90 slips)
+    target_2 = v + torch.einsum("Babc,BTac->BTab", M_eta_M_W1_near, residual_8)
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_9 = k + torch.einsum("Babc,BTac->BTab", M_eta_M_W1_near, S_8) - target_2
+    # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
+    M_W1_4 = torch.einsum("BJpu,BJpv->Bpuv", S_9 * M_W1_2.movedim(-1, 1)[..., None], S_8)
+    M_eta_M_W1_new = phi[..., -1][..., None, None] * M_eta_M_W1 + M_W1_4
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_10 = torch.sigmoid(S_7)
+    S_11 = S_10 * (1.0 + S_7 * (1.0 - S_10))
+    S_12 = torch.einsum("BTab,Babc->BTac", S_9, M_eta_M_W1_near) * S_11
+    # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
+    M_W2_12 = torch.einsum("BJpu,BJpv->Bpuv", S_12 * M_W1_2.movedim(-1, 1)[..., None], k)
+    M_W2_13 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_eta_M_W2, k), M_W2_4)
+    M_W2_14 = M_W2_13 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_6, S_12)
+    M_W2_15 = torch.einsum("BpTJ,BJpo->BTpo", M_W2_3, M_W2_14)
+    M_W2_16 = M_W2_15 * M_W2_9.movedim(-1, 1)[..., None]
+    M_W2_17 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_16, M_W2_2)
+    M_eta_M_W2_new = phi[..., -1][..., None, None] * M_eta_M_W2 + M_W2_12 + M_W2_17
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_13 = torch.einsum("Babc,BTac->BTab", M_k_M_W2_near, k)
+    S_14 = F.silu(S_13)
+    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
+    residual_9 = F.silu(torch.einsum("Babc,BTac->BTab", M_k_M_W2_near, v))
+    # hope.nl:25  target = M@C(v)  # Eq. 84, at xi (Eq. 90 slips)
+    target_3 = v + torch.einsum("Babc,BTac->BTab", M_k_M_W1_near, residual_9)
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_15 = k + torch.einsum("Babc,BTac->BTab", M_k_M_W1_near, S_14) - target_3
+    # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
+    M_W1_5 = torch.einsum("BJpu,BJpv->Bpuv", S_15 * M_W1_2.movedim(-1, 1)[..., None], S_14)
+    M_k_M_W1_new = phi[..., -1][..., None, None] * M_k_M_W1 + M_W1_5
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_16 = torch.sigmoid(S_13)
+    S_17 = S_16 * (1.0 + S_13 * (1.0 - S_16))
+    S_18 = torch.einsum("BTab,Babc->BTac", S_15, M_k_M_W1_near) * S_17
+    # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
+    M_W2_18 = torch.einsum("BJpu,BJpv->Bpuv", S_18 * M_W1_2.movedim(-1, 1)[..., None], k)
+    M_W2_19 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_k_M_W2, k), M_W2_4)
+    M_W2_20 = M_W2_19 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_6, S_18)
+    M_W2_21 = torch.einsum("BpTJ,BJpo->BTpo", M_W2_3, M_W2_20)
+    M_W2_22 = M_W2_21 * M_W2_9.movedim(-1, 1)[..., None]
+    M_W2_23 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_22, M_W2_2)
+    M_k_M_W2_new = phi[..., -1][..., None, None] * M_k_M_W2 + M_W2_18 + M_W2_23
+    M_alpha_S_m_W1_new = (
+        torch.einsum("Bpu,Bpv->Bpuv", S_3[:, -1], S_2[:, -1]) * m_1[..., -1][..., None, None]
+    )
+    M_alpha_S_m_W2_new = (
+        torch.einsum("Bpu,Bpv->Bpuv", S_6[:, -1], k[:, -1]) * m_1[..., -1][..., None, None]
+    )
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_19 = torch.einsum("Babc,BTac->BTab", M_v_M_W2_near, k)
+    S_20 = F.silu(S_19)
+    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
+    residual_10 = F.silu(torch.einsum("Babc,BTac->BTab", M_v_M_W2_near, v))
+    # hope.nl:25  target = M@C(v)  # Eq. 84, at xi (Eq. 90 slips)
+    target_4 = v + torch.einsum("Babc,BTac->BTab", M_v_M_W1_near, residual_10)
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_21 = k + torch.einsum("Babc,BTac->BTab", M_v_M_W1_near, S_20) - target_4
+    # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
+    M_W1_6 = torch.einsum("BJpu,BJpv->Bpuv", S_21 * M_W1_2.movedim(-1, 1)[..., None], S_20)
+    M_v_M_W1_new = phi[..., -1][..., None, None] * M_v_M_W1 + M_W1_6
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_22 = torch.sigmoid(S_19)
+    S_23 = S_22 * (1.0 + S_19 * (1.0 - S_22))
+    S_24 = torch.einsum("BTab,Babc->BTac", S_21, M_v_M_W1_near) * S_23
+    # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
+    M_W2_24 = torch.einsum("BJpu,BJpv->Bpuv", S_24 * M_W1_2.movedim(-1, 1)[..., None], k)
+    M_W2_25 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_v_M_W2, k), M_W2_4)
+    M_W2_26 = M_W2_25 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_6, S_24)
+    M_W2_27 = torch.einsum("BpTJ,BJpo->BTpo", M_W2_3, M_W2_26)
+    M_W2_28 = M_W2_27 * M_W2_9.movedim(-1, 1)[..., None]
+    M_W2_29 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_28, M_W2_2)
+    M_v_M_W2_new = phi[..., -1][..., None, None] * M_v_M_W2 + M_W2_24 + M_W2_29
+    M_eta_S_m_W1_new = (
+        torch.einsum("Bpu,Bpv->Bpuv", S_9[:, -1], S_8[:, -1]) * m_1[..., -1][..., None, None]
+    )
+    M_eta_S_m_W2_new = (
+        torch.einsum("Bpu,Bpv->Bpuv", S_12[:, -1], k[:, -1]) * m_1[..., -1][..., None, None]
+    )
+    M_k_S_m_W1_new = (
+        torch.einsum("Bpu,Bpv->Bpuv", S_15[:, -1], S_14[:, -1]) * m_1[..., -1][..., None, None]
+    )
+    M_k_S_m_W2_new = (
+        torch.einsum("Bpu,Bpv->Bpuv", S_18[:, -1], k[:, -1]) * m_1[..., -1][..., None, None]
+    )
+    M_v_S_m_W1_new = (
+        torch.einsum("Bpu,Bpv->Bpuv", S_21[:, -1], S_20[:, -1]) * m_1[..., -1][..., None, None]
+    )
+    M_v_S_m_W2_new = (
+        torch.einsum("Bpu,Bpv->Bpuv", S_24[:, -1], k[:, -1]) * m_1[..., -1][..., None, None]
+    )
+    M_alpha_M_W1_near_new = pick(near_ends, M_alpha_M_W1_new, M_alpha_M_W1_near)
+    M_alpha_M_W2_near_new = pick(near_ends, M_alpha_M_W2_new, M_alpha_M_W2_near)
+    M_eta_M_W1_near_new = pick(near_ends, M_eta_M_W1_new, M_eta_M_W1_near)
+    M_eta_M_W2_near_new = pick(near_ends, M_eta_M_W2_new, M_eta_M_W2_near)
+    M_k_M_W1_near_new = pick(near_ends, M_k_M_W1_new, M_k_M_W1_near)
+    M_k_M_W2_near_new = pick(near_ends, M_k_M_W2_new, M_k_M_W2_near)
+    M_v_M_W1_near_new = pick(near_ends, M_v_M_W1_new, M_v_M_W1_near)
+    M_v_M_W2_near_new = pick(near_ends, M_v_M_W2_new, M_v_M_W2_near)
+    return (
+        M_alpha_M_W1_new,
+        M_alpha_M_W2_new,
+        M_eta_M_W1_new,
+        M_eta_M_W2_new,
+        M_k_M_W1_new,
+        M_k_M_W2_new,
+        M_alpha_S_m_W1_new,
+        M_alpha_S_m_W2_new,
+        M_v_M_W1_new,
+        M_v_M_W2_new,
+        M_eta_S_m_W1_new,
+        M_eta_S_m_W2_new,
+        M_k_S_m_W1_new,
+        M_k_S_m_W2_new,
+        M_v_S_m_W1_new,
+        M_v_S_m_W2_new,
+        M_alpha_M_W1_near_new,
+        M_alpha_M_W2_near_new,
+        M_eta_M_W1_near_new,
+        M_eta_M_W2_near_new,
+        M_k_M_W1_near_new,
+        M_k_M_W2_near_new,
+        M_v_M_W1_near_new,
+        M_v_M_W2_near_new,
+    ), (keep, rate, k, v)
 
 
-def block_3(x1, w1, w2, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20, c21, c22, c23, c24, position, mode):
-    rolled1 = roll(region_1, (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20, c21, c22, c23, c24, ), (x1, times(x1, position), ), (w1, w2, ), position, 2, ((2, 0, 0), ), mode)
-    v2 = rolled1[1][0]
-    v3 = rolled1[1][1]
-    v4 = rolled1[1][2]
-    v5 = rolled1[1][3]
-    return (v2, v3, v4, v5, ), (rolled1[0][0], rolled1[0][1], rolled1[0][2], rolled1[0][3], rolled1[0][4], rolled1[0][5], rolled1[0][6], rolled1[0][7], rolled1[0][8], rolled1[0][9], rolled1[0][10], rolled1[0][11], rolled1[0][12], rolled1[0][13], rolled1[0][14], rolled1[0][15], rolled1[0][16], rolled1[0][17], rolled1[0][18], rolled1[0][19], rolled1[0][20], rolled1[0][21], rolled1[0][22], rolled1[0][23], )
+def block_3(
+    z,  # [B, T, head, e]
+    a,  # [head, e]
+    r,  # [head, e]
+    M_alpha_M_W1,  # [B, head, e, 4 * e]
+    M_alpha_M_W2,  # [B, head, 4 * e, e]
+    M_eta_M_W1,  # [B, head, e, 4 * e]
+    M_eta_M_W2,  # [B, head, 4 * e, e]
+    M_k_M_W1,  # [B, head, e, 4 * e]
+    M_k_M_W2,  # [B, head, 4 * e, e]
+    M_alpha_S_m_W1,  # [B, head, e, 4 * e]
+    M_alpha_S_m_W2,  # [B, head, 4 * e, e]
+    M_v_M_W1,  # [B, head, e, 4 * e]
+    M_v_M_W2,  # [B, head, 4 * e, e]
+    M_eta_S_m_W1,  # [B, head, e, 4 * e]
+    M_eta_S_m_W2,  # [B, head, 4 * e, e]
+    M_k_S_m_W1,  # [B, head, e, 4 * e]
+    M_k_S_m_W2,  # [B, head, 4 * e, e]
+    M_v_S_m_W1,  # [B, head, e, 4 * e]
+    M_v_S_m_W2,  # [B, head, 4 * e, e]
+    M_alpha_M_W1_near,  # [B, head, e, 4 * e]
+    M_alpha_M_W2_near,  # [B, head, 4 * e, e]
+    M_eta_M_W1_near,  # [B, head, e, 4 * e]
+    M_eta_M_W2_near,  # [B, head, 4 * e, e]
+    M_k_M_W1_near,  # [B, head, e, 4 * e]
+    M_k_M_W2_near,  # [B, head, 4 * e, e]
+    M_v_M_W1_near,  # [B, head, e, 4 * e]
+    M_v_M_W2_near,  # [B, head, 4 * e, e]
+    position,
+    mode,
+):
+    (
+        M_alpha_M_W1_new,
+        M_alpha_M_W2_new,
+        M_eta_M_W1_new,
+        M_eta_M_W2_new,
+        M_k_M_W1_new,
+        M_k_M_W2_new,
+        M_alpha_S_m_W1_new,
+        M_alpha_S_m_W2_new,
+        M_v_M_W1_new,
+        M_v_M_W2_new,
+        M_eta_S_m_W1_new,
+        M_eta_S_m_W2_new,
+        M_k_S_m_W1_new,
+        M_k_S_m_W2_new,
+        M_v_S_m_W1_new,
+        M_v_S_m_W2_new,
+        M_alpha_M_W1_near_new,
+        M_alpha_M_W2_near_new,
+        M_eta_M_W1_near_new,
+        M_eta_M_W2_near_new,
+        M_k_M_W1_near_new,
+        M_k_M_W2_near_new,
+        M_v_M_W1_near_new,
+        M_v_M_W2_near_new,
+    ), (keep, rate, k, v) = roll(
+        region_1,
+        (
+            M_alpha_M_W1,
+            M_alpha_M_W2,
+            M_eta_M_W1,
+            M_eta_M_W2,
+            M_k_M_W1,
+            M_k_M_W2,
+            M_alpha_S_m_W1,
+            M_alpha_S_m_W2,
+            M_v_M_W1,
+            M_v_M_W2,
+            M_eta_S_m_W1,
+            M_eta_S_m_W2,
+            M_k_S_m_W1,
+            M_k_S_m_W2,
+            M_v_S_m_W1,
+            M_v_S_m_W2,
+            M_alpha_M_W1_near,
+            M_alpha_M_W2_near,
+            M_eta_M_W1_near,
+            M_eta_M_W2_near,
+            M_k_M_W1_near,
+            M_k_M_W2_near,
+            M_v_M_W1_near,
+            M_v_M_W2_near,
+        ),
+        (z, times(z, position)),
+        (a, r),
+        position,
+        2,
+        ((2, 0, 0),),
+        mode,
+    )
+    return (keep, rate, k, v), (
+        M_alpha_M_W1_new,
+        M_alpha_M_W2_new,
+        M_eta_M_W1_new,
+        M_eta_M_W2_new,
+        M_k_M_W1_new,
+        M_k_M_W2_new,
+        M_alpha_S_m_W1_new,
+        M_alpha_S_m_W2_new,
+        M_v_M_W1_new,
+        M_v_M_W2_new,
+        M_eta_S_m_W1_new,
+        M_eta_S_m_W2_new,
+        M_k_S_m_W1_new,
+        M_k_S_m_W2_new,
+        M_v_S_m_W1_new,
+        M_v_S_m_W2_new,
+        M_alpha_M_W1_near_new,
+        M_alpha_M_W2_near_new,
+        M_eta_M_W1_near_new,
+        M_eta_M_W2_near_new,
+        M_k_M_W1_near_new,
+        M_k_M_W2_near_new,
+        M_v_M_W1_near_new,
+        M_v_M_W2_near_new,
+    )
 
 
 def region_2(state, streams, statics, ends):
-    B, T = streams[0].shape[:2]
-    v2 = streams[1].movedim(1, -1)
-    v4 = torch.einsum("Babc,BTac->BTab", state[5], streams[3])
-    v5 = F.silu(v4)
-    v6 = torch.einsum("Babc,BTac->BTab", state[4], v5)
-    v7 = streams[3] + v6
-    v8 = torch.einsum("Babc,BTac->BTab", state[5], streams[4])
-    v9 = F.silu(v8)
-    v10 = torch.einsum("Babc,BTac->BTab", state[4], v9)
-    v11 = streams[4] + v10
-    v12 = v7 - v11
-    v13 = 0.5 * v12
-    v14 = v13 + v13
-    v15 = streams[2].movedim(1, -1)
-    v16 = v15 * -1.0
-    pair17 = decay_kernel(v2)
-    kernel18 = pair17[0]
-    phi19 = pair17[1]
-    v20 = kernel18 * v16.unsqueeze(-2)
-    v21 = phi19[..., -1][..., None, None, ] * state[0]
-    v22 = v20[..., -1, :]
-    v23 = v14 * v22.movedim(-1, 1)[..., None]
-    v24 = torch.einsum("BJpu,BJpv->Bpuv", v23, v5)
-    v25 = v21 + v24
-    v27 = torch.einsum("BTab,Babc->BTac", v14, state[4])
-    v28 = torch.sigmoid(v4)
-    v29 = 1.0 - v28
-    v30 = v4 * v29
-    v31 = 1.0 + v30
-    v32 = v28 * v31
-    v33 = v27 * v32
-    v34 = late_prefix(phi19, 1.0)
-    v35 = late(v20)
-    v36 = torch.einsum("BpT->BTp", v34)
-    v37 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", state[1], streams[3]), v36)
-    v38 = torch.einsum("BTpi,BJpi->BpTJ", streams[3], streams[3])
-    v39 = v38 * v35
-    v40 = torch.einsum("BpTJ,BJpo->BTpo", v39, v33)
-    v41 = v37 + v40
-    v42 = streams[3] * v16.movedim(-1, 1)[..., None, ]
-    v43 = late(kernel18)
-    v44 = erased(-(v43 * torch.einsum("BTpi,BJpi->BpTJ", streams[3], v42)))
-    v45 = torch.einsum("BpTJ,BJpo->BTpo", v44, v41)
-    v46 = phi19[..., -1][..., None, None, ] * state[1]
-    v47 = v33 * v22.movedim(-1, 1)[..., None]
-    v48 = torch.einsum("BJpu,BJpv->Bpuv", v47, streams[3])
-    v49 = v46 + v48
-    v50 = kernel18[..., -1, :]
-    v51 = v45 * v50.movedim(-1, 1)[..., None]
-    v52 = torch.einsum("BJpu,BJpv->Bpuv", v51, v42)
-    v53 = v49 + v52
-    v54 = torch.einsum("Bpu,Bpv->Bpuv", v14[:, -1], v5[:, -1]) * v16[..., -1][..., None, None, ]
-    v55 = torch.einsum("Bpu,Bpv->Bpuv", v33[:, -1], streams[3][:, -1]) * v16[..., -1][..., None, None, ]
-    v56 = torch.einsum("Babc,BTac->BTab", state[5], streams[0])
-    v57 = F.silu(v56)
-    v58 = torch.einsum("Babc,BTac->BTab", state[4], v57)
-    v59 = pick(ends[0], v25, state[4])
-    v60 = pick(ends[0], v53, state[5])
-    return (v25, v53, v54, v55, v59, v60, ), (v58, )
+    (
+        M_W1,  # [B, head, e, 4 * e]
+        M_W2,  # [B, head, 4 * e, e]
+        S_m_W1,  # [B, head, e, 4 * e]
+        S_m_W2,  # [B, head, 4 * e, e]
+        M_W1_far,  # [B, head, e, 4 * e]
+        M_W2_far,  # [B, head, 4 * e, e]
+    ) = state
+    (
+        q,  # [B, T, head, e]
+        keep,  # [B, T, head]
+        rate,  # [B, T, head]
+        k,  # [B, T, head, e]
+        v,  # [B, T, head, e]
+        t,  # [1, T] tokens before each
+    ) = streams
+    (far_ends,) = ends  # does its clock tick at the last token?
+    # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
+    kernel, phi = decay_kernel(keep.movedim(1, -1))
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_1 = torch.einsum("Babc,BTac->BTab", M_W2_far, k)
+    S_2 = F.silu(S_1)
+    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
+    residual_1 = F.silu(torch.einsum("Babc,BTac->BTab", M_W2_far, v))
+    # hope.nl:25  target = M@C(v)  # Eq. 84, at xi (Eq. 90 slips)
+    target = v + torch.einsum("Babc,BTac->BTab", M_W1_far, residual_1)
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_3 = k + torch.einsum("Babc,BTac->BTab", M_W1_far, S_2) - target
+    # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
+    m_1 = rate.movedim(1, -1) * -1.0
+    M_W1_1 = kernel * m_1.unsqueeze(-2)
+    M_W1_2 = M_W1_1[..., -1, :]
+    M_W1_3 = torch.einsum("BJpu,BJpv->Bpuv", S_3 * M_W1_2.movedim(-1, 1)[..., None], S_2)
+    M_W1_new = phi[..., -1][..., None, None] * M_W1 + M_W1_3
+    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    S_4 = torch.sigmoid(S_1)
+    S_5 = torch.einsum("BTab,Babc->BTac", S_3, M_W1_far) * (S_4 * (1.0 + S_1 * (1.0 - S_4)))
+    # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
+    M_W2_1 = torch.einsum("BJpu,BJpv->Bpuv", S_5 * M_W1_2.movedim(-1, 1)[..., None], k)
+    M_W2_2 = k * m_1.movedim(-1, 1)[..., None]
+    M_W2_3 = erased(-(late(kernel) * torch.einsum("BTpi,BJpi->BpTJ", k, M_W2_2)))
+    M_W2_4 = torch.einsum("BpT->BTp", late_prefix(phi, 1.0))
+    M_W2_5 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_W2, k), M_W2_4)
+    M_W2_6 = torch.einsum("BTpi,BJpi->BpTJ", k, k) * late(M_W1_1)
+    M_W2_7 = M_W2_5 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_6, S_5)
+    M_W2_8 = torch.einsum("BpTJ,BJpo->BTpo", M_W2_3, M_W2_7)
+    M_W2_9 = M_W2_8 * kernel[..., -1, :].movedim(-1, 1)[..., None]
+    M_W2_10 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_9, M_W2_2)
+    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_1 + M_W2_10
+    S_m_W1_new = (
+        torch.einsum("Bpu,Bpv->Bpuv", S_3[:, -1], S_2[:, -1]) * m_1[..., -1][..., None, None]
+    )
+    S_m_W2_new = torch.einsum("Bpu,Bpv->Bpuv", S_5[:, -1], k[:, -1]) * m_1[..., -1][..., None, None]
+    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
+    M_W1_far_new = pick(far_ends, M_W1_new, M_W1_far)
+    M_W2_far_new = pick(far_ends, M_W2_new, M_W2_far)
+    residual_2 = F.silu(torch.einsum("Babc,BTac->BTab", M_W2_far, q))
+    residual_3 = torch.einsum("Babc,BTac->BTab", M_W1_far, residual_2)
+    return (M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_far_new, M_W2_far_new), (residual_3,)
 
 
-def block_4(x1, x2, x3, x4, x5, c1, c2, c3, c4, c5, c6, position, mode):
-    rolled1 = roll(region_2, (c1, c2, c3, c4, c5, c6, ), (x1, x2, x3, x4, x5, times(x1, position), ), (), position, 4, ((4, 0, 0), ), mode)
-    v2 = rolled1[1][0]
-    return (v2, ), (rolled1[0][0], rolled1[0][1], rolled1[0][2], rolled1[0][3], rolled1[0][4], rolled1[0][5], )
+def block_4(
+    q,  # [B, T, head, e]
+    keep,  # [B, T, head]
+    rate,  # [B, T, head]
+    k,  # [B, T, head, e]
+    v,  # [B, T, head, e]
+    M_W1,  # [B, head, e, 4 * e]
+    M_W2,  # [B, head, 4 * e, e]
+    S_m_W1,  # [B, head, e, 4 * e]
+    S_m_W2,  # [B, head, 4 * e, e]
+    M_W1_far,  # [B, head, e, 4 * e]
+    M_W2_far,  # [B, head, 4 * e, e]
+    position,
+    mode,
+):
+    (M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_far_new, M_W2_far_new), (v7,) = roll(
+        region_2,
+        (M_W1, M_W2, S_m_W1, S_m_W2, M_W1_far, M_W2_far),
+        (q, keep, rate, k, v, times(q, position)),
+        (),
+        position,
+        4,
+        ((4, 0, 0),),
+        mode,
+    )
+    return (v7,), (M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_far_new, M_W2_far_new)
 
 
-def block_5(x1, x2, x3, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, position, mode):
-    v1 = x1 + x2
-    v2 = w1[None, :].expand(2, 2)
-    v3 = v2 * v1
-    v4 = v1 ** 2.0
-    v5 = v4.mean((-1,))
-    v6 = v5 + 1e-06
-    v7 = torch.sqrt(v6)
-    v8 = v7[:, :, :, None].expand(-1, -1, 2, 2)
-    v9 = v3 / v8
-    v10 = torch.einsum("abc,BTbc->BTa", w2, v9)
-    v11 = x3 + v10
-    v12 = w3 * v11
-    v13 = v11 ** 2.0
-    v14 = v13.mean((-1,))
-    v15 = v14 + 1e-06
-    v16 = torch.sqrt(v15)
-    v17 = v12 / v16[:, :, None]
-    v18 = torch.einsum("ab,BTb->BTa", w4, v17)
-    v19 = torch.einsum("ab,BTb->BTa", w5, v17)
-    v20 = F.silu(v18)
-    v21 = v20 * v19
-    v22 = torch.einsum("ab,BTb->BTa", w6, v21)
-    v23 = v11 + v22
-    v24 = w7 * v23
-    v25 = v23 ** 2.0
-    v26 = v25.mean((-1,))
-    v27 = v26 + 1e-06
-    v28 = torch.sqrt(v27)
-    v29 = v24 / v28[:, :, None]
-    v30 = torch.einsum("ab,BTb->BTa", w8, v29)
-    v31 = torch.einsum("ab,BTb->BTa", w9, v29)
-    v32 = F.silu(v30)
-    v33 = v32 * v31
-    v34 = torch.einsum("ab,BTb->BTa", w10, v33)
-    v35 = v23 + v34
-    return (v35, ), ()
+def block_5(
+    q,  # [B, T, head, e]
+    einsum_1,  # [B, T, head, e]
+    x,  # [B, T, d]
+    self_modifying_titans_rmsnorm,  # [e]
+    self_modifying_titans_linear,  # [d, head, e]
+    continuum_p_1__rmsnorm,  # [d]
+    continuum_F_gate,  # [4 * d, d]
+    continuum_F_up,  # [4 * d, d]
+    continuum_F_down,  # [d, 4 * d]
+    continuum_p_2__rmsnorm,  # [d]
+    continuum_F_gate_2,  # [4 * d, d]
+    continuum_F_up_2,  # [4 * d, d]
+    continuum_F_down_2,  # [d, 4 * d]
+    position,
+    mode,
+):
+    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
+    residual_1 = q + einsum_1
+    # hope.nl:49  return linear(rmsnorm(M_mem@far(q)), [d])  # Eqs. 83, 90: stale read (hole 6)
+    rmsnorm_1 = torch.sqrt((residual_1 ** 2.0).mean((-1,)) + 1e-06)[:, :, :, None]
+    rmsnorm_2 = self_modifying_titans_rmsnorm[None, :] * residual_1 / rmsnorm_1
+    # hope.nl:68  x <- x + self_modifying_titans(rmsnorm(x))  # Eq. 94
+    x_2 = x + torch.einsum("abc,BTbc->BTa", self_modifying_titans_linear, rmsnorm_2)
+    # hope.nl:61  x <- x + ffn[p].F(rmsnorm(x))  # Eq. 70
+    rmsnorm_3 = torch.sqrt((x_2 ** 2.0).mean((-1,)) + 1e-06)
+    rmsnorm_4 = continuum_p_1__rmsnorm * x_2 / rmsnorm_3[:, :, None]
+    up_1 = torch.einsum("ab,BTb->BTa", continuum_F_up, rmsnorm_4)
+    down_1 = F.silu(torch.einsum("ab,BTb->BTa", continuum_F_gate, rmsnorm_4)) * up_1
+    x_3 = x_2 + torch.einsum("ab,BTb->BTa", continuum_F_down, down_1)
+    rmsnorm_5 = torch.sqrt((x_3 ** 2.0).mean((-1,)) + 1e-06)
+    rmsnorm_6 = continuum_p_2__rmsnorm * x_3 / rmsnorm_5[:, :, None]
+    up_2 = torch.einsum("ab,BTb->BTa", continuum_F_up_2, rmsnorm_6)
+    down_2 = F.silu(torch.einsum("ab,BTb->BTa", continuum_F_gate_2, rmsnorm_6)) * up_2
+    x_4 = x_3 + torch.einsum("ab,BTb->BTa", continuum_F_down_2, down_2)
+    return (x_4,), ()
 
 
-def block_6(x1, x2, w1, w2, c1, position, mode):
-    v1 = w1 * x1
-    v2 = x1 ** 2.0
-    v3 = v2.mean((-1,))
-    v4 = v3 + 1e-06
-    v5 = torch.sqrt(v4)
-    v6 = v1 / v5[:, :, None]
-    v7 = torch.einsum("ab,BTb->BTa", w2, v6)
-    v8 = behind(v7, c1, 1)
-    v9 = cross_entropy(v8, x2)
-    return (v9, ), (latest(v7, c1, 1), )
+def block_6(
+    x,  # [B, T, d]
+    ahead_1,  # [B, T]
+    rmsnorm,  # [d]
+    linear,  # [vocab, d]
+    before,  # [B, n, vocab]
+    position,
+    mode,
+):
+    # hope.nl:71  return linear(rmsnorm(x), [vocab])
+    rmsnorm_1 = rmsnorm * x / torch.sqrt((x ** 2.0).mean((-1,)) + 1e-06)[:, :, None]
+    model_1 = torch.einsum("ab,BTb->BTa", linear, rmsnorm_1)
+    # hope.nl:73  loss = cross_entropy(model(ids, loss), next(ids))
+    loss = cross_entropy(behind(model_1, before, 1), ahead_1)
+    return (loss,), (latest(model_1, before, 1),)
 
 
 def forward(W, inputs, carry, position, mode):
     new = {}
-    (s1, s2, ), (new["before.1"], ) = block_1(inputs["ids"], W["loss.x"], carry["before.1"], position, mode)
-    (s3, s4, ), (new["tail.1"], new["tail.2"], ) = block_2(s1, W["loss.layer[0].rmsnorm"], W["loss.layer[0].self_modifying_titans.q.linear"], W["loss.layer[0].self_modifying_titans.z.linear"], W["loss.layer[0].self_modifying_titans.q.conv"], W["loss.layer[0].self_modifying_titans.z.conv"], carry["tail.1"], carry["tail.2"], position, mode)
-    (s5, s6, s7, s8, ), (new["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1"], new["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2"], new["loss.layer[0].self_modifying_titans.M_eta.recall.M.W1"], new["loss.layer[0].self_modifying_titans.M_eta.recall.M.W2"], new["loss.layer[0].self_modifying_titans.M_k.recall.M.W1"], new["loss.layer[0].self_modifying_titans.M_k.recall.M.W2"], new["loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W1"], new["loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W2"], new["loss.layer[0].self_modifying_titans.M_v.recall.M.W1"], new["loss.layer[0].self_modifying_titans.M_v.recall.M.W2"], new["loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W1"], new["loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W2"], new["loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W1"], new["loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W2"], new["loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W1"], new["loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W2"], new["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1@near"], new["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2@near"], new["loss.layer[0].self_modifying_titans.M_eta.recall.M.W1@near"], new["loss.layer[0].self_modifying_titans.M_eta.recall.M.W2@near"], new["loss.layer[0].self_modifying_titans.M_k.recall.M.W1@near"], new["loss.layer[0].self_modifying_titans.M_k.recall.M.W2@near"], new["loss.layer[0].self_modifying_titans.M_v.recall.M.W1@near"], new["loss.layer[0].self_modifying_titans.M_v.recall.M.W2@near"], ) = block_3(s3, W["loss.layer[0].self_modifying_titans.a"], W["loss.layer[0].self_modifying_titans.r"], carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1"], carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2"], carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W1"], carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W2"], carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W1"], carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W2"], carry["loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W1"], carry["loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W2"], carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W1"], carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W2"], carry["loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W1"], carry["loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W2"], carry["loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W1"], carry["loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W2"], carry["loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W1"], carry["loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W2"], carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1@near"], carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2@near"], carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W1@near"], carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W2@near"], carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W1@near"], carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W2@near"], carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W1@near"], carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W2@near"], position, mode)
-    (s9, ), (new["loss.layer[0].self_modifying_titans.M_mem.recall.M.W1"], new["loss.layer[0].self_modifying_titans.M_mem.recall.M.W2"], new["loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W1"], new["loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W2"], new["loss.layer[0].self_modifying_titans.M_mem.recall.M.W1@far"], new["loss.layer[0].self_modifying_titans.M_mem.recall.M.W2@far"], ) = block_4(s4, s5, s6, s7, s8, carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W1"], carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W2"], carry["loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W1"], carry["loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W2"], carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W1@far"], carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W2@far"], position, mode)
-    (s10, ), () = block_5(s4, s9, s1, W["loss.layer[0].self_modifying_titans.rmsnorm"], W["loss.layer[0].self_modifying_titans.linear"], W["loss.layer[0].continuum.p[1].rmsnorm"], W["loss.layer[0].continuum.ffn[1].F.gate"], W["loss.layer[0].continuum.ffn[1].F.up"], W["loss.layer[0].continuum.ffn[1].F.down"], W["loss.layer[0].continuum.p[2].rmsnorm"], W["loss.layer[0].continuum.ffn[2].F.gate"], W["loss.layer[0].continuum.ffn[2].F.up"], W["loss.layer[0].continuum.ffn[2].F.down"], position, mode)
-    (s11, ), (new["before.2"], ) = block_6(s10, s2, W["loss.rmsnorm"], W["loss.linear"], carry["before.2"], position, mode)
-    return {"loss": s11, }, new
+    (x, ahead_1, ), (new["ids.before"], ) = block_1(
+        inputs["ids"], W["loss.x"], carry["ids.before"], position, mode
+    )
+    (z_0, q_0, ), (
+        new["loss.layer[0].self_modifying_titans.q.conv.tail"],
+        new["loss.layer[0].self_modifying_titans.z.conv.tail"],
+    ) = block_2(
+        x,
+        W["loss.layer[0].rmsnorm"],
+        W["loss.layer[0].self_modifying_titans.q.linear"],
+        W["loss.layer[0].self_modifying_titans.z.linear"],
+        W["loss.layer[0].self_modifying_titans.q.conv"],
+        W["loss.layer[0].self_modifying_titans.z.conv"],
+        carry["loss.layer[0].self_modifying_titans.q.conv.tail"],
+        carry["loss.layer[0].self_modifying_titans.z.conv.tail"],
+        position,
+        mode,
+    )
+    (keep_0, rate_0, k_0, v_0, ), (
+        new["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1"],
+        new["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2"],
+        new["loss.layer[0].self_modifying_titans.M_eta.recall.M.W1"],
+        new["loss.layer[0].self_modifying_titans.M_eta.recall.M.W2"],
+        new["loss.layer[0].self_modifying_titans.M_k.recall.M.W1"],
+        new["loss.layer[0].self_modifying_titans.M_k.recall.M.W2"],
+        new["loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W1"],
+        new["loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W2"],
+        new["loss.layer[0].self_modifying_titans.M_v.recall.M.W1"],
+        new["loss.layer[0].self_modifying_titans.M_v.recall.M.W2"],
+        new["loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W1"],
+        new["loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W2"],
+        new["loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W1"],
+        new["loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W2"],
+        new["loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W1"],
+        new["loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W2"],
+        new["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1@near"],
+        new["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2@near"],
+        new["loss.layer[0].self_modifying_titans.M_eta.recall.M.W1@near"],
+        new["loss.layer[0].self_modifying_titans.M_eta.recall.M.W2@near"],
+        new["loss.layer[0].self_modifying_titans.M_k.recall.M.W1@near"],
+        new["loss.layer[0].self_modifying_titans.M_k.recall.M.W2@near"],
+        new["loss.layer[0].self_modifying_titans.M_v.recall.M.W1@near"],
+        new["loss.layer[0].self_modifying_titans.M_v.recall.M.W2@near"],
+    ) = block_3(
+        z_0,
+        W["loss.layer[0].self_modifying_titans.a"],
+        W["loss.layer[0].self_modifying_titans.r"],
+        carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1"],
+        carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2"],
+        carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W1"],
+        carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W2"],
+        carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W1"],
+        carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W2"],
+        carry["loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W1"],
+        carry["loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W2"],
+        carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W1"],
+        carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W2"],
+        carry["loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W1"],
+        carry["loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W2"],
+        carry["loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W1"],
+        carry["loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W2"],
+        carry["loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W1"],
+        carry["loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W2"],
+        carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1@near"],
+        carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2@near"],
+        carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W1@near"],
+        carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W2@near"],
+        carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W1@near"],
+        carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W2@near"],
+        carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W1@near"],
+        carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W2@near"],
+        position,
+        mode,
+    )
+    (einsum_1_0, ), (
+        new["loss.layer[0].self_modifying_titans.M_mem.recall.M.W1"],
+        new["loss.layer[0].self_modifying_titans.M_mem.recall.M.W2"],
+        new["loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W1"],
+        new["loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W2"],
+        new["loss.layer[0].self_modifying_titans.M_mem.recall.M.W1@far"],
+        new["loss.layer[0].self_modifying_titans.M_mem.recall.M.W2@far"],
+    ) = block_4(
+        q_0,
+        keep_0,
+        rate_0,
+        k_0,
+        v_0,
+        carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W1"],
+        carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W2"],
+        carry["loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W1"],
+        carry["loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W2"],
+        carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W1@far"],
+        carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W2@far"],
+        position,
+        mode,
+    )
+    (x_0, ), () = block_5(
+        q_0,
+        einsum_1_0,
+        x,
+        W["loss.layer[0].self_modifying_titans.rmsnorm"],
+        W["loss.layer[0].self_modifying_titans.linear"],
+        W["loss.layer[0].continuum.p[1].rmsnorm"],
+        W["loss.layer[0].continuum.ffn[1].F.gate"],
+        W["loss.layer[0].continuum.ffn[1].F.up"],
+        W["loss.layer[0].continuum.ffn[1].F.down"],
+        W["loss.layer[0].continuum.p[2].rmsnorm"],
+        W["loss.layer[0].continuum.ffn[2].F.gate"],
+        W["loss.layer[0].continuum.ffn[2].F.up"],
+        W["loss.layer[0].continuum.ffn[2].F.down"],
+        position,
+        mode,
+    )
+    (loss, ), (new["einsum.before"], ) = block_6(
+        x_0, ahead_1, W["loss.rmsnorm"], W["loss.linear"], carry["einsum.before"], position, mode
+    )
+    return {"loss": loss}, new
 
 
 def start(W, batch, like, lanes=None):
-    carry = {}
-    carry["before.1"] = None
-    carry["tail.1"] = like.new_zeros((batch, 3, 2, 2))
-    carry["tail.2"] = like.new_zeros((batch, 3, 2, 2))
-    carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1"] = W["loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"].expand(batch, 2, 2, 8)
-    carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2"] = W["loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W2"].expand(batch, 2, 8, 2)
-    carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W1"] = W["loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W1"].expand(batch, 2, 2, 8)
-    carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W2"] = W["loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W2"].expand(batch, 2, 8, 2)
-    carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W1"] = W["loss.layer[0].self_modifying_titans.M_k.recall.M.start.W1"].expand(batch, 2, 2, 8)
-    carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W2"] = W["loss.layer[0].self_modifying_titans.M_k.recall.M.start.W2"].expand(batch, 2, 8, 2)
-    k1 = full(W["loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"], 0.0, (2, 2, 8, ))
-    carry["loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W1"] = k1.expand(batch, 2, 2, 8)
-    k2 = full(W["loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"], 0.0, (2, 8, 2, ))
-    carry["loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W2"] = k2.expand(batch, 2, 8, 2)
-    carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W1"] = W["loss.layer[0].self_modifying_titans.M_v.recall.M.start.W1"].expand(batch, 2, 2, 8)
-    carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W2"] = W["loss.layer[0].self_modifying_titans.M_v.recall.M.start.W2"].expand(batch, 2, 8, 2)
-    carry["loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W1"] = k1.expand(batch, 2, 2, 8)
-    carry["loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W2"] = k2.expand(batch, 2, 8, 2)
-    carry["loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W1"] = k1.expand(batch, 2, 2, 8)
-    carry["loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W2"] = k2.expand(batch, 2, 8, 2)
-    carry["loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W1"] = k1.expand(batch, 2, 2, 8)
-    carry["loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W2"] = k2.expand(batch, 2, 8, 2)
-    carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1@near"] = W["loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"].expand(batch, 2, 2, 8)
-    carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2@near"] = W["loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W2"].expand(batch, 2, 8, 2)
-    carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W1@near"] = W["loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W1"].expand(batch, 2, 2, 8)
-    carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W2@near"] = W["loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W2"].expand(batch, 2, 8, 2)
-    carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W1@near"] = W["loss.layer[0].self_modifying_titans.M_k.recall.M.start.W1"].expand(batch, 2, 2, 8)
-    carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W2@near"] = W["loss.layer[0].self_modifying_titans.M_k.recall.M.start.W2"].expand(batch, 2, 8, 2)
-    carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W1@near"] = W["loss.layer[0].self_modifying_titans.M_v.recall.M.start.W1"].expand(batch, 2, 2, 8)
-    carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W2@near"] = W["loss.layer[0].self_modifying_titans.M_v.recall.M.start.W2"].expand(batch, 2, 8, 2)
-    carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W1"] = W["loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W1"].expand(batch, 2, 2, 8)
-    carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W2"] = W["loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W2"].expand(batch, 2, 8, 2)
-    carry["loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W1"] = k1.expand(batch, 2, 2, 8)
-    carry["loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W2"] = k2.expand(batch, 2, 8, 2)
-    carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W1@far"] = W["loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W1"].expand(batch, 2, 2, 8)
-    carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W2@far"] = W["loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W2"].expand(batch, 2, 8, 2)
-    carry["before.2"] = None
+    # std/optimizers.nl:15  memory m: like g = 0
+    filled = full(
+        W["loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"], 0.0, (2, 2, 8)
+    )
+    filled_2 = full(
+        W["loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"], 0.0, (2, 8, 2)
+    )
+    carry = {
+        "ids.before": None,
+        "loss.layer[0].self_modifying_titans.q.conv.tail": like.new_zeros((batch, 3, 2, 2)),
+        "loss.layer[0].self_modifying_titans.z.conv.tail": like.new_zeros((batch, 3, 2, 2)),
+        "loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1": W[
+            "loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"
+        ].expand(batch, 2, 2, 8),
+        "loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2": W[
+            "loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W2"
+        ].expand(batch, 2, 8, 2),
+        "loss.layer[0].self_modifying_titans.M_eta.recall.M.W1": W[
+            "loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W1"
+        ].expand(batch, 2, 2, 8),
+        "loss.layer[0].self_modifying_titans.M_eta.recall.M.W2": W[
+            "loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W2"
+        ].expand(batch, 2, 8, 2),
+        "loss.layer[0].self_modifying_titans.M_k.recall.M.W1": W[
+            "loss.layer[0].self_modifying_titans.M_k.recall.M.start.W1"
+        ].expand(batch, 2, 2, 8),
+        "loss.layer[0].self_modifying_titans.M_k.recall.M.W2": W[
+            "loss.layer[0].self_modifying_titans.M_k.recall.M.start.W2"
+        ].expand(batch, 2, 8, 2),
+        "loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W1": filled.expand(
+            batch, 2, 2, 8
+        ),
+        "loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W2": filled_2.expand(
+            batch, 2, 8, 2
+        ),
+        "loss.layer[0].self_modifying_titans.M_v.recall.M.W1": W[
+            "loss.layer[0].self_modifying_titans.M_v.recall.M.start.W1"
+        ].expand(batch, 2, 2, 8),
+        "loss.layer[0].self_modifying_titans.M_v.recall.M.W2": W[
+            "loss.layer[0].self_modifying_titans.M_v.recall.M.start.W2"
+        ].expand(batch, 2, 8, 2),
+        "loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W1": filled.expand(
+            batch, 2, 2, 8
+        ),
+        "loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W2": filled_2.expand(
+            batch, 2, 8, 2
+        ),
+        "loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W1": filled.expand(
+            batch, 2, 2, 8
+        ),
+        "loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W2": filled_2.expand(
+            batch, 2, 8, 2
+        ),
+        "loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W1": filled.expand(
+            batch, 2, 2, 8
+        ),
+        "loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W2": filled_2.expand(
+            batch, 2, 8, 2
+        ),
+        "loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1@near": W[
+            "loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"
+        ].expand(batch, 2, 2, 8),
+        "loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2@near": W[
+            "loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W2"
+        ].expand(batch, 2, 8, 2),
+        "loss.layer[0].self_modifying_titans.M_eta.recall.M.W1@near": W[
+            "loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W1"
+        ].expand(batch, 2, 2, 8),
+        "loss.layer[0].self_modifying_titans.M_eta.recall.M.W2@near": W[
+            "loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W2"
+        ].expand(batch, 2, 8, 2),
+        "loss.layer[0].self_modifying_titans.M_k.recall.M.W1@near": W[
+            "loss.layer[0].self_modifying_titans.M_k.recall.M.start.W1"
+        ].expand(batch, 2, 2, 8),
+        "loss.layer[0].self_modifying_titans.M_k.recall.M.W2@near": W[
+            "loss.layer[0].self_modifying_titans.M_k.recall.M.start.W2"
+        ].expand(batch, 2, 8, 2),
+        "loss.layer[0].self_modifying_titans.M_v.recall.M.W1@near": W[
+            "loss.layer[0].self_modifying_titans.M_v.recall.M.start.W1"
+        ].expand(batch, 2, 2, 8),
+        "loss.layer[0].self_modifying_titans.M_v.recall.M.W2@near": W[
+            "loss.layer[0].self_modifying_titans.M_v.recall.M.start.W2"
+        ].expand(batch, 2, 8, 2),
+        "loss.layer[0].self_modifying_titans.M_mem.recall.M.W1": W[
+            "loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W1"
+        ].expand(batch, 2, 2, 8),
+        "loss.layer[0].self_modifying_titans.M_mem.recall.M.W2": W[
+            "loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W2"
+        ].expand(batch, 2, 8, 2),
+        "loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W1": filled.expand(
+            batch, 2, 2, 8
+        ),
+        "loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W2": filled_2.expand(
+            batch, 2, 8, 2
+        ),
+        "loss.layer[0].self_modifying_titans.M_mem.recall.M.W1@far": W[
+            "loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W1"
+        ].expand(batch, 2, 2, 8),
+        "loss.layer[0].self_modifying_titans.M_mem.recall.M.W2@far": W[
+            "loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W2"
+        ].expand(batch, 2, 8, 2),
+        "einsum.before": None,
+    }
     return carry
 
 
@@ -424,44 +766,40 @@ def update_1(a1, a2, a3, a4, a5, a6, a7):
     v8 = v7.clamp(max=1.0)
     v9 = v2 * v8
     v10 = a1 - v9
-    v11 = 0.5 * v10
-    v12 = v11 + v11
-    v13 = 0.09999999999999998 * v12
-    v14 = a1 - v13
-    v15 = v9 ** 2.0
+    v11 = 0.09999999999999998 * v10
+    v12 = a1 - v11
+    v13 = v9 ** 2.0
+    v14 = a4 - v13
+    v15 = 0.0010000000000000009 * v14
     v16 = a4 - v15
-    v17 = 0.5 * v16
-    v18 = v17 + v17
-    v19 = 0.0010000000000000009 * v18
-    v20 = a4 - v19
-    v21 = a6 / a7
-    v22 = v21 <= 0.02
-    v23 = truth(v22, a1)
-    v24 = v21 / 0.02
-    v25 = v21 - 0.02
-    v26 = 3.141592653589793 * v25
-    v27 = v26 / 0.98
-    v28 = torch.cos(v27)
-    v29 = 1.0 + v28
-    v30 = v29 / 2.0
-    v31 = torch.where(v22, v24, v30)
-    v32 = 0.003 * v31
-    v33 = 0.9 ** a6
+    v17 = a6 / a7
+    v18 = v17 <= 0.02
+    v19 = truth(v18, a1)
+    v20 = v17 / 0.02
+    v21 = v17 - 0.02
+    v22 = 3.141592653589793 * v21
+    v23 = v22 / 0.98
+    v24 = torch.cos(v23)
+    v25 = 1.0 + v24
+    v26 = v25 / 2.0
+    v27 = torch.where(v18, v20, v26)
+    v28 = 0.003 * v27
+    v29 = 0.9 ** a6
+    v30 = 1.0 - v29
+    v31 = v12 / v30
+    v32 = -v31
+    v33 = 0.999 ** a6
     v34 = 1.0 - v33
-    v35 = v14 / v34
-    v36 = -v35
-    v37 = 0.999 ** a6
-    v38 = 1.0 - v37
-    v39 = v20 / v38
-    v40 = torch.sqrt(v39)
-    v41 = v40 + 1e-08
-    v42 = v36 / v41
-    v43 = v32 * v42
-    v44 = v32 * 0.1
-    v45 = v44 * a5
-    v46 = v43 - v45
-    v47 = a5 + v46
-    return v14, v20, v47,
+    v35 = v16 / v34
+    v36 = torch.sqrt(v35)
+    v37 = v36 + 1e-08
+    v38 = v32 / v37
+    v39 = v28 * v38
+    v40 = 0.00030000000000000003 * v27
+    v41 = v40 * a5
+    v42 = v39 - v41
+    v43 = a5 + v42
+    return v12, v16, v43,
 
 
 def update_2(a1, a2, a3, a4, a5, a6):
@@ -475,37 +813,35 @@ def update_2(a1, a2, a3, a4, a5, a6):
     v8 = v7.clamp(max=1.0)
     v9 = v2 * v8
     v10 = a1 - v9
-    v11 = 0.5 * v10
-    v12 = v11 + v11
-    v13 = 0.09999999999999998 * v12
-    v14 = a1 - v13
-    v15 = v9 ** 2.0
+    v11 = 0.09999999999999998 * v10
+    v12 = a1 - v11
+    v13 = v9 ** 2.0
+    v14 = a4 - v13
+    v15 = 0.0010000000000000009 * v14
     v16 = a4 - v15
-    v17 = 0.5 * v16
-    v18 = v17 + v17
-    v19 = 0.0010000000000000009 * v18
-    v20 = a4 - v19
-    v21 = 0.9 ** a6
+    v17 = 0.9 ** a6
+    v18 = 1.0 - v17
+    v19 = v12 / v18
+    v20 = -v19
+    v21 = 0.999 ** a6
     v22 = 1.0 - v21
-    v23 = v14 / v22
-    v24 = -v23
-    v25 = 0.999 ** a6
-    v26 = 1.0 - v25
-    v27 = v20 / v26
-    v28 = torch.sqrt(v27)
-    v29 = v28 + 1e-08
-    v30 = v24 / v29
-    v31 = 0.001 * v30
-    v32 = 0.0001 * a5
-    v33 = v31 - v32
-    v34 = a5 + v33
-    return v14, v20, v34,
+    v23 = v16 / v22
+    v24 = torch.sqrt(v23)
+    v25 = v24 + 1e-08
+    v26 = v20 / v25
+    v27 = 0.001 * v26
+    v28 = 0.0001 * a5
+    v29 = v27 - v28
+    v30 = a5 + v29
+    return v12, v16, v30,
 
 
 def tick_1(S, G, V, N, D, planned):
     S["grad loss.layer[0].continuum.ffn[2].F|loss|loss.layer[0].continuum.ffn[2]"].add_(G["loss.layer[0].continuum.ffn[2].F|loss"])
     new = {}
+    # training every 1 step
     new["training.adamw.adam.moments.m"], new["training.adamw.adam.moments.s"], new["training.W"], = update_1(S["training.adamw.adam.moments.m"], N["loss"], G["training.W|loss"], S["training.adamw.adam.moments.s"], S["training.W"], S["training.tick"] + 1, planned["training"])
+    # loss.layer[0].continuum.ffn[1] every 1 step
     new["loss.layer[0].continuum.ffn[1].adamw.adam.moments.m"], new["loss.layer[0].continuum.ffn[1].adamw.adam.moments.s"], new["loss.layer[0].continuum.ffn[1].F"], = update_2(S["loss.layer[0].continuum.ffn[1].adamw.adam.moments.m"], N["loss"], G["loss.layer[0].continuum.ffn[1].F|loss"], S["loss.layer[0].continuum.ffn[1].adamw.adam.moments.s"], S["loss.layer[0].continuum.ffn[1].F"], S["loss.layer[0].continuum.ffn[1].tick"] + 1)
     S["training.W"].copy_(new["training.W"])
     S["training.adamw.adam.moments.m"].copy_(new["training.adamw.adam.moments.m"])
@@ -518,8 +854,11 @@ def tick_1(S, G, V, N, D, planned):
 def tick_2(S, G, V, N, D, planned):
     S["grad loss.layer[0].continuum.ffn[2].F|loss|loss.layer[0].continuum.ffn[2]"].add_(G["loss.layer[0].continuum.ffn[2].F|loss"])
     new = {}
+    # training every 1 step
     new["training.adamw.adam.moments.m"], new["training.adamw.adam.moments.s"], new["training.W"], = update_1(S["training.adamw.adam.moments.m"], N["loss"], G["training.W|loss"], S["training.adamw.adam.moments.s"], S["training.W"], S["training.tick"] + 1, planned["training"])
+    # loss.layer[0].continuum.ffn[1] every 1 step
     new["loss.layer[0].continuum.ffn[1].adamw.adam.moments.m"], new["loss.layer[0].continuum.ffn[1].adamw.adam.moments.s"], new["loss.layer[0].continuum.ffn[1].F"], = update_2(S["loss.layer[0].continuum.ffn[1].adamw.adam.moments.m"], N["loss"], G["loss.layer[0].continuum.ffn[1].F|loss"], S["loss.layer[0].continuum.ffn[1].adamw.adam.moments.s"], S["loss.layer[0].continuum.ffn[1].F"], S["loss.layer[0].continuum.ffn[1].tick"] + 1)
+    # loss.layer[0].continuum.ffn[2] every 2 step
     new["loss.layer[0].continuum.ffn[2].adamw.adam.moments.m"], new["loss.layer[0].continuum.ffn[2].adamw.adam.moments.s"], new["loss.layer[0].continuum.ffn[2].F"], = update_2(S["loss.layer[0].continuum.ffn[2].adamw.adam.moments.m"], S["terms loss|loss.layer[0].continuum.ffn[2]"], S["grad loss.layer[0].continuum.ffn[2].F|loss|loss.layer[0].continuum.ffn[2]"], S["loss.layer[0].continuum.ffn[2].adamw.adam.moments.s"], S["loss.layer[0].continuum.ffn[2].F"], S["loss.layer[0].continuum.ffn[2].tick"] + 1)
     S["training.W"].copy_(new["training.W"])
     S["training.adamw.adam.moments.m"].copy_(new["training.adamw.adam.moments.m"])

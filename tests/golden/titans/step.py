@@ -1,198 +1,307 @@
-def block_1(x1, w1, c1, position, mode):
-    v1 = F.embedding(x1, w1)
-    v2 = newest(x1, c1)
-    return (v1, v2, ), (x1[:, -1:], )
+def block_1(
+    ids,  # [B, T]
+    x,  # [vocab, d]
+    before,  # [B, n]
+    position,
+    mode,
+):
+    # std/layers.nl:31  x = embed(ids, [d])
+    x_2 = F.embedding(ids, x)
+    # titans.nl:36  loss = cross_entropy(language_model(ids, neural_memory, d, depth, vocab), nex..
+    loss_1 = newest(ids, before)
+    return (x_2, loss_1), (ids[:, -1:],)
 
 
-def block_2(x1, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, c1, c2, c3, position, mode):
-    v1 = w1 * x1
-    v2 = x1 ** 2.0
-    v3 = v2.mean((-1,))
-    v4 = v3 + 1e-06
-    v5 = torch.sqrt(v4)
-    v6 = v1 / v5[:, :, None]
-    v7 = torch.einsum("abc,BTc->BTab", w2, v6)
-    v8 = torch.einsum("abc,BTc->BTab", w3, v6)
-    v9 = torch.einsum("ab,BTb->BTa", w4, v6)
-    v10 = torch.einsum("ab,BTb->BTa", w5, v6)
-    v11 = torch.einsum("ab,BTb->BTa", w6, v6)
-    v12 = torch.einsum("abc,BTc->BTab", w7, v6)
-    v13 = torch.einsum("abc,BTc->BTab", w8, v6)
-    v14 = F.silu(v7)
-    v15 = torch.sigmoid(v8)
-    v16 = v9 + w9
-    v17 = v10 + w10
-    v18 = v11 + w11
-    v19 = F.silu(v12)
-    v20 = F.silu(v13)
-    rows22 = joined(c1, v14)
-    v23 = conv(rows22, w12)
-    v24 = torch.sigmoid(v16)
-    v25 = torch.sigmoid(v17)
-    v26 = torch.sigmoid(v18)
-    rows28 = joined(c2, v19)
-    v29 = conv(rows28, w13)
-    rows31 = joined(c3, v20)
-    v32 = conv(rows31, w14)
-    v33 = v23 * v23
-    v34 = 1.0 - v24
-    v35 = 0.1 * v26
-    v36 = v29 * v29
-    v37 = v33.sum((-1,))
-    v38 = v36.sum((-1,))
-    v39 = v37 + 1e-06
-    v40 = v38 + 1e-06
-    v41 = torch.sqrt(v39)
-    v42 = torch.sqrt(v40)
-    v43 = v41[:, :, :, None].expand(-1, -1, 2, 2)
-    v44 = v42[:, :, :, None].expand(-1, -1, 2, 2)
-    v45 = v23 / v43
-    v46 = v29 / v44
-    return (v45, v34, v25, v46, v32, v35, v15, ), (rows22[:, rows22.shape[1] - 3:], rows28[:, rows28.shape[1] - 3:], rows31[:, rows31.shape[1] - 3:], )
+def block_2(
+    x,  # [B, T, d]
+    rmsnorm,  # [d]
+    mixer_q_linear,  # [head, e, d]
+    mixer_linear2,  # [head, e, d]
+    mixer_forget,  # [head, d]
+    mixer_decay,  # [head, d]
+    mixer_rate,  # [head, d]
+    mixer_k_linear,  # [head, e, d]
+    mixer_v_linear,  # [head, e, d]
+    mixer_forget_bias,  # [head]
+    mixer_decay_bias,  # [head]
+    mixer_rate_bias,  # [head]
+    mixer_q_conv,  # [4, head, e]
+    mixer_k_conv,  # [4, head, e]
+    mixer_v_conv,  # [4, head, e]
+    q_conv_tail,  # [B, 3, head, e]
+    k_conv_tail,  # [B, 3, head, e]
+    v_conv_tail,  # [B, 3, head, e]
+    position,
+    mode,
+):
+    # titans.nl:18  q = unit(project(x, [head, e]))  # Eq. 11, sec. 4.4: SiLU, conv 4, unit length
+    rmsnorm_1 = rmsnorm * x / torch.sqrt((x ** 2.0).mean((-1,)) + 1e-06)[:, :, None]
+    rows = joined(q_conv_tail, F.silu(torch.einsum("abc,BTc->BTab", mixer_q_linear, rmsnorm_1)))
+    project_1 = conv(rows, mixer_q_conv)
+    q = project_1 / torch.sqrt((project_1 * project_1).sum((-1,)) + 1e-06)[:, :, :, None]
+    # titans.nl:23  forget = sigmoid(affine(x, [head]))  # alpha_t in [0, 1]
+    forget_1 = torch.einsum("ab,BTb->BTa", mixer_forget, rmsnorm_1) + mixer_forget_bias
+    forget = torch.sigmoid(forget_1)
+    # titans.nl:30  M <- (1 - forget) * M + S  # Eq. 13
+    M_1 = 1.0 - forget
+    # titans.nl:22  decay = sigmoid(affine(x, [head]))  # eta_t
+    decay = torch.sigmoid(torch.einsum("ab,BTb->BTa", mixer_decay, rmsnorm_1) + mixer_decay_bias)
+    # titans.nl:19  k = unit(project(x, [head, e]))  # Eq. 11
+    rows_2 = joined(k_conv_tail, F.silu(torch.einsum("abc,BTc->BTab", mixer_k_linear, rmsnorm_1)))
+    project_2 = conv(rows_2, mixer_k_conv)
+    k = project_2 / torch.sqrt((project_2 * project_2).sum((-1,)) + 1e-06)[:, :, :, None]
+    # titans.nl:20  v = project(x, [head, e])  # Eq. 11
+    rows_3 = joined(v_conv_tail, F.silu(torch.einsum("abc,BTc->BTab", mixer_v_linear, rmsnorm_1)))
+    v = conv(rows_3, mixer_v_conv)
+    # titans.nl:21  rate = 0.1 * sigmoid(affine(x, [head]))  # theta_t; range not printed
+    rate_1 = torch.sigmoid(torch.einsum("ab,BTb->BTa", mixer_rate, rmsnorm_1) + mixer_rate_bias)
+    rate = 0.1 * rate_1
+    # titans.nl:34  return linear(rmsnorm(y) .* sigmoid(linear(x, [head, e])), [d])
+    neural_memory_1 = torch.sigmoid(torch.einsum("abc,BTc->BTab", mixer_linear2, rmsnorm_1))
+    return (q, M_1, decay, k, v, rate, neural_memory_1), (
+        rows[:, rows.shape[1] - 3:],
+        rows_2[:, rows_2.shape[1] - 3:],
+        rows_3[:, rows_3.shape[1] - 3:],
+    )
 
 
 def region_1(state, streams, statics, ends):
-    B, T = streams[0].shape[:2]
-    v2 = streams[1].movedim(1, -1)
-    v4 = streams[2].movedim(1, -1)
-    v6 = torch.einsum("Babc,BTac->BTab", state[5], streams[3])
-    v7 = F.silu(v6)
-    v8 = torch.einsum("Babc,BTac->BTab", state[4], v7)
-    v9 = v8 - streams[4]
-    v10 = v9 + v9
-    v11 = streams[5].movedim(1, -1)
-    v12 = v11 * -1.0
-    pair13 = decay_kernel(v4)
-    kernel14 = pair13[0]
-    phi15 = pair13[1]
-    v16 = kernel14 * v12.unsqueeze(-2)
-    pair17 = decay_kernel(v2)
-    kernel18 = pair17[0]
-    phi19 = pair17[1]
-    v20 = (kernel18 @ phi15.unsqueeze(-1)).squeeze(-1)
-    v21 = kernel18 @ v16
-    v22 = phi19[..., -1][..., None, None, ] * state[0]
-    v23 = v20[..., -1][..., None, None, ] * state[2]
-    v24 = v22 + v23
-    v25 = v21[..., -1, :]
-    v26 = v10 * v25.movedim(-1, 1)[..., None]
-    v27 = torch.einsum("BJpu,BJpv->Bpuv", v26, v7)
-    v28 = v24 + v27
-    v32 = torch.einsum("BTab,Babc->BTac", v10, state[4])
-    v33 = torch.sigmoid(v6)
-    v34 = 1.0 - v33
-    v35 = v6 * v34
-    v36 = 1.0 + v35
-    v37 = v33 * v36
-    v38 = v32 * v37
-    v39 = phi19[..., -1][..., None, None, ] * state[1]
-    v40 = v20[..., -1][..., None, None, ] * state[3]
-    v41 = v39 + v40
-    v42 = v38 * v25.movedim(-1, 1)[..., None]
-    v43 = torch.einsum("BJpu,BJpv->Bpuv", v42, streams[3])
-    v44 = v41 + v43
-    v45 = phi15[..., -1][..., None, None, ] * state[2]
-    v46 = v16[..., -1, :]
-    v47 = v10 * v46.movedim(-1, 1)[..., None]
-    v48 = torch.einsum("BJpu,BJpv->Bpuv", v47, v7)
-    v49 = v45 + v48
-    v50 = phi15[..., -1][..., None, None, ] * state[3]
-    v51 = v38 * v46.movedim(-1, 1)[..., None]
-    v52 = torch.einsum("BJpu,BJpv->Bpuv", v51, streams[3])
-    v53 = v50 + v52
-    v54 = torch.einsum("BaT->BTa", phi19)
-    v55 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", state[1], streams[0]), v54)
-    v56 = torch.einsum("BaT->BTa", v20)
-    v57 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", state[3], streams[0]), v56)
-    v58 = v55 + v57
-    v59 = torch.einsum("BTac,BJac->BaTJ", streams[0], streams[3])
-    v60 = v59 * v21
-    v61 = torch.einsum("BaTJ,BJab->BTab", v60, v38)
-    v62 = v58 + v61
-    v63 = F.silu(v62)
-    v64 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", state[0], v63), v54)
-    v65 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", state[2], v63), v56)
-    v66 = v64 + v65
-    v67 = torch.einsum("BTac,BJac->BaTJ", v63, v7)
-    v68 = v67 * v21
-    v69 = torch.einsum("BaTJ,BJab->BTab", v68, v10)
-    v70 = v66 + v69
-    v71 = pick(ends[0], v28, state[4])
-    v72 = pick(ends[0], v44, state[5])
-    return (v28, v44, v49, v53, v71, v72, ), (v70, )
+    (
+        M_W1,  # [B, head, e, 2 * e]
+        M_W2,  # [B, head, 2 * e, e]
+        S_m_W1,  # [B, head, e, 2 * e]
+        S_m_W2,  # [B, head, 2 * e, e]
+        M_W1_chunk,  # [B, head, e, 2 * e]
+        M_W2_chunk,  # [B, head, 2 * e, e]
+    ) = state
+    (
+        q,  # [B, T, head, e]
+        sub_forget,  # [B, T, head]
+        decay,  # [B, T, head]
+        k,  # [B, T, head, e]
+        v,  # [B, T, head, e]
+        rate,  # [B, T, head]
+        t,  # [1, T] tokens before each
+    ) = streams
+    (chunk_ends,) = ends  # does its clock tick at the last token?
+    # titans.nl:30  M <- (1 - forget) * M + S  # Eq. 13
+    kernel, phi = decay_kernel(sub_forget.movedim(1, -1))
+    kernel_2, phi_2 = decay_kernel(decay.movedim(1, -1))
+    M_1 = (kernel @ phi_2.unsqueeze(-1)).squeeze(-1)
+    M_2 = M_1[..., -1][..., None, None] * S_m_W1
+    # titans.nl:29  S = momentum(grad(M@chunk), rate, decay)  # Eqs. 14, 18: gradient at chunk start
+    S_1 = torch.einsum("Babc,BTac->BTab", M_W2_chunk, k)
+    S_2 = F.silu(S_1)
+    S_3 = 2.0 * (torch.einsum("Babc,BTac->BTab", M_W1_chunk, S_2) - v)
+    # titans.nl:30  M <- (1 - forget) * M + S  # Eq. 13
+    m_1 = kernel_2 * (rate.movedim(1, -1) * -1.0).unsqueeze(-2)
+    M_3 = kernel @ m_1
+    M_4 = M_3[..., -1, :]
+    M_5 = torch.einsum("BJpu,BJpv->Bpuv", S_3 * M_4.movedim(-1, 1)[..., None], S_2)
+    M_W1_new = phi[..., -1][..., None, None] * M_W1 + M_2 + M_5
+    M_6 = M_1[..., -1][..., None, None] * S_m_W2
+    # titans.nl:29  S = momentum(grad(M@chunk), rate, decay)  # Eqs. 14, 18: gradient at chunk start
+    S_4 = torch.sigmoid(S_1)
+    S_5 = S_4 * (1.0 + S_1 * (1.0 - S_4))
+    S_6 = torch.einsum("BTab,Babc->BTac", S_3, M_W1_chunk) * S_5
+    # titans.nl:30  M <- (1 - forget) * M + S  # Eq. 13
+    M_7 = torch.einsum("BJpu,BJpv->Bpuv", S_6 * M_4.movedim(-1, 1)[..., None], k)
+    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_6 + M_7
+    M_8 = m_1[..., -1, :]
+    M_9 = torch.einsum("BJpu,BJpv->Bpuv", S_3 * M_8.movedim(-1, 1)[..., None], S_2)
+    S_m_W1_new = phi_2[..., -1][..., None, None] * S_m_W1 + M_9
+    M_10 = torch.einsum("BJpu,BJpv->Bpuv", S_6 * M_8.movedim(-1, 1)[..., None], k)
+    S_m_W2_new = phi_2[..., -1][..., None, None] * S_m_W2 + M_10
+    # titans.nl:14  return W1 * silu(W2 * z)
+    M_W1_chunk_new = pick(chunk_ends, M_W1_new, M_W1_chunk)
+    M_W2_chunk_new = pick(chunk_ends, M_W2_new, M_W2_chunk)
+    net_1 = torch.einsum("BaT->BTa", phi)
+    net_2 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", M_W2, q), net_1)
+    net_3 = torch.einsum("BaT->BTa", M_1)
+    net_4 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", S_m_W2, q), net_3)
+    net_5 = torch.einsum("BaTJ,BJab->BTab", torch.einsum("BTac,BJac->BaTJ", q, k) * M_3, S_6)
+    net_6 = F.silu(net_2 + net_4 + net_5)
+    net_7 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", M_W1, net_6), net_1)
+    net_8 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", S_m_W1, net_6), net_3)
+    net_9 = torch.einsum("BTac,BJac->BaTJ", net_6, S_2) * M_3
+    # titans.nl:33  y = recall.M@after(q)  # Eq. 15: a token sees what it wrote
+    y = net_7 + net_8 + torch.einsum("BaTJ,BJab->BTab", net_9, S_3)
+    return (M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_chunk_new, M_W2_chunk_new), (y,)
 
 
-def block_3(x1, x2, x3, x4, x5, x6, c1, c2, c3, c4, c5, c6, position, mode):
-    rolled1 = roll(region_1, (c1, c2, c3, c4, c5, c6, ), (x1, x2, x3, x4, x5, x6, times(x1, position), ), (), position, 2, ((2, 0, 0), ), mode)
-    v2 = rolled1[1][0]
-    return (v2, ), (rolled1[0][0], rolled1[0][1], rolled1[0][2], rolled1[0][3], rolled1[0][4], rolled1[0][5], )
+def block_3(
+    q,  # [B, T, head, e]
+    sub_forget,  # [B, T, head]
+    decay,  # [B, T, head]
+    k,  # [B, T, head, e]
+    v,  # [B, T, head, e]
+    rate,  # [B, T, head]
+    M_W1,  # [B, head, e, 2 * e]
+    M_W2,  # [B, head, 2 * e, e]
+    S_m_W1,  # [B, head, e, 2 * e]
+    S_m_W2,  # [B, head, 2 * e, e]
+    M_W1_chunk,  # [B, head, e, 2 * e]
+    M_W2_chunk,  # [B, head, 2 * e, e]
+    position,
+    mode,
+):
+    (M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_chunk_new, M_W2_chunk_new), (y,) = roll(
+        region_1,
+        (M_W1, M_W2, S_m_W1, S_m_W2, M_W1_chunk, M_W2_chunk),
+        (q, sub_forget, decay, k, v, rate, times(q, position)),
+        (),
+        position,
+        2,
+        ((2, 0, 0),),
+        mode,
+    )
+    return (y,), (M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_chunk_new, M_W2_chunk_new)
 
 
-def block_4(x1, x2, x3, w1, w2, w3, w4, w5, w6, position, mode):
-    v1 = w1[None, :].expand(2, 2)
-    v2 = v1 * x1
-    v3 = x1 ** 2.0
-    v4 = v3.mean((-1,))
-    v5 = v4 + 1e-06
-    v6 = torch.sqrt(v5)
-    v7 = v6[:, :, :, None].expand(-1, -1, 2, 2)
-    v8 = v2 / v7
-    v9 = v8 * x2
-    v10 = torch.einsum("abc,BTbc->BTa", w2, v9)
-    v11 = x3 + v10
-    v12 = w3 * v11
-    v13 = v11 ** 2.0
-    v14 = v13.mean((-1,))
-    v15 = v14 + 1e-06
-    v16 = torch.sqrt(v15)
-    v17 = v12 / v16[:, :, None]
-    v18 = torch.einsum("ab,BTb->BTa", w4, v17)
-    v19 = torch.einsum("ab,BTb->BTa", w5, v17)
-    v20 = F.silu(v18)
-    v21 = v20 * v19
-    v22 = torch.einsum("ab,BTb->BTa", w6, v21)
-    v23 = v11 + v22
-    return (v23, ), ()
+def block_4(
+    y,  # [B, T, head, e]
+    sigmoid_1,  # [B, T, head, e]
+    x,  # [B, T, d]
+    mixer_rmsnorm,  # [e]
+    mixer_linear,  # [d, head, e]
+    rmsnorm2,  # [d]
+    swiglu_gate,  # [4 * d, d]
+    swiglu_up,  # [4 * d, d]
+    swiglu_down,  # [d, 4 * d]
+    position,
+    mode,
+):
+    # titans.nl:34  return linear(rmsnorm(y) .* sigmoid(linear(x, [head, e])), [d])
+    rmsnorm_1 = torch.sqrt((y ** 2.0).mean((-1,)) + 1e-06)[:, :, :, None]
+    neural_memory_1 = mixer_rmsnorm[None, :] * y / rmsnorm_1 * sigmoid_1
+    # std/layers.nl:33  x <- x + mixer(rmsnorm(x))
+    x_2 = x + torch.einsum("abc,BTbc->BTa", mixer_linear, neural_memory_1)
+    # std/layers.nl:11  gate = linear(z, [hidden])
+    rmsnorm_2 = rmsnorm2 * x_2 / torch.sqrt((x_2 ** 2.0).mean((-1,)) + 1e-06)[:, :, None]
+    gate = torch.einsum("ab,BTb->BTa", swiglu_gate, rmsnorm_2)
+    # std/layers.nl:12  up = linear(z, [hidden])
+    up = torch.einsum("ab,BTb->BTa", swiglu_up, rmsnorm_2)
+    # std/layers.nl:13  down = linear(silu(gate) .* up, shape(z))
+    down = torch.einsum("ab,BTb->BTa", swiglu_down, F.silu(gate) * up)
+    # std/layers.nl:34  x <- x + swiglu(rmsnorm(x), 4 * d)
+    x_3 = x_2 + down
+    return (x_3,), ()
 
 
-def block_5(x1, x2, w1, w2, c1, position, mode):
-    v1 = w1 * x1
-    v2 = x1 ** 2.0
-    v3 = v2.mean((-1,))
-    v4 = v3 + 1e-06
-    v5 = torch.sqrt(v4)
-    v6 = v1 / v5[:, :, None]
-    v7 = torch.einsum("ab,BTb->BTa", w2, v6)
-    v8 = behind(v7, c1, 1)
-    v9 = cross_entropy(v8, x2)
-    return (v9, ), (latest(v7, c1, 1), )
+def block_5(
+    x,  # [B, T, d]
+    ahead_1,  # [B, T]
+    rmsnorm,  # [d]
+    linear,  # [vocab, d]
+    before,  # [B, n, vocab]
+    position,
+    mode,
+):
+    # titans.nl:36  loss = cross_entropy(language_model(ids, neural_memory, d, depth, vocab), nex..
+    rmsnorm_1 = rmsnorm * x / torch.sqrt((x ** 2.0).mean((-1,)) + 1e-06)[:, :, None]
+    language_model_1 = torch.einsum("ab,BTb->BTa", linear, rmsnorm_1)
+    loss = cross_entropy(behind(language_model_1, before, 1), ahead_1)
+    return (loss,), (latest(language_model_1, before, 1),)
 
 
 def forward(W, inputs, carry, position, mode):
     new = {}
-    (s1, s2, ), (new["before.1"], ) = block_1(inputs["ids"], W["loss.x"], carry["before.1"], position, mode)
-    (s3, s4, s5, s6, s7, s8, s9, ), (new["tail.1"], new["tail.2"], new["tail.3"], ) = block_2(s1, W["loss.layer[0].rmsnorm"], W["loss.layer[0].mixer.q.linear"], W["loss.layer[0].mixer.linear2"], W["loss.layer[0].mixer.forget"], W["loss.layer[0].mixer.decay"], W["loss.layer[0].mixer.rate"], W["loss.layer[0].mixer.k.linear"], W["loss.layer[0].mixer.v.linear"], W["loss.layer[0].mixer.forget.bias"], W["loss.layer[0].mixer.decay.bias"], W["loss.layer[0].mixer.rate.bias"], W["loss.layer[0].mixer.q.conv"], W["loss.layer[0].mixer.k.conv"], W["loss.layer[0].mixer.v.conv"], carry["tail.1"], carry["tail.2"], carry["tail.3"], position, mode)
-    (s10, ), (new["loss.layer[0].mixer.recall.M.W1"], new["loss.layer[0].mixer.recall.M.W2"], new["loss.layer[0].mixer.recall.S.velocity.m.W1"], new["loss.layer[0].mixer.recall.S.velocity.m.W2"], new["loss.layer[0].mixer.recall.M.W1@chunk"], new["loss.layer[0].mixer.recall.M.W2@chunk"], ) = block_3(s3, s4, s5, s6, s7, s8, carry["loss.layer[0].mixer.recall.M.W1"], carry["loss.layer[0].mixer.recall.M.W2"], carry["loss.layer[0].mixer.recall.S.velocity.m.W1"], carry["loss.layer[0].mixer.recall.S.velocity.m.W2"], carry["loss.layer[0].mixer.recall.M.W1@chunk"], carry["loss.layer[0].mixer.recall.M.W2@chunk"], position, mode)
-    (s11, ), () = block_4(s10, s9, s1, W["loss.layer[0].mixer.rmsnorm"], W["loss.layer[0].mixer.linear"], W["loss.layer[0].rmsnorm2"], W["loss.layer[0].swiglu.gate"], W["loss.layer[0].swiglu.up"], W["loss.layer[0].swiglu.down"], position, mode)
-    (s12, ), (new["before.2"], ) = block_5(s11, s2, W["loss.rmsnorm"], W["loss.linear"], carry["before.2"], position, mode)
-    return {"loss": s12, }, new
+    (x, ahead_1, ), (new["ids.before"], ) = block_1(
+        inputs["ids"], W["loss.x"], carry["ids.before"], position, mode
+    )
+    (q_0, sub_forget_0, decay_0, k_0, v_0, rate_0, sigmoid_1_0, ), (
+        new["loss.layer[0].mixer.q.conv.tail"],
+        new["loss.layer[0].mixer.k.conv.tail"],
+        new["loss.layer[0].mixer.v.conv.tail"],
+    ) = block_2(
+        x,
+        W["loss.layer[0].rmsnorm"],
+        W["loss.layer[0].mixer.q.linear"],
+        W["loss.layer[0].mixer.linear2"],
+        W["loss.layer[0].mixer.forget"],
+        W["loss.layer[0].mixer.decay"],
+        W["loss.layer[0].mixer.rate"],
+        W["loss.layer[0].mixer.k.linear"],
+        W["loss.layer[0].mixer.v.linear"],
+        W["loss.layer[0].mixer.forget.bias"],
+        W["loss.layer[0].mixer.decay.bias"],
+        W["loss.layer[0].mixer.rate.bias"],
+        W["loss.layer[0].mixer.q.conv"],
+        W["loss.layer[0].mixer.k.conv"],
+        W["loss.layer[0].mixer.v.conv"],
+        carry["loss.layer[0].mixer.q.conv.tail"],
+        carry["loss.layer[0].mixer.k.conv.tail"],
+        carry["loss.layer[0].mixer.v.conv.tail"],
+        position,
+        mode,
+    )
+    (y_0, ), (
+        new["loss.layer[0].mixer.recall.M.W1"],
+        new["loss.layer[0].mixer.recall.M.W2"],
+        new["loss.layer[0].mixer.recall.S.velocity.m.W1"],
+        new["loss.layer[0].mixer.recall.S.velocity.m.W2"],
+        new["loss.layer[0].mixer.recall.M.W1@chunk"],
+        new["loss.layer[0].mixer.recall.M.W2@chunk"],
+    ) = block_3(
+        q_0,
+        sub_forget_0,
+        decay_0,
+        k_0,
+        v_0,
+        rate_0,
+        carry["loss.layer[0].mixer.recall.M.W1"],
+        carry["loss.layer[0].mixer.recall.M.W2"],
+        carry["loss.layer[0].mixer.recall.S.velocity.m.W1"],
+        carry["loss.layer[0].mixer.recall.S.velocity.m.W2"],
+        carry["loss.layer[0].mixer.recall.M.W1@chunk"],
+        carry["loss.layer[0].mixer.recall.M.W2@chunk"],
+        position,
+        mode,
+    )
+    (x_0, ), () = block_4(
+        y_0,
+        sigmoid_1_0,
+        x,
+        W["loss.layer[0].mixer.rmsnorm"],
+        W["loss.layer[0].mixer.linear"],
+        W["loss.layer[0].rmsnorm2"],
+        W["loss.layer[0].swiglu.gate"],
+        W["loss.layer[0].swiglu.up"],
+        W["loss.layer[0].swiglu.down"],
+        position,
+        mode,
+    )
+    (loss, ), (new["einsum.before"], ) = block_5(
+        x_0, ahead_1, W["loss.rmsnorm"], W["loss.linear"], carry["einsum.before"], position, mode
+    )
+    return {"loss": loss}, new
 
 
 def start(W, batch, like, lanes=None):
-    carry = {}
-    carry["before.1"] = None
-    carry["tail.1"] = like.new_zeros((batch, 3, 2, 2))
-    carry["tail.2"] = like.new_zeros((batch, 3, 2, 2))
-    carry["tail.3"] = like.new_zeros((batch, 3, 2, 2))
-    carry["loss.layer[0].mixer.recall.M.W1"] = W["loss.layer[0].mixer.recall.M.start.W1"].expand(batch, 2, 2, 4)
-    carry["loss.layer[0].mixer.recall.M.W2"] = W["loss.layer[0].mixer.recall.M.start.W2"].expand(batch, 2, 4, 2)
-    k1 = full(W["loss.layer[0].mixer.recall.M.start.W1"], 0.0, (2, 2, 4, ))
-    carry["loss.layer[0].mixer.recall.S.velocity.m.W1"] = k1.expand(batch, 2, 2, 4)
-    k2 = full(W["loss.layer[0].mixer.recall.M.start.W1"], 0.0, (2, 4, 2, ))
-    carry["loss.layer[0].mixer.recall.S.velocity.m.W2"] = k2.expand(batch, 2, 4, 2)
-    carry["loss.layer[0].mixer.recall.M.W1@chunk"] = W["loss.layer[0].mixer.recall.M.start.W1"].expand(batch, 2, 2, 4)
-    carry["loss.layer[0].mixer.recall.M.W2@chunk"] = W["loss.layer[0].mixer.recall.M.start.W2"].expand(batch, 2, 4, 2)
-    carry["before.2"] = None
+    # std/optimizers.nl:15  memory m: like g = 0
+    filled = full(W["loss.layer[0].mixer.recall.M.start.W1"], 0.0, (2, 2, 4))
+    filled_2 = full(W["loss.layer[0].mixer.recall.M.start.W1"], 0.0, (2, 4, 2))
+    carry = {
+        "ids.before": None,
+        "loss.layer[0].mixer.q.conv.tail": like.new_zeros((batch, 3, 2, 2)),
+        "loss.layer[0].mixer.k.conv.tail": like.new_zeros((batch, 3, 2, 2)),
+        "loss.layer[0].mixer.v.conv.tail": like.new_zeros((batch, 3, 2, 2)),
+        "loss.layer[0].mixer.recall.M.W1": W[
+            "loss.layer[0].mixer.recall.M.start.W1"
+        ].expand(batch, 2, 2, 4),
+        "loss.layer[0].mixer.recall.M.W2": W[
+            "loss.layer[0].mixer.recall.M.start.W2"
+        ].expand(batch, 2, 4, 2),
+        "loss.layer[0].mixer.recall.S.velocity.m.W1": filled.expand(batch, 2, 2, 4),
+        "loss.layer[0].mixer.recall.S.velocity.m.W2": filled_2.expand(batch, 2, 4, 2),
+        "loss.layer[0].mixer.recall.M.W1@chunk": W[
+            "loss.layer[0].mixer.recall.M.start.W1"
+        ].expand(batch, 2, 2, 4),
+        "loss.layer[0].mixer.recall.M.W2@chunk": W[
+            "loss.layer[0].mixer.recall.M.start.W2"
+        ].expand(batch, 2, 4, 2),
+        "einsum.before": None,
+    }
     return carry
 
 
@@ -207,48 +316,45 @@ def update_1(a1, a2, a3, a4, a5, a6, a7):
     v8 = v7.clamp(max=1.0)
     v9 = v2 * v8
     v10 = a1 - v9
-    v11 = 0.5 * v10
-    v12 = v11 + v11
-    v13 = 0.09999999999999998 * v12
-    v14 = a1 - v13
-    v15 = v9 ** 2.0
+    v11 = 0.09999999999999998 * v10
+    v12 = a1 - v11
+    v13 = v9 ** 2.0
+    v14 = a4 - v13
+    v15 = 0.0010000000000000009 * v14
     v16 = a4 - v15
-    v17 = 0.5 * v16
-    v18 = v17 + v17
-    v19 = 0.0010000000000000009 * v18
-    v20 = a4 - v19
-    v21 = a6 / a7
-    v22 = v21 <= 0.02
-    v23 = truth(v22, a1)
-    v24 = v21 / 0.02
-    v25 = v21 - 0.02
-    v26 = 3.141592653589793 * v25
-    v27 = v26 / 0.98
-    v28 = torch.cos(v27)
-    v29 = 1.0 + v28
-    v30 = v29 / 2.0
-    v31 = torch.where(v22, v24, v30)
-    v32 = 0.003 * v31
-    v33 = 0.9 ** a6
+    v17 = a6 / a7
+    v18 = v17 <= 0.02
+    v19 = truth(v18, a1)
+    v20 = v17 / 0.02
+    v21 = v17 - 0.02
+    v22 = 3.141592653589793 * v21
+    v23 = v22 / 0.98
+    v24 = torch.cos(v23)
+    v25 = 1.0 + v24
+    v26 = v25 / 2.0
+    v27 = torch.where(v18, v20, v26)
+    v28 = 0.003 * v27
+    v29 = 0.9 ** a6
+    v30 = 1.0 - v29
+    v31 = v12 / v30
+    v32 = -v31
+    v33 = 0.999 ** a6
     v34 = 1.0 - v33
-    v35 = v14 / v34
-    v36 = -v35
-    v37 = 0.999 ** a6
-    v38 = 1.0 - v37
-    v39 = v20 / v38
-    v40 = torch.sqrt(v39)
-    v41 = v40 + 1e-08
-    v42 = v36 / v41
-    v43 = v32 * v42
-    v44 = v32 * 0.1
-    v45 = v44 * a5
-    v46 = v43 - v45
-    v47 = a5 + v46
-    return v14, v20, v47,
+    v35 = v16 / v34
+    v36 = torch.sqrt(v35)
+    v37 = v36 + 1e-08
+    v38 = v32 / v37
+    v39 = v28 * v38
+    v40 = 0.00030000000000000003 * v27
+    v41 = v40 * a5
+    v42 = v39 - v41
+    v43 = a5 + v42
+    return v12, v16, v43,
 
 
 def tick_1(S, G, V, N, D, planned):
     new = {}
+    # training every 1 step
     new["training.adamw.adam.moments.m"], new["training.adamw.adam.moments.s"], new["training.W"], = update_1(S["training.adamw.adam.moments.m"], N["loss"], G["training.W|loss"], S["training.adamw.adam.moments.s"], S["training.W"], S["training.tick"] + 1, planned["training"])
     S["training.W"].copy_(new["training.W"])
     S["training.adamw.adam.moments.m"].copy_(new["training.adamw.adam.moments.m"])
