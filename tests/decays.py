@@ -26,7 +26,7 @@ key = linear(k, [head, n])
 TAIL = """
 loss = |y - next(v)|^2
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context CONTEXT
     minimize mean(loss over period)
     W <- W - 0.01 * grad(W)

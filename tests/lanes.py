@@ -39,7 +39,7 @@ x = embed(ids, [d])
 h = x + mixer(rmsnorm(x))
 loss = cross_entropy(linear(h, [vocab]), next(ids))
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context ids
     minimize mean(loss over period)
     W <- W + adamw(W, clip(grad(W), 1), lr = 3e-2, decay = 0.1)

@@ -11,7 +11,7 @@ input ids: index(vocab)
 
 TRAINING = """
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context ids
     minimize mean(loss over period)
     W <- W - 0.1 * grad(W)

@@ -30,7 +30,7 @@ TAIL = """
 }
 loss = cross_entropy(language_model(ids, mixer, d, depth, vocab), next(ids))
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context ids
     minimize mean(loss over period)
     W <- W + adamw(W, clip(grad(W), 1), lr = 0.01, decay = 0.1)

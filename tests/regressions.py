@@ -21,7 +21,7 @@ BEFORE
 LEVEL
 loss = cross_entropy(linear(READ, [vocab]), next(ids))
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context ids
     minimize mean(loss over period)
     W <- W - 0.1 * grad(W)

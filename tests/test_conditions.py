@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 
 TRAINING = """
 level training every step {{
-    memory W: rest = random
+    memory W: weights
     context {0}
     minimize mean(loss over period)
     W <- W - 0.1 * grad(W)

@@ -14,7 +14,7 @@ y = weight([d, d], init = 1)[ids]
 z = y * 0
 loss = |y|^2 + {term} + 0 * cross_entropy(y, next(ids))
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context ids
     minimize mean(loss over period)
     W <- W - 0.1 * grad(W)

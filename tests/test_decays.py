@@ -68,7 +68,7 @@ level m every token {
 }
 loss = |m.S@after - next(x)|^2
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context x
     minimize mean(loss over period)
     W <- W - grad(W)

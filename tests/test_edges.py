@@ -130,7 +130,7 @@ u = x + w
 inner = grad(sum(f(u)), u)
 loss = sum(f(u)) + 0 * sum(next(x))
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context x
     minimize mean(loss over period)
     W <- W - grad(W)
@@ -168,7 +168,7 @@ level m every token {
 }
 loss = |m.M@after - next(x)|^2
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context x
     minimize mean(loss over period)
     W <- W - 0.1 * grad(W)
@@ -216,7 +216,7 @@ level recall every token {
 }
 loss = |recall.M * k - next(x)|^2
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context k, x
     minimize mean(loss over period)
     W <- W - grad(W)

@@ -19,7 +19,7 @@ x = embed(ids, [d])
 """
 TRAINING = """
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context ids
     minimize mean(loss over period)
     W <- W - 0.1 * grad(W)

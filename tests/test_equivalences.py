@@ -250,7 +250,7 @@ level still every token {
 z = still.M@after - G
 loss = sum((y + z - weight([a, b])) .^ 2)
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context G
     minimize mean(loss over period)
     W <- W - 0.1 * grad(W)

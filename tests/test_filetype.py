@@ -166,7 +166,7 @@ dim d = 2, vocab = 300
 input ids: index(vocab)
 loss = cross_entropy(linear(embed(ids, [d]), [vocab]), next(ids))
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context ids
     minimize mean(loss over period)
     W <- W - grad(W)

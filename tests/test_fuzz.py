@@ -150,7 +150,7 @@ level recall every token {
 y = recall.M@after * k
 loss = |y - next(x)|^2
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context x
     minimize mean(loss over period)
     W <- W + adamw(W, clip(grad(W), 1), lr = 0.01, decay = 0.1)

@@ -23,7 +23,7 @@ from nldsl.source import Source
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.nl"))
 HEAD = "nldsl 1\nimport layers, optimizers\ndim d = 8, head = 2, e = d / head, vocab = 16\ninput ids: index(vocab)\ninput x: [d]\n"
-TRAIN = "\nlevel training every step { memory W: rest = random context ids minimize mean(loss over period) W <- W - 0.1 * grad(W) }\n"
+TRAIN = "\nlevel training every step { memory W: weights context ids minimize mean(loss over period) W <- W - 0.1 * grad(W) }\n"
 
 
 def elaborated(
@@ -68,25 +68,25 @@ input ids: index(vocab)
 table = embed(ids, [d])
 y = affine(tanh(linear(table, [2, d])), [d])
 loss = cross_entropy(linear(y, [vocab]), next(ids))
-level first never { memory W: FIRST = random }
-level second never { memory V: SECOND = random }
+level first never { memory W: FIRST }
+level second never { memory V: SECOND }
 """
 
 
 @pytest.mark.parametrize(
     "first, second, owned",
     [
-        ("rest [a, b]", "rest", ["table", "y.linear", "y.affine", "loss"]),
-        ("rest [vocab, b]", "rest", ["table", "loss"]),
-        ("rest of y [a, b, c]", "rest", ["y.linear", "y.affine"]),
-        ("rest [a, b]", "rest of table", ["y.linear", "y.affine", "loss"]),
-        ("rest [a, b]", "rest [n]", ["table", "y.linear", "y.affine", "loss"]),
+        ("weights [a, b]", "weights", ["table", "y.linear", "y.affine", "loss"]),
+        ("weights [vocab, b]", "weights", ["table", "loss"]),
+        ("weights of y [a, b, c]", "weights", ["y.linear", "y.affine"]),
+        ("weights [a, b]", "weights of table", ["y.linear", "y.affine", "loss"]),
+        ("weights [a, b]", "weights [n]", ["table", "y.linear", "y.affine", "loss"]),
     ],
 )
 def test_rest_with_a_shape(first: str, second: str, owned: list[str]) -> None:
     text = OWNERS.replace("FIRST", first).replace("SECOND", second)
-    if second == "rest of table":
-        text += "level third never { memory U: rest = random }"
+    if second == "weights of table":
+        text += "level third never { memory U: weights }"
     program = elaborated(text)
     assert [name for name in program.weights if program.weights[name].owner == "first.W"] == owned
     assert (
@@ -95,11 +95,11 @@ def test_rest_with_a_shape(first: str, second: str, owned: list[str]) -> None:
 
 
 def test_rest_with_a_shape_that_fits_nothing_or_fits_twice() -> None:
-    assert found(OWNERS.replace("FIRST", "rest [a, b, c, d]").replace("SECOND", "rest")) == [
-        ("N113", "rest [a, b, c, d]")
+    assert found(OWNERS.replace("FIRST", "weights [a, b, c, d]").replace("SECOND", "weights")) == [
+        ("N113", "weights [a, b, c, d]")
     ]
-    assert ("N111", "rest [vocab, b]") in found(
-        OWNERS.replace("FIRST", "rest [vocab, b]").replace("SECOND", "rest [b, d]")
+    assert ("N111", "weights [vocab, b]") in found(
+        OWNERS.replace("FIRST", "weights [vocab, b]").replace("SECOND", "weights [b, d]")
     )
 
 
@@ -421,7 +421,7 @@ def test_each_weight_has_one_owner() -> None:
         + "a = linear(x, [d])\nloss = sum(linear(a, [d]))"
         + TRAIN
         + TRAIN.replace("training", "part")
-        .replace("rest", "rest of a")
+        .replace("weights", "weights of a")
         .replace("every step", "every 2 step")
     )
     assert {name: weight.owner for name, weight in program.weights.items()} == {
@@ -495,7 +495,7 @@ def test_long_chains() -> None:
 def test_sides_of_a_matrix_that_are_not_there(call: str, code: str) -> None:
     with pytest.raises(Diagnostics) as found:
         load_text(
-            f"nldsl 1\ndim d = 8\ninput x: [d]\ny = {call}\nlevel frozen never {{ memory W: rest = "
+            f"nldsl 1\ndim d = 8\ninput x: [d]\ny = {call}\nlevel frozen never {{ memory W: weights = "
             f"random }}\n"
         )
     assert [d.code for d in found.value.diagnostics] == [code]

@@ -35,7 +35,7 @@ clock near = 4 token
 input x: [d]
 input s: []
 """
-WEIGHTS = """level frozen never { memory W: rest = random }
+WEIGHTS = """level frozen never { memory W: weights }
 W = weight([d, d])
 """
 

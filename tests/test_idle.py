@@ -14,7 +14,7 @@ from nldsl.train import idle
 
 SLOW = """
 level slow every RATE {
-    memory V: rest of y = random
+    memory V: weights of y
     context x
     minimize mean(loss over period)
     V <- V - 0.1 * grad(V)
@@ -22,7 +22,7 @@ level slow every RATE {
 """
 TABLE = (
     "nldsl 1\ninput x: [1]\ny = weight([1]) .* x\nz = weight([1]) .* y\nloss = |z - next(x)|^2\n"
-    "level training every step {\n    memory W: rest = random\n    context x\n"
+    "level training every step {\n    memory W: weights\n    context x\n"
     "    minimize mean(loss over period)\n    W <- W - 0.01 * grad(W)\n}\n"
 )
 FAST = (

@@ -290,7 +290,7 @@ y = layer.W * s
 z = READ
 loss = |z - next(s)|^2 / 2
 level training every step {
-    memory P: rest = random
+    memory P: weights
     context s
     minimize mean(loss over period)
     P <- P - 0.1 * grad(P)
@@ -383,7 +383,7 @@ def test_generated_tokens_are_learned_from() -> None:
             network(
                 level("fast", "2 token", "F - 0.5 * grad(F)", "full to training") + READ,
                 training=TRAINING
-                + TRAINING.replace("training", "other").replace("rest", "rest of answer.x"),
+                + TRAINING.replace("training", "other").replace("weights", "weights of answer.x"),
             ),
             "differs between learners",
         ),

@@ -159,7 +159,7 @@ input x: [n]
 y = weight([n]) .* x
 loss = |y - 1|^2
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context x
     minimize mean(loss over period)
     W <- W + %s

@@ -198,7 +198,7 @@ input x: [c]
 hidden = tanh(affine(x, [f]))
 loss = |affine(hidden, [c]) - next(x)|^2
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context x
     minimize mean(loss over period)
     W <- W + STEP

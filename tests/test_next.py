@@ -21,7 +21,7 @@ x = embed(ids, [d])
 """
 TRAINING = """
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context ids
     minimize mean(loss over period)
     W <- W + adamw(W, grad(W), lr = 0.01, decay = 0.1)

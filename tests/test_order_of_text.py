@@ -99,7 +99,7 @@ a = l.A@after
 b = l.B@after
 loss = (a + weight([], init = 1) * b - next(x))^2
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context x
     minimize mean(loss over period)
     W <- W - 0.1 * grad(W)

@@ -1,4 +1,4 @@
-"""`rest of x`: the x that is in sight, in a def called twice and in each turn of a loop."""
+"""`weights of x`: the x that is in sight, in a def called twice and in each turn of a loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nldsl.source import Source
 
 OWN = """
     level own every step {
-        memory V: rest of y = random
+        memory V: weights of y
         context x
         minimize mean(loss over period)
         V <- V - 0.1 * grad(V)
@@ -20,7 +20,7 @@ OWN = """
 """
 TRAINING = """
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context x
     minimize mean(loss over period)
     W <- W - 0.01 * grad(W)
@@ -68,7 +68,7 @@ def test_the_definition_of_a_turn() -> None:
 
 @pytest.mark.parametrize("turn, other", [("0", 1), ("1", 0), ("2 - 1", 0)])
 def test_the_definition_of_a_named_turn(turn: str, other: int) -> None:
-    level = OWN.replace("rest of y", f"rest of layer[{turn}].y [a]")
+    level = OWN.replace("weights of y", f"weights of layer[{turn}].y [a]")
     text = (
         "h = x\nfor layer in range(2) {\n    y = weight([4]) .* h\n    h <- h + y\n}\n"
         "loss = |h - next(x)|^2" + level + TRAINING
@@ -78,7 +78,7 @@ def test_the_definition_of_a_named_turn(turn: str, other: int) -> None:
 
 
 def test_what_calls_of_a_turn_make() -> None:
-    level = OWN.replace("level own", "level own[i]").replace("rest of y", "rest of mixer")
+    level = OWN.replace("level own", "level own[i]").replace("weights of y", "weights of mixer")
     text = (
         "def mixer(x: [4]) {\n    k = weight([4]) .* x\n    return k + weight([4])\n}\nh = x\n"
         "for i in range(2) {"
@@ -105,7 +105,7 @@ def test_a_level_outside_sees_the_definitions_around_it() -> None:
 def test_a_def_does_not_see_the_definitions_of_the_program(of: str) -> None:
     text = (
         "def layer_of(x: [4], loss) {\n    z = weight([4]) .* x"
-        + OWN.replace("rest of y", f"rest of {of}")
+        + OWN.replace("weights of y", f"weights of {of}")
         + "    return z\n}\ny = weight([4]) .* x\nloss = |layer_of(x, loss) + y - next(x)|^2"
         + TRAINING
     )
@@ -123,5 +123,5 @@ def test_two_levels_for_one_part() -> None:
 
 @pytest.mark.parametrize("of", ["layer[i + 1].mixer", "layer[0].mixer [a, b]", "a.b[2].c.d"])
 def test_a_named_turn_is_written_as_it_was_said(of: str) -> None:
-    text = f"nldsl 1\n\nlevel own never {{\n    memory V: rest of {of} = random\n}}\n"
+    text = f"nldsl 1\n\nlevel own never {{\n    memory V: weights of {of}\n}}\n"
     assert unparse(parse(Source("a.nl", text))) == text

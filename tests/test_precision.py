@@ -22,7 +22,7 @@ ROPE = (
     "memory n: [] = 0  n <- n + 1 }\n"
     "turned = rope(A * (u + table[ids]))\nloss = {loss} + 1e-30 * (turned[0] - "
     "next(table[ids]))^2\n"
-    "level training every step {\n    memory W: rest = random\n    context ids\n"
+    "level training every step {\n    memory W: weights\n    context ids\n"
     "    minimize mean(loss over period)\n    W <- W - 1e-30 * grad(W)\n}\n"
 )
 CASES = {

@@ -86,7 +86,7 @@ level recall every token {
 y = recall.M@after * k
 a = weight([])
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context k
     minimize mean(a * <y, k> over period)
     W <- W - 0.1 * grad(W)

@@ -40,7 +40,7 @@ level fast every 2 step {
 }
 loss = |fast.F(linear(x, [c])) - next(x)|^2
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context x
     minimize mean(loss over period)
     W <- W + adamw(W, clip(grad(W), 1), lr = cosine(0.01, 0.1), decay = 0.1)

@@ -429,7 +429,7 @@ input ids: index(256)
 x = embed(ids, [d])
 loss = cross_entropy(linear(x, [256]), next(ids))
 level training every step {
-    memory W: rest = load("base", "table" -> x, "head" -> loss)
+    memory W: weights = load("base", "table" -> x, "head" -> loss)
     context ids
     minimize mean(loss over period)
     W <- W - 0.1 * grad(W)
@@ -474,7 +474,7 @@ level recall every token {
 }
 loss = cross_entropy(linear(recall.M * k, [vocab]), next(ids))
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context ids
     minimize mean(loss over period)
     W <- W - 0.1 * grad(W)

@@ -143,7 +143,7 @@ def test_an_optimizer_hears_what_its_caller_hears() -> None:
 def test_recency_is_measured_along_the_way() -> None:
     stale = RECALL.replace("y = recall.M * k", "y = recall.M@near * (?)")
     assert codes(stale.replace("?", "k")) == {"N405"}
-    wide = "\nlevel frozen never { memory W: rest = random }\n"
+    wide = "\nlevel frozen never { memory W: weights }\n"
     assert codes(stale.replace("?", "conv(k, 3)") + wide) == {"N405"}
     assert codes(stale.replace("?", "conv(k, 4)") + wide) == set()
     assert codes(stale.replace("?", "conv(conv(k, 3), 2)") + wide) == set()

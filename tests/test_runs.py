@@ -57,7 +57,7 @@ level recall every token {
 }
 loss = cross_entropy(linear(rmsnorm(recall.M@after), [vocab]), next(ids))
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context ids
     minimize mean(loss over period)
     W <- W - rate * grad(W)
@@ -425,7 +425,7 @@ input ids: index(vocab)
 x = embed(ids, [d])
 {lines}loss = cross_entropy(linear({read}, [vocab]), next(ids))
 level training every step {{
-    memory W: rest = random
+    memory W: weights
     context ids
     minimize mean(loss over period)
     W <- W - {moved}
@@ -675,7 +675,7 @@ def test_a_table_is_scored_by_the_scale_of_a_table_that_is_gone(tmp_path: Path) 
     spec = tmp_path / "spec.nl"
     spec.write_text(
         "nldsl 1\nimport layers\ninput x: [2]\nloss = sum((affine(x, [2]) - next(x)) .^ 2)\n"
-        "level training every step {\n    memory W: rest = random\n    context x\n"
+        "level training every step {\n    memory W: weights\n    context x\n"
         "    minimize mean(loss over period)\n    W <- W - 0.1 * grad(W)\n}\n"
     )
     done("train", spec, tmp_path / "a.npy", *SMALL, "--steps", 2, "--out", tmp_path / "run")

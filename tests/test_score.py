@@ -38,7 +38,7 @@ logits = linear(rmsnorm(embed(ids, [d])), [vocab])
 answer = cross_entropy(logits, next(ids))
 {LOSS}
 level training every step {{
-    memory W: rest = random
+    memory W: weights
     context ids
     minimize mean(loss over period)
     W <- W - 0.1 * grad(W)
@@ -51,7 +51,7 @@ clock chunk = 4 token
 h = affine(tanh(affine(x, [d])), [channel])
 {LOSS}
 level training every step {{
-    memory W: rest = random
+    memory W: weights
     context x
     minimize mean(loss over period)
     W <- W - 0.01 * grad(W)

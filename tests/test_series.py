@@ -22,7 +22,7 @@ h = conv(affine(x, [d]), 3)
 y = affine(h + swiglu(rmsnorm(h), 2 * d), [channel])
 loss = |y - next(x)|^2
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context x
     minimize mean(loss over period)
     W <- W + adamw(W, clip(grad(W), 1), lr = 1e-2, decay = 0.01)

@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 
 TRAINING = """
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context %s
     minimize mean(loss over period)
     W <- %s

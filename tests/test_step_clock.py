@@ -25,7 +25,7 @@ A = weight([f, c])
 B = weight([c, f])
 loss = |B * tanh(A * x) - next(x)|^2 / 10
 level training every PERIOD step {
-    memory W: rest = random
+    memory W: weights
     context x
     minimize OBJECTIVE
     W <- UPDATE
@@ -54,7 +54,7 @@ level fast every 2 step {
 h = linear(x, [c])
 loss = |fast.F(h) - next(x)|^2
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context x
     minimize mean(loss over period)
     W <- W + sgd(grad(W), 0.05)
@@ -72,7 +72,7 @@ def rule(s: [2]) -> [] {
 y = linear(tanh(linear(x, [2 * c])), [c])
 loss = |y - next(x)|^2
 level inner every step {
-    memory W: rest of y = random
+    memory W: weights of y
     context x
     minimize mean(loss over period)
     g = stop(grad(W))
@@ -81,7 +81,7 @@ level inner every step {
     bptt DEPTH to meta
 }
 level meta every 4 step {
-    memory O: rest = random
+    memory O: weights
     context x
     minimize mean(loss over period)
     O <- O - 0.1 * grad(O)
@@ -173,7 +173,7 @@ level recall every 2 step {
 }
 loss = |recall.M * linear(k, [c]) - next(x)|^2
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context x
     minimize mean(loss over period)
     W <- W - 0.05 * grad(W)
@@ -385,19 +385,19 @@ table = embed(ids, [d])
 y = swiglu(rmsnorm(table), 2 * d)
 loss = cross_entropy(affine(y, [vocab]), next(ids))
 level matrices every step {
-    memory W: rest [a, b] = random
+    memory W: weights [a, b]
     context ids
     minimize mean(loss over period)
     W <- W + muon(grad(W), 0.02)
 }
 level tables every step {
-    memory E: rest of table = random
+    memory E: weights of table
     context ids
     minimize mean(loss over period)
     E <- E - 0.1 * grad(E)
 }
 level others every 2 step {
-    memory V: rest = random
+    memory V: weights
     context ids
     minimize mean(loss over period)
     V <- V + adamw(V, grad(V), lr = 0.01, decay = 0)
@@ -422,14 +422,14 @@ def rule(s: [2]) -> [] {
 whole = model(ids)
 loss = cross_entropy(linear(whole, [vocab]), next(ids))
 level training every step {
-    memory W: rest of whole = random
+    memory W: weights of whole
     context ids
     minimize mean(loss over period)
     W <- W + 0.01 * rule(stack(stop(grad(W)), momentum(stop(grad(W)), 0.1, 0.9)))
     bptt DEPTH step to meta
 }
 level meta every 2 step {
-    memory O: rest = random
+    memory O: weights
     context ids
     minimize mean(loss over period)
     O <- O - 0.05 * grad(O)

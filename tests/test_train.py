@@ -47,7 +47,7 @@ def model(ids, loss) -> [vocab] {
 }
 loss = cross_entropy(model(ids, loss), next(ids))
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context ids
     minimize mean(loss over period)
     W <- W + adamw(W, clip(grad(W), 1), lr = cosine(lr, 0.1), decay = 0.1)

@@ -248,7 +248,7 @@ def program(level: list[str], memories: list[str]) -> str:
             f"w = weight([e], init = 1)\ny = {' + '.join(line.split()[0] for line in shown)}",
             "loss = |w .* y - next(x)|^2",
             "level training every step {",
-            "    memory W: rest = random\n    context x\n    minimize mean(loss over period)",
+            "    memory W: weights\n    context x\n    minimize mean(loss over period)",
             "    W <- W - 0.01 * grad(W)\n}\n",
         ]
     )

@@ -2,7 +2,7 @@
 
 A node is `x = op(args)` at every instant of its rate. Shapes are positional tuples of `Axis`; batch
 and time are never written. A level `per head` and every mapped axis stand in front of the axes that
-the text shows. A tree (the weights of a definition, `rest`) is one value with a shape per leaf;
+the text shows. A tree (the weights of a definition, `weights`) is one value with a shape per leaf;
 elementwise operators act on it leaf by leaf.
 """
 

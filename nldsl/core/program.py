@@ -88,7 +88,7 @@ class Memory:
     """`start` is a node without streams: constants, weights (`learned`), other memories, `random`
     or `load`.
 
-    For a memory of weights (`rest`, or a def whose start is `random`) `slots` maps leaf path ->
+    For a memory of weights (`weights`, or a def whose start is `random`) `slots` maps leaf path ->
     weight name; its value *is* those weights and `start` is None. `next` is the value after a tick.
     """
 

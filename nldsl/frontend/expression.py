@@ -240,8 +240,8 @@ class Like(Syntax):
 
 
 @dataclass(frozen=True)
-class Rest(Syntax):
-    """`rest`, `rest of layer[0].mixer`, and of these those that a shape fits: `rest [a, b]`."""
+class Weights(Syntax):
+    """`weights`, `weights of layer[0].mixer`, and of these those that a shape fits: `weights [a, b]`."""
 
     of: Expr | None
     shape: Shape | None
@@ -277,4 +277,4 @@ Expr = (
     | Inner
 )
 Arg = Expr | Named | Window
-Type = Shape | Like | Rest | Kind
+Type = Shape | Like | Weights | Kind

@@ -21,13 +21,13 @@ from nldsl.frontend.syntax import (
     Norm,
     Number,
     Pair,
-    Rest,
     Shape,
     Stretch,
     String,
     Transpose,
     Type,
     Unary,
+    Weights,
     Window,
 )
 
@@ -114,9 +114,9 @@ def type_(node: Type) -> str:
             return f"[{', '.join(expression(axis, SUM) for axis in axes)}]"
         case Like(name):
             return f"like {name}"
-        case Rest(of, shape):
+        case Weights(of, shape):
             return (
-                "rest"
+                "weights"
                 + (f" of {expression(of)}" if of else "")
                 + (f" {type_(shape)}" if shape else "")
             )

@@ -12,9 +12,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import pairwise
 
 from nldsl.diagnostic import Diagnostic, Edit
 from nldsl.frontend.foreign_words import (
+    ALL_WEIGHTS,
     ASSIGNED,
     BEGINNINGS,
     BLOCKS,
@@ -549,6 +551,28 @@ def imported(text: Wording, i: int) -> Mistake | None:
     return None
 
 
+def all_weights(text: Wording, i: int) -> Mistake | None:
+    """`memory W: params`, and `memory W: weights = random`: as they are drawn is what is not said."""
+    words = text.words
+    if [word.text for word in words[i : i + 3 : 2]] != ["memory", ":"] or i + 3 >= len(words):
+        return None
+    word, end = words[i + 3].text, statement(words, i)[1]
+    defined = any(a.text == "def" and b.text == word for a, b in pairwise(words))
+    drawn = [last.text for last in words[end - 2 : end]] == ["=", "random"]
+    fix = (Edit(text.span(end - 3, end), words[end - 3].text),) if drawn else ()
+    if word == "weights" and drawn:
+        message = "weights start as each is drawn"
+        return _told(text, end - 2, end, message, "leave out `= random`", fix)
+    if word not in ALL_WEIGHTS or defined:
+        return None
+    if fix and end - 3 == i + 3:
+        fix = (Edit(text.span(i + 3, end), "weights"),)
+    else:
+        fix = (Edit(text.span(i + 3, i + 4), "weights"), *fix)
+    help = "`weights` is every weight that no other level owns: write `memory W: weights`"
+    return _told(text, i + 3, i + 4, f"`{word}` is not a type", help, fix)
+
+
 def colon_block(text: Wording, i: int) -> Mistake | None:
     """`def f(z):`, `level l every token:`, `for i in range(3):` with indented lines, or one
     statement behind the colon.
@@ -688,6 +712,7 @@ RULES: tuple[Callable[[Wording, int], Mistake | None], ...] = (
     logic,
     prefixed,
     axis_by_number,
+    all_weights,
     colon_block,
     beginning,
 )

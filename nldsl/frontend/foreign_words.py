@@ -112,6 +112,9 @@ NOUNS = {
     "timescale": "clock",
 }
 
+# Types of a memory that is to hold the weights.
+ALL_WEIGHTS = frozenset("rest params parameters theta".split())
+
 # Words before an expression.
 BEGINNINGS = {
     "print": "a run shows its loss, and `--emit graph` what each value is made of: remove it",

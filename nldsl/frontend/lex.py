@@ -18,7 +18,7 @@ STATEMENT_WORDS = frozenset(
     "import dim clock input def level for memory context minimize reset bptt return report".split()
 )
 RESERVED = STATEMENT_WORDS | frozenset(
-    "nldsl per every phase never in like rest of to over token step update sequence "
+    "nldsl per every phase never in like weights of to over token step update sequence "
     "document".split()
 )
 UNNAMEABLE = RESERVED | {"after", "period"}  # these two are read, so the lexer lets them through
@@ -241,7 +241,7 @@ def is_start(words: list[Word], i: int) -> bool:
         or before.text in (")", "]", "|", ">", "^T")
         or before.kind == "name"
         and before.text
-        not in RESERVED - {"token", "step", "update", "sequence", "document", "never", "rest"}
+        not in RESERVED - {"token", "step", "update", "sequence", "document", "never", "weights"}
     )
 
 

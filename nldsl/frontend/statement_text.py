@@ -50,7 +50,7 @@ def _simple(statement: Statement) -> str:
         case Def(body=body):
             return f"{header(statement)} = {expression(body)}"
         case syntax.Memory(name, kind, start):
-            return f"memory {name}: {type_(kind)} = {expression(start)}"
+            return f"memory {name}: {type_(kind)}" + (f" = {expression(start)}" if start else "")
         case syntax.Context(names):
             return f"context {', '.join(map(str, names))}"
         case syntax.Minimize(objective):

@@ -36,7 +36,6 @@ from nldsl.frontend.expression import (
     Number,
     Pair,
     Place,
-    Rest,
     Shape,
     Stretch,
     String,
@@ -44,6 +43,7 @@ from nldsl.frontend.expression import (
     Transpose,
     Type,
     Unary,
+    Weights,
     Window,
     spanned,
 )
@@ -91,7 +91,7 @@ __all__ = [
     "Place",
     "Report",
     "Reset",
-    "Rest",
+    "Weights",
     "Return",
     "Shape",
     "Statement",
@@ -189,7 +189,7 @@ class For(Syntax):
 class Memory(Syntax):
     name: Name
     type: Type
-    start: Expr
+    start: Expr | None
     span: Span = spanned()
 
 

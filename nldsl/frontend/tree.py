@@ -33,7 +33,7 @@ BUILD: dict[str, Build] = {
         rule: _regular(getattr(syntax, rule.title().rstrip("_")))
         for rule in "binding clock input param level for_ memory minimize update define reset bptt "
         "return_ report member every never full cut "
-        "like rest kind pair field instant call index norm inner named window".split()
+        "like weights kind pair field instant call index norm inner named window".split()
     },
     **{
         rule: _many(getattr(syntax, rule.title().rstrip("_")))

@@ -11,7 +11,7 @@ context and the paths of gradients are for `rules`.
     expressions.py  each form of expression                                     builtins.py, parameters.py, arguments.py
     foreign.py      names of torch, numpy and Python, for findings about names
     calls.py        defs inlined; the mapping rule, with axes.py                templates.py       defs as types of memories
-    levels.py       levels, `grad`     memories.py, starts.py                   ownership.py       `rest`
+    levels.py       levels, `grad`     memories.py, starts.py                   ownership.py       `weights`
     prox.py         `prox`, in closed form by quadratic.py                       reported.py        what is scored
     shapes.py, arrays.py    nodes of named-axis arithmetic, constants folded    windows.py, attention.py, clocks.py
     guards.py       branches that are not chosen have no part in a derivative
@@ -19,7 +19,7 @@ context and the paths of gradients are for `rules`.
 
 Decisions. Values are worked out when first asked for, since `loss` is an argument of the model that
 it comes from, and keys come from memories whose equations need the keys; levels are declared where
-they stand and their equations follow when all streams are known, those of `rest` last, when all
+they stand and their equations follow when all streams are known, those of `weights` last, when all
 weights are. An error ends its own statement only: what needs the missing value is silent, all else
 is still looked at. A level's definitions are elaborated once, with numbered reads (`plain(M#2)`):
 an equation and an objective then give the same text different versions, and no weight is made

@@ -144,7 +144,7 @@ def matrix(call: syntax.Call, site: Site) -> Array:
                 f"`{where}` has the axes {world.axes(leaf)}, and `{axis.name}` is not its first or "
                 "last of several",
                 args["x"].span,
-                help=f"`rest [{axis.name}, a]` or `rest [a, {axis.name}]` takes the weights that "
+                help=f"`weights [{axis.name}, a]` or `weights [a, {axis.name}]` takes the weights that "
                 "have it",
             )
         n = numel(seen) // axis.size

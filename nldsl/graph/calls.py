@@ -158,7 +158,7 @@ class Mapping:
                 "N205",
                 f"`{what}` sees `[{want}]`, this argument{at} has only {shape_text(value.seen)}",
                 span,
-                help=f"`rest [{want}]` owns the weights that have these axes"
+                help=f"`weights [{want}]` owns the weights that have these axes"
                 if at
                 else f"`{what}: [{want.split(', ')[-1]}]` takes one axis",
             )

@@ -122,7 +122,7 @@ class LevelInstance:
 
     def when(self) -> int:
         kinds = [
-            m.text.type for m in self.memories.values() if isinstance(m.text.type, syntax.Rest)
+            m.text.type for m in self.memories.values() if isinstance(m.text.type, syntax.Weights)
         ]
         return SOON if not kinds else PARTS if all(kind.of is not None for kind in kinds) else LAST
 

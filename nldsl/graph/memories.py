@@ -27,7 +27,6 @@ class MemoryType:
     core: Type
     hidden: tuple[Hidden, ...]
     template: Template | None = None
-    rest: bool = False
 
     @property
     def seen(self) -> Shape:
@@ -41,7 +40,9 @@ class MemoryInstance:
         self.name = join(level.name, text.name.text)
         self.versions: list[tuple[Place, Thunk]] = []
         self.type = Thunk(self.world, self._type, text.name.text, text.type.span)
-        self.start = Thunk(self.world, lambda: starts.start(self), text.name.text, text.start.span)
+        self.start = Thunk(
+            self.world, lambda: starts.start(self), text.name.text, (text.start or text.type).span
+        )
         self.slots: dict[str, str] | None = None
 
     def _type(self) -> MemoryType:
@@ -61,7 +62,7 @@ class MemoryInstance:
                     )
                     return MemoryType(Tree(leaves), hidden)
                 return MemoryType((*front, *like.seen), hidden)
-            if isinstance(kind, syntax.Rest):
+            if isinstance(kind, syntax.Weights):
                 return MemoryType(world.owners.claim(self), ())
             callee = (
                 world.evaluate(kind.place.names[0], self.site)
@@ -71,7 +72,7 @@ class MemoryInstance:
             if not isinstance(callee, Definition):
                 world.fail(
                     "N202",
-                    f"a memory's type is a shape, `like x`, `rest` or a def, `{kind.place}` is "
+                    f"a memory's type is a shape, `like x`, `weights` or a def, `{kind.place}` is "
                     f"{kind_of(callee)}",
                     kind.span,
                 )
@@ -98,7 +99,7 @@ class MemoryInstance:
             if node is None:
                 world.fail(
                     "N209",
-                    f"the start of `{self.text.name.text}` is no value: it is `random` weights",
+                    f"the start of `{self.text.name.text}` is no value: its weights are drawn",
                 )
         elif isinstance(value.at, Clock):
             node = world.node("held", type=type_.core, memory=self.name, clock=value.at)

@@ -1,6 +1,6 @@
-"""Who owns which weight: each has exactly one owner, the most specific `rest` wins.
+"""Who owns which weight: each has exactly one owner, the most specific `weights` wins.
 
-rest of model.head      before      rest [a, b]      before      rest
+weights of model.head      before      weights [a, b]      before      weights
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """`rest of place [a, b]`: the weights under a definition that have the axes of a shape; further
+    """`weights of place [a, b]`: the weights under a definition that have the axes of a shape; further
     axes are mapped over.
     """
 
@@ -109,7 +109,7 @@ class Owners:
         )
 
     def claim(self, memory: MemoryInstance) -> Tree:
-        """The unowned weights that the memory's `rest` covers, and none that is more specific."""
+        """The unowned weights that the memory's `weights` covers, and none that is more specific."""
         mine = next(part for part in self.parts if part.memory is memory)
         same = [part for part in self.parts if (part.prefix, part.axes) == (mine.prefix, mine.axes)]
         for part in same[1:]:
@@ -154,8 +154,7 @@ class Owners:
                     "N110",
                     f"no level owns the weight `{weight.name}`",
                     weight.span,
-                    help="`memory W: rest = random` in a level `every step`, or `never` to freeze "
-                    "it",
+                    help="`memory W: weights` in a level `every step`, or `never` to freeze it",
                 )
 
 

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 def start(memory: MemoryInstance) -> Node | None:
     """The node of a start; None where the memory's value is its weight slots."""
     world, text, type_ = memory.world, memory.text, memory.type.force()
-    rest = isinstance(text.type, syntax.Rest)
     drawn = isinstance(text.start, syntax.Name) and text.start.text == "random"
-    if rest:
+    if isinstance(text.type, syntax.Weights):
         memory.slots = {path: path for path in type_.core.paths()}
     elif (
         drawn
@@ -38,7 +37,7 @@ def start(memory: MemoryInstance) -> Node | None:
             leaf.path: slot(memory, f"{memory.name}.{leaf.path}", shape, leaf, memory.name).name
             for leaf, (_, shape) in zip(type_.template.leaves, type_.core.leaves, strict=True)
         }
-    if memory.slots is not None and drawn:
+    if text.start is None or memory.slots is not None and drawn:
         return None
     scope = Scope(world, "turn", memory.level.scope, memory.level.scope.path)
     scope.start = lambda *how: begin(memory, *how)

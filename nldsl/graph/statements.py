@@ -74,7 +74,7 @@ def declare(statement: syntax.Statement, site: Site) -> None:
         memory = MemoryInstance(scope.level, statement, site)
         scope.define(statement.name, memory)
         scope.level.memories[statement.name.text] = memory
-        if isinstance(statement.type, syntax.Rest):
+        if isinstance(statement.type, syntax.Weights):
             world.owners.register(memory)
 
 

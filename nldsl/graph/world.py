@@ -25,7 +25,7 @@ MOST_CALLS = 10_000  # of defs, all told
 DEEPEST = 100  # calls inside calls
 LARGEST_SIZE = 2**40
 TOO_LARGE = "N212"
-SOON, PARTS, LAST = 0, 1, 2  # level bodies; levels of `rest of X`; levels of `rest`
+SOON, PARTS, LAST = 0, 1, 2  # level bodies; levels of `weights of X`; levels of `weights`
 
 
 class Poisoned(Exception):

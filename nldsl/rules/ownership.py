@@ -1,6 +1,6 @@
 """Ownership: each memory and each weight is moved by its own level, and by no other.
 
-That every weight has an owner (N110), and only one (N111), is found where `rest` takes the weights
+That every weight has an owner (N110), and only one (N111), is found where `weights` takes the weights
 that are left.
 """
 
@@ -43,8 +43,8 @@ def lasting(program: Program) -> Iterator[Diagnostic]:
     """The weights of a network are one value for all sequences: who owns them ticks between
     sequences.
 
-    level training every 4 token { memory W: rest = random .. }              # N117
-    level training every step { memory W: rest = random .. }
+    level training every 4 token { memory W: weights .. }              # N117
+    level training every step { memory W: weights .. }
     """
     for memory in program.memories.values():
         level = program.levels[memory.level]

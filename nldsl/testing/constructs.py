@@ -62,8 +62,8 @@ FORMS = frozenset(
         "memory like",
         "memory def",
         "memory def(..)",
-        "rest",
-        "rest of",
+        "weights",
+        "weights of",
         "several memories",
         "start number",
         "start learned",
@@ -287,8 +287,8 @@ def _level(level: s.Level, memories: set[str]) -> Iterator[str]:
                 yield "memory shape"
             case s.Like():
                 yield "memory like"
-            case s.Rest():
-                yield "rest" if memory.type.of is None else "rest of"
+            case s.Weights():
+                yield "weights" if memory.type.of is None else "weights of"
             case s.Kind():
                 yield "memory def" if memory.type.args is None else "memory def(..)"
         match memory.start:

@@ -380,7 +380,7 @@ level recall per head every token {
 y = recall.M@after(q)
 loss = cross_entropy(linear(linear(y, [d]) + x, [vocab]), next(ids))
 level training every step {
-    memory W: rest = random
+    memory W: weights
     context ids
     minimize mean(loss over period)
     W <- W - 0.1 * grad(W)

@@ -206,14 +206,14 @@ def training(p: Page, whole: str) -> list[str]:
     if p.edges:  # one learner, which ticks at every step, sees all that there is
         whole = ""
     rate = "step" if p.edges else p.pick("step", "step", "step", "2 step", "step phase 1", "3 step")
-    of = "rest"
+    of = "weights"
     if whole and p.maybe(6):
-        lines += second(p, p.pick("rest [a, b]", f"rest of {whole} [a, b]"), matrices=True)
+        lines += second(p, p.pick("weights [a, b]", f"weights of {whole} [a, b]"), matrices=True)
     elif p.parts and p.maybe(6):
-        lines += second(p, f"rest of {p.pick(*p.parts)}")
+        lines += second(p, f"weights of {p.pick(*p.parts)}")
     elif whole and p.maybe(5):
-        of = f"rest of {whole}"
-        lines += p.pick(["level frozen never { memory W: rest = random }"], second(p, "rest"))
+        of = f"weights of {whole}"
+        lines += p.pick(["level frozen never { memory W: weights }"], second(p, "weights"))
     elif whole and p.maybe(12):
         return generated(p, whole)
     goal = p.pick(
@@ -229,7 +229,7 @@ def training(p: Page, whole: str) -> list[str]:
         f"level training every {rate} {{",
         *indent(
             [
-                f"memory W: {of} = random",
+                f"memory W: {of}",
                 f"context {p.context}",
                 f"minimize {goal}",
                 *optimizer(p, "W"),
@@ -245,7 +245,7 @@ def second(p: Page, of: str, matrices: bool = False) -> list[str]:
         "level heads every 2 step {",
         *indent(
             [
-                f"memory W: {of} = random",
+                f"memory W: {of}",
                 f"context {p.context}",
                 "minimize mean(loss over period)",
                 *optimizer(p, "W", matrices),
@@ -267,7 +267,7 @@ def generated(p: Page, whole: str) -> list[str]:
         "level training every step {",
         *indent(
             [
-                f"memory W: rest of {whole} = random",
+                f"memory W: weights of {whole}",
                 f"context {p.context}",
                 "minimize mean(loss over period)",
                 "W <- W + 0.01 * rule(stack(stop(grad(W)), momentum(stop(grad(W)), 0.1, 0.9)))",
@@ -279,7 +279,7 @@ def generated(p: Page, whole: str) -> list[str]:
         "level meta every 2 step {",
         *indent(
             [
-                "memory O: rest = random",
+                "memory O: weights",
                 f"context {p.context}",
                 "minimize mean(loss over period)",
                 *optimizer(p, "O"),
