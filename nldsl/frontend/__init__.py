@@ -6,7 +6,8 @@ stands where it may, no word of the language names anything, and nothing is nest
 `Diagnostics` (N0xx) with all independent mistakes.
 
     lex.py          words, bounds, brackets, where statements begin
-    foreign.py      words of Python and its like, by foreign_words.py and what wording.py knows without a grammar
+    foreign.py      words of Python and its like, by foreign_signs.py, foreign_words.py and
+                    what wording.py knows without a grammar
     grammar.py      grammar/nl.lark, one attempt at a text
     mistakes.py     a refused word -> its message, by example of grammar/syntax_errors.nl
     tree.py         lark's tree -> syntax.py (statements) and expression.py (all within them)

@@ -10,49 +10,40 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from itertools import pairwise
 
 from nldsl.diagnostic import Diagnostic, Edit
+from nldsl.frontend.foreign_signs import (
+    CODE,
+    Mistake,
+    assigned,
+    comment,
+    letter,
+    matmul,
+    remainder,
+    sign,
+    told,
+)
 from nldsl.frontend.foreign_words import (
     ALL_WEIGHTS,
-    ASSIGNED,
     BEGINNINGS,
     BLOCKS,
-    FUNCTIONS,
-    LETTERS,
     NOUNS,
-    POWERS,
-    SIGNS,
-    STRAYS,
-    in_ascii,
 )
-from nldsl.frontend.lex import STATEMENT_WORDS, Places, Word, is_start, shown, statement
+from nldsl.frontend.lex import STATEMENT_WORDS, Places, Word, is_start, statement
 from nldsl.frontend.wording import ELSE, Wording
 
-CODE = "N033"
 MOST = 50  # mistakes that are looked for
 LIKENESS = 0.74  # of a word to the one that is meant
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """`begin` to `end` are the words that are not read on; of these, the rules have looked at those
-    before `seen`.
-    """
-
-    diagnostic: Diagnostic
-    begin: int
-    end: int
-    seen: int
 
 
 def foreign(words: list[Word], places: Places) -> tuple[list[Diagnostic], set[int]]:
     """All that is written in another language, each mistake once, and the words that it spoils."""
     text, found, i, spoilt = Wording(words, places), list[Mistake](), 0, set[int]()
     while i < len(words):
-        mistake = next((told for rule in RULES if (told := rule(text, i)) is not None), None)
+        mistake = next((said for rule in RULES if (said := rule(text, i)) is not None), None)
         i = max(i + 1, mistake.seen if mistake else 0)
         if mistake is not None:
             found.append(mistake)
@@ -67,241 +58,15 @@ def _once(found: list[Mistake]) -> list[Diagnostic]:
     """One letter in many places is one mistake, and so is one sign in many places of a statement."""
     kept: dict[tuple[str, int], Diagnostic] = {}
     for mistake in found:
-        told = mistake.diagnostic
-        key = (told.message, -1 if told.code == "N003" else mistake.begin)
+        said = mistake.diagnostic
+        key = (said.message, -1 if said.code == "N003" else mistake.begin)
         first = kept.get(key)
         kept[key] = (
-            told
+            said
             if first is None
-            else replace(first, fix=first.fix + told.fix if first.fix and told.fix else ())
+            else replace(first, fix=first.fix + said.fix if first.fix and said.fix else ())
         )
     return list(kept.values())
-
-
-def _told(
-    text: Wording,
-    i: int,
-    j: int,
-    message: str,
-    help: str,
-    fix: tuple[Edit, ...] = (),
-    block: bool = False,
-    code: str = CODE,
-) -> Mistake:
-    """A mistake at the words i to j; without a block of its own it spoils its statement."""
-    begin, end = text.block(i) if block else statement(text.words, i)
-    diagnostic = Diagnostic(code, message, text.span(i, j), help=help, fix=fix)
-    return Mistake(diagnostic, begin, max(end, j), j)
-
-
-# ---- signs
-
-
-def sign(text: Wording, i: int) -> Mistake | None:
-    """`**`, `//`, `:=`, `!=` and others that are made of several characters, or of one that nldsl
-    does not have.
-    """
-    for joined, (message, help, instead) in SIGNS.items():
-        j = text.joined(i, joined)
-        if j is not None:
-            fix = (Edit(text.span(i, j), instead),) if instead else ()
-            return _told(text, i, j, message, help, fix)
-    return None
-
-
-def comment(text: Wording, i: int) -> Mistake | None:
-    """`//` and `/*` before what is no operand: a comment of C; else `//` divides and rounds down."""
-    j = text.joined(i, "//") or text.joined(i, "/*")
-    if j is None or text.words[i].text != "/":
-        return None
-    end = text.end_of_line(i)
-    if text.joined(i, "//") and not text.words[i].first and not text.is_prose(j, end):
-        return floor_division(text, i, j)
-    mark = text.text_of(i, j)
-    closing = (
-        next((n for n in range(j, len(text.words)) if text.joined(n, "*/")), None)
-        if mark == "/*"
-        else None
-    )
-    fix: tuple[Edit, ...] = (Edit(text.span(i, j), "#"),)
-    if closing is not None:
-        fix += (Edit(text.span(closing, closing + 2), ""),)
-        fix = fix if closing < end == closing + 2 else ()
-        end = closing + 2
-    diagnostic = Diagnostic(
-        CODE,
-        f"`{mark}` does not begin a comment",
-        text.span(i, j),
-        help="a comment begins with `#` and ends with its line",
-        fix=fix,
-    )
-    return Mistake(diagnostic, i, end, end)
-
-
-def floor_division(text: Wording, i: int, j: int) -> Mistake:
-    left, right = text.term_before(i), text.operand_behind(j)
-    fix: tuple[Edit, ...] = ()
-    if left is not None and right is not None:
-        fix = (
-            Edit(text.before(left), "floor("),
-            Edit(text.spaced(i, j), " / "),
-            Edit(text.behind(right), ")"),
-        )
-    return _told(
-        text,
-        i,
-        j,
-        "there is no `//`",
-        "write `floor(a / b)` for a whole quotient; a comment begins with `#`",
-        fix,
-    )
-
-
-def remainder(text: Wording, i: int) -> Mistake | None:
-    """`a % b`"""
-    if text.words[i].text != "%":
-        return None
-    left, right, fix = text.term_before(i), text.operand_behind(i + 1), ()
-    if left is not None and right is not None:
-        a, b = text.text_of(left, i), text.text_of(i + 1, right)
-        fix = (Edit(text.span(left, right), f"({a} - {b} * floor({a} / {b}))"),)
-    return _told(
-        text,
-        i,
-        i + 1,
-        "`%` has no meaning in nldsl",
-        "write `a - n * floor(a / n)` for a remainder",
-        fix,
-        code="N003",
-    )
-
-
-def matmul(text: Wording, i: int) -> Mistake | None:
-    """`W @ (x)`: before a name it may be the name of a clock, which the next stage knows."""
-    if (
-        text.words[i].text != "@"
-        or i == 0
-        or not text.ends_operand(i - 1)
-        or i + 1 >= len(text.words)
-    ):
-        return None
-    if text.words[i + 1].text not in ("(", "[", "|") or text.words[i].first:
-        return None
-    return _told(
-        text,
-        i,
-        i + 1,
-        "`@` names a clock, it is not a product",
-        "write `*` for the product of a matrix",
-        (Edit(text.spaced(i, i + 1), " * "),),
-    )
-
-
-def assigned(text: Wording, i: int) -> Mistake | None:
-    """`x += ..`"""
-    if i == 0 or text.words[i - 1].kind != "name" or not is_start(text.words, i - 1):
-        return None
-    operator = next((op for op in ASSIGNED if text.joined(i, op + "=")), None)
-    if operator is None:
-        return None
-    j, name, end = (
-        text.joined(i, operator + "="),
-        text.words[i - 1].text,
-        statement(text.words, i - 1)[1],
-    )
-    written = ASSIGNED[operator]
-    fix: tuple[Edit, ...] = ()
-    if written and end > j:
-        simple = operator == "+" or text.operand_behind(j) == end
-        fix = (
-            Edit(text.spaced(i, j), f" <- {name} {written} " + "(" * (not simple)),
-            Edit(text.behind(end), ")" * (not simple)),
-        )
-    return _told(
-        text,
-        i,
-        j,
-        f"there is no `{operator}=`",
-        f"write `{name} <- {name} {written or operator} ..` for the next version of a definition "
-        "or a memory",
-        fix,
-        code="N022",
-    )
-
-
-# ---- letters
-
-
-def letter(text: Wording, i: int) -> Mistake | None:
-    """A letter or a sign of another alphabet, told once however often it stands there."""
-    word = text.words[i]
-    if word.kind != "stray":
-        return None
-    message = f"{shown(word.text)} has no meaning in nldsl"
-    if word.text in FUNCTIONS:
-        return _told(text, i, i + 1, message, f"write `{FUNCTIONS[word.text]}`", code="N003")
-    instead = LETTERS.get(word.text) or _power(text, i)
-    if instead:
-        return _told(
-            text,
-            i,
-            i + 1,
-            message,
-            f"write `{instead.strip()}`" if instead.strip() else "write a plain space",
-            (Edit(text.span(i, i + 1), instead),),
-            code="N003",
-        )
-    if not word.text[0].isalnum():
-        return _stray(text, i, message)
-    name = in_ascii(word.text)
-    if not name:
-        return _told(
-            text,
-            i,
-            i + 1,
-            message,
-            "a name has the letters a to z and A to Z, digits and `_`",
-            code="N003",
-        )
-    if name in STATEMENT_WORDS or any(other.text == name for other in text.words):
-        name += "_1"
-    return _told(
-        text,
-        i,
-        i + 1,
-        message,
-        f"a name has the letters a to z: write `{name}`",
-        (Edit(text.span(i, i + 1), name),),
-        code="N003",
-    )
-
-
-def _stray(text: Wording, i: int, message: str) -> Mistake:
-    """A separator or a backslash spoils nothing around it."""
-    word, span = text.words[i].text, text.span(i, i + 1)
-    help_ = STRAYS.get(word[0], "")
-    if word in (";", "\\"):
-        return Mistake(
-            Diagnostic("N003", message, span, help=help_, fix=(Edit(span, ""),)), i, i + 1, i + 1
-        )
-    quoted = len(word) > 1 and word[0] == word[-1] == "'" and '"' not in word
-    return _told(
-        text,
-        i,
-        i + 1,
-        message,
-        help_,
-        (Edit(span, f'"{word[1:-1]}"'),) if quoted else (),
-        code="N003",
-    )
-
-
-def _power(text: Wording, i: int) -> str:
-    """`x²`: the power of each entry, of a norm that of the number."""
-    digit = POWERS.get(text.words[i].text)
-    return (
-        "" if digit is None or i == 0 else ("^" if text.words[i - 1].text == "|" else ".^") + digit
-    )
 
 
 # ---- words inside expressions
@@ -332,7 +97,7 @@ def chosen(text: Wording, i: int) -> Mistake | None:
         if condition is not None and not re.search(r"\b(if|else|and|or|not)\b", value + other):
             c, a, b = (condition[0], other, value) if condition[1] else (condition[0], value, other)
             fix = (Edit(text.span(begin, end), f"where({c}, {a}, {b})"),)
-    mistake = _told(
+    mistake = told(
         text,
         i,
         i + 1,
@@ -357,7 +122,7 @@ def logic(text: Wording, i: int) -> Mistake | None:
     if not text.begins_operand(i + 1) or infix == (word.text == "not"):
         return None
     if word.text == "is":
-        return _told(
+        return told(
             text,
             i,
             i + 1,
@@ -370,7 +135,7 @@ def logic(text: Wording, i: int) -> Mistake | None:
         "or": "`max(a <= b, c <= d)` is 1 where one holds",
         "not": "`where(a <= b, y, x)` has the two values changed",
     }[word.text]
-    mistake = _told(
+    mistake = told(
         text,
         i,
         i + 1,
@@ -421,7 +186,7 @@ def nameless(text: Wording, i: int) -> Mistake | None:
                 f"{text.text_of(colon + 1, end)}",
             ),
         )
-    mistake = _told(
+    mistake = told(
         text,
         i,
         i + 1,
@@ -442,7 +207,7 @@ def slice_(text: Wording, i: int) -> Mistake | None:
         text.words[n].text == ":" or text.joined(n, "...") for n in text.level(i + 1, closing)
     ):
         return None
-    mistake = _told(
+    mistake = told(
         text,
         i,
         closing + 1,
@@ -480,7 +245,7 @@ def prefixed(text: Wording, i: int) -> Mistake | None:
         or text.words[i - 1].kind != "name"
     ):
         return None
-    return _told(
+    return told(
         text,
         i - 1,
         i + 1,
@@ -507,7 +272,7 @@ def axis_by_number(text: Wording, i: int) -> Mistake | None:
     if text.words[i].text in ("dim", "axis") and text.words[i + 2].kind == "name":
         return None
     j = text.end_of_expression(i + 2)
-    return _told(
+    return told(
         text,
         i,
         j,
@@ -562,7 +327,7 @@ def all_weights(text: Wording, i: int) -> Mistake | None:
     fix = (Edit(text.span(end - 3, end), words[end - 3].text),) if drawn else ()
     if word == "weights" and drawn:
         message = "weights start as each is drawn"
-        return _told(text, end - 2, end, message, "leave out `= random`", fix)
+        return told(text, end - 2, end, message, "leave out `= random`", fix)
     if word not in ALL_WEIGHTS or defined:
         return None
     if fix and end - 3 == i + 3:
@@ -570,7 +335,7 @@ def all_weights(text: Wording, i: int) -> Mistake | None:
     else:
         fix = (Edit(text.span(i + 3, i + 4), "weights"), *fix)
     help = "`weights` is every weight that no other level owns: write `memory W: weights`"
-    return _told(text, i + 3, i + 4, f"`{word}` is not a type", help, fix)
+    return told(text, i + 3, i + 4, f"`{word}` is not a type", help, fix)
 
 
 def colon_block(text: Wording, i: int) -> Mistake | None:
@@ -637,7 +402,7 @@ def beginning(text: Wording, i: int) -> Mistake | None:
         and (alone or after.text not in ("=", "<-", ",", ".", "@"))
         and not (after and after.text == ":" and word not in ("else", "try"))
     ):
-        return _told(text, i, i + 1, f"there is no `{word}`", BLOCKS[word], block=True)
+        return told(text, i, i + 1, f"there is no `{word}`", BLOCKS[word], block=True)
     if alone or after.text in (
         "=",
         "<-",
@@ -659,7 +424,7 @@ def beginning(text: Wording, i: int) -> Mistake | None:
         return None
     if word in NOUNS and after.kind == "name":
         right = NOUNS[word]
-        return _told(
+        return told(
             text,
             i,
             i + 1,
@@ -668,7 +433,7 @@ def beginning(text: Wording, i: int) -> Mistake | None:
             (Edit(text.span(i, i + 1) if right else text.upto(i, i + 1), right),),
         )
     if word in BEGINNINGS:
-        return _told(text, i, i + 1, f"there is no `{word}`", BEGINNINGS[word])
+        return told(text, i, i + 1, f"there is no `{word}`", BEGINNINGS[word])
     return (
         misspelt(text, i)
         if after.kind in ("name", "number", "string") or after.text in ("|", "(", "<", "[")
@@ -686,7 +451,7 @@ def misspelt(text: Wording, i: int) -> Mistake | None:
     )
     if near is None or near == word:
         return None
-    return _told(
+    return told(
         text,
         i,
         i + 1,
