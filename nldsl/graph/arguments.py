@@ -8,20 +8,7 @@ from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
 from nldsl.graph.foreign import between
 from nldsl.graph.scope import Site
-from nldsl.graph.values import Array
 from nldsl.graph.world import meant
-
-
-def evaluate(expr: syntax.Expr, site: Site) -> Any:
-    return site.world.evaluate(expr, site)
-
-
-def as_array(value: Any, site: Site, span: Any = None) -> Array:
-    return site.world.as_array(value, site, span)
-
-
-def array(expr: syntax.Expr, site: Site) -> Array:
-    return as_array(evaluate(expr, site), site, expr.span)
 
 
 def given(

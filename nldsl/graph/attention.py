@@ -9,6 +9,7 @@ import math
 
 from nldsl.frontend import syntax
 from nldsl.graph.axes import fits
+from nldsl.graph.evaluate import array
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array, shape_text
 from nldsl.graph.windows import span_of_pairs
@@ -68,7 +69,7 @@ def attend(call: syntax.Call, site: Site) -> Array:
 
 
 def plain_array(expr: syntax.Expr, site: Site) -> Array:
-    value = site.world.as_array(site.world.evaluate(expr, site), site, expr.span)
+    value = array(expr, site)
     if value.is_tree:
         site.world.fail("N203", "`attend` takes arrays, this is a tree", expr.span)
     return value

@@ -9,12 +9,14 @@ from typing import Any, NoReturn
 from nldsl.core.nodes import Axis, numel
 from nldsl.frontend import syntax
 from nldsl.graph import attention, windows
-from nldsl.graph.arguments import array, as_array, evaluate, given, outside_memory, positional
+from nldsl.graph.arguments import given, outside_memory, positional
 from nldsl.graph.arrays import fold
+from nldsl.graph.built_in import FUNCTIONS
+from nldsl.graph.evaluate import array, as_array, axes_text, evaluate
 from nldsl.graph.guards import is_comparison
 from nldsl.graph.parameters import affine, conv, embed, linear, weight
 from nldsl.graph.scope import Site
-from nldsl.graph.values import Array, Eye, Items, Num
+from nldsl.graph.values import Array, Eye, Items, Num, kind_of
 from nldsl.source import Span
 
 UNARY = frozenset("exp log sqrt abs sign tanh sigmoid silu gelu softplus floor cos".split())
@@ -66,6 +68,13 @@ def fail_without_level(what: str, site: Site, span: Span | None = None) -> NoRet
 
 
 # ---- axes
+
+
+@as_array.register(Items)
+def listed(value: Items, site: Site, span: Span | None = None) -> Array:
+    if value.paths is not None:
+        site.world.fail("N202", f"an array is needed here, this is {kind_of(value)}", span)
+    return stack([as_array(item, site, span) for item in value.items], site)
 
 
 def stack(parts: list[Array], site: Site) -> Array:
@@ -141,7 +150,7 @@ def matrix(call: syntax.Call, site: Site) -> Array:
         if len(seen) < 2 or axis not in (seen[0], seen[-1]):
             world.fail(
                 "N204",
-                f"`{where}` has the axes {world.axes(leaf)}, and `{axis.name}` is not its first or "
+                f"`{where}` has the axes {axes_text(leaf)}, and `{axis.name}` is not its first or "
                 "last of several",
                 args["x"].span,
                 help=f"`weights [{axis.name}, a]` or `weights [a, {axis.name}]` takes the weights that "
@@ -166,7 +175,7 @@ def shaped(call: syntax.Call, site: Site) -> Array:
     def one(a: Array, b: Array) -> Array:
         if numel(a.seen) != numel(b.seen):
             world.fail(
-                "N204", f"{numel(a.seen)} entries do not fill the axes {world.axes(b)}", call.span
+                "N204", f"{numel(a.seen)} entries do not fill the axes {axes_text(b)}", call.span
             )
         return a if a.seen == b.seen else of_axes(a, b.seen, site)
 
@@ -290,7 +299,7 @@ def cross_entropy(call: syntax.Call, site: Site) -> Array:
     x, i = array(args["x"], site), array(args["i"], site)
     if x.is_tree or len(x.seen) != 1:
         world.fail(
-            "N204", f"`cross_entropy` takes one axis, this is {world.axes(x)}", args["x"].span
+            "N204", f"`cross_entropy` takes one axis, this is {axes_text(x)}", args["x"].span
         )
     if i.vocab is None:
         world.fail(
@@ -361,7 +370,7 @@ PROX = misplaced(
 INDEX = misplaced(
     "in the type of an `input`", "write `input ids: index(256)`, and the name of the input here"
 )
-TABLE: dict[str, Callable[[syntax.Call, Site], Any]] = {
+FUNCTIONS |= {
     "weight": weight,
     "linear": linear,
     "affine": affine,
@@ -371,7 +380,6 @@ TABLE: dict[str, Callable[[syntax.Call, Site], Any]] = {
     "rope": rope,
     "next": through("ahead"),
     "stop": through("stop"),
-    "grad": lambda c, s: s.world.grad(c, s),
     "prox": PROX,
     "sum": windows.reduction("sum"),
     "mean": windows.reduction("mean"),
@@ -392,4 +400,3 @@ TABLE: dict[str, Callable[[syntax.Call, Site], Any]] = {
     "cross_entropy": cross_entropy,
     "load": load,
 }
-BUILT_IN = frozenset(TABLE) | {"learned", "random", "tick", "ticks", "pi", "I"}

@@ -8,23 +8,28 @@ from typing import Any
 
 from nldsl.core.nodes import Axis, Shape
 from nldsl.frontend import syntax
-from nldsl.graph import builtins
 from nldsl.graph.axes import fits, see
+from nldsl.graph.built_in import FUNCTIONS
+from nldsl.graph.evaluate import as_array, axis_of, called, evaluate, form, instantiate
 from nldsl.graph.names import join
 from nldsl.graph.scope import Scope, Site, Thunk, show_axes
-from nldsl.graph.values import Array, Definition, Hidden, MemoryValue, Num, kind_of, shape_text
+from nldsl.graph.values import (
+    Array,
+    Definition,
+    Hidden,
+    MemoryValue,
+    Num,
+    Value,
+    shape_text,
+)
 from nldsl.graph.world import DEEPEST, meant
 
 
-def call(expr: syntax.Call, site: Site) -> Any:
-    if isinstance(expr.callee, syntax.Name) and expr.callee.text in builtins.TABLE:
-        return builtins.TABLE[expr.callee.text](expr, site)
-    value = site.world.evaluate(expr.callee, site)
-    if isinstance(value, Definition):
-        return call_def(value, expr, site)
-    if isinstance(value, MemoryValue):
-        return site.world.call_memory(value, expr, site)
-    site.world.fail("N202", f"{kind_of(value)} cannot be called", expr.callee.span)
+@form.register(syntax.Call)
+def call(expr: syntax.Call, site: Site) -> Value:
+    if isinstance(expr.callee, syntax.Name) and expr.callee.text in FUNCTIONS:
+        return FUNCTIONS[expr.callee.text](expr, site)
+    return called(evaluate(expr.callee, site), expr, site)
 
 
 # ---- arguments
@@ -61,7 +66,7 @@ def arguments(
         if name in bound:
             world.fail("N107", f"the parameter `{name}` is given twice", arg.span)
         bound[name] = Thunk(
-            world, lambda value=value: world.evaluate(value, site), "", value.span, value, site
+            world, lambda value=value: evaluate(value, site), "", value.span, value, site
         )
     missing = [
         p.name.text for p in callee.params[skip:] if p.default is None and p.name.text not in bound
@@ -102,7 +107,7 @@ def declare(scope: Scope, callee: Definition, bound: dict[str, Any]) -> None:
         if value is None:
             value = Thunk(
                 scope.world,
-                lambda param=param: scope.world.evaluate(param.default, Site(scope, ())),
+                lambda param=param: evaluate(param.default, Site(scope, ())),
                 "",
                 param.default.span,
                 param.default,
@@ -118,7 +123,7 @@ def declared_axes(shape: syntax.Shape, scope: Scope) -> tuple[Axis | str, ...]:
         if isinstance(axis, syntax.Name) and scope.find(axis.text) is None:
             found.append(axis.text)
         else:
-            found.append(scope.world.axis(scope.world.evaluate(axis, Site(scope, ())), axis.span))
+            found.append(axis_of(axis, Site(scope, ())))
     return tuple(found)
 
 
@@ -184,6 +189,7 @@ class Mapping:
 # ---- defs
 
 
+@called.register(Definition)
 def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Any:
     world = site.world
     makes = world.naming.of_call(expr, site.scope) if isinstance(expr.callee, syntax.Name) else None
@@ -198,7 +204,7 @@ def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Any:
         for p in callee.syntax.params
         if p.shape is not None
         and p.name.text in bound
-        and (value := world.as_array(bound[p.name.text].force(), site, bound[p.name.text].span))
+        and (value := as_array(bound[p.name.text].force(), site, bound[p.name.text].span))
         is not None
     }
     tree = next((value for value in shaped.values() if value.is_tree), None)
@@ -224,7 +230,7 @@ def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Any:
             bare,
             alike=tuple(name for name in picked if name not in shaped),
         )
-        results.append((leaf, world.as_array(result, site, expr.span)))
+        results.append((leaf, as_array(result, site, expr.span)))
     return world.arrays.tree(results)
 
 
@@ -278,7 +284,7 @@ def inline(
                         bound[other], declared, other, expr.span
                     )
         elif param.shape is not None and name not in bound:
-            world_value = scope.world.as_array(scope.names[name].base.force(), Site(scope, ()))
+            world_value = as_array(scope.names[name].base.force(), Site(scope, ()))
             scope.names[name].base, _ = mapping.see(
                 world_value, declared_axes(param.shape, scope), name, param.span
             )
@@ -298,7 +304,7 @@ def body(callee: Definition, scope: Scope, bare: bool = False) -> Any:
     """The value that a def returns in this frame."""
     world, text = scope.world, callee.syntax
     if isinstance(text.body, syntax.Block):
-        world.instantiate(text.body.statements, scope, (), bare)
+        instantiate(text.body.statements, scope, (), bare)
         if scope.result is None:
             world.fail(
                 "N203",
@@ -312,7 +318,7 @@ def body(callee: Definition, scope: Scope, bare: bool = False) -> Any:
     else:
         scope.components = world.naming.components((text.body,), scope, bare)
         expr, site = text.body, Site(scope, (0,))
-    value = world.evaluate(expr, site)
+    value = evaluate(expr, site)
     if not scope.template:
         world.later(scope.settle)
     return (
@@ -327,8 +333,8 @@ def check_shape(value: Any, shape: syntax.Shape, site: Site, what: str) -> Any:
     declared one.
     """
     world = site.world
-    found = world.as_array(value, site, shape.span)
-    declared = tuple(world.axis(world.evaluate(axis, site), axis.span) for axis in shape.axes)
+    found = as_array(value, site, shape.span)
+    declared = tuple(axis_of(axis, site) for axis in shape.axes)
     if (
         found.is_tree
         or len(found.seen) != len(declared)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nldsl.core.program import Clock
 from nldsl.frontend import syntax
+from nldsl.graph.evaluate import evaluate
 from nldsl.graph.scope import Site
 from nldsl.graph.values import ClockValue, kind_of
 
@@ -12,7 +13,7 @@ def stretch_count(stretch: syntax.Stretch, site: Site) -> int:
     count = stretch.count
     if count is None:
         return 1
-    return site.world.whole(site.world.evaluate(count, site), count.span, least=1)
+    return site.world.whole(evaluate(count, site), count.span, least=1)
 
 
 def clock_of(
@@ -24,7 +25,7 @@ def clock_of(
     """The clock that ticks every `stretch`, `phase` units later. `update` stays a unit here."""
     world, unit = site.world, stretch.clock.text
     n = stretch_count(stretch, site) if count is None else count
-    offset = 0 if phase is None else world.whole(world.evaluate(phase, site), phase.span)
+    offset = 0 if phase is None else world.whole(evaluate(phase, site), phase.span)
     if unit in syntax.UNITS:
         said = unit if stretch.count is None else f"{n} {unit}"
         return Clock(unit, n, offset, said + (f" phase {offset}" if offset else ""))

@@ -20,8 +20,9 @@ from typing import Any
 from nldsl.core.program import REPORT, Memory, Program, Weight
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend.syntax import File, Input, Kind, Shape
-from nldsl.graph import expressions, levels, statements, templates
+from nldsl.graph import expressions, levels, statements, templates  # noqa: F401  their forms
 from nldsl.graph.arrays import Arrays
+from nldsl.graph.evaluate import evaluate, instantiate
 from nldsl.graph.files import Files
 from nldsl.graph.guards import guarded
 from nldsl.graph.names import Naming, join
@@ -67,17 +68,6 @@ def elaborate(
 def program(file: File, source: Source, sets: dict[str, str], search: Sequence[Path]) -> Program:
     world = World(sets)
     world.arrays, world.naming, world.owners = Arrays(world), Naming(), Owners(world)
-    world.evaluate, world.as_array, world.axes = (
-        expressions.evaluate,
-        expressions.as_array,
-        expressions.axes,
-    )
-    world.identity = expressions.identity
-    world.instantiate, world.grad, world.call_memory = (
-        statements.instantiate,
-        levels.grad,
-        templates.call_memory,
-    )
     scope = Files(world, search).main(file, source)
     scope.weights = new_weight
     for statement in file.statements:
@@ -87,7 +77,7 @@ def program(file: File, source: Source, sets: dict[str, str], search: Sequence[P
             except Poisoned:
                 node = statements.poisoned(world)
             scope.define(statement.name, node)
-    statements.instantiate(file.statements, scope)
+    instantiate(file.statements, scope)
     world.later(scope.settle)
     world.run()
     world.stop_if_found()
@@ -104,7 +94,7 @@ def input_node(statement: Input, scope: Scope) -> Array:
     site = Site(scope, ())
     with world.at(statement.span, ()):
         if isinstance(kind, Shape):
-            type_ = tuple(world.axis(world.evaluate(axis, site), axis.span) for axis in kind.axes)
+            type_ = tuple(axis(axis, site) for axis in kind.axes)
             node = world.node("input", type=type_, name=name)
             vocab = None
         elif (
@@ -113,7 +103,7 @@ def input_node(statement: Input, scope: Scope) -> Array:
             and kind.args
             and len(kind.args) == 1
         ):
-            vocab = world.evaluate(kind.args[0], site)
+            vocab = evaluate(kind.args[0], site)
             world.vocab[name] = world.whole(vocab, kind.args[0].span, least=1)
             node = world.node("input", type=(), name=name)
         else:

@@ -11,7 +11,19 @@ from typing import Any
 
 from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
-from nldsl.graph import builtins, calls, foreign, parameters
+from nldsl.graph import foreign, parameters
+from nldsl.graph.built_in import built_in
+from nldsl.graph.builtins import constant
+from nldsl.graph.evaluate import (
+    array,
+    as_array,
+    axes_text,
+    evaluate,
+    field,
+    form,
+    identity,
+    number,
+)
 from nldsl.graph.scope import Site
 from nldsl.graph.values import (
     Array,
@@ -23,6 +35,7 @@ from nldsl.graph.values import (
     Num,
     Row,
     Text,
+    Value,
     kind_of,
     shape_text,
 )
@@ -44,54 +57,24 @@ OPS = {
 }
 
 
-def evaluate(expr: syntax.Expr, site: Site) -> Any:
-    with site.world.at(expr.span, site.scope.turn):
-        return FORMS[type(expr)](expr, site)
+@form.register(syntax.Number)
+def literal(expr: syntax.Number, site: Site) -> Num:
+    return Num(expr.value, expr.text)
 
 
-def number(expr: syntax.Expr, site: Site) -> Num:
-    value = evaluate(expr, site)
-    if not isinstance(value, Num):
-        site.world.fail(
-            "N202",
-            f"a number known before the run is needed here, this is {kind_of(value)}",
-            expr.span,
-        )
-    return value
+@form.register(syntax.String)
+def text(expr: syntax.String, site: Site) -> Text:
+    return Text(expr.text)
 
 
-def array(expr: syntax.Expr, site: Site) -> Array:
-    return as_array(evaluate(expr, site), site, expr.span)
-
-
-def as_array(value: Any, site: Site, span: Any = None) -> Array:
-    """A memory is read here, a number becomes a constant, a list an array."""
-    arrays = site.world.arrays
-    if isinstance(value, Array):
-        return value
-    if isinstance(value, Num):
-        return arrays.const(value.value)
-    if isinstance(value, MemoryValue):
-        return value.memory.read(value)
-    if isinstance(value, Row):
-        return value.array
-    if isinstance(value, Items) and value.paths is None:
-        return builtins.stack([as_array(item, site, span) for item in value.items], site)
-    if isinstance(value, Eye):
-        site.world.fail(
-            "N204",
-            "the size of `I` is that of the square matrix beside it, and there is none",
-            span,
-        )
-    site.world.fail("N202", f"an array is needed here, this is {kind_of(value)}", span)
-
-
+@form.register(syntax.Name)
 def name(expr: syntax.Name, site: Site) -> Any:
-    if (constant := builtins.constant(expr.text, site)) is not None:
-        return constant
+    if (known := constant(expr.text, site)) is not None:
+        return known
     return site.value(expr)
 
 
+@form.register(syntax.Binary)
 def binary(expr: syntax.Binary, site: Site) -> Any:
     if expr.op == "^" and isinstance(expr.left, syntax.Norm):
         return power_of_norm(expr, site)
@@ -148,14 +131,14 @@ def arithmetic(op: str, a: Any, b: Any, site: Site, dotted: tuple[Edit, ...] = (
     if op == "/" and not y.is_scalar:
         world.fail(
             "N204",
-            f"`/` divides by a number, the right side has {axes(y)}",
+            f"`/` divides by a number, the right side has {axes_text(y)}",
             help="`./` divides entry by entry",
             fix=dotted,
         )
     if op == "^" and not x.is_scalar:
         world.fail(
             "N204",
-            f"`^` is for numbers, the left side has {axes(x)}",
+            f"`^` is for numbers, the left side has {axes_text(x)}",
             help="`.^` takes the power of each entry",
             fix=dotted,
         )
@@ -182,10 +165,6 @@ def product(x: Array, y: Array, site: Site, dotted: tuple[Edit, ...] = ()) -> Ar
             fix=dotted if x.seen == y.seen else (),
         )
     return arrays.matmul(x, y)
-
-
-def axes(value: Array) -> str:
-    return "a tree of weights" if value.is_tree else shape_text(value.seen)
 
 
 def count(op: str, a: Num, b: Num, site: Site) -> Num:
@@ -247,16 +226,7 @@ def with_identity(op: str, a: Any, b: Any, site: Site) -> Any:
     site.world.fail("N204", f"`I` cannot stand beside `{op}` here")
 
 
-def identity(eye: Eye, beside: Array, site: Site) -> Array:
-    arrays = site.world.arrays
-    if beside.is_tree or len(beside.seen) < 2 or beside.seen[-1].size != beside.seen[-2].size:
-        site.world.fail("N204", f"`I` stands beside {axes(beside)}, which is no square matrix")
-    last = len(beside.node.type) - 1
-    plain = site.world.node("eye", type=beside.node.type[-2:])
-    full = Array(arrays.spread(plain, beside.node.type, (last - 1, last)), beside.hidden)
-    return arrays.binary("mul", as_array(eye.factor, site), full)
-
-
+@form.register(syntax.Unary)
 def unary(expr: syntax.Unary, site: Site) -> Any:
     value = evaluate(expr.operand, site)
     if expr.op == "+":
@@ -283,6 +253,7 @@ def sum_of_powers(norm: syntax.Norm, p: Num, site: Site) -> Array:
     )
 
 
+@form.register(syntax.Norm)
 def norm(expr: syntax.Norm, site: Site) -> Array:
     """`|a|_p`, over all visible axes and leaves."""
     p, arrays = order(expr, site), site.world.arrays
@@ -306,10 +277,12 @@ def power_of_norm(expr: syntax.Binary, site: Site) -> Any:
     return arithmetic("^", evaluate(expr.left, site), exponent, site)
 
 
+@form.register(syntax.Inner)
 def inner(expr: syntax.Inner, site: Site) -> Array:
     return site.world.arrays.inner(array(expr.left, site), array(expr.right, site))
 
 
+@form.register(syntax.Transpose)
 def transpose(expr: syntax.Transpose, site: Site) -> Any:
     value = evaluate(expr.value, site)
     if isinstance(value, Row):
@@ -336,6 +309,7 @@ def transposed(value: Array, site: Site) -> Any:
     return Array(arrays.permute(value.node, [*range(n - 2), n - 1, n - 2]), value.hidden)
 
 
+@form.register(syntax.Index)
 def index(expr: syntax.Index, site: Site) -> Any:
     world, value = site.world, evaluate(expr.value, site)
     where = evaluate(expr.index, site)
@@ -362,7 +336,9 @@ def index(expr: syntax.Index, site: Site) -> Any:
         return value.items[i]
     whole = as_array(value, site)
     if whole.is_tree or not whole.seen:
-        world.fail("N204", f"`[..]` takes the first axis, and {axes(whole)} has none", expr.span)
+        world.fail(
+            "N204", f"`[..]` takes the first axis, and {axes_text(whole)} has none", expr.span
+        )
     if i >= whole.seen[0].size:
         world.fail(
             "N211",
@@ -374,18 +350,24 @@ def index(expr: syntax.Index, site: Site) -> Any:
     return Array(world.node("select", whole.node, type=type_, dim=dim, index=i), whole.hidden)
 
 
-def field(expr: syntax.Field, site: Site) -> Any:
-    value = evaluate(expr.value, site)
-    if hasattr(value, "member"):  # a LevelInstance
-        return value.member(expr.name, site)
-    if isinstance(value, MemoryValue):
-        return value.memory.part(value, expr.name)
+@form.register(syntax.Field)
+def part_of(expr: syntax.Field, site: Site) -> Value:
+    return field(evaluate(expr.value, site), expr, site)
+
+
+@field.register(Array)
+@field.register(Num)
+@field.register(Row)
+@field.register(Eye)
+@field.register(Items)
+def leaf(value: Array | Num | Row | Eye | Items, expr: syntax.Field, site: Site) -> Array:
     with site.world.at(expr.name.span, site.scope.turn):
         return site.world.arrays.field(
-            as_array(value, site), expr.name.text, foreign.member(expr, builtins.BUILT_IN)
+            as_array(value, site), expr.name.text, foreign.member(expr, built_in())
         )
 
 
+@form.register(syntax.Instant)
 def instant(expr: syntax.Instant, site: Site) -> Any:
     world, value = site.world, evaluate(expr.value, site)
     if expr.clock.text == "after":
@@ -423,7 +405,7 @@ def clock_at(expr: syntax.Instant, site: Site) -> ClockValue:
             "it; for another instant write "
             f"`clock each_{name.text} = 1 {name.text}`, and `M@each_{name.text}`",
         )
-    if name.text not in builtins.BUILT_IN:
+    if name.text not in built_in():
         if site.scope.find(name.text) is None:
             clocks = {known for known in site.scope.visible() if names_a_clock(known, site)} | {
                 "after"
@@ -449,37 +431,21 @@ def clock_at(expr: syntax.Instant, site: Site) -> ClockValue:
     )
 
 
+@form.register(syntax.List)
 def literal_list(expr: syntax.List, site: Site) -> Items:
     return Items(tuple(evaluate(item, site) for item in expr.items))
 
 
+@form.register(syntax.Pair)
 def pair(expr: syntax.Pair, site: Site) -> Any:
     site.world.fail(
         "N203", "a pair `a -> b` stands among the arguments of `attend` or `load`", expr.span
     )
 
 
+@form.register(syntax.Named)
+@form.register(syntax.Window)
 def misplaced(expr: syntax.Named | syntax.Window, site: Site) -> Any:
     site.world.fail(
         "N107", "this argument stands by itself, without a name and without `over`", expr.span
     )
-
-
-FORMS: dict[type, Any] = {
-    syntax.Name: name,
-    syntax.Number: lambda e, s: Num(e.value, e.text),
-    syntax.String: lambda e, s: Text(e.text),
-    syntax.Binary: binary,
-    syntax.Unary: unary,
-    syntax.Pair: pair,
-    syntax.Field: field,
-    syntax.Instant: instant,
-    syntax.Call: lambda e, s: calls.call(e, s),
-    syntax.Index: index,
-    syntax.Transpose: transpose,
-    syntax.List: literal_list,
-    syntax.Norm: norm,
-    syntax.Inner: inner,
-    syntax.Named: misplaced,
-    syntax.Window: misplaced,
-}

@@ -9,8 +9,9 @@ from typing import Any
 
 from nldsl.frontend import syntax
 from nldsl.frontend.parse import parse
-from nldsl.graph import builtins
+from nldsl.graph.built_in import built_in
 from nldsl.graph.clocks import clock_of
+from nldsl.graph.evaluate import evaluate
 from nldsl.graph.names import join
 from nldsl.graph.scope import STD, Entry, Scope, Site, Thunk
 from nldsl.graph.statements import hides
@@ -136,7 +137,7 @@ class Files:
 
         def run() -> Num:
             given = self.given(name.text, "")
-            value = given if given is not None else world.evaluate(binding.value, Site(scope, ()))
+            value = given if given is not None else evaluate(binding.value, Site(scope, ()))
             size = world.whole(value, binding.value.span, least=1)
             found = Num(size, name.text)
             before = world.dims.setdefault(name.text, (found, name.span))
@@ -172,7 +173,7 @@ class Files:
 
         def run() -> Any:
             given = self.given(name.text, file)
-            value = given if given is not None else world.evaluate(statement.value, Site(scope, ()))
+            value = given if given is not None else evaluate(statement.value, Site(scope, ()))
             return Num(value.value, name.text) if isinstance(value, Num) else value
 
         hides(name, scope)
@@ -205,7 +206,7 @@ def define(scope: Scope, name: syntax.Name, base: Any) -> None:
             notes=[("the other one", scope.imported[name.text].span)],
             help="another name here",
         )
-    elif name.text in builtins.BUILT_IN:
+    elif name.text in built_in():
         scope.world.report(
             "N103", f"`{name.text}` hides a built-in name", name.span, help="another name"
         )

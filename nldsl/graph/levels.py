@@ -9,8 +9,10 @@ from typing import Any
 from nldsl.core.nodes import Node
 from nldsl.core.program import Bptt, Clock, Level
 from nldsl.frontend import syntax
+from nldsl.graph.built_in import FUNCTIONS
 from nldsl.graph.builtins import fail_without_level
 from nldsl.graph.clocks import clock_of, default_reset, rate_of
+from nldsl.graph.evaluate import array, as_array, axes_text, axis_of, evaluate, field
 from nldsl.graph.memories import MemoryInstance
 from nldsl.graph.scope import Place, Scope, Site, Thunk
 from nldsl.graph.values import Array, Eye, MemoryValue, Num
@@ -52,11 +54,7 @@ class LevelInstance:
             )
         self.scope = Scope(world, "level", around, name, place)
         self.scope.level = self
-        self.per = (
-            world.hide(world.axis(world.evaluate(text.per, site), text.per.span))
-            if text.per
-            else None
-        )
+        self.per = world.hide(axis_of(text.per, site)) if text.per else None
         if self.per is not None:
             self.scope.hidden = (*around.hidden, self.per)
 
@@ -91,11 +89,9 @@ class LevelInstance:
 
     def add_objective(self, text: syntax.Minimize, site: Site) -> None:
         def run() -> Array:
-            value = self.world.as_array(
-                self.world.evaluate(text.objective, site), site, text.objective.span
-            )
+            value = as_array(evaluate(text.objective, site), site, text.objective.span)
             if not value.is_scalar:
-                said = "a tree" if value.is_tree else f"the axes {self.world.axes(value)}"
+                said = "a tree" if value.is_tree else f"the axes {axes_text(value)}"
                 self.world.fail(
                     "N204",
                     f"an objective is one number, this has {said}",
@@ -109,10 +105,10 @@ class LevelInstance:
     def _context(self) -> tuple[Node, ...]:
         found: list[Node] = []
         for name, site in self.contexts:
-            value = self.world.evaluate(name, site)
+            value = evaluate(name, site)
             if isinstance(value, Eye | Num):
                 continue  # known before the run: data of no stream
-            node = self.world.as_array(value, site, name.span).node
+            node = as_array(value, site, name.span).node
             if node not in found:
                 found.append(node)
                 self.flows.append(name.text)
@@ -263,7 +259,7 @@ class LevelInstance:
                 value = here.value(member.name)
                 if member.index is not None:
                     value = getattr(value, "members", {}).get(
-                        getattr(self.world.evaluate(member.index, site), "value", None)
+                        getattr(evaluate(member.index, site), "value", None)
                     )
                 if isinstance(value, LevelInstance):
                     return value.name
@@ -287,15 +283,15 @@ def grad(call: syntax.Call, site: Site) -> Array:
     ):
         world.fail("N107", "`grad` takes a memory, or two streams", call.span)
     if len(call.args) == 2:
-        e, y = (world.as_array(world.evaluate(arg, site), site, arg.span) for arg in call.args)
+        e, y = (array(arg, site) for arg in call.args)
         if not e.is_scalar:
             world.fail(
                 "N204",
-                f"`grad(e, y)` differentiates one number, this is {world.axes(e)}",
+                f"`grad(e, y)` differentiates one number, this is {axes_text(e)}",
                 call.args[0].span,
             )
         return Array(world.node("grad_stream", e.node, y.node, type=y.node.type), y.hidden)
-    value, level = world.evaluate(call.args[0], site), site.scope.level
+    value, level = evaluate(call.args[0], site), site.scope.level
     if (
         not isinstance(value, MemoryValue)
         or value.memory.level is not level
@@ -329,6 +325,14 @@ def grad(call: syntax.Call, site: Site) -> Array:
         ),
         at.hidden,
     )
+
+
+FUNCTIONS["grad"] = grad
+
+
+@field.register(LevelInstance)
+def member(value: LevelInstance, expr: syntax.Field, site: Site) -> MemoryValue:
+    return value.member(expr.name, site)
 
 
 def label(scope: Scope) -> str:

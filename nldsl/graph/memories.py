@@ -10,11 +10,13 @@ from nldsl.core.nodes import Node, Shape, Tree, Type
 from nldsl.core.program import Clock
 from nldsl.frontend import syntax
 from nldsl.graph import foreign, prox, starts
+from nldsl.graph.evaluate import as_array, axis_of, evaluate, field, identity
 from nldsl.graph.names import join
-from nldsl.graph.scope import Place, Site, Thunk, show_axes
+from nldsl.graph.scope import Bound, Place, Site, Thunk, show_axes
 from nldsl.graph.templates import Template, template
 from nldsl.graph.values import Array, Definition, Eye, Hidden, MemoryValue, kind_of
 from nldsl.graph.world import did_you_mean
+from nldsl.source import Span
 
 if TYPE_CHECKING:
     from nldsl.graph.levels import LevelInstance
@@ -34,7 +36,7 @@ class MemoryType:
         return self.core[len(self.hidden) :]
 
 
-class MemoryInstance:
+class MemoryInstance(Bound):
     def __init__(self, level: LevelInstance, text: syntax.Memory, site: Site) -> None:
         self.level, self.text, self.site, self.world = level, text, site, site.world
         self.name = join(level.name, text.name.text)
@@ -50,12 +52,10 @@ class MemoryInstance:
         front = tuple(h.axis for h in hidden)
         with world.at(kind.span, self.site.scope.turn):
             if isinstance(kind, syntax.Shape):
-                axes = tuple(
-                    world.axis(world.evaluate(axis, self.site), axis.span) for axis in kind.axes
-                )
+                axes = tuple(axis_of(axis, self.site) for axis in kind.axes)
                 return MemoryType((*front, *axes), hidden)
             if isinstance(kind, syntax.Like):
-                like = world.as_array(world.evaluate(kind.name, self.site), self.site, kind.span)
+                like = as_array(evaluate(kind.name, self.site), self.site, kind.span)
                 if like.is_tree:
                     leaves = tuple(
                         (path, (*front, *leaf.seen)) for path, leaf in world.arrays.leaves(like)
@@ -65,9 +65,7 @@ class MemoryInstance:
             if isinstance(kind, syntax.Weights):
                 return MemoryType(world.owners.claim(self), ())
             callee = (
-                world.evaluate(kind.place.names[0], self.site)
-                if len(kind.place.names) == 1
-                else None
+                evaluate(kind.place.names[0], self.site) if len(kind.place.names) == 1 else None
             )
             if not isinstance(callee, Definition):
                 world.fail(
@@ -185,10 +183,10 @@ class MemoryInstance:
     def value_of(self, expression: syntax.Expr, site: Site) -> Array:
         """The right side of `<-` or a start as an array; `I` alone takes the axes of the memory."""
         world, type_ = self.world, self.type.force()
-        value = world.evaluate(expression, site)
+        value = evaluate(expression, site)
         if isinstance(value, Eye) and not isinstance(type_.core, Tree):
             with world.at(expression.span, site.scope.turn):
-                return world.identity(
+                return identity(
                     value,
                     Array(
                         world.arrays.expand(world.arrays.const(0), type_.hidden, type_.seen),
@@ -196,7 +194,7 @@ class MemoryInstance:
                     ),
                     site,
                 )
-        return world.as_array(value, site, expression.span)
+        return as_array(value, site, expression.span)
 
     def conform(self, value: Array, what: str) -> Node:
         """The value as one of this memory's type."""
@@ -232,3 +230,13 @@ class MemoryInstance:
                 for path, shape in type_.core.leaves
             ]
         ).node
+
+
+@as_array.register(MemoryValue)
+def read(value: MemoryValue, site: Site, span: Span | None = None) -> Array:
+    return value.memory.read(value)
+
+
+@field.register(MemoryValue)
+def part(value: MemoryValue, expr: syntax.Field, site: Site) -> MemoryValue:
+    return value.memory.part(value, expr.name)

@@ -14,6 +14,7 @@ from nldsl.frontend import syntax
 from nldsl.frontend.expression_text import type_
 from nldsl.graph.axes import see
 from nldsl.graph.calls import declared_axes
+from nldsl.graph.evaluate import evaluate
 from nldsl.graph.names import join
 from nldsl.graph.values import Definition, Num, kind_of
 from nldsl.graph.world import Poisoned, World
@@ -63,7 +64,7 @@ class Part:
                 return [*self.steps(value), name.text]
             case syntax.Index(value, index):
                 world, site = self.memory.site.scope.world, self.memory.site
-                turn = world.evaluate(index, site)
+                turn = evaluate(index, site)
                 if not isinstance(turn, Num):
                     world.fail(
                         "N202",

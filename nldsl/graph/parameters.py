@@ -10,7 +10,8 @@ from typing import Any
 
 from nldsl.core.nodes import Shape, numel
 from nldsl.frontend import syntax
-from nldsl.graph.arguments import array, evaluate, given, outside_memory
+from nldsl.graph.arguments import given, outside_memory
+from nldsl.graph.evaluate import array, evaluate
 from nldsl.graph.names import join
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array, Items, Num, kind_of, shape_text

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
+from nldsl.graph.evaluate import array, as_array, evaluate
 from nldsl.graph.quadratic import quadratic
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array
@@ -46,7 +47,7 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
             call.span,
             help="`minimize ..` above this line",
         )
-    goal, place = objective.force(), world.evaluate(call.args[0], site)
+    goal, place = objective.force(), evaluate(call.args[0], site)
     found = quadratic(goal.node, memory.name)
     if found is None or found.several:
         said = next(
@@ -62,11 +63,11 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
             notes=[("the objective", said.span)],
             fix=(Edit(call.span, step),),
         )
-    eta = world.as_array(world.evaluate(call.args[1], site), site, call.args[1].span)
+    eta = array(call.args[1], site)
     if not eta.is_scalar:
         world.fail("N204", "the rate of `prox` is one number", call.args[1].span)
     with world.at(call.span, site.scope.turn):
-        own = memory.conform(world.as_array(place, site, call.args[0].span), f"`{text.place}`")
+        own = memory.conform(as_array(place, site, call.args[0].span), f"`{text.place}`")
         hidden = memory.type.force().hidden
         context = memory.level.context_nodes.force() if memory.level.contexts else ()
         slope = world.node(

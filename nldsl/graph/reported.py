@@ -10,6 +10,7 @@ from typing import Any
 from nldsl.core.nodes import Node, walk
 from nldsl.core.program import REPORT, STATE
 from nldsl.frontend import syntax
+from nldsl.graph.evaluate import as_array, axes_text, evaluate
 from nldsl.graph.scope import Site, Thunk
 from nldsl.graph.values import Array, MemoryValue, kind_of
 
@@ -24,7 +25,7 @@ def reported(statement: syntax.Report, site: Site) -> Thunk:
     world, span = site.world, statement.value.span
 
     def run() -> Array:
-        value = world.evaluate(statement.value, site)
+        value = evaluate(statement.value, site)
         if not isinstance(value, Array | MemoryValue):
             world.fail(
                 "N202",
@@ -32,9 +33,9 @@ def reported(statement: syntax.Report, site: Site) -> Thunk:
                 span,
                 help="`report cross_entropy(y, next(ids))`, or leave it out: `loss` is scored",
             )
-        array = world.as_array(value, site, span)
+        array = as_array(value, site, span)
         if not array.is_scalar:
-            said = "a tree" if array.is_tree else f"the axes {world.axes(array)}"
+            said = "a tree" if array.is_tree else f"the axes {axes_text(array)}"
             world.fail(
                 "N204",
                 f"a report is one number, this has {said}",

@@ -8,6 +8,7 @@ included.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,8 @@ from typing import Any
 
 from nldsl.frontend import syntax
 from nldsl.graph import foreign
-from nldsl.graph.values import Array, MemoryValue, Value
+from nldsl.graph.built_in import built_in
+from nldsl.graph.values import Array, Items, MemoryValue, Value
 from nldsl.graph.world import Poisoned, World, meant
 from nldsl.source import Span
 
@@ -201,6 +203,13 @@ class Scope:
         return {name for scope in self.chain() for name in (*scope.names, *scope.imported)}
 
 
+class Bound(ABC):
+    """What a name stands for whose value depends on where it is read: a memory in its own level."""
+
+    @abstractmethod
+    def read_at(self, site: Site) -> Value: ...
+
+
 @dataclass(frozen=True)
 class Site:
     """Where an expression stands."""
@@ -221,7 +230,7 @@ class Site:
         own = scope.home() is self.scope.home()
         base = entry.at(self.place) if own else entry.base
         value = base.force() if isinstance(base, Thunk) else base
-        if hasattr(value, "read_at"):  # a MemoryInstance: read in its own level
+        if isinstance(value, Bound):
             return value.read_at(self)
         for inner in reversed(list(self._between(scope))):
             value = hide_axis(self.world, value, inner.level.per)
@@ -252,7 +261,7 @@ def show_axes(world: World, value: Any, which: tuple) -> Any:
         return world.arrays.expose(value, which)
     if isinstance(value, MemoryValue):
         return value.viewed("expose", which)
-    if hasattr(value, "items") and isinstance(value.items, tuple):
+    if isinstance(value, Items):
         return replace(value, items=tuple(show_axes(world, item, which) for item in value.items))
     return value
 
@@ -268,8 +277,6 @@ def unknown(site: Site, name: syntax.Name) -> None:
                 name.span,
                 help=f"make `{name.text}` a parameter of the def",
             )
-    from nldsl.graph.builtins import BUILT_IN
-
     if any(finding.code == "N106" for finding in world.findings):
         raise Poisoned  # it may well stand in the file that is not there
     home = next(
@@ -288,11 +295,11 @@ def unknown(site: Site, name: syntax.Name) -> None:
             help=f"`import {home}` brings it",
             fix=foreign.imported(name, home),
         )
-    said = foreign.name(name, BUILT_IN)
+    said = foreign.name(name, built_in())
     span = said.pop("span", name.span)
     world.fail(
         "N101",
         f"there is no `{span.text()}` here",
         span,
-        **said or meant(name, site.scope.visible() | BUILT_IN | set(syntax.UNITS)),
+        **said or meant(name, site.scope.visible() | built_in() | set(syntax.UNITS)),
     )

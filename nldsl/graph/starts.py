@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nldsl.core.nodes import Node, Shape, Tree
 from nldsl.core.program import Weight
 from nldsl.frontend import syntax
+from nldsl.graph.evaluate import evaluate
 from nldsl.graph.scope import Scope, Site
 from nldsl.graph.templates import Leaf
 from nldsl.graph.values import Array, Num, Text
@@ -119,7 +120,7 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
     component of its variable.
     """
     world, type_ = memory.world, memory.type.force()
-    file = world.evaluate(call.args[0], site) if call.args else None
+    file = evaluate(call.args[0], site) if call.args else None
     if not isinstance(file, Text):
         world.fail(
             "N107", '`load` takes the name of a checkpoint and pairs "theirs" -> ours', call.span

@@ -4,78 +4,70 @@ made, in textual order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from nldsl.core.nodes import Node
 from nldsl.frontend import syntax
 from nldsl.graph import calls
-from nldsl.graph.builtins import BUILT_IN
+from nldsl.graph.built_in import built_in
 from nldsl.graph.clocks import clock_of
+from nldsl.graph.evaluate import declare, evaluate, instantiate, make
 from nldsl.graph.levels import LevelInstance
 from nldsl.graph.memories import MemoryInstance
 from nldsl.graph.names import join
 from nldsl.graph.reported import reported
-from nldsl.graph.scope import Entry, Place, Scope, Site, Thunk
+from nldsl.graph.scope import Entry, Scope, Site, Thunk
 from nldsl.graph.values import Array, ClockValue, Definition, Family, Items, Num, kind_of
 from nldsl.graph.world import MOST_TURNS, Poisoned, World
 from nldsl.source import Span
 
 
-def instantiate(
-    statements: Sequence[syntax.Statement], scope: Scope, place: Place = (), bare: bool = False
-) -> None:
-    """Make everything that a block says; nothing is worked out but the lists of loops, clocks and
-    axes.
-    """
-    world = scope.world
-    for i, statement in enumerate(statements):
-        declare(statement, Site(scope, (*place, i)))
-    scope.components.update(world.naming.components(statements, scope, bare))
-    for i, statement in enumerate(statements):
-        try:
-            make(statement, Site(scope, (*place, i)))
-        except Poisoned:
-            pass
+@declare.register(syntax.Define)
+def define(statement: syntax.Define, site: Site) -> None:
+    scope, name = site.scope, statement.name
+    if name.text in scope.names and scope.names[name.text].constant and scope.kind == "file":
+        return  # a literal of the file, declared before
+    if not next_version(statement, scope):
+        hides(name, scope)
+    scope.define(
+        name,
+        Thunk(
+            site.world,
+            lambda: definition(statement, site),
+            name.text,
+            name.span,
+            statement.value,
+            site,
+        ),
+    )
 
 
-def declare(statement: syntax.Statement, site: Site) -> None:
-    scope, world = site.scope, site.world
-    if isinstance(statement, syntax.Define):
-        if (
-            statement.name.text in scope.names
-            and scope.names[statement.name.text].constant
-            and scope.kind == "file"
-        ):
-            return  # a literal of the file, declared before
-        if not next_version(statement, scope):
-            hides(statement.name, scope)
-        scope.define(
+@declare.register(syntax.Clock)
+def declare_clock(statement: syntax.Clock, site: Site) -> None:
+    if site.scope.kind != "file":  # those of the file are known by now
+        hides(statement.name, site.scope)
+        site.scope.define(
             statement.name,
             Thunk(
-                world,
-                lambda: definition(statement, site),
+                site.world,
+                lambda: clock(statement, site),
                 statement.name.text,
                 statement.name.span,
-                statement.value,
-                site,
             ),
         )
-    elif isinstance(statement, syntax.Clock) and scope.kind != "file":
-        hides(statement.name, scope)
-        scope.define(
-            statement.name,
-            Thunk(world, lambda: clock(statement, site), statement.name.text, statement.name.span),
-        )
-    elif isinstance(statement, syntax.Memory):
-        if statement.name.text in scope.names:
-            scope.define(statement.name, None)  # says that it is there twice
-            return
-        memory = MemoryInstance(scope.level, statement, site)
-        scope.define(statement.name, memory)
-        scope.level.memories[statement.name.text] = memory
-        if isinstance(statement.type, syntax.Weights):
-            world.owners.register(memory)
+
+
+@declare.register(syntax.Memory)
+def declare_memory(statement: syntax.Memory, site: Site) -> None:
+    scope = site.scope
+    if statement.name.text in scope.names:
+        scope.define(statement.name, None)  # says that it is there twice
+        return
+    memory = MemoryInstance(scope.level, statement, site)
+    scope.define(statement.name, memory)
+    scope.level.memories[statement.name.text] = memory
+    if isinstance(statement.type, syntax.Weights):
+        site.world.owners.register(memory)
 
 
 def next_version(statement: syntax.Define, scope: Scope) -> bool:
@@ -102,15 +94,14 @@ def hides(name: syntax.Name, scope: Scope) -> None:
             help="another name",
             notes=notes,
         )
-    elif name.text in BUILT_IN:
+    elif name.text in built_in():
         scope.world.report(
             "N103", f"`{name.text}` hides a built-in name", name.span, help="another name"
         )
 
 
 def definition(statement: syntax.Define, site: Site) -> Any:
-    world = site.world
-    value = world.evaluate(statement.value, site)
+    value = evaluate(statement.value, site)
     if statement.shape is not None:
         value = calls.check_shape(value, statement.shape, site, f"`{statement.name.text}`")
     name_node(value, site.scope, statement.name.text, statement.span)
@@ -142,35 +133,47 @@ def clock(statement: syntax.Clock, site: Site) -> ClockValue:
     return ClockValue(found)
 
 
-def make(statement: syntax.Statement, site: Site) -> None:
-    scope, world = site.scope, site.world
-    with world.at(statement.span, scope.turn):
-        if isinstance(statement, syntax.Level):
-            try:
-                level(statement, site)
-            except Poisoned:
-                scope.names.setdefault(
-                    statement.member.name.text, Entry(poisoned(world), statement.member.span)
-                )
-                raise
-        elif isinstance(statement, syntax.For):
-            unroll(statement, site)
-        elif isinstance(statement, syntax.Update):
-            version(statement, site)
-        elif isinstance(statement, syntax.Return):
-            scope.result = (statement.value, site)
-        elif isinstance(statement, syntax.Minimize):
-            scope.level.add_objective(statement, site)
-        elif isinstance(statement, syntax.Report):
-            world.reported = reported(statement, site)
-            world.later(lambda: world.reported.force())
-        elif isinstance(statement, syntax.Context):
-            scope.level.contexts += [(name, site) for name in statement.names]
-            scope.level.said.append(statement)
-        elif isinstance(statement, syntax.Reset):
-            scope.level.resets.append((statement, site))
-        elif isinstance(statement, syntax.Bptt):
-            scope.level.bptts.append((statement, site))
+@make.register(syntax.Return)
+def result(statement: syntax.Return, site: Site) -> None:
+    site.scope.result = (statement.value, site)
+
+
+@make.register(syntax.Report)
+def report(statement: syntax.Report, site: Site) -> None:
+    thunk = site.world.reported = reported(statement, site)
+    site.world.later(lambda: thunk.force())
+
+
+@make.register(syntax.Minimize)
+def objective(statement: syntax.Minimize, site: Site) -> None:
+    site.scope.level.add_objective(statement, site)
+
+
+@make.register(syntax.Context)
+def context(statement: syntax.Context, site: Site) -> None:
+    site.scope.level.contexts += [(name, site) for name in statement.names]
+    site.scope.level.said.append(statement)
+
+
+@make.register(syntax.Reset)
+def reset(statement: syntax.Reset, site: Site) -> None:
+    site.scope.level.resets.append((statement, site))
+
+
+@make.register(syntax.Bptt)
+def bptt(statement: syntax.Bptt, site: Site) -> None:
+    site.scope.level.bptts.append((statement, site))
+
+
+@make.register(syntax.Level)
+def level(statement: syntax.Level, site: Site) -> None:
+    """Makes the level; where that fails, its name stands for what could not be made."""
+    try:
+        instance(statement, site)
+    except Poisoned:
+        member = statement.member
+        site.scope.names.setdefault(member.name.text, Entry(poisoned(site.world), member.span))
+        raise
 
 
 def poisoned(world: World) -> Thunk:
@@ -180,7 +183,7 @@ def poisoned(world: World) -> Thunk:
     return thunk
 
 
-def level(statement: syntax.Level, site: Site) -> None:
+def instance(statement: syntax.Level, site: Site) -> None:
     scope, world, member = site.scope, site.world, statement.member
     if scope.template:
         world.fail(
@@ -193,7 +196,7 @@ def level(statement: syntax.Level, site: Site) -> None:
     if member.index is None:
         name = join(scope.path, member.name.text)
     else:
-        index = world.evaluate(member.index, site)
+        index = evaluate(member.index, site)
         if not isinstance(index, Num):
             world.fail(
                 "N202",
@@ -226,9 +229,10 @@ def level(statement: syntax.Level, site: Site) -> None:
     world.later(found.scope.settle, found.when())
 
 
+@make.register(syntax.For)
 def unroll(statement: syntax.For, site: Site) -> None:
     scope, world = site.scope, site.world
-    items = world.evaluate(statement.items, site)
+    items = evaluate(statement.items, site)
     if not isinstance(items, Items) or items.paths is not None:
         world.fail(
             "N202",
@@ -254,6 +258,7 @@ def unroll(statement: syntax.For, site: Site) -> None:
             world.later(inner.settle)
 
 
+@make.register(syntax.Update)
 def version(statement: syntax.Update, site: Site) -> None:
     scope, world, name = site.scope, site.world, statement.place.names[0]
     entry = next(
@@ -291,7 +296,7 @@ def version(statement: syntax.Update, site: Site) -> None:
         )
 
     def run() -> Any:
-        value = world.evaluate(statement.value, site)
+        value = evaluate(statement.value, site)
         name_node(value, scope, name.text, statement.span)
         return value
 

@@ -12,6 +12,7 @@ from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
 from nldsl.graph.axes import see
 from nldsl.graph.calls import Mapping, arguments, bind_letter, body, declare, declared_axes, frame
+from nldsl.graph.evaluate import array, called, evaluate
 from nldsl.graph.names import join
 from nldsl.graph.scope import Scope, Site, Thunk, show_axes
 from nldsl.graph.values import Array, Definition, Hidden, Items, MemoryValue, shape_text
@@ -55,7 +56,7 @@ def template(callee: Definition, kind: syntax.Kind, site: Site) -> Template:
     args, first = list(kind.args or ()), text.params[0]
     given = None
     if args and not isinstance(args[0], syntax.Named | syntax.Window):
-        value = world.evaluate(args[0], site)
+        value = evaluate(args[0], site)
         if isinstance(value, Items):
             given, args = value, args[1:]
     bound = arguments(text, tuple(args), site, kind.span, skip=1)
@@ -153,6 +154,7 @@ def enter(
     return axes
 
 
+@called.register(MemoryValue)
 def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Any:
     world = site.world
     kind = value.memory.type.force().template
@@ -169,7 +171,7 @@ def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Any:
             "a memory is called with its input alone; the other arguments stand in its type",
             expr.span,
         )
-    x = world.as_array(world.evaluate(expr.args[0], site), site, expr.args[0].span)
+    x = array(expr.args[0], site)
     weights = value.memory.read(value)
     if not kind.parts:
         return apply(kind, weights, x, expr, site)

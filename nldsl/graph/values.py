@@ -59,9 +59,19 @@ class Array:
         return isinstance(self.node.type, Tree)
 
     @property
-    def seen(self) -> Shape:
+    def shape(self) -> Shape:
+        """All axes of an array, the hidden ones first."""
         assert not isinstance(self.node.type, Tree)
-        return self.node.type[len(self.hidden) :]
+        return self.node.type
+
+    @property
+    def tree(self) -> Tree:
+        assert isinstance(self.node.type, Tree)
+        return self.node.type
+
+    @property
+    def seen(self) -> Shape:
+        return self.shape[len(self.hidden) :]
 
     @property
     def is_scalar(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from nldsl.frontend import syntax
 from nldsl.graph.clocks import clock_of, stretch_count
+from nldsl.graph.evaluate import array, as_array, axis_of, evaluate
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array
 
@@ -40,7 +41,7 @@ def reduction(how: str) -> Callable[[syntax.Call, Site], Array]:
     def build(call: syntax.Call, site: Site) -> Array:
         world, arrays = site.world, site.world.arrays
         if len(call.args) == 1 and isinstance(call.args[0], syntax.Window):
-            x = world.as_array(world.evaluate(call.args[0].value, site), site, call.args[0].span)
+            x = as_array(evaluate(call.args[0].value, site), site, call.args[0].span)
             arrays.numbers(x)
             kind, size = stretch(call.args[0].stretch, site)
             if kind == "last":
@@ -58,12 +59,10 @@ def reduction(how: str) -> Callable[[syntax.Call, Site], Array]:
                 f"`{how}` takes an array and an axis, or `e over` a stretch of time",
                 call.span,
             )
-        x = world.as_array(world.evaluate(call.args[0], site), site, call.args[0].span)
+        x = array(call.args[0], site)
         if len(call.args) == 1:
             return arrays.total(how, x)
-        return arrays.along(
-            how, x, world.axis(world.evaluate(call.args[1], site), call.args[1].span)
-        )
+        return arrays.along(how, x, axis_of(call.args[1], site))
 
     return build
 

@@ -1,0 +1,19 @@
+"""The built-in names: constants, and functions, which the files that make them add."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nldsl.frontend import syntax
+
+if TYPE_CHECKING:
+    from nldsl.graph.scope import Site
+    from nldsl.graph.values import Value
+
+CONSTANTS = frozenset({"learned", "random", "tick", "ticks", "pi", "I"})
+FUNCTIONS: dict[str, Callable[[syntax.Call, Site], Value]] = {}
+
+
+def built_in() -> frozenset[str]:
+    return CONSTANTS | FUNCTIONS.keys()

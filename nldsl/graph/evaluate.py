@@ -1,0 +1,142 @@
+"""What an expression stands for where it stands: one function, and for each form of the syntax, and
+each kind of value, the one that is registered for it.
+
+The files that work a form out import this one; nothing here imports them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import singledispatch
+
+from nldsl.core.nodes import Axis
+from nldsl.frontend import syntax
+from nldsl.graph.scope import Place, Scope, Site
+from nldsl.graph.values import Array, Eye, Num, Row, Value, kind_of, shape_text
+from nldsl.graph.world import Poisoned
+from nldsl.source import Span
+
+
+def evaluate(expr: syntax.Syntax, site: Site) -> Value:
+    """The value of an expression. Raises Poisoned if a finding stands in its way."""
+    with site.world.at(expr.span, site.scope.turn):
+        return form(expr, site)
+
+
+@singledispatch
+def form(expr: syntax.Syntax, site: Site) -> Value:
+    raise TypeError(f"{type(expr).__name__} is not an expression")
+
+
+@singledispatch
+def called(value: Value, call: syntax.Call, site: Site) -> Value:
+    """What a value gives that stands in the place of a callee."""
+    site.world.fail("N202", f"{kind_of(value)} cannot be called", call.callee.span)
+
+
+@singledispatch
+def field(value: Value, expr: syntax.Field, site: Site) -> Value:
+    """`value.name`."""
+    raise TypeError(f"{kind_of(value)} has no fields")
+
+
+# ---- as an array
+
+
+@singledispatch
+def as_array(value: Value, site: Site, span: Span | None = None) -> Array:
+    """A memory is read here, a number becomes a constant, a list an array."""
+    site.world.fail("N202", f"an array is needed here, this is {kind_of(value)}", span)
+
+
+@as_array.register(Array)
+def _array(value: Array, site: Site, span: Span | None = None) -> Array:
+    return value
+
+
+@as_array.register(Num)
+def _number(value: Num, site: Site, span: Span | None = None) -> Array:
+    return site.world.arrays.const(value.value)
+
+
+@as_array.register(Row)
+def _row(value: Row, site: Site, span: Span | None = None) -> Array:
+    return value.array
+
+
+@as_array.register(Eye)
+def _eye(value: Eye, site: Site, span: Span | None = None) -> Array:
+    site.world.fail(
+        "N204",
+        "the size of `I` is that of the square matrix beside it, and there is none",
+        span,
+    )
+
+
+def array(expr: syntax.Syntax, site: Site) -> Array:
+    """The value of an expression as an array."""
+    return as_array(evaluate(expr, site), site, expr.span)
+
+
+def number(expr: syntax.Syntax, site: Site) -> Num:
+    """The value of an expression, known before the run."""
+    value = evaluate(expr, site)
+    if not isinstance(value, Num):
+        site.world.fail(
+            "N202",
+            f"a number known before the run is needed here, this is {kind_of(value)}",
+            expr.span,
+        )
+    return value
+
+
+def axis_of(expr: syntax.Syntax, site: Site) -> Axis:
+    """The axis whose size an expression says."""
+    return site.world.axis(evaluate(expr, site), expr.span)
+
+
+def axes_text(value: Array) -> str:
+    """For messages: the axes that the text sees."""
+    return "a tree of weights" if value.is_tree else shape_text(value.seen)
+
+
+def identity(eye: Eye, beside: Array, site: Site) -> Array:
+    """`c * I` of the size of the matrix beside it."""
+    arrays = site.world.arrays
+    if beside.is_tree or len(beside.seen) < 2 or beside.seen[-1].size != beside.seen[-2].size:
+        site.world.fail("N204", f"`I` stands beside {axes_text(beside)}, which is no square matrix")
+    last = len(beside.shape) - 1
+    plain = site.world.node("eye", type=beside.shape[-2:])
+    full = Array(arrays.spread(plain, beside.shape, (last - 1, last)), beside.hidden)
+    return arrays.binary("mul", as_array(eye.factor, site), full)
+
+
+# ---- blocks
+
+
+@singledispatch
+def declare(statement: syntax.Syntax, site: Site) -> None:
+    """Make the names of a statement known, so that all of its block may read them."""
+
+
+@singledispatch
+def make(statement: syntax.Syntax, site: Site) -> None:
+    """What a statement makes when its turn in the text has come."""
+
+
+def instantiate(
+    statements: Sequence[syntax.Syntax], scope: Scope, place: Place = (), bare: bool = False
+) -> None:
+    """Make everything that a block says; nothing is worked out but the lists of loops, clocks and
+    axes.
+    """
+    world = scope.world
+    for i, statement in enumerate(statements):
+        declare(statement, Site(scope, (*place, i)))
+    scope.components.update(world.naming.components(statements, scope, bare))
+    for i, statement in enumerate(statements):
+        try:
+            with world.at(statement.span, scope.turn):
+                make(statement, Site(scope, (*place, i)))
+        except Poisoned:
+            pass
