@@ -10,6 +10,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 from nldsl.core.ops import OPS
@@ -122,6 +123,33 @@ def test_imports_point_backwards(path: Path) -> None:
         assert not later, f"{stage} may import {ORDER[: ORDER.index(stage)]}"
 
 
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def for_types_alone(path: Path) -> set[ast.AST]:
+    """What stands under `if TYPE_CHECKING`."""
+    return {
+        inner
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+
+
+def test_imports_go_round_at_most_once() -> None:
+    """One circle of at most four files, whether a file or a function imports."""
+    graph = nx.DiGraph()
+    for path in FILES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ImportFrom) and node not in for_types_alone(path):
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                named = {name for name in inner if is_module(name)} or {node.module or ""}
+                graph.add_edges_from((module(path), name) for name in named)
+    circles = [c for c in nx.strongly_connected_components(graph) if len(c) > 1]
+    assert len(circles) <= 1 and all(len(c) <= 4 for c in circles), circles
+
+
 def test_the_interpreter_stands_alone() -> None:
     for path in (PACKAGE / "oracle").glob("*.py"):
         assert imports(path) <= INTERPRETER, path.name
@@ -154,7 +182,7 @@ def functions(path: Path) -> list[str]:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
         and not node.name.startswith("__")
-        and not any("command" in ast.unparse(d) for d in node.decorator_list)
+        and not any(re.search("command|register", ast.unparse(d)) for d in node.decorator_list)
     ]
 
 

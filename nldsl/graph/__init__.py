@@ -8,7 +8,8 @@ context and the paths of gradients are for `rules`.
     files.py        imports, dims, clocks, literals, --set                      names.py           qualified names
     values.py       what an expression stands for
     scope.py        names, versions by place in the text, lazy values           statements.py      blocks, loops, `<-`
-    expressions.py  each form of expression                                     builtins.py, parameters.py, arguments.py
+    evaluate.py     `evaluate`, `declare`, `make`: one function, a form each     built_in.py, builtins.py, parameters.py, arguments.py
+    expressions.py  each form of expression
     foreign.py      names of torch, numpy and Python, for findings about names
     calls.py        defs inlined; the mapping rule, with axes.py                templates.py       defs as types of memories
     levels.py       levels, `grad`     memories.py, starts.py                   ownership.py       `weights`
@@ -20,7 +21,8 @@ context and the paths of gradients are for `rules`.
 Decisions. Values are worked out when first asked for, since `loss` is an argument of the model that
 it comes from, and keys come from memories whose equations need the keys; levels are declared where
 they stand and their equations follow when all streams are known, those of `weights` last, when all
-weights are. An error ends its own statement only: what needs the missing value is silent, all else
+weights are. Each file registers the forms that it works out and imports evaluate.py, which imports
+none of them. An error ends its own statement only: what needs the missing value is silent, all else
 is still looked at. A level's definitions are elaborated once, with numbered reads (`plain(M#2)`):
 an equation and an objective then give the same text different versions, and no weight is made
 twice. Bounds (turns, calls, equations, depth) are in world.py; a program beyond them is a finding,

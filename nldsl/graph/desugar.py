@@ -22,7 +22,7 @@ from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend.syntax import File, Input, Kind, Shape
 from nldsl.graph import expressions, levels, statements, templates  # noqa: F401  their forms
 from nldsl.graph.arrays import Arrays
-from nldsl.graph.evaluate import evaluate, instantiate
+from nldsl.graph.evaluate import axis_of, evaluate, instantiate
 from nldsl.graph.files import Files
 from nldsl.graph.guards import guarded
 from nldsl.graph.names import Naming, join
@@ -94,7 +94,7 @@ def input_node(statement: Input, scope: Scope) -> Array:
     site = Site(scope, ())
     with world.at(statement.span, ()):
         if isinstance(kind, Shape):
-            type_ = tuple(axis(axis, site) for axis in kind.axes)
+            type_ = tuple(axis_of(axis, site) for axis in kind.axes)
             node = world.node("input", type=type_, name=name)
             vocab = None
         elif (

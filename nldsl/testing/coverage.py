@@ -20,7 +20,7 @@ from lark.grammar import Rule
 from nldsl.frontend import syntax as s
 from nldsl.frontend.grammar import parser
 from nldsl.frontend.parse import parse
-from nldsl.graph.builtins import BUILT_IN
+from nldsl.graph.built_in import built_in
 from nldsl.source import Source
 from nldsl.testing.constructs import library
 
@@ -93,7 +93,7 @@ def alternatives(text: str) -> frozenset[str]:
 
 def all_names() -> frozenset[str]:
     """Every built-in, and every definition of the library."""
-    return BUILT_IN | library().keys()
+    return built_in() | library().keys()
 
 
 def names(text: str) -> frozenset[str]:
