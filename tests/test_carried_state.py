@@ -254,7 +254,7 @@ h = x + mixer(ffn.F(rmsnorm(x)))""",
         compile_program(reader(slower))
     assert (
         found.value.diagnostics[0].code == "N801"
-        and found.value.diagnostics[0].help == "`bptt none`, or `bptt none to ffn`"
+        and found.value.diagnostics[0].help == "`bptt none`, or `bptt none by ffn`"
     )
     compile_program(reader(slower, ("bptt full", "bptt none")), capture="eager")
 

@@ -36,7 +36,7 @@ level fast every 2 step {
     minimize mean(loss over period)
     F <- F + 0.3 * (slow.S - F) .* F - 0.1 * stop(grad(F))
     reset every 8 step
-    bptt full to slow
+    bptt full by slow
 }
 loss = |fast.F(linear(x, [c])) - next(x)|^2
 level training every step {

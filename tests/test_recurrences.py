@@ -448,7 +448,7 @@ FRONT, BEHIND = (
 
 @pytest.mark.parametrize(
     "order,clauses",
-    [(BEHIND, "bptt full to training"), (BEHIND, "bptt 3 token to training"), (FRONT, "bptt full")],
+    [(BEHIND, "bptt full by training"), (BEHIND, "bptt 3 token by training"), (FRONT, "bptt full")],
 )
 def test_a_learner_without_a_way_through_the_updates_does_not_count(
     order: str, clauses: str
@@ -461,4 +461,4 @@ def test_a_learner_without_a_way_through_the_updates_does_not_count(
 
 def test_learners_that_see_differently_through_the_same_updates() -> None:
     with pytest.raises(Diagnostics, match="N801.*differs between learners"):
-        laws.Subject(beside(FRONT, "bptt full to training"))
+        laws.Subject(beside(FRONT, "bptt full by training"))

@@ -42,8 +42,8 @@ def level(*clauses: str) -> list[str]:
         (("bptt full", "bptt none"), 1),
         (("bptt full", "bptt full"), 1),
         (("bptt full", "reset every 4 token", "reset every 8 token"), 1),
-        (("bptt full to training", "bptt none to training"), 1),
-        (("bptt full", "bptt none to training"), 0),
+        (("bptt full by training", "bptt none by training"), 1),
+        (("bptt full", "bptt none by training"), 0),
         (("bptt full", "reset every 4 token"), 0),
     ],
 )

@@ -49,7 +49,7 @@ level fast every 2 step {
     minimize mean(loss over period)
     F <- UPDATE
     reset every RESET step
-    bptt DEPTH to slow
+    bptt DEPTH by slow
 }
 h = linear(x, [c])
 loss = |fast.F(h) - next(x)|^2
@@ -78,7 +78,7 @@ level inner every step {
     g = stop(grad(W))
     W <- W + 0.1 * rule(stack(FIRST, SECOND))
     reset every 8 step
-    bptt DEPTH to meta
+    bptt DEPTH by meta
 }
 level meta every 4 step {
     memory O: weights
@@ -426,7 +426,7 @@ level training every step {
     context ids
     minimize mean(loss over period)
     W <- W + 0.01 * rule(stack(stop(grad(W)), momentum(stop(grad(W)), 0.1, 0.9)))
-    bptt DEPTH step to meta
+    bptt DEPTH step by meta
 }
 level meta every 2 step {
     memory O: weights
@@ -467,7 +467,7 @@ def net(x, loss) -> [d] {
         minimize mean(loss over period)
         F <- F - 0.1 * stop(grad(F))
         reset every RESET step
-        bptt full to origin
+        bptt full by origin
     }
     return x + fast.F .* x
 }

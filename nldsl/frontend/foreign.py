@@ -31,6 +31,7 @@ from nldsl.frontend.foreign_words import (
     BEGINNINGS,
     BLOCKS,
     NOUNS,
+    SEEN_BY,
 )
 from nldsl.frontend.lex import STATEMENT_WORDS, Places, Word, is_start, statement
 from nldsl.frontend.wording import ELSE, Wording
@@ -338,6 +339,20 @@ def all_weights(text: Wording, i: int) -> Mistake | None:
     return told(text, i + 3, i + 4, f"`{word}` is not a type", help, fix)
 
 
+def seen_by(text: Wording, i: int) -> Mistake | None:
+    """`bptt full to slow`"""
+    words = text.words
+    if words[i].text != "bptt" or not is_start(words, i):
+        return None
+    depth = range(i + 2, min(i + 4, statement(words, i)[1] - 1))
+    n = next((n for n in depth if words[n].text in SEEN_BY and words[n + 1].kind == "name"), None)
+    if n is None:
+        return None
+    fix = (Edit(text.span(n, n + 1), "by"),)
+    help = f"who sees through the updates stands behind `by`: `bptt full by {words[n + 1].text}`"
+    return told(text, n, n + 1, f"`bptt` has no `{words[n].text}`", help, fix)
+
+
 def colon_block(text: Wording, i: int) -> Mistake | None:
     """`def f(z):`, `level l every token:`, `for i in range(3):` with indented lines, or one
     statement behind the colon.
@@ -478,6 +493,7 @@ RULES: tuple[Callable[[Wording, int], Mistake | None], ...] = (
     prefixed,
     axis_by_number,
     all_weights,
+    seen_by,
     colon_block,
     beginning,
 )

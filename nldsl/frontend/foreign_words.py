@@ -115,6 +115,9 @@ NOUNS = {
 # Types of a memory that is to hold the weights.
 ALL_WEIGHTS = frozenset("rest params parameters theta".split())
 
+# Between the depth of a `bptt` and a learner.
+SEEN_BY = frozenset("to for from in into".split())
+
 # Words before an expression.
 BEGINNINGS = {
     "print": "a run shows its loss, and `--emit graph` what each value is made of: remove it",

@@ -18,7 +18,7 @@ STATEMENT_WORDS = frozenset(
     "import dim clock input def level for memory context minimize reset bptt return report".split()
 )
 RESERVED = STATEMENT_WORDS | frozenset(
-    "nldsl per every phase never in like weights of to over token step update sequence "
+    "nldsl per every phase never in like weights of by over token step update sequence "
     "document".split()
 )
 UNNAMEABLE = RESERVED | {"after", "period"}  # these two are read, so the lexer lets them through

@@ -63,7 +63,7 @@ def _simple(statement: Statement) -> str:
             return f"reset {_rate(rate)}"
         case syntax.Bptt(depth, viewer):
             words = {syntax.Full: "full", syntax.Cut: "none"}.get(type(depth)) or stretch(depth)
-            return f"bptt {words}{f' to {_member(viewer)}' if viewer else ''}"
+            return f"bptt {words}{f' by {_member(viewer)}' if viewer else ''}"
         case syntax.Return(value):
             return f"return {expression(value)}"
         case syntax.Report(value):

@@ -232,7 +232,7 @@ class Reset(Syntax):
 
 @dataclass(frozen=True)
 class Bptt(Syntax):
-    """`bptt depth to viewer`; without a viewer, all slower learners."""
+    """`bptt depth by viewer`; without a viewer, all slower learners."""
 
     depth: Full | Cut | Stretch
     viewer: Member | None

@@ -247,7 +247,7 @@ class LevelInstance:
             self.once(
                 "bptt",
                 [clause for clause in found if clause.viewer == viewer],
-                "one of the two, or `bptt .. to learner` for each learner",
+                "one of the two, or `bptt .. by learner` for each learner",
             )
         return tuple(found)
 

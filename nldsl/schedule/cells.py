@@ -188,7 +188,7 @@ class Cells(Objectives):
                     f"a memory that outlives a sequence, seen by `{learner.name}` through more "
                     "than one step",
                     None,
-                    f"`bptt none`, or `bptt none to {learner.name.rsplit('.', 1)[-1]}`",
+                    f"`bptt none`, or `bptt none by {learner.name.rsplit('.', 1)[-1]}`",
                     level.span,
                 )
 

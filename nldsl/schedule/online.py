@@ -382,14 +382,14 @@ def _seen(program: Program, slope: Slope, found: list[Family]) -> list[int]:
                 f"`{starts.name}`, which starts from `{learner.name}`, with `bptt` that hides its "
                 "ticks from there",
                 span=family.level.span,
-                help=f"`bptt full to {learner.name.rsplit('.', 1)[-1]}`",
+                help=f"`bptt full by {learner.name.rsplit('.', 1)[-1]}`",
             )
         elif far != "none":
             raise Unsupported(
                 f"`bptt` that lets `{learner.name}` see a part of the ticks of "
                 f"`{family.level.name}`",
                 span=family.level.span,
-                help=f"`bptt full to {learner.name.rsplit('.', 1)[-1]}`, or `none`",
+                help=f"`bptt full by {learner.name.rsplit('.', 1)[-1]}`, or `none`",
             )
     return out
 

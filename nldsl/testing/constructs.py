@@ -88,7 +88,7 @@ FORMS = frozenset(
         "bptt none",
         "bptt n clock",
         "bptt n token",
-        "bptt to",
+        "bptt by",
         "report",
         "for range",
         "for list",
@@ -325,7 +325,7 @@ def _level(level: s.Level, memories: set[str]) -> Iterator[str]:
                 case s.Stretch():
                     yield "bptt n token" if statement.depth.is_unit else "bptt n clock"
             if statement.viewer is not None:
-                yield "bptt to"
+                yield "bptt by"
 
 
 def _writes(

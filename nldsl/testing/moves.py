@@ -231,7 +231,7 @@ def lifetime(p: Page, rhythm: str) -> list[str]:
     elif depth == "4 token" and not fits:
         depth = "full"
     return (
-        [*lines, "bptt full to training", "bptt full"]
+        [*lines, "bptt full by training", "bptt full"]
         if depth == "to both"
         else [*lines, f"bptt {depth}"]
     )

@@ -197,7 +197,7 @@ def tasked(p: Page) -> Layer:
                         ("reset every 6 token",) if "phase" not in rate else (),
                         ("reset never",),
                     ),
-                    p.pick("bptt full", "bptt full to training", "bptt none"),
+                    p.pick("bptt full", "bptt full by training", "bptt none"),
                 ]
             ),
             "}",
@@ -224,7 +224,7 @@ def tasked(p: Page) -> Layer:
                     [
                         f"memory F: {network} = {start}",
                         *body,
-                        p.pick("bptt full", "bptt full to training"),
+                        p.pick("bptt full", "bptt full by training"),
                     ]
                 ),
                 "}",

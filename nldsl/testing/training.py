@@ -147,9 +147,9 @@ def nest(p: Page) -> str:
                     f"F <- {inner}",
                     "reset every 4 step",
                     p.pick(
-                        "bptt full to origin",
-                        "bptt full to origin",
-                        "bptt 2 step to origin",
+                        "bptt full by origin",
+                        "bptt full by origin",
+                        "bptt 2 step by origin",
                         "bptt none",
                     ),
                 ]
@@ -272,7 +272,7 @@ def generated(p: Page, whole: str) -> list[str]:
                 "minimize mean(loss over period)",
                 "W <- W + 0.01 * rule(stack(stop(grad(W)), momentum(stop(grad(W)), 0.1, 0.9)))",
                 *p.pick((), ("reset every 4 step",)),
-                p.pick("bptt 2 step to meta", "bptt full"),
+                p.pick("bptt 2 step by meta", "bptt full"),
             ]
         ),
         "}",
