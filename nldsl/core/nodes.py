@@ -62,6 +62,18 @@ class Node:
     def __getitem__(self, attr: str) -> Any:
         return dict(self.attrs)[attr]
 
+    @property
+    def shape(self) -> Shape:
+        """The axes of an array."""
+        assert not isinstance(self.type, Tree), self
+        return self.type
+
+    @property
+    def tree(self) -> Tree:
+        """The leaves of a tree."""
+        assert isinstance(self.type, Tree), self
+        return self.type
+
     def __repr__(self) -> str:
         extra = "".join(f", {k}={v}" for k, v in self.attrs)
         return f"{self.op}({', '.join(a.name or a.op for a in self.args)}{extra})"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from nldsl.source import Span
 
@@ -16,8 +17,13 @@ UNITS = ("token", "step", "update", "sequence", "document")
 class Syntax:
     """Any piece of a program. `span` comes last in every constructor."""
 
+    if TYPE_CHECKING:
 
-def spanned() -> Span:
+        @property
+        def span(self) -> Span: ...
+
+
+def spanned() -> Any:
     return field(compare=False, repr=False)
 
 

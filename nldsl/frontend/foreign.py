@@ -223,7 +223,9 @@ def slice_(text: Wording, i: int) -> Mistake | None:
 def comprehension(text: Wording, i: int) -> Mistake | None:
     """`[f(z) for z in zs]`"""
     opening = text.opened(i) if text.words[i].text == "for" else None
-    closing = None if opening is None or text.words[opening].text == "{" else text.partner(opening)
+    if opening is None:
+        return None
+    closing = None if text.words[opening].text == "{" else text.partner(opening)
     if closing is None or is_start(text.words, i) and text.words[i].first:
         return None
     begin, end = text.statement_around(opening, closing)
@@ -260,13 +262,13 @@ def axis_by_number(text: Wording, i: int) -> Mistake | None:
     """`softmax(x, dim=-1)`, `sum(x, axis=0)`"""
     if (
         text.words[i].text not in ("dim", "axis", "keepdim", "keepdims", "dtype", "device")
-        or text.opened(i) is None
+        or (opening := text.opened(i)) is None
         or i + 2 >= len(text.words)
     ):
         return None
     if (
         text.words[i + 1].text != "="
-        or text.words[text.opened(i)].text != "("
+        or text.words[opening].text != "("
         or text.words[i - 1].text not in ("(", ",")
     ):
         return None
@@ -410,31 +412,37 @@ def beginning(text: Wording, i: int) -> Mistake | None:
     word = text.words[i].text
     after = text.words[i + 1] if i + 1 < len(text.words) else None
     alone = after is None or after.first
+    sign = "" if after is None else after.text
     if word in ELSE and text.goes_on(i):
         return None
     if (
         word in BLOCKS
-        and (alone or after.text not in ("=", "<-", ",", ".", "@"))
+        and (alone or sign not in ("=", "<-", ",", ".", "@"))
         and not (after and after.text == ":" and word not in ("else", "try"))
     ):
         return told(text, i, i + 1, f"there is no `{word}`", BLOCKS[word], block=True)
-    if alone or after.text in (
-        "=",
-        "<-",
-        ".",
-        ",",
-        "@",
-        ":",
-        "^",
-        "*",
-        "/",
-        "+",
-        "-",
-        "<=",
-        "==",
-        ">=",
-        "->",
-        "}",
+    if (
+        after is None
+        or after.first
+        or sign
+        in (
+            "=",
+            "<-",
+            ".",
+            ",",
+            "@",
+            ":",
+            "^",
+            "*",
+            "/",
+            "+",
+            "-",
+            "<=",
+            "==",
+            ">=",
+            "->",
+            "}",
+        )
     ):
         return None
     if word in NOUNS and after.kind == "name":

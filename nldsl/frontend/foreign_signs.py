@@ -115,7 +115,8 @@ def remainder(text: Wording, i: int) -> Mistake | None:
     """`a % b`"""
     if text.words[i].text != "%":
         return None
-    left, right, fix = text.term_before(i), text.operand_behind(i + 1), ()
+    left, right = text.term_before(i), text.operand_behind(i + 1)
+    fix: tuple[Edit, ...] = ()
     if left is not None and right is not None:
         a, b = text.text_of(left, i), text.text_of(i + 1, right)
         fix = (Edit(text.span(left, right), f"({a} - {b} * floor({a} / {b}))"),)
@@ -155,14 +156,11 @@ def assigned(text: Wording, i: int) -> Mistake | None:
     """`x += ..`"""
     if i == 0 or text.words[i - 1].kind != "name" or not is_start(text.words, i - 1):
         return None
-    operator = next((op for op in ASSIGNED if text.joined(i, op + "=")), None)
-    if operator is None:
+    found = ((op, text.joined(i, op + "=")) for op in ASSIGNED)
+    operator, j = next(((op, end) for op, end in found if end), ("", 0))
+    if not j:
         return None
-    j, name, end = (
-        text.joined(i, operator + "="),
-        text.words[i - 1].text,
-        statement(text.words, i - 1)[1],
-    )
+    name, end = text.words[i - 1].text, statement(text.words, i - 1)[1]
     written = ASSIGNED[operator]
     fix: tuple[Edit, ...] = ()
     if written and end > j:

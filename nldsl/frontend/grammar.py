@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
 
@@ -70,11 +71,11 @@ def kept() -> str | bool:
     return str(home / "grammar.lark")
 
 
-def attempt(text: str, versioned: bool = True) -> Tree | Refusal:
+def attempt(text: str, versioned: bool = True) -> Tree[Token] | Refusal:
     """`versioned` is false for a text whose version line is missing: it is read as if it stood
     there.
     """
-    reading = parser().parse_interactive(text)
+    reading: Any = parser().parse_interactive(text)  # lark gives it no types
     before = "" if versioned else "NUMBER"
     try:
         for token in () if versioned else (Token("NLDSL", "nldsl"), Token("NUMBER", "1")):
@@ -95,7 +96,8 @@ def attempt(text: str, versioned: bool = True) -> Tree | Refusal:
                 )
             reading.feed_token(token)
             before = token.type
-        return reading.feed_eof()
+        whole: Tree[Token] = reading.feed_eof()
+        return whole
     except UnexpectedToken as refused:
         at_end = refused.token.type == END
         return Refusal(

@@ -258,7 +258,7 @@ def brackets(words: list[Word], places: Places) -> list[tuple[Diagnostic, int]]:
 
     def unclosed(i: int, at: int) -> None:
         word = words[i]
-        notes = ()
+        notes: tuple[tuple[str, Span], ...] = ()
         if at < len(words):
             notes = (
                 (

@@ -20,6 +20,7 @@ from nldsl.frontend.syntax import (
     Syntax,
     walk,
 )
+from nldsl.source import Span
 
 FILE, DEF, LEVEL = "the file", "a def", "a level"
 PLACES: dict[type, tuple[str, ...]] = {
@@ -37,7 +38,7 @@ PLACES: dict[type, tuple[str, ...]] = {
     syntax.Return: (DEF,),
     syntax.Report: (FILE,),
 }
-WORDS = {syntax.Dims: "dim"}
+WORDS: dict[type[Syntax], str] = {syntax.Dims: "dim"}
 NAMED = (
     syntax.Clock,
     syntax.Input,
@@ -134,19 +135,16 @@ def _wrong_place(statement: Statement, place: str, turning: bool, last: bool) ->
 
 
 def _said_again(file: File) -> list[Diagnostic]:
-    first, *others = [
-        statement for statement in file.statements if isinstance(statement, syntax.Report)
-    ] or [None]
+    said = [statement for statement in file.statements if isinstance(statement, syntax.Report)]
     return [
         Diagnostic(
             "N035",
             "what is reported is said once",
             _first_word(other, len("report")),
-            notes=(("here", first.span),),
+            notes=(("here", said[0].span),),
             help="leave one of the two",
         )
-        for other in others
-        if first is not None
+        for other in said[1:]
     ]
 
 
@@ -172,7 +170,7 @@ def _unnameable(name: Name) -> Diagnostic:
     )
 
 
-def _first_word(node: Syntax, length: int):
+def _first_word(node: Syntax, length: int) -> Span:
     span = node.span
     return type(span)(
         span.source,

@@ -6,6 +6,8 @@ from nldsl.frontend import syntax
 from nldsl.frontend.expression_text import expression, stretch, type_
 from nldsl.frontend.syntax import Block, Def, For, Level, Statement
 
+DEPTHS = {syntax.Full: "full", syntax.Cut: "none"}
+
 
 def block_of(statement: Statement) -> Block | None:
     if isinstance(statement, Level | For):
@@ -47,7 +49,7 @@ def _simple(statement: Statement) -> str:
             return f"clock {name} = {stretch(period)}{_phase(phase)}"
         case syntax.Input(name, kind):
             return f"input {name}: {type_(kind)}"
-        case Def(body=body):
+        case Def(body=body) if not isinstance(body, syntax.Block):
             return f"{header(statement)} = {expression(body)}"
         case syntax.Memory(name, kind, start):
             return f"memory {name}: {type_(kind)}" + (f" = {expression(start)}" if start else "")
@@ -62,7 +64,7 @@ def _simple(statement: Statement) -> str:
         case syntax.Reset(rate):
             return f"reset {_rate(rate)}"
         case syntax.Bptt(depth, viewer):
-            words = {syntax.Full: "full", syntax.Cut: "none"}.get(type(depth)) or stretch(depth)
+            words = stretch(depth) if isinstance(depth, syntax.Stretch) else DEPTHS[type(depth)]
             return f"bptt {words}{f' by {_member(viewer)}' if viewer else ''}"
         case syntax.Return(value):
             return f"return {expression(value)}"

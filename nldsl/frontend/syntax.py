@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
+from typing import Any
 
 from nldsl.frontend.expression import (
     UNITS,
@@ -297,7 +298,8 @@ def _fields(kind: type[Syntax]) -> tuple[str, ...]:
 def children(node: Syntax) -> list[Syntax]:
     """The pieces that a piece is made of, in the order of the text."""
     found: list[Syntax] = []
-    for name in _fields(type(node)):
+    kind: Any = type(node)  # a class is hashable, whatever its objects are
+    for name in _fields(kind):
         value = getattr(node, name)
         if isinstance(value, Syntax):
             found.append(value)

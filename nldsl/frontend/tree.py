@@ -56,7 +56,7 @@ BUILD: dict[str, Build] = {
 }
 
 
-class _Builder(Transformer_NonRecursive):
+class _Builder(Transformer_NonRecursive[Any, Any]):
     def __init__(self, source: Source):
         super().__init__(visit_tokens=True)
         self.source = source
@@ -93,7 +93,8 @@ class _Builder(Transformer_NonRecursive):
         return String(str(token)[1:-1], self.span(token))
 
 
-def build(tree: Tree, comments: tuple[Comment, ...], whole: Span) -> File:
+def build(tree: Tree[Any], comments: tuple[Comment, ...], whole: Span) -> File:
+    version: Any
     version, *parts = tree.children
     builder = _Builder(whole.source)
     span = (

@@ -89,7 +89,9 @@ class _Printer:
         comment needs the room.
         """
         call = last_call(of)
-        groups = groups_by_line(call.args) if call else []
+        if call is None:
+            return None
+        groups = groups_by_line(call.args)
         if len(groups) < 2 or not text.endswith(f"({arguments(call.args)})"):
             return None
         opening = text[: -len(arguments(call.args)) - 1]
@@ -122,9 +124,10 @@ class _Printer:
                 commented(line, behind[n]) if n in behind else line for n, line in enumerate(lines)
             ]
             fits = last is None or commented(lines[-1], last) is not None
-            if fits and all(line is not None and len(line) <= WIDTH for line in with_comments):
+            whole = [line for line in with_comments if line is not None and len(line) <= WIDTH]
+            if fits and len(whole) == len(with_comments):
                 inside.clear()
-                return with_comments
+                return whole
         return None
 
     def comments_before(self, offset: int, indent: int) -> None:

@@ -226,16 +226,16 @@ class Wording:
 
     def operand_behind(self, i: int) -> int | None:
         """Behind the operand of `*` that begins at word i; None if it is none, or stands in bars."""
-        n = i
-        while n < len(self.words) and self.words[n].text == "-":
-            n += 1
+        start = i
+        while start < len(self.words) and self.words[start].text == "-":
+            start += 1
         if (
-            n >= len(self.words)
-            or not self.begins_operand(n)
-            or self.words[n].text in ("|", "<", "-")
+            start >= len(self.words)
+            or not self.begins_operand(start)
+            or self.words[start].text in ("|", "<", "-")
         ):
             return None
-        n = self._past(n)
+        n = self._past(start)
         while n is not None and n < len(self.words) and not self.words[n].first:
             if self.words[n].text in (".", "@"):
                 n += 2

@@ -6,6 +6,7 @@ from typing import Any
 
 from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
+from nldsl.graph.built_in import name_of
 from nldsl.graph.foreign import between
 from nldsl.graph.scope import Site
 from nldsl.graph.world import meant
@@ -24,29 +25,29 @@ def given(
             if name not in (*params, *optional) or name in found:
                 world.fail(
                     "N107",
-                    f"`{call.callee.text}` has no parameter `{name}` left",
+                    f"`{name_of(call)}` has no parameter `{name}` left",
                     arg.span,
                     **compared(arg, call)
                     or meant(arg.name, (*params, *optional))
                     or {"help": f"it takes {', '.join(f'`{p}`' for p in (*params, *optional))}"},
                 )
         else:
-            name, value = next(names, None), arg
-            if name is None:
+            name, value = next(names, ""), arg
+            if not name:
                 world.fail(
                     "N107",
-                    f"`{call.callee.text}` takes {len(params) + len(optional)} arguments",
+                    f"`{name_of(call)}` takes {len(params) + len(optional)} arguments",
                     arg.span,
                 )
         found[name] = value
     if missing := [name for name in params if name not in found]:
-        world.fail("N107", f"`{call.callee.text}` lacks its argument `{missing[0]}`", call.span)
+        world.fail("N107", f"`{name_of(call)}` lacks its argument `{missing[0]}`", call.span)
     return found
 
 
 def compared(arg: syntax.Named, call: syntax.Call) -> dict[str, Any]:
     """`where(x = 0, ..)`: a comparison is meant."""
-    if call.callee.text != "where" or arg is not call.args[0]:
+    if name_of(call) != "where" or arg is not call.args[0]:
         return {}
     sign = arg.span.source.text.index("=", arg.name.span.end)
     return {
@@ -66,9 +67,11 @@ def outside_memory(name: str, call: syntax.Call, site: Site) -> None:
 
 
 def positional(call: syntax.Call, site: Site) -> list[syntax.Expr]:
+    found: list[syntax.Expr] = []
     for arg in call.args:
         if isinstance(arg, syntax.Named | syntax.Window):
-            site.world.fail("N107", f"`{call.callee.text}` takes plain arguments", arg.span)
-    if not call.args:
-        site.world.fail("N107", f"`{call.callee.text}` takes at least one argument", call.span)
-    return list(call.args)
+            site.world.fail("N107", f"`{name_of(call)}` takes plain arguments", arg.span)
+        found.append(arg)
+    if not found:
+        site.world.fail("N107", f"`{name_of(call)}` takes at least one argument", call.span)
+    return found

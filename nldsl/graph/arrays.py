@@ -121,18 +121,17 @@ class Arrays(Shapes):
             return self.tree(
                 [
                     (path, Array(self.spread(const.node, shape, ()), like.hidden))
-                    for path, shape in like.node.type.leaves
+                    for path, shape in like.node.tree.leaves
                 ]
             )
-        return Array(self.spread(const.node, like.node.type, ()), like.hidden)
+        return Array(self.spread(const.node, like.shape, ()), like.hidden)
 
     def trees(self, op: str, a: Array, b: Array) -> Array:
         if a.is_tree and b.is_tree:
-            if a.node.type.paths() != b.node.type.paths():
+            if a.node.tree.paths() != b.node.tree.paths():
                 self.world.fail(
                     "N203",
-                    f"two trees with different weights: {_some(a.node.type)} and "
-                    f"{_some(b.node.type)}",
+                    f"two trees with different weights: {_some(a.tree)} and {_some(b.tree)}",
                 )
             if a.node.type == b.node.type and a.hidden == b.hidden:
                 return Array(self.node(op, a.node, b.node, type=a.node.type), a.hidden)
@@ -159,7 +158,7 @@ class Arrays(Shapes):
         for value in (c, a, b):
             if value.is_tree:
                 parts = [self.leaves(v) if v.is_tree else None for v in (c, a, b)]
-                paths = value.node.type.paths()
+                paths = value.node.tree.paths()
                 if any(p is not None and tuple(path for path, _ in p) != paths for p in parts):
                     self.world.fail("N203", "trees with different weights in `where`")
                 picked = [
@@ -169,8 +168,8 @@ class Arrays(Shapes):
                 return self.tree(
                     [(path, self.where(*row)) for path, row in zip(paths, picked, strict=True)]
                 )
-        if (value := self.number(c.node)) is not None and c.node.type == ():
-            return a if value else b
+        if (known := self.number(c.node)) is not None and c.node.type == ():
+            return a if known else b
         nodes, hidden = self.aligned([c, a, b])
         return Array(self.node("where", *nodes, type=nodes[0].type), hidden)
 
@@ -184,12 +183,12 @@ class Arrays(Shapes):
             value = Array(self.node("total", a.node, type=hidden, keep=len(hidden)), a.hidden)
             count = sum(
                 math.prod(axis.size for axis in shape[len(hidden) :])
-                for _, shape in a.node.type.leaves
+                for _, shape in a.node.tree.leaves
             )
             return value if op == "sum" else self.binary("div", value, self.const(count))
         if not a.seen:
             return a
-        dims = tuple(range(len(hidden), len(a.node.type)))
+        dims = tuple(range(len(hidden), len(a.shape)))
         return Array(self.node(op, a.node, type=hidden, dims=dims), a.hidden)
 
     def along(self, op: str, a: Array, axis: Axis) -> Array:
@@ -202,7 +201,7 @@ class Arrays(Shapes):
         dim = len(a.hidden) + places[-1]
         if op == "softmax":
             return Array(self.node(op, a.node, type=a.node.type, dim=dim), a.hidden)
-        type_ = tuple(own for i, own in enumerate(a.node.type) if i != dim)
+        type_ = tuple(own for i, own in enumerate(a.shape) if i != dim)
         return Array(self.node(op, a.node, type=type_, dims=(dim,)), a.hidden)
 
     def inner(self, a: Array, b: Array) -> Array:

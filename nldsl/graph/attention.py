@@ -6,7 +6,9 @@ q [head, e], K * P -> V * P [head, e, p]:   scores "ac,acd->ad", values "ad,ace-
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
+from nldsl.core.nodes import Axis, Shape
 from nldsl.frontend import syntax
 from nldsl.graph.axes import fits
 from nldsl.graph.evaluate import array
@@ -37,7 +39,8 @@ def attend(call: syntax.Call, site: Site) -> Array:
     front = LETTERS[: len(hidden)]
     letters = iter(LETTERS[len(hidden) :])
     own = [next(letters) for _ in q.seen]
-    nodes, groups, result = [query], [], None
+    nodes, groups = [query], []
+    result: Shape | None = None
     for (k, v, span), arg in zip(pairs, call.args[1:], strict=True):
         with world.at(arg.span, site.scope.turn):
             spare = iter(LETTERS[len(hidden) + len(q.seen) :])
@@ -53,14 +56,15 @@ def attend(call: syntax.Call, site: Site) -> Array:
         )
         nodes += [arrays.expand(k, hidden, k.seen), arrays.expand(v, hidden, v.seen)]
         shape = tuple(axis for _, axis in left)
-        if result is not None and [a.size for a in shape] != [a.size for a in result]:
+        result = shape if result is None else result
+        if [a.size for a in shape] != [a.size for a in result]:
             world.fail(
                 "N204",
                 f"the values of this pair are {shape_text(shape)}, those of the first "
                 f"{shape_text(result)}",
                 arg.span,
             )
-        result = shape if result is None else result
+    assert result is not None
     type_ = (*(h.axis for h in hidden), *q.seen[:-1], *result)
     node = world.node(
         "attend", *nodes, type=type_, groups=tuple(groups), scale=1 / math.sqrt(q.seen[-1].size)
@@ -84,7 +88,7 @@ def pair(arg: syntax.Arg, site: Site) -> tuple[Array, Array, object]:
 
 
 def letters_of_key(
-    k: Array, q: Array, own: list[str], spare, site: Site
+    k: Array, q: Array, own: list[str], spare: Iterator[str], site: Site
 ) -> tuple[list[str], list[str]]:
     """Letters of the key's axes, and those among them that count further pairs."""
     places = [i for i, axis in enumerate(k.seen) if fits(axis, q.seen[-1])]
@@ -114,13 +118,14 @@ def letters_of_value(
     own: list[str],
     key: list[str],
     among: list[str],
-    spare,
+    spare: Iterator[str],
     site: Site,
-) -> tuple[list[str], list[tuple[str, object]]]:
+) -> tuple[list[str], list[tuple[str, Axis]]]:
     """Letters of the value's axes, and the axes of the value proper."""
     batch = dict(zip(q.seen[:-1], own[:-1], strict=True))
     further = {axis: letter for axis, letter in zip(k.seen, key, strict=True) if letter in among}
-    value, left = [], []
+    value: list[str] = []
+    left: list[tuple[str, Axis]] = []
     for axis in v.seen:
         if axis in batch:
             value.append(batch.pop(axis))

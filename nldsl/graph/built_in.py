@@ -17,3 +17,9 @@ FUNCTIONS: dict[str, Callable[[syntax.Call, Site], Value]] = {}
 
 def built_in() -> frozenset[str]:
     return CONSTANTS | FUNCTIONS.keys()
+
+
+def name_of(call: syntax.Call) -> str:
+    """The name by which a function is called."""
+    assert isinstance(call.callee, syntax.Name)
+    return call.callee.text

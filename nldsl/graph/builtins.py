@@ -11,8 +11,8 @@ from nldsl.frontend import syntax
 from nldsl.graph import attention, windows
 from nldsl.graph.arguments import given, outside_memory, positional
 from nldsl.graph.arrays import fold
-from nldsl.graph.built_in import FUNCTIONS
-from nldsl.graph.evaluate import array, as_array, axes_text, evaluate
+from nldsl.graph.built_in import FUNCTIONS, name_of
+from nldsl.graph.evaluate import array, as_array, axes_text, axis_of, evaluate
 from nldsl.graph.guards import is_comparison
 from nldsl.graph.parameters import affine, conv, embed, linear, weight
 from nldsl.graph.scope import Site
@@ -83,8 +83,8 @@ def stack(parts: list[Array], site: Site) -> Array:
     if not parts:
         world.fail("N204", "an empty list is no array")
     if any(part.is_tree for part in parts):
-        paths = next(part.node.type.paths() for part in parts if part.is_tree)
-        if any(part.is_tree and part.node.type.paths() != paths for part in parts):
+        paths = next(part.node.tree.paths() for part in parts if part.is_tree)
+        if any(part.is_tree and part.node.tree.paths() != paths for part in parts):
             world.fail("N203", "trees with different weights cannot be stacked")
         return arrays.tree(
             [
@@ -98,7 +98,9 @@ def stack(parts: list[Array], site: Site) -> Array:
     if nodes[0].type == () and None not in values:
         return Array(world.node("const", type=(n,), value=tuple(values)))
     return Array(
-        world.node("stack", *nodes, type=(*nodes[0].type[:dim], n, *nodes[0].type[dim:]), dim=dim),
+        world.node(
+            "stack", *nodes, type=(*nodes[0].shape[:dim], n, *nodes[0].shape[dim:]), dim=dim
+        ),
         hidden,
     )
 
@@ -118,7 +120,7 @@ def join_axes(call: syntax.Call, site: Site) -> Array:
     size = sum(part.seen[0].size for part in parts)
     dim = len(hidden)
     return Array(
-        world.node("join", *nodes, type=(*nodes[0].type[:dim], Axis(str(size), size)), dim=dim),
+        world.node("join", *nodes, type=(*nodes[0].shape[:dim], Axis(str(size), size)), dim=dim),
         hidden,
     )
 
@@ -181,7 +183,7 @@ def shaped(call: syntax.Call, site: Site) -> Array:
 
     if not x.is_tree and not like.is_tree:
         return one(x, like)
-    if not (x.is_tree and like.is_tree) or x.node.type.paths() != like.node.type.paths():
+    if not (x.is_tree and like.is_tree) or x.node.tree.paths() != like.node.tree.paths():
         world.fail("N203", "`shaped` takes two arrays, or two trees of the same weights", call.span)
     pairs = zip(world.arrays.leaves(x), world.arrays.leaves(like), strict=True)
     return world.arrays.tree([(path, one(a, b)) for (path, a), (_, b) in pairs])
@@ -197,13 +199,13 @@ def diag(call: syntax.Call, site: Site) -> Array:
     x = one_array(call, site)
     if not x.seen:
         site.world.fail("N204", "`diag` takes an array with an axis", call.span)
-    return Array(site.world.node("diag", x.node, type=(*x.node.type, x.node.type[-1])), x.hidden)
+    return Array(site.world.node("diag", x.node, type=(*x.shape, x.shape[-1])), x.hidden)
 
 
 def one_array(call: syntax.Call, site: Site) -> Array:
     x = array(given(call, site, "x")["x"], site)
     if x.is_tree:
-        site.world.fail("N203", f"`{call.callee.text}` takes an array, this is a tree", call.span)
+        site.world.fail("N203", f"`{name_of(call)}` takes an array, this is a tree", call.span)
     return x
 
 
@@ -242,8 +244,10 @@ def extreme(op: str) -> Callable[[syntax.Call, Site], Any]:
                 call.span,
                 help=f"`{op}(x, 0)` chooses in each entry; it does not run along an axis",
             )
-        if all(isinstance(value, Num) for value in values):
-            return {"max": max, "min": min}[op](values, key=lambda n: n.value)
+        numbers = [value for value in values if isinstance(value, Num)]
+        if len(numbers) == len(values):
+            choose: Callable[..., Num] = {"max": max, "min": min}[op]
+            return choose(numbers, key=lambda n: n.value)
         result = as_array(values[0], site, call.args[0].span)
         for value, arg in zip(values[1:], call.args[1:], strict=True):
             result = site.world.arrays.binary(op, result, as_array(value, site, arg.span))
@@ -277,9 +281,7 @@ def softmax(call: syntax.Call, site: Site) -> Array:
     args = given(call, site, "x", optional=("axis",))
     x, world = array(args["x"], site), site.world
     if "axis" in args:
-        return world.arrays.along(
-            "softmax", x, world.axis(evaluate(args["axis"], site), args["axis"].span)
-        )
+        return world.arrays.along("softmax", x, axis_of(args["axis"], site))
     return rows(x, site)
 
 
@@ -289,9 +291,7 @@ def rows(x: Array, site: Site) -> Array:
         return arrays.tree([(path, rows(leaf, site)) for path, leaf in arrays.leaves(x)])
     if not x.seen:
         site.world.fail("N204", "`softmax` takes an array with an axis")
-    return Array(
-        site.world.node("softmax", x.node, type=x.node.type, dim=len(x.node.type) - 1), x.hidden
-    )
+    return Array(site.world.node("softmax", x.node, type=x.shape, dim=len(x.shape) - 1), x.hidden)
 
 
 def cross_entropy(call: syntax.Call, site: Site) -> Array:
@@ -311,7 +311,7 @@ def cross_entropy(call: syntax.Call, site: Site) -> Array:
             f"{x.seen[0].size} logits, the target is `index({i.vocab.text})`",
             args["x"].span,
         )
-    return Array(world.node("cross_entropy", x.node, i.node, type=x.node.type[:-1]), x.hidden)
+    return Array(world.node("cross_entropy", x.node, i.node, type=x.shape[:-1]), x.hidden)
 
 
 def through(op: str) -> Callable[[syntax.Call, Site], Array]:
@@ -347,7 +347,7 @@ def range_(call: syntax.Call, site: Site) -> Items:
 
 def misplaced(where: str, remedy: str) -> Callable[[syntax.Call, Site], Any]:
     def build(call: syntax.Call, site: Site) -> Any:
-        site.world.fail("N209", f"`{call.callee.text}` stands only {where}", call.span, help=remedy)
+        site.world.fail("N209", f"`{name_of(call)}` stands only {where}", call.span, help=remedy)
 
     return build
 

@@ -4,12 +4,14 @@ of trees are mapped over.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from nldsl.core.nodes import Axis, Shape
 from nldsl.frontend import syntax
 from nldsl.graph.axes import fits, see
-from nldsl.graph.built_in import FUNCTIONS
+from nldsl.graph.built_in import FUNCTIONS, name_of
 from nldsl.graph.evaluate import as_array, axis_of, called, evaluate, form, instantiate
 from nldsl.graph.names import join
 from nldsl.graph.scope import Scope, Site, Thunk, show_axes
@@ -23,6 +25,7 @@ from nldsl.graph.values import (
     shape_text,
 )
 from nldsl.graph.world import DEEPEST, meant
+from nldsl.source import Span
 
 
 @form.register(syntax.Call)
@@ -36,11 +39,12 @@ def call(expr: syntax.Call, site: Site) -> Value:
 
 
 def arguments(
-    callee: syntax.Def, args: tuple, site: Site, span: Any, skip: int = 0
+    callee: syntax.Def, args: Sequence[syntax.Arg], site: Site, span: Span, skip: int = 0
 ) -> dict[str, Thunk]:
     """The given arguments by parameter, the first `skip` parameters left out."""
     world, params = site.world, [param.name.text for param in callee.params][skip:]
-    free, bound = iter(params), {}
+    free = iter(params)
+    bound: dict[str, Thunk] = {}
     for arg in args:
         if isinstance(arg, syntax.Window):
             world.fail("N107", "`over` stands only in `sum`, `mean` and `attend`", arg.span)
@@ -65,9 +69,7 @@ def arguments(
                 )
         if name in bound:
             world.fail("N107", f"the parameter `{name}` is given twice", arg.span)
-        bound[name] = Thunk(
-            world, lambda value=value: evaluate(value, site), "", value.span, value, site
-        )
+        bound[name] = Thunk(world, partial(evaluate, value, site), "", value.span, value, site)
     missing = [
         p.name.text for p in callee.params[skip:] if p.default is None and p.name.text not in bound
     ]
@@ -105,14 +107,10 @@ def declare(scope: Scope, callee: Definition, bound: dict[str, Any]) -> None:
     for param in callee.syntax.params:
         value = bound.get(param.name.text)
         if value is None:
-            value = Thunk(
-                scope.world,
-                lambda param=param: evaluate(param.default, Site(scope, ())),
-                "",
-                param.default.span,
-                param.default,
-                Site(scope, ()),
-            )
+            default, site = param.default, Site(scope, ())
+            assert default is not None
+            run = partial(evaluate, default, site)
+            value = Thunk(scope.world, run, "", default.span, default, site)
         scope.define(param.name, value)
 
 
@@ -131,7 +129,8 @@ class Mapping:
     """The axes that one call maps over; index i of one argument meets index i of another."""
 
     def __init__(self, site: Site) -> None:
-        self.site, self.keys = site, []
+        self.site = site
+        self.keys: list[Hidden] = []
 
     def key(self, axis: Axis, among: list[Hidden]) -> Hidden:
         found = next((k for k in self.keys if k.axis == axis and k not in among), None)
@@ -192,11 +191,10 @@ class Mapping:
 @called.register(Definition)
 def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Any:
     world = site.world
-    makes = world.naming.of_call(expr, site.scope) if isinstance(expr.callee, syntax.Name) else None
-    path = join(
-        site.scope.path,
-        site.scope.components.get(id(expr), expr.callee.text if makes is not None else ""),
-    )
+    named = isinstance(expr.callee, syntax.Name)
+    makes = world.naming.of_call(expr, site.scope) if named else None
+    component = site.scope.components.get(id(expr), name_of(expr) if named else "")
+    path = join(site.scope.path, component)
     bound = arguments(callee.syntax, expr.args, site, expr.span)
     bare = bool(makes and makes.bare and path)
     shaped = {
@@ -210,12 +208,10 @@ def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Any:
     tree = next((value for value in shaped.values() if value.is_tree), None)
     if tree is None:
         return inline(callee, expr, site, path, bound, shaped, bare)
-    paths, results = tree.node.type.paths(), []
-    trees = {
-        name: value
-        for name, thunk in bound.items()
-        if (value := tree_of(shaped.get(name) or thunk, paths, site)) is not None
-    }
+    paths = tree.tree.paths()
+    results: list[tuple[str, Array]] = []
+    alike = {n: tree_of(shaped.get(n) or thunk, paths) for n, thunk in bound.items()}
+    trees = {name: value for name, value in alike.items() if value is not None}
     for leaf in paths:
         inner = Site(leaf_scope(site.scope, leaf), site.place)
         picked = {name: world.arrays.leaf(value, leaf) for name, value in trees.items()}
@@ -234,13 +230,13 @@ def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Any:
     return world.arrays.tree(results)
 
 
-def tree_of(value: Any, paths: tuple[str, ...], site: Site) -> Array | None:
+def tree_of(value: Any, paths: tuple[str, ...]) -> Array | None:
     """The value if it is a tree with these leaves: then it is mapped along with the others."""
     value = value.force() if isinstance(value, Thunk) else value
     value = value.memory.read(value) if isinstance(value, MemoryValue) else value
     return (
         value
-        if isinstance(value, Array) and value.is_tree and value.node.type.paths() == paths
+        if isinstance(value, Array) and value.is_tree and value.node.tree.paths() == paths
         else None
     )
 
@@ -266,7 +262,7 @@ def inline(
     declare(scope, callee, bound)
     for param in callee.syntax.params:
         name = param.name.text
-        if name in shaped:
+        if name in shaped and param.shape is not None:
             declared = declared_axes(param.shape, scope)
             before = shaped[name]
             scope.names[name].base, axes = mapping.see(
@@ -315,10 +311,11 @@ def body(callee: Definition, scope: Scope, bare: bool = False) -> Any:
         expr, site = scope.result
         for thunk in scope.pending:
             thunk.force()
+        value = evaluate(expr, site)
     else:
         scope.components = world.naming.components((text.body,), scope, bare)
-        expr, site = text.body, Site(scope, (0,))
-    value = evaluate(expr, site)
+        site = Site(scope, (0,))
+        value = evaluate(text.body, site)
     if not scope.template:
         world.later(scope.settle)
     return (

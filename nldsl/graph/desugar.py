@@ -22,7 +22,7 @@ from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend.syntax import File, Input, Kind, Shape
 from nldsl.graph import expressions, levels, statements, templates  # noqa: F401  their forms
 from nldsl.graph.arrays import Arrays
-from nldsl.graph.evaluate import axis_of, evaluate, instantiate
+from nldsl.graph.evaluate import axis_of, instantiate, number
 from nldsl.graph.files import Files
 from nldsl.graph.guards import guarded
 from nldsl.graph.names import Naming, join
@@ -73,10 +73,9 @@ def program(file: File, source: Source, sets: dict[str, str], search: Sequence[P
     for statement in file.statements:
         if isinstance(statement, Input):
             try:
-                node = input_node(statement, scope)
+                scope.define(statement.name, input_node(statement, scope))
             except Poisoned:
-                node = statements.poisoned(world)
-            scope.define(statement.name, node)
+                scope.define(statement.name, statements.poisoned(world))
     instantiate(file.statements, scope)
     world.later(scope.settle)
     world.run()
@@ -103,7 +102,7 @@ def input_node(statement: Input, scope: Scope) -> Array:
             and kind.args
             and len(kind.args) == 1
         ):
-            vocab = evaluate(kind.args[0], site)
+            vocab = number(kind.args[0], site)
             world.vocab[name] = world.whole(vocab, kind.args[0].span, least=1)
             node = world.node("input", type=(), name=name)
         else:

@@ -6,6 +6,7 @@ Arithmetic on numbers is done here, on arrays in arrays.py.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -150,8 +151,8 @@ def product(x: Array, y: Array, site: Site, dotted: tuple[Edit, ...] = ()) -> Ar
     if x.is_scalar or y.is_scalar:
         return arrays.binary("mul", x, y)
     if x.is_tree or y.is_tree:
-        left = arrays.leaves(x) if x.is_tree else [(path, x) for path in y.node.type.paths()]
-        right = arrays.leaves(y) if y.is_tree else [(path, y) for path in x.node.type.paths()]
+        left = arrays.leaves(x) if x.is_tree else [(path, x) for path in y.node.tree.paths()]
+        right = arrays.leaves(y) if y.is_tree else [(path, y) for path in x.node.tree.paths()]
         if [p for p, _ in left] != [p for p, _ in right]:
             site.world.fail("N203", "two trees with different weights")
         return arrays.tree(
@@ -183,7 +184,7 @@ def count(op: str, a: Num, b: Num, site: Site) -> Num:
                 raise OverflowError
             value = a.value**b.value
         else:
-            value = {
+            combine: dict[str, Callable[[Any, Any], Any]] = {
                 "+": lambda x, y: x + y,
                 "-": lambda x, y: x - y,
                 "*": lambda x, y: x * y,
@@ -191,7 +192,8 @@ def count(op: str, a: Num, b: Num, site: Site) -> Num:
                 "<=": lambda x, y: int(x <= y),
                 ">=": lambda x, y: int(x >= y),
                 "==": lambda x, y: int(x == y),
-            }[op](a.value, b.value)
+            }
+            value = combine[op](a.value, b.value)
         if isinstance(value, complex) or not math.isfinite(value):
             raise OverflowError
     except (ArithmeticError, ValueError):
@@ -271,10 +273,12 @@ def norm(expr: syntax.Norm, site: Site) -> Array:
 
 def power_of_norm(expr: syntax.Binary, site: Site) -> Any:
     """`|x|^2` is `<x, x>`, and `|x|_p ^ p` has no root either."""
-    exponent, p = evaluate(expr.right, site), order(expr.left, site)
+    size = expr.left
+    assert isinstance(size, syntax.Norm)
+    exponent, p = evaluate(expr.right, site), order(size, site)
     if isinstance(exponent, Num) and exponent.value == p.value and p.value > 0:
-        return sum_of_powers(expr.left, p, site)
-    return arithmetic("^", evaluate(expr.left, site), exponent, site)
+        return sum_of_powers(size, p, site)
+    return arithmetic("^", evaluate(size, site), exponent, site)
 
 
 @form.register(syntax.Inner)
@@ -305,7 +309,7 @@ def transposed(value: Array, site: Site) -> Any:
         return value
     if len(value.seen) == 1:
         return Row(value)
-    n = len(value.node.type)
+    n = len(value.shape)
     return Array(arrays.permute(value.node, [*range(n - 2), n - 1, n - 2]), value.hidden)
 
 
@@ -346,7 +350,7 @@ def index(expr: syntax.Index, site: Site) -> Any:
             expr.index.span,
         )
     dim = len(whole.hidden)
-    type_ = whole.node.type[:dim] + whole.node.type[dim + 1 :]
+    type_ = whole.shape[:dim] + whole.shape[dim + 1 :]
     return Array(world.node("select", whole.node, type=type_, dim=dim, index=i), whole.hidden)
 
 

@@ -132,7 +132,7 @@ def name(found: syntax.Name, builtin: frozenset[str]) -> dict[str, Any]:
     """Span, help and fix for an unknown name that is one of theirs; nothing for another."""
     text = found.span.source.text
     path = PATH.match(text, found.span.start)
-    parts = path[0].split(".")
+    parts = path[0].split(".") if path else [found.text]
     if len(parts) > 1 and parts[0] not in LIBRARIES:
         parts = parts[:1]
     whole = spread(found.span, found.span.start + len(".".join(parts)))

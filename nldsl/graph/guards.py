@@ -201,12 +201,10 @@ class Guards:
             yes, no = args
             test = self.node("ge" if node.op == "max" else "le", yes, no, type=node.type)
         branches = self.branch(yes, test, True, fixed), self.branch(no, test, False, fixed)
-        if branches == (yes, no):
-            test, branches, op = args[0], tuple(args[1:]), node.op
-        else:
-            op = "where"
+        same = branches == (yes, no)
+        op, made = (node.op, args) if same else ("where", [test, *branches])
         return self.world.intern(
-            op, test, *branches, type=node.type, span=node.span, turn=node.turn, called=node.name
+            op, *made, type=node.type, span=node.span, turn=node.turn, called=node.name
         )
 
     def branch(self, node: Node, test: Node, when: bool, fixed: frozenset[Node]) -> Node:
@@ -216,7 +214,7 @@ class Guards:
             test = test.args[0]
         mask = test if when else self.node("eq", test, self.shapes.const(0).node, type=test.type)
         return self.guarded(
-            node, mask if node.type else self.any(mask, range(len(mask.type))), fixed
+            node, mask if node.type else self.any(mask, range(len(mask.shape))), fixed
         )
 
     @once
@@ -247,9 +245,9 @@ class Guards:
 
     def chosen(self, arg: Node, mask: Node, otherwise: float) -> Node:
         if mask.type == () and arg.type != ():
-            mask = self.shapes.spread(mask, arg.type, ())
+            mask = self.shapes.spread(mask, arg.shape, ())
         other = self.shapes.const(otherwise).node
-        other = self.shapes.spread(other, arg.type, ()) if arg.type != () else other
+        other = self.shapes.spread(other, arg.shape, ()) if arg.shape != () else other
         return self.node("where", mask, arg, other, type=arg.type)
 
     # ---- what is known of an operator
@@ -317,9 +315,9 @@ class Guards:
 
     def behind(self, node: Node, i: int, mask: Node) -> Node:
         """The entries of argument i that chosen entries of `node` need, or more than those."""
-        arg, own = node.args[i], node.type
         if mask.type == ():
             return mask
+        arg, own = node.args[i], node.shape
         if node.op in ELEMENTWISE:
             return mask if arg.type == own else self.any(mask, range(len(own)))
         if node.op == "spread":
@@ -330,7 +328,7 @@ class Guards:
             return self.node("reshape", mask, type=arg.type)
         if node.op in ("sum", "mean", "amax"):
             return self.shapes.spread(
-                mask, arg.type, [d for d in range(len(arg.type)) if d not in node["dims"]]
+                mask, arg.shape, [d for d in range(len(arg.shape)) if d not in node["dims"]]
             )
         if node.op in ("softmax", "stack"):
             dim = node["dim"] % len(own)
@@ -339,12 +337,14 @@ class Guards:
                 return self.node("select", mask, type=arg.type, dim=dim, index=i)
             return self.shapes.spread(self.any(mask, [dim]), own, kept)
         if node.op == "select":
-            dim = node["dim"] % len(arg.type)
-            return self.shapes.spread(mask, arg.type, [d for d in range(len(arg.type)) if d != dim])
+            dim = node["dim"] % len(arg.shape)
+            return self.shapes.spread(
+                mask, arg.shape, [d for d in range(len(arg.shape)) if d != dim]
+            )
         if node.op == "diag":
             return self.any(mask, [len(own) - 1])
         if node.op == "cross_entropy":
-            return self.shapes.spread(mask, arg.type, range(len(own))) if i == 0 else mask
+            return self.shapes.spread(mask, arg.shape, range(len(own))) if i == 0 else mask
         return self.of_factor(node, i, mask)
 
     def of_factor(self, node: Node, i: int, mask: Node) -> Node:
@@ -353,16 +353,16 @@ class Guards:
         own = left.split(",")[i]
         shared = [c for c in own if c in out]
         mask = self.gathered(mask, [out.index(c) for c in shared])
-        return self.shapes.spread(mask, node.args[i].type, [own.index(c) for c in shared])
+        return self.shapes.spread(mask, node.args[i].shape, [own.index(c) for c in shared])
 
     def gathered(self, mask: Node, dims: tuple[int, ...] | list[int]) -> Node:
         """The mask with its axes `dims`, in this order: 1 if it is anywhere along the others."""
-        rest = [d for d in range(len(mask.type)) if d not in dims]
+        rest = [d for d in range(len(mask.shape)) if d not in dims]
         kept = sorted(dims)
         return self.shapes.permute(self.any(mask, rest), [kept.index(d) for d in dims])
 
     def any(self, mask: Node, dims: range | list[int]) -> Node:
         if not len(dims):
             return mask
-        type_: Shape = tuple(axis for d, axis in enumerate(mask.type) if d not in dims)
+        type_: Shape = tuple(axis for d, axis in enumerate(mask.shape) if d not in dims)
         return self.node("amax", mask, type=type_, dims=tuple(dims))

@@ -254,9 +254,9 @@ class LevelInstance:
     def _viewer(self, member: syntax.Member, site: Site) -> str:
         """A level in scope, or one of the main file."""
         for scope in (site.scope, self.world.main):
-            if scope.find(member.name.text) is not None:
+            if scope is not None and scope.find(member.name.text) is not None:
                 here = Site(scope, site.place)
-                value = here.value(member.name)
+                value: Any = here.value(member.name)
                 if member.index is not None:
                     value = getattr(value, "members", {}).get(
                         getattr(evaluate(member.index, site), "value", None)

@@ -207,7 +207,7 @@ class MemoryInstance(Bound):
             return arrays.conform(value, type_.hidden, type_.seen, what)
         if value.node.type == type_.core and value.hidden == type_.hidden:
             return value.node
-        if value.is_tree and value.node.type.paths() != type_.core.paths():
+        if value.is_tree and value.node.tree.paths() != type_.core.paths():
             world.fail("N203", f"{what} and its value are trees with different weights")
         k = len(type_.hidden)
         parts = dict(arrays.leaves(value)) if value.is_tree else {}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nldsl.frontend import syntax
+from nldsl.graph.built_in import name_of
 from nldsl.graph.scope import Scope, Thunk
 from nldsl.graph.values import Builtin, Definition
 
@@ -70,16 +71,14 @@ class Naming:
     """Remembers what each def makes, for each choice of its definition arguments."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple, Makes] = {}
+        self.known: dict[tuple[int, tuple[tuple[str, int], ...]], Makes] = {}
         self.calls: dict[
             int, list[syntax.Call]
         ] = {}  # by the identity of a statement: a def is instantiated many times
 
     def of_call(self, call: syntax.Call, scope: Scope) -> Makes:
         """What a call makes that stands in `scope`."""
-        return self.of(
-            definition(call.callee.text, scope), call, lambda name: definition(name, scope)
-        )
+        return self.of(definition(name_of(call), scope), call, lambda name: definition(name, scope))
 
     def of(self, callee: Any, call: syntax.Call, resolve: Any) -> Makes:
         if isinstance(callee, Builtin):
@@ -121,7 +120,7 @@ class Naming:
         made = [
             (call, what)
             for call in calls_in(body)
-            if (what := self.of(resolve(call.callee.text), call, resolve))
+            if (what := self.of(resolve(name_of(call)), call, resolve))
         ]
         bare = False
         if len(made) == 1 and not level and made[0][1].bare:
@@ -144,13 +143,12 @@ class Naming:
             if id(statement) not in self.calls:
                 self.calls[id(statement)] = list(calls_in(statement))
             made = [call for call in self.calls[id(statement)] if self.of_call(call, scope)]
-            named = isinstance(statement, syntax.Define)
-            count = Counter() if named else alone
+            count: Counter[str] = Counter() if isinstance(statement, syntax.Define) else alone
             for call in made:
-                callee = call.callee.text
+                callee = name_of(call)
                 count[callee] += 1
                 part = callee + (str(count[callee]) if count[callee] > 1 else "")
-                if named:
+                if isinstance(statement, syntax.Define):
                     part = (
                         statement.name.text if len(made) == 1 else f"{statement.name.text}.{part}"
                     )

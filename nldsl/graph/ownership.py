@@ -31,15 +31,21 @@ class Part:
 
     memory: MemoryInstance
 
+    @property
+    def said(self) -> syntax.Weights:
+        kind = self.memory.text.type
+        assert isinstance(kind, syntax.Weights)
+        return kind
+
     @cached_property
     def prefix(self) -> str:
         """The path of the definition in sight, asked when all weights are known: of the nearest
         block that has the name, or makes weights under it by a call. A def sees its own blocks
         alone.
         """
-        if self.memory.text.type.of is None:
+        if self.said.of is None:
             return ""
-        first, *inner = self.steps(self.memory.text.type.of)
+        first, *inner = self.steps(self.said.of)
         place = join(first, *inner)
         home = self.memory.site.scope.home()
         for scope in self.memory.site.scope.chain():
@@ -73,12 +79,13 @@ class Part:
                     )
                 *before, last = self.steps(value)
                 return [*before, f"{last}[{turn.value:g}]"]
+        assert isinstance(of, syntax.Name)
         return [of.text]
 
     @cached_property
     def axes(self) -> tuple[Axis | str, ...]:
         """Empty if no shape is said."""
-        shape = self.memory.text.type.shape
+        shape = self.said.shape
         return declared_axes(shape, self.memory.site.scope) if shape is not None else ()
 
     def covers(self, name: str, shape: Shape) -> bool:
@@ -138,7 +145,7 @@ class Owners:
             raise Poisoned  # the weights may well be where something is wrong
         if not leaves:
             where = f" under `{mine.prefix}`" if mine.prefix else " left"
-            shape = f" that has the axes `{type_(memory.text.type.shape)}`" if mine.axes else ""
+            shape = f" that has the axes `{type_(mine.said.shape)}`" if mine.said.shape else ""
             self.world.fail(
                 "N113",
                 f"there is no unowned weight{where}{shape}",

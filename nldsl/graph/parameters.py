@@ -11,7 +11,8 @@ from typing import Any
 from nldsl.core.nodes import Shape, numel
 from nldsl.frontend import syntax
 from nldsl.graph.arguments import given, outside_memory
-from nldsl.graph.evaluate import array, evaluate
+from nldsl.graph.built_in import name_of
+from nldsl.graph.evaluate import array, axis_of, evaluate
 from nldsl.graph.names import join
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array, Items, Num, kind_of, shape_text
@@ -38,7 +39,7 @@ def axes_of(expr: syntax.Expr, site: Site) -> Shape:
 
 def component(call: syntax.Call, site: Site) -> str:
     """The name of the weight that a call makes."""
-    return join(site.scope.path, site.scope.components.get(id(call), call.callee.text))
+    return join(site.scope.path, site.scope.components.get(id(call), name_of(call)))
 
 
 def weight(call: syntax.Call, site: Site) -> Array:
@@ -98,16 +99,14 @@ def affine(call: syntax.Call, site: Site) -> Array:
 def conv(call: syntax.Call, site: Site) -> Array:
     args, world = given(call, site, "x", "n"), site.world
     outside_memory("conv", call, site)
-    x, n = array(args["x"], site), world.axis(evaluate(args["n"], site), args["n"].span)
+    x, n = array(args["x"], site), axis_of(args["n"], site)
     if x.is_tree:
         world.fail("N203", "`conv` takes an array, this is a tree", args["x"].span)
     kernel = site.scope.weights(
         site, component(call, site), (n, *x.seen), "normal", 1 / math.sqrt(n.size), 0.0
     )
     k = len(x.hidden)
-    node = world.arrays.spread(
-        kernel.node, (n, *x.node.type), (0, *range(1 + k, 1 + len(x.node.type)))
-    )
+    node = world.arrays.spread(kernel.node, (n, *x.shape), (0, *range(1 + k, 1 + len(x.shape))))
     return Array(world.node("conv", x.node, node, type=x.node.type), x.hidden)
 
 
@@ -138,6 +137,6 @@ def gather(table: Array, ids: Array, site: Site) -> Array:
             f"`index({ids.vocab.text})`",
             help="the two are one number: then no place is outside the axis",
         )
-    order = [first, *range(first), *range(first + 1, len(table.node.type))]
+    order = [first, *range(first), *range(first + 1, len(table.shape))]
     node = site.world.arrays.permute(table.node, order)
-    return Array(site.world.node("gather", node, ids.node, type=node.type[1:]), table.hidden)
+    return Array(site.world.node("gather", node, ids.node, type=node.shape[1:]), table.hidden)

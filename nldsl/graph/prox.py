@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from nldsl.graph.world import World
 
 
+def plain(call: syntax.Call) -> list[syntax.Expr]:
+    """The arguments without a name and without a stretch."""
+    return [arg for arg in call.args if not isinstance(arg, syntax.Named | syntax.Window)]
+
+
 def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Array:
     world, call = memory.world, text.value
-    arrays = world.arrays
-    if (
-        len(text.place.names) != 1
-        or len(call.args) != 2
-        or any(isinstance(arg, syntax.Named | syntax.Window) for arg in call.args)
-    ):
+    assert isinstance(call, syntax.Call)
+    arrays, args = world.arrays, plain(call)
+    if len(text.place.names) != 1 or len(call.args) != 2 or len(args) != 2:
         world.fail(
             "N107",
             "`prox(P, eta)` takes the place to start from and a rate, as the whole right side of "
@@ -47,13 +49,13 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
             call.span,
             help="`minimize ..` above this line",
         )
-    goal, place = objective.force(), evaluate(call.args[0], site)
+    goal, place = objective.force(), evaluate(args[0], site)
     found = quadratic(goal.node, memory.name)
     if found is None or found.several:
         said = next(
             o.objective for place, _, o in reversed(memory.level.objectives) if place < site.place
         )
-        step = f"{call.args[0].span.text()} - {rate_text(call.args[1])} * grad({text.place})"
+        step = f"{args[0].span.text()} - {rate_text(args[1])} * grad({text.place})"
         world.fail(
             "N506",
             f"`{' '.join(said.span.text().split())}` is not a square of one key in `{text.place}`: "
@@ -63,18 +65,18 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
             notes=[("the objective", said.span)],
             fix=(Edit(call.span, step),),
         )
-    eta = array(call.args[1], site)
+    eta = array(args[1], site)
     if not eta.is_scalar:
-        world.fail("N204", "the rate of `prox` is one number", call.args[1].span)
+        world.fail("N204", "the rate of `prox` is one number", args[1].span)
     with world.at(call.span, site.scope.turn):
-        own = memory.conform(as_array(place, site, call.args[0].span), f"`{text.place}`")
+        own = memory.conform(as_array(place, site, args[0].span), f"`{text.place}`")
         hidden = memory.type.force().hidden
         context = memory.level.context_nodes.force() if memory.level.contexts else ()
         slope = world.node(
             "grad", goal.node, own, type=own.type, memory=memory.name, context=context
         )
         curve = arrays.const(2 * found.factor)
-        key = None if found.key is None else Array(found.key, hidden[: len(found.key.type) - 1])
+        key = None if found.key is None else Array(found.key, hidden[: len(found.key.shape) - 1])
         if key is not None and found.stretch is not None:
             return arrays.binary(
                 "sub",

@@ -44,22 +44,20 @@ def quadratic(goal: Node, memory: str) -> Quadratic | None:
             or numbers.count(None) != 1
         ):
             return None
-        factor = (
-            factor / numbers[1]
-            if goal.op == "div"
-            else factor * next(n for n in numbers if n is not None)
-        )
+        known = next(n for n in numbers if n is not None)
+        factor = factor / known if goal.op == "div" else factor * known
         goal = goal.args[numbers.index(None)]
     if goal.op in ("fold", "window"):
         inside = quadratic(goal.args[0], memory)
-        one = (
-            inside is not None
-            and inside.key is not None
-            and not inside.several
-            and inside.stretch is None
-            and factor > 0
-        )
-        return Quadratic(factor * inside.factor, inside.key, stretch=goal) if one else None
+        if (
+            inside is None
+            or inside.key is None
+            or inside.several
+            or inside.stretch is not None
+            or factor <= 0
+        ):
+            return None
+        return Quadratic(factor * inside.factor, inside.key, stretch=goal)
     if (
         goal.op not in ("sum", "total")
         or goal.args[0].op != "mul"

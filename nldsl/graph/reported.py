@@ -51,7 +51,7 @@ def composed(value: Any) -> bool:
     """Is it arithmetic in the text, behind whatever names? A sum is one though a constant makes a
     term of it vanish.
     """
-    while isinstance(value, Thunk) and isinstance(value.expr, syntax.Name):
+    while isinstance(value, Thunk) and isinstance(value.expr, syntax.Name) and value.site:
         found = value.site.scope.find(value.expr.text)
         value = found[0].at(value.site.place) if found else None
     return isinstance(value, Thunk) and isinstance(value.expr, syntax.Binary | syntax.Unary)

@@ -13,12 +13,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
+from nldsl.core.nodes import Shape
 from nldsl.frontend import syntax
 from nldsl.graph import foreign
 from nldsl.graph.built_in import built_in
-from nldsl.graph.values import Array, Items, MemoryValue, Value
+from nldsl.graph.values import Array, Hidden, Items, MemoryValue, Value
 from nldsl.graph.world import Poisoned, World, meant
 from nldsl.source import Span
 
@@ -91,6 +92,18 @@ def cycle(thunk: Thunk) -> tuple[str, str, str]:
     )
 
 
+class Make(Protocol):
+    """Makes a weight: its name, axes, how it begins."""
+
+    def __call__(
+        self, site: Site, name: str, shape: Shape, init: str, scale: float, fill: Any, /
+    ) -> Array: ...
+
+
+def unmade(site: Site, name: str, shape: Shape, init: str, scale: float, fill: Any) -> Array:
+    raise AssertionError("no file is being read")
+
+
 @dataclass
 class Entry:
     base: Any  # a Thunk or a value
@@ -118,17 +131,20 @@ class Scope:
         self.update: Any = (
             parent.update if parent else None
         )  # the LevelInstance whose equation called this def
-        self.hidden: tuple = parent.hidden if parent else ()  # axes hidden from everything in here
+        self.hidden: tuple[Hidden, ...] = (
+            parent.hidden if parent else ()
+        )  # axes hidden from everything in here
         self.components: dict[int, str] = {}  # id of a call -> its part of a qualified name
-        self.weights: Any = parent.weights if parent else None  # how `weight` is made here
+        # how `weight` is made here
+        self.weights: Make = parent.weights if parent else unmade
         self.leaf: str = parent.leaf if parent else ""  # the leaf that a call was mapped over
-        self.result: tuple[syntax.Return | None, Site] | None = None
+        self.result: tuple[syntax.Expr, Site] | None = None
         self.imported: dict[str, Entry] = {}
         self.template: bool = parent.template if parent else False  # in the def of a memory's type
         self.start: Any = (
             parent.start if parent and kind == "turn" else None
         )  # makes `learned` in a memory's start
-        self.callers: tuple = (
+        self.callers: tuple[syntax.Def, ...] = (
             parent.callers if parent else ()
         )  # the defs that this text is inlined in
         self.called: Span | None = None  # the call in the main file that led here
@@ -136,17 +152,11 @@ class Scope:
 
     def frame(self) -> Scope:
         """The def, level or file around the turns of loops."""
-        scope = self
-        while scope.kind == "turn":
-            scope = scope.parent
-        return scope
+        return next(scope for scope in self.chain() if scope.kind != "turn")
 
     def home(self) -> Scope:
         """The def or file around."""
-        scope = self
-        while scope.kind not in ("def", "file"):
-            scope = scope.parent
-        return scope
+        return next(scope for scope in self.chain() if scope.kind in ("def", "file"))
 
     def chain(self) -> Iterator[Scope]:
         scope: Scope | None = self
@@ -253,7 +263,7 @@ def hide_axis(world: World, value: Value, hidden: Any) -> Value:
     return value
 
 
-def show_axes(world: World, value: Any, which: tuple) -> Any:
+def show_axes(world: World, value: Any, which: tuple[Hidden, ...]) -> Any:
     """The value of a call outside it: the axes mapped over are visible again."""
     if not which:
         return value
@@ -266,7 +276,7 @@ def show_axes(world: World, value: Any, which: tuple) -> Any:
     return value
 
 
-def unknown(site: Site, name: syntax.Name) -> None:
+def unknown(site: Site, name: syntax.Name) -> NoReturn:
     world = site.world
     for scope in site.scope.chain():
         if name.text in scope.names:

@@ -43,7 +43,7 @@ class Shapes:
         """The tree of these leaves; hidden axes that one has, all have."""
         hidden = self.union(array.hidden for _, array in leaves)
         full = [(path, self.expand(array, hidden, array.seen)) for path, array in leaves]
-        type_ = Tree(tuple((path, node.type) for path, node in full))
+        type_ = Tree(tuple((path, node.shape) for path, node in full))
         if full and all(
             n.op == "leaf" and n["path"] == p and n.args[0] is full[0][1].args[0] for p, n in full
         ):
@@ -55,7 +55,7 @@ class Shapes:
         node = array.node
         assert isinstance(node.type, Tree)
         if node.op == "tree":
-            return Array(node.args[node.type.paths().index(path)], array.hidden)
+            return Array(node.args[node.tree.paths().index(path)], array.hidden)
         return Array(self.node("leaf", node, type=node.type.shape(path), path=path), array.hidden)
 
     def leaves(self, array: Array) -> list[tuple[str, Array]]:
@@ -64,7 +64,7 @@ class Shapes:
         if node.op == "tree":
             return [
                 (path, Array(arg, array.hidden))
-                for path, arg in zip(node.type.paths(), node.args, strict=True)
+                for path, arg in zip(node.tree.paths(), node.args, strict=True)
             ]
         return [
             (path, Array(self.node("leaf", node, type=shape, path=path), array.hidden))
@@ -81,7 +81,7 @@ class Shapes:
                 f"an array has no part `{name}`",
                 **instead or {"help": "only the weights of a definition have parts"},
             )
-        paths = array.node.type.paths()
+        paths = array.node.tree.paths()
         if name in paths:
             return self.leaf(array, name)
         part = [path for path in paths if path.startswith(name + ".")]
@@ -102,7 +102,7 @@ class Shapes:
             return node
         if node.op == "permute":
             return self.permute(node.args[0], [node["dims"][d] for d in dims])
-        return self.node("permute", node, type=tuple(node.type[d] for d in dims), dims=tuple(dims))
+        return self.node("permute", node, type=tuple(node.shape[d] for d in dims), dims=tuple(dims))
 
     def spread(self, node: Node, to: Shape, dims: Sequence[int]) -> Node:
         """`node` with axis i at dims[i] of shape `to`."""
@@ -143,7 +143,7 @@ class Shapes:
             return Array(array.node, kept)
         order = [array.hidden.index(h) for h in (*kept, *which)]
         return Array(
-            self.permute(array.node, [*order, *range(len(order), len(array.node.type))]),
+            self.permute(array.node, [*order, *range(len(order), len(array.shape))]),
             kept,
             array.vocab,
         )
@@ -164,7 +164,7 @@ class Shapes:
                 return array
             at = array.seen.index(hidden.axis)
         k = len(array.hidden)
-        dims = [*range(k), k + at, *(i for i in range(k, len(array.node.type)) if i != k + at)]
+        dims = [*range(k), k + at, *(i for i in range(k, len(array.shape)) if i != k + at)]
         return Array(self.permute(array.node, dims), (*array.hidden, hidden), array.vocab)
 
     def merge(self, a: Shape, b: Shape) -> Match:

@@ -87,7 +87,7 @@ def filled(memory: MemoryInstance, shape: Shape, leaf: Leaf) -> Node:
     if isinstance(leaf.fill, list):
         value = world.node("const", type=leaf.shape[: depth(leaf.fill)], value=frozen(leaf.fill))
         k = len(shape) - len(leaf.shape)
-        return world.arrays.spread(value, shape, range(k, k + len(value.type)))
+        return world.arrays.spread(value, shape, range(k, k + len(value.shape)))
     return world.arrays.spread(world.arrays.const(leaf.fill).node, shape, ())
 
 

@@ -17,7 +17,7 @@ from nldsl.graph.memories import MemoryInstance
 from nldsl.graph.names import join
 from nldsl.graph.reported import reported
 from nldsl.graph.scope import Entry, Scope, Site, Thunk
-from nldsl.graph.values import Array, ClockValue, Definition, Family, Items, Num, kind_of
+from nldsl.graph.values import Array, ClockValue, Definition, Family, Items, Num, Value, kind_of
 from nldsl.graph.world import MOST_TURNS, Poisoned, World
 from nldsl.source import Span
 
@@ -195,6 +195,7 @@ def instance(statement: syntax.Level, site: Site) -> None:
     home = scope.home()
     if member.index is None:
         name = join(scope.path, member.name.text)
+        index: Value | None = None
     else:
         index = evaluate(member.index, site)
         if not isinstance(index, Num):
@@ -207,7 +208,7 @@ def instance(statement: syntax.Level, site: Site) -> None:
     if home.leaf:
         name += f"[{home.leaf}]"
     found = LevelInstance(world, statement, scope, site.place, name)
-    if member.index is None:
+    if not isinstance(index, Num):
         scope.define(member.name, found)
     else:
         family = home.names.get(member.name.text)

@@ -94,13 +94,15 @@ def template(callee: Definition, kind: syntax.Kind, site: Site) -> Template:
             "def",
             fix=(Edit(kind.span, f"{text.name.text}({said})"),) if len(known) == 1 else (),
         )
-    return shaped_template(callee, axes, bound, site, kind)
+    known_axes = tuple(axis for axis in axes if not isinstance(axis, str))
+    return shaped_template(callee, known_axes, bound, site, kind)
 
 
 def shaped_template(
     callee: Definition, shape: Shape, bound: dict[str, Thunk], site: Site, kind: syntax.Kind
 ) -> Template:
-    world, leaves = site.world, []
+    world = site.world
+    leaves: list[Leaf] = []
 
     def record(_: Site, path: str, axes: Shape, init: str, scale: float, fill: Any) -> Array:
         if path not in [leaf.path for leaf in leaves]:
@@ -175,7 +177,7 @@ def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Any:
     weights = value.memory.read(value)
     if not kind.parts:
         return apply(kind, weights, x, expr, site)
-    if not x.is_tree or x.node.type.paths() != tuple(path for path, _ in kind.parts):
+    if not x.is_tree or x.node.tree.paths() != tuple(path for path, _ in kind.parts):
         world.fail(
             "N203",
             "this memory has weights for each leaf of a tree, the argument is another tree or an "

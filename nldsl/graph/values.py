@@ -9,7 +9,7 @@ never meet.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nldsl.core.nodes import Axis, Node, Shape, Tree
 from nldsl.core.program import Clock
@@ -149,7 +149,7 @@ class MemoryValue:
         return replace(self, views=(*self.views, (how, what)))
 
 
-Value = (
+Plain = (
     Num
     | Array
     | Row
@@ -162,6 +162,7 @@ Value = (
     | Family
     | MemoryValue
 )
+Value: TypeAlias = "Plain | LevelInstance"
 
 
 def kind_of(value: Any) -> str:

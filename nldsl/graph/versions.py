@@ -130,13 +130,13 @@ class Versions:
             return node
         if node.op == "leaf" and args[0].op == "tree":
             assert isinstance(args[0].type, Tree)
-            return args[0].args[args[0].type.paths().index(node["path"])]
+            return args[0].args[args[0].tree.paths().index(node["path"])]
         if node.op == "tree" and all(
             a.op == "leaf"
             and a["path"] == p
             and a.args[0] is args[0].args[0]
             and a.args[0].type == node.type
-            for a, p in zip(args, node.type.paths(), strict=True)
+            for a, p in zip(args, node.tree.paths(), strict=True)
         ):
             return args[0].args[0]
         return world.intern(

@@ -7,16 +7,23 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nldsl.core.nodes import Axis, Interner, Node, Type
 from nldsl.core.program import Clock, Level, Memory, Weight
-from nldsl.diagnostic import Diagnostic, Diagnostics, Edit
+from nldsl.diagnostic import Diagnostic, Diagnostics, Edit, Severity
 from nldsl.graph.values import Hidden, Num
 from nldsl.source import Span
+
+if TYPE_CHECKING:
+    from nldsl.graph.arrays import Arrays
+    from nldsl.graph.levels import LevelInstance
+    from nldsl.graph.names import Naming
+    from nldsl.graph.ownership import Owners
+    from nldsl.graph.scope import Scope, Thunk
 
 MOST_NODES = 1_000_000  # asked for, equal ones included: beyond this no later stage is of use
 MOST_PLACES = 5  # of one unknown name that are shown
@@ -33,6 +40,15 @@ class Poisoned(Exception):
 
 
 class World:
+    """One elaboration: what is known, made and found so far. `arrays`, `naming` and `owners` are
+    its parts; `level_of` says the level of each memory once all are declared.
+    """
+
+    arrays: Arrays
+    naming: Naming
+    owners: Owners
+    level_of: dict[str, str]
+
     def __init__(self, sets: dict[str, str]) -> None:
         self.sets = sets
         self.used_sets: set[str] = set()
@@ -42,7 +58,7 @@ class World:
         self.turns = 0
         self.span: Span | None = None
         self.turn: tuple[str, ...] = ()
-        self.forcing: list[Any] = []  # thunks in progress, for cycles
+        self.forcing: list[Thunk] = []  # thunks in progress, for cycles
         self.calls = 0
         self.work: tuple[deque[Callable[[], None]], ...] = (deque(), deque(), deque())
         self.order = itertools.count()
@@ -55,9 +71,9 @@ class World:
         self.memories: dict[str, Memory] = {}
         self.levels: dict[str, Level] = {}
         self.versions: dict[str, Node] = {}  # "memory#k" -> its value with placeholders
-        self.instances: dict[str, Any] = {}  # level name -> LevelInstance
-        self.reported: Any = None  # the Thunk of `report`
-        self.main: Any = None  # scope of the main file
+        self.instances: dict[str, LevelInstance] = {}  # level name -> LevelInstance
+        self.reported: Thunk | None = None  # the Thunk of `report`
+        self.main: Scope | None = None  # scope of the main file
         self.used: dict[str, Any] = {}  # constants replaced by --set
 
     # ---- findings
@@ -70,7 +86,7 @@ class World:
         label: str = "",
         help: str = "",
         notes: Iterable[tuple[str, Span | None]] = (),
-        severity: str = "error",
+        severity: Severity = "error",
         fix: tuple[Edit, ...] = (),
     ) -> None:
         """Record a finding; a def called many times has it once."""
@@ -145,7 +161,7 @@ class World:
             )
 
     @contextmanager
-    def at(self, span: Span | None, turn: tuple[str, ...]) -> Any:
+    def at(self, span: Span | None, turn: tuple[str, ...]) -> Iterator[None]:
         before = self.span, self.turn
         self.span, self.turn = span, turn
         try:
