@@ -583,7 +583,9 @@ def say(page: RenderableType) -> None:
 
 
 def main() -> None:
-    """What a stream cannot write, such as half of a character in a path, is written as an escape."""
+    """What a stream cannot write, such as half of a character in a path, is written as an
+    escape.
+    """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     app()

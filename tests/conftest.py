@@ -68,7 +68,9 @@ def machine() -> str:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """One line a test, with what it recorded by `record_property`; parts of one test share a line."""
+    """One line a test, with what it recorded by `record_property`; parts of one test share a
+    line.
+    """
     log: Path | None = config.getoption("--soak-log")
     if not log or hasattr(config, "workerinput"):  # of several processes the first one writes
         return

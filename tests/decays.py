@@ -40,10 +40,16 @@ SUM = "memory S: [n] = learned  context key, v  S <- DECAY * S + v .* key"
 RATE = "rate = 0.3 * sigmoid(weight([head], init = 0))"
 
 
-OUTER = "memory M: [n, n] = learned  context key, v  minimize -<M * key, v>  M <- DECAY - rate * grad(M)"
+OUTER = (
+    "memory M: [n, n] = learned  context key, v  minimize -<M * key, v>  "
+    "M <- DECAY - rate * grad(M)"
+)
 
 
-DELTA = "memory M: [n, n] = learned  context key, v  minimize |M * key - v|^2 / 2  M <- DECAY - rate * grad(M)"
+DELTA = (
+    "memory M: [n, n] = learned  context key, v  minimize |M * key - v|^2 / 2  "
+    "M <- DECAY - rate * grad(M)"
+)
 
 
 STEPS = """memory M: [n, n] = learned  context key, v  minimize |M * key - v|^2 / 2
@@ -141,7 +147,9 @@ def text(form: str, clauses: str = "bptt full") -> str:
 
 
 def batches(axes: str, decays: list[float], ends: bool = False) -> list[dict[str, Tensor]]:
-    """Two batches of two sequences; another head, channel or lane has the decays in another order."""
+    """Two batches of two sequences; another head, channel or lane has the decays in another
+    order.
+    """
     shape = {"": (), "head": (2,), "head, n": (2, 3)}[axes]
     found = []
     for seed in range(2):

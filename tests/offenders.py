@@ -17,7 +17,9 @@ FIXTURES = sorted(ERRORS.glob("*.nl"))
 def findings(
     text: str, name: str = "spec.nl", sets: dict[str, str] | None = None
 ) -> tuple[Diagnostic, ...]:
-    """What is said of a text: errors that are raised, or warnings and notes that a program keeps."""
+    """What is said of a text: errors that are raised, or warnings and notes that a program
+    keeps.
+    """
     try:
         return load_text(text, name, sets).findings
     except Diagnostics as found:

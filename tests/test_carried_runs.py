@@ -27,7 +27,9 @@ NUMBERS = (*SMALL, "--save-every", "3")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text, a spec that reads it with a memory that outlives a sequence, and a run of six steps."""
+    """A text, a spec that reads it with a memory that outlives a sequence, and a run of six
+    steps.
+    """
     folder = tmp_path_factory.mktemp("reader")
     (folder / "reader.nl").write_text(READER.replace("vocab = 5", "vocab = 256"))
     (folder / "text.txt").write_bytes(Path(json.decoder.__file__).read_bytes())

@@ -21,11 +21,10 @@ level training every step {
 }
 """
 TERMS = (
-    "cross_entropy(z, "
-    "next(ids))", "z[next(ids)]", "sum(softmax(z))", "sum(exp(z))", "mean(z)", "|z|^2", "<z, y>", "sum(max(z, y))",
-    "sum(rope(z))", "sum(attend(y, z -> y over 3 token))", "sum(attend(y, y -> z over 3 "
-                                                           "token))", "sum(join(z, y))",
-    "sum(where(y >= 0, z, y))", "sum(linear(z, [d]))", "sum(rmsnorm(z))", "sum(sqrt(z + 1))",
+    "cross_entropy(z, next(ids))", "z[next(ids)]", "sum(softmax(z))", "sum(exp(z))", "mean(z)",
+    "|z|^2", "<z, y>", "sum(max(z, y))", "sum(rope(z))", "sum(attend(y, z -> y over 3 token))",
+    "sum(attend(y, y -> z over 3 token))", "sum(join(z, y))", "sum(where(y >= 0, z, y))",
+    "sum(linear(z, [d]))", "sum(rmsnorm(z))", "sum(sqrt(z + 1))",
 )  # fmt: skip
 
 

@@ -62,10 +62,11 @@ def test_every_loss_lies_within_the_axes(
 
 
 def test_no_text_is_cut(drawn: list[Figure], tmp_path: Path) -> None:
-    folder = (
-        tmp_path
-        / "a_run_whose_name_is_rather_long_for_a_title_of_one_line_and_then_much_longer_still_with_settings_$x_y$-12"
+    name = (
+        "a_run_whose_name_is_rather_long_for_a_title_of_one_line_and_then_much_longer_still_"
+        "with_settings_$x_y$-12"
     )
+    folder = tmp_path / name
     folder.mkdir()
     metrics.picture(recorded(folder, [1.0, 2.0, 3.0], loss=2.0), folder / "loss.svg")
     (figure,) = drawn

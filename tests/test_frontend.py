@@ -159,7 +159,9 @@ def test_editors_know_the_words(golden) -> None:
 
 
 def _explicit() -> dict[str, st.SearchStrategy[str]]:
-    """Words with space around them, since the grammar alone does not say that `dimd` is one word."""
+    """Words with space around them, since the grammar alone does not say that `dimd` is one
+    word.
+    """
     names = st.sampled_from(["a", "b2", "M", "T", "loss", "x_y", "clock_", "e1"])
     drawn = {
         "NAME": names,
@@ -291,6 +293,8 @@ def test_mistakes_do_not_hide_each_other() -> None:
 
 
 def test_a_name_that_looks_like_a_slip_is_a_name() -> None:
-    """A clock's period goes on in the next line, with a name one letter off a word of the language."""
+    """A clock's period goes on in the next line, with a name one letter off a word of the
+    language.
+    """
     text = "nldsl 1\nclock clock_ = 4 token\nclock a = 2\nclock_\n"
     assert unparse(parse(Source("spec.nl", text))).count("clock") == 4

@@ -22,8 +22,16 @@ from nldsl.source import Source
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.nl"))
-HEAD = "nldsl 1\nimport layers, optimizers\ndim d = 8, head = 2, e = d / head, vocab = 16\ninput ids: index(vocab)\ninput x: [d]\n"
-TRAIN = "\nlevel training every step { memory W: weights context ids minimize mean(loss over period) W <- W - 0.1 * grad(W) }\n"
+HEAD = """nldsl 1
+import layers, optimizers
+dim d = 8, head = 2, e = d / head, vocab = 16
+input ids: index(vocab)
+input x: [d]
+"""
+TRAIN = (
+    "\nlevel training every step { memory W: weights context ids "
+    "minimize mean(loss over period) W <- W - 0.1 * grad(W) }\n"
+)
 
 
 def elaborated(
@@ -363,7 +371,13 @@ def test_a_level_per_axis_hides_it() -> None:
 def test_held_reads_break_cycles() -> None:
     text = """clock c = 4 token
         def box(k) {
-            level l every token { memory M: [d, d] = 0 context k minimize |M * k|^2 M <- M - grad(M@c) bptt full }
+            level l every token {
+                memory M: [d, d] = 0
+                context k
+                minimize |M * k|^2
+                M <- M - grad(M@c)
+                bptt full
+            }
             return l.M
         }
         def f(x: [d]) {
@@ -431,7 +445,10 @@ def test_each_weight_has_one_owner() -> None:
 
 
 def test_settings() -> None:
-    text = "nldsl 1\nimport hope\ndim d = 256\nperiods = [1, 2]\nclock c = 4 token\ninput x: [d]\ny = sum(x over c)\n"
+    text = (
+        "nldsl 1\nimport hope\ndim d = 256\nperiods = [1, 2]\nclock c = 4 token\ninput x: [d]\n"
+        "y = sum(x over c)\n"
+    )
     program = elaborated(text, {"d": "512", "c": "8", "hope.span": "32", "periods": "[1, 2, 4]"})
     assert (program.dims["d"], program.clocks["c"].period, program.clocks["hope.far"].period) == (
         512,

@@ -372,7 +372,8 @@ AS = (
     "{} a",
 )
 NOT_CODE = re.compile(
-    r"(--[a-z-]+( \S+)?|nldsl [a-z]+.*|[\w./\[\]*-]+\.(nl|csv|npy|json|jsonl|pt|txt|safetensors)|[\w.-]+/[\w./-]*|\w+|[^\w\s]{1,3}|=)"
+    r"(--[a-z-]+( \S+)?|nldsl [a-z]+.*|[\w./\[\]*-]+\.(nl|csv|npy|json|jsonl|pt|txt|safetensors)"
+    r"|[\w.-]+/[\w./-]*|\w+|[^\w\s]{1,3}|=)"
 )
 FILLED = ("a", "", "every token", "1", "[d]")
 

@@ -1,14 +1,18 @@
 """The manual in language/ is run: every program in it, what is said of each, and the numbers that
 come out.
 
-    ```nl [--set name=value]    a program; one that does not begin with `nldsl` goes on from the last that does; ```nl begin only begins one
-        minimize loss           # error: N301        a finding of this line, and there may be no others
+    ```nl [--set name=value]    a program; one that does not begin with `nldsl` goes on from the
+                                last that does; ```nl begin only begins one
+        minimize loss           # error: N301        a finding of this line, and there may be no
+                                others
     ```text                     what is said of the program above, exactly
-    ```values                   one step after another: its inputs, then streams during it and memories after it, as the slow
-    x: 1 2 3 | 4 5 6            interpreter finds them; the emitted step must find the same, unless `interpreter` stands behind
-    y -> 1 3 6 | 4 9 15         `values`: then there is none yet. `|` parts the sequences of a batch
+    ```values                   one step after another: its inputs, then streams during it and
+    x: 1 2 3 | 4 5 6            memories after it, as the slow interpreter finds them; the emitted
+    y -> 1 3 6 | 4 9 15         step must find the same, unless `interpreter` stands behind
+                                `values`: then there is none yet. `|` parts the sequences of a batch
     ```levels, weights, schedule   that view of the program above
-    ```grammar                  made from nl.lark; the table of codes, between <!-- codes --> and <!-- end -->, from the explanations
+    ```grammar                  made from nl.lark; the table of codes, between <!-- codes --> and
+                                <!-- end -->, from the explanations
 
 `pytest --update-golden` rewrites all outputs.
 """

@@ -37,11 +37,11 @@ def test_the_form_of_every_example(golden) -> None:
 
 # a read of the moving memory, and what the form says of it
 READS = {
-    "recall.M@after * q": "dual form: gradients at the chunk start, fresh reads by masked products, "
-    "no state per token",
+    "recall.M@after * q": "dual form: gradients at the chunk start, "
+    "fresh reads by masked products, no state per token",
     "tanh(recall.M@after) * q": "dual form: gradients at the chunk start, a state per token",
-    "recall.M@after * q + tanh(recall.M) * k": "dual form: gradients at the chunk start, fresh reads "
-    "by masked products, a state per token",
+    "recall.M@after * q + tanh(recall.M) * k": "dual form: gradients at the chunk start, "
+    "fresh reads by masked products, a state per token",
     "recall.M@chunk * q": "stale form: batched products, one state per chunk",
 }
 

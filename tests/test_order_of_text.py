@@ -1,4 +1,6 @@
-"""Statements take effect in the order of the text: the interpreter against a second reading of it."""
+"""Statements take effect in the order of the text: the interpreter against a second reading
+of it.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +125,9 @@ CURVED = """    memory A: [e] = 0.5
 
 @pytest.mark.parametrize("above", [True, False])
 def test_a_closed_form_sees_one_value_of_what_it_reads(above: bool) -> None:
-    """The gradient and the curvature |A|^2 are those of one A: that of the place of the objective."""
+    """The gradient and the curvature |A|^2 are those of one A: that of the place of the
+    objective.
+    """
     lines = ["A <- A + x", "minimize |B * A - x|^2"]
     first, second = lines if above else lines[::-1]
     key = "A" if above else "a"

@@ -1,4 +1,6 @@
-"""No system is known to Python: names are only names, and what Python knows serves several systems."""
+"""No system is known to Python: names are only names, and what Python knows serves several
+systems.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ def nameless(program: Program) -> str:
     """The graph as text, each name replaced by its place in the order of first mention."""
     met: dict[str, str] = {}
     return re.sub(
-        r"[a-z]*,[a-z]*->[a-z]*|(?<== )[a-z_]+(?=\()|\b([A-Za-z_][\w.\[\]]*)",  # letters of axes, an operator, a name
+        # letters of axes, an operator, a name
+        r"[a-z]*,[a-z]*->[a-z]*|(?<== )[a-z_]+(?=\()|\b([A-Za-z_][\w.\[\]]*)",
         lambda word: word[0] if word[1] is None else met.setdefault(word[1], f"n{len(met)}"),
         dump(program),
     )

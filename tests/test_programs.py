@@ -131,7 +131,10 @@ def test_draws_shrink_to_the_simplest_program() -> None:
 
 
 def test_constructs_are_read_from_the_text() -> None:
-    text = "nldsl 1\nimport optimizers\ndim d = 2\ninput x: [d]\nlevel a every token {\n    memory M: [d] = 0\n    M <- M + sgd(x, 0.1)\n}\n"
+    text = (
+        "nldsl 1\nimport optimizers\ndim d = 2\ninput x: [d]\nlevel a every token {\n"
+        "    memory M: [d] = 0\n    M <- M + sgd(x, 0.1)\n}\n"
+    )
     assert constructs(text) >= {
         "import",
         "dim",

@@ -94,7 +94,8 @@ def test_what_looks_back_inside_a_recurrence(name: str, read: str) -> None:
         M <- keep * M + momentum(grad(M@chunk), rate, 0.5)
         bptt full
     }}
-    return linear(rmsnorm(a), [d]) .* silu(linear(recall.M@after(unit(linear(flat(a), [head, e]))), [d]))"""
+    seen = recall.M@after(unit(linear(flat(a), [head, e])))
+    return linear(rmsnorm(a), [d]) .* silu(linear(seen, [d]))"""
     (way,) = holds(model(body))
     assert way.startswith("dual form" if "@chunk" in read else "scan")
     assert ("attention inside" in way) == ("attend" in BETWEEN[name] and "@chunk" in read)

@@ -608,7 +608,10 @@ def test_the_schedule_of_a_longer_run_is_what_it_says(whole: Path, tmp_path: Pat
     )
     moved = [weights(run)["training.W"]]
     out = done("train", "--resume", run, "--steps", 16)
-    told = f"was {cosine(4, 4):.4g} in step 4, is {cosine(5, 16):.4g} in step 5 and ends at {cosine(16, 16):.4g}"
+    told = (
+        f"was {cosine(4, 4):.4g} in step 4, is {cosine(5, 16):.4g} in step 5 and ends at "
+        f"{cosine(16, 16):.4g}"
+    )
     assert told in out
     moved.append(weights(run)["training.W"])
     wanted = sum(cosine(n, 16) for n in range(5, 17))
@@ -650,7 +653,9 @@ def test_what_is_named_beside_a_resumed_run_is_data(whole: Path, run: Path, tmp_
 
 
 def test_a_run_is_used_where_its_text_is_not(whole: Path, tmp_path: Path) -> None:
-    """The score of a named text is the same, to the bit, beside the training text and without it."""
+    """The score of a named text is the same, to the bit, beside the training text and without
+    it.
+    """
     text, other = tmp_path / "text.txt", tmp_path / "other.txt"
     text.write_bytes(TEXT)
     other.write_bytes(TEXT[100:1500])

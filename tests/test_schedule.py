@@ -16,7 +16,8 @@ from nldsl.pipeline import compile_program
 from nldsl.step.compile import CompiledStep
 
 GOLDEN = Path(__file__).parent / "golden"
-EMITTED = r"(?:block|region|token|update|tick|step)_\d+|forward|start"  # the rest is the same text in every step
+# the rest is the same text in every step
+EMITTED = r"(?:block|region|token|update|tick|step)_\d+|forward|start"
 
 
 @cache

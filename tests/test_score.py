@@ -80,7 +80,9 @@ def events(folder: Path, kind: str) -> list[dict]:
 
 
 def means(folder: Path, name: str) -> tuple[float, int]:
-    """The mean of a stream over the held-out sequences of a run, and its terms, by the interpreter."""
+    """The mean of a stream over the held-out sequences of a run, and its terms, by the
+    interpreter.
+    """
     opened = runs.reopen(folder / "run")
     _, state = runs.trained(opened)
     length, joined, program = opened.settings.length, opened.corpus.held_out, opened.program

@@ -26,8 +26,9 @@ STEP = "W - 0.1 * grad(W)"
 
 def level(*clauses: str) -> list[str]:
     lines = "".join(f"    {clause}\n" for clause in clauses)
-    text = "nldsl 1\ninput x: []\nw = weight([], init = 1)\nlevel a every token {\n    memory M: [] = 0\n"
-    text += (
+    text = (
+        "nldsl 1\ninput x: []\nw = weight([], init = 1)\n"
+        "level a every token {\n    memory M: [] = 0\n"
         "    M <- M + w * x\n"
         + lines
         + "}\nloss = (a.M@after - next(x))^2"
@@ -114,7 +115,10 @@ def test_attention_over_one_pair() -> None:
 
 
 def test_ticks_are_of_the_step_clock() -> None:
-    head = "nldsl 1\ninput x: []\nlevel a every %s {\n    memory M: [] = 0\n    M <- M + tick / ticks%s\n}\ny = a.M + x"
+    head = (
+        "nldsl 1\ninput x: []\nlevel a every %s {\n    memory M: [] = 0\n"
+        "    M <- M + tick / ticks%s\n}\ny = a.M + x"
+    )
     assert codes(head % ("token", " * x")) == ["N310"]
     assert "N310" not in codes(head % ("step", ""))
 
@@ -151,5 +155,8 @@ def test_a_step_that_climbs(step: str) -> None:
 
 
 def test_an_optimizer_of_its_own_is_not_judged() -> None:
-    text = "nldsl 1\ninput x: [4]\nw = weight([4], init = 1)\ndef sgd(g, lr) = lr * g\nloss = |w .* x|^2"
+    text = (
+        "nldsl 1\ninput x: [4]\nw = weight([4], init = 1)\ndef sgd(g, lr) = lr * g\n"
+        "loss = |w .* x|^2"
+    )
     assert codes(text + TRAINING % ("x", "W - sgd(grad(W), 0.1)")) == []

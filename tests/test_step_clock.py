@@ -486,7 +486,9 @@ loss = |y - next(x)|^2
     ],
 )
 def test_a_learner_that_would_tick_and_has_heard_nothing(lengths: list[int]) -> None:
-    """What it sees through restarts with its clock, so that nothing of the silent period is kept."""
+    """What it sees through restarts with its clock, so that nothing of the silent period is
+    kept.
+    """
     made = load_text(RESTARTED.replace("RESET", "4"))
     found = laws.agreement(
         laws.Subject(made), [data(made, 1, length, i) for i, length in enumerate(lengths)]

@@ -43,7 +43,9 @@ EDGES = ("0", "1", "-1", "1e-30", "0.5")
 
 @dataclass(frozen=True)
 class Meant:
-    """An expression with the names as they were where it stands: what the text above made of them."""
+    """An expression with the names as they were where it stands: what the text above made of
+    them.
+    """
 
     expression: syntax.Expr
     names: Mapping[str, Tensor | Meant]
@@ -71,7 +73,9 @@ class Reader:
     def value(
         self, e: syntax.Expr, names: Mapping[str, Tensor | Meant], given: Mapping[str, Tensor]
     ) -> Tensor:
-        """`given` holds the memory that a derivative is taken in: it is that wherever it is read."""
+        """`given` holds the memory that a derivative is taken in: it is that wherever it is
+        read.
+        """
         match e:
             case syntax.Number(text=text):
                 return torch.tensor(float(text), dtype=torch.float64)
@@ -118,7 +122,9 @@ class Reader:
         return torch.autograd.functional.jacobian(lambda m: self.loss(memory, m), self.here(memory))
 
     def minimiser(self, memory: str, rate: Tensor) -> Tensor:
-        """argmin of E(W) + |W - P|^2 / (2 rate), for an E of the second degree: one step of Newton."""
+        """argmin of E(W) + |W - P|^2 / (2 rate), for an E of the second degree: one step of
+        Newton.
+        """
         p = self.here(memory)
         curve = torch.autograd.functional.hessian(lambda m: self.loss(memory, m), p)
         return p - torch.linalg.solve(

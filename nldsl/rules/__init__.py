@@ -5,9 +5,11 @@ program, with what was noticed in `findings`; an error raises `Diagnostics` with
 rules. Each rule is a pure function from a program to what is wrong with it, and none relies on
 another, so one pass says everything.
 
-    ownership.py, clocks.py, causality.py, context.py, gradients.py      a family of codes each, N1 and N3 to N6
-    flow.py, words.py                                                    what reaches what; which words a finding points at
-    explained/                                                           what `nldsl explain` says of every code
+    ownership.py, clocks.py, causality.py, context.py, gradients.py
+                   a family of codes each, N1 and N3 to N6
+    flow.py        what reaches what
+    words.py       which words a finding points at
+    explained/     what `nldsl explain` says of every code
 
 Decisions. An error of the equations (names, shapes) ends the look at a program before the rules,
 since they would only repeat it. A rule that cannot be sure says a warning or a note: a reader of a

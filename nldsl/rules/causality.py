@@ -1,4 +1,6 @@
-"""Causality: every value has what it needs at its instant, and no prediction sees what it predicts."""
+"""Causality: every value has what it needs at its instant, and no prediction sees what it
+predicts.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def cycles(program: Program) -> Iterator[Diagnostic]:
     Cycles among definitions alone are met where names are looked up (N401); these pass through a
     tick.
 
-        loss = cross_entropy(head(fast.F@after(h)), next(ids))     level fast .. minimize loss ..        # N402
+        loss = cross_entropy(head(fast.F@after(h)), next(ids))   level fast .. minimize loss  # N402
         loss = cross_entropy(head(fast.F(h)), next(ids))         level fast .. minimize loss ..
     """
 
@@ -71,7 +73,7 @@ def pending(program: Program) -> Iterator[Diagnostic]:
     """A level whose objective looks at the next token ticks when that token has come: at its own
     instant there is no `@after`.
 
-    level fast every token { .. minimize loss .. }   y = fast.F@after(h)       # N406: loss reads next(ids)
+    level fast every token { .. minimize loss .. }   y = fast.F@after(h)  # N406: reads next(ids)
     level fast every token { .. minimize loss .. }   y = fast.F(h)
     """
     looks = beneath(
@@ -300,7 +302,7 @@ def recency(program: Program) -> Iterator[Diagnostic]:
     `M@chunk` is up to a chunk old. Convolutions, attention and fresh memories on the way to the
     output are what sees the tokens since.
 
-        y = recall.M@chunk(unit(linear(x, [head, e])))                           # N405: sees one token and what is a chunk old
+        y = recall.M@chunk(unit(linear(x, [head, e])))  # N405: one token, and what is a chunk old
         y = recall.M@chunk(q) + attend(rope(q), rope(k) -> v over 64 token)
     """
     outputs = list(program.outputs.values())

@@ -302,7 +302,7 @@ def copies(program: Program) -> Iterator[Diagnostic]:
     """A copy restarts with its memory: one that is taken no more often than that always holds the
     start.
 
-    clock chunk = 64 step     y = recall.M@chunk * q                         # N313: M lives in a sequence
+    clock chunk = 64 step     y = recall.M@chunk * q  # N313: M lives in a sequence
     clock chunk = 64 token    y = recall.M@chunk * q
     """
     for node in walk(*program.roots()):
@@ -333,7 +333,7 @@ def copies(program: Program) -> Iterator[Diagnostic]:
 def units(program: Program) -> Iterator[Diagnostic]:
     """The data must tick the units that the text counts in.
 
-    input x: [d]      level recall every token { .. reset every document }   # N308: a table of numbers has no documents
+    input x: [d]   level recall every token { .. reset every document }  # N308: x has none
     input x: [d]      level recall every token { .. reset every sequence }
     """
     if not program.vocab:
@@ -381,8 +381,8 @@ def kinds(program: Program) -> Iterator[Diagnostic]:
     """Periods that do not divide each other make many kinds of step, each of them compiled, and a
     long way to the first repetition.
 
-    level a every 2 step   level b every 3 step   level c every 5 step   level d every 7 step      # N311: 16 kinds
-    level a every 2 step   level b every 4 step   level c every 8 step   level d every 8 step
+    level a every 2 step   level b every 3 step   level c every 5 step   .. 7 step  # N311: 16 kinds
+    level a every 2 step   level b every 4 step   level c every 8 step   .. 8 step
     """
     slow = [
         level

@@ -39,7 +39,7 @@ def closure(program: Program) -> Iterator[Diagnostic]:
     graph. Followed back from the objective, every definition ends in a context stream, a memory or
     a constant.
 
-        context k      minimize |M(k) - v|^2                                     # N610: v comes from an input
+        context k      minimize |M(k) - v|^2  # N610: v comes from an input
         context k, v   minimize |M(k) - v|^2
     """
     meeting = Meeting()

@@ -1,4 +1,6 @@
-"""What the rules ask of a program: which values reach which, through time and through derivatives."""
+"""What the rules ask of a program: which values reach which, through time and through
+derivatives.
+"""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def unheard(program: Program) -> Iterator[Diagnostic]:
     """A weight that its owner learns is on some path of the owner's loss; a weight that no path
     reaches keeps its first value.
 
-    b = linear(x, [d])   loss = cross_entropy(linear(x, [vocab]), next(ids))  # N513: `b` is read by nothing
+    b = linear(x, [d])   loss = cross_entropy(linear(x, [vocab]), next(ids))  # N513: `b` is idle
     """
     hearing, asked = Hearing(program), gradients_by_level(program)
     for memory in program.memories.values():
@@ -282,7 +282,7 @@ def paths(program: Program) -> Iterator[Diagnostic]:
     """How far a slower learner sees through the updates of a level is never left open: it decides
     what is learned, and what it costs.
 
-    level recall every token { memory M: net = learned .. }                  # N510: `training` learns the start through the updates
+    level recall every token { memory M: net = learned .. }  # N510: `training` learns the start
     level recall every token { memory M: net = learned ..  bptt full }
     """
     hearing = Hearing(program)
@@ -340,8 +340,8 @@ def erase(program: Program) -> Iterator[Diagnostic]:
     Delta gradient descent (2512.24695, Eqs. 57, 88) is stable for rate |k|^2 below 1, which a unit
     k or the closed form's rate grants.
 
-        M <- M * (keep * I - rate * k * k^T) + S                                 # N509, with k = linear(x, [e])
-        M <- M * (keep * I - rate * k * k^T) + S                                 # with k = unit(linear(x, [e]))
+        M <- M * (keep * I - rate * k * k^T) + S  # N509, with k = linear(x, [e])
+        M <- M * (keep * I - rate * k * k^T) + S  # with k = unit(linear(x, [e]))
     """
     own = equations(program)
     grows: dict[Node, Node] = {}  # an erase whose key may be long -> the key

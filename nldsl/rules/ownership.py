@@ -18,7 +18,7 @@ def still(program: Program) -> Iterator[Diagnostic]:
     """A level that ticks moves each of its memories; what is only read belongs to a level `never`,
     or is a weight.
 
-    level recall every token { memory M .. memory N ..  M <- M + N * k }     # N114: N stays where it began
+    level recall every token { memory M .. memory N ..   M <- M + N * k }  # N114: N stays
     level recall every token { memory M ..  M <- M + N * k }   level fixed never { memory N .. }
     """
 

@@ -45,7 +45,9 @@ def traced(
 def apart(
     one: CompiledStep, other: CompiledStep, batches: Sequence[Batch], seed: int = 0
 ) -> tuple[float, float]:
-    """Steps of both from one start: the largest deviation of the losses, and of all that is kept."""
+    """Steps of both from one start: the largest deviation of the losses, and of all that is
+    kept.
+    """
     states = [step.init(seed) for step in (one, other)]
     values = kept = 0.0
     for batch in batches:

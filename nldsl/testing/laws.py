@@ -1,8 +1,8 @@
 """What holds of every program, as functions that measure by how much it fails.
 
-    subject = Subject(load_text(text))                      the emitted source, run as it is in float64
-    agreement(subject, batches)                             against the slow interpreter: {"outputs loss": 3e-16, ..}
-    causality(subject, batch, t) == 0.0                     later tokens change nothing earlier
+    subject = Subject(load_text(text))     the emitted source, run as it is in float64
+    agreement(subject, batches)            against the interpreter: {"outputs loss": 3e-16, ..}
+    causality(subject, batch, t) == 0.0    later tokens change nothing earlier
 
 Every function returns the largest deviation that it found, relative to `max(1, max|expected|)` for
 each tensor; what is not a number deviates by infinity. `causality`, `independence`, `stillness` and

@@ -30,7 +30,8 @@ NETWORKS = {
     W3 = weight([2 * e, e])
     return W2 * (silu(W1 * z) .* (W3 * z))
 }""",
-    "deep": """def deep(z: [e]) -> [e] = z + linear(ACT(affine(tanh(linear(z, [2 * e])), [3])), [e])""",
+    "deep": """def deep(z: [e]) -> [e] =
+    z + linear(ACT(affine(tanh(linear(z, [2 * e])), [3])), [e])""",
     "within": """def within(z: [e]) -> [e] {
     inner = net(z)
     W2 = weight([e, e])
@@ -81,7 +82,8 @@ def memory(p: Page, kind: str) -> tuple[list[str], Callable[[str, str], str]]:
     """The declaration of M, and how it is applied."""
     if kind == "library":
         p.use("layers", "swiglu")
-        said = f"swiglu({p.pick('[e]', 'shape(k)')}, hidden = {p.pick('e', '2 * e')}) = {p.pick('learned', 'random')}"
+        shape, hidden = p.pick("[e]", "shape(k)"), p.pick("e", "2 * e")
+        said = f"swiglu({shape}, hidden = {hidden}) = {p.pick('learned', 'random')}"
     elif kind in ("matrix", "vector"):
         start = p.pick(
             "0",

@@ -168,7 +168,9 @@ def several_steps(p: Page) -> Layer:
 
 
 def family(p: Page) -> Layer:
-    """A family of levels, one for each of a list, with a projection memory beside; then their sum."""
+    """A family of levels, one for each of a list, with a projection memory beside; then their
+    sum.
+    """
     first, last = p.pick((1, 2), (2, 3), (2, 4))
     clock, turns = "near = 2 token", "range(2)"
     if p.maybe(2):
@@ -353,7 +355,8 @@ def beside(p: Page) -> Layer:
     if side == "pairs":
         p.dims.setdefault("sub", "2")
         lines += ["P = weight([sub, d])", "K = weight([head, e, d])", "V = weight([head, e, d])"]
-        value = f"linear(attend(linear(x, [head, e]), K * P -> V * P, K * x -> V * x over {p.span()}), [d])"
+        pairs = f"K * P -> V * P, K * x -> V * x over {p.span()}"
+        value = f"linear(attend(linear(x, [head, e]), {pairs}), [d])"
     elif side == "attention":
         p.use("layers", "attention")
         value = p.pick(

@@ -216,10 +216,8 @@ def lifetime(p: Page, rhythm: str) -> list[str]:
     if reset == "tokens" and not phased:
         lines.append(f"reset every {2 * period} token")
     elif reset == "clock" and not phased:
-        lines.append(
-            "reset every "
-            f"{word if word in p.clocks else p.unphased() if period == 1 else f'{3 * period} token'}"
-        )
+        clock = word if word in p.clocks else p.unphased() if period == 1 else f"{3 * period} token"
+        lines.append(f"reset every {clock}")
     elif reset in ("every sequence", "never", "every document"):
         lines.append(f"reset {reset}")
     fits = not any("token" in x or "chunk" in x or "even" in x for x in lines)

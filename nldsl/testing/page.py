@@ -1,4 +1,6 @@
-"""A program text while it is drawn: what must stand above the part being written is collected here."""
+"""A program text while it is drawn: what must stand above the part being written is collected
+here.
+"""
 
 from __future__ import annotations
 

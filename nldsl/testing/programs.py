@@ -5,7 +5,7 @@ properties.
     from nldsl.testing import programs
 
     @given(programs())
-    def test_mine(drawn):                  # drawn.text, drawn.batch, drawn.length, drawn.seed, drawn.constructs
+    def test_mine(drawn):    # it has text, batch, length, seed and constructs
         program = drawn.program()
 
 A failing program shrinks to fewer and simpler statements.

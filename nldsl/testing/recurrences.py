@@ -21,7 +21,8 @@ def looped(p: Page) -> Layer:
         "x + heard", "conv(heard, 2)", "attend", "attend", "mean(heard over SPAN)", "stream"
     )
     if mixed == "attend":
-        mixed = f"attend(x, {p.pick('heard -> heard', 'heard -> x', 'x -> heard')} over SPAN{p.pick('', ', x -> x over SPAN', ', x -> x')})"
+        pairs = p.pick("heard -> heard", "heard -> x", "x -> heard") + " over SPAN"
+        mixed = f"attend(x, {pairs}{p.pick('', ', x -> x over SPAN', ', x -> x')})"
     if mixed == "stream":
         mixed = used(p, stream(p, "d", "heard", 2))
     lines.append("mixed = " + mixed.replace("SPAN", p.span()))

@@ -1,8 +1,8 @@
 """COMPILED STEP -> RUN: data in, a run folder out.
 
-    data.py        a file, a folder or the standard library -> bytes, held-out bytes, the batch of each step
+    data.py        a file, a folder or the standard library -> bytes, held-out bytes, batches
     filetype.py    what a file seems to be that is not text
-    series.py      a table of numbers, or a chaotic series computed here -> the same for an input of numbers
+    series.py      a table of numbers, or a chaotic series computed here -> the same of numbers
     loop.py        the loop; metrics on their way from the device; Ctrl-C
     metrics.py     JSON lines, each step once; the picture of the curve
     checkpoint.py  one safetensors file, whole or not there
@@ -11,13 +11,14 @@
     specs.py       a spec and all it imports, as a run keeps them
     bench.py       what compiling brings
     folder.py      who may begin a run in a folder, and what its run.json says
-    records.py     run.json, settings and manifests as models: what is damaged or foreign is told by its field
+    records.py     run.json, settings and manifests as models, which name the field that is damaged
     run.py         begins, resumes and opens run folders
     training.py    trains a run: to its end, to an interrupt, or to what is not finite
-    origin.py      a step that is not finite -> the stream, memory, gradient or update where it began
+    origin.py      a step that is not finite -> the stream, memory, gradient or update it began in
     schedules.py   what the schedules of a text do when a run is made longer
     results.py     what a trained model can do: scores and text, from a memory or none
-    score.py       the mean of what the text reports: bits per byte beside baseline.py (two bytes of context, Witten-Bell), or a loss
+    score.py       the mean of what the text reports: bits per byte, or a loss
+    baseline.py    bits per byte of a model of two bytes of context, Witten-Bell
     sample.py      text that the model goes on with
     display.py     a live line on a terminal, plain lines elsewhere
     idle.py        levels that never tick in so many steps

@@ -1,7 +1,8 @@
 """Bytes -> what they seem to be, if that is not text.
 
     is_json_lines(head)
-    seems(array)   None: text: UTF-8, or another writing of one byte a letter; the byte 0 stands between documents, if anywhere
+    seems(array)   None: text: UTF-8, or another writing of one byte a letter; the byte 0 stands
+                   between documents, if anywhere
                    else "gzip", "Parquet", "UTF-16 text", "an array of uint16", ..., and what to do
                    about it
 

@@ -1,8 +1,9 @@
 """The names in `load("base", ..)` -> tensors: safetensors files of any maker, or runs of this
 project.
 
-    base                                     as `--load base=PATH` says, else `base` or `base.safetensors` beside the spec
-    PATH                                     a .safetensors file; a run; a folder with model.safetensors, or with shards and their index
+    base    as `--load base=PATH` says, else `base` or `base.safetensors` beside the spec
+    PATH    a .safetensors file; a run; a folder with model.safetensors, or with shards and their
+            index
 
 A run's checkpoint is read by the qualified names of its weights, `loss.language_model.swiglu.gate`;
 what its optimizers keep is no weight. Only the tensors that the program loads are read.

@@ -1,7 +1,7 @@
 """A spec, a text and numbers -> a run folder: begun, resumed, trained, opened again.
 
 RUN/hope.nl                   the spec as it was, and beside it all that it imports
-RUN/run.json                  every number the run is made of, resolved, and these texts; see records.py
+RUN/run.json                  every number the run is made of, and these texts; see records.py
 RUN/metrics.jsonl             what happened, see metrics.py
 RUN/loss.svg                  the curve
 RUN/checkpoint.safetensors    the last saved state, see checkpoint.py

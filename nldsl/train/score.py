@@ -1,8 +1,10 @@
 """Held-out data -> how well the model predicts it, beside simple predictors of exactly the same
 tokens.
 
-    bits        per byte, of a cross entropy of the next byte and of nothing else; the order-2 byte model, see baseline.py
-    forecasts   of a series, a loss that reads the next point; the squared error of predicting the last value again, and the mean
+    bits        per byte, of a cross entropy of the next byte and of nothing else; the order-2 byte
+                model, see baseline.py
+    forecasts   of a series, a loss that reads the next point; the squared error of predicting the
+                last value again, and the mean
     else        the loss alone
 
 What is scored is the mean over the terms of one stream: what the text reports, or `loss`. It does
@@ -203,7 +205,9 @@ def compared(
     terms: int,
     beside: bool,
 ) -> Score | Forecast | Loss:
-    """The sum of `terms` at `places`, beside the predictors of the same tokens that fit its kind."""
+    """The sum of `terms` at `places`, beside the predictors of the same tokens that fit its
+    kind.
+    """
     assert terms == len(places), f"what is scored has {terms} terms at {len(places)} tokens"
     mean = total / terms if terms else math.nan
     if terms and in_bits(step.program, step.scored[1], REPORT, "loss"):
@@ -240,7 +244,9 @@ def chosen(begins: np.ndarray, like: Tensor) -> Tensor:
 
 
 def batch(program: Any, tokens: np.ndarray) -> dict[str, Tensor]:
-    """Tokens [lane, time, ..] as the program's only input; where documents end, if it counts them."""
+    """Tokens [lane, time, ..] as the program's only input; where documents end, if it counts
+    them.
+    """
     ends = {ENDS: torch.from_numpy(tokens == BOUNDARY)} if program.counts(ENDS) else {}
     return {
         name: torch.from_numpy(
@@ -251,6 +257,8 @@ def batch(program: Any, tokens: np.ndarray) -> dict[str, Tensor]:
 
 
 def pieces(tokens: np.ndarray, starts: np.ndarray, length: int, piece: int) -> Iterator[np.ndarray]:
-    """Arrays [lanes, at most piece, ..] that make up tokens[start : start + length] of every lane."""
+    """Arrays [lanes, at most piece, ..] that make up tokens[start : start + length] of every
+    lane.
+    """
     for begin in range(0, length, piece):
         yield tokens[starts[:, None] + np.arange(begin, min(begin + piece, length))]

@@ -1,4 +1,6 @@
-"""A spec and all it imports: what a run keeps a copy of, and the fingerprint by which it is known."""
+"""A spec and all it imports: what a run keeps a copy of, and the fingerprint by which it is
+known.
+"""
 
 from __future__ import annotations
 

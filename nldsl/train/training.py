@@ -140,9 +140,15 @@ def plan(run: Run, step: Any, done: int, told: int) -> str:
     tokens = s.batch * s.length * s.accumulate
     micro = f"{s.accumulate} micro-batches of " if s.accumulate > 1 else ""
     unit = run.corpus.unit
-    text = f"{micro}{s.batch} sequences of {s.length} {unit} a step, {s.steps:,} steps = {s.steps * tokens:,} {unit}; seed {s.seed}; {run.folder}"
+    text = (
+        f"{micro}{s.batch} sequences of {s.length} {unit} a step, {s.steps:,} steps = "
+        f"{s.steps * tokens:,} {unit}; seed {s.seed}; {run.folder}"
+    )
     if run.onward:
-        text += f"\nsomething outlives a sequence: each of {s.batch * s.accumulate} lanes reads on in every step where it stopped"
+        text += (
+            f"\nsomething outlives a sequence: each of {s.batch * s.accumulate} lanes reads on in "
+            "every step where it stopped"
+        )
     changed = [
         f"{name} was {was}, now it is {now}"
         for name, was, now in (
@@ -154,7 +160,10 @@ def plan(run: Run, step: Any, done: int, told: int) -> str:
     if done and changed:
         text += f"\nnot bit for bit what an unbroken run would give: {'; '.join(changed)}"
     if told < done:
-        text += f"\n{run.folder / METRICS} tells nothing of steps {told + 1} to {done}: its record was deleted; the weights are whole"
+        text += (
+            f"\n{run.folder / METRICS} tells nothing of steps {told + 1} to {done}: its record was "
+            "deleted; the weights are whole"
+        )
     for entry in run.record.lengthened[-1:]:
         text += (
             f"\nlonger: {entry.was:,} steps became {entry.steps:,} after step {entry.after:,}; "

@@ -59,9 +59,9 @@ class Box:
     retention: tuple[str, ...]
     step: tuple[str, ...]
     geometry: tuple[str, ...]
-    solves: tuple[
-        str, ...
-    ]  # the problem of which the update is the solution, where it is a step of the gradient alone (Eq. 2)
+    # the problem of which the update is the solution, where it is a step of the gradient alone
+    # (Eq. 2)
+    solves: tuple[str, ...]
     transfer: tuple[str, ...]  # what it takes from others
 
 
@@ -278,7 +278,8 @@ def _start(memory: Memory) -> str:
             else f"{called(node, 32)} of a learned one"
         )
     if any(part.op in ("read", "now") for part in parts):
-        return f"of {', '.join(dict.fromkeys(last(part['memory']) for part in parts if part.op in ('read', 'now')))}"
+        read = dict.fromkeys(last(part["memory"]) for part in parts if part.op in ("read", "now"))
+        return f"of {', '.join(read)}"
     return called(node, 32)
 
 

@@ -39,7 +39,8 @@ def _part(column: list[str]) -> str | None:
         run = len(whole) == len(inside) > 1 and whole == list(
             range(whole[0], whole[0] + len(whole))
         )
-        return f"{stems.pop()}[{f'{whole[0]}..{whole[-1]}' if run else ', '.join(inside) if len(inside) <= MOST else '*'}]"
+        several = ", ".join(inside) if len(inside) <= MOST else "*"
+        return f"{stems.pop()}[{f'{whole[0]}..{whole[-1]}' if run else several}]"
     return "{" + ", ".join(column) + "}" if len(column) <= MOST else None
 
 

@@ -3,8 +3,10 @@
 dE/dM is the *retention*, -dE/dg the *step size*, f the *geometry* (2504.13173v1, secs. 3 and 5.2):
 the four-choice row of a memory, derived instead of declared.
 
-    M <- (1 - forget) * M - rate * grad(M)            retention 1 - forget, step rate grad(M), Euclidean
-    W <- softmax(keep * log(W) - rate * grad(W))      retention keep log(W), the same step, sums to 1 along `e`
+    M <- (1 - forget) * M - rate * grad(M)
+        retention 1 - forget, step rate grad(M), Euclidean
+    W <- softmax(keep * log(W) - rate * grad(W))
+        retention keep log(W), the same step, sums to 1 along `e`
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ ROOM = 48  # characters of one term
 
 @dataclass(frozen=True)
 class Rule:
-    """`retention` is empty where nothing of the old value is left, `step` where nothing is added."""
+    """`retention` is empty where nothing of the old value is left, `step` where nothing is
+    added.
+    """
 
     retention: str
     step: str
@@ -38,7 +42,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class Term:
-    """sign * factors * kernel; factors stand left (False) or right (True) of the kernel, or divide."""
+    """sign * factors * kernel; factors stand left (False) or right (True) of the kernel, or
+    divide.
+    """
 
     sign: int
     left: tuple[str, ...]

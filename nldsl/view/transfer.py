@@ -1,11 +1,13 @@
 """LEVELS -> KNOWLEDGE TRANSFER: the five ways in which one level's memory reaches another
 (2512.24695v1, sec. 3.3).
 
-    direct             a read that carries no gradient, or an optimizer's state in the step of its caller       Eqs. 24-26
-    non-parametric     attention on the way to a loss                                                           Eq. 27
+    direct             a read that carries no gradient, or an optimizer's state in the step of its
+                       caller (Eqs. 24-26)
+    non-parametric     attention on the way to a loss (Eq. 27)
     backpropagation    giver and taker lie in one gradient flow
-    initialisation     a start that the giver learns                                                            Eq. 28
-    generation         what the giver puts out is the taker's context, a number in its equation, or its step
+    initialisation     a start that the giver learns (Eq. 28)
+    generation         what the giver puts out is the taker's context, a number in its equation, or
+                       its step
 
 The BPTT length is how far the learner sees through the other's updates: 1 is its present state
 alone.
@@ -43,7 +45,9 @@ def owner(program: Program, node: Node) -> str | None:
 
 
 def depth(fast: Level, slow: Level) -> str:
-    """How far `slow` sees through the updates of `fast`, as a stretch of time; "1" if it sees none."""
+    """How far `slow` sees through the updates of `fast`, as a stretch of time; "1" if it sees
+    none.
+    """
     clauses = fast.clauses(slow)
     if fast.clock.pace >= slow.clock.pace or all(b.depth == "none" for b in clauses):
         return "1"

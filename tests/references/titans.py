@@ -39,7 +39,9 @@ def gates_of(x: Tensor, w: Weights) -> list[Tensor]:
 
 
 def reads(x: Tensor, w: Weights, chunk: int, carried: list[State] | None = None) -> Tensor:
-    """[B, T, H, e]; `carried` holds what an earlier sequence left, and takes what this one leaves."""
+    """[B, T, H, e]; `carried` holds what an earlier sequence left, and takes what this one
+    leaves.
+    """
     q, k, v = unit(project(x, w, "q")), unit(project(x, w, "k")), project(x, w, "v")
     gates, state, out = gates_of(x, w), carried.pop() if carried else born(w, x.shape[0]), []
     for t in range(x.shape[1]):
