@@ -338,7 +338,7 @@ def train(
             run.program,
             [
                 *pretrained.read(run.program, run.files).findings(run.program),
-                *(run.corpus.findings if run.corpus else ()),
+                *(run.dataset.findings if run.dataset else ()),
                 *idle.findings(run.program, run.settings.steps, run.settings.length),
             ],
         )

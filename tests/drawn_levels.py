@@ -1,10 +1,11 @@
 """A second reading of the levels that `nldsl.testing` draws, straight from their text.
 
 A layer of a drawn program is taken out and becomes a program whose data is what the layer was
-given. Its levels on the token clock are then carried out statement by statement, token by token and
-head by head, on plain tensors: definitions of the program and of the library are followed where they
-are called, their levels remember by the place of the call, and every derivative is torch's. The
-streams that a level is told are those that the interpreter gives; its memories are compared.
+given. Its levels on the token clock are then carried out statement by statement, token by token
+and head by head, on plain tensors: definitions of the program and of the library are followed
+where they are called, their levels remember by the place of the call, and every derivative is
+torch's. The streams that a level is told are those that the interpreter gives; its memories are
+compared.
 
 Shared with the compiler is the syntax tree and nothing else. What this does not read raises
 `Beyond`.
@@ -759,7 +760,7 @@ class Reader:
         return dict(zip(point, made)) if isinstance(point, dict) else made[0]
 
     def minimiser(self, at: syntax.Expr, names: Mapping, place: tuple, rate: syntax.Expr) -> Tensor:
-        """argmin of E(W) + |W - P|^2 / (2 rate), for an E of the second degree: a step of Newton."""
+        """argmin of E(W) + |W - P|^2 / (2 rate), for an E of the second degree: by Newton."""
         if isinstance(at, syntax.Name):
             name, p = self.point(at, names, place)
         else:

@@ -17,9 +17,11 @@ from lanes import READER
 
 from nldsl import cli
 from nldsl.train import checkpoint, metrics
-from nldsl.train import data as texts
 from nldsl.train import run as runs
-from nldsl.train.score import planned, score
+from nldsl.train.data import sequences
+from nldsl.train.data import text as texts
+from nldsl.train.data.sequences import planned
+from nldsl.train.score import score
 
 torch.set_num_threads(1)
 NUMBERS = (*SMALL, "--save-every", "3")
@@ -189,13 +191,13 @@ def joined(documents: list[bytes]) -> np.ndarray:
 def test_lanes_are_scored_on_whole_documents() -> None:
     text = bytes(random.Random(0).choices(range(1, 256), k=70))
     ends = texts.extents(joined([text, text[:40], text[:33]]))
-    starts, begins, counts = texts.readings(ends, 2, 16, 10**6)
+    starts, begins, counts = sequences.readings(ends, 2, 16, 10**6)
     assert starts.tolist() == [[0, 71], [16, 87], [32, 112], [48, 128]]
     assert begins.tolist() == [[True, True], [False, False], [False, True], [False, False]]
     assert counts.all()
-    assert len(texts.readings(texts.extents(joined([text])), 2, 16, 40)[0]) == 2
+    assert len(sequences.readings(texts.extents(joined([text])), 2, 16, 40)[0]) == 2
     for batch in (1, 2, 3, 7):
-        starts, begins, counts = texts.readings(ends, batch, 16, 10**6)
+        starts, begins, counts = sequences.readings(ends, batch, 16, 10**6)
         assert sorted(starts[counts]) == [0, 16, 32, 48, 71, 87, 112, 128], (
             "each sequence counts once, however they are dealt"
         )
@@ -217,8 +219,8 @@ def test_evaluation_starts_each_document_from_its_start(folder: Path, tmp_path: 
         opened = runs.reopen(folder / "run")
         step, state = runs.trained(opened)
         text = joined(parts)
-        plan = planned(opened.corpus, text, 1, 16, 10**6, True)
-        total[name] = score(step, state, opened.corpus, text, plan, 16, 5, step.seats(1))[0]
+        plan = planned(opened.data.extents(text), 1, 16, 10**6, True)
+        total[name] = score(step, state, opened.data, text, plan, 16, 5, step.seats(1))[0]
     assert total["both"].terms == total["a"].terms + total["b"].terms == 2 * 4 * 15
     assert total["both"].model == pytest.approx(
         (total["a"].model + total["b"].model) / 2, rel=1e-12

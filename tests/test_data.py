@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from nldsl.diagnostic import Diagnostics
-from nldsl.train import baseline, data
+from nldsl.train.data import baseline, sequences
+from nldsl.train.data import text as data
 
 # The corpus
 
@@ -58,21 +59,23 @@ def test_batches_depend_on_seed_step_and_lane_alone(tmp_path: Path) -> None:
     )
     assert not np.array_equal(corpus.batch(0, 4, 0, 8, 64), whole)
     assert not np.array_equal(corpus.batch(1, 3, 0, 8, 64), whole)
-    assert data.draw(0, 1, 0, 10**9) == 988776935
+    assert sequences.draw(0, 1, 0, 10**9) == 988776935
 
 
 def test_every_start_is_drawn(tmp_path: Path) -> None:
-    assert {data.draw(0, step, lane, 5) for step in range(20) for lane in range(4)} == set(range(5))
+    assert {sequences.draw(0, step, lane, 5) for step in range(20) for lane in range(4)} == set(
+        range(5)
+    )
 
 
 def test_scored_sequences_stay_in_a_document_and_score_no_byte_twice() -> None:
     text = np.frombuffer(b"a" * 100 + b"\0" + b"b" * 10 + b"\0" + b"c" * 70 + b"\0", np.uint8)
-    starts = data.windows(data.extents(text), 16, 10**6)
+    starts = sequences.windows(data.extents(text), 16, 10**6)
     scored = Counter(int(s) + i for s in starts for i in range(1, 16))
     assert max(scored.values()) == 1
     assert all(data.BOUNDARY not in text[s : s + 15] for s in starts)
     assert len(scored) > 0.8 * len(text)
-    assert len(data.windows(data.extents(text), 16, 64)) == 4
+    assert len(sequences.windows(data.extents(text), 16, 64)) == 4
 
 
 def problem(what: str, folder: Path) -> Path:

@@ -23,7 +23,7 @@ from nldsl.core.program import Program
 from nldsl.pipeline import compile_program
 from nldsl.testing import Drawn, data, laws
 from nldsl.testing.captures import apart, traced_once
-from nldsl.train.data import Corpus, standard_library
+from nldsl.train.data.text import Corpus, standard_library
 
 torch.set_num_threads(1)
 REFERENCES = Path(__file__).parent / "references"

@@ -21,7 +21,9 @@ from commands import nldsl
 from nldsl import cli
 from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import load
-from nldsl.train import data, filetype, series
+from nldsl.train.data import filetype
+from nldsl.train.data import table as tables
+from nldsl.train.data import text as texts
 
 ENGLISH = "The quick brown fox jumps over a lazy dog, while titans learn at test time.\n" * 400
 CHINESE = (
@@ -94,7 +96,7 @@ TEXT = {
 def test_what_is_not_text_is_named(name: str, tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_bytes(NOT_TEXT[name])
     with pytest.raises(Diagnostics) as found:
-        data.load(tmp_path / "file.txt")
+        texts.load(tmp_path / "file.txt")
     (said,) = found.value.diagnostics
     assert said.code == "N703" and name.strip() in said.message and said.help
 
@@ -112,13 +114,13 @@ def test_a_folder_leaves_out_what_a_file_alone_is_refused_for(tmp_path: Path) ->
     for i, content in enumerate(NOT_TEXT.values()):
         (tmp_path / f"{i}.bin").write_bytes(content)
     with pytest.raises(Diagnostics) as found:
-        data.load(tmp_path)
+        texts.load(tmp_path)
     assert (
         found.value.diagnostics[0].code == "N703"
         and "1 seems to be Parquet" in found.value.diagnostics[0].message
     )
     (tmp_path / "a.txt").write_text(ENGLISH)
-    corpus = data.load(tmp_path)
+    corpus = texts.load(tmp_path)
     assert corpus.binary == len(NOT_TEXT) and corpus.documents == 1
     assert (np.concatenate([corpus.train[:-1], corpus.held_out[:-1]]).tobytes()) == ENGLISH.encode()
 
@@ -129,7 +131,7 @@ def test_documents_and_digest_are_what_they_were(tmp_path: Path) -> None:
     """
     parts = [f"document {n % 90}\n".encode() * (n % 90 + 1) for n in range(200)]
     (tmp_path / "a.txt").write_bytes(b"\0".join(parts) + b"\0\0")
-    corpus = data.load(tmp_path / "a.txt")
+    corpus = texts.load(tmp_path / "a.txt")
     kept = sorted(
         part
         for part in b"".join([corpus.train.tobytes(), corpus.held_out.tobytes()]).split(b"\0")
@@ -151,12 +153,12 @@ def test_documents_and_digest_are_what_they_were(tmp_path: Path) -> None:
 )
 def test_json_lines_are_read_with_a_warning(text: str, told: bool, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(text)
-    corpus = data.load(tmp_path / "a.jsonl")
+    corpus = texts.load(tmp_path / "a.jsonl")
     assert [found.code for found in corpus.findings] == ["N740"] * told
     assert corpus.train.tobytes()[:100] == text.encode()[:100]
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a").write_text(text)
-    assert [found.code for found in data.load(tmp_path / "folder").findings] == ["N740"] * told
+    assert [found.code for found in texts.load(tmp_path / "folder").findings] == ["N740"] * told
 
 
 def test_a_size_that_no_byte_has_is_named(tmp_path: Path) -> None:
@@ -194,9 +196,9 @@ level training every step {
 # Tables
 
 
-def table(folder: Path, text: str | bytes, name: str = "a.csv", channels: int = 2) -> series.Series:
+def table(folder: Path, text: str | bytes, name: str = "a.csv", channels: int = 2) -> tables.Series:
     (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    return series.load(folder / name, channels)
+    return tables.load(folder / name, channels)
 
 
 ROWS = [(float(i), i / 4) for i in range(40)]
@@ -274,7 +276,7 @@ def test_a_channel_that_never_changes_is_not_scaled_by_rounding(
     values = np.stack([np.arange(400.0), np.full(400, still)], 1)
     values[380:, 1] += 2 if abs(still) < 1e100 else 0
     np.save(tmp_path / "a.npy", values)
-    found = series.load(tmp_path / "a.npy", 2)
+    found = tables.load(tmp_path / "a.npy", 2)
     assert [d.code for d in found.findings] == ["N741"] and np.isfinite(found.train).all()
     assert (
         abs(found.train[:, 1]).max() <= abs(still) * 1e-12
@@ -286,14 +288,14 @@ def test_a_channel_that_never_changes_is_not_scaled_by_rounding(
 def test_rounding_is_no_change(tmp_path: Path) -> None:
     values = np.stack([np.arange(400.0), np.where(np.arange(400) % 2, 0.3, 0.1 + 0.2)], 1)
     np.save(tmp_path / "a.npy", values)
-    found = series.load(tmp_path / "a.npy", 2)
+    found = tables.load(tmp_path / "a.npy", 2)
     assert [d.code for d in found.findings] == ["N741"] and abs(found.train[:, 1]).max() < 1e-12
 
 
 def test_large_numbers_have_a_deviation(tmp_path: Path) -> None:
     values = np.stack([1e300 * np.sin(np.arange(300)), 1e-300 * np.cos(np.arange(300))], 1)
     np.save(tmp_path / "a.npy", values)
-    found = series.load(tmp_path / "a.npy", 2)
+    found = tables.load(tmp_path / "a.npy", 2)
     assert not found.findings and np.allclose(found.train.std(0), 1)
 
 

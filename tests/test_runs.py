@@ -38,6 +38,7 @@ from nldsl.train import (
     schedules,
 )
 from nldsl.train import run as runs
+from nldsl.train.data.text import Score
 from nldsl.train.display import shown_on
 from nldsl.train.records import Lengthened, Record, Settings
 
@@ -548,7 +549,7 @@ def unchecked(score: Callable[..., Any]) -> Callable[..., Any]:
     def scored(
         step: Any, state: Any, corpus: Any, joined: Any, plan: Any, *rest: Any, **named: Any
     ) -> Any:
-        return results.Score(math.nan, 1.0, 1.0, 1), {}
+        return Score(math.nan, 1.0, 1.0, 1), {}
 
     return scored
 

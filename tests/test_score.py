@@ -22,10 +22,14 @@ from nldsl.core.nodes import walk
 from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import compile_program, load, load_text
 from nldsl.testing import data as drawn_data
-from nldsl.train import baseline, data, metrics
+from nldsl.train import metrics
 from nldsl.train import run as runs
+from nldsl.train.data import baseline
+from nldsl.train.data import text as texts
+from nldsl.train.data.dataset import Result
+from nldsl.train.data.sequences import planned
 from nldsl.train.records import Settings
-from nldsl.train.score import Forecast, Loss, Score, planned, score
+from nldsl.train.score import score
 
 torch.set_num_threads(1)
 NUMBERS = ("--length", "16", "--capture", "eager", "--precision", "float64", "--steps", "2")
@@ -85,12 +89,12 @@ def means(folder: Path, name: str) -> tuple[float, int]:
     """
     opened = runs.reopen(folder / "run")
     _, state = runs.trained(opened)
-    length, joined, program = opened.settings.length, opened.corpus.held_out, opened.program
+    length, joined, program = opened.settings.length, opened.data.held_out, opened.program
     shared = any(node.op == "ahead" for node in walk(program.outputs[name]))
     starts = np.concatenate(
         [
             np.arange(begin, end - length + 1, length - shared)
-            for begin, end in opened.corpus.extents(joined)
+            for begin, end in opened.data.extents(joined)
         ]
     )
     tokens = torch.from_numpy(joined[starts[:, None] + np.arange(length)].astype(np.int64))
@@ -209,7 +213,7 @@ def test_every_term_is_scored_wherever_it_stands(
     opened = runs.reopen(tmp_path / "run")
     _, state = runs.trained(opened)
     starts = np.arange(sequences) * (16 - behind)
-    tokens = torch.from_numpy(opened.corpus.held_out[starts[:, None] + np.arange(16)])
+    tokens = torch.from_numpy(opened.data.held_out[starts[:, None] + np.arange(16)])
     weights = {name: state.views[name].detach() for name in opened.program.weights}
     stream = (
         Oracle(opened.program, weights=weights)
@@ -254,12 +258,12 @@ def test_the_score_does_not_depend_on_the_batch(outlives: bool, tmp_path: Path) 
     assert all(one == found[1] for one in found.values()), found
 
 
-def scored(opened: runs.Run, step: Any, state: Any, limit: int) -> Score | Forecast | Loss:
+def scored(opened: runs.Run, step: Any, state: Any, limit: int) -> Result:
     plan = planned(
-        opened.corpus, opened.corpus.held_out, opened.settings.batch, 16, limit, opened.onward
+        opened.data.extents(opened.data.held_out), opened.settings.batch, 16, limit, opened.onward
     )
     return score(
-        step, state, opened.corpus, opened.corpus.held_out, plan, 16, 16, step.seats(plan.lanes)
+        step, state, opened.data, opened.data.held_out, plan, 16, 16, step.seats(plan.lanes)
     )[0]
 
 
@@ -270,9 +274,9 @@ def test_a_report_alone_is_read_piece_by_piece_too(tmp_path: Path) -> None:
     trained(tmp_path, BYTES, "loss = answer + |logits|^2\nreport answer", text_of(tmp_path))
     opened = runs.reopen(tmp_path / "run")
     step, state = runs.trained(opened)
-    plan = planned(opened.corpus, opened.corpus.held_out, 2, 50, 10**6, False)
+    plan = planned(opened.data.extents(opened.data.held_out), 2, 50, 10**6, False)
     whole, parts = (
-        score(step, state, opened.corpus, opened.corpus.held_out, plan, 50, piece, {})[0]
+        score(step, state, opened.data, opened.data.held_out, plan, 50, piece, {})[0]
         for piece in (50, 7)
     )
     assert whole.terms == parts.terms and whole.model == pytest.approx(parts.model, rel=1e-12)
@@ -310,15 +314,15 @@ def test_a_report_of_an_imported_file_is_that_file_s_own(tmp_path: Path) -> None
 
 
 def test_the_byte_model_counts_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = np.frombuffer(Path(json.decoder.__file__).read_bytes(), np.uint8)[:3000]
+    text = np.frombuffer(Path(json.decoder.__file__).read_bytes(), np.uint8)[:40]
     whole = baseline.fit(text)
-    for piece in (1, 2, 3, 700, 2999):
+    for piece in (1, 2, 3, 7, 39):
         monkeypatch.setattr(baseline, "PIECE", piece)
         parts = baseline.fit(text)
         assert all(
             np.array_equal(getattr(whole, n), getattr(parts, n)) for n in ("n0", "n1", "n2")
         ), piece
-    places = np.array([0, 1, 2, 700, 2999])
+    places = np.array([0, 1, 2, 7, 39])
     assert np.array_equal(whole.nats(text, places), whole.nats(text, np.arange(len(text)))[places])
 
 
@@ -332,7 +336,7 @@ def test_memory_does_not_grow_with_the_counts(tmp_path: Path) -> None:
             bytes(random.Random(0).choices(b"abcdefg \n", k=1 << 16)) * (size >> 16)
         )
         tracemalloc.start()
-        corpus = data.read(tmp_path / "text.txt")
+        corpus = texts.read(tmp_path / "text.txt")
         baseline.fit(corpus.train)
         peak.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

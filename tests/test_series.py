@@ -11,7 +11,11 @@ from commands import SMALL, done, nldsl
 
 from nldsl import cli
 from nldsl.diagnostic import Diagnostics
-from nldsl.train import metrics, series
+from nldsl.pipeline import load_text
+from nldsl.train import metrics
+from nldsl.train.data import formats
+from nldsl.train.data import table as tables
+from nldsl.train.data.kinds import kind_of
 
 torch.set_num_threads(1)
 FORECAST = """nldsl 1
@@ -66,7 +70,7 @@ def test_a_series_is_trained_on_and_scored_beside_simple_predictors(forecast: Pa
     events = metrics.events(forecast / "run" / "metrics.jsonl", "step")
     assert "bits" not in events[0] and events[-1]["loss"] < 0.5 * events[0]["loss"]
     held_out = metrics.events(forecast / "run" / "metrics.jsonl", "held_out")[0]
-    made = series.load(forecast / "waves.csv", 3)
+    made = tables.load(forecast / "waves.csv", 3)
     assert (
         abs(made.train.mean()) < 1e-9
         and abs(made.train.std(0) - 1).max() < 1e-9
@@ -89,10 +93,9 @@ def test_a_series_is_trained_on_and_scored_beside_simple_predictors(forecast: Pa
 
 
 def test_the_series_made_here_is_the_same_everywhere(forecast: Path) -> None:
-    first = series.lorenz(3)
-    assert first.shape == (series.POINTS, 3) and np.array_equal(first, series.lorenz(3))
+    first = tables.lorenz(3)
+    assert first.shape == (tables.POINTS, 3) and np.array_equal(first, tables.lorenz(3))
     assert 3 < first.std() < 5 and len(np.unique(first[:, 0])) > 0.99 * len(first)
-    assert np.allclose(first[0], series.lorenz(3)[0])
     out = done("train", forecast / "forecast.nl", "--steps", 2, "--out", forecast / "run", *SMALL)
     assert "Lorenz-96 system made by nldsl" in out and "20,000 points of 3 channels" in out
 
@@ -137,7 +140,7 @@ def test_an_array_that_is_no_series_is_refused(
     values: np.ndarray, code: str, tmp_path: Path
 ) -> None:
     with pytest.raises(Diagnostics) as found:
-        series.load(table(tmp_path / "a.npy", values), 3)
+        tables.load(table(tmp_path / "a.npy", values), 3)
     assert found.value.diagnostics[0].code == code
 
 
@@ -148,3 +151,26 @@ def test_a_program_with_two_inputs_has_no_data(forecast: Path) -> None:
     (forecast / "two.nl").write_text(two.replace("context x", "context x, z"))
     status, _, err = nldsl("train", forecast / "two.nl", "--steps", 2)
     assert status == cli.RUN and "error[N705]" in err
+
+
+def test_a_format_is_one_registered_reader(tmp_path: Path) -> None:
+    """Lines of numbers with spaces between: a reader that registers its suffix is a format."""
+
+    @formats.reads(".toy")
+    def from_toy(path: Path) -> formats.Table:
+        return np.array(
+            [[float(n) for n in line.split()] for line in path.read_text().splitlines()]
+        )
+
+    (tmp_path / "waves.toy").write_text(
+        "".join(" ".join(map(repr, row)) + "\n" for row in waves().tolist())
+    )
+    (tmp_path / "forecast.nl").write_text(FORECAST)
+    assert np.array_equal(from_toy(tmp_path / "waves.toy"), waves())
+    program = load_text(FORECAST)
+    found = kind_of(program).of(program, tmp_path / "waves.toy")
+    assert np.allclose(found.given(), waves())
+    assert found.record().channels == 3 and found.batch(0, 1, 0, 2, 16).shape == (2, 16, 3)
+    with pytest.raises(Diagnostics) as refused:
+        kind_of(program).of(program, tmp_path / "forecast.nl")
+    assert ".toy" in refused.value.diagnostics[0].message

@@ -56,6 +56,8 @@ STAGES = (
     "step/runtime",
     "view",
     "train",
+    "train/data",
+    "train/data/formats",
 )
 # The slow interpreter is the meaning: it may share nothing with what is compared with it.
 INTERPRETER = {
@@ -182,7 +184,9 @@ def functions(path: Path) -> list[str]:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
         and not node.name.startswith("__")
-        and not any(re.search("command|register", ast.unparse(d)) for d in node.decorator_list)
+        and not any(
+            re.search(r"command|register|^reads\b", ast.unparse(d)) for d in node.decorator_list
+        )
     ]
 
 

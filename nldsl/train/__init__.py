@@ -1,8 +1,6 @@
 """COMPILED STEP -> RUN: data in, a run folder out.
 
-    data.py        a file, a folder or the standard library -> bytes, held-out bytes, batches
-    filetype.py    what a file seems to be that is not text
-    series.py      a table of numbers, or a chaotic series computed here -> the same of numbers
+    data/          text and tables: bytes or points, held-out ones, batches; see its card
     loop.py        the loop; metrics on their way from the device; Ctrl-C
     metrics.py     JSON lines, each step once; the picture of the curve
     checkpoint.py  one safetensors file, whole or not there
@@ -18,7 +16,6 @@
     schedules.py   what the schedules of a text do when a run is made longer
     results.py     what a trained model can do: scores and text, from a memory or none
     score.py       the mean of what the text reports: bits per byte, or a loss
-    baseline.py    bits per byte of a model of two bytes of context, Witten-Bell
     sample.py      text that the model goes on with
     display.py     a live line on a terminal, plain lines elsewhere
     idle.py        levels that never tick in so many steps

@@ -81,7 +81,7 @@ def random_batch(program: Program, batch: int, length: int, device: str) -> dict
             torch.randint(0, program.vocab[name], (batch, length), generator=generator)
             if name in program.vocab
             else torch.randn(
-                (batch, length, *(axis.size for axis in node.type)), generator=generator
+                (batch, length, *(axis.size for axis in node.shape)), generator=generator
             )
         ).to(device)
         for name, node in program.inputs.items()

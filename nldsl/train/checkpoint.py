@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 
 from nldsl import writing
+from nldsl.step.state import State
 from nldsl.train import faults, records
 from nldsl.train.records import M, Manifest, Model
 
@@ -34,7 +35,7 @@ def save(run: Path, tensors: Mapping[str, torch.Tensor], manifest: Manifest) -> 
     write(run / FILE, tensors, manifest)
 
 
-def everything(state: Any) -> dict[str, torch.Tensor]:
+def everything(state: State) -> dict[str, torch.Tensor]:
     """What a checkpoint holds of a state: its tensors, and its lanes under names of their own."""
     return {**state.tensors, **{LANE + name: x for name, x in state.lanes.items()}}
 
@@ -58,7 +59,7 @@ def digest(manifest: str, tensors: Mapping[str, torch.Tensor]) -> str:
     found = hashlib.sha256(manifest.encode())
     for name, x in sorted(tensors.items()):
         found.update(f"\n{name} {x.dtype} {list(x.shape)}\n".encode())
-        found.update(x.reshape(-1).view(torch.uint8).numpy())
+        found.update(x.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

@@ -64,6 +64,7 @@ class Lines(Display):
     def __init__(self, console: Console) -> None:
         self.console = console
         self._what: str | None = None
+        self._rate: float | None = None  # tokens a second, smoothed
 
     def say(self, text: str) -> None:
         self.console.print(text, soft_wrap=True)

@@ -146,7 +146,7 @@ def other_inputs(inputs: Mapping[str, Node], vocab: Mapping[str, int]) -> Diagno
         [
             Diagnostic(
                 "N705",
-                f"a table gives one axis a token, its channels; `{name}` has {len(node.type)}",
+                f"a table gives one axis a token, its channels; `{name}` has {len(node.shape)}",
                 node.span,
                 help=f"write `input {name}: [channel]`",
             )

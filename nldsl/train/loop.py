@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import torch
 
+from nldsl.step.compile import CompiledStep
+from nldsl.step.state import State
 from nldsl.train import metrics
 from nldsl.train.display import Display
 from nldsl.train.metrics import Journal
@@ -47,20 +49,20 @@ class Queued:
     """On a CUDA device: when the work that was asked for so far is done."""
 
     def __init__(self) -> None:
-        self.event = torch.cuda.Event(enable_timing=True)
+        self.event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         self.event.record()
 
     def since(self, other: Queued) -> float:
-        return other.event.elapsed_time(self.event) / 1000
+        return float(other.event.elapsed_time(self.event)) / 1000
 
 
 def loop(
-    step: Any,
-    state: Any,
+    step: CompiledStep,
+    state: State,
     batches: Callable[[int], list[dict[str, torch.Tensor]]],
     steps: int,
     log: Log,
-    save: Callable[[Any], None],
+    save: Callable[[State], None],
     due: Callable[[int], bool],
     interrupt: Interrupt,
 ) -> None:
@@ -132,16 +134,15 @@ class Log:
         self._pending, self._since = [], time.perf_counter()
         for n, values, ticked in numbers:
             began, ended = self._moments.pop(n)
-            seconds, loss = ended.since(began), values["loss"]
-            known = {
-                name: value if math.isfinite(value) else None for name, value in values.items()
-            }
-            if self.bits is not None:
-                known["bits"] = self.bits(loss) if math.isfinite(loss) else None
+            seconds, loss = ended.since(began), float(values["loss"])
+            known = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+            if self.bits is not None and math.isfinite(loss):
+                known["bits"] = self.bits(loss)
+            names = [*values, *(["bits"] if self.bits is not None else ())]
             self.journal.write(
                 "step",
                 step=n,
-                **known,
+                **{name: known.get(name) for name in names},
                 tokens=self.tokens,
                 seconds=round(seconds, 6),
                 ticked=ticked,

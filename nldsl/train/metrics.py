@@ -19,13 +19,14 @@ import os
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from nldsl import writing
 from nldsl.train import faults
 
 # What is read again of each kind of event.
-TOLD = {
+TOLD: dict[str, dict[str, type | UnionType]] = {
     "step": {"step": int, "loss": int | float | None},
     "held_out": {"step": int},
     "saved": {"step": int},

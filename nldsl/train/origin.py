@@ -10,29 +10,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from nldsl import pipeline
 from nldsl.core.nodes import Node, walk
-from nldsl.core.program import STATE
+from nldsl.core.program import STATE, Program
 from nldsl.diagnostic import Diagnostics
-from nldsl.schedule.cells import Unsupported
+from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.plan import moving, plan
 from nldsl.source import Span
 from nldsl.step import lanes
+from nldsl.step.compile import CompiledStep
 from nldsl.step.emit import Emitter
 from nldsl.step.module import in_precision
 from nldsl.step.reading import load_module
-from nldsl.step.state import layout
+from nldsl.step.state import State, layout
 from nldsl.train import checkpoint, faults, pretrained
 from nldsl.train.loop import NotFinite
 from nldsl.train.memory import broken
 
 if TYPE_CHECKING:
     from nldsl.train.run import Run
+
+
+Batches = list[dict[str, Tensor]]  # micro-batches
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Origin:
 
 
 def told(
-    run: Run, step: Any, found: NotFinite, last_saved: Callable[[Run, Any], Any]
+    run: Run, step: CompiledStep, found: NotFinite, last_saved: Callable[[Run, CompiledStep], State]
 ) -> Diagnostics:
     """The diagnostic of a step that is not finite, with where it began."""
     saved = checkpoint.manifest(run.folder)
@@ -77,8 +81,8 @@ def told(
 
 
 def first_broken(
-    run: Run, step: Any, last: int, last_saved: Callable[[Run, Any], Any]
-) -> tuple[Any, dict[str, Tensor] | None]:
+    run: Run, step: CompiledStep, last: int, last_saved: Callable[[Run, CompiledStep], State]
+) -> tuple[State, dict[str, Tensor] | None]:
     """A state after the first step, up to `last`, that leaves something that is not finite, and
     what it was before; None if there is none."""
     state = last_saved(run, step)
@@ -90,13 +94,13 @@ def first_broken(
     return state, None
 
 
-def copy_in(state: Any, before: Mapping[str, Tensor]) -> None:
+def copy_in(state: State, before: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, x in checkpoint.everything(state).items():
             x.copy_(before[name])
 
 
-def begins(run: Run, state: Any) -> Origin:
+def begins(run: Run, state: State) -> Origin:
     """Where the step goes wrong that `state.step` counts already, from the tensors before it."""
     s = run.settings
     plain = pipeline.compile_program(
@@ -114,7 +118,7 @@ def begins(run: Run, state: Any) -> Origin:
     here.step = state.step - 1
     name = broken(checkpoint.everything(here))
     if name is not None:
-        return in_memory(run, name, "which was not finite before")
+        return in_memory(run.program, name, "which was not finite before")
     batches = run.batches(state.step)
     return (
         in_streams(plain, here, batches)
@@ -123,7 +127,7 @@ def begins(run: Run, state: Any) -> Origin:
     )
 
 
-def in_streams(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Origin | None:
+def in_streams(plain: CompiledStep, here: State, batches: Batches) -> Origin | None:
     """The first named stream that is not finite, or the memory through which it is not."""
     program, roots = plain.program, plain.updates.streams
     ids = moving(roots.values())
@@ -150,7 +154,7 @@ def in_streams(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Origi
     return None
 
 
-def stream(plain: Any, node: Node, name: str, earlier: list[Node]) -> Origin:
+def stream(plain: CompiledStep, node: Node, name: str, earlier: list[Node]) -> Origin:
     """What a stream is called; what it reads that learns while it reads is where it went wrong."""
     called = node.name or name
     heard = ", ".join(f"`{level}`" for level in hearers(plain, called, name))
@@ -165,7 +169,7 @@ def stream(plain: Any, node: Node, name: str, earlier: list[Node]) -> Origin:
     return Origin(f"in the stream `{called}`{learns}", node.span)
 
 
-def hearers(plain: Any, *names: str) -> list[str]:
+def hearers(plain: CompiledStep, *names: str) -> list[str]:
     """Levels that learn from a stream; of a stream inside, those of the losses it leads to."""
     heard = {g.stream: g for g in plain.updates.hears}
     streams = [s for s in heard if s in names] or list(heard)
@@ -180,18 +184,20 @@ def hearers(plain: Any, *names: str) -> list[str]:
 
 def reads(node: Node, earlier: list[Node]) -> Iterator[str]:
     """Memories that a stream reads without another named stream between."""
-    known, seen, waiting = {id(n) for n in earlier}, set(), [node]
+    seen, waiting = {*earlier}, [node]
     while waiting:
         here = waiting.pop()
-        if id(here) in seen or id(here) in known:
+        if here in seen:
             continue
-        seen.add(id(here))
+        seen.add(here)
         if here.op in STATE:
             yield here["memory"]
         waiting += here.args
 
 
-def in_gradients(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Origin | None:
+def in_gradients(
+    plain: CompiledStep, here: State, batches: list[dict[str, Tensor]]
+) -> Origin | None:
     module, program = plain.module, plain.program
     places = layout(program, here.tensors)
     for i, batch in enumerate(batches):
@@ -220,7 +226,7 @@ def in_gradients(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Ori
     return None
 
 
-def in_updates(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Origin:
+def in_updates(plain: CompiledStep, here: State, batches: Batches) -> Origin:
     """The first memory that its update makes so, levels inside others first."""
     plain(here, batches)
     tensors = checkpoint.everything(here)
@@ -228,12 +234,11 @@ def in_updates(plain: Any, here: Any, batches: list[dict[str, Tensor]]) -> Origi
     name = broken({name: tensors[name] for name in inner_first})
     if name is None:
         return Origin("which its source, run without the compiler, does not show")
-    return in_memory(plain, name, "by its update")
+    return in_memory(plain.program, name, "by its update")
 
 
-def in_memory(owner: Any, name: str, how: str) -> Origin:
-    memories = owner.program.memories
-    memory = memories.get(name.removeprefix(checkpoint.LANE).split("|")[0].split("@")[0])
+def in_memory(program: Program, name: str, how: str) -> Origin:
+    memory = program.memories.get(name.removeprefix(checkpoint.LANE).split("|")[0].split("@")[0])
     if memory is None:
         return Origin(f"in `{name}`, {how}")
     return Origin(f"in memory `{memory.name}` of level `{memory.level}`, {how}", memory.span)

@@ -74,7 +74,7 @@ def places(program: Program, folder: Path, given: Mapping[str, str]) -> dict[str
     for name in given:
         if name not in names:
             raise faults.loads_nothing(name, names)
-    found = {}
+    found: dict[str, Path] = {}
     for node in loads(program):
         name = node["file"]
         tried = (
@@ -82,9 +82,10 @@ def places(program: Program, folder: Path, given: Mapping[str, str]) -> dict[str
             if name in given
             else [folder / name, folder / f"{name}.safetensors"]
         )
-        found[name] = next((path for path in map(tensors_at, tried) if path is not None), None)
-        if found[name] is None:
+        path = next((path for path in map(tensors_at, tried) if path is not None), None)
+        if path is None:
             raise faults.no_file(name, tried, node.span)
+        found[name] = path
     return found
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from nldsl.diagnostic import Diagnostic
-from nldsl.train import data, faults, memory, metrics, series
-from nldsl.train.data import BOUNDARY, Corpus
+from nldsl.step.compile import CompiledStep
+from nldsl.step.lanes import Lanes
+from nldsl.step.state import State
+from nldsl.train import faults, memory, metrics
+from nldsl.train.data.dataset import Result
+from nldsl.train.data.kinds import kind_of
+from nldsl.train.data.sequences import planned
+from nldsl.train.data.text import BOUNDARY
 from nldsl.train.display import Display
 from nldsl.train.metrics import Journal
-from nldsl.train.sample import LENGTH, opening, readable, sample
-from nldsl.train.score import LEAST_SCORED, SCORED, Forecast, Loss, Score, planned, score
-from nldsl.train.series import Series
+from nldsl.train.sample import LENGTH, readable, sample
+from nldsl.train.score import LEAST_SCORED, SCORED, score
 
 if TYPE_CHECKING:
     from nldsl.train.run import Run
@@ -27,51 +28,48 @@ METRICS, PICTURE = "metrics.jsonl", "loss.svg"
 
 
 def finish(
-    run: Run, step: Any, state: Any, journal: Journal, display: Display
-) -> Score | Forecast | Loss:
+    run: Run, step: CompiledStep, state: State, journal: Journal, display: Display
+) -> Result:
     """Score the held-out data, draw the curve, let a model of text write."""
-    s = run.settings
+    s, data = run.settings, run.data
     display.say("scoring held-out data")
     limit = min(SCORED, max(LEAST_SCORED, s.steps * s.length // 2))
     chosen = planned(
-        run.corpus,
-        run.corpus.held_out,
+        data.extents(data.held_out),
         s.batch,
         s.length,
         limit,
         run.onward,
         step.extent(step.scored[1])[1],
     )
-    result, _ = score(
-        step,
-        state,
-        run.corpus,
-        run.corpus.held_out,
-        chosen,
-        s.length,
-        s.length,
-        step.seats(chosen.lanes),
-    )
+    seats = step.seats(chosen.lanes)
+    result, _ = score(step, state, data, data.held_out, chosen, s.length, s.length, seats)
     known(run, result)
     learned = step.scored == step.trained
     journal.write(
         "held_out", step=state.step, **result.event(), **({} if learned else {"of": "report"})
     )
     metrics.picture(run.folder / METRICS, run.folder / PICTURE, result.line if learned else None)
-    if isinstance(run.corpus, Corpus) and step.logits() is not None:
-        prompt = opening(run.corpus)
-        try:
-            text, _ = sample(step, state, prompt, LENGTH, s.seed, lanes=step.seats(1))
-        except FloatingPointError:
-            raise faults.no_next_byte(run.folder) from None
-        journal.write("sample", step=state.step, prompt=readable(prompt), text=readable(text))
-        display.say(f"sample after {len(prompt)} held-out bytes:\n{readable(prompt + text)}\n")
+    if (prompt := data.opening()) and step.logits() is not None:
+        written(run, step, state, prompt, journal, display)
     display.say(f"{run.folder}: {', '.join(sorted(file.name for file in run.folder.iterdir()))}")
     display.say(result.describe())
     return result
 
 
-def known(run: Run, result: Score | Forecast | Loss) -> Score | Forecast | Loss:
+def written(
+    run: Run, step: CompiledStep, state: State, prompt: bytes, journal: Journal, display: Display
+) -> None:
+    """Let the model go on with a prompt, and say what it writes."""
+    try:
+        text, _ = sample(step, state, prompt, LENGTH, run.settings.seed, lanes=step.seats(1))
+    except FloatingPointError:
+        raise faults.no_next_byte(run.folder) from None
+    journal.write("sample", step=state.step, prompt=readable(prompt), text=readable(text))
+    display.say(f"sample after {len(prompt)} held-out bytes:\n{readable(prompt + text)}\n")
+
+
+def known(run: Run, result: Result) -> Result:
     """Raises N721 for a score that is not a number."""
     if not math.isfinite(result.model):
         raise faults.no_score(run.folder, result.model)
@@ -80,40 +78,43 @@ def known(run: Run, result: Score | Forecast | Loss) -> Score | Forecast | Loss:
 
 def score_data(
     run: Run,
-    step: Any,
-    state: Any,
+    step: CompiledStep,
+    state: State,
     path: Path | None,
     length: int | None,
     limit: int,
     begin: Path | None = None,
     remember: Path | None = None,
     warn: Callable[[tuple[Diagnostic, ...]], None] = lambda findings: None,
-) -> Score | Forecast | Loss:
+) -> Result:
     """Score the saved model on the run's held-out data, or on all of another text or table.
     Documents begin with the memory in `begin`; what the last ones left is written to `remember`.
     `warn` hears what was noticed in the other text.
     """
     s = run.settings
     length = length or s.length
-    other = whole(run, path) if path is not None else run.corpus
-    warn(other.findings if path is not None else ())
+    if path is not None:
+        other = kind_of(run.program).whole(path, run.record.data)
+        warn(other.findings)
+    else:
+        other = run.data
     joined = other.held_out
-    longest = max((end - start for start, end in other.extents(joined)), default=0)
+    documents = other.extents(joined)
+    longest = max((end - start for start, end in documents), default=0)
     if longest < length:
         raise faults.too_short(str(path or other.name), "held-out", longest, length, other.unit)
-    chosen = planned(
-        other, joined, s.batch, length, limit, run.onward, step.extent(step.scored[1])[1]
-    )
+    absent = step.extent(step.scored[1])[1]
+    chosen = planned(documents, s.batch, length, limit, run.onward, absent)
     result, left = score(
         step,
         state,
-        run.corpus or other,
+        run.dataset or other,
         joined,
         chosen,
         length,
         min(length, s.length),
         seated(step, chosen.lanes, begin),
-        beside=run.corpus is not None,
+        beside=run.dataset is not None,
     )
     known(run, result)
     if remember is not None:
@@ -121,24 +122,10 @@ def score_data(
     return result
 
 
-def whole(run: Run, path: Path) -> Corpus | Series:
-    """All of another text or table, as what is held out; a table is scaled as the run's was."""
-    if run.program.vocab:
-        return data.read(path, data.undivided)
-    table = series.load(path, run.record.data.channels)
-    scale = np.array(run.record.data.mean), np.array(run.record.data.deviation)
-    return replace(
-        table,
-        train=np.zeros((1, len(scale[0]))),
-        held_out=(table.given() - scale[0]) / scale[1],
-        scale=scale,
-    )
-
-
 def write_on(
     run: Run,
-    step: Any,
-    state: Any,
+    step: CompiledStep,
+    state: State,
     prompt: bytes,
     n: int,
     seed: int,
@@ -170,7 +157,7 @@ def write_on(
     return readable(prompt + text)
 
 
-def seated(step: Any, count: int, begin: Path | None) -> dict[str, Tensor]:
+def seated(step: CompiledStep, count: int, begin: Path | None) -> Lanes:
     lanes = step.seats(count)
     if begin is not None:
         memory.load(begin, lanes)

@@ -10,37 +10,37 @@ RUN/memory.safetensors        what outlives a sequence alone, if anything does, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from nldsl import pipeline, writing
-from nldsl.core.nodes import numel
 from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostics
 from nldsl.schedule.timetable import outlives
 from nldsl.step import room
-from nldsl.step.state import layout
+from nldsl.step.compile import CompiledStep
+from nldsl.step.state import State, layout
 from nldsl.train import (
     checkpoint,
-    data,
     faults,
     memory,
     pretrained,
     records,
-    series,
 )
-from nldsl.train.data import Corpus
+from nldsl.train.data.dataset import Dataset
+from nldsl.train.data.kinds import kind_of
 from nldsl.train.folder import NUMBERS, alone_in, kept_texts, longer, made, recorded, unused
 from nldsl.train.metrics import Journal
-from nldsl.train.records import Data, Manifest, Record, Settings
+from nldsl.train.records import Manifest, Record, Settings
 from nldsl.train.results import METRICS
 from nldsl.train.score import batch
-from nldsl.train.series import Series
 from nldsl.train.specs import difference, program_of, text_of, texts_of
+
+FREE = ("data", "load", "steps")  # settings that may differ when a run goes on
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +48,15 @@ class Run:
     folder: Path
     settings: Settings
     program: Program
-    corpus: Corpus | Series | None  # None: what it was trained on is not at hand
+    dataset: Dataset | None  # None: what it was trained on is not at hand
     files: dict[str, Path]  # that the program loads
     record: Record  # the content of run.json
+
+    @property
+    def data(self) -> Dataset:
+        """What it is trained on, which is at hand."""
+        assert self.dataset is not None, f"{self.folder} was opened without its data"
+        return self.dataset
 
     @property
     def onward(self) -> bool:
@@ -70,7 +76,7 @@ class Run:
                 name: x.to(s.device)
                 for name, x in batch(
                     self.program,
-                    self.corpus.batch(s.seed, n, micro, s.batch, s.length, self.onward),
+                    self.data.batch(s.seed, n, micro, s.batch, s.length, self.onward),
                 ).items()
             }
             for micro in range(s.accumulate)
@@ -86,13 +92,13 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
     program = pipeline.load_text(text_of(spec), spec.name, settings.sets, [spec.parent])
     tokens = settings.batch * settings.length * settings.accumulate
     room.require(8 * tokens, f"{tokens:,} tokens a step", "cpu")
-    corpus = corpus_of(program, settings)
+    dataset = dataset_of(program, settings)
     files = pretrained.places(program, spec.parent, settings.load)
     settings = settings.model_copy(
         update={"load": {name: str(path.resolve()) for name, path in files.items()}}
     )
     record = Record(
-        format=records.FORMAT,
+        format=2,
         spec=spec.name,
         spec_sha256=records.fingerprint(texts),
         settings=settings,
@@ -100,7 +106,7 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
         clocks={
             name: f"every {clock.period} {clock.unit}" for name, clock in program.clocks.items()
         },
-        data=Data(**corpus.numbers()),
+        data=dataset.record(),
         loaded={name: pretrained.fingerprint(path) for name, path in files.items()},
         torch=torch.__version__,
         threads=torch.get_num_threads(),
@@ -116,7 +122,7 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
             writing.replace(folder / NUMBERS, records.written(record))
         except OSError as error:
             raise faults.cannot_write(folder, error) from None
-    return Run(folder, settings, program, corpus, files, record)
+    return Run(folder, settings, program, dataset, files, record)
 
 
 def reopen(folder: Path, wants_data: bool = True) -> Run:
@@ -125,14 +131,14 @@ def reopen(folder: Path, wants_data: bool = True) -> Run:
     """
     record = recorded(folder)
     program = program_again(folder, record)
+    dataset: Dataset | None = None
     try:
-        corpus = corpus_again(folder, program, record, record.settings.data)
+        dataset = dataset_again(folder, program, record, record.settings.data)
     except Diagnostics:
         if wants_data:
             raise
-        corpus = None
     return Run(
-        folder, record.settings, program, corpus, files_again(folder, program, record, {}), record
+        folder, record.settings, program, dataset, files_again(folder, program, record, {}), record
     )
 
 
@@ -145,20 +151,17 @@ def without_data(folder: Path) -> Run:
     )
 
 
-def resume(folder: Path, given: dict[str, Any], spec: Path | None = None) -> Run:
+def resume(folder: Path, given: Mapping[str, object], spec: Path | None = None) -> Run:
     """A run that is to go on.
 
     Raises N711 if a setting in `given`, the spec or the data is not what it was; more steps make it
     longer.
     """
     record = recorded(folder)
-    given = dict(given)
-    place, load, steps = (
-        given.pop("data", record.settings.data),
-        given.pop("load", {}),
-        given.pop("steps", record.settings.steps),
-    )
-    for name, (was, now) in records.changed(record.settings, given).items():
+    free = {name: value for name, value in given.items() if name in FREE}
+    asked = record.settings.model_copy(update=free)
+    fixed = {name: value for name, value in given.items() if name not in FREE}
+    for name, (was, now) in records.changed(record.settings, fixed).items():
         raise faults.differs(folder, name, was, now)
     for texts in (kept_texts(folder, record), texts_of(spec) if spec is not None else record.texts):
         named = {
@@ -168,11 +171,11 @@ def resume(folder: Path, given: dict[str, Any], spec: Path | None = None) -> Run
         if named != record.texts:
             raise faults.other_spec(folder, difference(record.texts, named))
     program = program_again(folder, record)
-    corpus = corpus_again(folder, program, record, place)
-    files = files_again(folder, program, record, load)
-    if steps != record.settings.steps:
-        record = longer(folder, record, steps)
-    return Run(folder, record.settings, program, corpus, files, record)
+    dataset = dataset_again(folder, program, record, asked.data)
+    files = files_again(folder, program, record, asked.load)
+    if asked.steps != record.settings.steps:
+        record = longer(folder, record, asked.steps)
+    return Run(folder, record.settings, program, dataset, files, record)
 
 
 def program_again(folder: Path, record: Record) -> Program:
@@ -185,18 +188,16 @@ def program_again(folder: Path, record: Record) -> Program:
     return program
 
 
-def corpus_again(
-    folder: Path, program: Program, record: Record, place: str | None
-) -> Corpus | Series:
+def dataset_again(folder: Path, program: Program, record: Record, place: str | None) -> Dataset:
     """The data of a run. Raises N701 if it is gone, N711 if it is not what it was."""
     if place is not None and not Path(place).exists():
         raise faults.training_text_gone(place, folder)
-    corpus = corpus_of(program, record.settings.model_copy(update={"data": place}))
-    if corpus.sha256 != record.data.sha256:
+    dataset = dataset_of(program, record.settings.model_copy(update={"data": place}))
+    if dataset.sha256 != record.data.sha256:
         raise faults.differs(
-            folder, "data", record.data.sha256[:12], f"{corpus.sha256[:12]} ({corpus.name})"
+            folder, "data", record.data.sha256[:12], f"{dataset.sha256[:12]} ({dataset.name})"
         )
-    return corpus
+    return dataset
 
 
 def files_again(
@@ -211,21 +212,15 @@ def files_again(
     return files
 
 
-def corpus_of(program: Program, settings: Settings) -> Corpus | Series:
+def dataset_of(program: Program, settings: Settings) -> Dataset:
     """A program's data: text for bytes, a table for numbers. Raises N705 if it takes neither."""
-    types = [node.type for node in program.inputs.values()]
     path = Path(settings.data) if settings.data else None
-    if len(types) == 1 and set(program.vocab.values()) == {256}:
-        corpus = data.load(path)
-    elif len(types) == 1 and not program.vocab and len(types[0]) <= 1:
-        corpus = series.load(path, numel(types[0]))
-    else:
-        raise faults.other_inputs(program.inputs, program.vocab)
-    corpus.require(settings.length)
-    return corpus
+    dataset = kind_of(program).of(program, path)
+    dataset.require(settings.length)
+    return dataset
 
 
-def compiled(run: Run) -> tuple[Any, Any]:
+def compiled(run: Run) -> tuple[CompiledStep, State]:
     """The run's step, and the state it was last saved with, or the start."""
     s = run.settings
     step = pipeline.compile_program(
@@ -240,7 +235,7 @@ def compiled(run: Run) -> tuple[Any, Any]:
     return step, last_saved(run, step)
 
 
-def last_saved(run: Run, step: Any) -> Any:
+def last_saved(run: Run, step: CompiledStep) -> State:
     """The state that was saved last, or the start.
 
     Raises N711 for a checkpoint of another run, N712 for a damaged one.
@@ -271,7 +266,7 @@ def saved_of(run: Run) -> Manifest | None:
     return saved
 
 
-def manifest(run: Run, state: Any) -> Manifest:
+def manifest(run: Run, state: State) -> Manifest:
     return Manifest(
         spec_sha256=run.record.spec_sha256,
         settings=run.settings,
@@ -283,7 +278,7 @@ def manifest(run: Run, state: Any) -> Manifest:
     )
 
 
-def trained(run: Run) -> tuple[Any, Any]:
+def trained(run: Run) -> tuple[CompiledStep, State]:
     """As saved. Raises N716 if nothing was."""
     if checkpoint.manifest(run.folder) is None:
         raise faults.nothing_saved(run.folder)

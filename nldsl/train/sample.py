@@ -4,26 +4,27 @@ they write.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from nldsl.train.data import BOUNDARY, Corpus, extents
+from nldsl.step.compile import CompiledStep
+from nldsl.step.lanes import Lanes
+from nldsl.step.state import State
+from nldsl.train.data.text import BOUNDARY
 
-PROMPT, LENGTH = 64, 256  # bytes of the sample after training
+LENGTH = 256  # bytes of the sample after training
 TEMPERATURE = 0.8
 
 
 def sample(
-    step: Any,
-    state: Any,
+    step: CompiledStep,
+    state: State,
     prompt: bytes,
     n: int,
     seed: int,
     temperature: float = TEMPERATURE,
-    lanes: dict[str, torch.Tensor] | None = None,
+    lanes: Lanes | None = None,
     freeze: bool = False,
-) -> tuple[bytes, dict[str, torch.Tensor]]:
+) -> tuple[bytes, Lanes]:
     """`n` bytes after `prompt` (at least one byte), and what the only lane of `lanes` holds then;
     temperature 0 takes the likeliest byte each time, `freeze` stops learning.
     """
@@ -31,13 +32,6 @@ def sample(
     ids = torch.tensor([list(prompt)], dtype=torch.int64)
     text, lanes = step.generate(state, ids, n, generator, temperature, lanes, freeze, BOUNDARY)
     return bytes(text.reshape(-1).tolist()), lanes
-
-
-def opening(corpus: Corpus) -> bytes:
-    """The first bytes of the first held-out document, up to a line end if there is one."""
-    begin, end = extents(corpus.held_out)[0]
-    text = corpus.held_out[begin : min(end - 1, begin + PROMPT)].tobytes()
-    return text[: text.rfind(b"\n") + 1] or text
 
 
 def readable(text: bytes) -> str:

@@ -4,22 +4,22 @@ and `ticks` alone, before and from then on."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from torch import Tensor
 
 from nldsl.core.nodes import Node, Tree, walk
 from nldsl.core.program import Program
-from nldsl.oracle.operators import APPLY
+from nldsl.oracle.operators import APPLY, Value
+from nldsl.step.compile import CompiledStep
 from nldsl.train.records import Lengthened
 
 MOST = 3  # schedules that are told
 
 
-def described(step: Any, entry: Lengthened) -> str:
+def described(step: CompiledStep, entry: Lengthened) -> str:
     """Schedules stretch over the steps of a run: what each was after the last step, what it is in
     the next one, and where it ends."""
-    program: Program = step.program
+    program = step.program
     told = []
     for name, node in schedules(program):
         values = [
@@ -44,15 +44,15 @@ def described(step: Any, entry: Lengthened) -> str:
 def schedules(program: Program) -> Iterator[tuple[str, Node]]:
     """The numbers that updates take from ticks alone, those made of others left out, each with the
     level and the line that it is of."""
-    seen: set[int] = set()
+    seen: set[Node] = set()
     for memory in program.memories.values():
         nodes = list(walk(memory.next)) if memory.next is not None else []
-        own = {id(n) for n in nodes if is_schedule(n)}
-        taken = {id(a): a for n in nodes if id(n) not in own for a in n.args if id(a) in own}
-        for node in taken.values():
-            made_of = {id(part) for part in walk(node)} - {id(node)}
-            if not made_of & set(taken) and id(node) not in seen:
-                seen.add(id(node))
+        own = {n for n in nodes if is_schedule(n)}
+        taken = dict.fromkeys(arg for n in nodes if n not in own for arg in n.args if arg in own)
+        for node in taken:
+            made_of = {*walk(node)} - {node}
+            if not made_of & set(taken) and node not in seen:
+                seen.add(node)
                 line = f" ({node.span.source.name}:{node.span.line})" if node.span else ""
                 yield f"`{memory.level}`{line}", node
 
@@ -82,11 +82,13 @@ def at(program: Program, done: int, steps: int) -> dict[tuple[str, str], float]:
 
 
 def value(node: Node, ticks: dict[tuple[str, str], float]) -> float:
-    done: dict[int, Tensor] = {}
+    done: dict[Node, Value] = {}
     for part in walk(node):
         if part.op in ("tick", "ticks"):
             number = ticks[part.op, part["level"]]
-            done[id(part)] = APPLY["const"](Node("const", (), (("value", number),), ()))
+            done[part] = APPLY["const"](Node("const", (), (("value", number),), ()))
         else:
-            done[id(part)] = APPLY[part.op](part, *(done[id(a)] for a in part.args))
-    return float(done[id(node)].reshape(()))
+            done[part] = APPLY[part.op](part, *(done[arg] for arg in part.args))
+    found = done[node]
+    assert isinstance(found, Tensor), "a schedule is one number"
+    return float(found.reshape(()))

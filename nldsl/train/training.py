@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
 
 import torch
 
+from nldsl.step.compile import CompiledStep
+from nldsl.step.state import State
 from nldsl.train import checkpoint, faults, memory, metrics, origin, schedules
 from nldsl.train import run as runs
 from nldsl.train.display import Display
@@ -72,10 +73,12 @@ def carried_out(
     return True
 
 
-def ready(run: Run, display: Display, journal: Journal, interrupt: Interrupt) -> tuple[Any, Any]:
+def ready(
+    run: Run, display: Display, journal: Journal, interrupt: Interrupt
+) -> tuple[CompiledStep, State]:
     """The compiled step and the state that it goes on from; what is told before the first step."""
     s = run.settings
-    display.say(run.corpus.describe())
+    display.say(run.data.describe())
     for name, path in run.files.items():
         display.say(f"{name} is {path}")
     interrupt.doing = f"while compiling: {kept(run)}"
@@ -131,7 +134,7 @@ def kept(run: Run) -> str:
     )
 
 
-def plan(run: Run, step: Any, done: int, told: int) -> str:
+def plan(run: Run, step: CompiledStep, done: int, told: int) -> str:
     """What will be done; of a resumed run also what is not as in an unbroken one.
 
     `told`: the last step in the metrics.
@@ -139,7 +142,7 @@ def plan(run: Run, step: Any, done: int, told: int) -> str:
     s = run.settings
     tokens = s.batch * s.length * s.accumulate
     micro = f"{s.accumulate} micro-batches of " if s.accumulate > 1 else ""
-    unit = run.corpus.unit
+    unit = run.data.unit
     text = (
         f"{micro}{s.batch} sequences of {s.length} {unit} a step, {s.steps:,} steps = "
         f"{s.steps * tokens:,} {unit}; seed {s.seed}; {run.folder}"
@@ -190,13 +193,13 @@ def due(save_every: int | None) -> Callable[[int], bool]:
 
 def saver(
     run: Run, journal: Journal, display: Display, interrupt: Interrupt
-) -> Callable[[Any], None]:
+) -> Callable[[State], None]:
     """Save, then announce: what is announced is on the disk, metrics included.
 
     Raises NotFinite, and saves nothing, if a tensor is not.
     """
 
-    def save(state: Any) -> None:
+    def save(state: State) -> None:
         if memory.broken(checkpoint.everything(state)) is not None:
             raise NotFinite(state.step, "what is to be saved after step")
         journal.sync()

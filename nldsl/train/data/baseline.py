@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nldsl.train.data import BYTES
-
+BYTES = 256
 PIECE = 1 << 22  # bytes counted at once: counting takes the same memory for any text
 
 

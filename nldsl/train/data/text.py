@@ -21,21 +21,65 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic
-from nldsl.train import faults, filetype
+from nldsl.train import faults
+from nldsl.train.data import baseline, filetype
+from nldsl.train.data.baseline import BYTES
+from nldsl.train.data.dataset import Cost, Line, Loss, Result, Tokens, slices
+from nldsl.train.data.sequences import Extent, Places, places
+from nldsl.train.records import Data
 
-BYTES = 256
 PIECE = 1 << 22  # bytes looked at at once
 BOUNDARY = 0  # the byte after each document
 HELD_OUT = 1 / 20  # share of documents, chosen by their hash
 FAIR_SHARE = (0.01, 0.20)  # of the bytes; outside it there are too few documents to choose from
 NOT_TEXT_FOR_TRAINING = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})
+PROMPT = 64  # bytes of the sample after training
+
+Bytes = NDArray[np.uint8]  # [byte]
+Documents = dict[bytes, Extent]  # by their hash
+Divide = Callable[[Bytes, Documents], tuple[list[Extent], list[Extent]]]
 
 
-Extents = list[tuple[int, int]]  # [begin, end) of documents
-Documents = dict[bytes, tuple[int, int]]  # by their hash
-Divide = Callable[[np.ndarray, Documents], tuple[Extents, Extents]]
+@dataclass(frozen=True)
+class Score:
+    """All in bits per byte over the same `terms` held-out bytes; `order0` is the entropy of the
+    training bytes.
+    """
+
+    model: float
+    order2: float | None  # None: the training text is not at hand
+    order0: float | None
+    terms: int
+
+    def describe(self) -> str:
+        if self.order2 is None or self.order0 is None:
+            return (
+                f"held out: {self.model:.3f} bits per byte ({self.terms:,} bytes scored); "
+                "the training text is not at hand, so no byte model stands beside it"
+            )
+        return (
+            f"held out: {self.model:.3f} bits per byte; order-2 byte model {self.order2:.3f}, "
+            f"order-0 entropy {self.order0:.3f}"
+            f" ({self.terms:,} bytes scored)"
+        )
+
+    def event(self) -> dict[str, float | None]:
+        return {
+            "bits": self.model,
+            "order2": self.order2,
+            "order0": self.order0,
+            "terms": self.terms,
+        }
+
+    @property
+    def line(self) -> Line | None:
+        return (
+            None if self.order2 is None else (f"order-2 byte model {self.order2:.3f}", self.order2)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +87,8 @@ class Corpus:
     """`train` and `held_out` are uint8 [bytes], each document followed by `BOUNDARY`."""
 
     name: str
-    train: np.ndarray
-    held_out: np.ndarray
+    train: Bytes
+    held_out: Bytes
     documents: int
     duplicates: int  # documents left out because another has the same bytes
     binary: int  # files of a folder left out because they are not text
@@ -54,14 +98,12 @@ class Corpus:
 
     def batch(
         self, seed: int, step: int, micro: int, batch: int, length: int, onward: bool = False
-    ) -> np.ndarray:
-        """The micro-batch `micro` (from 0) of step `step` (from 1): uint8 [batch, length]; see
-        `places`.
-        """
-        return self.train[places(len(self.train), seed, step, micro, batch, length, onward)]
+    ) -> Tokens:
+        """uint8 [batch, length]; see `sequences.places`."""
+        return slices(self.train, places(len(self.train), seed, step, micro, batch, length, onward))
 
-    def extents(self, text: np.ndarray) -> list[tuple[int, int]]:
-        return extents(text)
+    def extents(self, tokens: Tokens) -> list[Extent]:
+        return extents(tokens)
 
     def require(self, length: int) -> None:
         """Raise N704 unless a sequence of `length` bytes fits in both parts."""
@@ -69,12 +111,24 @@ class Corpus:
             raise faults.too_short(self.name, "training", len(self.train), length, self.unit)
         require(self.name, "held-out", self.held_out, length)
 
-    def numbers(self) -> dict[str, object]:
-        return {
-            "name": self.name,
-            "bytes": len(self.train) + len(self.held_out),
-            "sha256": self.sha256,
-        }
+    def record(self) -> Data:
+        return Data(name=self.name, bytes=len(self.train) + len(self.held_out), sha256=self.sha256)
+
+    def opening(self) -> bytes:
+        """The first bytes of the first held-out document, up to a line end if there is one."""
+        begin, end = extents(self.held_out)[0]
+        text = self.held_out[begin : min(end - 1, begin + PROMPT)].tobytes()
+        return text[: text.rfind(b"\n") + 1] or text
+
+    def compared(self, cost: Cost, tokens: Tokens, beside: bool) -> Result:
+        if not cost.terms or not cost.in_bits:
+            return Loss(cost.mean, cost.terms, self.unit)
+        model = baseline.bits(cost.total, cost.terms)
+        if not beside:
+            return Score(model, None, None, cost.terms)
+        simple = baseline.fit(self.train)
+        order2 = float(simple.nats(tokens, cost.places + 1).sum())
+        return Score(model, baseline.bits(order2, cost.terms), simple.order0_bits(), cost.terms)
 
     def describe(self) -> str:
         left_out = [
@@ -93,30 +147,17 @@ class Corpus:
         )
 
 
-def places(
-    size: int, seed: int, step: int, micro: int, batch: int, length: int, onward: bool
-) -> np.ndarray:
-    """Positions [batch, length] in a stream of `size` that the micro-batch `micro` (from 0) of step
-    `step` (from 1) reads.
-
-    Lanes are counted over the micro-batches, so 2 micro-batches of 4 are one of 8. Starts are drawn
-    with replacement from every position; `onward`, only the first of each lane is, and it goes on
-    where it stopped, after the last position with the first.
-    """
-    lanes = range(micro * batch, (micro + 1) * batch)
-    starts = [
-        draw(seed, 0, lane, size) + (step - 1) * length
-        if onward
-        else draw(seed, step, lane, size - length + 1)
-        for lane in lanes
-    ]
-    return (np.array(starts)[:, None] + np.arange(length)) % size
+def takes(program: Program) -> bool:
+    """Bytes, as the only input."""
+    return len(program.inputs) == 1 and set(program.vocab.values()) == {BYTES}
 
 
-def draw(seed: int, step: int, lane: int, n: int) -> int:
-    """A number in [0, n), the same on every machine and for every version of every library."""
-    digest = hashlib.sha256(f"{seed} {step} {lane}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") % n
+def of(program: Program, path: Path | None) -> Corpus:
+    return load(path)
+
+
+def whole(path: Path, trained: Data) -> Corpus:
+    return read(path, undivided)
 
 
 def load(path: Path | None) -> Corpus:
@@ -184,7 +225,7 @@ def standard_library() -> Corpus:
     )
 
 
-def append(texts: bytearray, text: np.ndarray) -> None:
+def append(texts: bytearray, text: Bytes) -> None:
     texts += text.data
     texts.append(BOUNDARY)
 
@@ -208,7 +249,7 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def content(file: Path) -> np.ndarray:
+def content(file: Path) -> Bytes:
     """The bytes of a file: uint8."""
     try:
         return np.frombuffer(file.read_bytes(), np.uint8)
@@ -218,7 +259,7 @@ def content(file: Path) -> np.ndarray:
 
 def corpus(
     name: str,
-    texts: np.ndarray,
+    texts: Bytes,
     divide: Divide,
     binary: int = 0,
     findings: tuple[Diagnostic, ...] = (),
@@ -226,7 +267,7 @@ def corpus(
     """Part the bytes into documents, remove duplicates and divide them. What is kept of a text
     beside its bytes is a few numbers for each document.
     """
-    unique: dict[bytes, tuple[int, int]] = {}
+    unique: Documents = {}
     given = 0
     for begin, end in documents(texts):
         given += 1
@@ -248,7 +289,7 @@ def corpus(
     )
 
 
-def divided(texts: np.ndarray, unique: Documents) -> tuple[Extents, Extents]:
+def divided(texts: Bytes, unique: Documents) -> tuple[list[Extent], list[Extent]]:
     """For training and held out: whole documents, or the last twentieth of each if they are too
     few.
     """
@@ -264,12 +305,12 @@ def divided(texts: np.ndarray, unique: Documents) -> tuple[Extents, Extents]:
     return [(begin, place) for begin, place, _ in cuts], [(place, end) for _, place, end in cuts]
 
 
-def undivided(texts: np.ndarray, unique: Documents) -> tuple[Extents, Extents]:
+def undivided(texts: Bytes, unique: Documents) -> tuple[list[Extent], list[Extent]]:
     """All held out: another text than that of the training, which is read as it stands."""
     return [], list(unique.values())
 
 
-def documents(texts: np.ndarray) -> Iterator[tuple[int, int]]:
+def documents(texts: Bytes) -> Iterator[Extent]:
     """[begin, end) of what stands between bytes 0, empty ones left out."""
     begin = 0
     for end in [*boundaries(texts).tolist(), len(texts)]:
@@ -278,7 +319,7 @@ def documents(texts: np.ndarray) -> Iterator[tuple[int, int]]:
         begin = end + 1
 
 
-def boundaries(texts: np.ndarray) -> np.ndarray:
+def boundaries(texts: Bytes) -> Places:
     """Places of the bytes 0."""
     return np.concatenate(
         [
@@ -291,7 +332,7 @@ def boundaries(texts: np.ndarray) -> np.ndarray:
     )
 
 
-def cut(text: np.ndarray) -> int:
+def cut(text: Bytes) -> int:
     """Behind the line end nearest before the last twentieth of a document; the exact place if that
     line is too long.
     """
@@ -301,7 +342,7 @@ def cut(text: np.ndarray) -> int:
     return line_end if line_end > len(text) * (1 - FAIR_SHARE[1]) else place
 
 
-def joined(texts: np.ndarray, places: list[tuple[int, int]]) -> np.ndarray:
+def joined(texts: Bytes, places: list[Extent]) -> Bytes:
     """The documents [begin, end) one after another, each followed by `BOUNDARY`; empty ones are
     left out.
     """
@@ -315,7 +356,7 @@ def joined(texts: np.ndarray, places: list[tuple[int, int]]) -> np.ndarray:
     return text
 
 
-def extents(text: np.ndarray) -> list[tuple[int, int]]:
+def extents(text: Bytes) -> list[Extent]:
     """[begin, end) of each document of a joined text, its boundary included: that the text ends is
     predicted too.
     """
@@ -323,62 +364,7 @@ def extents(text: np.ndarray) -> list[tuple[int, int]]:
     return list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
 
 
-def windows(
-    documents: list[tuple[int, int]], length: int, limit: int, shared: int = 1
-) -> np.ndarray:
-    """Starts [count] of the sequences of `length` tokens that are scored, at most `limit` tokens in
-    all.
-
-    Sequences lie within one document [begin, end) and overlap by the `shared` tokens that have no
-    term at the end of one, so that none is scored twice; what is left at the end of a document is
-    not scored. If they are more than `limit` allows, they are taken evenly spread.
-    """
-    starts = [
-        np.arange(begin, end - length + 1, max(1, length - shared)) for begin, end in documents
-    ]
-    every = np.concatenate(starts) if starts else np.zeros(0, dtype=np.int64)
-    keep = min(len(every), max(1, limit // length))
-    return every[np.arange(keep) * len(every) // max(1, keep)]
-
-
-def readings(
-    documents: list[tuple[int, int]], batch: int, length: int, limit: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How lanes read whole documents: starts [round, lane] of sequences of `length` tokens, which
-    of them begin a document, and which count: a lane that has read all of its own reads its last
-    sequence again.
-
-    At most `batch` lanes, each with documents of its own, one after the other. The longest
-    documents are read, at most `limit` tokens in all, whatever `batch` is.
-    """
-    passages = [np.arange(begin, end - length + 1, length) for begin, end in documents]
-    passages = sorted((p for p in passages if len(p)), key=len, reverse=True)
-    before = np.cumsum([0, *map(len, passages)])
-    left = np.maximum(max(1, limit // length) - before[:-1], 0).tolist()
-    lanes = deal([p[:n] for p, n in zip(passages, left, strict=True) if n], batch)
-    rounds = max(sum(map(len, lane)) for lane in lanes)
-    starts, begins, counts = (
-        np.zeros((rounds, len(lanes)), kind) for kind in (np.int64, bool, bool)
-    )
-    for i, lane in enumerate(lanes):
-        own = np.concatenate(lane)
-        starts[:, i] = own[np.minimum(np.arange(rounds), len(own) - 1)]
-        begins[: len(own), i] = np.concatenate([np.arange(len(p)) == 0 for p in lane])
-        counts[: len(own), i] = True
-    return starts, begins, counts
-
-
-def deal(documents: list[np.ndarray], lanes: int) -> list[list[np.ndarray]]:
-    """Each document, the longest first, to the lane that has the least to read; no lane without
-    one.
-    """
-    dealt: list[list[np.ndarray]] = [[] for _ in range(min(lanes, len(documents)))]
-    for document in documents:
-        min(dealt, key=lambda lane: sum(map(len, lane))).append(document)
-    return dealt
-
-
-def require(name: str, part: str, text: np.ndarray, length: int) -> None:
+def require(name: str, part: str, text: Bytes, length: int) -> None:
     """Raise N704 unless a document of a joined text holds a sequence of `length` bytes."""
     longest = max((end - begin for begin, end in extents(text)), default=0)
     if longest < length:

@@ -1,0 +1,135 @@
+"""What a step reads and a score is taken of, whatever it is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nldsl.diagnostic import Diagnostic
+from nldsl.train.data.sequences import Extent, Places
+from nldsl.train.records import Data
+
+Tokens = NDArray[Any]  # uint8 [token] of a text, float64 [time, channel] of a table
+Line = tuple[str, float]  # the name of a predictor and its loss, a dashed line in the curve
+
+
+class Result(Protocol):
+    """How well a model predicts `terms` tokens, beside predictors of exactly the same tokens."""
+
+    @property
+    def model(self) -> float:
+        """The mean over the terms, in bits per byte or as the loss is."""
+
+    @property
+    def terms(self) -> int: ...
+
+    @property
+    def line(self) -> Line | None:
+        """What the curve is to be below."""
+
+    def describe(self) -> str: ...
+
+    def event(self) -> dict[str, float | None]:
+        """What the journal keeps of it."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stream costs a model: `total` over the tokens at `places` [term] of a text or table.
+
+    `in_bits`: it is the cross entropy of the next byte, in nats, and nothing else; `ahead`: how
+    many tokens later what it predicts stands.
+    """
+
+    total: float
+    places: Places
+    in_bits: bool
+    ahead: int
+
+    @property
+    def terms(self) -> int:
+        return len(self.places)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.terms if self.terms else float("nan")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The mean of a stream that nothing simple stands beside, over `terms` held-out bytes or
+    points.
+    """
+
+    model: float
+    terms: int
+    unit: str
+
+    @property
+    def line(self) -> None:
+        return None
+
+    def describe(self) -> str:
+        return f"held out: loss {self.model:.4f} ({self.terms:,} {self.unit} scored)"
+
+    def event(self) -> dict[str, float | None]:
+        return {"loss": self.model, "terms": self.terms}
+
+
+class Dataset(Protocol):
+    """A text or a table, in a part for training and a part that is held out."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def train(self) -> Tokens: ...
+
+    @property
+    def held_out(self) -> Tokens: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def unit(self) -> str:
+        """What its tokens are: `bytes`, `points`."""
+
+    @property
+    def findings(self) -> tuple[Diagnostic, ...]:
+        """Warnings about what was read."""
+
+    def batch(
+        self, seed: int, step: int, micro: int, batch: int, length: int, onward: bool = False
+    ) -> Tokens:
+        """The micro-batch `micro` (from 0) of step `step` (from 1): [batch, length, ..] of `train`;
+        see `sequences.places`.
+        """
+
+    def extents(self, tokens: Tokens) -> list[Extent]:
+        """[begin, end) of each document of either part."""
+
+    def require(self, length: int) -> None:
+        """Raise N704 unless a sequence of `length` tokens fits in both parts."""
+
+    def record(self) -> Data:
+        """What run.json keeps of it."""
+
+    def describe(self) -> str: ...
+
+    def opening(self) -> bytes:
+        """What a model goes on from to show what it writes; empty where nothing is written."""
+
+    def compared(self, cost: Cost, tokens: Tokens, beside: bool) -> Result:
+        """What a model costs on `tokens`, and what the predictors of its kind cost on the same
+        terms: they are fitted on the training part, and left out unless `beside`.
+        """
+
+
+def slices(tokens: Tokens, places: Places) -> Tokens:
+    """tokens[places], [lane, time, ..]."""
+    found: Tokens = np.take(tokens, places, axis=0)
+    return found

@@ -1,0 +1,111 @@
+"""A text of rows -> a table: `.csv` and `.tsv`, a row for each time."""
+
+from __future__ import annotations
+
+import csv
+import math
+from array import array
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+
+from nldsl.source import decoded
+from nldsl.train import faults
+from nldsl.train.data import filetype
+from nldsl.train.data.formats import Table, reads
+from nldsl.train.data.text import content
+
+MISSING = frozenset(
+    ("", "na", "n/a", "#n/a", "nan", "nil", "none", "null", "missing", "-", "--", "?", ".")
+)  # said of a value that is not there
+
+
+@reads(".csv", ".tsv")
+def from_csv(path: Path) -> Table:
+    """A first row of names is a heading.
+
+    A row for each time: an empty line between rows is a gap.
+    """
+    values, width, empty = array("d"), 0, 0
+    for line, row in rows(path):
+        if not any(cell.strip() for cell in row) and len(row) <= 1:
+            empty = empty or line
+            continue
+        if not width and is_heading(row):
+            empty, width = 0, len(row)
+            continue
+        if empty and width:
+            raise faults.no_number(
+                path,
+                f"line {empty}",
+                "",
+                "fill the gap; if no time is missing there, remove the empty line",
+            )
+        empty, width = 0, width or len(row)
+        if len(row) != width:
+            raise faults.ragged(path, line, len(row), width)
+        for cell in row:
+            if (number := number_of(cell)) is None:
+                raise faults.no_number(path, f"line {line}", cell.strip(), instead(cell))
+            values.append(number)
+    if not values:
+        raise faults.no_table(path, "without a row of numbers")
+    return np.array(values).reshape(-1, width)
+
+
+def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each row.
+
+    The separator is a comma; a semicolon or a tabulator if the first line has one.
+    """
+    data = content(path)
+    text = decoded(data.tobytes())
+    if (found := filetype.seems(data)) and found.name not in ("UTF-16 text", "UTF-32 text"):
+        raise faults.no_table(path, f"it seems to be {found.name}")
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    reader = csv.reader(
+        StringIO(text, newline=""),
+        delimiter=next((mark for mark in ";\t" if mark in first), ","),
+        strict=True,
+    )
+    line = 1
+    try:
+        for row in reader:
+            yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise faults.no_table(
+            path,
+            f"line {line} has a quote that does not close, or a letter behind one that does "
+            f"({error})",
+        ) from None
+
+
+def is_heading(row: list[str]) -> bool:
+    """Does it name columns? What stands for a value that is missing names nothing."""
+    return not any(is_number(cell) for cell in row) and any(
+        cell.strip().lower() not in MISSING for cell in row
+    )
+
+
+def number_of(cell: str) -> float | None:
+    """What a cell holds; None for what is no finite number."""
+    return float(cell) if is_number(cell) and math.isfinite(float(cell)) else None
+
+
+def is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
+def instead(cell: str) -> str:
+    if "," in cell and is_number(cell.replace(",", ".", 1)):
+        return "a number has a decimal point: `" + cell.strip().replace(",", ".") + "`"
+    if len(cell.split()) > 1 and all(is_number(part) for part in cell.split()):
+        return "commas between the values of a row"
+    return ""

@@ -1,0 +1,36 @@
+"""Which kind of data a program takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from nldsl.core.program import Program
+from nldsl.train import faults
+from nldsl.train.data import table, text
+from nldsl.train.data.dataset import Dataset
+from nldsl.train.records import Data
+
+
+class Kind(Protocol):
+    """A kind of data, such as text."""
+
+    def takes(self, program: Program) -> bool:
+        """Can the inputs of the program be filled from this kind?"""
+
+    def of(self, program: Program, path: Path | None) -> Dataset:
+        """The data at `path` for the program, or its default. Raises N701 to N709."""
+
+    def whole(self, path: Path, trained: Data) -> Dataset:
+        """All of another file or folder, held out, scaled as what was trained on was."""
+
+
+KINDS: tuple[Kind, ...] = (text, table)
+
+
+def kind_of(program: Program) -> Kind:
+    """Raises N705 if no kind of data fits the inputs."""
+    for kind in KINDS:
+        if kind.takes(program):
+            return kind
+    raise faults.other_inputs(program.inputs, program.vocab)
