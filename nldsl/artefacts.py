@@ -26,19 +26,23 @@ def write(step: CompiledStep, source: Source, folder: Path) -> list[str]:
     Raises N713 if the disk refuses.
     """
     graph = family_graph(step.program)
-    manifest = Compiled(
-        spec=source.name,
-        spec_sha256=hashlib.sha256(source.text.encode()).hexdigest(),
-        dims=dict(step.program.dims),
-        sets={name: str(value) for name, value in step.program.sets.items()},
-        device=step.device,
-        precision=step.precision,
-        capture=step.capture,
-        why=step.why,
-        torch=torch.__version__,
-        tick_kinds=[list(kind) for kind in step.schedule.table.kinds],
-        lowerings=dict(step.emitted.lowering),
-        compile_seconds={name: round(seconds, 2) for name, seconds in step.compile_seconds.items()},
+    manifest = Compiled.model_validate(
+        {
+            "spec": source.name,
+            "spec_sha256": hashlib.sha256(source.text.encode()).hexdigest(),
+            "dims": dict(step.program.dims),
+            "sets": {name: str(value) for name, value in step.program.sets.items()},
+            "device": step.device,
+            "precision": step.precision,
+            "capture": step.capture,
+            "why": step.why,
+            "torch": torch.__version__,
+            "tick_kinds": [list(kind) for kind in step.schedule.table.kinds],
+            "lowerings": dict(step.emitted.lowering),
+            "compile_seconds": {
+                name: round(seconds, 2) for name, seconds in step.compile_seconds.items()
+            },
+        }
     )
     files = {
         "step.py": step.source,

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from io import StringIO
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -47,7 +47,10 @@ app = typer.Typer(
 
 
 class Capture(StrEnum):
-    auto, split, whole, eager = "auto", "split", "whole", "eager"
+    auto = "auto"
+    separate = "split"
+    whole = "whole"
+    eager = "eager"
 
 
 class Precision(StrEnum):
@@ -204,6 +207,7 @@ def graph(
         from nldsl.view.page import svg
 
         program = loaded(source_of(spec), sets)
+        page: RenderableType
         match form:
             case Picture.table:
                 page = levels_table(program)
@@ -328,11 +332,11 @@ def train(
         from nldsl.train.display import shown_on
 
         available(device or "cpu")
-        run = (
-            runs.begin(spec, settings_of(given), out)
-            if resume is None
-            else runs.resume(resume, given, spec)
-        )
+        if resume is not None:
+            run = runs.resume(resume, given, spec)
+        else:
+            assert spec is not None, "a run that begins has a spec"
+            run = runs.begin(spec, settings_of(given), out)
         available(run.settings.device)
         noted(
             run.program,
@@ -587,5 +591,6 @@ def main() -> None:
     escape.
     """
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

@@ -175,7 +175,7 @@ class Oracle:
             if terms:
                 outputs[name] = each(lambda *xs: torch.stack(xs, 1), *terms)
             else:
-                outputs[name] = torch.zeros(line.lanes, 0, *sizes(node.type), dtype=torch.float64)
+                outputs[name] = torch.zeros(line.lanes, 0, *sizes(node.shape), dtype=torch.float64)
         return outputs
 
     def _carry(self, line: Line) -> tuple[dict[str, Value], dict[tuple[str, Clock], Value]]:

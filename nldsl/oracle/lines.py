@@ -41,8 +41,11 @@ class _Cut(torch.autograd.Function):
         return (None if _viewer in ctx.blind else bar), None
 
 
+_cut: Callable[[Tensor, frozenset[str]], Tensor] = _Cut.apply
+
+
 def cut(value: Value, blind: frozenset[str]) -> Value:
-    return each(lambda x: _Cut.apply(x, blind) if x.requires_grad else x, value)
+    return each(lambda x: _cut(x, blind) if x.requires_grad else x, value)
 
 
 def mark(value: Value, lanes: int) -> Value:

@@ -10,7 +10,7 @@ they are asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -20,6 +20,8 @@ from nldsl.core.program import Clock, Level, Memory, Program
 from nldsl.oracle.lines import Inside, Line, Text, cut, mark
 from nldsl.oracle.operators import ABSENT, APPLY, Value, conform, each
 from nldsl.oracle.time import TIME
+
+T = TypeVar("T")
 
 
 class Meaning(Text):
@@ -111,13 +113,14 @@ class Meaning(Text):
         )
         return before + self.performed(level, line, i)
 
-    def _once(self, kind: str, name: str, line: Line, i: int, make: Callable[[], Any]) -> Any:
+    def _once(self, kind: str, name: str, line: Line, i: int, make: Callable[[], T]) -> T:
         """Kept, but for the last token known so far: its tick can be pending, its sequence may end
         there or go on.
         """
         key = (kind, name, i)
         if key in line.memo:
-            return line.memo[key]
+            kept: T = line.memo[key]
+            return kept
         made = make()
         if line.unit == "step" or i + 1 < len(line):
             line.memo[key] = made
@@ -293,7 +296,7 @@ class Meaning(Text):
             return (
                 self.files[node["file"]][node["key"]]
                 .double()
-                .reshape(1, *(a.size for a in node.type))
+                .reshape(1, *(a.size for a in node.shape))
             )
         return APPLY[node.op](
             node, *(self._start_value(a, level, line, i, number) for a in node.args)
@@ -305,14 +308,15 @@ class Meaning(Text):
         while inside is not None and node not in inside.touched:
             inside = inside.outer
         if inside is not None:
-            table, key = inside.table, (id(line), i, node)
-        else:
-            if line.unit == "token" and node not in self.by_token:
-                line, i = self.steps, line.step[i]  # does not depend on the token: once a step
-            table, key = line.tables[i], node
-        if key not in table:
-            table[key] = self._compute(node, line, i, inside)
-        return table[key]
+            key = (id(line), i, node)
+            if key not in inside.table:
+                inside.table[key] = self._compute(node, line, i, inside)
+            return inside.table[key]
+        if line.unit == "token" and node not in self.by_token:
+            line, i = self.steps, line.step[i]  # does not depend on the token: once a step
+        if node not in line.tables[i]:
+            line.tables[i][node] = self._compute(node, line, i, None)
+        return line.tables[i][node]
 
     def _compute(self, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
         if inside is not None and (node, i) in inside.fixed:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nldsl.core.nodes import Node, Tree, Type
+from nldsl.core.nodes import Node, Shape, Tree, Type
 from nldsl.core.ops import ELEMENTWISE
 
 Value = Tensor | dict[str, Tensor]
@@ -26,7 +26,7 @@ class _Absent:
         return "absent"
 
 
-ABSENT: Any = _Absent()
+ABSENT = cast(Value, _Absent())  # an object that is compared by identity alone
 
 
 def each(f: Callable[..., Tensor], *values: Value) -> Value:
@@ -37,6 +37,12 @@ def each(f: Callable[..., Tensor], *values: Value) -> Value:
     return {path: f(*(v[path] if isinstance(v, dict) else v for v in values)) for path in tree}
 
 
+def array(value: Value) -> Tensor:
+    """A value that is not a tree."""
+    assert isinstance(value, Tensor)
+    return value
+
+
 def leaves(value: Value) -> list[Tensor]:
     return list(value.values()) if isinstance(value, dict) else [value]
 
@@ -45,7 +51,7 @@ def like(value: Value, parts: Sequence[Tensor]) -> Value:
     return dict(zip(value, parts, strict=True)) if isinstance(value, dict) else parts[0]
 
 
-def sizes(shape: Sequence[Any]) -> list[int]:
+def sizes(shape: Shape) -> list[int]:
     return [axis.size for axis in shape]
 
 
@@ -55,7 +61,7 @@ def conform(value: Value, type: Type) -> Value:
     """
     if isinstance(type, Tree):
         return {
-            path: conform(value[path] if isinstance(value, dict) else value, shape)
+            path: array(conform(value[path] if isinstance(value, dict) else value, shape))
             for path, shape in type.leaves
         }
     assert isinstance(value, Tensor)
@@ -124,10 +130,10 @@ def einsum(eq: str, a: Tensor, b: Tensor) -> Tensor:
 def _spread(node: Node, x: Tensor) -> Tensor:
     order = sorted(range(len(node["dims"])), key=lambda i: node["dims"][i])
     x = x.permute(0, *(i + 1 for i in order))
-    for axis in range(len(node.type)):
+    for axis in range(len(node.shape)):
         if axis not in node["dims"]:
             x = x.unsqueeze(axis + 1)
-    return x.expand([x.shape[0], *sizes(node.type)])
+    return x.expand([x.shape[0], *sizes(node.shape)])
 
 
 def _dims(node: Node) -> list[int]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from nldsl.core.nodes import Node
 from nldsl.core.program import Clock
 from nldsl.oracle.lines import Inside, Line, cut, mark, viewed_by
-from nldsl.oracle.operators import ABSENT, Value, each, einsum, leaves, like
+from nldsl.oracle.operators import ABSENT, Value, array, each, einsum, leaves, like
 
 if TYPE_CHECKING:
     from nldsl.oracle.meaning import Meaning
@@ -68,20 +68,20 @@ def _ahead(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) ->
 
 
 def _conv(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
-    kernel = m.value(node.args[1], line, i, inside)
+    kernel = array(m.value(node.args[1], line, i, inside))
     n = kernel.shape[1]
     past = [m.value(node.args[0], line, i - j, inside) for j in range(min(n, line.position(i) + 1))]
-    return (
-        ABSENT
-        if past[0] is ABSENT
-        else sum(kernel[:, n - 1 - j] * x for j, x in enumerate(past) if x is not ABSENT)
-    )
+    if past[0] is ABSENT:
+        return ABSENT
+    terms = [kernel[:, n - 1 - j] * array(x) for j, x in enumerate(past) if x is not ABSENT]
+    return sum(terms[1:], terms[0])
 
 
 def _rope(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
-    x = m.value(node.args[0], line, i, inside)
-    if x is ABSENT:
+    value = m.value(node.args[0], line, i, inside)
+    if value is ABSENT:
         return ABSENT
+    x = array(value)
     half = x.shape[-1] // 2
     angle = line.position(i) * node["base"] ** (-torch.arange(half, dtype=torch.float64) / half)
     u, w = x[..., :half], x[..., half:]
@@ -141,10 +141,10 @@ def _fold(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> 
 
 
 def _attend(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
-    q = m.value(node.args[0], line, i, inside)
-    if q is ABSENT:
+    asked = m.value(node.args[0], line, i, inside)
+    if asked is ABSENT:
         return ABSENT
-    scores, values = [], []
+    q, scores, values = array(asked), [], []
     for g, (k_eq, v_eq, span) in enumerate(node["groups"]):
         mapped = v_eq.split("->")[1]
         weights = k_eq.split("->")[1]
@@ -153,19 +153,19 @@ def _attend(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -
         for j in [i] if span is None else instants(m, span[1], line, i):
             k, v = (m.value(node.args[2 * g + n], line, j, inside) for n in (1, 2))
             if k is not ABSENT and v is not ABSENT:
-                score = einsum(k_eq, q, k) * node["scale"]
+                score = einsum(k_eq, q, array(k)) * node["scale"]
                 order = sorted(kept, key=mapped.index) + pairs
                 scores.append(
                     score.permute(0, *(weights.index(c) + 1 for c in order)).flatten(1 + len(kept))
                     if pairs
                     else score.permute(0, *(weights.index(c) + 1 for c in order)).unsqueeze(-1)
                 )
-                values.append((v_eq, weights, order, score.shape, v))
+                values.append((v_eq, weights, order, score.shape, array(v)))
     if not scores:
         return ABSENT
     lanes = max(s.shape[0] for s in scores)
     shares = torch.softmax(torch.cat([s.expand([lanes, *s.shape[1:]]) for s in scores], -1), -1)
-    parts = shares.split([s.shape[-1] for s in scores], -1)
+    parts = torch.split(shares, [s.shape[-1] for s in scores], -1)
     out = []
     for share, (v_eq, weights, order, shape, v) in zip(parts, values, strict=True):
         share = share.reshape([lanes, *(shape[weights.index(c) + 1] for c in order)])
@@ -201,9 +201,10 @@ def _grad(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> 
     context = frozenset(c for c in node["context"] if c.op != "input")
     touched = m.touched(objective, context, True)
     here = Inside(touched, inside, level.name, {memory.name: point}, context)
-    value = m.value(objective, line, i, here)
-    if value is ABSENT:
+    found = m.value(objective, line, i, here)
+    if found is ABSENT:
         return ABSENT
+    value = array(found)
     again = m.seen(level)
     slope = like(point, _derivative(value.sum(), leaves(point), level.name, again))
     if not m.outside(objective, memory.name, context):
@@ -228,7 +229,9 @@ def _grad_stream(m: Meaning, node: Node, line: Line, i: int, inside: Inside | No
     value = m.value(
         e, line, i, Inside(m.touched(e, frozenset([y]), False), inside, fixed={(y, i): point})
     )
-    return ABSENT if value is ABSENT else like(point, _derivative(value.sum(), leaves(point), ""))
+    if value is ABSENT:
+        return ABSENT
+    return like(point, _derivative(array(value).sum(), leaves(point), ""))
 
 
 TIME: dict[str, Callable[..., Value]] = {

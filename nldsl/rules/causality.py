@@ -339,7 +339,7 @@ def _outside(program: Program, read: Node, way: list[Node]) -> Span | None:
 def _age(program: Program, node: Node) -> int:
     """How many tokens ago the value that a read sees may have been made; 0 of one that is fresh."""
     if node.op == "held" and node["clock"].unit == "token":
-        return node["clock"].period
+        return int(node["clock"].period)
     if node.op in ("read", "now") and program.memories[node["memory"]].next is not None:
         clock = program.levels[program.memories[node["memory"]].level].clock
         return clock.period if clock.unit == "token" and clock.period > 1 else 0
@@ -359,9 +359,9 @@ def _more(program: Program, node: Node, widest: float) -> float:
     if node.op == "input":
         return 1
     if node.op == "conv":
-        return node.args[1].type[0].size - 1
+        return node.args[1].shape[0].size - 1
     if node.op == "window":
-        return node["length"] - 1
+        return float(node["length"] - 1)
     if node.op == "fold":
         return _stretch(node["since"]) - 1
     if node.op == "attend":

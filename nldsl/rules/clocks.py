@@ -127,18 +127,15 @@ def _pieces(value: syntax.Expr, words: str) -> Iterator[syntax.Expr]:
     """Where an expression reads a stream by its name, or a memory of another level, and not in a
     window or at another instant.
     """
-    waiting = [value]
+    waiting: list[syntax.Syntax] = [value]
     while waiting:
         piece = waiting.pop()
-        now = isinstance(piece, syntax.Instant) and piece.clock.text == "now"
-        inner = piece.value if now else piece
-        if (
-            isinstance(inner, syntax.Field)
-            and inner.name.text == words.removesuffix("@after")
-            or isinstance(piece, syntax.Name)
-            and piece.text == words
-        ):
+        fresh = isinstance(piece, syntax.Instant) and piece.clock.text == "after"
+        inner = piece.value if isinstance(piece, syntax.Instant) and fresh else piece
+        if isinstance(piece, syntax.Name) and piece.text == words:
             yield piece
+        elif isinstance(inner, syntax.Field) and inner.name.text == words.removesuffix("@after"):
+            yield piece if isinstance(piece, syntax.Instant) else inner
         elif not isinstance(piece, syntax.Window | syntax.Instant | syntax.Field):
             waiting += syntax.children(piece)
 

@@ -22,8 +22,9 @@ def equations(program: Program) -> dict[str, list[Node]]:
     found: dict[str, list[Node]] = {name: [] for name in program.levels}
     for memory in program.memories.values():
         if memory.next is not None:
-            for name in {memory.level, program.levels[memory.level].parent} - {None}:
-                found[name].append(memory.next)
+            for name in dict.fromkeys((memory.level, program.levels[memory.level].parent)):
+                if name is not None:
+                    found[name].append(memory.next)
     return found
 
 
@@ -69,7 +70,7 @@ def reach(
     Those in `stop` are met and not passed.
     """
     into = into or (lambda node: node.args)
-    came = Met.fromkeys(start)
+    came = Met({node: None for node in start})
     kept = list(came)
     for node in kept:  # grows while it is read
         if node in stop:
@@ -268,7 +269,8 @@ def clock_of(program: Program, node: Node) -> Clock:
     if node.op in READS and node.op != "held":
         return program.levels[program.memories[node["memory"]].level].clock
     if node.op == "held_stream":
-        return node["clock"]
+        clock: Clock = node["clock"]
+        return clock
     if node.op == "weight":
         owner = program.owner(node)
         return program.level(owner).clock if owner else NEVER

@@ -412,7 +412,7 @@ def _peeled(node: Node) -> list[Node]:
 
 def _scalar(node: Node) -> bool:
     """One number spread over the axes that the other factor has beyond its own."""
-    return node.type == () or (node.op == "spread" and len(node.args[0].type) < len(node.type))
+    return node.type == () or (node.op == "spread" and len(node.args[0].shape) < len(node.shape))
 
 
 def is_unit(node: Node) -> bool:
@@ -512,8 +512,7 @@ def climbs(program: Program) -> Iterator[Diagnostic]:
                 and value.op == "-"
                 and isinstance(value.left, syntax.Name | syntax.Field)
             ):
-                if call := _step(value.right, defined(level)):
-                    name = call.callee.text
+                if name := _step(value.right, defined(level)):
                     yield Diagnostic(
                         "N516",
                         f"`{name}` returns the step to add: subtracted, it climbs the objective",
@@ -524,8 +523,8 @@ def climbs(program: Program) -> Iterator[Diagnostic]:
                     )
 
 
-def _step(value: syntax.Expr, own: set[str]) -> syntax.Call | None:
-    """The call of an optimizer of the library that is a factor of the value."""
+def _step(value: syntax.Expr, own: set[str]) -> str | None:
+    """The optimizer of the library whose call is a factor of the value."""
     if isinstance(value, syntax.Binary) and value.op in ("*", "/", ".*"):
         return _step(value.right, own) or _step(value.left, own)
     if (
@@ -533,5 +532,5 @@ def _step(value: syntax.Expr, own: set[str]) -> syntax.Call | None:
         and isinstance(value.callee, syntax.Name)
         and value.callee.text in steps() - own
     ):
-        return value
+        return value.callee.text
     return None

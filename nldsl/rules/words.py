@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TypeVar
 
 from nldsl.core.nodes import Node
 from nldsl.core.program import READS, Clock, Level
@@ -39,7 +40,13 @@ def text_of(level: Level) -> syntax.Level | None:
     return max(around, key=lambda s: s.span.start, default=None)
 
 
-def clauses(level: Level, kind: type[syntax.Syntax]) -> Iterator[syntax.Syntax]:
+Clause = (
+    syntax.Bptt | syntax.Context | syntax.Memory | syntax.Minimize | syntax.Reset | syntax.Update
+)
+C = TypeVar("C", bound=Clause)
+
+
+def clauses(level: Level, kind: type[C]) -> Iterator[C]:
     text = text_of(level)
     return (
         (piece for piece in syntax.walk(text.block) if isinstance(piece, kind))
@@ -48,7 +55,7 @@ def clauses(level: Level, kind: type[syntax.Syntax]) -> Iterator[syntax.Syntax]:
     )
 
 
-def place_of(level: Level, kind: type[syntax.Syntax]) -> Span | None:
+def place_of(level: Level, kind: type[Clause]) -> Span | None:
     """The first clause of that kind, or the name of the level."""
     found = next(clauses(level, kind), None)
     if isinstance(found, syntax.Minimize):
@@ -93,7 +100,7 @@ def said(node: Node) -> str:
     if node.name:
         return short(node.name)
     if node.op == "input":
-        return node["name"]
+        return str(node["name"])
     if node.op in READS:
         return short(node["memory"]) + {
             "now": "@after",

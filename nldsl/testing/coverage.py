@@ -33,10 +33,10 @@ WORDS = {
 }
 
 
-class _Reductions(dict[Rule, Any]):
+class _Reductions(dict[Any, Any]):
     """The parser's callbacks, which note by which rules it reduces."""
 
-    def __init__(self, callbacks: dict[Rule, Any]) -> None:
+    def __init__(self, callbacks: Mapping[Any, Any]) -> None:
         super().__init__(callbacks)
         self.met: set[Rule] = set()
 
@@ -83,9 +83,10 @@ def all_alternatives() -> frozenset[str]:
 def alternatives(text: str) -> frozenset[str]:
     reading = parser().parse_interactive(text)
     conf = reading.parser_state.parse_conf
-    conf.callbacks = reductions = _Reductions(conf.callbacks)
+    reductions = _Reductions(conf.callbacks)
+    conf.callbacks = reductions
     words = reading.exhaust_lexer()
-    reading.feed_eof()
+    reading.feed_eof()  # type: ignore[no-untyped-call]
     return frozenset(grammar()[r] for r in reductions.met) | {
         f"{w.type}: {w}" for w in words if w.type in WORDS
     }

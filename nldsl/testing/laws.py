@@ -21,12 +21,13 @@ from torch import Tensor
 from nldsl.core.nodes import Node, Tree, walk
 from nldsl.core.program import ENDS, STATE, Clock, Program
 from nldsl.oracle.interpreter import Oracle
-from nldsl.oracle.operators import Value, leaves
+from nldsl.oracle.operators import Value, array, leaves
 from nldsl.pipeline import compile_program
 from nldsl.schedule.plan import moving, plan
-from nldsl.step.compile import CompiledStep, load_module
+from nldsl.step.compile import CompiledStep
 from nldsl.step.emit import Emitter
 from nldsl.step.loading import Files
+from nldsl.step.reading import load_module
 
 EXACT = 1e-9  # float64, the same equations in another order
 DIFFERENCE = 1e-6  # derivatives from differences
@@ -126,7 +127,8 @@ class Subject:
         first = next(iter(inputs.values()))
         if carry is None:
             carry = self.module["start"](w, first.shape[0], next(iter(w.values())))
-        return self.module["forward"](w, inputs, carry, position, "loop")
+        streams, after = self.module["forward"](w, inputs, carry, position, "loop")
+        return streams, after
 
     def gradients(self, batch: Batch) -> dict[str, Tensor]:
         """Of each weight that a level of the step clock learns from a fold over its period;
@@ -185,7 +187,7 @@ def agreement(subject: Subject, batches: Sequence[Batch]) -> dict[str, float]:
         outputs, carry = subject.forward(batches[0])
     result = oracle.run(batches[0])
     for name in subject.streams:
-        found[f"output {name}"] = deviation(outputs[name], result.outputs[name])
+        found[f"output {name}"] = deviation(outputs[name], array(result.outputs[name]))
     for name, value in carried(program, carry).items():
         memory, _, clock = name.partition("@")
         wanted = (

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
+T = TypeVar("T")
 Choose = Callable[[int], int]  # a whole number below the argument
 
 
@@ -59,7 +60,7 @@ class Page:
         """What an objective that reaches the task loss names."""
         return ", ".join(self.data)
 
-    def pick(self, *options: Any) -> Any:
+    def pick(self, *options: T) -> T:
         return options[self.choose(len(options))]
 
     def maybe(self, one_in: int = 2) -> bool:

@@ -109,7 +109,7 @@ class Drawn:
         generator = torch.Generator().manual_seed(self.seed)
         found: dict[str, dict[str, Tensor]] = {}
         for node in loads(program):
-            sizes = [axis.size for axis in node.type]
+            sizes = [axis.size for axis in node.shape]
             found.setdefault(node["file"], {}).setdefault(
                 node["key"], 0.5 * torch.randn(sizes, generator=generator, dtype=torch.float64)
             )
@@ -147,7 +147,7 @@ def data(
         name: torch.randint(program.vocab[name], (batch, length), generator=generator)
         if name in program.vocab
         else torch.randn(
-            batch, length, *(a.size for a in node.type), dtype=torch.float64, generator=generator
+            batch, length, *(a.size for a in node.shape), dtype=torch.float64, generator=generator
         )
         for name, node in program.inputs.items()
     }
@@ -188,7 +188,8 @@ def sample(
 
     The same for the same `seed`.
     """
-    random, found = Random(seed), {}
+    random = Random(seed)
+    found: dict[str, Drawn] = {}
     while len(found) < count:
         drawn = written(random.randrange, kinds, edges)
         found.setdefault(drawn.text, drawn)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
 
 from nldsl.diagnostic import Diagnostics
 from nldsl.testing import laws
@@ -70,7 +71,7 @@ def subject_of(drawn: Drawn) -> laws.Subject | None:
 
 
 def over(
-    count: int, strategy=None
+    count: int, strategy: st.SearchStrategy[Drawn] | None = None
 ) -> Callable[[Callable[[laws.Subject, Drawn], None]], Callable[[], None]]:
     """The corners, and `count` different programs that are lowered and steady."""
 
@@ -92,10 +93,10 @@ def over(
                 raise
             done.add(drawn.text)
 
-        test = given(strategy or programs())(test)
+        drawing = given(strategy or programs())(test)
         for corner in corners():
-            test = example(corner)(test)
-        test = settings(
+            drawing = example(corner)(drawing)
+        drawing = settings(
             max_examples=5 * count,
             derandomize=True,
             deadline=None,
@@ -103,10 +104,10 @@ def over(
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.explicit, Phase.generate, Phase.shrink],
-        )(test)
+        )(drawing)
 
         def judge() -> None:
-            test()
+            drawing()
             assert len(done) >= wanted, f"{len(done)} programs of {wanted} were judged\n{TALLY}"
             drawn = len(TALLY.judged) + len(TALLY.unsteady)
             assert len(TALLY.unsteady) <= UNSTEADY * drawn + 1, TALLY

@@ -94,7 +94,8 @@ def foreseeing(p: Page) -> Layer:
     if form == "window":
         rhythm, at, over = p.pick("every 2 token", "every 3 token"), "M", "mean"
         keep = "M"
-    shape, goal, context, given = "[e, e]", "|M * k - next(v)|^2 / 2", "k, v", ()
+    shape, goal, context = "[e, e]", "|M * k - next(v)|^2 / 2", "k, v"
+    given: tuple[str, ...] = ()
     if form == "data":
         given = p.data[:1]
         context = f"k, {given[0]}"

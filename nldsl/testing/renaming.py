@@ -61,7 +61,7 @@ def _replaced(text: str, nodes: list[s.Syntax], new: dict[str, str]) -> str:
     foreign = {
         id(arg.name)
         for node in nodes
-        if _callee(node) in library()
+        if isinstance(node, s.Call | s.Kind) and _callee(node) in library()
         for arg in node.args or ()
         if isinstance(arg, s.Named)
     }

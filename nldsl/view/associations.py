@@ -48,7 +48,7 @@ def is_linear(level: Level, objective: Node) -> bool:
     learns = Objective(level).learns
 
     def linear(node: Node) -> bool:
-        learned = [arg for arg in node.args if id(arg) in learns]
+        learned = [arg for arg in node.args if arg in learns]
         if not learned:
             return _own(node, level)
         once = len(learned) == 1 and (node.op != "div" or learned[0] is node.args[0])
@@ -82,13 +82,13 @@ def within(program: Program, roots: Iterable[Node], but: Collection[str]) -> Ite
     """Every equation that values depend on, the updates and starts of memories included, those of
     `but` left out.
     """
-    seen: set[int] = set()
+    seen: set[Node] = set()
     stack = list(roots)
     while stack:
         node = stack.pop()
-        if id(node) in seen:
+        if node in seen:
             continue
-        seen.add(id(node))
+        seen.add(node)
         yield node
         stack.extend(node.args)
         name = (
@@ -107,16 +107,16 @@ class Objective:
     def __init__(self, level: Level) -> None:
         self.names = flows(level)
         self.task = is_task(level)
-        self.learns: set[int] = (
+        self.learns: set[Node] = (
             set()
         )  # what moves with the memory; of a loss, all that any memory or weight moves
         for node in walk(*level.objectives):
             if (
                 _own(node, level)
                 or (self.task and node.op in (*READS, "weight"))
-                or any(id(arg) in self.learns for arg in node.args)
+                or any(arg in self.learns for arg in node.args)
             ):
-                self.learns.add(id(node))
+                self.learns.add(node)
 
     def pairs(self, objective: Node) -> Iterator[Pair]:
         for output, value in self.outputs(objective, 1, reduced=False):
@@ -133,8 +133,8 @@ class Objective:
         inner product.
         """
         op, args = node.op, node.args
-        learned = [arg for arg in args if id(arg) in self.learns]
-        if id(node) not in self.learns:
+        learned = [arg for arg in args if arg in self.learns]
+        if node not in self.learns:
             return
         if op in PASSING or (op == "pow" and args[1].op == "const"):
             yield from self.outputs(
@@ -151,47 +151,41 @@ class Objective:
         elif op in ("add", "sub") and not reduced:
             yield from self.outputs(learned[0], sign, reduced)
         elif op in ("add", "sub"):
-            other = next(arg for arg in args if arg is not learned[0])
-            yield learned[0], negated(self.text(other)) if op == "add" else self.text(other)
-        elif op in ("mul", "div") and (len({id(arg) for arg in learned}) == 1):
-            other = next((arg for arg in args if arg is not learned[0]), None)
+            other = self.text(next(arg for arg in args if arg is not learned[0]))
+            yield learned[0], negated(other) if op == "add" else other
+        elif op in ("mul", "div") and len(set(learned)) == 1:
+            factor = next((arg for arg in args if arg is not learned[0]), None)
             if (
-                other is None
+                factor is None
                 or op == "div"
                 or not reduced
-                or gate(other)
+                or gate(factor)
                 or learned[0].op in (*REDUCES, "abs", "pow", "fold", "window")
             ):
                 yield from self.outputs(learned[0], sign, reduced)
             else:
-                yield (
-                    learned[0],
-                    "="
-                    + (
-                        self.text(other)
-                        if sign < 0 or learned[0].op in ("plain", "leaf")
-                        else negated(self.text(other))
-                    ),
-                )
+                kept = sign < 0 or learned[0].op in ("plain", "leaf")
+                text = self.text(factor)
+                yield learned[0], "=" + (text if kept else negated(text))
         else:
             yield node, ""
 
     def keys(self, output: Node) -> Iterator[str]:
         """The largest parts of an output that do not move with the memory."""
-        seen: set[int] = set()
+        seen: set[Node] = set()
         stack = [output]
         while stack:
             node = stack.pop()
-            if id(node) in seen:
+            if node in seen:
                 continue
-            seen.add(id(node))
-            if id(node) in self.learns:  # a condition chooses, and is no key
+            seen.add(node)
+            if node in self.learns:  # a condition chooses, and is no key
                 stack.extend(reversed(node.args[1:] if node.op == "where" else node.args))
             elif not constant(node):
                 yield self.text(node)
 
     def text(self, node: Node) -> str:
-        while node.op in SILENT and id(node) not in self.names:
+        while node.op in SILENT and node not in self.names:
             node = node.args[0]
         return called(node, 32, self.names)
 
@@ -200,7 +194,7 @@ def gate(node: Node) -> bool:
     """A number, or one spread over the axes of what it weighs."""
     return (
         node.type == ()
-        or (node.op == "spread" and len(node.args[0].type) < len(node.type))
+        or (node.op == "spread" and len(node.args[0].shape) < len(node.shape))
         or constant(node)
     )
 
@@ -279,32 +273,32 @@ class Layer:
 def layers(program: Program, level: Level, nodes: list[Node]) -> list[Layer]:
     """Every weight of a level's memories with what is put into it."""
     own = set(level.memories)
-    forward = set(map(id, within(program, level.objectives, own)))
-    carried: dict[int, str] = {}  # nodes that are a weight, its axes moved
+    forward = set(within(program, level.objectives, own))
+    carried: dict[Node, str] = {}  # nodes that are a weight, its axes moved
     found: dict[tuple[str, str, str], Layer] = {}
     for node in nodes:
-        if id(node) not in forward:
+        if node not in forward:
             continue
         path = _weight(program, node, own)
         if path is None and node.op in (*SILENT, "leaf", "stop"):
-            path = carried.get(id(node.args[0]))
+            path = carried.get(node.args[0])
             if path is not None and node.op == "leaf":
                 path = f"{path}.{node['path']}"
         if path is not None:
-            carried[id(node)] = path
+            carried[node] = path
             continue
         for i, arg in enumerate(node.args):
-            if id(arg) in carried and node.op in FIGURES:
-                layer = Layer(carried[id(arg)], node.op, _key(node, i), node.turn)
+            if arg in carried and node.op in FIGURES:
+                layer = Layer(carried[arg], node.op, _key(node, i), node.turn)
                 found.setdefault((layer.weight, layer.figure, layer.key), layer)
     return list(found.values())
 
 
 def _weight(program: Program, node: Node, own: set[str]) -> str | None:
     if node.op == "weight" and program.weights[node["name"]].owner in own:
-        return node["name"]
+        return str(node["name"])
     if node.op == "read" and node["memory"] in own:
-        return node["memory"]
+        return str(node["memory"])
     return None
 
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 
 import networkx as nx
 
-from nldsl.core.nodes import Node, Tree, walk
+from nldsl.core.nodes import Node, Tree, Type, walk
 from nldsl.core.program import Clock, Level, Memory, Program
 from nldsl.view.associations import (
+    Attention,
     ERROR,
     Layer,
     associations,
@@ -69,13 +70,13 @@ def boxes(program: Program) -> list[tuple[tuple[str, ...], Box]]:
     """Names and box, fastest first; the layers of a level follow it."""
     graph = level_graph(program)
     nodes = list(program.nodes())
-    attention = {id(a.node): a for a in attentions(program, nodes)}
+    attention = {a.node: a for a in attentions(program, nodes)}
     found: dict[Box, list[str]] = {}
     for name, data in sorted(
         ((n, d) for n, d in graph.nodes(data=True) if "rank" in d), key=lambda item: item[1]["rank"]
     ):
         if data["kind"] == "attention":
-            found.setdefault(_attention(attention[id(data["node"])], graph, name), []).append(name)
+            found.setdefault(_attention(attention[data["node"]], graph, name), []).append(name)
             continue
         box = _level(program, data["level"], graph, nodes)
         found.setdefault(box, []).append(name)
@@ -84,7 +85,7 @@ def boxes(program: Program) -> list[tuple[tuple[str, ...], Box]]:
     return [(tuple(names), box) for box, names in found.items()]
 
 
-def _attention(attention: object, graph: nx.MultiDiGraph, name: str) -> Box:
+def _attention(attention: Attention, graph: nx.MultiDiGraph, name: str) -> Box:
     value = [pair.value for pair in attention.pairs]
     return Box(
         0,
@@ -212,7 +213,7 @@ def _layer_solves(box: Box, layer: Layer) -> tuple[str, ...]:
     return (f"<W x, {ERROR}> + {rest}",) if rest else ()
 
 
-def _shapes(program: Program, level: Level) -> Iterable[tuple[str, object]]:
+def _shapes(program: Program, level: Level) -> Iterable[tuple[str, Type]]:
     for name in level.memories:
         memory = program.memories[name]
         yield name, memory.type
@@ -293,13 +294,14 @@ def _transfer(graph: nx.MultiDiGraph, name: str) -> tuple[str, ...]:
     groups: dict[tuple[str, str, str], dict[str, None]] = {}
     level: Level | None = graph.nodes[name].get("level")
     caller = level.parent if level is not None else None
+    flows = level.flows if level is not None else ()
     for giver, _, data in graph.in_edges(name, data=True):
         if data["kind"] != "context":
             seen = (
                 anywhere(giver, name)
                 if data["kind"] in ("backpropagation", "non-parametric")
                 else "the caller"
-                if giver == caller and data["of"] in level.flows
+                if giver == caller and data["of"] in flows
                 else relative(giver, caller or name)
             )
             groups.setdefault((data["kind"], data["depth"], seen), {})[data["of"]] = None

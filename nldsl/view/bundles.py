@@ -51,12 +51,12 @@ def bundles(graph: nx.MultiDiGraph, alone: Set[str]) -> Iterator[Bundle]:
             key=lambda found: (found[0], len(found[1]) * len(found[2])),
             default=None,
         ):
-            givers, takers = best[1:]
+            _, givers, takers = best
             yield Bundle(
                 givers, takers, sum(left[g].pop(taker, 0) for g in givers for taker in takers)
             )
-        for giver, takers in left.items():
-            for taker, count in takers.items():
+        for giver, alone_to in left.items():
+            for taker, count in alone_to.items():
                 yield Bundle((giver,), (taker,), count)
 
 
@@ -71,10 +71,10 @@ def _candidates(
     wanted = {frozenset(takers) for takers in reach.values()} | {
         frozenset(a & b) for a, b in combinations(reach.values(), 2)
     }
-    for takers in sorted(wanted, key=sorted):
-        givers = tuple(giver for giver in left if takers <= reach[giver])
+    for every in sorted(wanted, key=sorted):
+        givers = tuple(giver for giver in left if every <= reach[giver])
         takers = frozenset(
-            taker for taker in takers if any(taker in left[giver] for giver in givers)
+            taker for taker in every if any(taker in left[giver] for giver in givers)
         )
         lines = len({giver.name for giver in givers} | takers)
         saved = sum(taker in left[giver] for giver in givers for taker in takers) - lines
@@ -83,9 +83,9 @@ def _candidates(
         if named_once and (saved >= LEAST or fan):
             yield saved, givers, tuple(sorted(takers))
     said: dict[tuple[str, str, str], list[Giver]] = {}
-    for giver, takers in left.items():
-        for taker in takers:
+    for giver, taken in left.items():
+        for taker in taken:
             said.setdefault((taker, giver.depth, giver.of), []).append(giver)
-    for (taker, *_), givers in said.items():
-        if len(givers) >= FAN and all(giver.name != taker for giver in givers):
-            yield -1, tuple(givers), (taker,)
+    for (taker, *_), many in said.items():
+        if len(many) >= FAN and all(giver.name != taker for giver in many):
+            yield -1, tuple(many), (taker,)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nldsl.core.nodes import Node, Tree, numel
+from nldsl.core.nodes import Node, Tree, Type, numel
 from nldsl.core.program import READS, Clock, Level
 
 SUM, PRODUCT, SIGN, POWER, ATOM = range(5)  # how tightly a text holds together
@@ -18,7 +18,7 @@ WIDEST = 60
 DEEPEST = 6
 SILENT = ("spread", "permute", "reshape")
 SIGNS = {"add": "+", "sub": "-", "le": "<=", "ge": ">=", "eq": "=="}
-Names = Mapping[int, str]
+Names = Mapping[Node, str]
 NONE: Names = {}
 
 
@@ -40,12 +40,12 @@ def last(name: str) -> str:
     return path(name)[-1]
 
 
-def flows(level: Level) -> dict[int, str]:
-    """What the text calls the streams that a level learns from, by id; the leaves of a tree have
+def flows(level: Level) -> dict[Node, str]:
+    """What the text calls the streams that a level learns from; the leaves of a tree have
     its name.
     """
     return {
-        id(part): name
+        part: name
         for node, name in zip(level.context, level.flows, strict=True)
         for part in (*(node.args if node.op == "tree" else ()), node)
     }
@@ -60,7 +60,7 @@ def express(node: Node, depth: int = DEEPEST) -> str:
 
 def called(node: Node, widest: int = WIDEST, names: Names = NONE) -> str:
     """What the text calls a value, else its equation at the greatest depth that fits, else what it
-    depends on. `names`: of some nodes, by id, what they are called here.
+    depends on. `names`: of some nodes, what they are called here.
     """
     for depth in range(DEEPEST, 0, -1):
         text = _text(node, depth, names)[1]
@@ -74,15 +74,15 @@ def made_of(node: Node, names: Names = NONE) -> list[str]:
     out.
     """
     found: dict[str, None] = {}
-    seen: set[int] = set()
+    seen: set[Node] = set()
     stack = [*reversed(node.args)]
     while stack:
         part = stack.pop()
-        if id(part) in seen:
+        if part in seen:
             continue
-        seen.add(id(part))
+        seen.add(part)
         if (
-            id(part) in names
+            part in names
             or part.op in ("grad", "input", *READS)
             or (part.name and part.op not in ("weight", "const"))
         ):
@@ -108,8 +108,8 @@ def within(text: tuple[int, str], tightness: int) -> str:
 
 def _text(node: Node, depth: int, names: Names = NONE, top: bool = False) -> tuple[int, str]:
     """Tightness and text."""
-    if id(node) in names:
-        return ATOM, names[id(node)]
+    if node in names:
+        return ATOM, names[node]
     if node.name and not top and node.op not in READS:
         return ATOM, last(node.name)
     leaf = _leaf(node)
@@ -149,13 +149,13 @@ def _leaf(node: Node) -> tuple[int, str] | None:
 
 def scheduled(node: Node) -> bool:
     """A number of the count of ticks alone, longer than a name."""
-    seen: set[int] = set()
+    seen: set[Node] = set()
     ticks, stack = False, [node]
     while stack:
         part = stack.pop()
-        if id(part) in seen:
+        if part in seen:
             continue
-        seen.add(id(part))
+        seen.add(part)
         ticks = ticks or part.op in ("tick", "ticks")
         if not part.args and part.op not in ("tick", "ticks", "const"):
             return False
@@ -237,7 +237,7 @@ def outer(eq: str) -> bool:
     )
 
 
-def type_text(type_: object) -> str:
+def type_text(type_: Type) -> str:
     """The shape of an array, or the parts of a tree."""
     if isinstance(type_, Tree):
         paths = [last(path) for path in type_.paths()]
@@ -245,7 +245,7 @@ def type_text(type_: object) -> str:
     return "[" + ", ".join(map(str, type_)) + "]"
 
 
-def numbers(type_: object) -> int:
+def numbers(type_: Type) -> int:
     return (
         sum(numel(shape) for _, shape in type_.leaves) if isinstance(type_, Tree) else numel(type_)
     )

@@ -23,7 +23,7 @@ def curved(node: Node) -> tuple[Node, str] | None:
     """What f is applied to, and what it keeps."""
     node = stripped(node)
     if node.op == "softmax":
-        return node.args[0], f"KL: sums to 1 along `{node.type[node['dim']].name}`"
+        return node.args[0], f"KL: sums to 1 along `{node.shape[node['dim']].name}`"
     if node.op == "sigmoid":
         return node.args[0], "binary entropy: entries in (0, 1)"
     if (
@@ -65,18 +65,19 @@ def degree(node: Node, of: Node) -> Fraction | None:
     """The power by which the node grows when `of` is scaled by a positive number; None where it
     grows by no power.
     """
-    found: dict[int, Fraction | None] = {}
+    found: dict[Node, Fraction | None] = {}
     for part in walk(node):
-        found[id(part)] = (
-            Fraction(1) if part is of else _degree(part, [found[id(arg)] for arg in part.args])
+        found[part] = (
+            Fraction(1) if part is of else _degree(part, [found[arg] for arg in part.args])
         )
-    return found[id(node)]
+    return found[node]
 
 
-def _degree(node: Node, below: list[Fraction | None]) -> Fraction | None:
-    if all(d == 0 for d in below):
+def _degree(node: Node, powers: list[Fraction | None]) -> Fraction | None:
+    if all(d == 0 for d in powers):
         return Fraction(0)
-    if None in below:
+    below = [d for d in powers if d is not None]
+    if len(below) < len(powers):
         return None
     if node.op in ("mul", "einsum"):
         return below[0] + below[1]
@@ -102,4 +103,4 @@ def summed(scale: Node, value: Node) -> Iterator[str]:
     """The axes along which a scale measures the value."""
     for part in walk(scale):
         if part.op in ("sum", "mean", "amax") and degree(part, value):
-            yield from (part.args[0].type[dim].name for dim in part["dims"])
+            yield from (part.args[0].shape[dim].name for dim in part["dims"])

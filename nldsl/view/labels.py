@@ -30,7 +30,10 @@ def labelled(here: Placed, font: float) -> Placed:
         width, height = line.room + 2 * GAP, len(line.label) * LEADING * font
 
         def cost(
-            place: tuple[Point, float], own=own, width=width, height=height
+            place: tuple[Point, float],
+            own: np.ndarray = own,
+            width: float = width,
+            height: float = height,
         ) -> tuple[float, float]:
             rect = around(place[0], width, height)
             hidden = (apart(every, rect) == 0).sum() - (apart(own, rect) == 0).sum()
@@ -105,4 +108,5 @@ def overlap(one: Rect, other: Rect) -> float:
 def apart(points: np.ndarray, rect: Rect) -> np.ndarray:
     """How far each of the points is from a rectangle."""
     low, high = np.array(rect[:2]), np.array(rect[2:])
-    return np.linalg.norm(np.maximum(np.maximum(low - points, points - high), 0), axis=1)
+    beyond: np.ndarray = np.maximum(np.maximum(low - points, points - high), 0)
+    return np.asarray(np.linalg.norm(beyond, axis=1))

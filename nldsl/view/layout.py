@@ -180,8 +180,11 @@ def _routed(line: Line, edge: dict[str, str], left: float, top: float) -> Line:
 def shifted(here: Placed, right: float, down: float) -> Placed:
     """The same, elsewhere."""
 
-    def moved(point: Point | None) -> Point | None:
-        return None if point is None else (point[0] + right, point[1] + down)
+    def moved(point: Point) -> Point:
+        return point[0] + right, point[1] + down
+
+    def tip(point: Point | None) -> Point | None:
+        return None if point is None else moved(point)
 
     return replace(
         here,
@@ -190,7 +193,7 @@ def shifted(here: Placed, right: float, down: float) -> Placed:
             replace(
                 line,
                 points=tuple(map(moved, line.points)),
-                tips=tuple(map(moved, line.tips)),
+                tips=(tip(line.tips[0]), tip(line.tips[1])),
                 at=moved(line.at),
             )
             for line in here.lines

@@ -34,12 +34,12 @@ def level_graph(program: Program) -> nx.MultiDiGraph:
     attention = names_of_attention(nodes)
     transfers = Transfers(program, attention)
     for node in nodes:
-        if id(node) in attention:
-            graph.add_node(attention[id(node)], kind="attention", node=node)
+        if node in attention:
+            graph.add_node(attention[node], kind="attention", node=node)
             for arg in node.args:
                 for giver in transfers.producers(arg):
                     graph.add_edge(
-                        giver, attention[id(node)], kind="generation", of=called(arg, 32), depth=""
+                        giver, attention[node], kind="generation", of=called(arg, 32), depth=""
                     )
     for edge in transfers.all():
         graph.add_edge(edge.giver, edge.taker, kind=edge.kind, of=edge.of, depth=edge.depth)
@@ -58,12 +58,14 @@ def _near(root: Node | None) -> Iterator[Node]:
     """What an update is made of, within its turn of the loops: the same box of every layer of a
     stack stands in one level.
     """
-    seen: set[int] = set()
-    stack = [root] if root is not None else []
+    if root is None:
+        return
+    seen: set[Node] = set()
+    stack = [root]
     while stack:
         node = stack.pop()
-        if id(node) not in seen:
-            seen.add(id(node))
+        if node not in seen:
+            seen.add(node)
             yield node
             stack.extend(arg for arg in node.args if arg.turn[: len(root.turn)] == root.turn)
 

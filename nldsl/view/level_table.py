@@ -106,7 +106,7 @@ def levels_text(program: Program) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _by_name(named: Named) -> object:
+def _by_name(named: Named) -> list[tuple[int, str]]:
     return natural(named[0][0])
 
 

@@ -26,7 +26,7 @@ def caption(name: str, data: dict[str, Any], newline: str) -> str:
 
 def handed_on(data: dict[str, Any]) -> str:
     """What is written at an edge: the kind, and the BPTT length where there is one."""
-    return data["kind"] + (f", bptt {data['depth']}" if data["depth"] else "")
+    return f"{data['kind']}" + (f", bptt {data['depth']}" if data["depth"] else "")
 
 
 def mermaid(graph: nx.MultiDiGraph) -> str:

@@ -92,14 +92,14 @@ def reads(program: Program, region: Region) -> str:
         "held": "as it stood at the last tick of",
     }
     homes = {c.name: program.root(program.levels[c.level]).name for c in region.cells if c.level}
-    inside = {id(n) for n in region.inside}
+    inside = set(region.inside)
     met = [(n, "") for n in walk(*region.outputs)] + [
         (n, homes[c.name]) for c in region.cells if c.level for n in walk(c.next)
     ]
     found = dict.fromkeys(
         kinds[n.op] + (f" {n['clock'].name or n['clock'].period}" if n.op == "held" else "")
         for n, home in met
-        if n.op in kinds and id(n) in inside and homes.get(n["memory"], home) != home
+        if n.op in kinds and n in inside and homes.get(n["memory"], home) != home
     )
     return "; ".join(found)
 
@@ -116,12 +116,12 @@ def flops_per_token(step: CompiledStep) -> float:
             letters = dict(
                 zip(
                     node["eq"].split("->")[0].replace(",", ""),
-                    (a for x in node.args for a in x.type),
+                    (a for x in node.args for a in x.shape),
                 )
             )
             total += 2 * numel(tuple(letters.values()))
         elif node.op == "conv":
-            total += 2 * numel(node.args[1].type)
+            total += 2 * numel(node.args[1].shape)
     return total
 
 
@@ -138,7 +138,7 @@ def report(program: Program, step: CompiledStep) -> Group:
             for m, _ in r.holds
         )
     )
-    inits = {}
+    inits: dict[str, list[str]] = {}
     for weight in program.weights.values():
         key = (
             f"normal, std {weight.scale:.3g}"

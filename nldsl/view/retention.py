@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from nldsl.core.nodes import Node
+from nldsl.core.nodes import Node, Tree
 from nldsl.core.program import READS, STATE, Program
 from nldsl.graph.quadratic import quadratic
 from nldsl.view.express import NONE, SILENT, Names, called, flows, last, outer
@@ -61,7 +61,7 @@ class Term:
         sign, kernel = self.sign, called(self.kernel, ROOM, names)
         named = (
             (self.kernel.name or self.kernel.op == "tree")
-            and id(self.kernel) not in names
+            and self.kernel not in names
             and not kernel.startswith("f(")
         )
         if named and (states := states_of(self.kernel)):
@@ -87,15 +87,15 @@ class Update:
         self.memory = program.memories[memory]
         self.level = self.memory.level
         self.names = flows(program.levels[self.level])
-        self.carried: dict[int, frozenset[str]] = {}
-        self.plainly: dict[int, bool] = {}
+        self.carried: dict[Node, frozenset[str]] = {}
+        self.plainly: dict[Node, bool] = {}
 
     def rules(self) -> dict[str, Rule]:
         """By part of the memory; "" where all parts move alike."""
         after = self.memory.next
         if after is None:
             return {}
-        if after.op != "tree":
+        if not isinstance(after.type, Tree) or after.op != "tree":
             return {"": self.rule(after)}
         parts = {
             last(path): self.rule(arg)
@@ -190,10 +190,10 @@ class Update:
         stack = [node]
         while stack:
             part = stack[-1]
-            if id(part) in self.carried:
+            if part in self.carried:
                 stack.pop()
             elif part.op == "grad":
-                self.carried[id(part)] = frozenset((STEP,))
+                self.carried[part] = frozenset((STEP,))
             elif part.op in STATE:
                 owner = self.program.levels[self.program.memories[part["memory"]].level]
                 kind = (
@@ -203,14 +203,12 @@ class Update:
                     if owner.parent == self.level
                     else None
                 )
-                self.carried[id(part)] = frozenset((kind,) if kind else ())
-            elif missing := [arg for arg in part.args if id(arg) not in self.carried]:
+                self.carried[part] = frozenset((kind,) if kind else ())
+            elif missing := [arg for arg in part.args if arg not in self.carried]:
                 stack.extend(missing)
             else:
-                self.carried[id(part)] = frozenset().union(
-                    *(self.carried[id(arg)] for arg in part.args)
-                )
-        return self.carried[id(node)]
+                self.carried[part] = frozenset().union(*(self.carried[arg] for arg in part.args))
+        return self.carried[node]
 
     def terms(
         self,
@@ -250,9 +248,9 @@ class Update:
         """A sum of gradients and optimizers' states with factors, which says more term by term than
         as one function of them.
         """
-        if id(node) not in self.plainly:
-            self.plainly[id(node)] = self._plain(node)
-        return self.plainly[id(node)]
+        if node not in self.plainly:
+            self.plainly[node] = self._plain(node)
+        return self.plainly[node]
 
     def _plain(self, node: Node) -> bool:
         if node.op in ("add", "sub"):
@@ -274,12 +272,12 @@ def rules(program: Program, memory: str) -> dict[str, Rule]:
 def states_of(node: Node) -> list[str]:
     """The memories that a value is a function of."""
     found: dict[str, None] = {}
-    seen: set[int] = set()
+    seen: set[Node] = set()
     stack = [node]
     while stack:
         part = stack.pop()
-        if id(part) not in seen and part.op != "grad":
-            seen.add(id(part))
+        if part not in seen and part.op != "grad":
+            seen.add(part)
             found |= {last(part["memory"]): None} if part.op in READS else {}
             stack.extend(part.args)
     return list(found)

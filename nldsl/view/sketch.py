@@ -241,9 +241,9 @@ def _to_point(bundle: Bundle, point: Item, font: float, row: dict[str, int]) -> 
     for i, name in enumerate(dict.fromkeys((*givers, *bundle.takers))):
         takes = name in bundle.takers
         says = [f"{givers[name].of} of {name} to all"] if name in givers else []
-        says = f"{kind}: {'; '.join(says + [f'of all to {name}'] * takes)}"
+        text = f"{kind}: {'; '.join(says + [f'of all to {name}'] * takes)}"
         arrows = (takes, name in givers)
-        line = Line(name, point.name, arrows, kind, says=says, count=0 if i else bundle.count)
+        line = Line(name, point.name, arrows, kind, says=text, count=0 if i else bundle.count)
         yield _down(line, labels.get(name, ()), font, places)
 
 

@@ -68,20 +68,20 @@ def depth(fast: Level, slow: Level) -> str:
     )
 
 
-def names_of_attention(nodes: Iterable[Node]) -> dict[int, str]:
+def names_of_attention(nodes: Iterable[Node]) -> dict[Node, str]:
     """Attention has no name in the text: it is called by the turn of the loop that it stands in."""
-    names: dict[int, str] = {}
+    names: dict[Node, str] = {}
     count: dict[str, int] = {}
     for node in nodes:
         if node.op == "attend":
             name = node.name or ".".join((*node.turn, "attend"))
             count[name] = count.get(name, 0) + 1
-            names[id(node)] = name if count[name] == 1 else f"{name}{count[name]}"
+            names[node] = name if count[name] == 1 else f"{name}{count[name]}"
     return names
 
 
 class Transfers:
-    def __init__(self, program: Program, attention: dict[int, str]) -> None:
+    def __init__(self, program: Program, attention: dict[Node, str]) -> None:
         self.program = program
         self.attention = attention
         self.task = {level.name: is_task(level) for level in program.levels.values()}
@@ -131,9 +131,9 @@ class Transfers:
             names = flows(level)
             while stack:
                 node = stack.pop()
-                if id(node) in seen or node.op == "grad":
+                if node in seen or node.op == "grad":
                     continue
-                seen.add(id(node))
+                seen.add(node)
                 giver = owner(self.program, node)
                 if giver is not None and self.program.levels[giver].parent == level.name:
                     yield Transfer(giver, level.name, "direct", last(node["memory"]))
@@ -149,8 +149,8 @@ class Transfers:
     def losses(self, level: Level) -> Iterator[Transfer]:
         """Memories and attention on the way to an objective, as far as the level hears them."""
         for node in between(level.objectives, set(flows(level))):
-            if id(node) in self.attention:
-                yield Transfer(self.attention[id(node)], level.name, "non-parametric", "its pairs")
+            if node in self.attention:
+                yield Transfer(self.attention[node], level.name, "non-parametric", "its pairs")
             giver = owner(self.program, node)
             if giver is None or giver == level.name or self.related(giver, level.name):
                 continue
@@ -180,18 +180,18 @@ class Transfers:
         nearest memory of a token clock or attention, within one turn of the loops around.
         """
         found: dict[str, None] = {}
-        seen: set[int] = set()
+        seen: set[Node] = set()
         stack = [root]
         while stack:
             node = stack.pop()
-            if id(node) in seen:
+            if node in seen:
                 continue
-            seen.add(id(node))
+            seen.add(node)
             if node.op == "grad":
                 found[self.program.memories[node["memory"]].level] = None
                 continue
-            if id(node) in self.attention:
-                found[self.attention[id(node)]] = None
+            if node in self.attention:
+                found[self.attention[node]] = None
                 continue
             if node.op == "grad_stream":
                 found |= {
@@ -210,13 +210,13 @@ class Transfers:
         return list(found)
 
 
-def between(roots: Iterable[Node], stop: set[int]) -> list[Node]:
+def between(roots: Iterable[Node], stop: set[Node]) -> list[Node]:
     """What lies on the way to the roots, arguments after their users."""
     seen, stack, out = set(stop), list(roots), []
     while stack:
         node = stack.pop()
-        if id(node) not in seen:
-            seen.add(id(node))
+        if node not in seen:
+            seen.add(node)
             out.append(node)
             stack.extend(reversed(node.args))
     return out
@@ -227,10 +227,10 @@ def named_parts(node: Node, names: Names) -> list[Node]:
     found, seen, stack = [], set(), [node]
     while stack:
         part = stack.pop()
-        if id(part) in seen:
+        if part in seen:
             continue
-        seen.add(id(part))
-        if part.name or id(part) in names:
+        seen.add(part)
+        if part.name or part in names:
             found.append(part)
         else:
             stack.extend(reversed(part.args))
