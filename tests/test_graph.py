@@ -512,7 +512,7 @@ def test_long_chains() -> None:
 def test_sides_of_a_matrix_that_are_not_there(call: str, code: str) -> None:
     with pytest.raises(Diagnostics) as found:
         load_text(
-            f"nldsl 1\ndim d = 8\ninput x: [d]\ny = {call}\nlevel frozen never {{ memory W: weights = "
-            f"random }}\n"
+            f"nldsl 1\ndim d = 8\ninput x: [d]\ny = {call}\n"
+            "level frozen never { memory W: weights = random }\n"
         )
     assert [d.code for d in found.value.diagnostics] == [code]

@@ -1,7 +1,7 @@
 """Ownership: each memory and each weight is moved by its own level, and by no other.
 
-That every weight has an owner (N110), and only one (N111), is found where `weights` takes the weights
-that are left.
+That every weight has an owner (N110), and only one (N111), is found where `weights` takes the
+weights that are left.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ import networkx as nx
 from nldsl.core.nodes import Node, Tree, Type, walk
 from nldsl.core.program import Clock, Level, Memory, Program
 from nldsl.view.associations import (
-    Attention,
     ERROR,
+    Attention,
     Layer,
     associations,
     attentions,
