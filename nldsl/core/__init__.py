@@ -6,7 +6,10 @@ their own type. Nothing here knows the syntax or a backend.
 
     nodes.py        axes, types, nodes: one equation each
     program.py      clocks, memories, levels, programs, and what follows from these records alone
-    ops.py          the operators
+    build.py        nodes that simplify as they are made; what a row of ops.py says
+    ops.py          the operators, one row each
+    shapes.py       what each asks of types
+    derivatives.py  what each hands back
     flow.py         who hears whom
     timing.py       at which tokens a stream has a value
     laws.py         what holds of a program after each stage

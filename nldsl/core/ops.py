@@ -1,124 +1,564 @@
-"""The operators of the core, in reading order."""
+"""THE OPERATORS: one row each, in reading order.
+
+A row says all of an operator but what it means on numbers in time, which the interpreter says apart
+(oracle/operators.py): arguments, attributes, law of shapes, constant folding, what it simplifies
+to, derivative, sign, torch code. A new elementwise operator is a row here and a line there.
+"""
 
 from __future__ import annotations
 
-# op -> (number of array arguments or None for any, attributes). The law table: `check_node`
-# verifies it after every stage.
-#   Leaves of time
-OPS: dict[str, tuple[int | None, tuple[str, ...]]] = {
-    "const": (0, ("value",)),  # a number, or a nested tuple of numbers with the node's shape
-    "input": (0, ("name",)),  # a stream of the data; rate token
-    "weight": (0, ("name",)),  # a parameter slot: a plain read of its owner
-    "plain": (
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nldsl.core import derivatives, shapes
+from nldsl.core.build import Builder, Op, Term, number, rank, widest
+from nldsl.core.derivatives import slopes
+from nldsl.core.nodes import Node
+
+# ---- what elementwise operators simplify to
+
+
+def _wide(a: Node, b: Node) -> bool:
+    """Has a the shape of an elementwise result of both?"""
+    return rank(a.type) >= rank(b.type)
+
+
+def _add(build: Builder, args: Sequence[Node]) -> Node | None:
+    a, b = args
+    if number(a) == 0 and _wide(b, a):
+        return b
+    if number(b) == 0 and _wide(a, b):
+        return a
+    return build.mul(build.const(2), a) if a is b else None
+
+
+def _sub(build: Builder, args: Sequence[Node]) -> Node | None:
+    a, b = args
+    if number(b) == 0 and _wide(a, b):
+        return a
+    return build.neg(b) if number(a) == 0 and _wide(b, a) else None
+
+
+def _neg(build: Builder, args: Sequence[Node]) -> Node | None:
+    (a,) = args
+    return a if number(a) == 0 else a.args[0] if a.op == "neg" else None
+
+
+def _mul(build: Builder, args: Sequence[Node]) -> Node | None:
+    for x, y in (args, args[::-1]):
+        value = number(x)
+        if value == 0:
+            return build.const(0, widest(*args))
+        if value == 1 and _wide(y, x):
+            return y
+        if value == -1 and _wide(y, x):
+            return build.neg(y)
+        if value is not None and y.op == "mul" and y.type == widest(x, y):
+            for p, q in (y.args, y.args[::-1]):  # two numbers are one
+                if (inner := number(p)) is not None:
+                    return build.mul(build.const(value * inner), q)
+    return None
+
+
+def _div(build: Builder, args: Sequence[Node]) -> Node | None:
+    a, b = args
+    if number(a) == 0:
+        return build.const(0, widest(a, b))
+    return a if number(b) == 1 and _wide(a, b) else None
+
+
+def _pow(build: Builder, args: Sequence[Node]) -> Node | None:
+    a, b = args
+    value = number(b)
+    if value == 1 and _wide(a, b):
+        return a
+    return build.const(1, widest(a, b)) if value == 0 else None
+
+
+def _where(build: Builder, args: Sequence[Node]) -> Node | None:
+    _, a, b = args
+    return build.const(0, widest(*args)) if number(a) == 0 and number(b) == 0 else None
+
+
+# ---- derivatives of elementwise operators
+
+
+def _silu(y: Term, x: Term) -> Term:
+    s = x.sigmoid()
+    return s * (1 + x * (1 - s))
+
+
+def _gelu(y: Term, x: Term) -> Term:
+    c, square = math.sqrt(2 / math.pi), x * x
+    t = (c * (x + 0.044715 * (square * x))).tanh()
+    slope = c * (1 + 3 * 0.044715 * square)
+    return 0.5 * (1 + t) + 0.5 * (x * ((1 - t * t) * slope))
+
+
+# ---- rows
+
+LEAVES = (
+    Op("const", "a number, or a nested tuple of numbers with the node's shape", 0, ("value",)),
+    Op("input", "a stream of the data; rate token", 0, ("name",)),
+    Op("weight", "a parameter slot: a plain read of its owner", 0, ("name",)),
+    Op(
+        "plain",
+        "in an objective: what plain reads of M inside its level see; bound by `grad`",
         0,
         ("memory",),
-    ),  # in an objective: what plain reads of M inside its level see; bound by `grad`
-    "read": (0, ("memory",)),  # M before this instant's tick (held since its last tick)
-    "now": (0, ("memory",)),  # M after this instant's tick
-    "held": (
+    ),
+    Op("read", "M before this instant's tick (held since its last tick)", 0, ("memory",)),
+    Op("now", "M after this instant's tick", 0, ("memory",)),
+    Op(
+        "held",
+        "M at the last tick of clock strictly before now; start before the first or after a reset",
         0,
         ("memory", "clock"),
-    ),  # M at the last tick of clock strictly before now; start before the first or after a reset
-    "held_stream": (1, ("clock",)),  # a stream at the last tick of clock strictly before now
-    "tick": (0, ("level",)),  # ticks of the level since its reset, this one included
-    "ticks": (0, ("level",)),  # ticks planned for the run
-    "eye": (0, ()),  # identity of shape (n, n)
-    "random": (
+    ),
+    Op(
+        "held_stream",
+        "a stream at the last tick of clock strictly before now",
+        1,
+        ("clock",),
+        shapes.same,
+    ),
+    Op("tick", "ticks of the level since its reset, this one included", 0, ("level",)),
+    Op("ticks", "ticks planned for the run", 0, ("level",)),
+    Op("eye", "identity of shape (n, n)", 0, (), shapes.eye),
+    Op(
+        "random",
+        "a start drawn from the seed and `name`; normal with std `scale`",
         0,
         ("name", "scale"),
-    ),  # a start drawn from the seed and `name`; normal with std `scale`
-    "load": (0, ("file", "key")),  # a start read from a checkpoint
-    # Trees
-    "leaf": (1, ("path",)),  # one leaf of a tree
-    "tree": (None, ()),  # args in the order of type.leaves
-    "total": (1, ("keep",)),  # sum over all leaves and all axes but the first `keep` of each
-    # Elementwise; arrays of one shape, or () with anything, or a tree with a tree, or a tree with
-    # an array that is a prefix of every leaf
-    **{op: (2, ()) for op in ("add", "sub", "mul", "div", "pow", "max", "min", "le", "ge", "eq")},
-    **{
-        op: (1, ())
-        for op in (
-            "neg",
-            "exp",
-            "log",
-            "sqrt",
-            "abs",
-            "sign",
-            "tanh",
-            "sigmoid",
-            "silu",
-            "gelu",
-            "softplus",
-            "cos",
-            "floor",
-        )
-    },
-    "where": (3, ()),
-    # Axes
-    "spread": (
+        shapes.array,
+    ),
+    Op("load", "a start read from a checkpoint", 0, ("file", "key")),
+)
+TREES = (
+    Op("leaf", "one leaf of a tree", 1, ("path",), shapes.leaf, vjp=derivatives.leaf),
+    Op("tree", "args in the order of type.leaves", None, (), shapes.tree, vjp=derivatives.tree),
+    Op(
+        "total",
+        "sum over all leaves and all axes but the first `keep` of each",
+        1,
+        ("keep",),
+        shapes.total,
+        remake=lambda build, node, args: build.total(args[0], node["keep"], node.type),
+        vjp=derivatives.total,
+    ),
+)
+# On each entry: of arrays of one shape, or () with anything, or a tree with a tree, or a tree with
+# an array that is a prefix of every leaf.
+ELEMENTWISE = (
+    Op(
+        "add",
+        "a + b",
+        2,
+        fold=lambda a, b: a + b,
+        simplify=_add,
+        vjp=slopes(lambda y, a, b: (1, 1)),
+        text="{0} + {1}",
+    ),
+    Op(
+        "sub",
+        "a - b",
+        2,
+        fold=lambda a, b: a - b,
+        simplify=_sub,
+        vjp=slopes(lambda y, a, b: (1, -1)),
+        text="{0} - {1}",
+    ),
+    Op(
+        "mul",
+        "a * b",
+        2,
+        fold=lambda a, b: a * b,
+        simplify=_mul,
+        vjp=slopes(lambda y, a, b: (b, a)),
+        text="{0} * {1}",
+    ),
+    Op(
+        "div",
+        "a / b",
+        2,
+        fold=lambda a, b: a / b,
+        simplify=_div,
+        vjp=derivatives.divided,
+        text="{0} / {1}",
+        safe=(1, 1.0),
+    ),
+    Op(
+        "pow",
+        "a to the power b; of a fraction, the root has derivative 0 at 0",
+        2,
+        fold=lambda a, b: a**b,
+        simplify=_pow,
+        vjp=derivatives.power,
+        text="{0} ** {1}",
+        safe=(0, 1.0),
+    ),
+    Op("max", "the larger; at a tie the first learns", 2, fold=max, vjp=derivatives.pick("ge")),
+    Op("min", "the smaller; at a tie the first learns", 2, fold=min, vjp=derivatives.pick("le")),
+    Op(
+        "le",
+        "1 where a <= b, 0 elsewhere",
+        2,
+        fold=lambda a, b: float(a <= b),
+        vjp=derivatives.zero,
+        active=(),
+        sign="nonnegative",
+        text="{0} <= {1}",
+        test=True,
+    ),
+    Op(
+        "ge",
+        "1 where a >= b, 0 elsewhere",
+        2,
+        fold=lambda a, b: float(a >= b),
+        vjp=derivatives.zero,
+        active=(),
+        sign="nonnegative",
+        text="{0} >= {1}",
+        test=True,
+    ),
+    Op(
+        "eq",
+        "1 where a == b, 0 elsewhere",
+        2,
+        fold=lambda a, b: float(a == b),
+        vjp=derivatives.zero,
+        active=(),
+        sign="nonnegative",
+        text="{0} == {1}",
+        test=True,
+    ),
+    Op(
+        "where",
+        "a where the test is not 0, else b",
+        3,
+        fold=lambda test, a, b: a if test else b,
+        simplify=_where,
+        vjp=derivatives.where,
+        active=(1, 2),
+    ),
+    Op(
+        "neg",
+        "-x",
+        1,
+        fold=lambda x: -x,
+        simplify=_neg,
+        vjp=slopes(lambda y, x: -1),
+        text="-{0}",
+    ),
+)
+FUNCTIONS = (  # elementwise too, and called by their names
+    Op(
+        "exp",
+        "e to the power x",
+        1,
+        fold=math.exp,
+        vjp=slopes(lambda y, x: y),
+        sign="positive",
+        text="torch.exp({0})",
+        safe=(0, 0.0),
+    ),
+    Op(
+        "log",
+        "the natural logarithm",
+        1,
+        fold=math.log,
+        vjp=derivatives.logarithm,
+        text="torch.log({0})",
+        safe=(0, 1.0),
+    ),
+    Op(
+        "sqrt",
+        "the root; its derivative at 0 is 0",
+        1,
+        fold=math.sqrt,
+        vjp=derivatives.square_root,
+        sign="nonnegative",
+        text="torch.sqrt({0})",
+        safe=(0, 1.0),
+    ),
+    Op(
+        "abs",
+        "|x|",
+        1,
+        fold=abs,
+        vjp=slopes(lambda y, x: x.sign()),
+        sign="nonnegative",
+        text="torch.abs({0})",
+    ),
+    Op(
+        "sign",
+        "-1, 0 or 1",
+        1,
+        fold=lambda x: float((x > 0) - (x < 0)),
+        vjp=derivatives.zero,
+        active=(),
+        text="torch.sign({0})",
+    ),
+    Op(
+        "tanh",
+        "the hyperbolic tangent",
+        1,
+        fold=math.tanh,
+        vjp=slopes(lambda y, x: 1 - y * y),
+        text="torch.tanh({0})",
+    ),
+    Op(
+        "sigmoid",
+        "1 / (1 + exp(-x))",
+        1,
+        fold=lambda x: 1 / (1 + math.exp(-x)),
+        vjp=slopes(lambda y, x: y * (1 - y)),
+        sign="positive",
+        text="torch.sigmoid({0})",
+    ),
+    Op(
+        "silu",
+        "x sigmoid(x)",
+        1,
+        fold=lambda x: x / (1 + math.exp(-x)),
+        vjp=slopes(_silu),
+        text="F.silu({0})",
+    ),
+    Op(
+        "gelu",
+        "x times the normal distribution, by tanh (1606.08415v5, sec. 2)",
+        1,
+        fold=lambda x: x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+        vjp=slopes(_gelu),
+        text="F.gelu({0}, approximate='tanh')",
+    ),
+    Op(
+        "softplus",
+        "log(1 + exp(x))",
+        1,
+        fold=lambda x: math.log1p(math.exp(x)),
+        vjp=slopes(lambda y, x: x.sigmoid()),
+        sign="positive",
+        text="F.softplus({0})",
+    ),
+    Op(
+        "cos",
+        "of an angle in radians",
+        1,
+        fold=math.cos,
+        vjp=slopes(lambda y, x: (x + math.pi / 2).cos()),
+        text="torch.cos({0})",
+    ),
+    Op(
+        "floor",
+        "the largest whole number that is not larger",
+        1,
+        fold=math.floor,
+        vjp=derivatives.zero,
+        active=(),
+        text="torch.floor({0})",
+    ),
+)
+AXES = (
+    Op(
+        "spread",
+        "axis i of the argument becomes axis dims[i] of the result; the others are broadcast",
         1,
         ("dims",),
-    ),  # axis i of the argument becomes axis dims[i] of the result; the others are broadcast
-    "permute": (1, ("dims",)),
-    "reshape": (1, ()),
-    "einsum": (
+        shapes.spread,
+        remake=lambda build, node, args: build.spread(args[0], node.type, node["dims"]),
+        vjp=derivatives.spread,
+    ),
+    Op(
+        "permute",
+        "axis i of the result is axis dims[i] of the argument",
+        1,
+        ("dims",),
+        shapes.permute,
+        remake=lambda build, node, args: build.permute(args[0], node["dims"]),
+        vjp=derivatives.permute,
+    ),
+    Op(
+        "reshape",
+        "the same entries, in their order, in other axes",
+        1,
+        (),
+        shapes.reshape,
+        remake=lambda build, node, args: build.reshape(args[0], node.type),
+        vjp=derivatives.reshape,
+    ),
+    Op(
+        "einsum",
+        'letters per axis, "hij,hj->hi"; sums letters missing on the right; no letter twice in one '
+        "operand",
         2,
         ("eq",),
-    ),  # letters per axis, "hij,hj->hi"; sums letters missing on the right; no letter twice in one operand
-    "sum": (1, ("dims",)),
-    "mean": (1, ("dims",)),
-    "amax": (1, ("dims",)),
-    "softmax": (1, ("dim",)),
-    "select": (1, ("dim", "index")),
-    "stack": (None, ("dim",)),
-    "join": (None, ("dim",)),
-    "solve": (2, ()),  # (B [.., m, n], A [.., n, n]) -> B A^-1; A is positive definite
-    "diag": (1, ()),  # [.., n] -> [.., n, n]
-    "gather": (2, ()),  # (table [vocab, ..], ids []) -> [..]
-    "cross_entropy": (2, ()),  # (logits [.., vocab], ids []) -> [..]
-    # Time
-    "conv": (
+        shapes.einsum,
+        remake=lambda build, node, args: build.einsum(node["eq"], *args),
+        vjp=derivatives.einsum,
+    ),
+    Op(
+        "sum",
+        "over the axes `dims`",
+        1,
+        ("dims",),
+        shapes.reduced,
+        remake=lambda build, node, args: build.sum(args[0], node["dims"]),
+        vjp=derivatives.summed,
+    ),
+    Op("mean", "over the axes `dims`", 1, ("dims",), shapes.reduced, vjp=derivatives.averaged),
+    Op("amax", "the largest over the axes `dims`", 1, ("dims",), shapes.reduced),
+    Op(
+        "softmax",
+        "exp(x) over its sum along `dim`",
+        1,
+        ("dim",),
+        shapes.same,
+        vjp=derivatives.softmax,
+        sign="positive",
+    ),
+    Op(
+        "select", "one place of an axis", 1, ("dim", "index"), shapes.select, vjp=derivatives.select
+    ),
+    Op("stack", "along a new axis `dim`", None, ("dim",), shapes.stack, vjp=derivatives.stack),
+    Op(
+        "join",
+        "one behind the other along `dim`",
+        None,
+        ("dim",),
+        shapes.join,
+        vjp=derivatives.join,
+    ),
+    Op(
+        "solve",
+        "(B [.., m, n], A [.., n, n]) -> B A^-1; A is positive definite",
         2,
         (),
-    ),  # (x [i], K [n, i]): y_t = sum_j K[n-1-j] x_{t-j}; causal, x is 0 before the sequence
-    "rope": (
+        shapes.solve,
+    ),
+    Op("diag", "[.., n] -> [.., n, n]", 1, (), shapes.diag, vjp=derivatives.diag),
+    Op(
+        "gather",
+        "(table [vocab, ..], ids []) -> [..]",
+        2,
+        (),
+        shapes.gather,
+        vjp=derivatives.gather,
+        active=(0,),
+    ),
+    Op(
+        "cross_entropy",
+        "(logits [.., vocab], ids []) -> [..]",
+        2,
+        (),
+        shapes.cross_entropy,
+        vjp=derivatives.cross_entropy,
+        active=(0,),
+    ),
+)
+TIME = (
+    Op(
+        "conv",
+        "(x [i], K [n, i]): y_t = sum_j K[n-1-j] x_{t-j}; causal, x is 0 before the sequence",
+        2,
+        (),
+        shapes.conv,
+    ),
+    Op(
+        "rope",
+        "position = tokens before this one in the sequence; rotates halves of the last axis",
         1,
         ("base",),
-    ),  # position = tokens before this one in the sequence; rotates halves of the last axis
-    "attend": (
+        shapes.same,
+    ),
+    Op(
+        "attend",
+        "q, k1, v1, ..; groups: (k_eq, v_eq, span) per pair, the einsums of the scores and of what "
+        "they weigh, and how far back",
         None,
         ("groups", "scale"),
-    ),  # q, k1, v1, ..; see `attend` in desugar.py. groups: (k_eq, v_eq, span) per pair
-    "ahead": (1, ()),  # one token later; absent at a sequence's last token
-    "fold": (
+        shapes.attend,
+    ),
+    Op("ahead", "one token later; absent at a sequence's last token", 1, (), shapes.same),
+    Op(
+        "fold",
+        "sum | mean over the instants since the last tick of `since` (a Clock, or a level's name: "
+        "`period`)",
         1,
         ("how", "since"),
-    ),  # sum | mean over the instants since the last tick of `since` (a Clock, or a level's name: `period`)
-    "window": (1, ("how", "length")),  # sum | mean over the last `length` tokens, this one included
-    # Gradients
-    "grad": (
+        shapes.same,
+    ),
+    Op(
+        "window",
+        "sum | mean over the last `length` tokens, this one included",
+        1,
+        ("how", "length"),
+        shapes.same,
+    ),
+)
+GRADIENTS = (
+    Op(
+        "grad",
+        "(J, P): derivative of sum(J) in the plain reads of `memory` at P; `context`: tuple of "
+        "nodes held constant",
         2,
         ("memory", "context"),
-    ),  # (J, P): derivative of sum(J) in the plain reads of `memory` at P; `context`: tuple of nodes held constant
-    "grad_stream": (
+        shapes.gradient,
+    ),
+    Op(
+        "grad_stream",
+        "(e, y): derivative of stream e in stream y at this instant, all else held",
         2,
         (),
-    ),  # (e, y): derivative of stream e in stream y at this instant, all else held
-    "stop": (1, ()),  # derivative zero for every learner
-    # Of a schedule alone
-    "ended": (
+        shapes.gradient,
+    ),
+    Op(
+        "stop",
+        "derivative zero for every learner",
+        1,
+        (),
+        shapes.same,
+        vjp=derivatives.zero,
+        active=(),
+    ),
+)
+OF_A_SCHEDULE = (
+    Op(
+        "ended",
+        "(value, a stream for each of `clocks`): the value; the streams are 1 where documents end "
+        "for these clocks",
         None,
         ("clocks",),
-    ),  # (value, a stream for each of `clocks`): the value; the streams are 1 where documents end for these clocks
-    "replay": (
+        shapes.ended,
+    ),
+    Op(
+        "replay",
+        "(term, value of each `plain` of names): a fold or window whose terms see these memories",
         None,
         ("how", "since", "names"),
-    ),  # (term, value of each `plain` of names): a fold or window whose terms see these memories
-}
-ELEMENTWISE = frozenset(
-    op
-    for op in OPS
-    if op
-    in "add sub mul div pow max min le ge eq neg exp log sqrt abs sign tanh sigmoid silu gelu "
-    "softplus cos floor where".split()
+        shapes.terms,
+    ),
 )
+OPS: dict[str, Op] = {
+    row.name: row
+    for row in (
+        *LEAVES,
+        *TREES,
+        *(replace(row, law=shapes.elementwise, elementwise=True) for row in ELEMENTWISE),
+        *(
+            replace(row, law=shapes.elementwise, elementwise=True, function=True)
+            for row in FUNCTIONS
+        ),
+        *AXES,
+        *TIME,
+        *GRADIENTS,
+        *OF_A_SCHEDULE,
+    )
+}
+
+
+def active(node: Node) -> tuple[Node, ...]:
+    """The arguments in which the node has a derivative that is not zero everywhere."""
+    places = OPS[node.op].active
+    return node.args if places is None else tuple(node.args[i] for i in places)

@@ -1,5 +1,4 @@
-"""Arithmetic on arrays and trees with named axes: constants folded, elementwise operators, sums and
-products.
+"""Arithmetic on arrays and trees with named axes: elementwise operators, sums and products.
 
 rate [head] hidden, k [head, e]  ->  mul(spread(rate), k)          0 * x -> 0      x + 0 -> x      1 * x -> x
 """
@@ -7,48 +6,14 @@ rate [head] hidden, k [head, e]  ->  mul(spread(rate), k)          0 * x -> 0   
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from nldsl.core.build import number
 from nldsl.core.nodes import Axis, Node, Shape, Tree
+from nldsl.core.ops import OPS
 from nldsl.graph.axes import fits
 from nldsl.graph.shapes import Shapes
 from nldsl.graph.values import Array, shape_text
-
-FOLDS: dict[str, Callable[..., float]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "div": lambda a, b: a / b,
-    "pow": lambda a, b: a**b,
-    "max": max,
-    "min": min,
-    "le": lambda a, b: float(a <= b),
-    "ge": lambda a, b: float(a >= b),
-    "eq": lambda a, b: float(a == b),
-    "neg": lambda a: -a,
-    "exp": math.exp,
-    "log": math.log,
-    "sqrt": math.sqrt,
-    "abs": abs,
-    "sign": lambda a: float((a > 0) - (a < 0)),
-    "tanh": math.tanh,
-    "sigmoid": lambda a: 1 / (1 + math.exp(-a)),
-    "silu": lambda a: a / (1 + math.exp(-a)),
-    "softplus": lambda a: math.log1p(math.exp(a)),
-    "cos": math.cos,
-    "floor": math.floor,
-    "gelu": lambda a: a * (1 + math.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a**3))) / 2,
-    "where": lambda c, a, b: a if c else b,
-}
-
-
-def fold(op: str, *values: float) -> float | None:
-    """The value of a constant expression, None where it has none that is a finite real number."""
-    try:
-        value = FOLDS[op](*values)
-    except (ArithmeticError, ValueError):
-        return None
-    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 class Arrays(Shapes):
@@ -68,63 +33,38 @@ class Arrays(Shapes):
                     help=f"`embed({said}, [d])` makes an array of it, `{said} == 3` compares it",
                 )
 
+    def apply(self, op: str, *args: Node) -> Node:
+        """An elementwise operator, simplified; a tree of one number has it in each leaf."""
+        node = self.world.build.apply(op, *args)
+        if node.op != "spread" or not isinstance(node.type, Tree):
+            return node
+        leaves = [self.spread(node.args[0], shape, node["dims"]) for _, shape in node.type.leaves]
+        return self.node("tree", *leaves, type=node.type)
+
     def unary(self, op: str, a: Array) -> Array:
         self.numbers(a)
-        value = self.number(a.node)
-        if value is not None and a.node.op == "const" and (folded := fold(op, value)) is not None:
-            return self.const(folded)
-        if op == "neg" and a.node.op == "neg":
-            return Array(a.node.args[0], a.hidden)
-        return Array(self.node(op, a.node, type=a.node.type), a.hidden)
+        return Array(self.apply(op, a.node), a.hidden)
+
+    def several(self, op: str, *arrays: Array) -> Array:
+        """An operator of several arrays, or trees with the same weights."""
+        self.numbers(*arrays)
+        if any(a.is_tree for a in arrays):
+            return self.leaf_by_leaf(op, arrays)
+        nodes, hidden = self.aligned(arrays)
+        return Array(self.apply(op, *nodes), hidden)
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
-        if op not in ("le", "ge", "eq"):
+        if not OPS[op].test:
             self.numbers(a, b)
         if a.is_tree or b.is_tree:
-            return self.simplify(op, a, b) or self.trees(op, a, b)
+            return self.trees(op, a, b)
         hidden = self.union((a.hidden, b.hidden))
         found = self.merge(a.seen, b.seen)
         x, y = (
             v.node if v.node.type == () else self.expand(v, hidden, found.shape, places)
             for v, places in ((a, found.left), (b, found.right))
         )
-        if (
-            short := self.simplify(
-                op, Array(x, hidden if x.type else ()), Array(y, hidden if y.type else ())
-            )
-        ) is not None:
-            return short
-        return Array(self.node(op, x, y, type=x.type if x.type else y.type), hidden)
-
-    def simplify(self, op: str, a: Array, b: Array) -> Array | None:
-        """Of operands that have one shape, or one is ()."""
-        x, y = self.number(a.node), self.number(b.node)
-        if x is not None and y is not None and (folded := fold(op, x, y)) is not None:
-            return self.filled(folded, a if a.node.type else b)
-        fits_a = a.is_tree or a.node.type or not b.node.type  # the result has the shape of a
-        fits_b = b.is_tree or b.node.type or not a.node.type
-        if fits_a and (
-            (op in ("add", "sub") and y == 0) or (op in ("mul", "div", "pow") and y == 1)
-        ):
-            return a
-        if fits_b and ((op == "add" and x == 0) or (op == "mul" and x == 1)):
-            return b
-        if fits_b and op == "sub" and x == 0:
-            return self.unary("neg", b)
-        if (op == "mul" and 0 in (x, y)) or (op == "div" and x == 0):
-            return self.filled(0.0, a if a.node.type else b)
-        return None
-
-    def filled(self, value: float, like: Array) -> Array:
-        const = self.const(value)
-        if like.is_tree:
-            return self.tree(
-                [
-                    (path, Array(self.spread(const.node, shape, ()), like.hidden))
-                    for path, shape in like.node.tree.leaves
-                ]
-            )
-        return Array(self.spread(const.node, like.shape, ()), like.hidden)
+        return Array(self.apply(op, x, y), hidden)
 
     def trees(self, op: str, a: Array, b: Array) -> Array:
         if a.is_tree and b.is_tree:
@@ -134,7 +74,7 @@ class Arrays(Shapes):
                     f"two trees with different weights: {_some(a.tree)} and {_some(b.tree)}",
                 )
             if a.node.type == b.node.type and a.hidden == b.hidden:
-                return Array(self.node(op, a.node, b.node, type=a.node.type), a.hidden)
+                return Array(self.apply(op, a.node, b.node), a.hidden)
             return self.tree(
                 [
                     (path, self.binary(op, x, y))
@@ -145,7 +85,7 @@ class Arrays(Shapes):
         if array.is_scalar and set(array.hidden) <= set(tree.hidden):
             node = array.node if not array.node.type else self.expand(array, tree.hidden, ())
             args = (tree.node, node) if a.is_tree else (node, tree.node)
-            return Array(self.node(op, *args, type=tree.node.type), tree.hidden)
+            return Array(self.apply(op, *args), tree.hidden)
         return self.tree(
             [
                 (path, self.binary(op, leaf, array) if a.is_tree else self.binary(op, array, leaf))
@@ -155,23 +95,29 @@ class Arrays(Shapes):
 
     def where(self, c: Array, a: Array, b: Array) -> Array:
         self.numbers(a, b)
-        for value in (c, a, b):
-            if value.is_tree:
-                parts = [self.leaves(v) if v.is_tree else None for v in (c, a, b)]
-                paths = value.node.tree.paths()
-                if any(p is not None and tuple(path for path, _ in p) != paths for p in parts):
-                    self.world.fail("N203", "trees with different weights in `where`")
-                picked = [
-                    [p[i][1] if p else v for p, v in zip(parts, (c, a, b), strict=True)]
-                    for i in range(len(paths))
-                ]
-                return self.tree(
-                    [(path, self.where(*row)) for path, row in zip(paths, picked, strict=True)]
-                )
-        if (known := self.number(c.node)) is not None and c.node.type == ():
-            return a if known else b
+        if any(value.is_tree for value in (c, a, b)):
+            return self.leaf_by_leaf("where", (c, a, b))
+        if (value := number(c.node)) is not None and c.node.type == ():
+            return a if value else b
         nodes, hidden = self.aligned([c, a, b])
         return Array(self.node("where", *nodes, type=nodes[0].type), hidden)
+
+    def leaf_by_leaf(self, op: str, values: Sequence[Array]) -> Array:
+        """An array beside a tree meets every leaf."""
+        parts = [dict(self.leaves(v)) if v.is_tree else None for v in values]
+        paths = next(tuple(part) for part in parts if part is not None)
+        if any(part is not None and tuple(part) != paths for part in parts):
+            self.world.fail("N203", f"trees with different weights in `{op}`")
+        rows = [
+            [part[path] if part is not None else v for part, v in zip(parts, values, strict=True)]
+            for path in paths
+        ]
+        return self.tree(
+            [
+                (path, self.where(*row) if op == "where" else self.several(op, *row))
+                for path, row in zip(paths, rows, strict=True)
+            ]
+        )
 
     # ---- sums and products
 

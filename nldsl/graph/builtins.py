@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from nldsl.core.build import number
 from nldsl.core.nodes import Axis, numel
+from nldsl.core.ops import OPS
 from nldsl.frontend import syntax
 from nldsl.graph import attention, windows
 from nldsl.graph.arguments import given, outside_memory, positional
-from nldsl.graph.arrays import fold
 from nldsl.graph.built_in import FUNCTIONS, name_of
 from nldsl.graph.evaluate import array, as_array, axes_text, axis_of, evaluate
 from nldsl.graph.guards import is_comparison
@@ -18,8 +19,6 @@ from nldsl.graph.parameters import affine, conv, embed, linear, weight
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array, Eye, Items, Num, kind_of
 from nldsl.source import Span
-
-UNARY = frozenset("exp log sqrt abs sign tanh sigmoid silu gelu softplus floor cos".split())
 
 
 def constant(name: str, site: Site) -> Any:
@@ -94,7 +93,7 @@ def stack(parts: list[Array], site: Site) -> Array:
         )
     nodes, hidden = arrays.aligned(parts)
     dim, n = len(hidden), Axis(str(len(parts)), len(parts))
-    values = [arrays.number(node) for node in nodes]
+    values = [number(node) for node in nodes]
     if nodes[0].type == () and None not in values:
         return Array(world.node("const", type=(n,), value=tuple(values)))
     return Array(
@@ -225,11 +224,19 @@ def sizes(x: Array) -> Items:
 
 
 def elementwise(op: str) -> Callable[[syntax.Call, Site], Any]:
+    """The operators whose rows are functions; of numbers known before the run, a number."""
+
     def build(call: syntax.Call, site: Site) -> Any:
-        value = evaluate(given(call, site, "x")["x"], site)
-        if isinstance(value, Num) and (folded := fold(op, value.value)) is not None:
-            return Num(folded, f"{op}({value.text})")
-        return site.world.arrays.unary(op, as_array(value, site, call.span))
+        row = OPS[op]
+        args = list(given(call, site, *ARGUMENTS[: row.arity]).values())
+        values = [evaluate(arg, site) for arg in args]
+        numbers = [value.value for value in values if isinstance(value, Num)]
+        if len(numbers) == len(values) and (folded := row.value(*numbers)) is not None:
+            return Num(folded, f"{op}({', '.join(value.text for value in values)})")
+        arrays = [as_array(value, site, call.span) for value in values]
+        if len(arrays) == 1:
+            return site.world.arrays.unary(op, *arrays)
+        return site.world.arrays.several(op, *arrays)
 
     return build
 
@@ -370,7 +377,8 @@ PROX = misplaced(
 INDEX = misplaced(
     "in the type of an `input`", "write `input ids: index(256)`, and the name of the input here"
 )
-FUNCTIONS |= {
+ARGUMENTS = ("x", "y", "z")
+FUNCTIONS |= {row.name: elementwise(row.name) for row in OPS.values() if row.function} | {
     "weight": weight,
     "linear": linear,
     "affine": affine,
@@ -384,7 +392,6 @@ FUNCTIONS |= {
     "sum": windows.reduction("sum"),
     "mean": windows.reduction("mean"),
     "softmax": softmax,
-    **{op: elementwise(op) for op in UNARY},
     "max": extreme("max"),
     "min": extreme("min"),
     "where": where,

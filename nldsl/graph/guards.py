@@ -11,20 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from nldsl.core.build import number
 from nldsl.core.nodes import Node, Shape, walk
-from nldsl.core.ops import ELEMENTWISE
+from nldsl.core.ops import OPS
 from nldsl.core.program import Program
-from nldsl.graph.shapes import Shapes, number
+from nldsl.graph.shapes import Shapes
 from nldsl.graph.world import World
 
-HARMLESS = {
-    "log": (0, 1.0),
-    "sqrt": (0, 1.0),
-    "pow": (0, 1.0),
-    "exp": (0, 0.0),
-    "div": (1, 1.0),
-}  # which argument, and what it sees
-THROUGH = ELEMENTWISE | {
+THROUGH = {
     "spread",
     "permute",
     "reshape",
@@ -183,7 +177,7 @@ class Guards:
                 )
         if args == list(node.args) and attrs == dict(node.attrs):
             return node
-        return self.world.intern(
+        return self.world.build.make(
             node.op,
             *args,
             type=node.type,
@@ -203,7 +197,7 @@ class Guards:
         branches = self.branch(yes, test, True, fixed), self.branch(no, test, False, fixed)
         same = branches == (yes, no)
         op, made = (node.op, args) if same else ("where", [test, *branches])
-        return self.world.intern(
+        return self.world.build.make(
             op, *made, type=node.type, span=node.span, turn=node.turn, called=node.name
         )
 
@@ -220,7 +214,7 @@ class Guards:
     @once
     def has_steep(self, node: Node) -> bool:
         return (
-            node.op in THROUGH
+            (OPS[node.op].elementwise or node.op in THROUGH)
             and isinstance(node.type, tuple)
             and not self.counts_alone(node)
             and (self.steep(node) or any(self.has_steep(arg) for arg in node.args))
@@ -235,10 +229,10 @@ class Guards:
                 self.guarded(arg, self.behind(node, i, mask), fixed)
                 for i, arg in enumerate(node.args)
             ]
-            if self.steep(node):
-                i, harmless = HARMLESS[node.op]
+            if self.steep(node) and (safe := OPS[node.op].safe):
+                i, harmless = safe
                 args[i] = self.chosen(args[i], self.behind(node, i, mask), harmless)
-            self._made[key] = self.world.intern(
+            self._made[key] = self.world.build.make(
                 node.op, *args, type=node.type, span=node.span, turn=node.turn, **dict(node.attrs)
             )
         return self._made[key]
@@ -267,7 +261,7 @@ class Guards:
             node = node.args[0]
         if node.op == "mul" and node.args[0] is node.args[1]:
             return True
-        if node.op in ("abs", "exp", "sigmoid", "softplus", "softmax", "sqrt", *TRUTHS):
+        if OPS[node.op].sign:
             return True
         if node.op in ("add", "mul", "div"):
             return all(self.never_negative(arg) for arg in node.args)
@@ -291,6 +285,8 @@ class Guards:
     @once
     def steep(self, node: Node) -> bool:
         """May this operator have an infinite value or slope at finite arguments?"""
+        if OPS[node.op].safe is None:
+            return False
         if node.op == "pow":
             power = number(node.args[1])
             whole = power is not None and power >= 0 and power == int(power)
@@ -304,12 +300,9 @@ class Guards:
             return not (node.args[0].op == "neg" and self.never_negative(node.args[0].args[0]))
         if node.op == "div":
             return not (number(node.args[1]) or self.above_zero(node.args[1]))
-        return (
-            node.op == "log"
-            and not self.above_zero(node.args[0])
-            or node.op == "sqrt"
-            and not self.never_negative(node.args[0])
-        )
+        if node.op == "log":
+            return not self.above_zero(node.args[0])
+        return node.op != "sqrt" or not self.never_negative(node.args[0])
 
     # ---- the mask of an argument
 
@@ -318,7 +311,7 @@ class Guards:
         if mask.type == ():
             return mask
         arg, own = node.args[i], node.shape
-        if node.op in ELEMENTWISE:
+        if OPS[node.op].elementwise:
             return mask if arg.type == own else self.any(mask, range(len(own)))
         if node.op == "spread":
             return self.gathered(mask, node["dims"])

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nldsl.core.build import number
 from nldsl.core.nodes import Node, Tree, walk
-from nldsl.graph.shapes import number
 
 
 @dataclass(frozen=True)

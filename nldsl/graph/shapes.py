@@ -11,18 +11,6 @@ from nldsl.graph.values import Array, Hidden, shape_text
 from nldsl.graph.world import World, did_you_mean
 
 
-def number(node: Node) -> float | None:
-    """The number that every entry of the node is, if it is constant."""
-    while node.op == "spread":
-        node = node.args[0]
-    if node.op == "const" and isinstance(node["value"], float):
-        return node["value"]
-    if node.op == "tree" and node.args:
-        values = {number(arg) for arg in node.args}
-        return values.pop() if len(values) == 1 else None
-    return None
-
-
 class Shapes:
     """Makes the nodes that move, add and drop axes."""
 
@@ -34,8 +22,6 @@ class Shapes:
 
     def const(self, value: float) -> Array:
         return Array(self.node("const", type=(), value=float(value)))
-
-    number = staticmethod(number)
 
     # ---- shape
 

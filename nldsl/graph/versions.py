@@ -117,7 +117,9 @@ class Versions:
             if not memory:
                 return node
             op = "plain" if self.level(memory) == self.level(where) else "read"
-            return world.intern(op, type=node.type, span=node.span, turn=node.turn, memory=memory)
+            return world.build.make(
+                op, type=node.type, span=node.span, turn=node.turn, memory=memory
+            )
         attrs = dict(node.attrs)
         if node.op == "grad":
             told, others = args[2 : 2 + len(node["context"])], args[2 + len(node["context"]) :]
@@ -139,7 +141,7 @@ class Versions:
             for a, p in zip(args, node.tree.paths(), strict=True)
         ):
             return args[0].args[0]
-        return world.intern(
+        return world.build.make(
             node.op,
             *args,
             type=node.type,

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from nldsl.core.nodes import Axis, Interner, Node, Type
+from nldsl.core.build import Builder
+from nldsl.core.nodes import Axis, Node, Type
+from nldsl.core.ops import OPS
 from nldsl.core.program import Clock, Level, Memory, Weight
 from nldsl.diagnostic import Diagnostic, Diagnostics, Edit, Severity
 from nldsl.graph.values import Hidden, Num
@@ -53,8 +55,7 @@ class World:
         self.sets = sets
         self.used_sets: set[str] = set()
         self.findings: list[Diagnostic] = []
-        self.intern = Interner()
-        self.made = 0
+        self.build = Builder(OPS)
         self.turns = 0
         self.span: Span | None = None
         self.turn: tuple[str, ...] = ()
@@ -141,14 +142,13 @@ class World:
     # ---- nodes
 
     def node(self, op: str, *args: Node, type: Type, **attrs: Any) -> Node:
-        self.made += 1
-        if self.made > MOST_NODES:
+        if self.build.made > MOST_NODES:
             self.fail(
                 "N212",
                 f"the program has more than {MOST_NODES} equations",
                 help="fewer turns of `for`",
             )
-        return self.intern(op, *args, type=type, span=self.span, turn=self.turn, **attrs)
+        return self.build.make(op, *args, type=type, **attrs)
 
     def count_call(self, span: Span) -> None:
         self.calls += 1
@@ -163,11 +163,11 @@ class World:
     @contextmanager
     def at(self, span: Span | None, turn: tuple[str, ...]) -> Iterator[None]:
         before = self.span, self.turn
-        self.span, self.turn = span, turn
+        self.span, self.turn = self.build.span, self.build.turn = span, turn
         try:
             yield
         finally:
-            self.span, self.turn = before
+            self.span, self.turn = self.build.span, self.build.turn = before
 
     def hide(self, axis: Axis) -> Hidden:
         return Hidden(axis, next(self.order))

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nldsl.core.nodes import Node, Shape, Tree, Type
-from nldsl.core.ops import ELEMENTWISE
+from nldsl.core.ops import OPS
 
 Value = Tensor | dict[str, Tensor]
 
@@ -118,7 +118,11 @@ NUMBERS: dict[str, Callable[..., Tensor]] = {
     "floor": torch.floor,
     "gelu": lambda x: x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
 }
-assert set(NUMBERS) == ELEMENTWISE
+assert set(NUMBERS) == {row.name for row in OPS.values() if row.elementwise}
+
+
+def on_each_entry(f: Callable[..., Tensor]) -> Callable[..., Value]:
+    return lambda node, *args: each(lambda *xs: f(*_align(*xs)), *args)
 
 
 def einsum(eq: str, a: Tensor, b: Tensor) -> Tensor:
@@ -173,10 +177,7 @@ APPLY: dict[str, Callable[..., Value]] = {
     "leaf": lambda node, x: x[node["path"]],
     "tree": lambda node, *args: dict(zip(node.type.paths(), args, strict=True)),
     "total": _total,
-    **{
-        op: (lambda node, *args, f=f: each(lambda *xs: f(*_align(*xs)), *args))
-        for op, f in NUMBERS.items()
-    },
+    **{op: on_each_entry(f) for op, f in NUMBERS.items()},
     "spread": _spread,
     "permute": lambda node, x: x.permute(0, *(d + 1 for d in node["dims"])),
     "reshape": lambda node, x: x.reshape([x.shape[0], *sizes(node.type)]),

@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from typing import TypeVar
 
 from nldsl.core.nodes import Node, walk
+from nldsl.core.ops import active
 from nldsl.core.program import NEVER, READS, STATE, TOKEN, Clock, Level, Memory, Program
 from nldsl.diagnostic import Diagnostic
 
-FLAT = ("stop", "sign", "floor", "le", "ge", "eq")  # derivative zero
 SHAPE_ONLY = ("permute", "reshape", "spread", "leaf")
 REORDERED = ("permute", "reshape")
 
@@ -173,17 +173,6 @@ def constants_of(context: Iterable[Node]) -> set[Node]:
     }
 
 
-def slopes(node: Node) -> tuple[Node, ...]:
-    """The arguments in which the node has a derivative that is not zero everywhere."""
-    if node.op in FLAT:
-        return ()
-    if node.op == "where":
-        return node.args[1:]
-    if node.op in ("gather", "cross_entropy"):
-        return node.args[:1]
-    return node.args
-
-
 def terms(objective: Node) -> tuple[Node, ...]:
     """What an objective is made of, the same for all levels that take one loss over periods of
     their own.
@@ -231,7 +220,7 @@ class Hearing:
     def _into(self, node: Node, learner: Level) -> Iterable[Node]:
         owner = self.program.owner(node)
         if owner is None:
-            return slopes(node)
+            return active(node)
         other = self.program.memories[owner]
         level = self.program.levels[other.level]
         if level.clock.pace >= learner.clock.pace:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
 from nldsl.core.nodes import Node, walk
+from nldsl.core.ops import active
 from nldsl.core.program import Clock, Level, Memory, Program
 from nldsl.diagnostic import Diagnostic
 from nldsl.frontend import syntax
@@ -25,7 +26,6 @@ from nldsl.rules.flow import (
     gradients_by_level,
     in_every_instance,
     reach,
-    slopes,
 )
 from nldsl.rules.words import clauses, clock_name, defined, every, head_of, place_of, said, short
 from nldsl.source import Source
@@ -181,7 +181,7 @@ def target(program: Program) -> Iterator[Diagnostic]:
     objectives = [objective for level in program.levels.values() for objective in level.objectives]
     bit = {name: 1 << i for i, name in enumerate(program.memories)}
     plain = beneath(
-        objectives, lambda node: bit[node["memory"]] if node.op == "plain" else 0, slopes
+        objectives, lambda node: bit[node["memory"]] if node.op == "plain" else 0, active
     )
     both: dict[str, list[Node]] = {}  # memory -> errors with a plain read of it on both sides
     for error in filter(None, map(_squared, walk(*objectives))):
@@ -202,7 +202,7 @@ def target(program: Program) -> Iterator[Diagnostic]:
                     and all(
                         any(
                             n.op == "plain" and n["memory"] == name
-                            for n in reach([side], data, slopes).nodes
+                            for n in reach([side], data, active).nodes
                         )
                         for side in error.args
                     )
@@ -262,7 +262,7 @@ def second_order(program: Program) -> Iterator[Diagnostic]:
             root.bptt and all(b.depth == "none" for b in root.bptt)
         ):
             continue
-        for part in reach([node.args[0]], constants_of(node["context"]), slopes).nodes:
+        for part in reach([node.args[0]], constants_of(node["context"]), active).nodes:
             if part.op == "attend" and any(
                 n.op == "plain" and n["memory"] == memory.name for n in walk(part)
             ):
@@ -463,7 +463,7 @@ def apart(program: Program) -> Iterator[Diagnostic]:
     for node in walk(*program.roots()):
         if node.op == "grad_stream":
             e, y = node.args
-            if y.op != "const" and not any(part is y for part in reach([e], into=slopes).nodes):
+            if y.op != "const" and not any(part is y for part in reach([e], into=active).nodes):
                 yield Diagnostic(
                     "N511",
                     f"`{said(e)}` does not depend on this `{said(y)}`: the derivative is zero",

@@ -6,7 +6,6 @@ Guaranteed: every node stands before what reads it; each memory of the token clo
 region; a kind of step is listed once, with the first step it occurs at. What has a meaning and no
 order raises `Unsupported` with its words, which the driver makes N801.
 
-    algebra.py         nodes that simplify while they are made: constants fold, 0 and 1 vanish
     differentiate.py   the derivative of an objective, as nodes again
     cells.py           trees become arrays, folds memories that add up their terms
     objectives.py      `grad` becomes the derivative of its objective

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nldsl.core.build import Builder
 from nldsl.core.flow import seen_by_learners, takes
 from nldsl.core.nodes import Node, Shape, Tree, walk
-from nldsl.core.ops import ELEMENTWISE
+from nldsl.core.ops import OPS
 from nldsl.core.program import ENDS, NEVER, READS, STATE, TOKEN, Clock, Level, Program
 from nldsl.core.timing import ValidFrom, sample_clocks
-from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.objectives import Objectives, Slope, Value, plains
 from nldsl.schedule.timetable import outlives, spoken
@@ -62,7 +62,7 @@ class Cells(Objectives):
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.al = Algebra()
+        self.al = Builder(OPS)
         self.cells: dict[str, Cell] = {}
         self.between: dict[str, Cell] = {}  # those that tick between runs of the network, not in it
         self._done: dict[int, Value] = {}
@@ -329,7 +329,7 @@ class Cells(Objectives):
                 "`over sequence`, or over the last n tokens",
             )
         if isinstance(node.type, Tree):
-            if node.op not in ELEMENTWISE and node.op not in ("random", "load"):
+            if not OPS[node.op].elementwise and node.op not in ("random", "load"):
                 raise Unsupported(f"`{node.op}` of a tree", node)
             if not args:
                 return {
@@ -349,9 +349,9 @@ class Cells(Objectives):
                 ]
                 if all(p.type == () for p in full):
                     full[0] = al.spread(full[0], shape, ())
-                leaves[path] = al.call_op(node.op, full)
+                leaves[path] = al.apply(node.op, *full)
             return leaves
-        return al.call(node, args)
+        return al.remake(node, args)
 
     def _terms_of(self, stretch: Node) -> Clock:
         """The clock of the terms, one of which at least stands in each stretch."""
@@ -395,7 +395,7 @@ class Cells(Objectives):
             return total
         count = self._accumulator(al.const(1), level, clock, first, terms)
         return al.div(
-            total, al.elementwise("max", count, al.const(1)) if first else count
+            total, al.apply("max", count, al.const(1)) if first else count
         )  # nothing is shown before the first term
 
     def _accumulator(self, term: Node, level: str, clock: Clock, first: int, terms: Clock) -> Node:
@@ -445,6 +445,4 @@ class Cells(Objectives):
                 life=level.reset,
             )
         count = self.al.make("now", type=(), memory=name)
-        return (
-            self.al.elementwise("max", count, self.al.const(1)) if self.cells[name].first else count
-        )
+        return self.al.apply("max", count, self.al.const(1)) if self.cells[name].first else count

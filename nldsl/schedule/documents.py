@@ -84,10 +84,8 @@ def ended(cells: Cells, clock: Clock) -> Node:
             life=NEVER if lasting else Clock("sequence", 1),
         )
     n = al.sub(al.make("now", type=(), memory=ENDS), al.const(clock.phase))
-    whole = al.mul(
-        al.const(clock.period), al.elementwise("floor", al.div(n, al.const(clock.period)))
-    )
+    whole = al.mul(al.const(clock.period), al.apply("floor", al.div(n, al.const(clock.period))))
     return al.mul(
         ends,
-        al.mul(al.elementwise("eq", n, whole), al.elementwise("ge", n, al.const(clock.period))),
+        al.mul(al.apply("eq", n, whole), al.apply("ge", n, al.const(clock.period))),
     )

@@ -13,10 +13,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nldsl.core.build import Builder, number
 from nldsl.core.flow import reaches
 from nldsl.core.nodes import Node, walk
 from nldsl.core.program import ENDS, TOKEN, Clock, Level, Program
-from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.differentiate import gradient
 from nldsl.schedule.faults import NoDerivative, Unsupported
 from nldsl.schedule.timetable import outlives
@@ -42,7 +42,7 @@ class Objectives(ABC):
     """What `Cells` does with gradients; the array form of every argument is in `_done`."""
 
     program: Program
-    al: Algebra
+    al: Builder
     slopes: list[Slope]
     terms: dict[str, tuple[Node, str, Clock]]
     waiting: dict[int, Clock]
@@ -58,7 +58,7 @@ class Objectives(ABC):
     def _gradient(self, node: Node, objective: Node, point: Value) -> Value:
         memory = node["memory"]
         context = frozenset(
-            id(self._done[id(c)])
+            self._done[id(c)]
             for c in node["context"]
             if id(c) in self._done and isinstance(self._done[id(c)], Node)
         )
@@ -78,7 +78,7 @@ class Objectives(ABC):
         return dict(zip(at, slopes)) if isinstance(point, dict) else slopes[0]
 
     def _task_gradient(
-        self, node: Node, objective: Node, point: Value, context: frozenset[int]
+        self, node: Node, objective: Node, point: Value, context: frozenset[Node]
     ) -> Value:
         """Inputs that stand for the gradient.
 
@@ -102,11 +102,7 @@ class Objectives(ABC):
             id(n) for n in walk(objective) if n.op == "read" and self._belongs(n["memory"], memory)
         }
         for part in self._reached(objective, frozenset()):
-            if (
-                id(part) in context
-                and part.op != "input"
-                and any(id(n) in held for n in walk(part))
-            ):
+            if part in context and part.op != "input" and any(id(n) in held for n in walk(part)):
                 raise Unsupported(
                     f"a stream in `context` that `{memory}` took part in",
                     part,
@@ -169,7 +165,7 @@ class Objectives(ABC):
         node: Node,
         objective: Node,
         wrt: list[Node],
-        context: frozenset[int],
+        context: frozenset[Node],
         bind: dict[int, Node],
     ) -> list[Node]:
         """The derivative of a fold is the fold of the derivative, where the memory does not move
@@ -181,9 +177,9 @@ class Objectives(ABC):
         found = gradient(al, objective, [*wrt, *folds], context)
         total = [self._bound(s, bind) for s in found[: len(wrt)]]
         for fold, bar in zip(folds, found[len(wrt) :]):
-            if al.number(bar) == 0:
+            if number(bar) == 0:
                 continue
-            scale = al.number(bar)
+            scale = number(bar)
             seed = (
                 al.const(1, fold.type)
                 if scale is not None
@@ -194,7 +190,7 @@ class Objectives(ABC):
             if not once:
                 self._alone(fold, bind)
             for i, slope in enumerate(inner):
-                if al.number(slope) != 0:
+                if number(slope) != 0:
                     part = (
                         self._stretch(fold, self._bound(slope, bind), self.waiting[id(fold)])
                         if once
@@ -244,7 +240,7 @@ class Objectives(ABC):
             level = self.program.levels[since]
             since = level.clock
         fixed = {
-            i: v for i, v in bind.items() if self.al.number(v) is not None
+            i: v for i, v in bind.items() if number(v) is not None
         }  # a memory that keeps nothing
         term = self.substitute(term, fixed) if fixed else term
         inner = plains(term)
@@ -335,7 +331,7 @@ class Objectives(ABC):
         return cell == memory or cell.startswith(memory + ".")
 
     @staticmethod
-    def _reached(root: Node, stop: frozenset[int]) -> list[Node]:
+    def _reached(root: Node, stop: frozenset[Node]) -> list[Node]:
         seen, stack, out = set(), [root], []
         while stack:
             node = stack.pop()
@@ -354,7 +350,7 @@ class Objectives(ABC):
                 args = [done[id(a)] for a in node.args]
                 if node.op == "replay":  # its memories have their values
                     args[0] = node.args[0]
-                done[id(node)] = self.al.call(node, args)
+                done[id(node)] = self.al.remake(node, args)
                 if id(node) in self.waiting:
                     self.waiting[id(done[id(node)])] = self.waiting[id(node)]
             else:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from nldsl.core.flow import seen_by_learners, takes
 from nldsl.core.nodes import Node, walk
-from nldsl.core.ops import ELEMENTWISE
+from nldsl.core.ops import OPS
 from nldsl.core.program import NEVER, STATE, TOKEN, Clock, Level, Program
 from nldsl.schedule.cells import Cell, Cells, Slope, Unsupported
 
@@ -312,7 +312,7 @@ def _formula(
         seen.add(id(node))
         moving = id(node) in late or id(node) in streaming or any(n.op in STATE for n in walk(node))
         cheap = node.args and (
-            node.op in ELEMENTWISE or node.op in ("spread", "permute", "reshape")
+            OPS[node.op].elementwise or node.op in ("spread", "permute", "reshape")
         )
         if id(node) in taken:
             out.taken.append(node)

@@ -16,7 +16,7 @@ import networkx as nx
 
 from nldsl.core.flow import takes
 from nldsl.core.nodes import Node, numel, walk
-from nldsl.core.ops import ELEMENTWISE
+from nldsl.core.ops import OPS
 from nldsl.core.program import STATE, Clock, Program
 from nldsl.schedule.cells import Cell, Cells, Unsupported
 from nldsl.schedule.documents import mark_ends
@@ -285,7 +285,7 @@ def _narrow(node: Node, token: set[int], inside: set[int]) -> tuple[list[Node], 
     if id(node) in inside:
         return [], False
     cheap = (
-        node.op in ELEMENTWISE
+        OPS[node.op].elementwise
         or node.op in ("spread", "permute", "reshape", "diag", "eye", "const")
         or (
             node.op == "einsum"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from nldsl.core.nodes import Node, Shape, Tree, Type, numel
-from nldsl.core.ops import ELEMENTWISE
+from nldsl.core.ops import OPS
 from nldsl.schedule.cells import Unsupported
 from nldsl.step.source import Fn, Ref
 
@@ -65,7 +65,7 @@ class FlatFn(Fn):
             return self.total(node, args[0])
         if node.op == "spread" and isinstance(node.type, Tree):
             return self.spread(node.type, args[0])
-        if node.op in ELEMENTWISE:
+        if OPS[node.op].elementwise:
             return self.elementwise(node, args)
         if isinstance(node.type, Tree):
             raise Unsupported(f"`{node.op}` of a tree on the step clock", node)

@@ -23,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nldsl.core.build import number
 from nldsl.core.nodes import Node, Tree, walk
 from nldsl.core.program import Level
 from nldsl.schedule.cells import Unsupported
@@ -191,7 +192,7 @@ class Replay(Sight):
             if new is not self.bar(name):
                 out.bars[name] = new
         for node, slope in zip(atoms, found[len(old) :]):
-            if al.number(slope) != 0:
+            if number(slope) != 0:
                 owner, part = self.owner(node) or "", self.placed(node, slope)
                 out.found[owner] = (
                     sum_of(al, out.found[owner], part) if owner in out.found else part
@@ -219,7 +220,7 @@ class Replay(Sight):
             elif node.op == "now":
                 done[id(node)] = self.al.make("read", type=node.type, memory=node["memory"])
             else:
-                done[id(node)] = self.al.call(node, [done[id(a)] for a in node.args])
+                done[id(node)] = self.al.remake(node, [done[id(a)] for a in node.args])
         return done[id(root)]
 
     # -- source

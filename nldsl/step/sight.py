@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nldsl.core.nodes import Node, walk
+from nldsl.core.ops import active
 from nldsl.core.program import Clock, Level
-from nldsl.rules.flow import slopes
 from nldsl.schedule.cells import Unsupported
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Sight:
                 self._second.setdefault(name, given)
                 hit = True
             hit = hit or self.owner(node) in known
-            stack.extend(slopes(node))
+            stack.extend(active(node))
         return hit
 
     def reaches(self, stream: Node, names: set[str]) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from nldsl.core.nodes import Node, Shape
+from nldsl.core.ops import OPS
 from nldsl.schedule.cells import Unsupported
 from nldsl.step.listing import PLAIN, Made
 
@@ -29,23 +30,6 @@ class Ref:
     @property
     def rank(self) -> int:
         return len(self.shape)
-
-
-FUNCTION = {
-    "exp": "torch.exp",
-    "log": "torch.log",
-    "sqrt": "torch.sqrt",
-    "abs": "torch.abs",
-    "sign": "torch.sign",
-    "tanh": "torch.tanh",
-    "sigmoid": "torch.sigmoid",
-    "silu": "F.silu",
-    "softplus": "F.softplus",
-    "cos": "torch.cos",
-    "floor": "torch.floor",
-}
-INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
-COMPARISONS = {"le": "<=", "ge": ">=", "eq": "=="}
 
 
 def wider(leads: Sequence[str]) -> str:
@@ -166,13 +150,14 @@ class Fn:
 
     def emit(self, node: Node, args: list[Ref]) -> Ref:
         rule = self.rules.get(node.op) or RULES.get(node.op)
+        if rule is None and OPS[node.op].elementwise:
+            rule = _elementwise
         if rule is None:
             raise Unsupported(f"`{node.op}` in a stream", node)
         return rule(self, node, args)
 
 
 Rule = Callable[[Fn, Node, list[Ref]], Ref]
-POSITIVE = {"exp", "sigmoid", "softplus", "softmax"}
 SHAPES = {"spread", "permute", "reshape", "sum", "mean", "select"}
 
 
@@ -195,7 +180,7 @@ def _positive(x: Node) -> bool:
     if x.op == "add":  # a square or a length is not negative, so the number decides
         return any(_positive(a) for a in x.args)
     return (
-        x.op in POSITIVE
+        OPS[x.op].sign == "positive"
         or x.op == "const"
         and isinstance(x["value"], (int, float))
         and x["value"] > 0
@@ -236,14 +221,6 @@ def _elementwise(fn: Fn, node: Node, args: list[Ref]) -> Ref:
         )
     if op in ("sqrt", "pow") and fn.differentiated and (power := _root(node)) is not None:
         text = f"root({fn.tensor(args[0])}, {power!r})"
-    elif op in COMPARISONS:
-        return _number(fn, fn.let(f"{texts[0]} {COMPARISONS[op]} {texts[1]}", lead, node.type))
-    elif op in INFIX:
-        text = f"{texts[0]} {INFIX[op]} {texts[1]}"
-    elif op == "neg":
-        text = f"-{texts[0]}"
-    elif op == "gelu":
-        text = f"F.gelu({texts[0]}, approximate='tanh')"
     elif op in ("max", "min"):
         bound = [i for i, a in enumerate(args) if a.literal is not None]
         if fn.differentiated and bound[:1] != [1]:  # at a tie the first argument has the slope
@@ -264,7 +241,14 @@ def _elementwise(fn: Fn, node: Node, args: list[Ref]) -> Ref:
         )
         text = f"torch.where({test}, {texts[1]}, {texts[2]})"
     else:
-        text = f"{FUNCTION[op]}({texts[0]})"
+        row = OPS[op]
+        if not row.numbers:
+            texts = [
+                fn.align(replace(a, text=fn.tensor(a), literal=None), lead, rank) for a in args
+            ]
+        text = row.text.format(*texts)
+        if row.test:
+            return _number(fn, fn.let(text, lead, node.type))
     return fn.let(text, lead, node.type)
 
 
@@ -455,10 +439,6 @@ RULES: dict[str, Rule] = {
     "cross_entropy": _cross_entropy,
     "stop": _stop,
     "ended": lambda fn, node, args: args[0],
-    **{
-        op: _elementwise
-        for op in (*INFIX, *COMPARISONS, *FUNCTION, "neg", "gelu", "max", "min", "where")
-    },
 }
 
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nldsl.core.build import Builder, number
 from nldsl.core.nodes import Node, walk
+from nldsl.core.ops import OPS
 from nldsl.core.program import READS, STATE, Clock, Level, Program
-from nldsl.schedule.algebra import Algebra
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.differentiate import gradient
 from nldsl.schedule.timetable import spoken
@@ -59,7 +60,7 @@ class Ticks:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.al = Algebra()
+        self.al = Builder(OPS)
         self.next: dict[str, Node] = {}
         self.given: dict[str, Given] = {}
         self.folds: dict[str, Fold] = {}
@@ -117,7 +118,7 @@ class Ticks:
             elif node.op in ELSEWHERE:
                 raise Unsupported(f"`{node.op}` in the update of a level on the step clock", node)
             else:
-                done[id(node)] = self.al.call(node, [done[id(a)] for a in node.args])
+                done[id(node)] = self.al.remake(node, [done[id(a)] for a in node.args])
             if node.name:
                 self.al.called(done[id(node)], node.name)
         return done[id(root)]
@@ -255,7 +256,7 @@ class Ticks:
         plain = next(
             (n for n in walk(objective) if n.op == "plain" and n["memory"] == memory.name), None
         ) or al.make("plain", type=memory.type, memory=memory.name)
-        constant = frozenset(id(done[id(c)]) for c in node["context"] if id(c) in done)
+        constant = frozenset(done[id(c)] for c in node["context"] if id(c) in done)
         reached = self.reached(objective, constant)
         sums = [
             n
@@ -266,9 +267,7 @@ class Ticks:
         ]
         waiting = [n for n in reached if n.op == "fold"]
         direct, *slopes = gradient(al, objective, [plain, *sums, *waiting], constant)
-        folded = [
-            (f, slope) for f, slope in zip([*sums, *waiting], slopes) if al.number(slope) != 0
-        ]
+        folded = [(f, slope) for f, slope in zip([*sums, *waiting], slopes) if number(slope) != 0]
         if folded and point is not here:
             raise Unsupported(
                 "the gradient of a fold elsewhere than at the value the memory has held",
@@ -302,13 +301,13 @@ class Ticks:
         return total
 
     @staticmethod
-    def reached(root: Node, constant: frozenset[int]) -> list[Node]:
-        seen: set[int] = set(constant)
+    def reached(root: Node, constant: frozenset[Node]) -> list[Node]:
+        seen: set[Node] = set(constant)
         out, stack = [], [root]
         while stack:
             node = stack.pop()
-            if id(node) not in seen:
-                seen.add(id(node))
+            if node not in seen:
+                seen.add(node)
                 out.append(node)
                 if node.op != "fold":
                     stack.extend(reversed(node.args))
@@ -326,7 +325,7 @@ class Ticks:
         """
         if slope.type == ():
             return slope
-        value = self.al.number(slope)
+        value = number(slope)
         if value is None:
             raise Unsupported(
                 "an objective that weighs the numbers of a folded stream differently",
@@ -341,7 +340,7 @@ class Ticks:
             done[id(node)] = (
                 bind[id(node)]
                 if id(node) in bind
-                else self.al.call(node, [done[id(a)] for a in node.args])
+                else self.al.remake(node, [done[id(a)] for a in node.args])
             )
         return done[id(root)]
 

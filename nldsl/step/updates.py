@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from nldsl.core.build import number
 from nldsl.core.nodes import Node, Tree, Type, numel, walk
 from nldsl.core.program import STATE, Clock, Level, Program
 from nldsl.schedule.cells import Unsupported
@@ -339,7 +340,7 @@ class Updates:
         memory = self.program.memories[name]
         if memory.start is None:
             return [f'S["{name}"].copy_(D["{name}"])']
-        value = self.ticks.al.number(memory.start)
+        value = number(memory.start)
         if value is not None:
             return [f'S["{name}"].fill_({value!r})']
 
