@@ -18,7 +18,7 @@ from family import BASE, SPECS, fitting, subject, text
 from nldsl.core.nodes import walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import Program
-from nldsl.core.text import dump, every
+from nldsl.core.text import dump
 from nldsl.pipeline import load_text
 from nldsl.testing import data, laws
 from nldsl.testing.renaming import renamed
@@ -132,7 +132,7 @@ def operators(name: str) -> set[str]:
     arrays = walk(
         *schedule.outputs.values(), *(cell.next for cell in schedule.cells.cells.values())
     )
-    return {node.op for nodes in (every(subject(name).program), arrays) for node in nodes}
+    return {node.op for nodes in (subject(name).program.nodes(), arrays) for node in nodes}
 
 
 def test_every_primitive_serves_two_systems() -> None:

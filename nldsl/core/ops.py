@@ -99,9 +99,15 @@ def _gelu(y: Term, x: Term) -> Term:
 # ---- rows
 
 LEAVES = (
-    Op("const", "a number, or a nested tuple of numbers with the node's shape", 0, ("value",)),
-    Op("input", "a stream of the data; rate token", 0, ("name",)),
-    Op("weight", "a parameter slot: a plain read of its owner", 0, ("name",)),
+    Op(
+        "const",
+        "a number, or a nested tuple of numbers with the node's shape",
+        0,
+        ("value",),
+        shapes.constant,
+    ),
+    Op("input", "a stream of the data; rate token", 0, ("name",), shapes.array),
+    Op("weight", "a parameter slot: a plain read of its owner", 0, ("name",), shapes.array),
     Op(
         "plain",
         "in an objective: what plain reads of M inside its level see; bound by `grad`",
@@ -123,8 +129,14 @@ LEAVES = (
         ("clock",),
         shapes.same,
     ),
-    Op("tick", "ticks of the level since its reset, this one included", 0, ("level",)),
-    Op("ticks", "ticks planned for the run", 0, ("level",)),
+    Op(
+        "tick",
+        "ticks of the level since its reset, this one included",
+        0,
+        ("level",),
+        shapes.number,
+    ),
+    Op("ticks", "ticks planned for the run", 0, ("level",), shapes.number),
     Op("eye", "identity of shape (n, n)", 0, (), shapes.eye),
     Op(
         "random",

@@ -14,7 +14,7 @@ context and the paths of gradients are for `rules`.
     calls.py        defs inlined; the mapping rule, with axes.py                templates.py       defs as types of memories
     levels.py       levels, `grad`     memories.py, starts.py                   ownership.py       `weights`
     prox.py         `prox`, in closed form by quadratic.py                       reported.py        what is scored
-    shapes.py, arrays.py    nodes of named-axis arithmetic, constants folded    windows.py, attention.py, clocks.py
+    shapes.py, arrays.py    nodes of named-axis arithmetic    windows.py, attention.py, clocks.py
     guards.py       branches that are not chosen have no part in a derivative
     versions.py     reads inside a level become versions; in its objective they are `plain`
 
