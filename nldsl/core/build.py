@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nldsl.core.nodes import Interner, Node, Shape, Tree, Type
+from nldsl.core.nodes import Interner, Node, Tree, Type
 from nldsl.source import Span
 
 
@@ -201,7 +201,7 @@ class Builder:
     def permute(self, x: Node, dims: Sequence[int]) -> Node:
         if tuple(dims) == tuple(range(len(dims))):
             return x
-        shape = _array(x)
+        shape = x.shape
         return self.make("permute", x, type=tuple(shape[d] for d in dims), dims=tuple(dims))
 
     def reshape(self, x: Node, shape: Type) -> Node:
@@ -211,13 +211,13 @@ class Builder:
         dims = tuple(sorted(dims))
         if not dims:
             return x
-        shape = tuple(a for i, a in enumerate(_array(x)) if i not in dims)
+        shape = tuple(a for i, a in enumerate(x.shape) if i not in dims)
         if number(x) == 0:
             return self.const(0, shape)
         if x.op == "spread":  # summing a broadcast axis multiplies by its size
             broadcast = [d for d in dims if d not in x["dims"]]
             if len(broadcast) == len(dims):
-                n = math.prod(_array(x)[d].size for d in broadcast)
+                n = math.prod(x.shape[d].size for d in broadcast)
                 kept = [d for d in range(rank(x.type)) if d not in dims]
                 inner = self.spread(x.args[0], shape, tuple(kept.index(d) for d in x["dims"]))
                 return self.mul(inner, self.const(n))
@@ -232,7 +232,7 @@ class Builder:
     def einsum(self, eq: str, a: Node, b: Node) -> Node:
         left, out = eq.split("->")
         la, lb = left.split(",")
-        sizes = dict(zip(la + lb, _array(a) + _array(b), strict=True))
+        sizes = dict(zip(la + lb, a.shape + b.shape, strict=True))
         shape = tuple(sizes[c] for c in out)
         if number(a) == 0 or number(b) == 0:
             return self.const(0, shape)
@@ -256,11 +256,6 @@ class Builder:
             called=node.name,
             **dict(node.attrs),
         )
-
-
-def _array(node: Node) -> Shape:
-    assert not isinstance(node.type, Tree), node
-    return node.type
 
 
 class Term:

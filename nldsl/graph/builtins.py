@@ -230,9 +230,11 @@ def elementwise(op: str) -> Callable[[syntax.Call, Site], Any]:
         row = OPS[op]
         args = list(given(call, site, *ARGUMENTS[: row.arity]).values())
         values = [evaluate(arg, site) for arg in args]
-        numbers = [value.value for value in values if isinstance(value, Num)]
-        if len(numbers) == len(values) and (folded := row.value(*numbers)) is not None:
-            return Num(folded, f"{op}({', '.join(value.text for value in values)})")
+        numbers = [value for value in values if isinstance(value, Num)]
+        if len(numbers) == len(values):
+            folded = row.value(*(value.value for value in numbers))
+            if folded is not None:
+                return Num(folded, f"{op}({', '.join(value.text for value in numbers)})")
         arrays = [as_array(value, site, call.span) for value in values]
         if len(arrays) == 1:
             return site.world.arrays.unary(op, *arrays)
