@@ -7,6 +7,7 @@ eager   the emitted source as it is
 
 from __future__ import annotations
 
+import ast
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -79,7 +80,7 @@ class CompiledStep(Reading):
         self.schedule: Schedule = plan(program, self.updates.streams)
         self.valid_from = self.schedule.cells.valid_from
         self.emitted: Emitted = Emitter(self.schedule).emit()
-        self.source = module_text(program, self.emitted, self.updates, precision)
+        self.source = module_text(program, self.emitted, self.updates, precision, planned_steps)
         self.capture, self.why = self.choose(capture)
         self.compile_seconds: dict[str, float] = {}
         self.module = load_module(self.source, "step")
@@ -107,9 +108,9 @@ class CompiledStep(Reading):
         return "whole", f"on {self.device}, about {seconds:.0f} s to compile"
 
     def predict(self, capture: str) -> float:
-        """Rough compile seconds from the number of emitted lines; measured on two CPU cores."""
+        """Rough compile seconds from the number of emitted statements; measured on two CPU cores."""
         blocks = self.emitted.block_of if capture == "whole" else self.emitted.functions
-        lines = self.source.count("\n    ")
+        lines = 1.5 * sum(isinstance(x, ast.stmt) for x in ast.walk(ast.parse(self.source)))
         share = len(blocks) / max(1, len(self.emitted.functions))
         kinds = len(self.schedule.table.kinds)
         return lines * share * 0.1 * (kinds if capture == "whole" else 1) + 5.0 * kinds

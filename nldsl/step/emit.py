@@ -20,16 +20,15 @@ from nldsl.core.timing import lookahead
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.documents import flag
 from nldsl.schedule.plan import Block, Region, Schedule, moving
-from nldsl.step.layout import fold
+from nldsl.step.layout import defined, fold
 from nldsl.step.listing import Draft, Known, Label, listing, shape_text, written
 from nldsl.step.loading import loaded_name
-from nldsl.step.lowerings.body import parts, stream_name
+from nldsl.step.lowerings.body import stream_name
 from nldsl.step.lowerings.temporal import TEMPORAL, stream
 from nldsl.step.names import Names, short
 from nldsl.step.online import SINCE, Part
 from nldsl.step.regions import call_region, resets
-from nldsl.step.runtime.library import copied
-from nldsl.step.source import Fn, prune
+from nldsl.step.source import Fn, parts, prune
 
 
 @dataclass
@@ -330,7 +329,7 @@ class Emitter:
         forward = defined("forward(W, inputs, carry, position, mode)", body)
         text = "\n\n".join([*self.texts, forward, self.start()])
         return Emitted(
-            PRELUDE + copied(text) + "\n\n" + text,
+            text,
             list(dict.fromkeys(self.bodies)),
             order,
             self.carries,
@@ -413,11 +412,6 @@ def pairs(values: Mapping[str, str]) -> str:
     return ", ".join(f'"{name}": {text}' for name, text in values.items())
 
 
-def defined(head: str, lines: Sequence[str]) -> str:
-    """A function of these statements, a line of each, as a reader wants it."""
-    return "\n".join([f"def {head}:", *(row for line in lines for row in fold(line, 4))]) + "\n"
-
-
 def quotes(value: object) -> str:
     """A constant as Python writes it, in the marks that the rest has."""
     return written(ast.parse(repr(value), mode="eval"))
@@ -439,6 +433,3 @@ def weight_name(node: Node) -> str:
         case "load":
             return loaded_name(node)
     return node["memory"]
-
-
-PRELUDE = "import torch\nimport torch.nn.functional as F\nfrom torch import Tensor\n\n\n"

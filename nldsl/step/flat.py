@@ -184,6 +184,9 @@ class FlatFn(Fn):
         if isinstance(ref, Alike):
             return self.let(f"{ref.text}.expand({size(type)})", "", ()).text
         if isinstance(ref, Leaves):
+            value = ref.parts[0].literal
+            if value is not None and all(p.literal == value for p in ref.parts):
+                return self.vector(Ref("", "", (), value), type)
             parts = [
                 self.whole(p, shape).text + ".reshape(-1)"
                 for p, (_, shape) in zip(ref.parts, type.leaves)

@@ -7,11 +7,22 @@ y = f(a, b)                  as it is where it fits; else the longest bracket is
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-WIDTH = 100
+WIDTH, INDENT = 100, 4
 PAIRS = {"(": ")", "[": "]", "{": "}"}
 STRING = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'')
 OPERATOR = re.compile(r" (?:[-+*/@|&]|//|\*\*|and|or|if|else) ")
+
+
+def defined(head: str, lines: Sequence[str]) -> str:
+    """A function of these statements, in one kind of quotation marks."""
+    rows = [row for line in lines for row in fold(marked(line), INDENT)]
+    return "\n".join([*fold(f"def {head}:"), *rows]) + "\n"
+
+
+def marked(text: str) -> str:
+    return re.sub(r"'([^'\"\\]*)'", r'"\1"', text)
 
 
 def fold(text: str, indent: int = 0, tail: str = "") -> list[str]:
@@ -20,17 +31,25 @@ def fold(text: str, indent: int = 0, tail: str = "") -> list[str]:
     if indent + len(text) + len(tail) <= WIDTH:
         return [pad + text + tail]
     at = assigned(text)
-    if at is not None and indent + at > WIDTH // 2 and brackets(text[:at]):
-        left, right = fold(text[:at], indent, " ="), fold(text[at + 3 :], indent, tail)
-        if len(left) > 1:
+    if at is not None and brackets(text[:at]):
+        head = text[at + 3 :].partition("(")[0]
+        if indent + at + 4 + len(head) > WIDTH or indent + at > WIDTH // 2:
+            left, value = opened(text[:at], indent, " ="), text[at + 3 :]
+            right = fold(value, indent, tail)
+            if len(right[0]) + len(left[-1]) - indent >= WIDTH and brackets(value):
+                right = opened(value, indent, tail)
             return [*left[:-1], f"{left[-1]} {right[0].strip()}", *right[1:]]
-    found = brackets(text)
     start = len("return ") if text.startswith("return ") else 0 if at is None else at + 3
-    if not found or start and summed(text[start:]):
+    if not brackets(text) or start and summed(text[start:]):
         return bracketed(text, start, indent, tail)
-    opened, closed = max(found, key=lambda pair: pair[1] - pair[0])
-    head, body, rest = text[: opened + 1], text[opened + 1 : closed].strip(), text[closed:] + tail
-    return [pad + head, *items(body, indent + 4), pad + rest]
+    return opened(text, indent, tail)
+
+
+def opened(text: str, indent: int, tail: str) -> list[str]:
+    """The lines with the longest bracket opened."""
+    start, end = max(brackets(text), key=lambda pair: pair[1] - pair[0])
+    pad, body = " " * indent, text[start + 1 : end].strip()
+    return [pad + text[: start + 1], *items(body, indent + INDENT), pad + text[end:] + tail]
 
 
 def items(body: str, indent: int) -> list[str]:
@@ -68,7 +87,7 @@ def bracketed(text: str, start: int, indent: int, tail: str) -> list[str]:
         return [pad + f'"{piece}"' for piece in pieces[:-1]] + [pad + f'"{pieces[-1]}"' + tail]
     if not start:
         return [pad + text + tail]
-    return [pad + text[:start] + "(", *items(text[start:], indent + 4), pad + ")" + tail]
+    return [pad + text[:start] + "(", *items(text[start:], indent + INDENT), pad + ")" + tail]
 
 
 def outside(text: str) -> str:

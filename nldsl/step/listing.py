@@ -21,13 +21,12 @@ from typing import Any
 
 from nldsl.core.nodes import Node, Shape
 from nldsl.source import Span
-from nldsl.step.layout import WIDTH, fold
+from nldsl.step.layout import INDENT, WIDTH, fold, marked
 from nldsl.step.names import Names, identifier, last
 
 PLAIN = "v"  # stem of a value that has no name of its own
 STEMS = {"k": "filled", "S": "size", "n": PLAIN}
 OPERATIONS = 8  # most calls and operators of one line
-INDENT = 4
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,9 @@ class Listing:
     # -- names
 
     def name(self) -> None:
-        names = Names(self.draft.parameters)
+        values = [self.results, *(statement.value for statement in self.order)]
+        known = {*self.found, *self.draft.labels}
+        names = Names({x for value in values for x in variables(value)} - known)
         for raw in self.draft.parameters:
             label = self.draft.labels.get(raw)
             self.called[raw] = names.take(label.name) if label else raw
@@ -343,7 +344,7 @@ def put(value: Any, values: Mapping[str, str | ast.expr]) -> Any:
 
 
 def written(value: ast.AST) -> str:
-    return re.sub(r"'([^'\"\\]*)'", r'"\1"', ast.unparse(value))
+    return marked(ast.unparse(value))
 
 
 def quoted(span: Span) -> str:

@@ -6,18 +6,11 @@ loss.layer[0].mixer.recall.S.velocity.m.W1    S_m_W1
 
 from __future__ import annotations
 
-import builtins
 import keyword
 import re
 from collections.abc import Collection, Iterable, Sequence
 
-from nldsl.step.runtime.library import library
-
-TAKEN = {
-    *keyword.kwlist,
-    *dir(builtins),
-    *("torch", "F", "Tensor", "B", "T", "W", "S", "G", "D", "V", "N"),
-}
+TAKEN = {*keyword.kwlist, "torch", "F", "Tensor"}
 
 
 def identifier(text: str) -> str:
@@ -64,10 +57,10 @@ def owned(name: str, levels: Collection[str]) -> tuple[list[str], int]:
 
 
 class Names:
-    """Names of one function, each once: the second `k` is `k_2`."""
+    """Names of one function, each once: the second `k` is `k_2`. What it calls is taken."""
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
-        self.taken = {*TAKEN, *library(), *taken}
+        self.taken = {*TAKEN, *taken}
 
     def take(self, wanted: str) -> str:
         name, count = wanted, 1

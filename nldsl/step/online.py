@@ -15,9 +15,11 @@ from nldsl.core.program import NEVER, TOKEN, Clock
 from nldsl.schedule.cells import Cell, Unsupported
 from nldsl.schedule.online import Family, Online, tick_cells
 from nldsl.schedule.plan import Block, Region
+from nldsl.step.layout import defined
+from nldsl.step.listing import Draft
 from nldsl.step.lowerings.body import Body
 from nldsl.step.regions import region_body
-from nldsl.step.source import Fn, prune
+from nldsl.step.source import Fn, parts, prune
 
 if TYPE_CHECKING:
     from nldsl.step.emit import Emitter
@@ -31,17 +33,13 @@ def instants(clock: Clock, first: int = 0) -> tuple[int, int, int]:
     return (clock.period, clock.phase, first) if clock.unit == "token" else (0, 0, 0)
 
 
-def table(items: list[str]) -> str:
-    return f"({', '.join(items)}{', ' if items else ''})"
-
-
 def record(**fields: object) -> str:
-    """A dict of the emitted driver, one line a field."""
-    return "{" + ",\n         ".join(f'"{name}": {text}' for name, text in fields.items()) + "}"
+    """A dict of the emitted driver."""
+    return "{" + ", ".join(f'"{name}": {text}' for name, text in fields.items()) + "}"
 
 
 def rows_of(name: str, records: list[str]) -> str:
-    return f"{name} = (" + "".join(f"\n        {r}," for r in records) + ")"
+    return f"{name} = {parts(records)}"
 
 
 class Part:
@@ -147,13 +145,9 @@ class Part:
         body = [
             "new = {}",
             *calls,
-            "return {" + "".join(f'"{name}": {text}, ' for name, text in rows.items()) + "}, new",
+            "return {" + ", ".join(f'"{name}": {text}' for name, text in rows.items()) + "}, new",
         ]
-        em.texts.append(
-            "def piece(W, held, rows, carry, position, mode):\n"
-            + "\n".join("    " + line for line in body)
-            + "\n"
-        )
+        em.texts.append(defined("piece(W, held, rows, carry, position, mode)", body))
         late = sorted(
             {self.names[id(n)] for n in made.values() if any(x.op == "ahead" for x in walk(n))}
         )
@@ -204,7 +198,7 @@ class Part:
         slopes = [self.slope(em, i) for i in range(len(online.slopes))]
         families = [self.family(em, fn, f) for f in online.families]
         count = len(online.given)
-        kept = table([f'after(carry["rows.{i + 1}"], given[{i}])' for i in range(count)])
+        kept = parts([f'after(carry["rows.{i + 1}"], given[{i}])' for i in range(count)])
         shifted = "".join(f"ahead(rows[{online.given.index(n.args[0])}]), " for n in self.ahead)
         state = [f'"{n}": carry["{SINCE}{n}"]' for n in held] + [
             f'"{name}": like.new_zeros((rows[0].shape[0], {"".join(str(a.size) + ", " for a in x.type)}))'
@@ -218,7 +212,7 @@ class Part:
             f"rows = (*rows, {shifted})",
             f'like = carry["{SINCE}{self.carried[0]}"]',
             *(
-                f"{name} = {{" + ",\n             ".join(parts) + "}"
+                f"{name} = {{{', '.join(parts)}}}"
                 for name, parts in (
                     ("state", state),
                     ("carried", [f'"{n}": carry["{SINCE}{n}"]' for n in carried]),
@@ -227,7 +221,6 @@ class Part:
             *prune(fn.lines, families),
             rows_of("slopes", slopes),
             rows_of("families", families),
-            "",
             "def network(held, rows, carry, at):",
             "    return piece(W, held, rows, carry, at, "
             f"{'mode' if not online.families else repr('within')})",
@@ -236,11 +229,7 @@ class Part:
             "position, "
             f"{count}, {tuple(late)!r}, {tuple(pending)!r})",
         ]
-        em.texts.append(
-            "def online(W, given, carry, position, mode):\n"
-            + "\n".join("    " + line if line else "" for line in lines)
-            + "\n"
-        )
+        em.texts.append(defined("online(W, given, carry, position, mode)", lines))
 
     def slope(self, em: Emitter, i: int) -> str:
         slope = self.online.slopes[i]
@@ -313,11 +302,9 @@ class Part:
                     node.type,
                 )
         result = fn.tensor(fn.value(slope.objective))
-        return em.define(
-            "objective",
-            "W, held, rows, start, stop",
-            [*prune(fn.lines, [result]), f"return {result}.sum()"],
-        )
+        given = ("W", "held", "rows", "start", "stop")
+        lines = prune(fn.lines, [result])
+        return em.written("objective", Draft(given, lines, f"{result}.sum()", {}, fn.made))
 
     def start(self, em: Emitter, cell: Cell) -> str:
         """The function of what a memory starts from within a sequence: weights, and what slower
@@ -330,7 +317,8 @@ class Part:
         for node in takes(cell.start):
             fn.bind(node, f'now["{node["memory"]}"]', "B")
         result = fn.tensor(fn.value(cell.start))
-        function = em.define("begin", "W, now", [*prune(fn.lines, [result]), f"return {result}"])
+        draft = Draft(("W", "now"), prune(fn.lines, [result]), result, {}, fn.made)
+        function = em.written("begin", draft)
         return f"lambda now: {function}(W, now)"
 
     def family(self, em: Emitter, fn: Fn, family: Family) -> str:
@@ -357,7 +345,7 @@ class Part:
             for name, clock in family.copies
         ]
         cuts = [(c.name, instants(c.cut)) for c in family.cells if c.cut is not None]
-        statics = table([fn.tensor(fn.value(n)) for n in formula.statics])
+        statics = parts([fn.tensor(fn.value(n)) for n in formula.statics])
         names = tuple(c.name for c in family.cells)
         return record(
             every=instants(family.clock, family.first),
@@ -368,7 +356,7 @@ class Part:
             takes=tuple(taken),
             statics=statics,
             clocks=tuple(clocks),
-            starts=table(starts),
+            starts=parts(starts),
             copies=tuple(keys),
             copied={key: source for key, source, _ in keys},
             cuts=tuple(cuts),

@@ -16,9 +16,9 @@ from nldsl.core.program import NEVER
 from nldsl.schedule.plan import Region
 from nldsl.step.listing import Made
 from nldsl.step.lowerings.affine import NotAffine
-from nldsl.step.lowerings.body import Body, parts
+from nldsl.step.lowerings.body import Body
 from nldsl.step.lowerings.past import keeps, shape_of
-from nldsl.step.source import Fn, Ref
+from nldsl.step.source import Fn, Ref, parts
 
 if TYPE_CHECKING:
     from nldsl.step.emit import Carry, Emitter

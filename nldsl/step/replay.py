@@ -30,7 +30,10 @@ from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.differentiate import gradient, sum_of
 from nldsl.schedule.timetable import Kind
 from nldsl.step.flat import shape_of
+from nldsl.step.listing import Draft, Label
+from nldsl.step.names import last
 from nldsl.step.sight import Sight
+from nldsl.step.source import parts
 
 if TYPE_CHECKING:
     from nldsl.step.updates import Updates
@@ -269,12 +272,11 @@ class Replay(Sight):
             "".join(f"{x}, " for x in ["event", *stack, *(f"x{i + 1}" for i in range(len(kept)))])
             + "= row",
         ]
-        lines += [
-            f"{b} = {b} + {s}"
-            for n, b in zip(names, bars)
-            if n in self.targets
-            for s in [stack[self.targets.index(n)]]
-        ]
+        given = [*bars, *found]
+        for i, n in enumerate(names):
+            if n in self.targets:
+                lines.append(f"r{i + 1} = {bars[i]} + {stack[self.targets.index(n)]}")
+                bars[i] = f"r{i + 1}"
 
         def text(node: Node) -> str | None:
             if node.op == "read" and node["memory"].startswith("bar "):
@@ -308,10 +310,14 @@ class Replay(Sight):
                 value = f"c{code}[{i}]" if kind == "bar" else f"{at} + c{code}[{i}]"
                 chosen[at] = f"torch.where(event == {code}, {value}, {chosen[at]})"
         self.written = len(self.backs)
-        lines.append("return " + "".join(f"{x}, " for x in chosen.values()))
         if self.held:
             lines.insert(0, "".join(f"h{i + 1}, " for i in range(len(self.held))) + "= held")
-        self.body = self.updates.define("seen", ["carry", "row", "held"], lines)
+        labels = {
+            **{x: Label(f"bar_{last(n)}") for x, n in zip(given, [*names, *self.learners])},
+            **{x: Label(f"heard_{last(n)}") for x, n in zip(stack, self.targets)},
+        }
+        draft = Draft(("carry", "row", "held"), lines, parts(list(chosen.values())), labels, {})
+        self.body = self.updates.define("seen", draft)
 
     def hear(self, kind: Kind) -> list[str]:
         """Lines before a tick: the step's part of the tape, and at the viewer's tick the way back."""

@@ -453,3 +453,8 @@ def prune(lines: list[str], results: Sequence[str]) -> list[str]:
             kept.append(line)
             needed |= set(re.findall(r"[A-Za-z_]\w*", expression))
     return kept[::-1]
+
+
+def parts(names: Sequence[str]) -> str:
+    """The text of a tuple."""
+    return f"({', '.join(names)}{',' if len(names) == 1 else ''})"

@@ -145,12 +145,16 @@ def bytes_of(tensors: dict[str, Tensor]) -> int:
 def planned(program: Program, steps: int, device: str) -> dict[str, Tensor]:
     """Ticks that each step-clock level makes in a run of `steps` steps."""
     return {
-        name: torch.tensor(
-            float(
-                max(1, math.floor(max(0, steps - level.clock.phase) / max(1, level.clock.period)))
-            ),
-            dtype=torch.float64,
-            device=device,
+        name: torch.tensor(ticks, dtype=torch.float64, device=device)
+        for name, ticks in ticks_of(program, steps).items()
+    }
+
+
+def ticks_of(program: Program, steps: int) -> dict[str, float]:
+    """`planned` as numbers."""
+    return {
+        name: float(
+            max(1, math.floor(max(0, steps - level.clock.phase) / max(1, level.clock.period)))
         )
         for name, level in program.levels.items()
         if level.clock.unit == "step"

@@ -12,16 +12,22 @@ V the sums and N the numbers of terms of the streams that levels hear, D fresh d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from nldsl.core.build import number
 from nldsl.core.nodes import Node, Tree, Type, numel, walk
 from nldsl.core.program import STATE, Clock, Level, Program
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.timetable import Kind, Timetable
-from nldsl.step.flat import FlatFn, shape_of, stored
+from nldsl.step.flat import FlatFn, shape_of, size, stored
+from nldsl.step.layout import defined
+from nldsl.step.listing import Draft, Known, Label, listing, shape_text
 from nldsl.step.loading import loaded_name
+from nldsl.step.names import identifier, last
 from nldsl.step.replay import Replay
+from nldsl.step.source import parts, prune
 from nldsl.step.ticks import Given, Ticks
 
 Sizes = tuple[int, ...]
@@ -34,6 +40,9 @@ class Updates:
         self.program, self.table = program, table
         self.ticks = Ticks(program)
         self.texts: list[str] = []
+        self.known = Known(
+            self.ticks.al.names, program.lines, program.source.name if program.source else ""
+        )
         self._functions: dict[str, str] = {}
         used = self.reads(self.ticks.next.values())
         counted = [
@@ -167,14 +176,14 @@ class Updates:
             at += numel(shape)
         raise KeyError(path)
 
-    def define(self, stem: str, arguments: list[str], lines: list[str]) -> str:
-        text = f"({', '.join(arguments)}):\n" + "\n".join("    " + line for line in lines)
-        if text not in self._functions:
-            name = self._functions[text] = (
-                f"{stem}_{1 + sum(n.startswith(stem + '_') for n in self._functions.values())}"
-            )
-            self.texts.append(f"def {name}{text}\n")
-        return self._functions[text]
+    def define(self, stem: str, draft: Draft) -> str:
+        """The name of a function, which is written once: by the first that computes the same."""
+        key = "\n".join([", ".join(draft.parameters), *draft.lines, draft.results])
+        if key not in self._functions:
+            count = 1 + sum(n.startswith(stem + "_") for n in self._functions.values())
+            name = self._functions[key] = f"{stem}_{count}"
+            self.texts.append(listing(name, draft, self.known))
+        return self._functions[key]
 
     def function(
         self,
@@ -187,10 +196,11 @@ class Updates:
         """A call of the function whose arguments are the leaves of the roots; `results` writes its
         body.
         """
-        fn, values = FlatFn(), []
+        fn, values, nodes = FlatFn(), [], {}
         for node in walk(*roots.values()):
             value = text(node)
             if value is not None:
+                nodes.setdefault(value, node)
                 if value not in values:
                     values.append(value)
                 fn.bind(node, f"a{values.index(value) + 1}")
@@ -209,10 +219,18 @@ class Updates:
         if fn.like == "like":
             arguments, values = [*arguments, "like"], [*values, like or "next(iter(S.values()))"]
         written = results(fn, list(roots))
-        name = self.define(
-            stem, arguments, [*fn.lines, "return " + "".join(r + ", " for r in written)]
+        kept = {value: a for a, value in zip(arguments, values)}
+        for root, text in zip(roots, written):
+            if text in fn.made and (given := kept.get(stored(f'S["{root}"]', roots[root].type))):
+                fn.made[text] = replace(fn.made[text], after=given)
+        draft = Draft(
+            arguments,
+            prune(fn.lines, written),
+            parts(written),
+            {a: given_label(value, nodes.get(value)) for a, value in zip(arguments, values)},
+            fn.made,
         )
-        return f"{name}({', '.join(values)})"
+        return f"{self.define(stem, draft)}({', '.join(values)})"
 
     # -- ticks
 
@@ -236,7 +254,7 @@ class Updates:
         call = self.function("update", roots, lambda node: self.text(node, kind, new), write)
         return [
             f"# {root.name} every {root.clock.period} step",
-            ", ".join(f'new["{n}"]' for n in roots) + f", = {call}",
+            parts([f'new["{n}"]' for n in roots]) + f" = {call}",
         ]
 
     def ordered(self, firing: list[str]) -> list[str]:
@@ -409,11 +427,50 @@ class Updates:
         )
         begun = [f'S["{r.name}|event"][0] = {float(r.birth)}' for r in self.replays if r.birth]
         birth = block("birth(S, D)", self.starts(everything) + self.copies(Kind(()), True) + begun)
-        return "\n".join(self.texts) + "\n" + "\n\n".join([*kinds, birth])
+        return "\n\n".join([*self.texts, *kinds, birth])
 
 
 def block(head: str, lines: list[str]) -> str:
-    return f"def {head}:\n" + "\n".join("    " + line for line in lines or ["pass"]) + "\n"
+    return defined(head, lines or ["pass"])
+
+
+def given_label(text: str, node: Node | None) -> Label:
+    """What an update calls what it is given, and what that holds."""
+    if node is None:
+        return Label("like")
+    return Label(called(text) or identifier(node_name(node)), holds(node.type))
+
+
+def node_name(node: Node) -> str:
+    """`bar_W` for the cotangent of W."""
+    name = dict(node.attrs).get("memory") or dict(node.attrs).get("name") or node.op
+    kind, _, of = str(name).rpartition(" ")
+    return f"{kind}_{last(of)}"
+
+
+def called(text: str) -> str:
+    """The name of a kept tensor: `S["training.W"]` is W, `G["training.W|loss"]` grad_W."""
+    found = re.match(r'(\w+)\["([^"]*)"\]', text)
+    if found is None:
+        return ""
+    kind, name = found.groups()
+    names = [last(part) for part in re.sub(r"^(grad|sum|terms) ", "", name).split("|")]
+    if kind == "S" and re.match(r"(grad|sum|terms) ", name):
+        kind = {"grad": "G", "sum": "V", "terms": "N"}[name.split(" ")[0]]
+    return {
+        "G": f"grad_{names[0]}",
+        "V": f"sum_{names[0]}",
+        "N": f"terms_{names[0]}",
+        "D": f"drawn_{names[0]}",
+        "planned": "ticks",
+    }.get(kind, names[0])
+
+
+def holds(type: Type | None) -> str:
+    """What a tensor of the step clock holds."""
+    if type is None:
+        return ""
+    return f"[{size(type)}] all its arrays" if isinstance(type, Tree) else shape_text("", type)
 
 
 def drawn(node: Node) -> str:

@@ -24,7 +24,7 @@ from nldsl.step.lowerings.past import Past, data, keeps
 from nldsl.step.lowerings.reads import ANSWERS, STATES
 from nldsl.step.lowerings.temporal import TEMPORAL
 from nldsl.step.names import identifier, last, short
-from nldsl.step.source import Fn, Ref, prune
+from nldsl.step.source import Fn, Ref, parts, prune
 
 
 @dataclass
@@ -327,16 +327,17 @@ class Body:
         return [*(after[c.name] for c in region.cells), *held]
 
 
-def parts(names: Sequence[str]) -> str:
-    return f"({''.join(f'{name}, ' for name in names)})"
-
-
 def stream_name(node: Node, names: Mapping[Node, str]) -> str:
     """What a function calls a stream that it is given."""
-    if node.op == "input":
-        return identifier(node["name"])
-    of = next((last(names[n]) for n in (node, *node.args) if n in names), "1")
-    return of if node in names else f"{node.op}_{of}"
+    called = {n: input_name(n["name"]) for n in (node, *node.args) if n.op == "input"}
+    called |= {n: last(names[n]) for n in (node, *node.args) if n in names}
+    return called.get(node) or f"{node.op}_{next(iter(called.values()), '1')}"
+
+
+def input_name(name: str) -> str:
+    """An input, or a gradient that the inner loop gives: `gradient 1 of net.F.up` is grad_F_up."""
+    kind, _, of = name.rpartition(" of ")
+    return identifier(f"grad_{'_'.join(of.split('.')[-2:])}" if kind else name)
 
 
 def static_name(node: Node, names: Mapping[Node, str]) -> str:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from nldsl.step.runtime.recurrence import lanewise
+
+if TYPE_CHECKING:
+    from nldsl.step.runtime.emitted import LANES
+
+
+def empty(count: int, like: Tensor) -> dict:
+    """Lanes that have read nothing, one for each sequence of a batch."""
+    lanes = {name: like.new_zeros((count, *sizes)) for name, sizes in LANES.items()}
+    return lanes | {"sequences": torch.zeros(count, dtype=torch.int64, device=like.device)}
 
 
 def resumed(carry: dict, lanes: dict, lasting: dict) -> dict:

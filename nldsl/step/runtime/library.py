@@ -6,7 +6,9 @@ import inspect
 import re
 from functools import cache
 
+from nldsl.core import initial
 from nldsl.step.runtime import (
+    alone,
     arrays,
     attention,
     inner_loop,
@@ -17,17 +19,20 @@ from nldsl.step.runtime import (
     time,
 )
 
-FILES = (arrays, time, attention, recurrence, inner_loop, lanes, learning, tape)
+FILES = (arrays, time, attention, recurrence, inner_loop, lanes, learning, tape, alone)
 
 
 @cache
 def library() -> dict[str, str]:
     """Name -> source of every function that can be copied, in the order of the files."""
     return {
-        name: inspect.getsource(f)
-        for file in FILES
-        for name, f in vars(file).items()
-        if inspect.isfunction(f) and f.__module__ == file.__name__
+        "normal": inspect.getsource(initial.normal),
+        **{
+            name: inspect.getsource(f)
+            for file in FILES
+            for name, f in vars(file).items()
+            if inspect.isfunction(f) and f.__module__ == file.__name__
+        },
     }
 
 
