@@ -46,10 +46,16 @@ def fold(text: str, indent: int = 0, tail: str = "") -> list[str]:
 
 
 def opened(text: str, indent: int, tail: str) -> list[str]:
-    """The lines with the longest bracket opened."""
+    """The lines with the longest bracket opened, and those beside it if there is no room."""
     start, end = max(brackets(text), key=lambda pair: pair[1] - pair[0])
     pad, body = " " * indent, text[start + 1 : end].strip()
-    return [pad + text[: start + 1], *items(body, indent + INDENT), pad + text[end:] + tail]
+    head, last = [pad + text[: start + 1]], [pad + text[end:] + tail]
+    if len(head[0]) > WIDTH and brackets(text[:start]):
+        head = opened(text[:start], indent, text[start])
+    if len(last[0]) > WIDTH and brackets(text[end + 1 :]):
+        more = opened(text[end + 1 :], indent, tail)
+        last = [pad + text[end] + more[0].removeprefix(pad), *more[1:]]
+    return [*head, *items(body, indent + INDENT), *last]
 
 
 def items(body: str, indent: int) -> list[str]:

@@ -7,7 +7,7 @@ it (see library.py), so an emitted file needs only torch. Nothing here imports t
     time.py          rows kept of earlier tokens, and which of them a token sees
     attention.py     softmax over rows kept
     recurrence.py    kernels of gates, pieces of tokens, the end of an instant
-    inner_loop.py    windows of a task loss: pieces, gradients of pure functions of them, ticks in between
+    inner_loop.py    windows of a task loss: pieces, their gradients, ticks in between
     lanes.py         what outlives a sequence
     learning.py      gradients of what levels on the step clock hear
     tape.py          the way back through the ticks of faster levels

@@ -38,7 +38,7 @@ def joined(tail: Tensor, x: Tensor) -> Tensor:
 
 
 def written(rows: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    """rows [B, S, ..], one for each token of the sequence, with x [B, T, ..] at the tokens t [T]."""
+    """rows [B, S, ..], one a token of the sequence, with x [B, T, ..] at the tokens t [T]."""
     return rows.index_copy(1, t, x.to(rows.dtype))
 
 
