@@ -39,6 +39,7 @@ from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import moving, plan
 from nldsl.step.compile import CompiledStep, load_module
 from nldsl.step.emit import Emitter
+from nldsl.step.module import in_precision
 from nldsl.testing.constructs import ALL, constructs
 from nldsl.testing.laws import EXACT, Subject, agreement, deviation, flat
 from nldsl.view.report import levels_table
@@ -122,7 +123,7 @@ def apart(program: Program, batches: list[dict[str, Tensor]]) -> float:
         for name, node in program.outputs.items()
         if id(node) in moving(program.outputs.values())
     }
-    module = load_module(Emitter(plan(program, streams)).emit().text, "streams")
+    module = load_module(in_precision(Emitter(plan(program, streams)).emit(), "float64"), "streams")
     batch, weights = (
         batches[0],
         {name: w.double() for name, w in initial_weights(program, 0).items()},

@@ -27,6 +27,7 @@ from nldsl.schedule.plan import moving, plan
 from nldsl.step.compile import CompiledStep
 from nldsl.step.emit import Emitter
 from nldsl.step.loading import Files
+from nldsl.step.module import in_precision
 from nldsl.step.reading import load_module
 
 EXACT = 1e-9  # float64, the same equations in another order
@@ -75,7 +76,9 @@ class Subject:
         )
         self.state = self.step.init(seed)
         self.streams = self._streams()
-        self.module = load_module(Emitter(plan(program, self.streams)).emit().text, "streams")
+        self.module = load_module(
+            in_precision(Emitter(plan(program, self.streams)).emit(), "float64"), "streams"
+        )
         self._start = {name: t.clone() for name, t in self.state.tensors.items()}
 
     def _streams(self) -> dict[str, Node]:

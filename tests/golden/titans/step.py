@@ -145,7 +145,9 @@ def block_3(
     position,
     mode,
 ):
-    (M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_chunk_new, M_W2_chunk_new), (y,) = roll(
+    (
+        M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_chunk_new, M_W2_chunk_new
+    ), (y,) = roll(
         region_1,
         (M_W1, M_W2, S_m_W1, S_m_W2, M_W1_chunk, M_W2_chunk),
         (q, sub_forget, decay, k, v, rate, times(q, position)),
@@ -190,7 +192,7 @@ def block_4(
 
 def block_5(
     x,  # [B, T, d]
-    ahead_1,  # [B, T]
+    ahead_ids,  # [B, T]
     rmsnorm,  # [d]
     linear,  # [vocab, d]
     before,  # [B, n, vocab]
@@ -200,16 +202,16 @@ def block_5(
     # titans.nl:36  loss = cross_entropy(language_model(ids, neural_memory, d, depth, vocab), nex..
     rmsnorm_1 = rmsnorm * x / torch.sqrt((x ** 2.0).mean((-1,)) + 1e-06)[:, :, None]
     language_model_1 = torch.einsum("ab,BTb->BTa", linear, rmsnorm_1)
-    loss = cross_entropy(behind(language_model_1, before, 1), ahead_1)
+    loss = cross_entropy(behind(language_model_1, before, 1), ahead_ids)
     return (loss,), (latest(language_model_1, before, 1),)
 
 
 def forward(W, inputs, carry, position, mode):
     new = {}
-    (x, ahead_1, ), (new["ids.before"], ) = block_1(
+    (x, ahead_ids), (new["ids.before"],) = block_1(
         inputs["ids"], W["loss.x"], carry["ids.before"], position, mode
     )
-    (q_0, sub_forget_0, decay_0, k_0, v_0, rate_0, sigmoid_1_0, ), (
+    (q_0, sub_forget_0, decay_0, k_0, v_0, rate_0, sigmoid_1_0), (
         new["loss.layer[0].mixer.q.conv.tail"],
         new["loss.layer[0].mixer.k.conv.tail"],
         new["loss.layer[0].mixer.v.conv.tail"],
@@ -235,7 +237,7 @@ def forward(W, inputs, carry, position, mode):
         position,
         mode,
     )
-    (y_0, ), (
+    (y_0,), (
         new["loss.layer[0].mixer.recall.M.W1"],
         new["loss.layer[0].mixer.recall.M.W2"],
         new["loss.layer[0].mixer.recall.S.velocity.m.W1"],
@@ -258,7 +260,7 @@ def forward(W, inputs, carry, position, mode):
         position,
         mode,
     )
-    (x_0, ), () = block_4(
+    (x_0,), () = block_4(
         y_0,
         sigmoid_1_0,
         x,
@@ -271,8 +273,8 @@ def forward(W, inputs, carry, position, mode):
         position,
         mode,
     )
-    (loss, ), (new["einsum.before"], ) = block_5(
-        x_0, ahead_1, W["loss.rmsnorm"], W["loss.linear"], carry["einsum.before"], position, mode
+    (loss,), (new["einsum.before"],) = block_5(
+        x_0, ahead_ids, W["loss.rmsnorm"], W["loss.linear"], carry["einsum.before"], position, mode
     )
     return {"loss": loss}, new
 
@@ -305,57 +307,51 @@ def start(W, batch, like, lanes=None):
     return carry
 
 
-def update_1(a1, a2, a3, a4, a5, a6, a7):
-    v1 = 1.0 / a2
-    v2 = v1 * a3
-    v3 = v2 * v2
-    v4 = v3.sum()
-    v5 = torch.sqrt(v4)
-    v6 = v5 + 1e-06
-    v7 = 1.0 / v6
-    v8 = v7.clamp(max=1.0)
-    v9 = v2 * v8
-    v10 = a1 - v9
-    v11 = 0.09999999999999998 * v10
-    v12 = a1 - v11
-    v13 = v9 ** 2.0
-    v14 = a4 - v13
-    v15 = 0.0010000000000000009 * v14
-    v16 = a4 - v15
-    v17 = a6 / a7
-    v18 = v17 <= 0.02
-    v19 = truth(v18, a1)
-    v20 = v17 / 0.02
-    v21 = v17 - 0.02
-    v22 = 3.141592653589793 * v21
-    v23 = v22 / 0.98
-    v24 = torch.cos(v23)
-    v25 = 1.0 + v24
-    v26 = v25 / 2.0
-    v27 = torch.where(v18, v20, v26)
-    v28 = 0.003 * v27
-    v29 = 0.9 ** a6
-    v30 = 1.0 - v29
-    v31 = v12 / v30
-    v32 = -v31
-    v33 = 0.999 ** a6
-    v34 = 1.0 - v33
-    v35 = v16 / v34
-    v36 = torch.sqrt(v35)
-    v37 = v36 + 1e-08
-    v38 = v32 / v37
-    v39 = v28 * v38
-    v40 = 0.00030000000000000003 * v27
-    v41 = v40 * a5
-    v42 = v39 - v41
-    v43 = a5 + v42
-    return v12, v16, v43,
+def update_1(
+    m,  # [436] all its arrays
+    terms_loss,  # []
+    grad_W,  # [436] all its arrays
+    s,  # [436] all its arrays
+    W,  # [436] all its arrays
+    tick,  # []
+    ticks,  # []
+):
+    # titans.nl:42  W <- W + adamw(W, clip(grad(W), 1), lr = cosine(3e-3, 0.02), decay = 0.1)  #..
+    W_1 = 1.0 / terms_loss * grad_W
+    # std/optimizers.nl:30  m <- m - (1 - beta1) * grad(m)
+    clip_1 = W_1 * (1.0 / (torch.sqrt((W_1 * W_1).sum()) + 1e-06)).clamp(max=1.0)
+    m_new = m - 0.09999999999999998 * (m - clip_1)
+    # std/optimizers.nl:31  s <- s - (1 - beta2) * grad(s)
+    s_new = s - 0.0010000000000000009 * (s - clip_1 ** 2.0)
+    # std/optimizers.nl:8  s = tick / ticks  # ticks so far, and in the whole run
+    s_2 = tick / ticks
+    # titans.nl:42  W <- W + adamw(W, clip(grad(W), 1), lr = cosine(3e-3, 0.02), decay = 0.1)  #..
+    cosine_1 = (1.0 + torch.cos(3.141592653589793 * (s_2 - 0.02) / 0.98)) / 2.0
+    cosine_2 = torch.where(s_2 <= 0.02, s_2 / 0.02, cosine_1)
+    # std/optimizers.nl:33  mean_g = moments.m@after / (1 - beta1 ^ tick)  # bias corrections: ab..
+    mean_g = m_new / (1.0 - 0.9 ** tick)
+    # titans.nl:42  W <- W + adamw(W, clip(grad(W), 1), lr = cosine(3e-3, 0.02), decay = 0.1)  #..
+    adam_1 = -mean_g / (torch.sqrt(s_new / (1.0 - 0.999 ** tick)) + 1e-08)
+    W_new = W + (0.003 * cosine_2 * adam_1 - 0.00030000000000000003 * cosine_2 * W)
+    return m_new, s_new, W_new
 
 
 def tick_1(S, G, V, N, D, planned):
     new = {}
     # training every 1 step
-    new["training.adamw.adam.moments.m"], new["training.adamw.adam.moments.s"], new["training.W"], = update_1(S["training.adamw.adam.moments.m"], N["loss"], G["training.W|loss"], S["training.adamw.adam.moments.s"], S["training.W"], S["training.tick"] + 1, planned["training"])
+    (
+        new["training.adamw.adam.moments.m"],
+        new["training.adamw.adam.moments.s"],
+        new["training.W"],
+    ) = update_1(
+        S["training.adamw.adam.moments.m"],
+        N["loss"],
+        G["training.W|loss"],
+        S["training.adamw.adam.moments.s"],
+        S["training.W"],
+        S["training.tick"] + 1,
+        planned["training"],
+    )
     S["training.W"].copy_(new["training.W"])
     S["training.adamw.adam.moments.m"].copy_(new["training.adamw.adam.moments.m"])
     S["training.adamw.adam.moments.s"].copy_(new["training.adamw.adam.moments.s"])
