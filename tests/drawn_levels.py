@@ -646,11 +646,26 @@ class Reader:
                 first = max(1, self.n - self.stretch(window.stretch, names).period + 1)
                 if not window.stretch.is_unit:
                     raise Beyond("a stretch since a clock")
+            others = self.remembers(window.value, names) - given.keys()
+            if others and first <= self.ticked:  # they have moved since
+                raise Beyond("another memory within a stretch")
             terms = [self.term(window.value, names, n, given) for n in range(first, self.n + 1)]
         total = terms[0]
         for term in terms[1:]:
             total = each(torch.add, total, term)
         return total if how == "sum" else each(lambda x: x / len(terms), total)
+
+    def remembers(self, e: syntax.Expr, names: Mapping) -> set[str]:
+        """The memories of the level that an expression reads."""
+        found: set[str] = set()
+        for piece in syntax.walk(e):
+            if isinstance(piece, syntax.Name):
+                meant = names.get(piece.text)
+                if isinstance(meant, Meant):
+                    found |= self.remembers(meant.expression, meant.names)
+                elif piece.text in self.begun:
+                    found.add(piece.text)
+        return found
 
     def term(self, e: syntax.Expr, names: Mapping, n: int, given: Mapping) -> Value:
         """At token n; a gradient in it is that of the objective there."""
@@ -776,9 +791,8 @@ class Reader:
         flat = p.reshape(-1)
         curve = torch.autograd.functional.hessian(of, flat)
         slope = self.slopes(name, p).reshape(-1)
-        return p - torch.linalg.solve(
-            curve + torch.eye(len(flat), dtype=torch.float64) / eta, slope
-        ).view_as(p)
+        eye = torch.eye(len(flat), dtype=torch.float64)
+        return p - torch.linalg.solve(eta * curve + eye, eta * slope).view_as(p)
 
 
 def unnamed(body: syntax.Expr, weights: Tree) -> dict[int, tuple[Tensor, Tensor]]:
@@ -915,5 +929,7 @@ def distance(
                 known = run.memories[f"{label}.{memory}"]
                 for a, b in zip(parts(value), parts(known), strict=True):
                     b = b[0, head] if level.per else b[0]
+                    if not b.isfinite().all():
+                        raise Beyond("numbers beyond float64")
                     worst = max(worst, laws.deviation(a, b))
     return worst
