@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import safetensors
 import safetensors.torch
@@ -25,6 +25,16 @@ from nldsl.train.records import M, Manifest, Model
 
 FILE = "checkpoint.safetensors"
 LANE = "lane "  # before the names of what outlives a sequence
+
+
+class Tensors(Protocol):
+    """A file of tensors that is open."""
+
+    def metadata(self) -> Mapping[str, str] | None: ...
+
+    def keys(self) -> list[str]: ...
+
+    def get_tensor(self, name: str) -> torch.Tensor: ...
 
 
 def save(run: Path, tensors: Mapping[str, torch.Tensor], manifest: Manifest) -> None:
@@ -128,7 +138,7 @@ def load(run: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Tensors]:
     """Raises N712 if the file is no whole file of tensors."""
     try:
         with safetensors.safe_open(path, "pt") as file:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol, Self
 
 import torch
 
@@ -31,7 +31,7 @@ class NotFinite(Exception):
 
 
 class Moment(Protocol):
-    def since(self, other: Any) -> float:
+    def since(self, other: Self) -> float:
         """Seconds; asked once the work between is done."""
 
 

@@ -25,6 +25,8 @@ from typing import Any
 from nldsl import writing
 from nldsl.train import faults
 
+Event = dict[str, Any]  # a line as JSON gives it: its kind under "event"
+
 # What is read again of each kind of event.
 TOLD: dict[str, dict[str, type | UnionType]] = {
     "step": {"step": int, "loss": int | float | None},
@@ -73,7 +75,7 @@ class Journal:
         os.ftruncate(self._file.fileno(), kept)
         return last
 
-    def write(self, event: str, **values: Any) -> None:
+    def write(self, event: str, **values: object) -> None:
         """Append one line; a killed process loses none that was written."""
         try:
             self._file.write(json.dumps({"event": event, **values}).encode() + b"\n")
@@ -99,7 +101,7 @@ def read(path: Path) -> bytes:
         raise faults.unreadable(path, error) from None
 
 
-def lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def lines(path: Path) -> Iterator[tuple[bytes, Event]]:
     """Every whole line and what it says; a last line that a kill cut short is left out.
 
     Raises N712 for one that says nothing.
@@ -112,7 +114,7 @@ def lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
                 raise faults.damaged_journal(path, number, str(error)) from None
 
 
-def event_of(line: bytes) -> dict[str, Any]:
+def event_of(line: bytes) -> Event:
     """Raises ValueError for a line that no run wrote."""
     event = json.loads(line)
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
@@ -123,7 +125,7 @@ def event_of(line: bytes) -> dict[str, Any]:
     return event
 
 
-def events(path: Path, kind: str) -> list[dict[str, Any]]:
+def events(path: Path, kind: str) -> list[Event]:
     return [event for _, event in lines(path) if event["event"] == kind]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -84,7 +84,7 @@ class Record(Model):
     lengthened: list[Lengthened] = []
     texts: dict[FileName, str]
 
-    def model_post_init(self, context: Any) -> None:
+    def model_post_init(self, context: object) -> None:
         if self.spec not in self.texts:
             raise ValueError("texts: the spec is not among them")
         if fingerprint(self.texts) != self.spec_sha256:
@@ -161,7 +161,7 @@ def fingerprint(texts: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def changed(old: Model, new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def changed(old: Model, new: Mapping[str, object]) -> dict[str, tuple[object, object]]:
     """Fields with another value in `new`: name -> (old, new)."""
     return {
         name: (getattr(old, name), value)

@@ -197,7 +197,7 @@ def _operator(node: Node, depth: int, names: Names) -> tuple[int, str]:
         op == "sqrt"
         and args[0].op in ("sum", "total")
         and args[0].args[0].op == "mul"
-        and len(set(map(id, args[0].args[0].args))) == 1
+        and len(set(args[0].args[0].args)) == 1
     ):
         return ATOM, f"|{part(args[0].args[0].args[0])}|"
     if op in ("fold", "window"):
