@@ -94,6 +94,7 @@ LONG_YET = {
     "graph/statements.py: instance",
     "graph/statements.py: version",
     "graph/templates.py: template",
+    "graph/versions.py: rebuilt",
     "rules/causality.py: future",
     "rules/clocks.py: resets",
     "rules/context.py: dead",
@@ -123,12 +124,11 @@ LONG_YET = {
 REBUILT = ("schedule/", "step/")
 # Signatures of these say what everything is; `Any` is still in those of a few files.
 TYPED = ("core", "schedule", "step", "train")
-ANY_YET = {"core/nodes.py", "core/text.py", "schedule/algebra.py"}
+ANY_YET = {"core/build.py", "core/nodes.py", "core/text.py"}
 # Classes in two files, to be made of parts instead.
 PARTED_YET = {
     "graph/arrays.py: Arrays",
     "graph/memories.py: MemoryInstance",
-    "oracle/meaning.py: Meaning",
 }
 # Called by tests alone, which hold the package to them.
 HELD_BY_TESTS = {
