@@ -129,6 +129,7 @@ ANY_YET = {"core/build.py", "core/nodes.py", "core/text.py"}
 PARTED_YET = {
     "graph/arrays.py: Arrays",
     "graph/memories.py: MemoryInstance",
+    "oracle/meaning.py: Meaning",
 }
 # Called by tests alone, which hold the package to them.
 HELD_BY_TESTS = {
