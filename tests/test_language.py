@@ -11,8 +11,8 @@ come out.
     y -> 1 3 6 | 4 9 15         step must find the same, unless `interpreter` stands behind
                                 `values`: then there is none yet. `|` parts the sequences of a batch
     ```levels, weights, schedule   that view of the program above
-    ```grammar                  made from nl.lark; the table of codes, between <!-- codes --> and
-                                <!-- end -->, from the explanations
+    ```grammar                  made from nl.lark; the tables of codes and of limits, between
+                                <!-- codes --> (<!-- limits -->) and <!-- end -->, likewise
 
 `pytest --update-golden` rewrites all outputs.
 """
@@ -35,6 +35,7 @@ from nldsl.diagnostic import Diagnostic, Diagnostics, render
 from nldsl.explanation import explanations
 from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import load_text
+from nldsl.rules.limits import LIMITS
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.plan import moving, plan
 from nldsl.step.compile import CompiledStep, load_module
@@ -46,6 +47,7 @@ from nldsl.view.report import levels_table
 
 MANUAL = Path(__file__).parent / "language"
 GRAMMAR = Path(__file__).parents[1] / "grammar" / "nl.lark"
+ERRORS = MANUAL.parent / "errors"
 CHAPTERS = {path.stem: path for path in sorted(MANUAL.glob("*.md"))}
 FENCE = re.compile(r"^```(\w+)(.*)\n((?:(?!```).*\n)*)```$", re.MULTILINE)
 MARK = re.compile(r" *# (error|warning|note): (N\d\d\d(?:, N\d\d\d)*)$", re.MULTILINE)
@@ -206,6 +208,17 @@ def codes() -> str:
     return "".join(rows)
 
 
+def limited() -> str:
+    """What is not lowered, each with a program that is refused."""
+    rows = ["| is not lowered | such as |\n|---|---|\n"]
+    for limit in LIMITS:
+        name = next(path.name for path in ERRORS.glob(f"N*_{limit.__name__}.nl"))
+        words = " ".join((limit.__doc__ or "").split())
+        rows.append(f"| {words} | [{name}](../errors/{name}) |\n")
+    return "".join(rows)
+
+
+TABLES = {"codes": codes, "limits": limited}
 OUTPUTS = {
     "values": values,
     "levels": lambda said, body: ("", levels(said)),
@@ -244,7 +257,9 @@ def run(text: str, rewrite: bool) -> str:
         return f"```{kind}{head if rewrite else head or info}\n{output}```"
 
     return re.sub(
-        r"(?<=<!-- codes -->\n)(.*\n)*(?=<!-- end -->)", lambda _: codes(), FENCE.sub(one, text)
+        r"<!-- (codes|limits) -->\n(.*\n)*?(?=<!-- end -->)",
+        lambda at: f"<!-- {at[1]} -->\n{TABLES[at[1]]()}",
+        FENCE.sub(one, text),
     )
 
 

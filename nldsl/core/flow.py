@@ -10,6 +10,14 @@ def seen_by_learners(program: Program, level: Level) -> str | Clock | None:
     """How far the learners of the step clock see through the ticks of a level; None if not all as
     far. Who has no way through them does not count.
     """
+    found = {program.horizon(x, level) for x in learners_through(program, level)} or {"none"}
+    return found.pop() if len(found) == 1 else None
+
+
+def learners_through(program: Program, level: Level) -> list[Level]:
+    """The learners of the step clock whose memories reach an update of the level: by themselves, or
+    by the ticks of levels that they see through.
+    """
     met = sources(program, level)
     slow = [
         x
@@ -19,16 +27,13 @@ def seen_by_learners(program: Program, level: Level) -> str | Clock | None:
     moved = {x.name: sources(program, x) for x in slow if not met.isdisjoint(x.memories)}
 
     def has_a_way(learner: Level) -> bool:
-        """Through its own memories, or the ticks of levels that it sees through."""
         return learner.name in moved or any(
             program.horizon(learner, program.levels[name]) != "none"
             and not by.isdisjoint(learner.memories)
             for name, by in moved.items()
         )
 
-    learners = [x for x in slow if has_a_way(x)]
-    found = {program.horizon(learner, level) for learner in learners} or {"none"}
-    return found.pop() if len(found) == 1 else None
+    return [x for x in slow if has_a_way(x)]
 
 
 def sources(program: Program, level: Level) -> set[str]:

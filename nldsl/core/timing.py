@@ -11,11 +11,13 @@ Emitted code computes something finite at tokens without a value and shows none 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from nldsl.core.nodes import Node, walk
 from nldsl.core.program import STATE, TOKEN, Clock, Program
 
 # what looks back sees something else at each token
+LOOKS_BACK = ("conv", "rope", "attend", "window", "held_stream")
 OF_EVERY_TOKEN = ("input", "rope", "conv", "window", "held_stream")
 
 
@@ -23,15 +25,20 @@ def sample_clocks(program: Program, root: Node) -> set[Clock]:
     """The clocks at whose ticks a stream has its instants, the terms of a window over it; every
     token, for what depends on nothing slower alone.
     """
+    return sample_clocks_of(program, [root])[root]
+
+
+def sample_clocks_of(program: Program, roots: Collection[Node]) -> dict[Node, set[Clock]]:
+    """`sample_clocks` of many streams, in one pass."""
     found: dict[Node, set[Clock]] = {}
-    for node in walk(root):
+    for node in walk(*roots):
         here: set[Clock] = set().union(*(found[a] for a in node.args))
         if node.op in STATE:
             here = {program.level(node["memory"]).clock}
         elif node.op == "fold" and not isinstance(node["since"], Clock):
             here = {program.levels[node["since"]].clock}
         elif node.op == "grad":
-            here = set(found[node.args[0]])
+            here = found[node.args[0]]
         elif (
             node.op in OF_EVERY_TOKEN
             or node.op == "attend"
@@ -39,8 +46,23 @@ def sample_clocks(program: Program, root: Node) -> set[Clock]:
         ):
             here = {TOKEN}
         found[node] = here
-    here = {c for c in found[root] if c.inner}
+    return {root: _instants(found[root]) for root in roots}
+
+
+def _instants(clocks: set[Clock]) -> set[Clock]:
+    here = {c for c in clocks if c.inner}
     return {TOKEN} if TOKEN in here or not here else here
+
+
+def at_tokens(program: Program, root: Node) -> bool:
+    """Has it a value for each token, or one that stays from step to step?"""
+    return any(
+        node.op == "input"
+        or node.op in LOOKS_BACK
+        or node.op in STATE
+        and program.level(node["memory"]).clock.unit == "token"
+        for node in walk(root)
+    )
 
 
 def first_sample(clock: Clock, first: int) -> int:
@@ -59,10 +81,14 @@ class ValidFrom:
         self._first: dict[Node, int] = {}
 
     def __call__(self, root: Node) -> int:
-        for node in walk(root):
+        self.note(root)
+        return self._first[root]
+
+    def note(self, *roots: Node) -> None:
+        """Works out many nodes in one pass."""
+        for node in walk(*(root for root in roots if root not in self._first)):
             if node not in self._first:
                 self._first[node] = self._of(node)
-        return self._first[root]
 
     def mark(self, node: Node, first: int) -> None:
         """A fold that has become a memory begins when its terms do."""

@@ -9,6 +9,7 @@ another, so one pass says everything.
                    a family of codes each, N1 and N3 to N6
     flow.py        what reaches what
     words.py       which words a finding points at
+    limits/        what has a meaning and is not lowered: N801, and N505
     explained/     what `nldsl explain` says of every code
 
 Decisions. An error of the equations (names, shapes) ends the look at a program before the rules,
@@ -26,7 +27,7 @@ from dataclasses import replace
 
 from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic, Diagnostics
-from nldsl.rules import causality, clocks, context, gradients, ownership
+from nldsl.rules import causality, clocks, context, gradients, limits, ownership
 from nldsl.rules.flow import first_of_each
 
 Rule = Callable[[Program], Iterable[Diagnostic]]
@@ -59,7 +60,6 @@ RULES: tuple[Rule, ...] = (
     gradients.unheard,
     gradients.place,
     gradients.target,
-    gradients.second_order,
     gradients.paths,
     gradients.erase,
     gradients.apart,
@@ -72,8 +72,14 @@ def check(program: Program) -> Program:
 
     Raises Diagnostics with everything found, errors first, if one finding is an error.
     """
-    found = first_of_each(finding for rule in RULES for finding in rule(program))
-    findings = tuple(sorted(found, key=lambda finding: finding.severity != "error"))
-    if any(finding.severity == "error" for finding in findings):
+    found = list(first_of_each(finding for rule in RULES for finding in rule(program)))
+    if not any(map(_wrong, found)):  # a limit is a fact of a program that obeys the rules
+        found += first_of_each(limits.refusals(program))
+    findings = tuple(sorted(found, key=lambda finding: not _wrong(finding)))
+    if any(map(_wrong, findings)):
         raise Diagnostics(findings)
     return replace(program, findings=(*program.findings, *findings))
+
+
+def _wrong(finding: Diagnostic) -> bool:
+    return finding.severity == "error"

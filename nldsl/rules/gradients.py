@@ -239,45 +239,6 @@ def _in_line(error: Node, memory: str) -> bool:
     return any(n is left for n in walk(right)) or any(n is right for n in walk(left))
 
 
-def second_order(program: Program) -> Iterator[Diagnostic]:
-    """Fused attention has no second derivative, and a slower learner differentiates the gradient of
-    an inner objective once more.
-
-    minimize |attend(q, M * k -> v) - u|^2   .. grad(M) ..   bptt full       # N505
-    minimize |attend(q, M * k -> v) - u|^2   .. grad(M) ..   bptt none
-    """
-    asked = gradients(program)
-    plain = beneath([ask.args[0] for ask in asked], lambda node: node.op == "plain")
-    if not any(node.op == "attend" and own for node, own in plain.items()):
-        return
-    learners = sorted(
-        {program.memories[n["memory"]].level for n in asked},
-        key=lambda name: program.levels[name].clock.pace,
-    )
-    for node in asked:
-        memory = program.memories[node["memory"]]
-        root = program.root(program.levels[memory.level])
-        slowest = learners[-1]
-        if program.levels[slowest].clock.pace <= root.clock.pace or (
-            root.bptt and all(b.depth == "none" for b in root.bptt)
-        ):
-            continue
-        for part in reach([node.args[0]], constants_of(node["context"]), active).nodes:
-            if part.op == "attend" and any(
-                n.op == "plain" and n["memory"] == memory.name for n in walk(part)
-            ):
-                yield Diagnostic(
-                    "N505",
-                    f"`{short(slowest)}` differentiates this gradient again, and `attend` has no "
-                    "second derivative",
-                    part.span or node.span,
-                    "in the objective of an inner level",
-                    (("the gradient", node.span),),
-                    "`bptt none`, or the softmax written out with `exp` and `sum`",
-                )
-                break
-
-
 def paths(program: Program) -> Iterator[Diagnostic]:
     """How far a slower learner sees through the updates of a level is never left open: it decides
     what is learned, and what it costs.

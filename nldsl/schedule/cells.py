@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nldsl.core.build import Builder
-from nldsl.core.flow import seen_by_learners, takes
+from nldsl.core.flow import learners_through, seen_by_learners, takes
 from nldsl.core.nodes import Node, Shape, Tree, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import ENDS, NEVER, READS, STATE, TOKEN, Clock, Level, Program
@@ -175,15 +175,9 @@ class Cells(Objectives):
         """What a lane carries into a step is a constant there: right for learners that tick at
         every step and so see no further back.
         """
-        for learner in self.program.levels.values():
-            depth = next((b.depth for b in level.clauses(learner)), "none")
-            if (
-                learner.parent is None
-                and learner.objectives
-                and learner.clock.unit == "step"
-                and learner.clock != Clock("step", 1)
-                and depth != "none"
-            ):
+        for learner in learners_through(self.program, level):
+            far = self.program.horizon(learner, level)
+            if learner.clock != Clock("step", 1) and far != "none":
                 raise Unsupported(
                     f"a memory that outlives a sequence, seen by `{learner.name}` through more "
                     "than one step",

@@ -17,6 +17,7 @@ from nldsl.core.flow import seen_by_learners, takes
 from nldsl.core.nodes import Node, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import NEVER, STATE, TOKEN, Clock, Level, Program
+from nldsl.core.timing import LOOKS_BACK
 from nldsl.schedule.cells import Cell, Cells, Slope, Unsupported
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def _streaming(
         if (
             node.op == "input"
             and id(node) not in atoms
-            or node.op in ("rope", "held_stream")
+            or node.op in LOOKS_BACK
             or any(id(a) in ids for a in node.args)
             or node.op in STATE
             and node["memory"] not in owned

@@ -18,6 +18,7 @@ from nldsl.core.flow import takes
 from nldsl.core.nodes import Node, numel, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import STATE, Clock, Program
+from nldsl.core.timing import LOOKS_BACK
 from nldsl.schedule.cells import Cell, Cells, Unsupported
 from nldsl.schedule.documents import mark_ends
 from nldsl.schedule.online import Online, begin, divide, families
@@ -63,13 +64,14 @@ class Schedule:
 
 
 def moving(roots: Iterable[Node]) -> set[int]:
-    """Ids of the nodes that have a value for each token: they reach an input, a token-clock memory
-    or the position.
+    """Ids of the nodes that have a value for each token: they reach an input or a token-clock
+    memory, or look back.
     """
     ids: set[int] = set()
     for node in walk(*roots):
         if (
-            node.op in ("input", "rope", "held_stream")
+            node.op == "input"
+            or node.op in LOOKS_BACK
             or node.op in STATE
             or any(id(a) in ids for a in node.args)
         ):

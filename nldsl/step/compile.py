@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from nldsl.core.initial import normal
+from nldsl.core.nodes import Node, Tree
 from nldsl.core.program import ENDS, Program
+from nldsl.core.timing import at_tokens
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.faults import told
@@ -65,18 +67,9 @@ class CompiledStep(Reading):
         self.files = files or {}
         self.documents = program.counts(ENDS)
         self.updates = Updates(program, table_of(program))
-        if (
-            not self.updates.streams and "loss" in program.outputs
-        ):  # nothing learns once a step: the loss is still what a step says
-            self.updates.streams["loss"] = program.outputs["loss"]
+        if not self.updates.streams:  # nothing learns once a step: what is said is still said
+            self.updates.streams |= said(program)
         self.heard = list(self.updates.streams)
-        if not self.heard:
-            raise Unsupported(
-                "a program in which no level on the step clock learns from a stream, and no stream "
-                "is called `loss`",
-                span=None,
-                help="a level `every step` with `minimize mean(loss over period)`",
-            )
         self.schedule: Schedule = plan(program, self.updates.streams)
         self.valid_from = self.schedule.cells.valid_from
         self.emitted: Emitted = Emitter(self.schedule).emit()
@@ -86,10 +79,8 @@ class CompiledStep(Reading):
         self.module = load_module(self.source, "step")
         self._planned = planned(program, planned_steps, device)
         self._readers: dict[tuple[str, bool], dict[str, Any]] = {}
-        if (
-            self.scored[0] not in self.updates.streams
-        ):  # what cannot be scored is told before it is trained
-            self.reader(*self.scored)
+        if self.heard and self.scored[0] not in self.updates.streams:
+            self.reader(*self.scored)  # what cannot be scored is told before it is trained
         self._kinds = self._compile()
         self._met: set[tuple[Any, ...]] = (
             set()
@@ -203,6 +194,8 @@ class CompiledStep(Reading):
 
     def metrics(self, sums: Mapping[str, Tensor], terms: Mapping[str, int]) -> dict[str, Tensor]:
         means = {name: (sums[name].sum() / max(1, terms[name])).detach() for name in sums}
+        if not self.heard:
+            return {}
         first, _ = self.trained
         return {"loss": means[first]} | {n: m for n, m in means.items() if n != first}
 
@@ -383,6 +376,18 @@ class CompiledStep(Reading):
             begin = time.perf_counter()
             self._run(i, copy, [batch] * self.accumulate)
             self.compile_seconds[f"kind {i + 1}"] = time.perf_counter() - begin
+
+
+def said(program: Program) -> dict[str, Node]:
+    """The streams of a program from which no level learns: its loss, or all that have a value for
+    each token.
+    """
+    found = {
+        name: node
+        for name, node in program.outputs.items()
+        if not isinstance(node.type, Tree) and at_tokens(program, node)
+    }
+    return {"loss": found["loss"]} if "loss" in found else found
 
 
 def lanes_of(batch: Batch) -> int:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from nldsl.core.nodes import Node, Shape, walk
 from nldsl.core.program import ENDS, STATE, Clock
-from nldsl.core.timing import lookahead
+from nldsl.core.timing import LOOKS_BACK, lookahead
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.documents import flag
 from nldsl.schedule.plan import Block, Region, Schedule, moving
@@ -139,7 +139,7 @@ class Emitter:
 
     @property
     def any_input(self) -> list[Node]:
-        """What tells the tokens to a region that reads no stream."""
+        """What tells the tokens to what reads no stream."""
         return list(self.schedule.program.inputs.values())[:1]
 
     def weights_of(self, roots: Sequence[Node], stop: set[int]) -> list[Node]:
@@ -168,6 +168,8 @@ class Emitter:
                 if isinstance(item, Region)
                 else list(item.args)
             )
+            if not isinstance(item, Region) and item.op in LOOKS_BACK:
+                roots += [] if any(id(a) in self.token for a in item.args) else self.any_input
             if not isinstance(item, Region) and item.op == "input":
                 inputs.setdefault(id(item), item)
         weights = self.weights_of(roots, made | set(inputs))

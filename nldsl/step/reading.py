@@ -18,9 +18,9 @@ from torch import Tensor
 
 from nldsl.core.nodes import Node, walk
 from nldsl.core.program import ENDS, REPORT
-from nldsl.core.timing import lookahead
+from nldsl.core.timing import at_tokens, lookahead
 from nldsl.schedule.faults import Unsupported
-from nldsl.schedule.plan import moving, plan
+from nldsl.schedule.plan import plan
 from nldsl.step.emit import Emitter
 from nldsl.step.freeze import frozen
 from nldsl.step.lanes import Lanes, onward, seat
@@ -83,7 +83,7 @@ class Reading:
         """
         outputs, heard = self.program.outputs, self.updates.streams
         found = outputs.get(REPORT) or outputs.get("loss")
-        if found is None or found.type != () or id(found) not in moving([found]):
+        if found is None or found.type != () or not at_tokens(self.program, found):
             return self.heard[0], heard[self.heard[0]]
         return next((name for name, node in heard.items() if node is found), REPORT), found
 

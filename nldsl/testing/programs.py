@@ -21,10 +21,12 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 import torch
+from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor
 
 from nldsl.core.program import ENDS, Program
+from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import load_text
 from nldsl.step.loading import Files, loads
 from nldsl.testing import mixers, recurrences
@@ -66,6 +68,7 @@ KINDS: tuple[Kind, ...] = (
     recurrences.tasked,
 )
 
+LIMITS = ("N505", "N801")  # what has a meaning and no lowering
 EDGES = (0.0, 0.0, 1.0, -1.0, 1e-30, -1e-160)
 
 
@@ -103,6 +106,15 @@ class Drawn:
             for name, text in self.files:
                 (Path(folder) / name).write_text(text, encoding="utf-8")
             return load_text(self.text, "drawn.nl", search=[Path(folder)])
+
+    @cached_property
+    def lowered(self) -> bool:
+        """Is it none of the limits of `nldsl.rules.limits`?"""
+        try:
+            self.program()
+        except Diagnostics as error:
+            return any(d.code not in LIMITS for d in error.diagnostics if d.severity == "error")
+        return True
 
     def weights(self, program: Program) -> Files:
         """What the program loads: a file of normal numbers, small enough to be weights."""
@@ -173,26 +185,28 @@ def programs(
     kinds: Sequence[Kind] = KINDS,
     edges: bool = False,
 ) -> Drawn:
-    """Valid programs.
+    """Valid programs that are lowered; what is drawn beyond that is drawn again.
 
     `kinds` narrows what their layers are: functions of `nldsl.testing.mixers` and
     `nldsl.testing.recurrences`.
     """
-    return written(lambda n: draw(st.integers(0, n - 1)), kinds, edges)
+    drawn = written(lambda n: draw(st.integers(0, n - 1)), kinds, edges)
+    assume(drawn.lowered)
+    return drawn
 
 
 def sample(
     count: int, seed: int, kinds: Sequence[Kind] = KINDS, edges: bool = False
 ) -> list[Drawn]:
-    """`count` different programs without Hypothesis: each alternative as likely as the next.
-
-    The same for the same `seed`.
+    """`count` different programs without Hypothesis, all lowered: each alternative as likely as the
+    next. The same for the same `seed`.
     """
     random = Random(seed)
     found: dict[str, Drawn] = {}
     while len(found) < count:
         drawn = written(random.randrange, kinds, edges)
-        found.setdefault(drawn.text, drawn)
+        if drawn.lowered:
+            found.setdefault(drawn.text, drawn)
     return list(found.values())
 
 

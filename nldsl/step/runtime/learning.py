@@ -23,7 +23,9 @@ def fresh(W: dict, inputs: dict, mode: str, lanes: dict) -> tuple[dict, dict, di
     """Over sequences from their first token: sums and numbers of terms of every stream that a level
     hears, and what outlives them.
     """
-    like = next(iter(W.values()))
+    like = next(
+        (x for x in (*W.values(), *inputs.values()) if x.is_floating_point()), torch.zeros(())
+    )
     batch = next(iter(inputs.values())).shape[0]
     outputs, new = forward(W, inputs, start(W, batch, like, lanes), 0, mode)
     sums = {name: outputs[name].sum((0, 1)) for name in HEARD}

@@ -1,0 +1,322 @@
+"""What cannot be computed at ticks of the step clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from nldsl.core.nodes import Node, walk
+from nldsl.core.ops import active
+from nldsl.core.program import STATE, Level
+from nldsl.core.timing import LOOKS_BACK
+from nldsl.diagnostic import Diagnostic
+from nldsl.rules.flow import reach
+from nldsl.rules.limits.streams import refused
+from nldsl.rules.limits.world import World, unbound
+from nldsl.rules.words import head_of, short
+
+ELSEWHERE = ("input", "random", "load", "grad_stream", "ahead")
+
+
+def stream_in_update(world: World) -> Iterator[Diagnostic]:
+    """An operator of streams in the update of a level of the step clock."""
+    for node in world.ticking:
+        if node.op in ELSEWHERE or node.op in LOOKS_BACK:
+            yield refused(
+                f"`{node.op}` in the update of a level on the step clock",
+                node.span,
+                "a stream, and a stretch of it: `mean(.. over period)`",
+            )
+
+
+def copy_in_update(world: World) -> Iterator[Diagnostic]:
+    """A copy that is taken within a sequence, read by a level of the step clock."""
+    for node in world.ticking:
+        if node.op == "held" and (node["clock"].unit != "step" or not world.slow(node["memory"])):
+            yield refused(
+                "a level on the step clock reads a copy taken within a sequence",
+                node.span,
+                "a stretch of a stream that reads it: `mean(.. over period)`",
+            )
+
+
+def stretch_of_several(world: World) -> Iterator[Diagnostic]:
+    """A stretch on the step clock of a value that is not made at the ticks of one level."""
+    for node in world.ticking:
+        if node.op == "fold" and world.local(node.args[0]) and not _waits(node):
+            pulse = _pulse(world, node.args[0])
+            if "" in pulse or len({_root(world, p) for p in pulse}) != 1:
+                yield refused(
+                    "a stretch on the step clock of a value that is not made at the ticks of one "
+                    "level",
+                    node.span,
+                    "a stretch for each of them",
+                )
+
+
+def _waits(fold: Node) -> bool:
+    return any(n.op == "plain" for n in reach(fold.args, into=unbound))
+
+
+def _root(world: World, level: str) -> str:
+    while (parent := world.program.levels[level].parent) is not None:
+        level = parent
+    return level
+
+
+def _pulse(world: World, term: Node) -> set[str]:
+    """The levels at whose ticks a value is made; "" if at every step."""
+
+    def stops(node: Node) -> bool:
+        return node.op in STATE or (
+            node.op == "fold" and (isinstance(node["since"], str) or not world.local(node.args[0]))
+        )
+
+    def into(node: Node) -> tuple[Node, ...]:
+        return () if stops(node) else node.args[:1] if node.op == "grad" else node.args
+
+    found: set[str] = set()
+    for node in reach([term], into=into):
+        if node.op in STATE:
+            found.add(world.level(node["memory"]).name)
+        elif node.op == "fold" and stops(node):
+            found.add(node["since"] if isinstance(node["since"], str) else "")
+    return found
+
+
+def _gradients(world: World) -> list[Node]:
+    return [n for n in world.ticking if n.op == "grad" and world.slow(n["memory"])]
+
+
+def _stretched(world: World, node: Node) -> list[Node]:
+    """The stretches on which the objective of a gradient depends."""
+    into = lambda n: () if n.op == "fold" else active(n)  # noqa: E731
+    return [n for n in reach([node.args[0]], set(node["context"]), into) if n.op == "fold"]
+
+
+def curved_in_its_stretch(world: World) -> Iterator[Diagnostic]:
+    """An objective that is no linear function of its stretch of ticks."""
+    for node in _gradients(world):
+        for fold in _stretched(world, node):
+            if world.local(fold.args[0]) and _waits(fold) and not _linear(node.args[0], fold):
+                yield refused(
+                    "an objective that is not a linear function of its stretch of ticks",
+                    node.span,
+                    "the stretch of the whole objective: `mean(.. over period)`",
+                )
+
+
+def _linear(root: Node, fold: Node) -> bool:
+    way = {fold}
+    for node in walk(root):
+        if any(a in way for a in node.args):
+            way.add(node)
+            mine = [a for a in node.args if a in way]
+            if node.op in ("mul", "einsum") and len(mine) > 1:
+                return False
+            if node.op == "div" and node.args[1] in way:
+                return False
+            if node.op not in LINEAR:
+                return False
+    return True
+
+
+LINEAR = {"add", "sub", "neg", "mul", "div", "einsum", "sum", "mean", "spread", "permute"}
+LINEAR |= {"reshape", "select", "stack", "join", "leaf", "tree", "total"}
+
+
+def weighed_apart(world: World) -> Iterator[Diagnostic]:
+    """An objective that weighs the numbers of a stretched stream differently."""
+    for node in _gradients(world):
+        for fold in _stretched(world, node):
+            waits = not world.local(fold.args[0]) or _waits(fold)
+            if waits and fold.type != () and not _alike(node.args[0], fold):
+                yield refused(
+                    "an objective that weighs the numbers of a stretched stream differently",
+                    node.span,
+                    "a stretch of one number: `mean(sum(..) over period)`",
+                )
+
+
+def _alike(root: Node, fold: Node) -> bool:
+    way = {fold}
+    for node in walk(root):
+        if any(a in way for a in node.args):
+            way.add(node)
+            rest = [a for a in node.args if a not in way]
+            if node.op in ("mul", "div"):
+                if len(rest) != 1 or node.args[-1] in way and node.op == "div":
+                    return False
+                if not _number(rest[0]):
+                    return False
+            elif node.op not in ("add", "sub", "neg", "sum", "mean", "permute", "total", "reshape"):
+                return False
+    return True
+
+
+def _number(node: Node) -> bool:
+    while node.op in ("spread", "neg"):
+        node = node.args[0]
+    return node.op == "const" and isinstance(node["value"], (int, float))
+
+
+# What a slower level sees of faster ones
+
+
+@lru_cache(maxsize=1)
+def _open(world: World) -> list[str]:
+    """The memories that some level may see through: by `bptt`, or since they start from another."""
+
+    def begun(name: str) -> bool:
+        start = world.program.memories[name].start
+        return start is not None and any(world.owner(n) for n in walk(start))
+
+    return [
+        name
+        for name in world.updates
+        if begun(name) or any(b.depth != "none" for b in world.root_of(name).bptt)
+    ]
+
+
+class Sight:
+    """What one learner of the step clock sees through the ticks of faster ones."""
+
+    def __init__(self, world: World, viewer: Level) -> None:
+        self.world, self.viewer = world, viewer
+        self.heard = [
+            (grad, fold)
+            for grad in _gradients(world)
+            if grad["memory"] in viewer.memories
+            for fold in _stretched(world, grad)
+            if not world.local(fold.args[0])
+        ]
+        faster = {x.name for x in world.learners if x.clock.pace < viewer.clock.pace}
+        self.names = [n for n in _open(world) if world.root_of(n).name in faster]
+        self.second: dict[str, Node] = {}
+        self._met: dict[Node, set[str]] = {}
+
+    def sees(self, name: str) -> bool:
+        depth = next((b.depth for b in self.world.root_of(name).clauses(self.viewer)), "none")
+        return depth != "none"
+
+    def stream(self, fold: Node) -> set[str]:
+        """The memories that a stretched stream reads, at once or in the past."""
+        term = fold.args[0]
+        if term not in self._met:
+            self._met[term] = {n for x in reach([term], into=self._into) if (n := self._read(x))}
+        return self._met[term]
+
+    def _into(self, node: Node) -> tuple[Node, ...]:
+        memory = self.world.program.memories.get(self._read(node) or "")
+        if memory is None or self.world.slow(memory.name):
+            return node.args
+        return (*node.args, *(n for n in (memory.next, memory.start) if n is not None))
+
+    def _read(self, node: Node) -> str | None:
+        return node["memory"] if node.op == "plain" else self.world.owner(node)
+
+    def starts_from(self, name: str, known: set[str]) -> bool:
+        start = self.world.program.memories[name].start
+        return start is not None and any(self.world.owner(n) in known for n in walk(start))
+
+    def reads(self, name: str, known: set[str]) -> bool:
+        """Has the update a derivative in what is known to depend on the viewer?"""
+        met, hit = reach([self.world.updates[name]], into=self._slopes), False
+        for node in met:
+            if self._waits(node) and self.stream(node) & known:
+                way = [n for n in met.way(node) if n.op == "grad"]
+                self.second.setdefault(name, way[-1] if way else node)
+                hit = True
+            hit = hit or self.world.owner(node) in known
+        return hit
+
+    def _slopes(self, node: Node) -> tuple[Node, ...]:
+        return () if self._waits(node) else active(node)
+
+    def _waits(self, node: Node) -> bool:
+        return node.op == "fold" and not self.world.local(node.args[0])
+
+    def depending(self) -> list[str]:
+        found: set[str] = set()
+        while True:
+            known = found | set(self.viewer.memories)
+            new = {
+                n
+                for n in self.names
+                if n not in found
+                and (self.starts_from(n, known) or self.sees(n) and self.reads(n, known))
+            }
+            if not new:
+                return [n for n in self.names if n in found]
+            found |= new
+
+    def moved(self) -> list[str]:
+        """The faster memories from which the viewer hears, and that follow from what it holds."""
+        candidates = self.depending() if self.heard else []
+        streams = [self.stream(fold) for _, fold in self.heard]
+        out = {n for n in candidates if any(n in s for s in streams)}
+        while new := {
+            n
+            for n in candidates
+            if n not in out
+            and any(
+                self.world.owner(x) == n
+                for m in out
+                for x in self.world.near(self.world.updates[m])
+            )
+        }:
+            out |= new
+        return [n for n in candidates if n in out]
+
+
+def second_derivative(world: World) -> Iterator[Diagnostic]:
+    """A second derivative of the whole network, by which a slower level would see through the
+    update of a faster one.
+    """
+    for sight, moved in _sights(world):
+        known = {*moved, *sight.viewer.memories}
+        for name in moved:
+            if sight.sees(name) and sight.reads(name, known) and name in sight.second:
+                yield refused(
+                    f"a second derivative of the whole network, by which "
+                    f"`{short(sight.viewer.name)}` would see through this update",
+                    sight.second[name].span,
+                    "`stop(grad(..))` for the first order, or `bptt none`",
+                )
+
+
+@lru_cache(maxsize=1)
+def _sights(world: World) -> list[tuple[Sight, list[str]]]:
+    """The learners that see something through faster ticks."""
+    if not _open(world):
+        return []
+    found = [(sight, sight.moved()) for sight in (Sight(world, v) for v in world.learners)]
+    return [(sight, moved) for sight, moved in found if moved]
+
+
+def stretch_seen_through(world: World) -> Iterator[Diagnostic]:
+    """A stretch of ticks that a slower level sees through."""
+    for sight, moved in _sights(world):
+        for name in moved:
+            for node in world.near(world.updates[name]):
+                if node.op == "fold" and world.local(node.args[0]) and not _waits(node):
+                    if any(world.owner(n) in moved for n in world.near(node)):
+                        yield refused(
+                            f"a stretch of ticks that `{short(sight.viewer.name)}` sees through",
+                            node.span,
+                            "`bptt none`",
+                        )
+
+
+def start_seen_through(world: World) -> Iterator[Diagnostic]:
+    """A start from a memory that a slower level sees through."""
+    for sight, moved in _sights(world):
+        for name in moved:
+            start = world.program.memories[name].start
+            for node in walk(start) if start is not None else ():
+                if world.owner(node) in moved and world.level(name).reset.period:
+                    yield refused(
+                        f"a start from a memory that `{short(sight.viewer.name)}` sees through",
+                        node.span or head_of(world.level(name)),
+                        f"a start from `{short(sight.viewer.name)}`, or `bptt none`",
+                    )

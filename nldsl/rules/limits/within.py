@@ -1,0 +1,387 @@
+"""What cannot be learned within a sequence: stretches at a memory that moves, and memories that
+learn from the loss of the whole network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from nldsl.core.flow import seen_by_learners
+from nldsl.core.nodes import Node, walk
+from nldsl.core.ops import OPS, active
+from nldsl.core.program import ENDS, READS, STATE, TOKEN, Clock, Level
+from nldsl.diagnostic import Diagnostic
+from nldsl.frontend import syntax
+from nldsl.rules.flow import reach
+from nldsl.rules.limits.streams import refused
+from nldsl.rules.limits.world import STRETCHES, World, outlives, starts_from, unbound
+from nldsl.rules.words import head_of, place_of, short
+
+# Stretches of terms
+
+
+def terms_beside(world: World) -> Iterator[Diagnostic]:
+    """A stretch of terms in which two memories move."""
+    for node, fold in _stretches(world):
+        others = [
+            n
+            for n in reach(fold.args, node["context"], unbound)
+            if n.op == "plain" and n["memory"] != node["memory"]
+        ]
+        if others and not _once(world, node, fold):
+            yield refused(
+                f"a stretch of terms in which `{short(others[0]['memory'])}` moves too",
+                fold.span,
+                "an objective, and a level, for each memory",
+            )
+
+
+def terms_of_a_document(world: World) -> Iterator[Diagnostic]:
+    """Terms since a document began, at a memory that has moved since."""
+    for node, fold in _replayed(world):
+        if fold.op == "fold" and world.clock(fold["since"]).unit == ENDS:
+            yield refused(
+                "terms since a document began at a memory that has moved since",
+                fold.span,
+                "`over sequence`, or over the last n tokens",
+            )
+
+
+def terms_that_outlive(world: World) -> Iterator[Diagnostic]:
+    """Terms of a period that goes on in the next sequence, at a memory that moves within it."""
+    for node, fold in _replayed(world):
+        since = fold["since"] if fold.op == "fold" else None
+        if isinstance(since, str):
+            level = world.program.levels[since]
+            if level.clock != TOKEN and outlives(level.reset):
+                yield refused(
+                    "terms of a period that goes on in the next sequence, at a memory that moves "
+                    "within it",
+                    fold.span,
+                    "`grad` of the memory itself, as it is between its ticks, or `reset every "
+                    "sequence`",
+                )
+
+
+def _stretches(world: World) -> Iterator[tuple[Node, Node]]:
+    """Each gradient of an inner objective, with the stretches of its terms that read a memory."""
+    task = set(world.task)
+    for node in world.of("grad"):
+        if world.on_token(node["memory"]) and node not in task:
+            for fold in reach([node.args[0]], set(node["context"]), active):
+                if fold.op in STRETCHES and any(
+                    n.op == "plain" for n in reach(fold.args, node["context"], unbound)
+                ):
+                    yield node, fold
+
+
+def _replayed(world: World) -> Iterator[tuple[Node, Node]]:
+    """Those whose terms are evaluated again at the memory of the tick."""
+    for node, fold in _stretches(world):
+        if not _once(world, node, fold):
+            yield node, fold
+
+
+def _once(world: World, node: Node, fold: Node) -> bool:
+    """Is the derivative of the stretch the stretch of the derivative?"""
+    return fold.op == "fold" and _weighed(node.args[0], fold) and _still(world, node, fold)
+
+
+def _weighed(root: Node, fold: Node) -> bool:
+    """Is the objective the stretch times a number, and what does not depend on it?"""
+    on_way = {fold}
+    for node in walk(root):
+        if any(a in on_way for a in node.args):
+            on_way.add(node)
+            rest = [a for a in node.args if a not in on_way]
+            if node.op in ("mul", "div"):
+                if node.op == "div" and node.args[1] in on_way or not all(map(_number, rest)):
+                    return False
+                if len(rest) == 0:
+                    return False
+            elif node.op not in ("add", "sub", "neg", "sum", "mean", "spread", "permute"):
+                return False
+    return True
+
+
+def _number(node: Node) -> bool:
+    while node.op in ("spread", "neg"):
+        node = node.args[0]
+    return node.op == "const" and isinstance(node["value"], (int, float))
+
+
+def _still(world: World, node: Node, fold: Node) -> bool:
+    """Does the point of a gradient keep its value between the ticks that bound the stretch?"""
+    level, point = world.level(node["memory"]), node.args[1]
+    if not any(n.op in (*STATE, "input", "weight") for n in walk(point)):
+        return True
+    if point.op == "held":
+        return (
+            fold["since"] == point["clock"]
+            and _restarts_with(level.reset, point["clock"])
+            or (fold["since"] == level.name and level.clock.period == 1)
+        )
+    return fold["since"] == level.name and point.op == "read" and not _cut_between_ticks(level)
+
+
+def _restarts_with(reset: Clock, clock: Clock) -> bool:
+    return (
+        reset.unit in ("never", "sequence")
+        or reset.unit == clock.unit
+        and not reset.period % clock.period
+        and not (reset.phase - clock.phase) % clock.period
+    )
+
+
+def _cut_between_ticks(level: Level) -> bool:
+    cuts = [b.depth for b in level.bptt if isinstance(b.depth, Clock)]
+    return any(
+        c.period % level.clock.period or (c.phase - level.clock.phase) % level.clock.period
+        for c in cuts
+    )
+
+
+# The loss of the whole network
+
+
+def context_of_itself(world: World) -> Iterator[Diagnostic]:
+    """A stream in `context` that the memory took part in."""
+    for node in world.task:
+        for part in reach([node.args[0]], set(node["context"])):
+            if part in node["context"] and part.op != "input":
+                if any(n.op == "read" and n["memory"] == node["memory"] for n in walk(part)):
+                    yield refused(
+                        f"a stream in `context` that `{short(node['memory'])}` took part in",
+                        part.span,
+                        "leave it out of `context`",
+                    )
+
+
+def task_at_documents(world: World) -> Iterator[Diagnostic]:
+    """A memory that learns from the loss of the whole network and starts anew where documents
+    end.
+    """
+    for name in world.family_of:
+        if world.level(name).reset.unit == ENDS:
+            yield refused(
+                "a memory that learns from the loss of the whole network and starts anew where "
+                "documents end",
+                place_of(world.level(name), syntax.Reset),
+                "`reset every sequence`",
+            )
+
+
+def task_that_outlives(world: World) -> Iterator[Diagnostic]:
+    """A window of a task loss that goes on in the next sequence."""
+    for name, family in world.family_of.items():
+        level = world.program.levels[family]
+        if outlives(world.level(name).reset) and level.clock != TOKEN:
+            yield refused(
+                "a window of a task loss that goes on in the next sequence",
+                place_of(world.level(name), syntax.Reset),
+                "reset every sequence",
+            )
+
+
+def task_starts(world: World) -> Iterator[Diagnostic]:
+    """A start of a memory that learns from the loss of the network from one that does not, or the
+    other way round.
+    """
+    for name, memory in world.within.items():
+        for other in starts_from(memory):
+            if not world.on_token(other):
+                continue
+            mine, its = name in world.family_of, other in world.family_of
+            if mine and not its:
+                yield refused(
+                    f"a start of `{short(name)}` from `{short(other)}`, which does not learn from "
+                    "the loss of the network",
+                    memory.span or head_of(world.level(name)),
+                    "an objective for both that reads the loss, or a learned start",
+                )
+            elif its and not mine and world.level(name).reset.unit == "token":
+                yield refused(
+                    f"a start of `{short(name)}` from `{short(other)}`, which learns from the loss "
+                    "of the network",
+                    memory.span or head_of(world.level(name)),
+                    "an objective for both that reads `next`, or a learned start",
+                )
+
+
+def task_stretch(world: World) -> Iterator[Diagnostic]:
+    """A stretch of the gradient of a task loss since the tick of a clock."""
+    made = world.above({*world.task, *world.nudges})
+    for node in world.of("fold"):
+        if isinstance(node["since"], Clock) and node.args[0] in made:
+            yield refused(
+                "a stretch of the gradient of a task loss since the tick of a clock",
+                node.span,
+                "over period",
+            )
+
+
+def task_read_outside(world: World) -> Iterator[Diagnostic]:
+    """An output that takes a derivative which only ticks of memories know."""
+    made = world.above({*world.task, *world.nudges})
+    for root in world.wanted:
+        if root in made:
+            yield refused(
+                "a stream of the derivative of the loss of the network, which only ticks of "
+                "memories know",
+                root.span,
+                "leave it to the update of a level",
+            )
+
+
+def task_at_tick(world: World) -> Iterator[Diagnostic]:
+    """A memory that learns from the loss of the network, at the tick of another such level."""
+    for name, family in world.family_of.items():
+        after = world.program.memories[name].next
+        into = lambda n: n.args if n.op in CHEAP else ()  # noqa: E731
+        for node in reach([after], into=into) if after is not None else ():
+            if node.op == "now" and world.family_of.get(node["memory"], family) != family:
+                yield refused(
+                    f"`{short(node['memory'])}` at the tick of another level",
+                    node.span,
+                    "read it without `@now`",
+                )
+
+
+CHEAP = {*(op for op, row in OPS.items() if row.elementwise), "spread", "permute", "reshape"}
+
+
+def task_sight(world: World) -> Iterator[Diagnostic]:
+    """A learner from the loss of the network that sees a part of the ticks of another, or what
+    those of the step clock do not see.
+    """
+    program = world.program
+    for learner in {world.level(n["memory"]).name: None for n in world.task}:
+        viewer = program.levels[learner]
+        for name, family in world.families.items():
+            far = program.horizon(viewer, family)
+            started = _started_by(world, name, learner)
+            if far == "full" and seen_by_learners(program, family) != "full":
+                words, help = "", "`bptt full`"
+                words = (
+                    f"ticks of `{short(name)}` that `{short(learner)}` sees through, and not what "
+                    "learns on the step clock"
+                )
+            elif far != "full" and started:
+                words = (
+                    f"`{short(started)}`, which starts from `{short(learner)}`, with `bptt` that "
+                    "hides its ticks from there"
+                )
+                help = f"`bptt full by {short(learner)}`"
+            elif far not in ("full", "none"):
+                words = (
+                    f"`bptt` that lets `{short(learner)}` see a part of the ticks of "
+                    f"`{short(name)}`"
+                )
+                help = f"`bptt full by {short(learner)}`, or `none`"
+            else:
+                continue
+            yield refused(words, place_of(family, syntax.Bptt), help)
+
+
+def _started_by(world: World, family: str, learner: str) -> str | None:
+    return next(
+        (
+            name
+            for name, owner in world.family_of.items()
+            if owner == family
+            for other in starts_from(world.program.memories[name])
+            if world.family_of.get(other) == learner
+        ),
+        None,
+    )
+
+
+def task_beside(world: World) -> Iterator[Diagnostic]:
+    """Memories that are run between the ticks of those that learn from the loss of the network, and
+    tick between them, are read after their tick, or are seen differently far.
+    """
+    fresh = {n["memory"] for n in world.of("now")}
+    for name in world.late:
+        level = world.level(name)
+        for family in world.families.values():
+            finding = _beside(world, level, family, name in fresh)
+            if finding is not None:
+                yield finding
+
+
+def _beside(world: World, level: Level, family: Level, fresh: bool) -> Diagnostic | None:
+    program, (a, b) = world.program, (short(level.name), short(family.name))
+    if program.slower(family, level):
+        if program.horizon(family, level) != seen_by_learners(program, level):
+            return refused(
+                f"`{b}` sees less of the ticks of `{a}` than a step does",
+                head_of(level),
+                "one `bptt` for all learners",
+            )
+    elif (
+        level.clock.period % family.clock.period
+        or level.clock.phase % family.clock.period != family.clock.phase
+    ):
+        return refused(
+            f"ticks of `{a}` between those of `{b}`, which is faster",
+            head_of(level),
+            f"a multiple of {family.clock.period} tokens",
+        )
+    elif fresh:
+        return refused(
+            f"a read after the tick of `{a}`, which `{b}` is too fast to see through",
+            head_of(level),
+            "read it without `@now`",
+        )
+    return None
+
+
+def next_of_next(world: World) -> Iterator[Diagnostic]:
+    """`next` of `next`, or of what a memory made, beside a memory that learns from a loss within
+    the sequence.
+    """
+    if not world.families and not world.late:
+        return
+    for node in world.of("ahead"):
+        if any(n.op == "ahead" for n in walk(node.args[0])):
+            yield refused(
+                "`next` of `next` beside a memory that learns from a loss within the sequence",
+                node.span,
+                "`next` once",
+            )
+        elif node.args[0] in world.pieces:
+            yield refused(
+                "`next` of what a memory made that ticks by the gradient of a loss",
+                node.span,
+                "next of an input",
+            )
+
+
+def slope_of_a_past(world: World) -> Iterator[Diagnostic]:
+    """The derivative in a stream that a memory within the sequence takes part in, or that the loss
+    is not computed from.
+    """
+    for node in world.nudges:
+        stream = node.args[1]
+        if stream.op == "input" or stream.op in READS:
+            yield refused(
+                "the derivative in this stream",
+                node.span,
+                "a stream that the loss is computed from",
+            )
+        elif _within_recurrence(world, stream):
+            yield refused(
+                "the derivative in a stream that a memory within the sequence takes part in",
+                node.span,
+                "a stream behind the memory",
+            )
+
+
+def _within_recurrence(world: World, stream: Node) -> bool:
+    above = world.above([stream])
+    below = {n["memory"] for n in walk(stream) if n.op in READS}
+    return any(
+        name in below and world.program.memories[name].next in above
+        for name in world.within
+        if name not in world.family_of
+    )

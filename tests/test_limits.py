@@ -1,0 +1,63 @@
+"""What is not lowered is known at `check`: each limit has a program that it refuses, and the stages
+behind meet the same at that program when nothing is refused before them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nldsl import rules
+from nldsl.core.program import Program
+from nldsl.diagnostic import Diagnostics
+from nldsl.frontend.parse import parse
+from nldsl.graph.desugar import elaborate
+from nldsl.pipeline import STANDARD, compile_program
+from nldsl.rules import limits
+from nldsl.rules.limits.world import World
+from nldsl.source import Source
+
+FIXTURES = {
+    path.stem.partition("_")[2]: path
+    for path in sorted((Path(__file__).parent / "errors").glob("N*.nl"))
+    if path.stem.startswith("N801") or path.stem == "N505_slope_without_equation"
+}
+NAMES = {limit.__name__ for limit in limits.LIMITS}
+# What the emitted step would say otherwise than the text, so that nothing there can notice it.
+SILENT = {"context_of_itself"}
+
+
+def program(path: Path) -> Program:
+    """Before the rules."""
+    source = Source(path.name, path.read_text(encoding="utf-8"))
+    return elaborate(parse(source), source, search=[STANDARD])
+
+
+def test_each_limit_has_a_program() -> None:
+    assert {re.sub(r"_\d$", "", name) for name in FIXTURES} == NAMES
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_a_program_is_refused_by_its_own_limit(name: str) -> None:
+    made = program(FIXTURES[name])
+    world = World(made)
+    assert {one.__name__ for one in limits.LIMITS if list(one(world))} == {
+        re.sub(r"_\d$", "", name)
+    }
+    with pytest.raises(Diagnostics) as found:
+        rules.check(made)
+    errors = [d for d in found.value.diagnostics if d.severity == "error"]
+    assert {d.code for d in errors} == {FIXTURES[name].stem[:4]}
+    assert all(d.span is not None and d.help for d in errors)
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_the_stages_behind_meet_what_is_refused(name: str) -> None:
+    made = program(FIXTURES[name])
+    if name in SILENT:
+        compile_program(made, capture="eager")
+        return
+    with pytest.raises(Diagnostics, match="N801|N505"):
+        compile_program(made, capture="eager")
