@@ -277,7 +277,7 @@ def without_slope(
 
 
 def unbound(node: Node) -> tuple[Node, ...]:
-    """The arguments whose plain reads wait for a gradient; in an objective they have their value."""
+    """The arguments whose plain reads wait for a gradient; those of an objective are bound."""
     return node.args[1:] if node.op == "grad" else node.args
 
 
