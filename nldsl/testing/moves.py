@@ -221,15 +221,15 @@ def lifetime(p: Page, rhythm: str) -> list[str]:
     elif reset in ("every sequence", "never", "every document"):
         lines.append(f"reset {reset}")
     fits = not any("token" in x or "chunk" in x or "even" in x for x in lines)
-    depth = p.pick(*["full"] * 6, "none", "2 clock", "4 token", "full to training", "to both")
+    depth = p.pick(*["full"] * 6, "none", "2 clock", "4 token", "full by training", "by both")
     if p.edges and reset == "never":  # the one depth that is lowered whatever `training` sees
         depth = "none"
     if depth == "2 clock":
-        depth = f"{p.pick('1', '2')} {p.clock()}{p.pick('', ' to training')}" if fits else "none"
+        depth = f"{p.pick('1', '2')} {p.clock()}{p.pick('', ' by training')}" if fits else "none"
     elif depth == "4 token" and not fits:
         depth = "full"
     return (
         [*lines, "bptt full by training", "bptt full"]
-        if depth == "to both"
+        if depth == "by both"
         else [*lines, f"bptt {depth}"]
     )
