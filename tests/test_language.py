@@ -11,6 +11,8 @@ come out.
     y -> 1 3 6 | 4 9 15         step must find the same, unless `interpreter` stands behind
                                 `values`: then there is none yet. `|` parts the sequences of a batch
     ```levels, weights, schedule   that view of the program above
+    ```python                   is run before what follows; the operators that it registers are
+                                known until the chapter ends
     ```grammar                  made from nl.lark; the tables of codes and of limits, between
                                 <!-- codes --> (<!-- limits -->) and <!-- end -->, likewise
 
@@ -20,6 +22,7 @@ come out.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,10 +33,13 @@ from torch import Tensor
 
 from nldsl import stages
 from nldsl.core.initial import initial_weights
+from nldsl.core.ops import OPS
 from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic, Diagnostics, render
 from nldsl.explanation import explanations
+from nldsl.graph.built_in import FUNCTIONS
 from nldsl.oracle.interpreter import Oracle
+from nldsl.oracle.operators import APPLY
 from nldsl.pipeline import load_text
 from nldsl.rules.limits import LIMITS
 from nldsl.schedule.cells import Unsupported
@@ -251,6 +257,8 @@ def run(text: str, rewrite: bool) -> str:
                 dict(re.findall(r"--set (\S+)=(\S+)", info)),
             )
             assert said.found() == said.marked(), render(said.findings)
+        if kind == "python":
+            exec(body, {})
         if kind not in OUTPUTS:
             return block[0]
         head, output = OUTPUTS[kind](said, body)
@@ -263,7 +271,19 @@ def run(text: str, rewrite: bool) -> str:
     )
 
 
+@pytest.fixture
+def operators() -> Iterator[None]:
+    """Those that are registered go again."""
+    tables: tuple[dict, ...] = (OPS, APPLY, FUNCTIONS)
+    before = [dict(table) for table in tables]
+    yield
+    for table, rows in zip(tables, before, strict=True):
+        table.clear()
+        table.update(rows)
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
+@pytest.mark.usefixtures("operators")
 def test_chapter(chapter: str, golden, request: pytest.FixtureRequest) -> None:
     text = CHAPTERS[chapter].read_text(encoding="utf-8")
     golden(CHAPTERS[chapter], run(text, request.config.getoption("--update-golden")))

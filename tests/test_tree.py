@@ -32,6 +32,7 @@ ORDER = (
     "graph",
     "rules",
     "oracle",
+    "registration",
     "schedule",
     "step",
     "pipeline",

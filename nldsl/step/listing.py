@@ -177,7 +177,7 @@ class Listing:
         uses = Counter(
             name
             for value in (*(s.value for s in self.order), self.results)
-            for name in variables(value)
+            for name in mentioned(value)
         )
         names = {
             s.targets[0]: s.name or f"{s.base or PLAIN}_10" for s in self.order if s.targets
@@ -313,16 +313,17 @@ def parsed(line: str) -> list[Statement]:
     return out
 
 
+def mentioned(value: ast.AST) -> Iterator[str]:
+    """Names in a text, in its order, as often as they stand there."""
+    if isinstance(value, ast.Name):
+        yield value.id
+    for child in ast.iter_child_nodes(value):
+        yield from mentioned(child)
+
+
 def variables(value: ast.AST) -> list[str]:
     """Names in a text, in its order, each once."""
-
-    def found(node: ast.AST) -> Iterator[str]:
-        if isinstance(node, ast.Name):
-            yield node.id
-        for child in ast.iter_child_nodes(node):
-            yield from found(child)
-
-    return list(dict.fromkeys(found(value)))
+    return list(dict.fromkeys(mentioned(value)))
 
 
 def operations(value: ast.AST) -> int:
