@@ -4,6 +4,7 @@ hides slopes costs no form.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import decays
@@ -14,6 +15,10 @@ from recurrences import holds, memory, model
 
 from nldsl.core.program import Program
 from nldsl.pipeline import compile_program, load, load_text
+from nldsl.step.lowerings import table
+from nldsl.step.lowerings.body import Body
+from nldsl.step.lowerings.forms import AffineForm
+from nldsl.step.lowerings.lowering import Form, Lowering, Texts
 from nldsl.testing import laws
 
 torch.set_num_threads(1)
@@ -121,3 +126,58 @@ def test_a_part_that_stops_goes_token_by_token() -> None:
     """The other part of the same memory has a slope, so its coefficient would have two."""
     body = memory("matrix", "M <- 0.5 * stop(M) + keep * M - rate * grad(M@chunk)")
     assert all(way.startswith("scan: token by token") for way in holds(model(body)))
+
+
+# what an update does to the memory itself, and what is said of it: why, and at which words
+OBSTACLES = {
+    "tanh(M) - rate * grad(M@chunk)": ("is used as a whole", "tanh(M)"),
+    "M .* M - rate * grad(M@chunk)": ("is multiplied entry by entry", "M .* M"),
+    "0.5 * stop(M) + keep * M - rate * grad(M@chunk)": ("no derivative passes", "stop(M)"),
+}
+
+
+@pytest.mark.parametrize("update", OBSTACLES)
+def test_a_token_loop_is_explained_at_its_words(update: str) -> None:
+    why, words = OBSTACLES[update]
+    step = compile_program(model(memory("matrix", f"M <- {update}")), capture="eager")
+    (way,) = step.emitted.lowering.values()
+    line = next(i for i, x in enumerate(step.program.source.text.splitlines(), 1) if update in x)
+    assert re.fullmatch(rf"scan: token by token \(.*{why}.*:{line}: `{re.escape(words)}`\)", way)
+
+
+RUNNING_SUM = """
+    level counting every token {
+        memory S: [d] = learned
+        context x
+        S <- S + x
+        bptt full
+    }
+    return linear(counting.S@after, [d])"""
+
+
+def test_a_new_lowering_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row before the others takes the forms it applies to: its code runs, and its name is said."""
+
+    def applies(form: Form) -> bool:
+        if not isinstance(form, AffineForm) or len(form.recurrence.region.cells) != 1:
+            return False
+        (cell,) = form.recurrence.region.cells
+        return cell.next.op == "add" and cell.next.args[1] in form.recurrence.inputs
+
+    def emit(form: AffineForm, body: Body) -> Texts:
+        fn, (cell,) = body.fn, form.recurrence.region.cells
+        added = fn.value(cell.next.args[1])
+        text = f"{body.state[cell.name].text}.unsqueeze(1) + {added.text}.cumsum(1)"
+        total = fn.let(text, "BT", cell.shape)
+        for node in body.region.inside:
+            if node.op == "now":
+                fn.bind(node, total.text, "BT")
+        last = fn.let(f"{total.text}[:, -1]", "B", cell.shape)
+        return {cell.name: last.text}, [fn.value(x).text for x in body.region.outputs]
+
+    row = Lowering(lambda form: "running sum", applies, emit)
+    assert "running sum" not in holds(model(RUNNING_SUM))
+    monkeypatch.setattr(table, "LOWERINGS", (row, *table.LOWERINGS))
+    assert holds(model(RUNNING_SUM)) == {"running sum"}
+    (way,) = holds(model(memory("matrix", "M <- keep * M - rate * grad(M@chunk)")))
+    assert way.startswith("dual form")

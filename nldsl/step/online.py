@@ -18,6 +18,7 @@ from nldsl.schedule.plan import Block, Region
 from nldsl.step.layout import defined
 from nldsl.step.listing import Draft
 from nldsl.step.lowerings.body import Body
+from nldsl.step.lowerings.token_scan import write_token
 from nldsl.step.regions import region_body
 from nldsl.step.source import Fn, parts, prune
 
@@ -328,9 +329,8 @@ class Part:
         region = Region(
             cells, formula.inside, inputs, formula.statics, [], [], 1, True, (), family.level.name
         )
-        function, _, clocks = region_body(
-            em, Body(region, inputs, [], "B", {}, em.valid_from, timed=False)
-        )
+        body = Body(region, inputs, [], "B", em.valid_from, timed=False)
+        function, _, clocks = region_body(em, body, *write_token(body))
         em.lowering[family.level.name] = (
             "between ticks: the network is run over each window, and its objective differentiated "
             "in what the window held"

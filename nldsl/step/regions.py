@@ -1,8 +1,7 @@
 """A region -> the function that computes one piece of it, and the line of its block that rolls it
 over the tokens.
 
-A piece is computed by matrix products where every memory is affine in itself (`lowerings.affine`),
-else token by token.
+How a piece is computed is the first row of `lowerings.table` that applies to its form.
 """
 
 from __future__ import annotations
@@ -15,9 +14,11 @@ from nldsl.core.nodes import Node
 from nldsl.core.program import NEVER
 from nldsl.schedule.plan import Region
 from nldsl.step.listing import Made
-from nldsl.step.lowerings.affine import NotAffine
+from nldsl.step.lowerings.affine import affine_form
 from nldsl.step.lowerings.body import Body
+from nldsl.step.lowerings.forms import AffineForm, Recurrence
 from nldsl.step.lowerings.past import keeps, shape_of
+from nldsl.step.lowerings.table import chosen
 from nldsl.step.source import Fn, Ref, parts
 
 if TYPE_CHECKING:
@@ -81,44 +82,27 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
 def region_function(
     em: Emitter, region: Region, inputs: list[Node], starts: list[Ref]
 ) -> tuple[str, int, list[tuple[int, int, int]]]:
-    """All tokens of a piece at once if every memory is affine in itself, first with one gate a
-    head, then with one an entry.
-    """
+    """The function of a piece, by the first lowering that applies; its tokens, and its clocks."""
     levels = em.schedule.program.levels
-    prefix = {
+    heads = {
         c.name: int(bool(c.shape) and c.level in levels and levels[c.level].per is not None)
         for c in region.cells
     }
-    why = ""
-    for _ in range(len(region.cells) + 1):
-        try:
-            body = Body(region, inputs, starts, "BT", dict(prefix), em.valid_from)
-            made = region_body(em, body)
-            em.lowering[region.name] = ", ".join([body.called, *body.forms])
-            return made
-        except NotAffine as error:
-            why = str(error)
-            cell = next((c for c in region.cells if c.name == error.cell), None)
-            if (
-                cell is None
-                or prefix[cell.name] == len(cell.shape)
-                or len(cell.shape) - prefix[cell.name] > 1
-            ):
-                break
-            prefix[cell.name] = len(cell.shape)
-    body = Body(region, inputs, starts, "B", prefix, em.valid_from)
-    made = region_body(em, body)
-    em.lowering[region.name] = f"{body.called} ({why})"
-    return made
+    form = affine_form(Recurrence(region, tuple(inputs), heads))
+    lowering = chosen(form)
+    body = Body(region, inputs, starts, lowering.lead, em.valid_from)
+    after, outputs = lowering.emit(form, body)
+    em.lowering[region.name] = lowering.described(form)
+    if isinstance(form, AffineForm) and form.channels and not region.fixed:
+        region.chunk = NARROW
+    return region_body(em, body, after, outputs)
 
 
-def region_body(em: Emitter, body: Body) -> tuple[str, int, list[tuple[int, int, int]]]:
-    draft = body.draft(em.known.names, em.schedule.program.levels)
+def region_body(
+    em: Emitter, body: Body, after: dict[str, str], outputs: list[str]
+) -> tuple[str, int, list[tuple[int, int, int]]]:
+    draft = body.draft(after, outputs, em.known.names, em.schedule.program.levels)
     if body.lead == "BT":
-        if "a decay for each channel" in body.forms and not body.region.fixed:
-            body.region.chunk = (
-                NARROW  # its kernels have a number for each pair of tokens and channel
-            )
         return em.written("region", draft), body.region.chunk, body.clocks
     inner = em.written("token", draft)
     lines = [

@@ -4,12 +4,18 @@ at a time.
 Takes the equations of a region, gives the lines of a function from its state and the streams of a
 piece to the new state and what is read. Guaranteed: the same numbers as token by token, and no
 quantity of a later token in any of them. The form is chosen from the algebra of the update alone; a
-region that fits none is computed token by token, and the report says why.
+region that fits none is computed token by token, and the report says why and where.
 
-    affine.py, forms.py    the memory at every token as a few terms, where its update is affine in itself
-    piece.py, reads.py     gates and kernels of a piece; what a read of those terms is, as products
+    affine.py              recurrence -> its affine form, or the first obstacle; nothing is written
+    forms.py               what a form is: the kind of each value, the rule by which each node is written
+    patterns.py            what an einsum is to a memory: every decision on its letters
+    table.py               the lowerings, best first; a new one is a file and a row
+    per_period.py, stale.py, dual.py, chunked.py, token_scan.py   a lowering each: when, its name, its code
+    piece.py, chunk.py     all tokens of a piece by the rules of a form
+    terms.py, gates.py     a memory at every token as a few terms; gates and masks
+    reads.py               what a read of those terms is, as products
     temporal.py, past.py   convolution, attention, windows, positions; what they remember of earlier tokens
-    body.py                the function of one piece, by products or of one token
+    order.py, body.py      the order within a token; the function of one piece, and the end of an instant
 
 Decisions. Products of decays are the inverse of a bidiagonal matrix: a division by a cumulative
 product overflows as soon as a gate closes, and differences of cumulative logs have no slope at a

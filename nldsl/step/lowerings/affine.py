@@ -1,267 +1,298 @@
-"""Memories whose update is affine in themselves: a whole piece of tokens by matrix products, no
-state per token.
+"""Is every memory of a recurrence affine in itself?
 
-Inside a piece the gradients stand at a held copy, so every memory obeys
+Inside a piece of tokens the gradients stand at a held copy, so many memories obey
 
-    X_t = c_t X_{t-1} + sum over erases  r_t (X_{t-1} a_t) b_t^T  +  known terms
+    X_t = c_t X_{t-1} + sum over keys of r_t (X_{t-1} a_t) b_t^T + known terms
 
-with a scalar c_t for each head. Its value at *every* token of the piece is then a sum of a few
-terms
+with a number c_t for each head, or each channel of the keys. The value at *every* token of the
+piece is then a sum of few terms, and a read of it is attention-shaped (chunk.py writes both). This
+holds for decay, for momentum (a chain of two such memories; Titans 2501.00663v1, Eqs. 16-18), for
+the delta rule and DGD (2512.24695v1, Eqs. 88, 90), read before or after the tick.
 
-    phi_t S                       a state S at the start of the piece, scaled
-    sum_j K[t, j] u_j z_j^T       writes of this piece, rank one each (kept factored), or any array d_j for u_j z_j^T
-
-and reading it with a query is attention-shaped. One form serves decay, momentum (a chain of two
-such memories; Titans 2501.00663v1 Eqs. 16-18), the delta rule and DGD (erases; WY form, Nested
-Learning 2512.24695v1 Eqs. 88, 90), with fresh, previous or stale reads. The naive form is the token
-loop of `emit.py`, against which it is tested.
+Here nothing is written: each node gets a kind and a rule (forms.py). An analysis goes on after an
+obstacle, as a checker does after an error; the first one is told.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
-from nldsl.core.nodes import Node
+from nldsl.core.nodes import Node, Shape, walk
 from nldsl.schedule.cells import Cell
+from nldsl.schedule.objectives import plains
 from nldsl.step.lowerings.forms import (
-    NONE,
-    ONE,
-    Carry,
-    NotAffine,
-    P,
-    Rows,
-    Run,
-    Value,
-    Vec,
-    Write,
-    factored,
-    matrix_terms,
+    ANSWERS,
+    STATES,
+    AffineForm,
+    After,
+    Answer,
+    Band,
+    Before,
+    Contract,
+    Detach,
+    Divide,
+    Erase,
+    Factor,
+    Initial,
+    Itself,
+    Kind,
+    Known,
+    Negate,
+    Obstacle,
+    Outer,
+    Plain,
+    Recurrence,
+    RightFactor,
+    Rule,
+    Scale,
+    State,
+    Sum,
+    Summed,
 )
+from nldsl.step.lowerings.order import in_order
 from nldsl.step.lowerings.past import data
-from nldsl.step.lowerings.reads import Reads
-from nldsl.step.source import Ref
+from nldsl.step.lowerings.patterns import (
+    Part,
+    answer_axis,
+    by_key,
+    letters,
+    outer_product,
+    right_factor,
+)
+from nldsl.step.lowerings.temporal import TEMPORAL
+from nldsl.step.source import wider
+
+Marks = frozenset[str]
+Moving = TypeVar("Moving", bound=State | Answer)
+CHANNELS = "a decay for each channel"
+HOUSEHOLDER = "erases solved in WY form"
+BANDS = "windowed objectives as bands"
+INSIDE = {"attend": "attention inside", "solve": "a linear system for each token"}
+
+
+def affine_form(recurrence: Recurrence) -> AffineForm | Obstacle:
+    """The form of a recurrence, or the first obstacle on the way.
+
+    A memory that is no more than a vector for each head is tried with a gate for each entry where
+    one for each head is not enough.
+    """
+    while True:
+        analysis = Analysis.of(recurrence)
+        form = analysis.form(recurrence)
+        if not analysis.obstacles:
+            return form
+        obstacle = analysis.obstacles[0]
+        cell = recurrence.memories.get(obstacle.memory)
+        if cell is None or not 0 < len(cell.shape) - recurrence.heads[cell.name] <= 1:
+            return obstacle
+        entries = {**recurrence.heads, cell.name: len(cell.shape)}
+        recurrence = replace(recurrence, heads=entries)
 
 
 @dataclass
-class Solver(Reads):
-    """Evaluates the equations of one region over one piece."""
+class Analysis:
+    """Kinds and rules of the nodes of one recurrence, or of the terms of one stretch in it."""
 
-    def solve(self, name: str) -> Run:
+    cells: Mapping[str, Cell]
+    heads: Mapping[str, int]
+    read_before: frozenset[str]  # memories that something reads before this token's tick
+    given: frozenset[Node]  # streams that are taken as they are
+    known: dict[Node, Known]  # what does not depend on the memory being solved
+    memo: dict[Node, Kind] = field(default_factory=dict)
+    solving: list[str] = field(default_factory=list)
+    solved: dict[str, State] = field(default_factory=dict)
+    updates: dict[str, dict[Node, Rule]] = field(default_factory=dict)
+    reads: dict[Node, Rule] = field(default_factory=dict)
+    remarks: dict[str, None] = field(default_factory=dict)
+    obstacles: list[Obstacle] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, recurrence: Recurrence) -> Analysis:
+        region, cells = recurrence.region, recurrence.memories
+        known: dict[Node, Known] = {
+            n: Known("B")
+            for n in region.inside
+            if n.op == "held" or n.op == "read" and n["memory"] not in cells
+        }
+        known |= dict.fromkeys(recurrence.inputs, Known("BT"))
+        known |= dict.fromkeys(region.statics, Known(""))
+        given = frozenset(recurrence.inputs)
+        return cls(cells, recurrence.heads, recurrence.read_before, given, known)
+
+    # -- the whole
+
+    def form(self, recurrence: Recurrence) -> AffineForm:
+        region, given = recurrence.region, set(self.known)
+        for cell in region.cells:
+            if cell.next.op == "ended":
+                self.obstacle(cell.next, "documents end in each lane where they will")
+        for name in self.cells:
+            self.solve(name, self.cells[name].next)
+        met: Marks = frozenset()
+        for node in region.outputs:
+            met |= self.tensor(self.value(node), node).marks
+        for cell in in_order(region.cells):
+            if recurrence.seldom(cell):
+                self.at_last_token(cell, given)
+        for node in region.inside:
+            if node.op in TEMPORAL:
+                self.value(node)
+        present = {node.op for node in region.inside}
+        self.remarks |= {words: None for op, words in INSIDE.items() if op in present}
+        held = {n for n in region.inside if n.op == "held"}
+        return AffineForm(
+            recurrence,
+            self.updates,
+            self.reads,
+            self.solved,
+            not held.isdisjoint(within(region.cells, self.given)),
+            met,
+            tuple(self.remarks),
+        )
+
+    def at_last_token(self, cell: Cell, given: set[Node]) -> None:
+        """What a memory that ticks at most at the end of the piece takes of this token."""
+        stack, seen = [cell.next], set(given)
+        while stack:
+            node = stack.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            if node.op == "now":
+                if node["memory"] in self.cells:
+                    self.solve(node["memory"], node)
+            elif node.op in ("read", "replay", *TEMPORAL):
+                self.tensor(self.value(node), node)
+            else:
+                stack.extend(reversed(node.args))
+
+    def obstacle(self, node: Node, reason: str, memory: str = "") -> None:
+        at = node.span or next((n.span for n in reversed([*walk(node)]) if n.span), None)
+        if at is None and self.solving:
+            at = self.cells[self.solving[-1]].next.span
+        self.obstacles.append(Obstacle(node, reason, memory, at))
+
+    @property
+    def current(self) -> str:
+        return self.solving[-1] if self.solving else ""
+
+    # -- memories
+
+    def solve(self, name: str, node: Node) -> State:
         if name in self.solved:
             return self.solved[name]
+        cell = self.cells[name]
         if name in self.solving:
-            raise NotAffine(f"`{name}` and `{self.solving[-1]}` need each other at a token")
+            self.obstacle(node, f"`{name}` and `{self.current}` need each other at a token")
+            return State(cell.shape, self.heads[name])
         memo, self.memo = self.memo, {}  # what depends on the memory being solved is not kept
         self.solving.append(name)
-        cell = self.cells[name]
-        after = self.as_run(self.value(cell.next), self.prefix[name])
-        self.fn.at = cell.next
+        self.updates[name] = {}
+        state = self.as_state(self.value(cell.next), self.heads[name], cell.next)
         if cell.first:
-            after = self.begun(after, cell)
+            ticks, rests = Factor(None, "ticks"), Factor(None, "rests")
+            state = self.added(
+                self.scaled(state, ticks, cell.next), replace(bare(state), gate=rests)
+            )
         self.solving.pop()
         self.memo = memo
-        self.solved[name] = self.filter(cell, after)
+        self.solved[name] = self.accumulated(cell, state)
         return self.solved[name]
 
-    def begun(self, run: Run, cell: Cell) -> Run:
-        """The memory stands still before the first token at which its level may tick."""
-        ticks, rests = self.ticking(run, cell)
-        return self.added(self.scale(run, ticks), Run(run.shape, run.prefix, own=rests))
+    def accumulated(self, cell: Cell, state: State) -> State:
+        """The memory at every token, from its affine equation at one."""
+        start = Initial(Factor(0.0)) if not cell.first else Initial(Factor())
+        if not state.moves:
+            late = cell.name in self.read_before
+            return replace(state, terms=(start, *state.terms)) if late else state
+        terms: list[Initial | Summed] = [Initial(Factor()), *map(over_piece, state.terms)]
+        marks = state.marks
+        if state.channels:
+            self.remarks[CHANNELS] = None
+        if state.keys:
+            if len(state.shape) != state.heads + 2:
+                self.obstacle(cell.next, f"an erase of `{cell.name}`, which is not a matrix")
+            rank = len(set(state.keys))
+            self.remarks[HOUSEHOLDER + (f", {rank} a token" if rank > 1 else "")] = None
+            before = tuple(map(over_piece, terms))
+            marks |= met_by_contraction(before)
+            terms += [Summed(kernel=True, dense=False)] * rank
+        if cell.next.op == "stop" and (cell.first or cell.name in self.read_before):
+            terms = [start, *terms]
+        return State(state.shape, state.heads, tuple(terms), channels=state.channels, marks=marks)
 
-    def ticking(self, run: Run, cell: Cell) -> tuple[Rows, Rows]:
-        """1 at tokens at which the level may tick and 0 at those before, and the other way round."""
-        assert self.past is not None
-        rows, text = self.like_rows(run.prefix), f"({self.past.t} >= {cell.first})"
-        ticks, rests = (
-            Rows(self.fn.let(f"{x}.to({rows}.dtype).expand_as({rows})", "", ()).text)
-            for x in (text, f"(~{text})")
-        )
-        return ticks, rests
+    def scaled(self, x: Moving, by: Factor, node: Node, channels: bool = False) -> Moving:
+        if isinstance(x, Answer):
+            return x
+        if channels:
+            x = self.widened(x, node)
+        terms = tuple(Initial(t.factor.times(by)) if isinstance(t, Initial) else t for t in x.terms)
+        return replace(x, terms=terms, gate=None if x.gate is None else x.gate.times(by))
 
-    def filter(self, cell: Cell, run: Run) -> Run:
-        own, stopped = run.own, cell.next.op == "stop"
-        if own is None and not run.erases:
-            if cell.name not in self.read_late:
-                return run
-            return replace(run, terms=(Carry(NONE, self.state[cell.name]), *run.terms))
-        own = own or NONE
-        if run.wide and own.literal is not None:
-            own = Rows(
-                self.fn.let(
-                    f"torch.full_like({self.like_rows(run.prefix)}, {own.text}).unsqueeze(-2)",
-                    "",
-                    (),
-                ).text
-            )
-        kernel, prefix = self.decay(own, run.prefix)
-        start = self.cut(self.state[cell.name]) if stopped else self.state[cell.name]
-        terms = [Carry(Rows(prefix), start)]
-        terms += [self.through(kernel, t) for t in run.terms]
-        if run.wide:
-            self.forms["a decay for each channel"] = True
-        if run.erases:
-            terms += self.erased(cell, run, terms, kernel)
-        if stopped:
-            terms = self.unmoved(cell, run, terms)
-        return Run(run.shape, run.prefix, tuple(terms), wide=run.wide)
+    def widened(self, x: State, node: Node) -> State:
+        if not x.channels and len(x.shape) != x.heads + 2:
+            self.obstacle(node, "a gate for each channel of what is not a matrix", self.current)
+        return replace(x, channels=True)
 
-    def unmoved(self, cell: Cell, run: Run, terms: list[Carry | Write]) -> list[Carry | Write]:
-        """Of a memory whose ticks nobody sees through, what has not ticked yet is still its start:
-        at the tokens before the first tick, and where the first token reads it.
-        """
-        if not cell.first:
-            return (
-                [Carry(NONE, self.state[cell.name]), *terms]
-                if cell.name in self.read_late
-                else terms
-            )
-        ticks, rests = self.ticking(run, cell)
-        if run.wide:
-            ticks, rests = (Rows(f"{x.text}.unsqueeze(-2)") for x in (ticks, rests))
-        moved = terms[0]
-        assert isinstance(moved, Carry)
-        return [
-            Carry(rests, self.state[cell.name]),
-            Carry(self.times(moved.phi, ticks), moved.state),
-            *terms[1:],
-        ]
-
-    # -- what no derivative passes through
-
-    def cut(self, ref: Ref) -> Ref:
-        return (
-            ref
-            if ref.literal is not None
-            else self.fn.let(f"{ref.text}.detach()", ref.lead, ref.shape)
+    def added(self, x: State, y: State) -> State:
+        gate = x.gate if y.gate is None else y.gate if x.gate is None else x.gate.plus(y.gate)
+        return State(
+            x.shape,
+            x.heads,
+            x.terms + y.terms,
+            gate,
+            x.keys + y.keys,
+            x.channels or y.channels,
+            x.marks | y.marks,
         )
 
-    def cut_rows(self, rows: Rows) -> Rows:
-        return (
-            rows
-            if rows.literal is not None
-            else Rows(self.fn.let(f"{rows.text}.detach()", "", ()).text)
-        )
+    # -- values
 
-    def cut_term(self, term: Carry | Write) -> Carry | Write:
-        if isinstance(term, Carry):
-            return Carry(self.cut_rows(term.phi), self.cut(term.state))
-        kernel = (
-            None if term.kernel is None else self.fn.let(f"{term.kernel}.detach()", "", ()).text
-        )
-        return Write(
-            kernel,
-            self.cut_rows(term.gate),
-            self.cut(term.u),
-            None if term.z is None else self.cut(term.z),
-        )
+    def tensor(self, value: Kind, node: Node) -> Known:
+        """The value at every token as one tensor."""
+        if isinstance(value, Known):
+            return value
+        if isinstance(value, Answer) or value.moves:
+            reason = "the memory being updated is used as a whole"
+            self.obstacle(node, reason, self.current)
+            return Known("BT")
+        terms = [t for t in value.terms if present(t)]
+        whole = len(value.shape) > value.heads and any(map(of_earlier, terms))
+        marks = value.marks | ({STATES} if whole else frozenset())
+        return Known("BT", None, marks) if terms else Known("", 0.0)
 
-    def _stop(self, node: Node, x: Value) -> Value | None:
-        """Term by term.
+    def as_state(self, value: Kind, heads: int, node: Node, shape: Shape | None = None) -> State:
+        shape = self.cells[self.current].shape if shape is None else shape
+        if isinstance(value, Answer):
+            reason = "a vector that the memory answered is kept in it"
+            self.obstacle(node, reason, self.current)
+            return State(shape, heads)
+        if isinstance(value, State) and value.heads == heads:
+            return value
+        value = self.tensor(value, node)
+        terms = () if value.literal == 0 else (Summed(kernel=False, dense=True),)
+        return State(shape, heads, terms, marks=value.marks)
 
-        A part of an update that stops is not affine: the derivative would pass by the side of it.
-        """
-        whole = self.solving and self.cells[self.solving[-1]].next.op == "stop"
-        if isinstance(x, Vec):
-            if not whole:
-                return self._stuck(node, x)
-            reads = tuple((self.cut_rows(g), self.cut(a)) for g, a in x.reads)
-            return Vec(x.shape, reads, None if x.rest is None else self.cut(x.rest))
-        assert isinstance(x, Run)
-        if (x.own is not None or x.erases) and not whole:
-            return self._stuck(node, x)
-        erases = tuple((self.cut_rows(g), self.cut(a), self.cut(b)) for g, a, b in x.erases)
-        own = None if x.own is None else self.cut_rows(x.own)
-        return replace(x, terms=tuple(self.cut_term(t) for t in x.terms), own=own, erases=erases)
-
-    def erased(self, cell: Cell, run: Run, terms: list[Carry | Write], kernel: str) -> list[Write]:
-        """What the erases of earlier tokens leave, as writes: one triangular system for all answers
-        y_t = X_{t-1} a_t of the piece.
-        """
-        if len(run.shape) != run.prefix + 2:
-            raise NotAffine(f"an erase of `{cell.name}`, which is no matrix")
-        let, p = self.fn.let, P[: run.prefix]
-        erases = self.gathered(run.erases)
-        rank = len(erases)
-        self.forms["erases solved in WY form" + (f", {rank} a token" if rank > 1 else "")] = True
-        known = Run(
-            run.shape,
-            run.prefix,
-            tuple(self.late(t, run, first=i == 0) for i, t in enumerate(terms)),
-            wide=run.wide,
-        )
-        answers = [self.contract(known, a, f"{p}oi", f"{p}i", f"{p}o") for _, a, _ in erases]
-        writes = [
-            b if g.literal == 1 else let(f"{b.text} * {self.by_token(g, 1)}", "BT", b.shape)
-            for g, _, b in erases
-        ]
-        reach = let(f"late({kernel})", "", ()).text
-        keys, values, ys = [a for _, a, _ in erases], writes, answers
-        if rank > 1:  # the answers of a token are rows of the system, side by side
-            keys, values, ys = (
-                [let(f"torch.stack([{', '.join(x.text for x in xs)}], 2).flatten(1, 2)", "", ())]
-                for xs in (keys, values, ys)
-            )
-            reach = let(
-                f"{reach}.repeat_interleave({rank}, -1).repeat_interleave({rank}, -2)", "", ()
-            ).text
-        if run.wide:
-            overlap = f'torch.einsum("BT{p}i,BJ{p}i,B{p}iTJ->B{p}TJ", {keys[0].text}, {values[0].text}, {reach})'
-        else:
-            overlap = (
-                f'{reach} * torch.einsum("BT{p}i,BJ{p}i->B{p}TJ", {keys[0].text}, {values[0].text})'
-            )
-        inverse = let(f"erased(-({overlap}))", "", ())
-        solved = let(
-            f'torch.einsum("B{p}TJ,BJ{p}o->BT{p}o", {inverse.text}, {ys[0].text})',
-            "BT",
-            answers[0].shape,
-        )
-        if rank > 1:
-            apart = let(f"{solved.text}.unflatten(1, (T, {rank}))", "", ())
-            return [
-                self.through(
-                    kernel,
-                    Write(None, ONE, let(f"{apart.text}[:, :, {i}]", "BT", answers[i].shape), b),
-                )
-                for i, b in enumerate(writes)
-            ]
-        return [self.through(kernel, Write(None, ONE, solved, writes[0]))]
-
-    def gathered(self, erases: tuple[tuple[Rows, Ref, Ref], ...]) -> list[tuple[Rows, Ref, Ref]]:
-        """Erases that ask the memory the same are one."""
-        found: dict[str, tuple[Rows, Ref, Ref]] = {}
-        for gate, a, b in erases:
-            if a.text not in found:
-                found[a.text] = (gate, a, b)
-            elif found[a.text][2].text == b.text:
-                found[a.text] = (self.plus(found[a.text][0], gate), a, b)
-            else:
-                scaled = " + ".join(
-                    f"{y.text} * {self.by_token(g, 1)}"
-                    for g, y in ((found[a.text][0], found[a.text][2]), (gate, b))
-                )
-                found[a.text] = (ONE, a, self.fn.let(scaled, "BT", b.shape))
-        return list(found.values())
-
-    # -- evaluation
-
-    def value(self, node: Node) -> Value:
+    def value(self, node: Node) -> Kind:
         stack = [node]
         while stack:
             top = stack[-1]
-            if id(top) in self.memo or id(top) in self.fn.env:
+            if self.found(top) is not None:
                 stack.pop()
-            elif waiting := [
-                a for a in self.needs(top) if id(a) not in self.memo and id(a) not in self.fn.env
-            ]:
+            elif waiting := [a for a in self.needs(top) if self.found(a) is None]:
                 stack.extend(reversed(waiting))
             else:
-                self.fn.at = top
-                found = self.memo[id(top)] = self.evaluate(top)
-                if isinstance(found, Ref):
-                    self.fn.note(found, top)
+                rules = self.updates[self.current] if self.solving else self.reads
+                self.memo[top], rules[top] = self.evaluate(top)
                 stack.pop()
-        return self.memo[id(node)] if id(node) in self.memo else self.fn.env[id(node)]
+        found = self.found(node)
+        assert found is not None
+        return found
+
+    def found(self, node: Node) -> Kind | None:
+        return self.memo.get(node) or self.known.get(node)
 
     def needs(self, node: Node) -> tuple[Node, ...]:
         """Arguments to evaluate first.
@@ -270,294 +301,328 @@ class Solver(Reads):
         """
         if node.op == "replay":
             return (*node.args[1:], *data(node))
-        if node.op == "einsum" and factored(node, self.given):
-            first = self.memo.get(id(node.args[0]))
-            if first is None and id(node.args[0]) not in self.fn.env:
-                return node.args[:1]
-            return node.args[:1] if isinstance(first, Run) else node.args
+        if node.op == "einsum" and right_factor(node, self.given) is not None:
+            first = self.found(node.args[0])
+            return node.args[:1] if first is None or isinstance(first, State) else node.args
         return node.args
 
-    def evaluate(self, node: Node) -> Value:
+    def evaluate(self, node: Node) -> tuple[Kind, Rule]:
         if node.op == "read" and node["memory"] in self.cells:
-            name = node["memory"]
-            if self.solving and name == self.solving[-1]:
-                return Run(node.type, self.prefix[name], own=ONE)
-            run = self.solve(name)
-            return replace(
-                run,
-                terms=tuple(
-                    self.late(
-                        t,
-                        run,
-                        first=i == 0 and isinstance(t, Carry) and t.state is self.state[name],
-                    )
-                    for i, t in enumerate(run.terms)
-                ),
-            )
+            return self.before(node)
         if node.op == "now":
-            if node["memory"] not in self.cells:
-                raise NotAffine(f"`{node['memory']}` is read after its own tick")
-            return self.solve(node["memory"])
+            return self.after(node)
         if node.op == "replay":
-            return self.replay(node)
-        args = [self.memo.get(id(a), self.fn.env.get(id(a))) for a in node.args]
-        rule = getattr(self, f"_{node.op}", None)
-        if rule is not None and (any(not isinstance(a, Ref) for a in args) or node.op == "einsum"):
-            found = rule(node, *args)
+            return self.band(node)
+        args: list[Any] = [self.found(a) for a in node.args]
+        rule = RULES.get(node.op)
+        if rule is not None and (
+            node.op == "einsum" or any(not isinstance(a, Known) for a in args)
+        ):
+            found = rule(self, node, *args)
             if found is not None:
                 return found
-        refs = []
-        for arg, child in zip(args, node.args):
-            ref = self.fn.note(self.plain(arg), child)
-            self.fn.env[id(child)] = ref
-            refs.append(ref)
-        self.fn.at = node
-        out = self.fn.env[id(node)] = self.fn.emit(node, refs)
-        return out
+            if any(isinstance(a, Answer) or isinstance(a, State) and a.moves for a in args):
+                self.obstacle(node, REASONS[node.op], self.current)
+        return self.plain(node, args), Plain()
 
-    def replay(self, node: Node) -> Run | Ref:
-        """Terms of a stretch, evaluated again at memories that stand still in this piece: each
-        once, and a band of them at every token.
-        """
-        assert self.past is not None
-        values, streams = (
-            [self.plain(self.value(a)) for a in args] for args in (node.args[1:], data(node))
+    def plain(self, node: Node, args: Iterable[Kind]) -> Known:
+        """By the operator's own text: its arguments are tensors from here on."""
+        tensors = []
+        for arg, child in zip(args, node.args, strict=True):
+            self.known[child] = tensor = self.tensor(arg, node)
+            tensors.append(tensor)
+        marks: Marks = frozenset().union(*(t.marks for t in tensors))
+        if node.op == "const" and isinstance(node["value"], (int, float)):
+            known = Known("", float(node["value"]))
+        elif node.op in TEMPORAL:
+            known = Known("BT", None, marks)
+        elif node.op in ("spread", "stop") or node.op in REDUCTIONS and not node["dims"]:
+            known = tensors[0]
+        else:
+            known = Known(wider([t.lead for t in tensors]), None, marks)
+        self.known[node] = known
+        return known
+
+    def before(self, node: Node) -> tuple[Kind, Rule]:
+        name = node["memory"]
+        if name == self.current:
+            return State(node.type, self.heads[name], gate=Factor(1.0)), Itself()
+        state = self.solve(name, node)
+        return replace(state, terms=tuple(map(over_piece, state.terms))), Before()
+
+    def after(self, node: Node) -> tuple[Kind, Rule]:
+        if node["memory"] in self.cells:
+            return self.solve(node["memory"], node), After()
+        self.obstacle(node, f"`{node['memory']}` is read after its own tick")
+        return Known("BT"), After()
+
+    def band(self, node: Node) -> tuple[Kind, Rule]:
+        values, rows = (
+            [self.tensor(self.value(a), a) for a in args] for args in (node.args[1:], data(node))
         )
         if any(v.lead == "BT" for v in values):
-            raise NotAffine("a stretch of an objective is evaluated again at every token")
-        self.forms["windowed objectives as bands"] = True
-        fn, size = self.past.terms(node, values, streams)
-        inner = Solver(fn, {}, {}, {}, length=fn.let(size, "", (), "S").text)
-        value, band = inner.value(node.args[0]), self.past.band(node, size)
-        prefix = (
-            value.prefix
-            if isinstance(value, Run)
-            else min(len(node.type), self.prefix[self.solving[-1]] if self.solving else 0)
+            reason = "a stretch of an objective is evaluated again at every token"
+            self.obstacle(node, reason)
+        self.remarks[BANDS] = None
+        known: dict[Node, Known] = {n: k for n, k in self.known.items() if k.lead == ""}
+        known |= dict.fromkeys(data(node), Known("BT"))
+        known |= dict(zip(plains(node.args[0]), values, strict=True))
+        inner = Analysis({}, {}, frozenset(), frozenset(), known)
+        value = inner.value(node.args[0])
+        heads = (
+            value.heads
+            if isinstance(value, State)
+            else min(len(node.type), self.heads[self.current] if self.solving else 0)
         )
-        run = inner.as_run(value, prefix, node.type)
-        kernel = band + "[" + "None, " * (prefix + 1) + ":, :]"
-        return Run(
-            node.type,
-            prefix,
-            tuple(
-                replace(
-                    t,
-                    kernel=self.fn.let(
-                        kernel
-                        if t.gate.literal == 1
-                        else f"{kernel} * {t.gate.text}"
-                        + ("" if t.gate.literal is not None else ".unsqueeze(-2)"),
-                        "",
-                        (),
-                    ).text,
-                    gate=ONE,
-                )
-                for t in run.terms
-                if isinstance(t, Write)
-            ),
-        )
+        state = inner.as_state(value, heads, node, node.type)
+        self.obstacles += inner.obstacles
+        terms = tuple(replace(t, kernel=True) for t in state.terms if isinstance(t, Summed))
+        marks = state.marks.union(*(k.marks for k in (*values, *rows)))
+        return State(node.type, heads, terms, marks=marks), Band(heads, inner.reads)
 
-    def gate(self, node: Node, prefix: int) -> Rows | None:
-        """The number for each token and head that a factor is, or None."""
-        ref = self.memo.get(id(node), self.fn.env.get(id(node)))
-        if isinstance(ref, Ref) and ref.literal is not None:
-            return self.rows(ref, prefix)
+    # -- factors
+
+    def factor(self, node: Node, heads: int) -> tuple[Node, Factor, Marks] | None:
+        """The number for each token and head that a value is: the node that gives it; or None."""
+        found = self.found(node)
+        if isinstance(found, Known) and found.literal is not None:
+            return node, Factor(found.literal), frozenset()
         source = node
         if (
             node.op == "spread"
             and node["dims"] == tuple(range(len(node["dims"])))
-            and len(node["dims"]) <= prefix
+            and (len(node["dims"]) <= heads)
         ):
             source = node.args[0]
         elif node.type != ():
             return None
-        ref = self.value(source)
-        return self.rows(ref, prefix) if isinstance(ref, Ref) else None
+        return self.number(source)
 
-    def channels(self, node: Node, x: Run) -> Rows | None:
-        """The number for each token, head and channel of the last axis that a factor is, or None."""
+    def channels(self, node: Node, x: State) -> tuple[Node, Factor, Marks] | None:
+        """The number for each token, head and channel of the last axis that a value is, or None."""
         if (
             node.op != "spread"
-            or len(x.shape) != x.prefix + 2
-            or tuple(node["dims"]) != (*range(x.prefix), x.prefix + 1)
+            or len(x.shape) != x.heads + 2
+            or tuple(node["dims"]) != (*range(x.heads), x.heads + 1)
         ):
             return None
-        ref = self.value(node.args[0])
-        return self.rows(ref, x.prefix + 1) if isinstance(ref, Ref) else None
+        return self.number(node.args[0])
 
-    def scale(self, x: Run | Vec, gate: Rows, wide: bool = False) -> Run | Vec:
-        if isinstance(x, Vec):
-            rest = (
-                None
-                if x.rest is None
-                else self.fn.let(f"{x.rest.text} * {self.by_token(gate, 1)}", "BT", x.shape)
-            )
-            return Vec(x.shape, tuple((self.times(g, gate), a) for g, a in x.reads), rest)
-        if wide:
-            x = self.widened(x)
-            erases = tuple(
-                (g, a, self.fn.let(f"{b.text} * {self.by_token(gate, 0)}", "BT", b.shape))
-                for g, a, b in x.erases
-            )
-        else:
-            erases = tuple((self.times(g, gate), a, b) for g, a, b in x.erases)
-            if x.wide and gate.literal is None:
-                gate = Rows(f"{gate.text}.unsqueeze(-2)")
-        terms: list[Carry | Write] = []
-        for t in x.terms:
-            if isinstance(t, Carry):
-                terms.append(Carry(self.times(t.phi, gate), t.state))
-            elif t.kernel is None:
-                terms.append(replace(t, gate=self.times(t.gate, gate)))
-            else:
-                row = gate.text if gate.literal is not None else f"{gate.text}.unsqueeze(-1)"
-                terms.append(replace(t, kernel=self.fn.let(f"{t.kernel} * {row}", "", ()).text))
-        return replace(
-            x,
-            terms=tuple(terms),
-            own=None if x.own is None else self.times(x.own, gate),
-            erases=erases,
-        )
-
-    def _mul(self, node: Node, a: Value, b: Value) -> Value | None:
-        for x, y, other in ((a, b, node.args[1]), (b, a, node.args[0])):
-            if isinstance(x, (Run, Vec)) and isinstance(y, Ref):
-                prefix = x.prefix if isinstance(x, Run) else len(x.shape) - 1
-                gate = self.gate(other, prefix)
-                if gate is not None:
-                    return self.scale(x, gate)
-                if isinstance(x, Run) and (gate := self.channels(other, x)) is not None:
-                    return self.scale(x, gate, wide=True)
-        return self._stuck(node, a, b)
-
-    def _div(self, node: Node, a: Value, b: Value) -> Value | None:
-        if isinstance(a, (Run, Vec)) and isinstance(b, Ref):
-            gate = self.gate(node.args[1], a.prefix if isinstance(a, Run) else len(a.shape) - 1)
-            if gate is not None:
-                inverse = (
-                    Rows(repr(1 / gate.literal), 1 / gate.literal)
-                    if gate.literal
-                    else Rows(self.fn.let(f"1 / {gate.text}", "", ()).text)
-                )
-                return self.scale(a, inverse)
-        return self._stuck(node, a, b)
-
-    def _neg(self, node: Node, a: Value) -> Value:
-        assert isinstance(a, (Run, Vec))
-        return self.scale(a, Rows("-1.0", -1.0))
-
-    def _add(self, node: Node, a: Value, b: Value) -> Value | None:
-        return self._sum_of(node, a, b)
-
-    def _sub(self, node: Node, a: Value, b: Value) -> Value | None:
-        if isinstance(b, Ref):
-            negative = (
-                Ref(repr(-b.literal), "", b.shape, -b.literal)
-                if b.literal is not None
-                else self.fn.let(f"-{b.text}", b.lead, b.shape)
-            )
-            return self._sum_of(node, a, negative)
-        return self._sum_of(node, a, self.scale(b, Rows("-1.0", -1.0)))
-
-    def _sum_of(self, node: Node, a: Value, b: Value) -> Value | None:
-        if isinstance(a, Vec) or isinstance(b, Vec):
-            x, y = (a, b) if isinstance(a, Vec) else (b, a)
-            if isinstance(y, Run):
-                y = self.plain(y)
-            reads = x.reads + (y.reads if isinstance(y, Vec) else ())
-            rests = [
-                r
-                for r in (x.rest, y.rest if isinstance(y, Vec) else y)
-                if r is not None and r.literal != 0
-            ]
-            rest = self.over_tokens(rests[0]) if rests else None
-            if len(rests) == 2:
-                rest = self.fn.let(
-                    f"{rest.text} + {self.fn.align(rests[1], 'BT', len(x.shape))}", "BT", x.shape
-                )
-            return Vec(x.shape, reads, rest)
-        prefix = next(v.prefix for v in (a, b) if isinstance(v, Run))
-        return self.added(self.as_run(a, prefix, node.type), self.as_run(b, prefix, node.type))
-
-    def added(self, x: Run, y: Run) -> Run:
-        x, y = self.alike(x, y)
-        own = x.own if y.own is None else y.own if x.own is None else self.plus(x.own, y.own)
-        return Run(x.shape, x.prefix, x.terms + y.terms, own, x.erases + y.erases, x.wide)
-
-    def _einsum(self, node: Node, a: Value, b: Value) -> Value | None:
-        left, out = node["eq"].split("->")
-        la, lb = left.split(",")
-        if isinstance(a, Run) and factored(node, self.given):
-            parts = matrix_terms(node.args[1], self.given)
-            assert parts is not None
-            return self.right_factor(a, parts)
-        if isinstance(a, Ref) and isinstance(b, Ref):
-            return self._outer(node, la, lb, out, a, b)
-        if isinstance(a, Vec) and isinstance(b, Ref) and out == la + lb[-1] and lb[:-1] == la[:-1]:
-            key = self.over_tokens(b)
-            rest = () if a.rest is None else (Write(None, ONE, self.over_tokens(a.rest), key),)
-            return Run(node.type, len(la) - 1, rest, None, tuple((g, k, key) for g, k in a.reads))
-        if isinstance(a, Run) and isinstance(b, Ref) and len(la) == a.prefix + 2:
-            if len(set(la) & set(lb) - set(out)) == 1 and (set(la) & set(lb) - set(out)) <= set(
-                la[-2:]
-            ):
-                return self.contract(a, b, la, lb, out)
-        if isinstance(b, Run) and isinstance(a, Ref) and len(lb) == b.prefix + 2:
-            if len(set(la) & set(lb) - set(out)) == 1 and (set(la) & set(lb) - set(out)) <= set(
-                lb[-2:]
-            ):
-                return self.contract(b, a, lb, la, out)
-        return self._stuck(node, a, b)
-
-    def _outer(self, node: Node, la: str, lb: str, out: str, a: Ref, b: Ref) -> Value | None:
-        """u z^T for each token stays factored."""
-        if "BT" not in (a.lead, b.lead) or out != la + lb[-1] or lb[:-1] != la[:-1] or lb[-1] in la:
+    def number(self, source: Node) -> tuple[Node, Factor, Marks] | None:
+        value = self.value(source)
+        if not isinstance(value, Known):
             return None
-        return Run(
-            node.type, len(la) - 1, (Write(None, ONE, self.over_tokens(a), self.over_tokens(b)),)
-        )
+        return source, Factor(value.literal, source), value.marks
 
-    def right_factor(self, x: Run, parts: list[tuple[list[Node], Node | None]]) -> Run:
-        """X (sum of gate I and gate a b^T), distributed."""
-        total: Run | None = None
-        p = P[: x.prefix]
-        for gates, outer in parts:
-            piece: Value = x
-            if outer is not None and outer.op == "diag":
-                a = self.value(outer.args[0])
-                if not isinstance(a, Ref):
-                    raise NotAffine("a diagonal of what a memory answered")
-                piece = self.scale(x, self.rows(a, x.prefix + 1), wide=True)
-            elif outer is not None:
-                a, b = (self.over_tokens(self.plain(self.value(n))) for n in outer.args)
-                answer = self.contract(x, a, f"{p}oi", f"{p}i", f"{p}o")
-                write = (
-                    ()
-                    if isinstance(answer, Vec) and answer.rest is None
-                    else (Write(None, ONE, answer.rest if isinstance(answer, Vec) else answer, b),)
-                )
-                piece = Run(
-                    x.shape,
-                    x.prefix,
-                    write,
-                    None,
-                    tuple((g, k, b) for g, k in answer.reads) if isinstance(answer, Vec) else (),
-                )
-            for g in gates:
-                gate = self.gate(g, x.prefix)
-                if gate is None:
-                    raise NotAffine("a factor of the memory is no number for each head")
-                piece = self.scale(piece, gate)
-            total = piece if total is None else self.added(total, piece)
-        assert total is not None
-        return total
+    def contracted(self, x: State, v: Kind, key: Hashable, keyed: bool, node: Node) -> Kind:
+        """x times a vector for each token: over its keys, or over its values."""
+        marks = x.marks | (v.marks if isinstance(v, Known) else frozenset())
+        if not x.moves:
+            terms = [t for t in x.terms if present(t)]
+            marks |= met_by_contraction(tuple(terms))
+            return Known("BT", None, marks) if terms else Known("", 0.0)
+        if not keyed:
+            self.obstacle(node, "the memory being updated is read across its columns")
+        still = replace(x, gate=None, keys=())
+        rest = self.contracted(still, v, key, keyed, node) if x.terms else None
+        assert rest is None or isinstance(rest, Known)
+        own: tuple[Hashable, ...] = () if x.gate is None else (key,)
+        if x.channels and x.gate is not None and x.gate.literal is None:
+            own = ((key, x.gate),)
+        return Answer(x.heads, own + x.keys, rest, marks)
 
-    def _stuck(self, node: Node, *args: Value) -> None:
-        """No special form: materialise, unless the memory being solved is among the arguments."""
-        for a in args:
-            if isinstance(a, Vec) or (isinstance(a, Run) and (a.own is not None or a.erases)):
-                raise NotAffine(
-                    f"`{node.op}` of the memory being updated",
-                    self.solving[-1] if self.solving else "",
-                )
+
+def within(cells: Iterable[Cell], given: frozenset[Node]) -> set[Node]:
+    """What the equations of a recurrence's memories are made of, up to what it takes."""
+    seen: set[Node] = set()
+    stack = [c.next for c in cells]
+    while stack:
+        node = stack.pop()
+        if node not in seen and node not in given:
+            seen.add(node)
+            stack.extend(node.args)
+    return seen
+
+
+def bare(x: State) -> State:
+    return State(x.shape, x.heads)
+
+
+def present(term: Initial | Summed) -> bool:
+    """A start that is weighed with the number 0 is not there."""
+    return isinstance(term, Summed) or term.factor.literal != 0
+
+
+def of_earlier(term: Initial | Summed) -> bool:
+    return isinstance(term, Initial) or term.kernel
+
+
+def over_piece(term: Initial | Summed) -> Initial | Summed:
+    """A term that a memory has added up, or as it stood one token before."""
+    return Initial(Factor()) if isinstance(term, Initial) else replace(term, kernel=True)
+
+
+def met_by_contraction(terms: tuple[Initial | Summed, ...]) -> Marks:
+    found = {ANSWERS for t in terms if of_earlier(t)}
+    dense = {STATES for t in terms if isinstance(t, Summed) and t.dense and t.kernel}
+    return frozenset(found | dense)
+
+
+# -- a rule for each operator: the kind of its value and how it is written, or None where it has no
+# special form for these arguments
+
+
+def _mul(form: Analysis, node: Node, a: Kind, b: Kind) -> tuple[Kind, Rule] | None:
+    for i, (x, y) in enumerate(((a, b), (b, a))):
+        if isinstance(x, Known) or not isinstance(y, Known):
+            continue
+        other = node.args[1 - i]
+        if (found := form.factor(other, x.heads)) is not None:
+            source, by, marks = found
+            return marked(form.scaled(x, by, node), marks), Scale(i, source)
+        if isinstance(x, State) and (found := form.channels(other, x)) is not None:
+            source, by, marks = found
+            return marked(form.scaled(x, by, node, True), marks), Scale(i, source, True)
+    return None
+
+
+def _div(form: Analysis, node: Node, a: Kind, b: Kind) -> tuple[Kind, Rule] | None:
+    if isinstance(a, Known) or not isinstance(b, Known):
         return None
+    if (found := form.factor(node.args[1], a.heads)) is None:
+        return None
+    source, by, marks = found
+    inverse = Factor(1 / by.literal) if by.literal else Factor(None, ("inverse", by))
+    return marked(form.scaled(a, inverse, node), marks), Divide(source)
+
+
+def _neg(form: Analysis, node: Node, a: Kind) -> tuple[Kind, Rule]:
+    assert not isinstance(a, Known)
+    return form.scaled(a, Factor(-1.0), node), Negate()
+
+
+def _sum(minus: bool) -> Callable[..., tuple[Kind, Rule]]:
+    def rule(form: Analysis, node: Node, a: Kind, b: Kind) -> tuple[Kind, Rule]:
+        if minus and not isinstance(b, Known):
+            b = form.scaled(b, Factor(-1.0), node)
+        return _added(form, node, a, b), Sum(minus)
+
+    return rule
+
+
+def _added(form: Analysis, node: Node, a: Kind, b: Kind) -> Kind:
+    if isinstance(a, Answer) or isinstance(b, Answer):
+        x, y = (a, b) if isinstance(a, Answer) else (b, a)
+        assert isinstance(x, Answer)
+        other = y if isinstance(y, Answer) else form.tensor(y, node)
+        known = other.rest if isinstance(other, Answer) else other
+        rests = [r for r in (x.rest, known) if r is not None and r.literal != 0]
+        keys = x.keys + (other.keys if isinstance(other, Answer) else ())
+        rest = Known("BT") if rests else None
+        return Answer(x.heads, keys, rest, x.marks | other.marks)
+    heads = next(v.heads for v in (a, b) if isinstance(v, State))
+    x, y = (form.as_state(v, heads, child, node.type) for v, child in zip((a, b), node.args))
+    if x.channels != y.channels:
+        x, y = form.widened(x, node), form.widened(y, node)
+    return form.added(x, y)
+
+
+def _einsum(form: Analysis, node: Node, a: Kind, b: Kind | None) -> tuple[Kind, Rule] | None:
+    if isinstance(a, State) and (parts := right_factor(node, form.given)) is not None:
+        return _right_factor(form, node, a, parts)
+    if isinstance(a, Known) and isinstance(b, Known):
+        if "BT" not in (a.lead, b.lead) or not outer_product(node):
+            return None
+        heads = len(letters(node)[0]) - 1
+        term = Summed(kernel=False, dense=False)
+        return State(node.type, heads, (term,), marks=a.marks | b.marks), Outer()
+    left, right, out = letters(node)
+    if isinstance(a, Answer) and isinstance(b, Known) and outer_product(node):
+        terms = () if a.rest is None else (Summed(kernel=False, dense=False),)
+        marks = a.marks | b.marks
+        return State(node.type, len(left) - 1, terms, None, a.keys, marks=marks), Erase()
+    for i, (x, v, lx, lv) in enumerate(((a, b, left, right), (b, a, right, left))):
+        if isinstance(x, State) and isinstance(v, Known) and answer_axis(lx, lv, out, x.heads):
+            keyed = by_key(lx, lv, out, x.heads)
+            return form.contracted(x, v, node.args[1 - i], keyed, node), Contract(i)
+    return None
+
+
+def _right_factor(
+    form: Analysis, node: Node, x: State, parts: list[Part]
+) -> tuple[Kind, Rule] | None:
+    total: State | None = None
+    factors = []
+    for gates, matrix in parts:
+        piece = x if matrix is None else _times_part(form, node, x, matrix)
+        sources = []
+        for gate in gates:
+            if (found := form.factor(gate, x.heads)) is None:
+                form.obstacle(gate, "a factor of the memory is not a number for each head")
+                continue
+            source, by, marks = found
+            piece = marked(form.scaled(piece, by, node), marks)
+            sources.append(source)
+        factors.append(tuple(sources))
+        total = piece if total is None else _sum_alike(form, node, total, piece)
+    assert total is not None
+    return total, RightFactor(tuple(parts), tuple(factors))
+
+
+def _times_part(form: Analysis, node: Node, x: State, matrix: Node) -> State:
+    if matrix.op == "diag":
+        a = form.value(matrix.args[0])
+        if not isinstance(a, Known):
+            form.obstacle(matrix, "a diagonal of what a memory answered")
+            return x
+        by = Factor(a.literal, matrix.args[0])
+        scaled = form.scaled(x, by, node, channels=True)
+        assert isinstance(scaled, State)
+        return marked(scaled, a.marks)
+    a, b = (form.tensor(form.value(n), n) for n in matrix.args)
+    answer = form.contracted(x, a, matrix.args[0], True, node)
+    assert not isinstance(answer, State)
+    write = isinstance(answer, Known) or answer.rest is not None
+    keys = answer.keys if isinstance(answer, Answer) else ()
+    term = (Summed(kernel=False, dense=False),) if write else ()
+    return State(x.shape, x.heads, term, None, keys, marks=answer.marks | a.marks | b.marks)
+
+
+def _sum_alike(form: Analysis, node: Node, x: State, y: State) -> State:
+    if x.channels != y.channels:
+        x, y = form.widened(x, node), form.widened(y, node)
+    return form.added(x, y)
+
+
+def _stop(form: Analysis, node: Node, x: Kind) -> tuple[Kind, Rule] | None:
+    """Term by term.
+
+    A part of an update that stops is not affine: the derivative would pass by the side of it.
+    """
+    assert not isinstance(x, Known)
+    whole = form.solving and form.cells[form.current].next.op == "stop"
+    if (isinstance(x, Answer) or x.moves) and not whole:
+        return None
+    return replace(x, keys=tuple(("stop", key) for key in x.keys)), Detach()
+
+
+def marked(x: Moving, marks: Marks) -> Moving:
+    return replace(x, marks=x.marks | marks)
+
+
+REDUCTIONS = ("sum", "mean", "amax")
+REASONS = {
+    "mul": "the memory being updated is multiplied entry by entry",
+    "div": "the memory being updated is divided entry by entry",
+    "einsum": "a product with the memory being updated is neither a decay nor an erase",
+    "stop": "no derivative passes through a part of the update",
+}
+RULES: dict[str, Callable[..., tuple[Kind, Rule] | None]] = {
+    "mul": _mul,
+    "div": _div,
+    "neg": _neg,
+    "add": _sum(minus=False),
+    "sub": _sum(minus=True),
+    "einsum": _einsum,
+    "stop": _stop,
+}

@@ -9,19 +9,17 @@ ends       for each clock, whether it ticks at the last token
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nldsl.core.flow import takes
-from nldsl.core.nodes import Axis, Node, Shape, walk
+from nldsl.core.nodes import Axis, Node, Shape
 from nldsl.core.program import ENDS, Clock
 from nldsl.schedule.cells import Cell, Unsupported
 from nldsl.schedule.plan import Region
 from nldsl.step.listing import Draft, Label, shape_text
-from nldsl.step.lowerings.affine import NotAffine, Solver
-from nldsl.step.lowerings.past import Past, data, keeps
-from nldsl.step.lowerings.reads import ANSWERS, STATES
+from nldsl.step.lowerings.order import in_order
+from nldsl.step.lowerings.past import Past, keeps
 from nldsl.step.lowerings.temporal import TEMPORAL
 from nldsl.step.names import identifier, last, short
 from nldsl.step.source import Fn, Ref, parts, prune
@@ -35,14 +33,10 @@ class Body:
     inputs: list[Node]
     starts: list[Ref]
     lead: str
-    prefix: dict[str, int]
     first: Callable[[Node], int]  # the token at which a stream begins
     timed: bool = True  # are the tokens' positions the last of its streams?
     clocks: list[tuple[int, int, int]] = field(default_factory=list)
-    forms: dict[str, bool] = field(default_factory=dict)
-    read: dict[str, str] = field(default_factory=dict)  # variable -> what it is of a moving memory
     spoken: list[str] = field(default_factory=list)  # what each of `clocks` is called
-    called: str = ""  # what a reader calls the form, once the lines are written
 
     def __post_init__(self) -> None:
         region, fn = self.region, Fn(self.lead)
@@ -53,8 +47,6 @@ class Body:
             if c.next.op == "ended"
             for clock, node in zip(c.next["clocks"], c.next.args[1:], strict=True)
         }
-        if self.ended and self.lead == "BT":
-            raise NotAffine("documents end in each lane where they will")
         self.cells = {c.name: c for c in region.cells}
         n = len(region.cells)
         slots = keeps(region)
@@ -90,14 +82,20 @@ class Body:
         )
         fn.rules |= {op: self.past.operator for op in TEMPORAL}
 
-    def draft(self, names: Mapping[Node, str], levels: Collection[str]) -> Draft:
-        """The function, from (state, streams, statics, ends) to (new state), (outputs)."""
+    def draft(
+        self,
+        after: dict[str, str],
+        outputs: Sequence[str],
+        names: Mapping[Node, str],
+        levels: Collection[str],
+    ) -> Draft:
+        """The function, from (state, streams, statics, ends) to (new state), (outputs): `after` is
+        the text of each memory before the end of the instant, `outputs` that of what is handed on.
+        """
         if bad := next((x for x in self.region.inside if x.op == "grad_stream"), None):
             raise Unsupported(
                 f"`grad` of a stream inside the recurrence of `{self.region.cells[0].name}`", bad
             )
-        after, outputs = self.piece() if self.lead == "BT" else self.token()
-        self.called = self.form(after, outputs) if self.lead == "BT" else "scan: token by token"
         new = [
             *self.settled(after),
             *(self.past.after.get(i, name) for i, name in enumerate(self.past.names)),
@@ -149,113 +147,6 @@ class Body:
                 [*streams, Label("t", "[1, T] tokens before each"), *statics, *ticks],
             )
         )
-
-    # -- all tokens at once
-
-    def piece(self) -> tuple[dict[str, str], list[str]]:
-        fn, region = self.fn, self.region
-        fn.lines.append(f"B, T = {self.streams[0]}.shape[:2]")
-        nodes = list(walk(*region.outputs, *(c.next for c in region.cells)))
-        fast = {c.name: c for c in region.cells if c not in self.slow}
-        solver = Solver(
-            fn,
-            fast,
-            {n: self.state[n] for n in fast},
-            self.prefix,
-            self.past,
-            {x["memory"] for x in nodes if x.op == "read"},
-            forms=self.forms,
-            read=self.read,
-            given=frozenset(map(id, self.inputs)),
-        )
-        after = {name: solver.last(solver.solve(name)) for name in fast}
-        outputs = [solver.over_tokens(solver.plain(solver.value(x))).text for x in region.outputs]
-        if self.slow:
-            after |= self.at_last(solver)
-        present = {node.op for node in region.inside}
-        self.forms |= {
-            words: True
-            for op, words in (
-                ("attend", "attention inside"),
-                ("solve", "a linear system for each token"),
-            )
-            if op in present
-        }
-        for node in region.inside:  # what is kept although nothing of this piece needs it
-            if node.op in TEMPORAL:
-                solver.value(node)
-        return after, outputs
-
-    def form(self, after: dict[str, str], outputs: list[str]) -> str:
-        """What the written lines are called: by what the updates start from, and what reads of the
-        moving memories come to.
-        """
-        n = len(self.region.cells)
-        copies = set(self.kept[n : n + len(self.region.holds)])
-        updates = prune(self.fn.lines, list(after.values()))
-        held = any(copies & set(re.findall(r"\w+", line)) for line in updates)
-        kinds = {
-            self.read.get(line.partition(" = ")[0]) for line in prune(self.fn.lines, outputs)
-        } - {None}
-        slow = [c in self.slow for c in self.region.cells if ".fold." not in f".{c.name}"]
-        if slow and all(slow):
-            return "one update per chunk: the gradients of its tokens by batched products"
-        if not held:
-            return "chunked recurrence" + (", a state per token" if STATES in kinds else "")
-        if not kinds:
-            return "stale form: batched products, one state per chunk"
-        products = "fresh reads by masked products, " if ANSWERS in kinds else ""
-        return f"dual form: gradients at the chunk start, {products}{'a' if STATES in kinds else 'no'} state per token"
-
-    def at_last(self, solver: Solver) -> dict[str, str]:
-        """Memories that tick at the end of the piece, if at all: their equations at its last token."""
-        last, after = self.fn.child(), {}
-        last.token_lead = "B"
-        last.env = {
-            i: Ref(f"{r.text}[:, -1]", "B", r.shape) if r.lead == "BT" else r
-            for i, r in self.given.items()
-        }
-        last.rules = {}
-
-        def taken(node: Node) -> Ref:
-            ref = solver.plain(solver.value(node))
-            return Ref(f"{ref.text}[:, -1]", "B", ref.shape) if ref.lead == "BT" else ref
-
-        def now(node: Node) -> Ref:
-            name = node["memory"]
-            return Ref(
-                after[name] if name in after else solver.last(solver.solve(name)), "B", node.type
-            )
-
-        last.lazy = {"now": now, "replay": taken, "read": taken, **{op: taken for op in TEMPORAL}}
-        for cell in self.slow:
-            after[cell.name] = self.ticked(
-                cell, expand(last, last.value(cell.next), self.state[cell.name].text, cell.shape)
-            )
-        return after
-
-    # -- one token
-
-    def token(self) -> tuple[dict[str, str], list[str]]:
-        fn, region = self.fn, self.region
-
-        def replay(node: Node) -> Ref:
-            return self.past.replay(fn, node, [fn.value(a) for a in (*node.args[1:], *data(node))])
-
-        fn.lazy["replay"] = replay
-        after: dict[str, str] = {}
-        for cell in in_order(region.cells):
-            after[cell.name] = self.ticked(
-                cell, expand(fn, fn.value(cell.next), self.state[cell.name].text, cell.shape)
-            )
-            for node in walk(*region.outputs, *(c.next for c in region.cells)):
-                if node.op == "now" and node["memory"] == cell.name:
-                    fn.bind(node, after[cell.name], "B")
-        outputs = [expand(fn, fn.value(x), self.like, x.type) for x in region.outputs]
-        for node in region.inside:
-            if node.op in TEMPORAL:
-                fn.value(node)
-        return after, outputs
 
     # -- the end of an instant
 
@@ -355,23 +246,3 @@ def expand(fn: Fn, ref: Ref, like: str, shape: Shape) -> str:
             f"{text}.expand({like}.shape[0], {', '.join(str(a.size) for a in shape)})", "B", shape
         ).text
     return text
-
-
-def in_order(cells: Sequence[Cell]) -> list[Cell]:
-    """Cells so that one whose `now` another reads comes first."""
-    names = {c.name: c for c in cells}
-    done: list[str] = []
-
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        if name in done:
-            return
-        if name in path:
-            raise Unsupported(f"`{name}` at a token needs itself at that token", names[name].next)
-        for node in walk(names[name].next):
-            if node.op == "now" and node["memory"] in names and node["memory"] != name:
-                visit(node["memory"], (*path, name))
-        done.append(name)
-
-    for name in names:
-        visit(name, ())
-    return [names[n] for n in done]

@@ -1,136 +1,277 @@
-"""What a memory is at every token of a piece, written down without a tensor for each token.
+"""What a recurrence is, before a line is written: a form, or what stands in its way.
 
-phi_t S                       a state S at the start of the piece, scaled
-sum_j K[t, j] u_j z_j^T       writes of this piece, rank one each and kept factored, or any array d_j in the place of u_j z_j^T
+Two texts are kept apart here. A *kind* says what a value is to the memories of a recurrence (known,
+a state, an answer); a *rule* says how a node is written, and is found once, by `affine_form`.
+
+known     a stream, a value held through the piece, a value without a time
+state     affine in a memory: gate_t X_{t-1} + sum of r_t (X_{t-1} a_t) b_t^T + known terms
+answer    what a state says to a vector for each token: gate_t (X_{t-1} a_t) + known
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
-from nldsl.core.nodes import Node, Shape
-from nldsl.step.source import Ref
+from nldsl.core.nodes import Node, Shape, walk
+from nldsl.schedule.cells import Cell
+from nldsl.schedule.plan import Region
+from nldsl.source import Span
+from nldsl.step.lowerings.patterns import Part
 
-
-class NotAffine(Exception):
-    """The update is not affine with scalar gates; `cell` names a memory that could be tried with a
-    gate per entry.
-    """
-
-    def __init__(self, why: str, cell: str = "") -> None:
-        super().__init__(why)
-        self.cell = cell
+ANSWERS, STATES = "answers", "states"  # what a read of a moving memory leaves at each token
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A number for each token (and head): text of a tensor [B, P.., T], or [B, P.., in, T] in a
-    wide run, or a literal.
+class Recurrence:
+    """Memories that need each other within a sequence. `heads`: of each memory, how many of its
+    first axes are heads, each a recurrence of its own.
     """
 
-    text: str
+    region: Region
+    inputs: tuple[Node, ...]
+    heads: Mapping[str, int]
+
+    @property
+    def memories(self) -> dict[str, Cell]:
+        """Those that tick at every token."""
+        return {c.name: c for c in self.region.cells if not self.seldom(c)}
+
+    @property
+    def read_before(self) -> frozenset[str]:
+        """The memories that something reads before this token's tick."""
+        nodes = walk(*self.region.outputs, *(c.next for c in self.region.cells))
+        return frozenset(n["memory"] for n in nodes if n.op == "read")
+
+    @staticmethod
+    def seldom(cell: Cell) -> bool:
+        return cell.clock.period > 1 or bool(cell.clock.phase)
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why the memories of a recurrence are computed token by token: at which equation."""
+
+    node: Node
+    reason: str
+    memory: str = ""  # one that could be tried with a gate for each entry
+    span: Span | None = None  # the words of the equation, or the nearest that it was made from
+
+    def __str__(self) -> str:
+        if self.span is None:
+            return self.reason
+        words = " ".join(self.span.text().split())
+        words = words if len(words) <= 48 else words[:45] + "..."
+        return f"{self.reason}; {self.span.source.name}:{self.span.line}: `{words}`"
+
+
+# -- kinds
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A number for each token and head. `literal` if it is the same for all; `of`: what tells two
+    factors apart.
+    """
+
     literal: float | None = None
+    of: Hashable = None
 
+    def times(self, other: Factor) -> Factor:
+        if self.literal is not None and other.literal is not None:
+            return Factor(self.literal * other.literal)
+        for x, y in ((self, other), (other, self)):
+            if x.literal == 1:
+                return y
+        return Factor(None, ("times", self, other))
 
-ONE, NONE = Rows("1.0", 1.0), Rows("0.0", 0.0)
+    def plus(self, other: Factor) -> Factor:
+        if self.literal is not None and other.literal is not None:
+            return Factor(self.literal + other.literal)
+        return Factor(None, ("plus", self, other))
 
 
 @dataclass(frozen=True)
-class Carry:
-    phi: Rows
-    state: Ref  # [B, P.., rest]
+class Known:
+    lead: str  # dimensions of its tensor before its axes: "", "B" or "BT"
+    literal: float | None = None
+    marks: frozenset[str] = frozenset()  # ANSWERS, STATES: what it is computed from
 
 
 @dataclass(frozen=True)
-class Write:
-    """sum_j K[t, j] x_j.
+class Initial:
+    """The start of the piece, weighed."""
 
-    `kernel` is None where K is diagonal, then `gate` is its diagonal. x_j is u_j z_j^T, or u_j if z
-    is None.
+    factor: Factor
+
+
+@dataclass(frozen=True)
+class Summed:
+    """Writes of the piece: of this token alone, or of all tokens so far through a kernel; `dense`
+    if they are not kept as two factors.
     """
 
-    kernel: str | None
-    gate: Rows
-    u: Ref  # [B, T, P.., out] or [B, T, P.., rest]
-    z: Ref | None  # [B, T, P.., in]
+    kernel: bool
+    dense: bool
 
 
 @dataclass(frozen=True)
-class Run:
-    """A value for each token of the piece, unmaterialised. `own` is the coefficient of the memory
-    being solved, at t - 1.
-
-    `wide`: its gates, and the kernels made of them, have the last axis of the memory too (a decay
-    for each channel of the keys).
+class State:
+    """`gate`: what the memory being solved is multiplied with, None if it is not in it. `keys`: the
+    vectors a_t that it answers and forgets. `channels`: gates have the memory's last axis too.
     """
 
     shape: Shape
-    prefix: int
-    terms: tuple[Carry | Write, ...] = ()
-    own: Rows | None = None
-    erases: tuple[tuple[Rows, Ref, Ref], ...] = ()
-    wide: bool = False
+    heads: int
+    terms: tuple[Initial | Summed, ...] = ()
+    gate: Factor | None = None
+    keys: tuple[Hashable, ...] = ()
+    channels: bool = False
+    marks: frozenset[str] = frozenset()
+
+    @property
+    def moves(self) -> bool:
+        """Is the memory being solved in it?"""
+        return self.gate is not None or bool(self.keys)
 
 
 @dataclass(frozen=True)
-class Vec:
-    """sum of gate_t (X_{t-1} a_t) + rest_t: what a memory being solved answers to a key."""
-
-    shape: Shape
-    reads: tuple[tuple[Rows, Ref], ...]
-    rest: Ref | None
-
-
-Value = Ref | Run | Vec
-P = "pqrs"  # letters of the prefix axes
+class Answer:
+    heads: int
+    keys: tuple[Hashable, ...]
+    rest: Known | None
+    marks: frozenset[str] = frozenset()
 
 
-def factored(node: Node, given: Container[int]) -> bool:
-    """Is this X times a square matrix that is a sum of gate * I, gate * a b^T and gate * diag(a),
-    of which `given` is no part?
+Kind = Known | State | Answer
+
+
+# -- rules
+
+
+@dataclass(frozen=True)
+class Plain:
+    """By the operator's own text, of tensors."""
+
+
+@dataclass(frozen=True)
+class Itself:
+    """The memory being solved, as it was one token before."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """Another memory before its tick, or this one outside its update."""
+
+
+@dataclass(frozen=True)
+class After:
+    """A memory after its tick."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Argument `state` times the number that `factor` is, for each head or each channel."""
+
+    state: int
+    factor: Node
+    channels: bool = False
+
+
+@dataclass(frozen=True)
+class Divide:
+    factor: Node
+
+
+@dataclass(frozen=True)
+class Negate: ...
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The sum or the difference of both arguments."""
+
+    minus: bool
+
+
+@dataclass(frozen=True)
+class Outer:
+    """u z^T for each token, kept as two factors."""
+
+
+@dataclass(frozen=True)
+class Erase:
+    """What the memory answered to a key, written back at a key: a rank-one write that forgets."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Argument `state` times a vector for each token."""
+
+    state: int
+
+
+@dataclass(frozen=True)
+class RightFactor:
+    """The state times a sum of gate * I, gate * a b^T and gate * diag(a), distributed. `factors`:
+    of each part, the nodes of its gates.
     """
-    left, out = node["eq"].split("->")
-    la, lb = left.split(",")
-    return (
-        len(la) >= 2
-        and len(lb) == len(la)
-        and lb[:-1] == la[:-2] + la[-1]
-        and out == la[:-1] + lb[-1]
-        and matrix_terms(node.args[1], given) is not None
-    )
+
+    parts: tuple[Part, ...]
+    factors: tuple[tuple[Node, ...], ...]
 
 
-def matrix_terms(node: Node, given: Container[int]) -> list[tuple[list[Node], Node | None]] | None:
-    """A square matrix as a sum of gate * I, gate * a b^T and gate * diag(a): [(gates, None or the
-    outer product or diagonal)], or None.
+@dataclass(frozen=True)
+class Detach:
+    """Term by term: no derivative passes through."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """The terms of a stretch, each evaluated once at memories that stand still, and a band of them
+    at every token.
     """
-    if id(node) in given:  # of one entry: no smaller for being taken apart
-        return None
-    if node.op in ("add", "sub"):
-        a, b = (matrix_terms(x, given) for x in node.args)
-        if a is None or b is None:
-            return None
-        return a + ([(g + [MINUS], o) for g, o in b] if node.op == "sub" else b)
-    if node.op == "neg":
-        inner = matrix_terms(node.args[0], given)
-        return None if inner is None else [(g + [MINUS], o) for g, o in inner]
-    if node.op == "mul":
-        for x, g in (node.args, node.args[::-1]):
-            inner = matrix_terms(x, given)
-            if inner is not None:
-                return [(gates + [g], o) for gates, o in inner]
-        return None
-    if node.op == "eye" or (node.op == "spread" and node.args[0].op == "eye"):
-        return [([], None)]
-    if node.op == "diag":
-        return [([], node)]
-    if node.op == "einsum":
-        left, out = node["eq"].split("->")
-        la, lb = left.split(",")
-        if out == la + lb[-1] and lb[:-1] == la[:-1]:
-            return [([], node)]
-    return None
+
+    heads: int
+    rules: Rules
 
 
-MINUS = Node("const", (), (("value", -1.0),), ())
+Rule = (
+    Plain
+    | Itself
+    | Before
+    | After
+    | Scale
+    | Divide
+    | Negate
+    | Sum
+    | Outer
+    | Erase
+    | Contract
+    | RightFactor
+    | Detach
+    | Band
+)
+Rules = Mapping[Node, Rule]
+
+
+@dataclass(frozen=True)
+class AffineForm:
+    """A recurrence all of whose memories are affine in themselves.
+
+    `updates` has the rules of each memory's equation, `reads` those of all other values; in an
+    update the memory is `Itself`, elsewhere it is solved.
+    """
+
+    recurrence: Recurrence
+    updates: Mapping[str, Rules]
+    reads: Rules
+    states: Mapping[str, State]  # each memory that ticks at every token, after its tick
+    at_copies: bool  # do the updates start from a held copy of a memory?
+    met: frozenset[str]  # what is made of moving memories for what is handed on: ANSWERS, STATES
+    remarks: tuple[str, ...]  # what a reader is told beside the name of the form
+
+    @property
+    def channels(self) -> bool:
+        """Is a kernel as wide as the memory's keys?"""
+        return any(s.channels for s in self.states.values())

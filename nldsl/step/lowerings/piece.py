@@ -1,164 +1,52 @@
-"""Gates and kernels of one piece: how the forms of `forms.py` are combined and accumulated."""
+"""One piece of a recurrence that has an affine form: all its tokens at once, then the memories that
+tick at its end, if at all.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from nldsl.core.nodes import Node
+from nldsl.step.lowerings.body import Body, expand
+from nldsl.step.lowerings.chunk import ChunkWriter
+from nldsl.step.lowerings.forms import AffineForm
+from nldsl.step.lowerings.temporal import TEMPORAL
+from nldsl.step.source import Ref
 
-from nldsl.schedule.cells import Cell
-from nldsl.step.lowerings.forms import ONE, Carry, NotAffine, Rows, Run, Value, Write
-from nldsl.step.lowerings.past import Past
-from nldsl.step.source import Fn, Ref
+
+def write_piece(form: AffineForm, body: Body) -> tuple[dict[str, str], list[str]]:
+    """The text of each memory after the last token, [B, ..], and of what is handed on, [B, T, ..]."""
+    body.fn.lines.append(f"B, T = {body.streams[0]}.shape[:2]")
+    chunk = ChunkWriter.of(form, body.fn, body.state, body.past)
+    after = {name: chunk.last(name) for name in chunk.cells}
+    outputs = [chunk.reads.over_tokens(chunk.tensor(x)).text for x in body.region.outputs]
+    if body.slow:
+        after |= at_end(chunk, body)
+    for node in body.region.inside:  # what is kept although nothing of this piece needs it
+        if node.op in TEMPORAL:
+            chunk.value(node)
+    return after, outputs
 
 
-@dataclass
-class Piece:
-    """Evaluates the equations of one region over one piece.
+def at_end(chunk: ChunkWriter, body: Body) -> dict[str, str]:
+    """Memories that tick at the end of the piece, if at all: their equations at its last token."""
+    after: dict[str, str] = {}
+    last = body.fn.child()
+    last.token_lead = "B"
+    last.env = {i: at_last_token(r) for i, r in body.given.items()}
+    last.rules = {}
 
-    `state` gives the start of each cell, `prefix` its gate axes.
-    """
+    def taken(node: Node) -> Ref:
+        return at_last_token(chunk.tensor(node))
 
-    fn: Fn
-    cells: dict[str, Cell]
-    state: dict[str, Ref]
-    prefix: dict[str, int]
-    past: Past | None = None
-    read_late: set[str] = field(
-        default_factory=set
-    )  # cells that someone reads before this token's write
-    solved: dict[str, Run] = field(default_factory=dict)
-    memo: dict[int, Value] = field(default_factory=dict)
-    solving: list[str] = field(default_factory=list)
-    forms: dict[str, bool] = field(
-        default_factory=dict
-    )  # what a reader is told of how it is computed, in order
-    read: dict[str, str] = field(
-        default_factory=dict
-    )  # variables that are a moving memory's answers, or its states
-    length: str = "T"  # text of the number of rows that a value over tokens has
-    given: frozenset[int] = frozenset()  # what the region takes, by id
+    def now(node: Node) -> Ref:
+        name = node["memory"]
+        return Ref(after[name] if name in after else chunk.last(name), "B", node.type)
 
-    # -- gates
+    last.lazy = {"now": now, "replay": taken, "read": taken, **{op: taken for op in TEMPORAL}}
+    for cell in body.slow:
+        value, like = last.value(cell.next), body.state[cell.name].text
+        after[cell.name] = body.ticked(cell, expand(last, value, like, cell.shape))
+    return after
 
-    def rows(self, ref: Ref, prefix: int) -> Rows:
-        if ref.literal is not None:
-            return Rows(ref.text, ref.literal)
-        text = ref.text + "[..., None]" * (prefix - ref.rank)
-        if ref.lead != "BT":
-            text = (
-                f"{text}.expand(B, {self.length}, {'-1, ' * prefix})"
-                if ref.lead == ""
-                else f"{text}.unsqueeze(1).expand(-1, {self.length}, {'-1, ' * prefix})"
-            )
-        if prefix:
-            text = f"{text}.movedim(1, -1)"
-        return Rows(self.fn.let(text, "", ()).text)
 
-    def times(self, a: Rows, b: Rows) -> Rows:
-        if a.literal is not None and b.literal is not None:
-            return Rows(repr(a.literal * b.literal), a.literal * b.literal)
-        for x, y in ((a, b), (b, a)):
-            if x.literal == 1:
-                return y
-        return Rows(self.fn.let(f"{a.text} * {b.text}", "", ()).text)
-
-    def plus(self, a: Rows, b: Rows) -> Rows:
-        if a.literal is not None and b.literal is not None:
-            return Rows(repr(a.literal + b.literal), a.literal + b.literal)
-        return Rows(self.fn.let(f"{a.text} + {b.text}", "", ()).text)
-
-    def by_token(self, rows: Rows, trailing: int) -> str:
-        """[B, P.., T] -> [B, T, P.., 1..]"""
-        if rows.literal is not None:
-            return rows.text
-        return f"{rows.text}.movedim(-1, 1)" + (
-            "[" + "..., " + "None, " * trailing + "]" if trailing else ""
-        )
-
-    def decay(self, c: Rows, prefix: int) -> tuple[str, str]:
-        if c.literal is None:
-            text = f"decay_kernel({c.text})"
-        elif c.literal == 1:
-            text = f"running({self.like_rows(prefix)})"
-        else:
-            text = f"powers({self.like_rows(prefix)}, {c.literal!r})"
-        kernel, phi = self.fn.lets(text, "kernel", "phi")
-        return kernel, phi
-
-    def like_rows(self, prefix: int) -> str:
-        state = next(s for n, s in self.state.items() if self.prefix[n] == prefix)
-        sizes = ", ".join(str(a.size) for a in state.shape[:prefix])
-        return self.fn.let(
-            f"{self.fn.like}.new_zeros((B, {sizes + ', ' if sizes else ''}T))", "", ()
-        ).text
-
-    def through(self, kernel: str, term: Carry | Write) -> Carry | Write:
-        """The term after the memory has accumulated it."""
-        let = self.fn.let
-        if isinstance(term, Carry):
-            if term.phi.literal is not None:
-                return Carry(
-                    Rows(let(f"{kernel}.sum(-1) * {term.phi.text}", "", ()).text), term.state
-                )
-            return Carry(
-                Rows(let(f"({kernel} @ {term.phi.text}.unsqueeze(-1)).squeeze(-1)", "", ()).text),
-                term.state,
-            )
-        if term.kernel is not None:
-            return replace(term, kernel=let(f"{kernel} @ {term.kernel}", "", ()).text)
-        if term.gate.literal == 1:
-            return replace(term, kernel=kernel, gate=ONE)
-        scaled = f"{kernel} * {term.gate.text}" + (
-            "" if term.gate.literal is not None else ".unsqueeze(-2)"
-        )
-        return replace(term, kernel=let(scaled, "", ()).text, gate=ONE)
-
-    def widened(self, run: Run) -> Run:
-        """The same run with gates that have the memory's last axis."""
-        if run.wide:
-            return run
-        if len(run.shape) != run.prefix + 2:
-            raise NotAffine(
-                "a gate for each channel of what is no matrix",
-                self.solving[-1] if self.solving else "",
-            )
-
-        def gates(g: Rows) -> Rows:
-            return g if g.literal is not None else Rows(f"{g.text}.unsqueeze(-2)")
-
-        terms = tuple(
-            Carry(gates(t.phi), t.state)
-            if isinstance(t, Carry)
-            else replace(
-                t,
-                gate=gates(t.gate),
-                kernel=None if t.kernel is None else f"{t.kernel}.unsqueeze(-3)",
-            )
-            for t in run.terms
-        )
-        return replace(run, terms=terms, own=None if run.own is None else gates(run.own), wide=True)
-
-    def alike(self, *runs: Run) -> tuple[Run, ...]:
-        return tuple(self.widened(r) for r in runs) if any(r.wide for r in runs) else runs
-
-    def late(self, term: Carry | Write, run: Run, first: bool = False) -> Carry | Write:
-        """A term of the run as it stood before each token."""
-
-        def full(literal: str) -> str:
-            return f"torch.full_like({self.like_rows(run.prefix)}, {literal})" + (
-                ".unsqueeze(-2)" if run.wide else ""
-            )
-
-        if isinstance(term, Carry):
-            phi = term.phi.text if term.phi.literal is None else full(term.phi.text)
-            return Carry(
-                Rows(self.fn.let(f"late_prefix({phi}, {1.0 if first else 0.0})", "", ()).text),
-                term.state,
-            )
-        if term.kernel is None:
-            diagonal = term.gate.text if term.gate.literal is None else full(term.gate.text)
-            return replace(
-                term,
-                kernel=self.fn.let(f"late(torch.diag_embed({diagonal}))", "", ()).text,
-                gate=ONE,
-            )
-        return replace(term, kernel=self.fn.let(f"late({term.kernel})", "", ()).text)
+def at_last_token(ref: Ref) -> Ref:
+    return Ref(f"{ref.text}[:, -1]", "B", ref.shape) if ref.lead == "BT" else ref

@@ -1,284 +1,301 @@
-"""What a memory is or answers at every token of a piece, as tensors, from the forms that it is
+"""What a memory is or answers at every token of a piece, as tensors, from the terms that it is
 written down in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from nldsl.core.nodes import Shape
-from nldsl.step.lowerings.forms import ONE, Carry, NotAffine, P, Rows, Run, Value, Vec, Write
-from nldsl.step.lowerings.piece import Piece
-from nldsl.step.source import Ref
+from nldsl.step.lowerings.gates import Gates
+from nldsl.step.lowerings.terms import (
+    HEADS,
+    ONE,
+    AffineState,
+    Gate,
+    InitialTerm,
+    KernelTerm,
+    Readout,
+    Term,
+    Value,
+    present,
+)
+from nldsl.step.source import Fn, Ref
 
-Let = Callable[..., Ref]
-ANSWERS, STATES = "answers", "states"  # what a read of a moving memory leaves at each token
 
+@dataclass(frozen=True)
+class Product:
+    """A matrix for each head, [.., P.., o, i], times a vector: letters of both and of the result.
 
-def present(run: Run) -> list[Carry | Write]:
-    """The terms, but a start that is weighed with the number 0."""
-    return [t for t in run.terms if not isinstance(t, Carry) or t.phi.literal != 0]
+    `summed` is the axis of the matrix that meets the vector, `kept` the other; `match` are the
+    letters of a write's own factor after it has met the vector.
+    """
+
+    matrix: str
+    vector: str
+    out: str
+    heads: str
+    summed: str
+    kept: str
+
+    @classmethod
+    def of(cls, matrix: str, vector: str, out: str, heads: int) -> Product:
+        summed = (set(matrix) & set(vector) - set(out)).pop()
+        kept = matrix[-1] if summed == matrix[-2] else matrix[-2]
+        return cls(matrix, vector, out, matrix[:heads], summed, kept)
+
+    @property
+    def match(self) -> str:
+        return "".join(dict.fromkeys(self.heads + self.vector.replace(self.summed, "")))
+
+    @property
+    def key(self) -> str:
+        """The last axis, which gates for each channel have too."""
+        return self.matrix[-1]
+
+    def factors(self, term: KernelTerm) -> tuple[str, str]:
+        """The factor of a write that meets the vector, and the other."""
+        assert term.z is not None
+        over_values = self.summed == self.matrix[-2]
+        pair = (term.u.text, term.z.text)
+        return pair if over_values else pair[::-1]
 
 
 @dataclass
-class Reads(Piece):
-    """Tensors of what `Piece` writes down: at every token, after the last, or times a vector for
-    each token.
-    """
+class Reads:
+    """Tensors of what `terms.py` writes down."""
+
+    fn: Fn
+    gates: Gates
 
     def over_tokens(self, ref: Ref) -> Ref:
-        """A real tensor with a value for each token."""
+        """A real tensor with a value for each token, [B, T, ..]."""
         if ref.lead == "BT":
             return ref
         text = self.fn.tensor(ref)
         sizes = ", ".join(str(a.size) for a in ref.shape)
+        rows = self.gates.length
         text = (
-            f"{text}.expand(B, {self.length}, {sizes})"
+            f"{text}.expand(B, {rows}, {sizes})"
             if ref.lead == ""
-            else f"{text}.unsqueeze(1).expand(B, {self.length}, {sizes})"
+            else f"{text}.unsqueeze(1).expand(B, {rows}, {sizes})"
         )
         return self.fn.let(text, "BT", ref.shape)
 
-    def as_run(self, value: Value, prefix: int, shape: Shape | None = None) -> Run:
-        if isinstance(value, Vec):
-            raise NotAffine(
-                "a vector that the memory answered is kept in it",
-                self.solving[-1] if self.solving else "",
-            )
-        if isinstance(value, Run):
-            if value.prefix == prefix:
-                return value
-            value = self.plain(value)
-        if value.literal == 0:
-            return Run(shape or value.shape, prefix)
-        if shape is not None and value.shape != shape:
-            value = (
-                Ref(
-                    f"{self.fn.align(value, value.lead, len(shape))}.expand(*{value.text}.shape[:{len(value.lead)}], "
-                    + ", ".join(str(a.size) for a in shape)
-                    + ")",
-                    value.lead,
-                    shape,
-                )
-                if value.literal is None
-                else Ref(value.text, "", shape, value.literal)
-            )
-        return Run(value.shape, prefix, (Write(None, ONE, self.over_tokens(value), None),))
+    def state(self, value: Value, heads: int, shape: Shape | None = None) -> AffineState:
+        """A value as a state: a tensor is what each token writes."""
+        if isinstance(value, AffineState) and value.heads == heads:
+            return value
+        ref = self.tensor(value)
+        if ref.literal == 0:
+            return AffineState(shape or ref.shape, heads)
+        if shape is not None and ref.shape != shape:
+            ref = self.broadcast(ref, shape)
+        return AffineState(ref.shape, heads, (KernelTerm(None, ONE, self.over_tokens(ref), None),))
 
-    def plain(self, value: Value) -> Ref:
+    def broadcast(self, ref: Ref, shape: Shape) -> Ref:
+        if ref.literal is not None:
+            return Ref(ref.text, "", shape, ref.literal)
+        aligned = self.fn.align(ref, ref.lead, len(shape))
+        sizes = ", ".join(str(a.size) for a in shape)
+        text = f"{aligned}.expand(*{ref.text}.shape[:{len(ref.lead)}], {sizes})"
+        return Ref(text, ref.lead, shape)
+
+    def add(self, total: Ref | None, ref: Ref) -> Ref:
+        if total is None:
+            return ref
+        return self.fn.let(f"{total.text} + {ref.text}", ref.lead, ref.shape)
+
+    def tensor(self, value: Value) -> Ref:
         """The value at every token as one tensor [B, T, ..]."""
         if isinstance(value, Ref):
             return value
-        if isinstance(value, Vec) or value.own is not None or value.erases:
-            raise NotAffine(
-                "the memory being updated is used as a whole",
-                self.solving[-1] if self.solving else "",
-            )
-        p, total = P[: value.prefix], None
-        rest = len(value.shape) - value.prefix
-        r = "uvwxyz"[:rest]
-
-        def entries(gate: Rows) -> str:
-            return (
-                f"{gate.text}.movedim(-1, 1).unsqueeze(-2)"
-                if value.wide and gate.literal is None
-                else self.by_token(gate, rest)
-            )
-
-        for t in present(value):
-            if isinstance(t, Carry):
-                text = f"{entries(t.phi)} * {t.state.text}.unsqueeze(1)"
-                if t.phi.literal is not None:
-                    text = f"{t.phi.text} * {t.state.text}.unsqueeze(1).expand(-1, T, {'-1, ' * len(value.shape)})"
-            else:
-                parts = f"BJ{p}{r[:1]},BJ{p}{r[1:2]}" if t.z is not None else f"BJ{p}{r}"
-                tensors = f"{t.u.text}, {t.z.text}" if t.z is not None else t.u.text
-                if t.kernel is None:
-                    text = (
-                        f'torch.einsum("{parts.replace("J", "T")}->BT{p}{r}", {tensors})'
-                        if t.z is not None
-                        else t.u.text
-                    )
-                    text += "" if t.gate.literal == 1 else f" * {entries(t.gate)}"
-                else:
-                    text = f'torch.einsum("B{p}{r[-1] if value.wide else ""}TJ,{parts}->BT{p}{r}", {t.kernel}, {tensors})'
-            ref = self.fn.let(text, "BT", value.shape)
-            if rest and (isinstance(t, Carry) or t.kernel is not None):
-                self.read[ref.text] = STATES
-            total = (
-                ref
-                if total is None
-                else self.fn.let(f"{total.text} + {ref.text}", "BT", value.shape)
-            )
+        assert isinstance(value, AffineState)
+        total = None
+        for term in present(value):
+            text = self.at_every_token(term, value)
+            total = self.add(total, self.fn.let(text, "BT", value.shape))
         return total if total is not None else Ref("0.0", "", value.shape, 0.0)
 
-    def last(self, run: Run) -> str:
-        """The value after the last token of the piece, [B, ..]."""
-        p, total = P[: run.prefix], None
-        rest = len(run.shape) - run.prefix
+    def at_every_token(self, term: Term, x: AffineState) -> str:
+        p, rest = HEADS[: x.heads], len(x.shape) - x.heads
         r = "uvwxyz"[:rest]
-        tail = ".unsqueeze(-2)" if run.wide else "[..., " + "None, " * rest + "]" if rest else ""
-        for t in present(run):
-            if isinstance(t, Carry):
-                text = (
-                    f"{t.phi.text} * {t.state.text}"
-                    if t.phi.literal is not None
-                    else f"{t.phi.text}[..., -1]{tail} * {t.state.text}"
-                )
-            elif t.kernel is None:
-                gate = (
-                    ""
-                    if t.gate.literal == 1
-                    else f" * {t.gate.text}"
-                    + ("" if t.gate.literal is not None else f"[..., -1]{tail}")
-                )
-                text = (
-                    f'torch.einsum("B{p}u,B{p}v->B{p}uv", {t.u.text}[:, -1], {t.z.text}[:, -1])'
-                    if t.z is not None
-                    else f"{t.u.text}[:, -1]"
-                ) + gate
-            else:
-                row = self.fn.let(f"{t.kernel}[..., -1, :]", "", ())
-                if t.z is None:
-                    text = f'torch.einsum("B{p}{r[-1] if run.wide else ""}J,BJ{p}{r}->B{p}{r}", {row.text}, {t.u.text})'
-                elif run.wide:
-                    z = self.fn.let(f"{t.z.text} * {row.text}.movedim(-1, 1)", "BT", ())
-                    text = f'torch.einsum("BJ{p}u,BJ{p}v->B{p}uv", {t.u.text}, {z.text})'
-                else:
-                    u = self.fn.let(f"{t.u.text} * {row.text}.movedim(-1, 1)[..., None]", "BT", ())
-                    text = f'torch.einsum("BJ{p}u,BJ{p}v->B{p}uv", {u.text}, {t.z.text})'
-            ref = self.fn.let(text, "B", run.shape)
-            total = (
-                ref if total is None else self.fn.let(f"{total.text} + {ref.text}", "B", run.shape)
+
+        def entries(gate: Gate) -> str:
+            if x.channels and gate.literal is None:
+                return f"{gate.text}.movedim(-1, 1).unsqueeze(-2)"
+            return self.gates.by_token(gate, rest)
+
+        if isinstance(term, InitialTerm):
+            if term.decay.literal is None:
+                return f"{entries(term.decay)} * {term.state.text}.unsqueeze(1)"
+            whole = f"{term.state.text}.unsqueeze(1).expand(-1, T, {'-1, ' * len(x.shape)})"
+            return f"{term.decay.text} * {whole}"
+        parts = f"BJ{p}{r[:1]},BJ{p}{r[1:2]}" if term.z is not None else f"BJ{p}{r}"
+        tensors = f"{term.u.text}, {term.z.text}" if term.z is not None else term.u.text
+        if term.mask is not None:
+            mask = f"B{p}{r[-1] if x.channels else ''}TJ"
+            return f'torch.einsum("{mask},{parts}->BT{p}{r}", {term.mask}, {tensors})'
+        text = (
+            f'torch.einsum("{parts.replace("J", "T")}->BT{p}{r}", {tensors})'
+            if term.z is not None
+            else term.u.text
+        )
+        return text + ("" if term.gate.literal == 1 else f" * {entries(term.gate)}")
+
+    # -- after the last token
+
+    def at_last_token(self, x: AffineState, states: Mapping[str, Ref]) -> str:
+        """The value after the last token of the piece, [B, ..]."""
+        total = None
+        for term in present(x):
+            text = (
+                self.initial_at_last(term, x)
+                if isinstance(term, InitialTerm)
+                else self.written_at_last(term, x)
             )
-        return total.text if total is not None else f"torch.zeros_like({self.state_text(run)})"
+            total = self.add(total, self.fn.let(text, "B", x.shape))
+        if total is not None:
+            return total.text
+        like = next(s.text for s in states.values() if s.shape == x.shape)
+        return f"torch.zeros_like({like})"
 
-    def state_text(self, run: Run) -> str:
-        return next(s.text for s in self.state.values() if s.shape == run.shape)
+    def last(self, gate: Gate, x: AffineState) -> str:
+        """A gate at the last token, as what the memory's axes are multiplied with."""
+        if gate.literal is not None:
+            return gate.text
+        rest = len(x.shape) - x.heads
+        tail = ".unsqueeze(-2)" if x.channels else "[..., " + "None, " * rest + "]" if rest else ""
+        return f"{gate.text}[..., -1]{tail}"
 
-    def contract(self, x: Run, v: Ref, lx: str, lv: str, out: str) -> Ref | Vec:
-        """x times a vector for each token: einsum over one of the last two axes of x."""
+    def initial_at_last(self, term: InitialTerm, x: AffineState) -> str:
+        return f"{self.last(term.decay, x)} * {term.state.text}"
+
+    def written_at_last(self, term: KernelTerm, x: AffineState) -> str:
+        p = HEADS[: x.heads]
+        r = "uvwxyz"[: len(x.shape) - x.heads]
+        if term.mask is None:
+            text = (
+                f'torch.einsum("B{p}u,B{p}v->B{p}uv", {term.u.text}[:, -1], {term.z.text}[:, -1])'
+                if term.z is not None
+                else f"{term.u.text}[:, -1]"
+            )
+            return text + ("" if term.gate.literal == 1 else f" * {self.last(term.gate, x)}")
+        row = self.fn.let(f"{term.mask}[..., -1, :]", "", ())
+        if term.z is None:
+            weights = f"B{p}{r[-1] if x.channels else ''}J"
+            return f'torch.einsum("{weights},BJ{p}{r}->B{p}{r}", {row.text}, {term.u.text})'
+        if x.channels:
+            z = self.fn.let(f"{term.z.text} * {row.text}.movedim(-1, 1)", "BT", ())
+            return f'torch.einsum("BJ{p}u,BJ{p}v->B{p}uv", {term.u.text}, {z.text})'
+        u = self.fn.let(f"{term.u.text} * {row.text}.movedim(-1, 1)[..., None]", "BT", ())
+        return f'torch.einsum("BJ{p}u,BJ{p}v->B{p}uv", {u.text}, {term.z.text})'
+
+    # -- times a vector for each token
+
+    def contract(self, x: AffineState, v: Ref, matrix: str, vector: str, out: str) -> Ref | Readout:
+        """The state times a vector for each token: einsum over one of its last two axes."""
         v = self.over_tokens(v)
-        shared = (set(lx) & set(lv) - set(out)).pop()
-        p, (o, i) = lx[: x.prefix], (lx[-2], lx[-1])
-        sizes = dict(zip(lx, x.shape)) | dict(zip(lv, v.shape))
+        product = Product.of(matrix, vector, out, x.heads)
+        sizes = dict(zip(matrix, x.shape)) | dict(zip(vector, v.shape))
         shape: Shape = tuple(sizes[c] for c in out)
-        if x.own is not None or x.erases:
-            if shared == o or out != p + o or lv != p + i:
-                raise NotAffine("the memory being updated is read across its columns")
-            rest = (
-                self.contract(replace(x, own=None, erases=()), v, lx, lv, out) if x.terms else None
-            )
-            assert rest is None or isinstance(rest, Ref)
-            own = (x.own, v)
-            if x.wide and x.own is not None and x.own.literal is None:
-                own = (ONE, self.fn.let(f"{v.text} * {self.by_token(x.own, 0)}", "BT", v.shape))
-            reads = [] if x.own is None else [own]
-            for gate, a, b in x.erases:  # what the erases of this token have left of it
-                met = self.fn.let(
-                    f'torch.einsum("BT{p}{i},BT{p}{i}->B{p}T", {b.text}, {v.text})', "", ()
-                )
-                reads.append((self.times(gate, Rows(met.text)), a))
-            return Vec(shape, tuple(reads), rest)
-        term = self.channels_with if x.wide else self.heads_with
+        if x.self_gate is not None or x.householder:
+            return self.readout(x, v, product, shape)
+        term = self.by_channels if x.channels else self.by_heads
         total = None
         for t in present(x):
-            if not isinstance(t, Carry) and t.z is None:
-                dense = self.plain(Run(x.shape, x.prefix, (t,), wide=x.wide))
-                y = f'torch.einsum("BT{lx},BT{lv}->BT{out}", {dense.text}, {v.text})'
+            if isinstance(t, KernelTerm) and t.z is None:
+                dense = self.tensor(replace(x, terms=(t,)))
+                y = f'torch.einsum("BT{matrix},BT{vector}->BT{out}", {dense.text}, {v.text})'
             else:
-                y = term(t, v, lx, lv, out, p)
-            ref = self.fn.let(y, "BT", shape)
-            if isinstance(t, Carry) or t.kernel is not None:
-                self.read.setdefault(ref.text, ANSWERS)
-            total = ref if total is None else self.fn.let(f"{total.text} + {ref.text}", "BT", shape)
+                y = term(t, v, product)
+            total = self.add(total, self.fn.let(y, "BT", shape))
         return total if total is not None else Ref("0.0", "", shape, 0.0)
 
-    def heads_with(self, t: Carry | Write, v: Ref, lx: str, lv: str, out: str, p: str) -> str:
+    def readout(self, x: AffineState, v: Ref, product: Product, shape: Shape) -> Readout:
+        """What the memory being solved answers to a key."""
+        rest = None
+        if x.terms:
+            known = replace(x, self_gate=None, householder=())
+            found = self.contract(known, v, product.matrix, product.vector, product.out)
+            assert isinstance(found, Ref)
+            rest = found
+        reads = []
+        if x.self_gate is not None:
+            gate = (x.self_gate, v)
+            if x.channels and x.self_gate.literal is None:
+                weighed = f"{v.text} * {self.gates.by_token(x.self_gate, 0)}"
+                gate = (ONE, self.fn.let(weighed, "BT", v.shape))
+            reads.append(gate)
+        p, i = product.heads, product.key
+        for h in x.householder:  # what this token's other steps have left of it
+            met = f'torch.einsum("BT{p}{i},BT{p}{i}->B{p}T", {h.write.text}, {v.text})'
+            reads.append((self.gates.times(h.gate, self.gates.named(met)), h.key))
+        return Readout(shape, tuple(reads), rest)
+
+    def by_heads(self, t: Term, v: Ref, at: Product) -> str:
         """One term times v, where a gate is a number for each head."""
-        let, near, far, gone, kept, side = self.sides(t, lx, lv, out, p)
-        if isinstance(t, Carry):
-            y = f'torch.einsum("B{lx},BT{lv}->BT{out}", {t.state.text}, {v.text})'
-            if t.phi.literal is None:
-                factor = let(f'torch.einsum("B{p}T->BT{p}", {t.phi.text})', "", ())
+        let, p, out = self.fn.let, at.heads, at.out
+        if isinstance(t, InitialTerm):
+            y = f'torch.einsum("B{at.matrix},BT{at.vector}->BT{out}", {t.state.text}, {v.text})'
+            if t.decay.literal is None:
+                factor = let(f'torch.einsum("B{p}T->BT{p}", {t.decay.text})', "", ())
                 return f'torch.einsum("BT{out},BT{p}->BT{out}", {y}, {factor.text})'
-            return y if t.phi.literal == 1 else f"{y} * {t.phi.text}"
-        if t.kernel is None:
-            match = let(f'torch.einsum("BT{lv},BT{p}{gone}->BT{side}", {v.text}, {near})', "BT", ())
-            y = f'torch.einsum("BT{side},BT{p}{kept}->BT{out}", {match.text}, {far})'
+            return y if t.decay.literal == 1 else f"{y} * {t.decay.text}"
+        near, far = at.factors(t)
+        vector, summed, kept, side = at.vector, at.summed, at.kept, at.match
+        if t.mask is None:
+            y = f'torch.einsum("BT{vector},BT{p}{summed}->BT{side}", {v.text}, {near})'
+            y = f'torch.einsum("BT{side},BT{p}{kept}->BT{out}", {let(y, "BT", ()).text}, {far})'
             if t.gate.literal is None:
                 return f'torch.einsum("BT{out},B{p}T->BT{out}", {y}, {t.gate.text})'
             return y if t.gate.literal == 1 else f"{y} * {t.gate.text}"
-        match = let(f'torch.einsum("BT{lv},BJ{p}{gone}->B{side}TJ", {v.text}, {near})', "", ())
+        match = f'torch.einsum("BT{vector},BJ{p}{summed}->B{side}TJ", {v.text}, {near})'
+        match = let(match, "", ()).text
         seen = (
-            f"{match.text} * {t.kernel}"
+            f"{match} * {t.mask}"
             if side == p
-            else f'torch.einsum("B{side}TJ,B{p}TJ->B{side}TJ", {match.text}, {t.kernel})'
+            else f'torch.einsum("B{side}TJ,B{p}TJ->B{side}TJ", {match}, {t.mask})'
         )
-        return f'torch.einsum("B{side}TJ,BJ{p}{kept}->BT{out}", {let(seen, "", ()).text}, {far})'
+        seen = let(seen, "", ()).text
+        return f'torch.einsum("B{side}TJ,BJ{p}{kept}->BT{out}", {seen}, {far})'
 
-    def channels_with(self, t: Carry | Write, v: Ref, lx: str, lv: str, out: str, p: str) -> str:
+    def by_channels(self, t: Term, v: Ref, at: Product) -> str:
         """One term times v, where a gate has the memory's last axis: it weighs the entries of that
         axis before they are summed, or those that are left.
         """
-        let, near, far, gone, kept, side = self.sides(t, lx, lv, out, p)
-        i = lx[-1]
-        if isinstance(t, Carry):
-            y = f'"B{lx},BT{lv}->BT{out}", {t.state.text}'
-            if t.phi.literal is not None:
-                return f"torch.einsum({y}, {v.text}) * {t.phi.text}"
-            if gone == i:
-                weighed = let(
-                    f'torch.einsum("BT{lv},B{p}{i}T->BT{lv}", {v.text}, {t.phi.text})', "BT", ()
-                )
-                return f"torch.einsum({y}, {weighed.text})"
-            return f'torch.einsum("BT{out},B{p}{i}T->BT{out}", torch.einsum({y}, {v.text}), {t.phi.text})'
-        if t.kernel is None:
-            gate = "" if t.gate.literal is not None else f"B{p}{i}T"
-            rows = f", {t.gate.text}" if gate else ""
-            times = "" if gate or t.gate.literal == 1 else f" * {t.gate.text}"
-            first, last = (
-                ((f",{gate}", rows), ("", ""))
-                if gate and gone == i
-                else (("", ""), (f",{gate}" if gate else "", rows))
-            )
-            match = let(
-                f'torch.einsum("BT{lv},BT{p}{gone}{first[0]}->BT{side}", {v.text}, {near}{first[1]})',
-                "BT",
-                (),
-            )
-            return f'torch.einsum("BT{side},BT{p}{kept}{last[0]}->BT{out}", {match.text}, {far}{last[1]}){times}'
-        if gone == i:
-            match = let(
-                f'torch.einsum("BT{lv},BJ{p}{gone},B{p}{i}TJ->B{side}TJ", {v.text}, {near}, {t.kernel})',
-                "",
-                (),
-            )
-            return f'torch.einsum("B{side}TJ,BJ{p}{kept}->BT{out}", {match.text}, {far})'
-        match = let(f'torch.einsum("BT{lv},BJ{p}{gone}->B{side}TJ", {v.text}, {near})', "", ())
-        return f'torch.einsum("B{side}TJ,BJ{p}{kept},B{p}{i}TJ->BT{out}", {match.text}, {far}, {t.kernel})'
+        let, p, i, out = self.fn.let, at.heads, at.key, at.out
+        if isinstance(t, InitialTerm):
+            y = f'"B{at.matrix},BT{at.vector}->BT{out}", {t.state.text}'
+            if t.decay.literal is not None:
+                return f"torch.einsum({y}, {v.text}) * {t.decay.text}"
+            if at.summed == i:
+                weighed = f'torch.einsum("BT{at.vector},B{p}{i}T->BT{at.vector}", '
+                weighed = let(f"{weighed}{v.text}, {t.decay.text})", "BT", ()).text
+                return f"torch.einsum({y}, {weighed})"
+            answered = f"torch.einsum({y}, {v.text})"
+            return f'torch.einsum("BT{out},B{p}{i}T->BT{out}", {answered}, {t.decay.text})'
+        near, far = at.factors(t)
+        vector, summed, kept, side = at.vector, at.summed, at.kept, at.match
+        if t.mask is None:
+            return self.present_by_channels(t, v, at)
+        if summed == i:
+            match = f'"BT{vector},BJ{p}{summed},B{p}{i}TJ->B{side}TJ", {v.text}, {near}, {t.mask}'
+            match = let(f"torch.einsum({match})", "", ()).text
+            return f'torch.einsum("B{side}TJ,BJ{p}{kept}->BT{out}", {match}, {far})'
+        match = f'torch.einsum("BT{vector},BJ{p}{summed}->B{side}TJ", {v.text}, {near})'
+        terms = f"{let(match, '', ()).text}, {far}, {t.mask}"
+        return f'torch.einsum("B{side}TJ,BJ{p}{kept},B{p}{i}TJ->BT{out}", {terms})'
 
-    def sides(
-        self, t: Carry | Write, lx: str, lv: str, out: str, p: str
-    ) -> tuple[Let, str, str, str, str, str]:
-        """Which factor of a write meets the vector, and which is left: their texts, the letter
-        summed, the letter kept, those of the match.
-        """
-        gone = (set(lx) & set(lv) - set(out)).pop()
-        swap = gone == lx[-2]
-        near, far = (
-            ("", "")
-            if isinstance(t, Carry) or t.z is None
-            else (t.u.text, t.z.text)
-            if swap
-            else (t.z.text, t.u.text)
-        )
-        return (
-            self.fn.let,
-            near,
-            far,
-            gone,
-            lx[-1] if swap else lx[-2],
-            "".join(dict.fromkeys(p + lv.replace(gone, ""))),
-        )
+    def present_by_channels(self, t: KernelTerm, v: Ref, at: Product) -> str:
+        """A write of this token alone, times v."""
+        p, i, side = at.heads, at.key, at.match
+        near, far = at.factors(t)
+        gated = t.gate.literal is None
+        letters, rows = (f",B{p}{i}T", f", {t.gate.text}") if gated else ("", "")
+        first, last = ((letters, rows), ("", "")) if at.summed == i else (("", ""), (letters, rows))
+        match = f'torch.einsum("BT{at.vector},BT{p}{at.summed}{first[0]}->BT{side}", '
+        match = self.fn.let(f"{match}{v.text}, {near}{first[1]})", "BT", ()).text
+        y = f'torch.einsum("BT{side},BT{p}{at.kept}{last[0]}->BT{at.out}", {match}, {far}{last[1]})'
+        return y if gated or t.gate.literal == 1 else f"{y} * {t.gate.text}"

@@ -1,0 +1,24 @@
+"""All memories tick at the end of a period: the gradients of its tokens are summed by batched
+products, and the update is computed once (LaCT, 2505.23884v1, Eqs. 4 to 9).
+"""
+
+from __future__ import annotations
+
+from nldsl.step.lowerings.forms import AffineForm
+from nldsl.step.lowerings.lowering import Form, Lowering
+from nldsl.step.lowerings.piece import write_piece
+
+
+def once(form: Form) -> bool:
+    """Sums since the last tick are no memories that a reader knows."""
+    if not isinstance(form, AffineForm):
+        return False
+    cells = [c for c in form.recurrence.region.cells if ".fold." not in f".{c.name}"]
+    return bool(cells) and all(map(form.recurrence.seldom, cells))
+
+
+PER_PERIOD = Lowering(
+    lambda form: "one update per chunk: the gradients of its tokens by batched products",
+    once,
+    write_piece,
+)
