@@ -7,15 +7,16 @@ quantity of a later token in any of them. The form is chosen from the algebra of
 region that fits none is computed token by token, and the report says why and where.
 
     affine.py              recurrence -> its affine form, or the first obstacle; nothing is written
-    forms.py               what a form is: the kind of each value, the rule by which each node is written
+    forms.py               what a form is: the kind of each value, the rule of each node
     patterns.py            what an einsum is to a memory: every decision on its letters
-    table.py               the lowerings, best first; a new one is a file and a row
-    per_period.py, stale.py, dual.py, chunked.py, token_scan.py   a lowering each: when, its name, its code
+    lowering.py, table.py  the lowerings, best first; a new one is a file and a row
+    per_period.py, stale.py, dual.py, chunked.py, token_scan.py
+                           a lowering each: when it applies, its name, its code
     piece.py, chunk.py     all tokens of a piece by the rules of a form
     terms.py, gates.py     a memory at every token as a few terms; gates and masks
     reads.py               what a read of those terms is, as products
-    temporal.py, past.py   convolution, attention, windows, positions; what they remember of earlier tokens
-    order.py, body.py      the order within a token; the function of one piece, and the end of an instant
+    temporal.py, past.py   convolution, attention, windows, positions; the earlier tokens they need
+    order.py, body.py      the order within a token; the function of one piece, its end
 
 Decisions. Products of decays are the inverse of a bidiagonal matrix: a division by a cumulative
 product overflows as soon as a gate closes, and differences of cumulative logs have no slope at a
