@@ -91,7 +91,12 @@ FORMS = {
         "y = m.S@after",
         "chunked recurrence",
     ),
-    "a sum of parts": ("head, n", SUM.replace("DECAY * S", "keep .* S"), "y = m.S@after", "scan"),
+    "a sum of parts": (
+        "head, n",
+        SUM.replace("DECAY * S", "keep .* S"),
+        "y = m.S@after + 0.5 * m.S",
+        "chunked recurrence",
+    ),
     "outer products": (
         "head",
         OUTER.replace("DECAY", "keep * M"),

@@ -156,7 +156,7 @@ RUNNING_SUM = """
 
 
 def test_a_new_lowering_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row before the others takes the forms it applies to: its code runs, and its name is said."""
+    """A row before the others takes the forms that it applies to, by its code and its name."""
 
     def applies(form: Form) -> bool:
         if not isinstance(form, AffineForm) or len(form.recurrence.region.cells) != 1:

@@ -29,10 +29,34 @@ NARROW = 16  # tokens per piece where a kernel is as wide as the memory
 
 
 def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
+    """Writes the line that rolls the function of a recurrence over the tokens of a call."""
     inputs = region.inputs or em.any_input
-    given = [fn.value(n) for n in inputs]
+    streams = over_tokens(fn, [fn.value(n) for n in inputs])
+    statics = [fn.value(n) for n in region.statics]
+    starts = [fn.value(s) for s in resets(region)]
+    taken = [*taken_states(em, carry, region), *taken_rows(em, carry, region, streams[0])]
+    function, chunk, clocks = region_function(em, region, inputs, starts)
+    em.bodies.append(function)
+    rows = parts([*streams, f"times({streams[0]}, position)"])
+    fixed = parts([fn.tensor(s) for s in [*statics, *starts]])
+    ticks = parts([str(clock) for clock in clocks])
+    given = f"{function}, {parts(taken)}, {rows}, {fixed}, position, {chunk}, {ticks}, mode"
+    after = [fn.fresh("n") for _ in taken]
+    outs = [fn.fresh() for _ in region.outputs]
+    fn.lines.append(f"{parts(after)}, {parts(outs)} = roll({given})")
+    for text, source in zip(after, taken):
+        found = re.search(r"\bc\d+\b", source)
+        fn.made[text] = Made(after=found.group() if found else "")
+    carry.results += after
+    for text, node in zip(outs, region.outputs):
+        fn.made[text] = Made(node, node)
+        fn.env[id(node)] = Ref(text, "BT", node.type)
+
+
+def over_tokens(fn: Fn, given: list[Ref]) -> list[str]:
+    """What a recurrence takes, at each token: also what is held between ticks."""
     timed = next((ref.text for ref in given if ref.lead == "BT"), "")
-    streams = [
+    return [
         fn.let(
             f"{ref.text}.unsqueeze(1).expand(-1, {timed}.shape[1], {'-1, ' * ref.rank})",
             "BT",
@@ -41,9 +65,11 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
         if ref.lead == "B" and timed
         else fn.over(ref)
         for ref in given
-    ]  # what is held between ticks, at each token
-    statics = [fn.value(n) for n in region.statics]
-    starts = [fn.value(s) for s in resets(region)]
+    ]
+
+
+def taken_states(em: Emitter, carry: Carry, region: Region) -> list[str]:
+    """Memories and their copies, from the call before."""
     cells = {c.name: c for c in region.cells}
     copies = [(f"{m}@{c.name or c.period}", m, c) for m, c in region.holds]
     taken = []
@@ -53,30 +79,20 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
         if cell.lasts:
             em.lasting[name] = (memory, cell.life, clock if clock.unit == "sequence" else NEVER)
         taken.append(carry.take(name))
+    return taken
+
+
+def taken_rows(em: Emitter, carry: Carry, region: Region, stream: str) -> list[str]:
+    """Rows of earlier tokens, from the call before."""
+    taken = []
     for kept in keeps(region):
         if kept.rows is None:  # room for the tokens to come
             past = em.carry_name(kept.node, "past", kept.node.type, carry)
-            taken.append(
-                f"F.pad({past}, ({'0, ' * (2 * len(kept.node.type))}0, {streams[0]}.shape[1]))"
-            )
+            room = f"{'0, ' * (2 * len(kept.node.type))}0, {stream}.shape[1]"
+            taken.append(f"F.pad({past}, ({room}))")
         else:
             taken.append(em.carry_name(kept.node, "tail", shape_of(kept), carry))
-    function, chunk, clocks = region_function(em, region, inputs, starts)
-    em.bodies.append(function)
-    rows = "".join(f"{s}, " for s in streams) + f"times({streams[0]}, position), "
-    fixed = "".join(fn.tensor(s) + ", " for s in [*statics, *starts])
-    ticks = "".join(f"{clock}, " for clock in clocks)
-    call = f"roll({function}, ({''.join(t + ', ' for t in taken)}), ({rows}), ({fixed}), position, {chunk}, ({ticks}), mode)"
-    after = [fn.fresh("n") for _ in taken]
-    outs = [fn.fresh() for _ in region.outputs]
-    fn.lines.append(f"{parts(after)}, {parts(outs)} = {call}")
-    for text, given in zip(after, taken):
-        found = re.search(r"\bc\d+\b", given)
-        fn.made[text] = Made(after=found.group() if found else "")
-    carry.results += after
-    for text, node in zip(outs, region.outputs):
-        fn.made[text] = Made(node, node)
-        fn.env[id(node)] = Ref(text, "BT", node.type)
+    return taken
 
 
 def region_function(
@@ -93,7 +109,7 @@ def region_function(
     body = Body(region, inputs, starts, lowering.lead, em.valid_from)
     after, outputs = lowering.emit(form, body)
     em.lowering[region.name] = lowering.described(form)
-    if isinstance(form, AffineForm) and form.channels and not region.fixed:
+    if isinstance(form, AffineForm) and form.wide and not region.fixed:
         region.chunk = NARROW
     return region_body(em, body, after, outputs)
 

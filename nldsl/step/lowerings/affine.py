@@ -67,6 +67,7 @@ from nldsl.step.source import wider
 Marks = frozenset[str]
 Moving = TypeVar("Moving", bound=State | Answer)
 CHANNELS = "a decay for each channel"
+ENTRIES = "a decay for each entry"
 HOUSEHOLDER = "erases solved in WY form"
 BANDS = "windowed objectives as bands"
 INSIDE = {"attend": "attention inside", "solve": "a linear system for each token"}
@@ -87,8 +88,11 @@ def affine_form(recurrence: Recurrence) -> AffineForm | Obstacle:
         cell = recurrence.memories.get(obstacle.memory)
         if cell is None or not 0 < len(cell.shape) - recurrence.heads[cell.name] <= 1:
             return obstacle
-        entries = {**recurrence.heads, cell.name: len(cell.shape)}
-        recurrence = replace(recurrence, heads=entries)
+        recurrence = replace(
+            recurrence,
+            heads={**recurrence.heads, cell.name: len(cell.shape)},
+            entries=recurrence.entries | {cell.name},
+        )
 
 
 @dataclass
@@ -125,6 +129,8 @@ class Analysis:
 
     def form(self, recurrence: Recurrence) -> AffineForm:
         region, given = recurrence.region, set(self.known)
+        if recurrence.entries:
+            self.remarks[ENTRIES] = None
         for cell in region.cells:
             if cell.next.op == "ended":
                 self.obstacle(cell.next, "documents end in each lane where they will")
@@ -394,7 +400,7 @@ class Analysis:
             and (len(node["dims"]) <= heads)
         ):
             source = node.args[0]
-        elif node.type != ():
+        elif len(node.type) not in (0, heads):
             return None
         return self.number(source)
 

@@ -107,7 +107,7 @@ class ChunkWriter:
         return self.gates.sum(self.gates.scale(state, ticks), still)
 
     def ticking(self, state: AffineState, cell: Cell) -> tuple[Gate, Gate]:
-        """1 at tokens at which the level may tick and 0 at those before, and the other way round."""
+        """1 where the level may tick and 0 at the tokens before, and the other way round."""
         assert self.past is not None
         like, may = self.gates.like(state.heads), f"({self.past.t} >= {cell.first})"
         ticks, rests = (
@@ -156,7 +156,7 @@ class ChunkWriter:
 
     def corrections(self, state: AffineState, terms: list[Term], mask: str) -> list[Term]:
         """What the answers of a piece write: solved from one triangular system for all answers
-        y_t = X_{t-1} a_t [B, T, P.., out] (2512.24695v1, Eqs. 88, 90), several a token side by side.
+        y_t = X_{t-1} a_t [B, T, P.., out], several a token side by side (2512.24695v1, Eqs. 88, 90).
         """
         let, p = self.fn.let, HEADS[: state.heads]
         steps = self.gathered(state.householder)

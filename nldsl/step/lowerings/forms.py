@@ -25,12 +25,14 @@ ANSWERS, STATES = "answers", "states"  # what a read of a moving memory leaves a
 @dataclass(frozen=True)
 class Recurrence:
     """Memories that need each other within a sequence. `heads`: of each memory, how many of its
-    first axes are heads, each a recurrence of its own.
+    first axes are heads, each a recurrence of its own; all of them in `entries`, where a vector has
+    a gate for each entry.
     """
 
     region: Region
     inputs: tuple[Node, ...]
     heads: Mapping[str, int]
+    entries: frozenset[str] = frozenset()
 
     @property
     def memories(self) -> dict[str, Cell]:
@@ -272,6 +274,6 @@ class AffineForm:
     remarks: tuple[str, ...]  # what a reader is told beside the name of the form
 
     @property
-    def channels(self) -> bool:
-        """Is a kernel as wide as the memory's keys?"""
-        return any(s.channels for s in self.states.values())
+    def wide(self) -> bool:
+        """Does a mask have a number for each channel, or entry, and pair of tokens?"""
+        return bool(self.recurrence.entries) or any(s.channels for s in self.states.values())

@@ -13,7 +13,7 @@ from nldsl.step.source import Ref
 
 
 def write_piece(form: AffineForm, body: Body) -> tuple[dict[str, str], list[str]]:
-    """The text of each memory after the last token, [B, ..], and of what is handed on, [B, T, ..]."""
+    """Texts: each memory after the last token, [B, ..]; what is handed on, [B, T, ..]."""
     body.fn.lines.append(f"B, T = {body.streams[0]}.shape[:2]")
     chunk = ChunkWriter.of(form, body.fn, body.state, body.past)
     after = {name: chunk.last(name) for name in chunk.cells}
