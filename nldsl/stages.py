@@ -58,7 +58,7 @@ def schedule(step: CompiledStep) -> str:
         )
         lines += [
             f"    region {item.name}: {', '.join(cell.name for cell in item.cells)}; chunk "
-            f"{item.chunk}"
+            f"{step.emitted.chunk[item.name]}"
             f"{'' if item.fixed else ' (any: exact)'}; {step.emitted.lowering[item.name]}"
             for item in block.items
             if isinstance(item, Region)

@@ -35,7 +35,8 @@ from nldsl.step.source import Fn, parts, prune
 class Emitted:
     """The forward part of a step.
 
-    `lowering` says for each region how its update is computed; `functions` are what is compiled.
+    `lowering` says for each region how its update is computed, `chunk` how many tokens at a time;
+    `functions` are what is compiled.
     """
 
     text: str
@@ -45,6 +46,7 @@ class Emitted:
         str, tuple[Shape, str]
     ]  # carried tensors: shape without batch, kind ("state", "tail", "before")
     lowering: dict[str, str]
+    chunk: dict[str, int]
     lasting: dict[
         str, tuple[str, Clock, Clock]
     ]  # carried tensors that outlive a sequence: the memory, what ends it, what it is copied at
@@ -71,6 +73,7 @@ class Emitter:
         self.texts: list[str] = []
         self.carries: dict[str, tuple[Shape, str]] = {}
         self.lowering: dict[str, str] = {}
+        self.chunk: dict[str, int] = {}
         self.lasting: dict[str, tuple[str, Clock, Clock]] = {}
         self.randoms: dict[str, tuple[Shape, float]] = {}
         self.loads: list[str] = []
@@ -336,6 +339,7 @@ class Emitter:
             order,
             self.carries,
             self.lowering,
+            self.chunk,
             self.lasting,
             self.randoms,
             self.loads,

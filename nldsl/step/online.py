@@ -330,7 +330,7 @@ class Part:
             cells, formula.inside, inputs, formula.statics, [], [], 1, True, (), family.level.name
         )
         body = Body(region, inputs, [], "B", em.valid_from, timed=False)
-        function, _, clocks = region_body(em, body, *write_token(body))
+        function, clocks = region_body(em, body, *write_token(body))
         em.lowering[family.level.name] = (
             "between ticks: the network is run over each window, and its objective differentiated "
             "in what the window held"

@@ -108,24 +108,25 @@ def region_function(
     lowering = chosen(form)
     body = Body(region, inputs, starts, lowering.lead, em.valid_from)
     after, outputs = lowering.emit(form, body)
+    narrow = isinstance(form, AffineForm) and form.wide and not region.fixed
     em.lowering[region.name] = lowering.described(form)
-    if isinstance(form, AffineForm) and form.wide and not region.fixed:
-        region.chunk = NARROW
-    return region_body(em, body, after, outputs)
+    em.chunk[region.name] = NARROW if narrow else region.chunk
+    function, clocks = region_body(em, body, after, outputs)
+    return function, em.chunk[region.name] if lowering.lead == "BT" else 1, clocks
 
 
 def region_body(
     em: Emitter, body: Body, after: dict[str, str], outputs: list[str]
-) -> tuple[str, int, list[tuple[int, int, int]]]:
+) -> tuple[str, list[tuple[int, int, int]]]:
     draft = body.draft(after, outputs, em.known.names, em.schedule.program.levels)
     if body.lead == "BT":
-        return em.written("region", draft), body.region.chunk, body.clocks
+        return em.written("region", draft), body.clocks
     inner = em.written("token", draft)
     lines = [
         f"state, outs = {inner}(state, tuple(x[:, 0] for x in streams), statics, ends)",
         "return state, tuple(x.unsqueeze(1) for x in outs)",
     ]
-    return em.define("region", "state, streams, statics, ends", lines), 1, body.clocks
+    return em.define("region", "state, streams, statics, ends", lines), body.clocks
 
 
 def resets(region: Region) -> list[Node]:

@@ -50,7 +50,8 @@ def lowering_table(step: CompiledStep) -> Table:
         table.add_column(column, overflow="fold")
     rows: dict[tuple[str, str, str], list[str]] = {}
     for region in step.schedule.regions:
-        chunk = f"{region.chunk} token" + ("" if region.fixed else " (any: exact)")
+        chunk = f"{step.emitted.chunk[region.name]} token"
+        chunk += "" if region.fixed else " (any: exact)"
         rows.setdefault(
             (chunk, step.emitted.lowering[region.name], reads(step.program, region)), []
         ).append(members(step.program, region))
