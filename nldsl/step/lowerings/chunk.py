@@ -156,7 +156,7 @@ class ChunkWriter:
 
     def corrections(self, state: AffineState, terms: list[Term], mask: str) -> list[Term]:
         """What the answers of a piece write: solved from one triangular system for all answers
-        y_t = X_{t-1} a_t [B, T, P.., out], several a token side by side (2512.24695v1, Eqs. 88, 90).
+        y_t = X_{t-1} a_t [B, T, P.., out], several a token side by side (2512.24695v1, Eq. 90).
         """
         let, p = self.fn.let, HEADS[: state.heads]
         steps = self.gathered(state.householder)
