@@ -12,6 +12,9 @@ import pytest
 from family import tiny
 
 from nldsl import stages
+from nldsl.core.laws import check_node
+from nldsl.core.nodes import walk
+from nldsl.core.ops import OPS
 from nldsl.pipeline import compile_program
 from nldsl.step.compile import CompiledStep
 
@@ -40,3 +43,23 @@ def test_step_as_text(name: str, golden) -> None:
     assert len(functions) > 8
     text = "\n\n".join(function.rstrip() + "\n" for function in functions)
     golden(GOLDEN / name / "step.py", text)
+
+
+@pytest.mark.parametrize("name", ("titans", "hope", "mesa", "cms", "transfer_direct"))
+def test_the_laws_of_the_core_hold_of_what_is_scheduled(name: str) -> None:
+    """Arguments, attributes and types of every node that a token or a step works out."""
+    step = compile_program(tiny(name), precision="float64", capture="eager")
+    nodes = list(
+        walk(
+            *(
+                node
+                for cell in step.schedule.cells.cells.values()
+                for node in (cell.start, cell.next)
+                if node is not None
+            ),
+            *step.updates.ticks.next.values(),
+        )
+    )
+    for node in nodes:
+        check_node(node)
+    assert nodes and {node.op for node in nodes} <= OPS.keys()

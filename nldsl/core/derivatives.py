@@ -42,7 +42,7 @@ def fit(build: Builder, bar: Node, arg: Node) -> Node:
     if bar.type == arg.type:
         return bar
     return (
-        build.total(bar, len(arg.type), arg.type)
+        build.total(bar, len(arg.shape), arg.shape)
         if isinstance(bar.type, Tree)
         else build.sum(bar, range(len(bar.type)))
     )
@@ -94,10 +94,10 @@ def rooted(build: Builder, y: Node, bar: Node, slope: Node) -> Node:
 
 def cross_entropy(build: Builder, y: Node, bar: Node) -> list[Node | None]:
     logits, ids = y.args
-    axis = logits.type[-1]
+    axis = logits.shape[-1]
     rows = build.make("gather", build.make("eye", type=(axis, axis)), ids, type=(axis,))
-    shares = build.make("softmax", logits, type=logits.type, dim=len(logits.type) - 1)
-    left = tuple(range(len(y.type)))
+    shares = build.make("softmax", logits, type=logits.shape, dim=len(logits.shape) - 1)
+    left = tuple(range(len(y.shape)))
     return [
         build.mul(
             build.spread(bar, logits.type, left),
@@ -110,9 +110,9 @@ def cross_entropy(build: Builder, y: Node, bar: Node) -> list[Node | None]:
 def gather(build: Builder, y: Node, bar: Node) -> list[Node | None]:
     """The cotangent at the row that was picked, 0 at the others."""
     table, ids = y.args
-    axis = table.type[0]
+    axis = table.shape[0]
     chosen = build.make("gather", build.make("eye", type=(axis, axis)), ids, type=(axis,))
-    letters = "abcdefghijklmnopqrstuvwxy"[: len(y.type)]
+    letters = "abcdefghijklmnopqrstuvwxy"[: len(y.shape)]
     return [build.einsum(f"z,{letters}->z{letters}", chosen, bar), None]
 
 
@@ -120,14 +120,14 @@ def join(build: Builder, y: Node, bar: Node) -> list[Node]:
     """Each part's own rows of the cotangent, as a product with the rows of the identity that it
     has.
     """
-    dim, out, at = y["dim"] % len(y.type), [], 0
-    letters = "abcdefghijklmnopqrstuvwxy"[: len(y.type)]
+    dim, out, at = y["dim"] % len(y.shape), [], 0
+    letters = "abcdefghijklmnopqrstuvwxy"[: len(y.shape)]
     for part in y.args:
-        size = part.type[dim].size
+        size = part.shape[dim].size
         rows = tuple(
-            tuple(float(j == at + i) for j in range(y.type[dim].size)) for i in range(size)
+            tuple(float(j == at + i) for j in range(y.shape[dim].size)) for i in range(size)
         )
-        chosen = build.make("const", type=(part.type[dim], y.type[dim]), value=rows)
+        chosen = build.make("const", type=(part.shape[dim], y.shape[dim]), value=rows)
         out.append(
             build.einsum(
                 f"{letters},z{letters[dim]}->{letters.replace(letters[dim], 'z')}", bar, chosen
@@ -138,11 +138,11 @@ def join(build: Builder, y: Node, bar: Node) -> list[Node]:
 
 
 def diag(build: Builder, y: Node, bar: Node) -> list[Node]:
-    eye = build.make("eye", type=y.type[-2:])
+    eye = build.make("eye", type=y.shape[-2:])
     return [
         build.sum(
-            build.mul(bar, build.spread(eye, y.type, (len(y.type) - 2, len(y.type) - 1))),
-            [len(y.type) - 1],
+            build.mul(bar, build.spread(eye, y.shape, (len(y.shape) - 2, len(y.shape) - 1))),
+            [len(y.shape) - 1],
         )
     ]
 
@@ -169,12 +169,12 @@ def einsum_arg(
 
 def summed(build: Builder, y: Node, bar: Node) -> list[Node]:
     x = y.args[0]
-    kept = tuple(d for d in range(len(x.type)) if d not in y["dims"])
+    kept = tuple(d for d in range(len(x.shape)) if d not in y["dims"])
     return [build.spread(bar, x.type, kept)]
 
 
 def averaged(build: Builder, y: Node, bar: Node) -> list[Node]:
-    n = math.prod(y.args[0].type[d].size for d in y["dims"])
+    n = math.prod(y.args[0].shape[d].size for d in y["dims"])
     return [build.mul(summed(build, y, bar)[0], build.const(1 / n))]
 
 
@@ -197,7 +197,7 @@ def total(build: Builder, y: Node, bar: Node) -> list[Node]:
 
 
 def leaf(build: Builder, y: Node, bar: Node) -> list[Node]:
-    tree = y.args[0].type
+    tree = y.args[0].tree
     return [
         build.make(
             "tree",
@@ -215,18 +215,18 @@ def permute(build: Builder, y: Node, bar: Node) -> list[Node]:
 
 
 def softmax(build: Builder, y: Node, bar: Node) -> list[Node]:
-    dim = y["dim"] % len(y.type)
-    kept = tuple(d for d in range(len(y.type)) if d != dim)
+    dim = y["dim"] % len(y.shape)
+    kept = tuple(d for d in range(len(y.shape)) if d != dim)
     dot = build.spread(build.sum(build.mul(bar, y), [dim]), y.type, kept)
     return [build.mul(y, build.sub(bar, dot))]
 
 
 def select(build: Builder, y: Node, bar: Node) -> list[Node]:
     x = y.args[0]
-    dim = y["dim"] % len(x.type)
-    kept = tuple(d for d in range(len(x.type)) if d != dim)
-    one = tuple(float(i == y["index"] % x.type[dim].size) for i in range(x.type[dim].size))
-    mask = build.spread(build.make("const", type=(x.type[dim],), value=one), x.type, (dim,))
+    dim = y["dim"] % len(x.shape)
+    kept = tuple(d for d in range(len(x.shape)) if d != dim)
+    one = tuple(float(i == y["index"] % x.shape[dim].size) for i in range(x.shape[dim].size))
+    mask = build.spread(build.make("const", type=(x.shape[dim],), value=one), x.shape, (dim,))
     return [build.mul(build.spread(bar, x.type, kept), mask)]
 
 
@@ -256,8 +256,8 @@ def where(build: Builder, y: Node, bar: Node) -> list[Node | None]:
 
 
 def stack(build: Builder, y: Node, bar: Node) -> list[Node]:
-    dim = y["dim"] % len(y.type)
-    shape = tuple(a for i, a in enumerate(y.type) if i != dim)
+    dim = y["dim"] % len(y.shape)
+    shape = tuple(a for i, a in enumerate(y.shape) if i != dim)
     return [build.make("select", bar, type=shape, dim=dim, index=i) for i in range(len(y.args))]
 
 

@@ -205,7 +205,7 @@ class Program:
     def owner(self, node: Node) -> str | None:
         """The memory whose value a read, or a weight, is."""
         if node.op in STATE:
-            return node["memory"]
+            return str(node["memory"])
         return self.weights[node["name"]].owner if node.op == "weight" else None
 
     def counts(self, unit: str) -> bool:

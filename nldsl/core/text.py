@@ -99,7 +99,7 @@ class Page:
         if node.op == "const":
             return number(node["value"])
         if node.op == "input":
-            return node["name"]
+            return str(node["name"])
         if node.op in ("eye", "random", "load", "held"):
             return f"{node.op}({', '.join([*(self.attr(value) for _, value in node.attrs), *([typed(node.type)] if node.op == 'eye' else [])])})"
         if node.op in LEAVES:

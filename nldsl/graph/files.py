@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,8 @@ class Files:
         def run() -> ClockValue:
             given = self.given(name.text, file)
             count = None if given is None else world.whole(given, statement.period.span, least=1)
-            found = clock_of(statement.period, Site(scope, ()), statement.phase, count)
-            object.__setattr__(found, "name", name.text)
+            made = clock_of(statement.period, Site(scope, ()), statement.phase, count)
+            found = replace(made, name=name.text)
             world.clocks.setdefault(join(file, name.text), found)
             return ClockValue(found)
 

@@ -4,6 +4,7 @@ made, in textual order.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from nldsl.core.nodes import Node
@@ -127,8 +128,7 @@ def name_node(value: Any, scope: Scope, text: str, span: Span) -> None:
 
 
 def clock(statement: syntax.Clock, site: Site) -> ClockValue:
-    found = clock_of(statement.period, site, statement.phase)
-    object.__setattr__(found, "name", statement.name.text)
+    found = replace(clock_of(statement.period, site, statement.phase), name=statement.name.text)
     site.world.clocks.setdefault(join(site.scope.path, statement.name.text), found)
     return ClockValue(found)
 

@@ -14,15 +14,14 @@ from nldsl.core.nodes import Node, Tree
 if TYPE_CHECKING:
     from nldsl.graph.world import World
 
-Key = tuple[int, str]  # a node, and the memory (or the level) in whose objective it stands
+Key = tuple[Node, str]  # a node, and the memory (or the level) in whose objective it stands
 
 
 class Versions:
     def __init__(self, world: World) -> None:
         self.world = world
         self.done: dict[Key, Node] = {}
-        self.open: dict[int, frozenset[str]] = {}
-        self.keep: list[Node] = []
+        self.open: dict[Node, frozenset[str]] = {}
 
     def resolve(self, root: Node, level: str = "") -> Node:
         self.survey(root)
@@ -30,52 +29,46 @@ class Versions:
         goal = stack[0]
         while stack:
             node, where = stack[-1]
-            if (id(node), where) in self.done:
+            if (node, where) in self.done:
                 stack.pop()
                 continue
             needs = [self.key(*need) for need in self.needs(node, where)]
-            missing = [need for need in needs if (id(need[0]), need[1]) not in self.done]
+            missing = [need for need in needs if need not in self.done]
             if missing:
                 stack.extend(missing)
                 continue
             stack.pop()
-            self.keep.append(node)
-            self.done[(id(node), where)] = self.rebuilt(
-                node, where, [self.done[(id(n), w)] for n, w in needs]
-            )
-        return self.done[(id(goal[0]), goal[1])]
+            self.done[node, where] = self.rebuilt(node, where, [self.done[need] for need in needs])
+        return self.done[goal]
 
-    def key(self, node: Node, where: str) -> tuple[Node, str]:
+    def key(self, node: Node, where: str) -> Key:
         """A node without reads of that level means the same everywhere: it is looked at once."""
-        if id(node) not in self.open:
+        if node not in self.open:
             self.survey(node)
-        return node, where if self.level(where) in self.open[id(node)] else ""
+        return node, where if self.level(where) in self.open[node] else ""
 
     def survey(self, root: Node) -> None:
         """Which levels' numbered reads a node depends on."""
         stack = [root]
         while stack:
             node = stack[-1]
-            if id(node) in self.open:
+            if node in self.open:
                 stack.pop()
                 continue
             args = (
                 node.args[1:] if node.op == "grad" else node.args
             )  # the objective is the same everywhere
-            missing = [arg for arg in args if id(arg) not in self.open]
+            missing = [arg for arg in args if arg not in self.open]
             if missing:
                 stack.extend(missing)
                 continue
             stack.pop()
-            self.keep.append(node)
             if node.op == "plain":
                 memory = node["memory"].rpartition("#")[0]
-                self.open[id(node)] = frozenset((self.level(memory),)) if memory else frozenset()
+                self.open[node] = frozenset((self.level(memory),)) if memory else frozenset()
             else:
-                self.open[id(node)] = (
-                    frozenset().union(*(self.open[id(arg)] for arg in args))
-                    if args
-                    else frozenset()
+                self.open[node] = (
+                    frozenset().union(*(self.open[arg] for arg in args)) if args else frozenset()
                 )
 
     def needs(self, node: Node, where: str) -> list[tuple[Node, str]]:
@@ -97,7 +90,7 @@ class Versions:
         level, found, stack = self.level(memory), dict[Node, None](), [objective]
         while stack:
             node = stack.pop()
-            if node in found or level not in self.open[id(node)]:
+            if node in found or level not in self.open[node]:
                 continue
             found[node] = None
             stack.extend(node.args[1:] if node.op == "grad" else node.args)
