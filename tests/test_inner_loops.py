@@ -86,7 +86,7 @@ SPECS = {
         """
     for p in [2, 4] {"""
         + level(
-            "ffn[p]", "p token", "F - 0.5 * grad(F)", "full to training", "sum(loss over period)"
+            "ffn[p]", "p token", "F - 0.5 * grad(F)", "full by training", "sum(loss over period)"
         )
         + """
         x <- x + ffn[p].F(rmsnorm(x))
@@ -97,7 +97,7 @@ SPECS = {
         """
     for p in [2, 3] {"""
         + level(
-            "ffn[p]", "p token", "F - 0.5 * grad(F)", "full to training", "sum(loss over period)"
+            "ffn[p]", "p token", "F - 0.5 * grad(F)", "full by training", "sum(loss over period)"
         )
         + """
         x <- x + ffn[p].F(rmsnorm(x))
@@ -118,7 +118,7 @@ SPECS = {
     y = 0
     for p in [1, 2, 4] {"""
         + level(
-            "ffn[p]", "p token", "F - 0.1 * grad(F)", "full to training", "sum(loss over period)"
+            "ffn[p]", "p token", "F - 0.1 * grad(F)", "full by training", "sum(loss over period)"
         )
         + """
         y <- y + weight([], init = 1) * ffn[p].F(rmsnorm(x))
@@ -381,7 +381,7 @@ def test_generated_tokens_are_learned_from() -> None:
         ),
         (
             network(
-                level("fast", "2 token", "F - 0.5 * grad(F)", "full to training") + READ,
+                level("fast", "2 token", "F - 0.5 * grad(F)", "full by training") + READ,
                 training=TRAINING
                 + TRAINING.replace("training", "other").replace("weights", "weights of answer.x"),
             ),

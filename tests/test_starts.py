@@ -90,7 +90,7 @@ def test_the_start_matters() -> None:
 
 def nested(
     fast: str = "full",
-    slow: str = "full to training",
+    slow: str = "full by training",
     more: str = "",
     layers: int = 1,
     **changes: str,
@@ -180,8 +180,8 @@ def test_no_graph_break(made, capture: str) -> None:
 @pytest.mark.parametrize(
     "text, words",
     [
-        (nested(fast="full to slow"), "not what learns on the step clock"),
-        (nested(fast="full to training"), "hides its ticks"),
+        (nested(fast="full by slow"), "not what learns on the step clock"),
+        (nested(fast="full by training"), "hides its ticks"),
         (nested(fast="none"), "hides its ticks"),
         (nested(more="reset never"), "outlives a sequence"),
         (

@@ -1,6 +1,7 @@
 """Making nodes that simplify as they are made, and what one operator is.
 
-    apply("add", x, 0) -> x    apply("mul", 2, 3) -> 6    add(spread(a), spread(b)) -> spread(add(a, b))
+    apply("add", x, 0) -> x    apply("mul", 2, 3) -> 6
+    add(spread(a), spread(b)) -> spread(add(a, b))
 
 The equations of a text, the derivative of an objective and the leaves of a tree are made here, so
 `grad(<m, g>)` in `m` comes out as `g` itself.
@@ -24,11 +25,11 @@ class Op:
     `arity` counts the array arguments (None: any number), `attrs` names the attributes. `law` says
     whether the types of a node fit. `fold` is its value on numbers, `simplify` a shorter node for
     some arguments, `remake` the same equation on other arguments. `vjp(b, y, bar)` has a cotangent
-    for each argument of `y`, None for zero; `active` are the places of the arguments in which it has
-    a derivative at all (None: every one). `sign` is "positive" or "nonnegative" where every value
-    is. `text` is torch code, `{0}` the first argument; of a `test` it is true or false, the value 1
-    or 0. `safe`: its derivative is steep somewhere; where a branch is not chosen, this argument sees
-    this number. `numbers`: may Python numbers stand for its arguments there?
+    for each argument of `y`, None for zero; `active` are the places of the arguments in which it
+    has a derivative at all (None: every one). `sign` is "positive" or "nonnegative" where every
+    value is. `text` is torch code, `{0}` the first argument; of a `test` it is true or false, the
+    value 1 or 0. `safe`: its derivative is steep somewhere; where a branch is not chosen, this
+    argument sees this number. `numbers`: may Python numbers stand for its arguments there?
     """
 
     name: str

@@ -82,7 +82,9 @@ def power(build: Builder, y: Node, bar: Node) -> list[Node | None]:
 
 
 def square_root(build: Builder, y: Node, bar: Node) -> list[Node]:
-    """Half over the root; 0 at 0, so that |x| has derivative 0 there (the manual, `derivatives`)."""
+    """Half over the root; 0 at 0, so that |x| has derivative 0 there (the manual,
+    `derivatives`).
+    """
     return [rooted(build, y, build.mul(bar, build.const(0.5)), y)]
 
 

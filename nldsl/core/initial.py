@@ -1,7 +1,8 @@
 """What a parameter is before anything has learned: a function of the seed and its qualified name
 alone.
 
-    initial_weights(program, seed=0)["loss.rmsnorm"]        the same tensor in whatever program it stands
+    initial_weights(program, seed=0)["loss.rmsnorm"]        the same tensor in whatever program it
+                                                            stands
 
 Adding a layer therefore moves no other layer's start, and two programs that share names share
 starts.

@@ -26,8 +26,8 @@ UNITS = ("update", "token", "sequence", "document", "step", "never")
 class Clock:
     """A timetable: ticks after units `phase + period`, `phase + 2 period`, ...; never at 0.
 
-    `unit` is one of `UNITS`; "never" has period 0, "update" ends at the level that is called. `name`
-    is what the text calls it.
+    `unit` is one of `UNITS`; "never" has period 0, "update" ends at the level that is called.
+    `name` is what the text calls it.
     """
 
     unit: str
@@ -41,7 +41,9 @@ class Clock:
 
     @property
     def pace(self) -> tuple[int, int]:
-        """Sort key, the fastest first: every period of tokens is shorter than every one of steps."""
+        """Sort key, the fastest first: every period of tokens is shorter than every one of
+        steps.
+        """
         return UNITS.index(self.unit), self.period
 
     @property

@@ -1,4 +1,6 @@
-"""What each operator asks of the types of its arguments and its result: one predicate on a node each."""
+"""What each operator asks of the types of its arguments and its result: one predicate on a
+node each.
+"""
 
 from __future__ import annotations
 

@@ -101,7 +101,8 @@ class Page:
         if node.op == "input":
             return str(node["name"])
         if node.op in ("eye", "random", "load", "held"):
-            return f"{node.op}({', '.join([*(self.attr(value) for _, value in node.attrs), *([typed(node.type)] if node.op == 'eye' else [])])})"
+            said = [self.attr(value) for _, value in node.attrs]
+            return f"{node.op}({', '.join(said or [typed(node.type)])})"
         if node.op in LEAVES:
             return f"{node.op}({node.attrs[0][1]})"
         return self.names[node]

@@ -1,6 +1,6 @@
 """At which tokens a stream has a value: at whose ticks, from which token on, how far ahead.
 
-    sample_clocks(sum(g over period)) = {3 token}    g the gradient of a level that ticks every 3 token
+    sample_clocks(sum(g over period)) = {3 token}    g of a level that ticks every 3 token
     valid_from(x@chunk)  = 64 with a chunk of 64     `x@c` has no value before the first tick of `c`
     valid_from(mean(x@chunk over 8 token)) = 64      windows pass over what is not there
     lookahead(next(x)) = 1                           the last token of a sequence has no next

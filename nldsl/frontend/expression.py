@@ -247,7 +247,9 @@ class Like(Syntax):
 
 @dataclass(frozen=True)
 class Weights(Syntax):
-    """`weights`, `weights of layer[0].mixer`, and of these those that a shape fits: `weights [a, b]`."""
+    """`weights`, `weights of layer[0].mixer`, and of these those that a shape fits: `weights
+    [a, b]`.
+    """
 
     of: Expr | None
     shape: Shape | None

@@ -56,7 +56,9 @@ def foreign(words: list[Word], places: Places) -> tuple[list[Diagnostic], set[in
 
 
 def _once(found: list[Mistake]) -> list[Diagnostic]:
-    """One letter in many places is one mistake, and so is one sign in many places of a statement."""
+    """One letter in many places is one mistake, and so is one sign in many places of a
+    statement.
+    """
     kept: dict[tuple[str, int], Diagnostic] = {}
     for mistake in found:
         said = mistake.diagnostic
@@ -320,7 +322,9 @@ def imported(text: Wording, i: int) -> Mistake | None:
 
 
 def all_weights(text: Wording, i: int) -> Mistake | None:
-    """`memory W: params`, and `memory W: weights = random`: as they are drawn is what is not said."""
+    """`memory W: params`, and `memory W: weights = random`: as they are drawn is what is not
+    said.
+    """
     words = text.words
     if [word.text for word in words[i : i + 3 : 2]] != ["memory", ":"] or i + 3 >= len(words):
         return None

@@ -64,7 +64,9 @@ def sign(text: Wording, i: int) -> Mistake | None:
 
 
 def comment(text: Wording, i: int) -> Mistake | None:
-    """`//` and `/*` before what is no operand: a comment of C; else `//` divides and rounds down."""
+    """`//` and `/*` before what is no operand: a comment of C; else `//` divides and rounds
+    down.
+    """
     j = text.joined(i, "//") or text.joined(i, "/*")
     if j is None or text.words[i].text != "/":
         return None

@@ -34,7 +34,9 @@ WORDS = re.compile(
   | (?P<comment>  \#[^\n]*)
   | (?P<string>   "[^"\n]*")
   | (?P<unclosed> "[^"\n]*)
-  | (?P<letters>  (?![0-9])[A-Za-z0-9_]*[^\W\x00-\x7F\u2070-\u2079\xb2\xb3\xb9\u1d40][^\W\u2070-\u2079\xb2\xb3\xb9\u1d40]*)
+  | (?P<letters>  (?![0-9])[A-Za-z0-9_]*
+                  [^\W\x00-\x7F\u2070-\u2079\xb2\xb3\xb9\u1d40]
+                  [^\W\u2070-\u2079\xb2\xb3\xb9\u1d40]*)
   | (?P<number>   \.?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?([A-Za-z0-9_]|\.(?![*/^]))*)
   | (?P<name>     [A-Za-z][A-Za-z0-9_]*)
   | (?P<sign>     <-|->|<=|>=|==|\.[*/^]|\^T(?![A-Za-z0-9_])|[-+*/^.,:=@()\[\]{}<>|_])
@@ -193,7 +195,9 @@ def _number_faults(text: str, span: Span, after_value: bool) -> list[Diagnostic]
 
 
 def _plain_number(text: str) -> str:
-    """`.5`, `1.`, `1E+3`, `1_000`, `0x10` as nldsl writes them; nothing for what is another thing."""
+    """`.5`, `1.`, `1E+3`, `1_000`, `0x10` as nldsl writes them; nothing for what is another
+    thing.
+    """
     if re.fullmatch("0[xXbBoO][0-9A-Fa-f]+", text):
         base = {"x": 16, "b": 2, "o": 8}[text[1].lower()]
         return (

@@ -225,7 +225,9 @@ class Wording:
         return None
 
     def operand_behind(self, i: int) -> int | None:
-        """Behind the operand of `*` that begins at word i; None if it is none, or stands in bars."""
+        """Behind the operand of `*` that begins at word i; None if it is none, or stands in
+        bars.
+        """
         start = i
         while start < len(self.words) and self.words[start].text == "-":
             start += 1

@@ -1,20 +1,28 @@
 """SYNTAX TREE -> CORE EQUATIONS AND LEVEL GRAPH.
 
 Takes the `File` of `frontend` and gives a `Program` (core): every def inlined, every loop
-unrolled, every axis, read and owner explicit. What holds of it are the laws of core. Clocks, causality,
-context and the paths of gradients are for `rules`.
+unrolled, every axis, read and owner explicit. What holds of it are the laws of core. Clocks,
+causality, context and the paths of gradients are for `rules`.
 
     desugar.py      the passes in order, the entry point `elaborate`
-    files.py        imports, dims, clocks, literals, --set                      names.py           qualified names
+    files.py        imports, dims, clocks, literals, --set
+    names.py        qualified names
     values.py       what an expression stands for
-    scope.py        names, versions by place in the text, lazy values           statements.py      blocks, loops, `<-`
-    evaluate.py     `evaluate`, `declare`, `make`: one function, a form each     built_in.py, builtins.py, parameters.py, arguments.py
+    scope.py        names, versions by place in the text, lazy values
+    statements.py   blocks, loops, `<-`
+    evaluate.py     `evaluate`, `declare`, `make`: one function, a form each
+    built_in.py, builtins.py, parameters.py, arguments.py    what the language defines
     expressions.py  each form of expression
     foreign.py      names of torch, numpy and Python, for findings about names
-    calls.py        defs inlined; the mapping rule, with axes.py                templates.py       defs as types of memories
-    levels.py       levels, `grad`     memories.py, starts.py                   ownership.py       `weights`
-    prox.py         `prox`, in closed form by quadratic.py                       reported.py        what is scored
-    shapes.py, arrays.py    nodes of named-axis arithmetic    windows.py, attention.py, clocks.py
+    calls.py        defs inlined; the mapping rule, with axes.py
+    templates.py    defs as types of memories
+    levels.py       levels, `grad`
+    memories.py, starts.py    memories, and what they begin with
+    ownership.py    `weights`
+    prox.py         `prox`, in closed form by quadratic.py
+    reported.py     what is scored
+    shapes.py, arrays.py      nodes of named-axis arithmetic
+    windows.py, attention.py, clocks.py    stretches of time
     guards.py       branches that are not chosen have no part in a derivative
     versions.py     reads inside a level become versions; in its objective they are `plain`
 

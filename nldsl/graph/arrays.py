@@ -1,6 +1,7 @@
 """Arithmetic on arrays and trees with named axes: elementwise operators, sums and products.
 
-rate [head] hidden, k [head, e]  ->  mul(spread(rate), k)          0 * x -> 0      x + 0 -> x      1 * x -> x
+rate [head] hidden, k [head, e]  ->  mul(spread(rate), k)
+0 * x -> 0      x + 0 -> x      1 * x -> x
 """
 
 from __future__ import annotations

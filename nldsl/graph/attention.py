@@ -1,6 +1,7 @@
 """`attend(q, k -> v over w, ..)`: softmax over all pairs of all arguments.
 
-q [head, e], K * P -> V * P [head, e, p]:   scores "ac,acd->ad", values "ad,ace->.."   (a head, c the axis of q, d the pairs)
+q [head, e], K * P -> V * P [head, e, p]:   scores "ac,acd->ad", values "ad,ace->.."
+        (a head, c the axis of q, d the pairs)
 """
 
 from __future__ import annotations
@@ -46,11 +47,12 @@ def attend(call: syntax.Call, site: Site) -> Array:
             spare = iter(LETTERS[len(hidden) + len(q.seen) :])
             key, among = letters_of_key(k, q, own, spare, site)
             value, left = letters_of_value(v, k, q, own, key, among, spare, site)
-        scores = front + "".join(own[:-1]) + "".join(among)
+        kept = front + "".join(own[:-1])
+        scores, out = kept + "".join(among), kept + "".join(letter for letter, _ in left)
         groups.append(
             (
                 f"{front}{''.join(own)},{front}{''.join(key)}->{scores}",
-                f"{scores},{front}{''.join(value)}->{front}{''.join(own[:-1])}{''.join(letter for letter, _ in left)}",
+                f"{scores},{front}{''.join(value)}->{out}",
                 span,
             )
         )

@@ -1,4 +1,6 @@
-"""The mapping rule: which axes of two shapes meet, and which axes of an argument a parameter sees."""
+"""The mapping rule: which axes of two shapes meet, and which axes of an argument a parameter
+sees.
+"""
 
 from __future__ import annotations
 

@@ -46,7 +46,9 @@ def constant(name: str, site: Site) -> Any:
 
 
 def fail_without_level(what: str, site: Site, span: Span | None = None) -> NoReturn:
-    """N307, at the words of the main file by which a def with ticks is called where nothing ticks."""
+    """N307, at the words of the main file by which a def with ticks is called where nothing
+    ticks.
+    """
     world, called = site.world, site.scope.home().called
     if called is None:
         world.fail(
@@ -154,8 +156,8 @@ def matrix(call: syntax.Call, site: Site) -> Array:
                 f"`{where}` has the axes {axes_text(leaf)}, and `{axis.name}` is not its first or "
                 "last of several",
                 args["x"].span,
-                help=f"`weights [{axis.name}, a]` or `weights [a, {axis.name}]` takes the weights that "
-                "have it",
+                help=f"`weights [{axis.name}, a]` or `weights [a, {axis.name}]` takes the weights "
+                "that have it",
             )
         n = numel(seen) // axis.size
         sides = (Axis(str(n), n), axis) if axis == seen[-1] else (axis, Axis(str(n), n))

@@ -54,7 +54,9 @@ def rate_of(rate: syntax.Every | syntax.Never, site: Site) -> Clock:
 
 
 def default_reset(clock: Clock) -> Clock:
-    """Two facts of the clock: what counts tokens begins anew with each sequence, all else lives on."""
+    """Two facts of the clock: what counts tokens begins anew with each sequence, all else
+    lives on.
+    """
     return (
         Clock("sequence", 1, 0, "sequence")
         if clock.unit == "token"

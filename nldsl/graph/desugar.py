@@ -2,7 +2,8 @@
 
 files       imports, dims, clocks, defs and literals
 declare     every name, level and memory; loops unrolled, defs inlined where they are called
-work out    streams and equations, then levels of `weights of X`, then of `weights`, when all weights are known
+work out    streams and equations, then levels of `weights of X`, then of `weights`, when all
+            weights are known
 resolve     reads inside a level become the version in force, in its objective `plain`
 guard       branches that are not chosen take no part in derivatives
 """

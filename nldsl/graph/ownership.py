@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """`weights of place [a, b]`: the weights under a definition that have the axes of a shape; further
-    axes are mapped over.
+    """`weights of place [a, b]`: the weights under a definition that have the axes of a shape;
+    further axes are mapped over.
     """
 
     memory: MemoryInstance
@@ -117,7 +117,9 @@ class Owners:
         )
 
     def claim(self, memory: MemoryInstance) -> Tree:
-        """The unowned weights that the memory's `weights` covers, and none that is more specific."""
+        """The unowned weights that the memory's `weights` covers, and none that is more
+        specific.
+        """
         mine = next(part for part in self.parts if part.memory is memory)
         same = [part for part in self.parts if (part.prefix, part.axes) == (mine.prefix, mine.axes)]
         for part in same[1:]:

@@ -4,7 +4,8 @@ it.
 c |W k - v|^2   ->   factor c, key k            its gradient is 2 c (W k - v) k^T
 c |W K - V|^2   ->   factor c, keys K           its gradient is 2 c (W K - V) K^T
 c |W - v|^2     ->   factor c, no key           its gradient is 2 c (W - v)
-c sum(|W k - v|^2 over a stretch)               factor c, key k, and the stretch of which it is the sum
+c sum(|W k - v|^2 over a stretch)               factor c, key k, and the stretch of which it is the
+                                                sum
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class Quadratic:
 
 
 def quadratic(goal: Node, memory: str) -> Quadratic | None:
-    """The form of an objective, if it is one of those above; terms without the memory do not count."""
+    """The form of an objective, if it is one of those above; terms without the memory do not
+    count.
+    """
     factor = 1.0
     while goal.op in ("mul", "div", "neg", "add", "sub"):
         learned = [reads(arg, memory) for arg in goal.args]

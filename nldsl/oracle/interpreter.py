@@ -2,8 +2,10 @@
 meaning that compiled steps must match.
 
 oracle = Oracle(program, seed=0)
-oracle.run({"ids": ids}).outputs["loss"]       every sequence, token by token; learning on the token clock goes on
-oracle.gradients({"ids": ids})                 what each level of the step clock would learn from the batch
+oracle.run({"ids": ids}).outputs["loss"]       every sequence, token by token; learning on the token
+                                               clock goes on
+oracle.gradients({"ids": ids})                 what each level of the step clock would learn from
+                                               the batch
 oracle.step([{"ids": ids}])                    one step: every level of the step clock that ticks
 """
 

@@ -1,6 +1,7 @@
 """What a program means: the value of every equation at every instant, computed on demand and kept.
 
-    value(read(M), line, i)   M after instant i - 1          value(now(M), line, i)   M after its own tick at i
+    value(read(M), line, i)   M after instant i - 1
+    value(now(M), line, i)    M after its own tick at i
 
 Nothing here runs a schedule. A value asks for the values that its equation names, at this instant
 or another, and the order of an instant (ticks, pending ticks, resets, copies) is the order in which

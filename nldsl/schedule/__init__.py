@@ -9,7 +9,8 @@ order raises `Unsupported` with its words, which the driver makes N801.
     differentiate.py   the derivative of an objective, as nodes again
     cells.py           trees become arrays, folds memories that add up their terms
     objectives.py      `grad` becomes the derivative of its objective
-    online.py          memories that learn from the loss of the whole network, and what is run between their ticks
+    online.py          memories that learn from the loss of the whole network, and what is run
+                       between their ticks
     documents.py       memories that end where the data says
     faults.py          what has a meaning and no lowering
     plan.py            streams, regions, blocks; the length of a chunk

@@ -229,7 +229,9 @@ class Cells(Objectives):
             cell.cut = far  # type: ignore[assignment]
 
     def _starts_from(self, cell: Cell, node: Node) -> None:
-        """A start from another memory of the token clock is taken after the ticks of its instant."""
+        """A start from another memory of the token clock is taken after the ticks of its
+        instant.
+        """
         level = self.program.levels[cell.level]
         other = next(
             m for m in self.program.memories.values() if self._belongs(node["memory"], m.name)
@@ -243,7 +245,9 @@ class Cells(Objectives):
             )
 
     def first_tick(self, name: str) -> int:
-        """The first token at which a level may tick: where an objective that it reads has a term."""
+        """The first token at which a level may tick: where an objective that it reads has a
+        term.
+        """
         level = self.program.levels.get(name)
         if level is None:
             return 0

@@ -1,6 +1,7 @@
 """Where documents end, told to each memory that counts them.
 
-    recall.M, reset every document        next: ended(.., input(document)), and body.py lets it start anew in the lanes where that is 1
+    recall.M, reset every document        next: ended(.., input(document)), and body.py lets it
+                                          start anew in the lanes where that is 1
 
 Documents end in each lane where they will, so what counts them is a stream of the data and no fact
 of the schedule. Whether one ended with the last token is carried too: what starts anew there begins

@@ -2,8 +2,10 @@
 that a schedule can order.
 
 grad(|plain(M)(k) - v|^2, P)                  2 einsum("hi,hj->hij", P(k) - v, k)
-grad(sum of J over a stretch, held M)         the fold of grad(J), a memory like any other: M does not move within the stretch
-grad(sum of J over a stretch, M)              replay(grad(J), M): its terms are evaluated again at the M of each instant
+grad(sum of J over a stretch, held M)         the fold of grad(J), a memory like any other: M does
+                                              not move within the stretch
+grad(sum of J over a stretch, M)              replay(grad(J), M): its terms are evaluated again at
+                                              the M of each instant
 grad(loss of the whole network, M)            an input, which a run of the network fills (`Slope`)
 """
 

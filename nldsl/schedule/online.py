@@ -1,10 +1,12 @@
 """What learns within a sequence from a run of the network: from the task loss, or from what comes
 one token later.
 
-families   levels that tick by such a gradient, with the optimizers they call: held between ticks, one value for each lane
+families   levels that tick by such a gradient, with the optimizers they call: held between ticks,
+           one value for each lane
 rows       streams whose values at the tokens of a window the gradients and the ticks need
 given      streams that are computed before, over all tokens at once
-ids        all that depends on the rest: run piece by piece, since its memories tick between the pieces
+ids        all that depends on the rest: run piece by piece, since its memories tick between the
+           pieces
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """CHECKED PROGRAM -> SCHEDULE: what is computed in what order.
 
 streams   array equations over all tokens at once (embed, projections, norms, head)
-regions   memories that tick within a sequence, with the streams that run through them; computed chunk by chunk
+regions   memories that tick within a sequence, with the streams that run through them; computed
+          chunk by chunk
 blocks    runs of streams that belong to one turn of the outermost `for` (one layer), or one region
 learners  step-clock levels with the fold of the objective that they hear
 """
@@ -222,7 +223,9 @@ def _regions(
 
 
 def _begun_from(live: Mapping[str, Cell]) -> list[tuple[str, str]]:
-    """A memory that starts within a sequence from what another holds by then is computed with it."""
+    """A memory that starts within a sequence from what another holds by then is computed with
+    it.
+    """
     found = [
         (cell, node)
         for cell in live.values()

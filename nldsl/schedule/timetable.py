@@ -34,7 +34,9 @@ class Kind:
 
 @dataclass(frozen=True)
 class Timetable:
-    """`events[i]` is what happens at one step; `first[i]` the first step at which it does (from 1)."""
+    """`events[i]` is what happens at one step; `first[i]` the first step at which it does
+    (from 1).
+    """
 
     clocks: Mapping[str, Clock]
     resets: Mapping[str, Clock]

@@ -5,13 +5,18 @@ one step of the optimizer in place. Guaranteed, and tested: the emitted source i
 meaning in float64, values, states and gradients, to 1e-9; whichever capture compiles it; whatever
 the cuts of a sequence.
 
-    source.py, regions.py, emit.py     array equations -> torch code, by the rules of lowerings/; a function for each distinct block
+    source.py, regions.py, emit.py     array equations -> torch code, by the rules of lowerings/; a
+                                       function for each distinct block
     runtime/                           the functions that emitted code calls; copied into it
-    online.py                          what is run piece by piece, between ticks of memories that learn from the loss of the network
-    ticks.py, flat.py, updates.py      levels of the step clock -> one function for each kind of step
+    online.py                          what is run piece by piece, between ticks of memories that
+                                       learn from the loss of the network
+    ticks.py, flat.py, updates.py      levels of the step clock -> one function for each kind of
+                                       step
     sight.py, replay.py                a slower level that learns through the ticks of faster ones
-    listing.py, names.py, layout.py    the statements of a function -> its text: names, order, comments, lines of 100 columns
-    module.py, compile.py              one Python module, which needs torch alone; captured as `whole`, `split`, or run as it is
+    listing.py, names.py, layout.py    the statements of a function -> its text: names, order,
+                                       comments, lines of 100 columns
+    module.py, compile.py              one Python module, which needs torch alone; captured as
+                                       `whole`, `split`, or run as it is
     loading.py                         starts that lie in files
     state.py, lanes.py                 what is kept between steps; what outlives a sequence
     reading.py, freeze.py              scoring and generation, learning on the token clock or not

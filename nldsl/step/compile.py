@@ -1,7 +1,8 @@
 """STEP SOURCE -> COMPILED STEP.
 
 whole   one graph per tick kind: forward, inner updates, backward and every level that fires
-split   one graph per distinct block (forward and its backward), used again for each layer, and one update per tick kind
+split   one graph per distinct block (forward and its backward), used again for each layer, and one
+        update per tick kind
 eager   the emitted source as it is
 """
 
@@ -99,7 +100,9 @@ class CompiledStep(Reading):
         return "whole", f"on {self.device}, about {seconds:.0f} s to compile"
 
     def predict(self, capture: str) -> float:
-        """Rough compile seconds from the number of emitted statements; measured on two CPU cores."""
+        """Rough compile seconds from the number of emitted statements; measured on two CPU
+        cores.
+        """
         blocks = self.emitted.block_of if capture == "whole" else self.emitted.functions
         lines = 1.5 * sum(isinstance(x, ast.stmt) for x in ast.walk(ast.parse(self.source)))
         share = len(blocks) / max(1, len(self.emitted.functions))

@@ -1,10 +1,15 @@
 """SCHEDULE -> PYTHON: readable source of one training step, one function per distinct block.
 
-forward(W, inputs, carry, position, mode)   all blocks in order; returns the wanted streams and the new carry
-start(W, batch, like, lanes)                the carry before the first token of a sequence; lanes: what outlived the one before
-block_i(..)                                 a run of streams and regions (a layer); equal layers share one function
-region_i(state, streams, statics, ends)     one piece of tokens of memories that learn while they read
-online(W, given, carry, position, mode)     the part that is run between ticks of memories that learn from its loss, see `online.py`
+forward(W, inputs, carry, position, mode)   all blocks in order; returns the wanted streams and the
+                                            new carry
+start(W, batch, like, lanes)                the carry before the first token of a sequence; lanes:
+                                            what outlived the one before
+block_i(..)                                 a run of streams and regions (a layer); equal layers
+                                            share one function
+region_i(state, streams, statics, ends)     one piece of tokens of memories that learn while they
+                                            read
+online(W, given, carry, position, mode)     the part that is run between ticks of memories that
+                                            learn from its loss, see `online.py`
 """
 
 from __future__ import annotations

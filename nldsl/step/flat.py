@@ -3,7 +3,8 @@ elementwise rule such as AdamW is one fused kernel over all of a level's weights
 tensors they are.
 
     flat     v = a * b                          both vectors hold the same leaves
-    leaves   v.W1, v.W2                          where a rule speaks of them: Newton-Schulz on each matrix, one number a head
+    leaves   v.W1, v.W2                          where a rule speaks of them: Newton-Schulz on each
+                                                 matrix, one number a head
     alike    one number that stands for all of them
 """
 

@@ -2,7 +2,8 @@
 never, or after several sequences.
 
     lanes = seat(emitted, 8, "cpu", torch.float64)        eight lanes that have read nothing yet
-    start(W, batch, like, lanes)                          (emitted) the carry of the sequence that each lane reads next
+    start(W, batch, like, lanes)                          (emitted) the carry of the sequence that
+                                                          each lane reads next
     lanes <- onward(lanes, carry)                         after it
 
 Lanes are no part of the weights: what was learned while reading is saved, loaded and handed on

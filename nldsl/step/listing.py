@@ -5,8 +5,8 @@
     v9 = torch.sigmoid(v8)
 
 A value has the name that the program gives it, or one made of its user's: `k_1` is a part of `k`.
-What nothing uses is dropped; a value stands just before its first use, and in it if that is the only
-one and there is room. Above each group stands the line of the program that it computes.
+What nothing uses is dropped; a value stands just before its first use, and in it if that is the
+only one and there is room. Above each group stands the line of the program that it computes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Files of tensors -> the starts that a program loads from them, checked: every tensor is there,
 holds real numbers and fits.
 
-    load("base", "mlp.gate.weight" -> gate)       with files {"base": {"mlp.gate.weight": [hidden, d]}}
+    load("base", "mlp.gate.weight" -> gate)       with files {"base": {"mlp.gate.weight": [hidden,
+                                                  d]}}
 
 A tensor fits if its sizes are those of the memory, or come from them by joining neighbouring axes:
 a projection of [head, e, d] here is one of [head * e, d] elsewhere.

@@ -1,7 +1,9 @@
 """Forward source and updates -> one Python module, which needs only torch.
 
-init(seed), step(state, batch)                 the file by itself: `python step.py` trains on random data
-step_k(S, inputs, D, planned, mode, lanes)     one training step of tick kind k, from what is kept (S) and the batch, in place
+init(seed), step(state, batch)                 the file by itself: `python step.py` trains on random
+                                               data
+step_k(S, inputs, D, planned, mode, lanes)     one training step of tick kind k, from what is kept
+                                               (S) and the batch, in place
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from torch import Tensor"""
 
 
 def in_precision(emitted: Emitted, precision: str) -> str:
-    """The forward source alone; in bfloat16 its products are `product`, and nothing else differs."""
+    """The forward source alone; in bfloat16 its products are `product`, and nothing else
+    differs.
+    """
     return "\n\n\n".join([IMPORTS, *forward_text(emitted, precision)])
 
 

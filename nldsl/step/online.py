@@ -1,8 +1,11 @@
 """The part of a step that is run between ticks of memories that learn from it -> Python.
 
-piece(W, held, rows, carry, position, mode)      its blocks over some tokens; `held` is what ticks move, `rows` the streams it takes
-objective_i(W, held, rows, start, stop)          what one gradient is of, from the values of a window's tokens
-online(W, given, carry, position, mode)          pieces and ticks in order, see `runtime/inner_loop.py`
+piece(W, held, rows, carry, position, mode)      its blocks over some tokens; `held` is what ticks
+                                                 move, `rows` the streams it takes
+objective_i(W, held, rows, start, stop)          what one gradient is of, from the values of a
+                                                 window's tokens
+online(W, given, carry, position, mode)          pieces and ticks in order, see
+                                                 `runtime/inner_loop.py`
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ they stand in `stop`), buffers, counters. At the tick of O the events are passed
 first:
 
     back_i(bar.., kept..) -> bar.., d O           the transposed derivative of one kind of event
-    seen_i(carry, row, held)                      one row of the tape: whichever kind of event it holds
+    seen_i(carry, row, held)                      one row of the tape: whichever kind of event it
+                                                  holds
 
 An event that leaves every derivative as it is takes no row: the values on both sides of it share
 one.
@@ -320,7 +321,9 @@ class Replay(Sight):
         self.body = self.updates.define("seen", draft)
 
     def hear(self, kind: Kind) -> list[str]:
-        """Lines before a tick: the step's part of the tape, and at the viewer's tick the way back."""
+        """Lines before a tick: the step's part of the tape, and at the viewer's tick the way
+        back.
+        """
         lines = [f'at = S["{self.name}|row"].long().view(1)']
         lines += [
             f'S["{self.name}|{n}|{s}"].index_add_(0, at, G["{n}|{s}"][None])'

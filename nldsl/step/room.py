@@ -15,7 +15,8 @@ from nldsl.diagnostic import Diagnostic, Diagnostics
 CGROUP = Path("/sys/fs/cgroup/memory.max")
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 REFUSED = re.compile(
-    r"allocate ([\d.]+ ?[A-Za-z]+)|overflowed? with sizes=(\[[^]]*\])|(multiplication overflow)|(bad_alloc)"
+    r"allocate ([\d.]+ ?[A-Za-z]+)|overflowed? with sizes=(\[[^]]*\])"
+    r"|(multiplication overflow)|(bad_alloc)"
 )
 
 

@@ -1,6 +1,7 @@
 """Which memories of faster levels a level of the step clock learns through.
 
-O  ->  update of W reads O, or W starts from O  ->  W  ->  a stream that O hears        W is moved by O
+O  ->  update of W reads O, or W starts from O  ->  W  ->  a stream that O hears
+        W is moved by O
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 and what the step provides.
 
     grad(mean(loss over period)) in W     read "grad W|loss|training" / read "terms loss|training"
-    sum(g over period), g once a tick     now "fold 1", a memory that adds g at each tick of its caller
+    sum(g over period), g once a tick     now "fold 1", a memory that adds g at each tick of its
+                                          caller
     held(M, c)                            read "M@c", a copy
 
 Inner gradients become their derivatives. What an equation reads under such a name is a `Given`.

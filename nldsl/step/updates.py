@@ -1,7 +1,9 @@
 """Step-clock levels -> Python: one function per distinct update, one per tick kind.
 
-    update_i(M.., g.., tick.., planned) -> new values        the equations of one level and of the optimizers it calls
-    tick_k(S, G, V, N, D, planned)                            what happens at the end of a step of tick kind k, in place: every level
+    update_i(M.., g.., tick.., planned) -> new values        the equations of one level and of the
+                                                             optimizers it calls
+    tick_k(S, G, V, N, D, planned)                            what happens at the end of a step of
+                                                              tick kind k, in place: every level
                                                               that fires, at one instant; then
                                                               restarts, slow levels first; then
                                                               copies

@@ -1,7 +1,9 @@
 """What a region remembers of the tokens before a piece, as part of its state.
 
-attend, conv, window     read streams made inside the region or given to it, now and at earlier tokens
-replay                   evaluates the terms of a stretch again, at the memories of this instant and each term's own data
+attend, conv, window     read streams made inside the region or given to it, now and at earlier
+                         tokens
+replay                   evaluates the terms of a stretch again, at the memories of this instant and
+                         each term's own data
 """
 
 from __future__ import annotations
