@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nldsl.core.nodes import Node, walk
-from nldsl.core.program import ENDS, Clock, Level, Program
+from nldsl.core.program import ENDS, READS, STATE, Clock, Level, Program
 from nldsl.core.timing import lookahead
 from nldsl.oracle.operators import Value, each
 
@@ -155,10 +155,10 @@ class Text:
         return self.program.levels[self.program.memories[memory].level]
 
     def unit(self, level: Level) -> str:
-        return "step" if level.clock.unit in ("step", "never") else "token"
+        return "token" if level.clock.inner else "step"
 
     def _token_leaf(self, node: Node) -> bool:
-        if node.op in ("read", "now", "held", "plain"):
+        if node.op in READS:
             return self.unit(self.level(node["memory"])) == "token"
         if node.op == "tick":
             return self.unit(self.program.levels[node["level"]]) == "token"
@@ -230,7 +230,7 @@ class Text:
             if part in self._pulse:
                 continue
             found = set().union(*(self._pulse[a] for a in part.args))
-            if part.op in ("read", "now", "held"):
+            if part.op in STATE:
                 found = {self.program.memories[part["memory"]].level}
             elif part.op == "fold" and not isinstance(part["since"], Clock):
                 found = {part["since"]}
@@ -276,7 +276,7 @@ class Text:
                 self.program.weights[node["name"]].owner
                 if node.op == "weight"
                 else node["memory"]
-                if node.op in ("read", "now", "held")
+                if node.op in STATE
                 else None
             )
             if read == memory:

@@ -120,7 +120,7 @@ def _terms(
             places = [(line, j)]
         for where, t in places:
             clocks = [m.program.levels[name].clock for name in pulse - {"token"}]
-            clocks = [c for c in clocks if (c.unit in ("step", "never")) == (where.unit == "step")]
+            clocks = [c for c in clocks if c.inner == (where.unit != "step")]
             if "token" in pulse or not clocks or any(m.fires(c, where, t) for c in clocks):
                 value = m.value(term, where, t, inside)
                 if value is not ABSENT:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from nldsl.core.build import Builder, number
 from nldsl.core.flow import reaches
 from nldsl.core.nodes import Node, walk
-from nldsl.core.program import ENDS, TOKEN, Clock, Level, Program
+from nldsl.core.program import ENDS, STATE, TOKEN, Clock, Level, Program
 from nldsl.schedule.differentiate import gradient
 from nldsl.schedule.faults import NoDerivative, Unsupported
 from nldsl.schedule.timetable import outlives
@@ -293,7 +293,7 @@ class Objectives(ABC):
         """
         level = self.program.memories[node["memory"]].level
         point = node.args[1]
-        if not any(n.op in ("read", "now", "held", "input", "weight") for n in walk(point)):
+        if not any(n.op in (*STATE, "input", "weight") for n in walk(point)):
             return fold.op == "fold"
         if point.op == "held":
             return (

@@ -40,7 +40,7 @@ class World:
         return self.level(memory).clock.unit == "token"
 
     def slow(self, memory: str) -> bool:
-        return self.level(memory).clock.unit in ("step", "never")
+        return not self.level(memory).clock.inner
 
     def clock(self, span: str | Clock) -> Clock:
         """The clock of a stretch: since a clock's tick, or a level's."""
