@@ -14,6 +14,7 @@ from nldsl import pipeline, rules
 from nldsl.core.program import Program
 from nldsl.frontend.parse import parse
 from nldsl.graph.desugar import elaborate
+from nldsl.rules import limits
 from nldsl.source import Source
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -36,6 +37,7 @@ def test_elaboration_and_each_rule_grow_linearly_with_depth(name: str) -> None:
     works |= {
         rule.__name__: lambda program, depth, rule=rule: list(rule(program)) for rule in rules.RULES
     }
+    works["limits"] = lambda program, depth: limits.refusals(program)
     for what, work in works.items():
         work(small, 2)
         low, mid, high = (

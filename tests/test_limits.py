@@ -4,20 +4,24 @@ behind meet the same at that program when nothing is refused before them.
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 
 import pytest
+from mutants import mutant, texts
 
 from nldsl import rules
 from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostics
 from nldsl.frontend.parse import parse
 from nldsl.graph.desugar import elaborate
-from nldsl.pipeline import STANDARD, compile_program
+from nldsl.pipeline import STANDARD, compile_program, load_text
 from nldsl.rules import limits
 from nldsl.rules.limits.world import World
 from nldsl.source import Source
+from nldsl.step.loading import Files
+from nldsl.testing import sample
 
 FIXTURES = {
     path.stem.partition("_")[2]: path
@@ -27,6 +31,9 @@ FIXTURES = {
 NAMES = {limit.__name__ for limit in limits.LIMITS}
 # What the emitted step would say otherwise than the text, so that nothing there can notice it.
 SILENT = {"context_of_itself"}
+QUICK = (
+    60  # draws, and mutants: the soak has 2,000 of each, and the examples are compiled elsewhere
+)
 
 
 def program(path: Path) -> Program:
@@ -61,3 +68,47 @@ def test_the_stages_behind_meet_what_is_refused(name: str) -> None:
         return
     with pytest.raises(Diagnostics, match="N801|N505"):
         compile_program(made, capture="eager")
+
+
+def compiles(made: Program, files: Files | None = None) -> None:
+    """No more is asked than that a step is written; it is not run."""
+    compile_program(made, capture="eager", files=files)
+
+
+def drawn_compile(count: int, seed: int) -> None:
+    for drawn in sample(count, seed):
+        made = drawn.program()
+        compiles(made, drawn.weights(made))
+
+
+def mutants_compile(count: int, seed: int) -> None:
+    rng, originals, seen = random.Random(seed), texts(), set()
+    while len(seen) < count:
+        text = mutant(rng, originals)
+        try:
+            made = load_text(text, "mutant.nl")
+        except Diagnostics:
+            continue
+        if text not in seen:
+            seen.add(text)
+            compiles(made)
+
+
+def test_what_is_drawn_compiles() -> None:
+    drawn_compile(QUICK, 0)
+
+
+def test_mutants_that_are_accepted_compile() -> None:
+    mutants_compile(QUICK, 0)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("part", range(20))
+def test_two_thousand_draws_compile(part: int) -> None:
+    drawn_compile(100, 1000 + part)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("part", range(20))
+def test_two_thousand_mutants_compile(part: int) -> None:
+    mutants_compile(100, 1000 + part)
