@@ -13,8 +13,8 @@ the cuts of a sequence.
     ticks.py, flat.py, updates.py      levels of the step clock -> one function for each kind of
                                        step
     sight.py, replay.py                a slower level that learns through the ticks of faster ones
-    listing.py, names.py, layout.py    the statements of a function -> its text: names, order,
-                                       comments, lines of 100 columns
+    listing.py, names.py, loops.py,    the statements of a function -> its text: names, order,
+    layout.py                          comments, loops, lines of 100 columns
     module.py, compile.py              one Python module, which needs torch alone; captured as
                                        `whole`, `split`, or run as it is
     loading.py                         starts that lie in files

@@ -28,6 +28,7 @@ from nldsl.schedule.plan import Block, Region, Schedule, moving
 from nldsl.step.layout import defined, fold
 from nldsl.step.listing import Draft, Known, Label, listing, shape_text, written
 from nldsl.step.loading import loaded_name
+from nldsl.step.loops import looped, turn_of
 from nldsl.step.lowerings.body import stream_name
 from nldsl.step.lowerings.temporal import TEMPORAL, stream
 from nldsl.step.names import Names, short
@@ -315,7 +316,7 @@ class Emitter:
 
     def emit(self) -> Emitted:
         self._locals, self._taken = {}, Names()
-        calls: list[str] = []
+        turns: list[tuple[str, str]] = []
         order: list[str] = []
         for block in self.schedule.blocks:
             if block.online:
@@ -324,7 +325,7 @@ class Emitter:
             order.append(function)
             if not isinstance(block.items[0], Region):
                 self.bodies.append(function)
-            calls += lines
+            turns += [(block.key, line) for line in lines]
         outputs = self.schedule.outputs
         results = {
             name: self.shown(node, self.local(node))
@@ -333,9 +334,10 @@ class Emitter:
         }
         if self.part:
             lines, rows = self.part.emit(self, order)
-            calls += lines
+            turns += [("", line) for line in lines]
             results |= rows
-        body = ["new = {}", *calls, f"return {{{pairs(results)}}}, new"]
+        turns.append(("", f"return {{{pairs(results)}}}, new"))
+        body = ["new = {}", *looped(turns, self._locals.values())]
         forward = defined("forward(W, inputs, carry, position, mode)", body)
         text = "\n\n".join([*self.texts, forward, self.start()])
         return Emitted(
@@ -399,23 +401,17 @@ class Emitter:
             )
             for name, (memory, life, copied) in self.lasting.items()
         }
-        begun = fn.let(f"{{{pairs(carry)}}}", "", (), "carry").text
+        rows = [f'carry["{name}"] = {text}' for name, text in carry.items()]
         if lasting:
-            resumed = f"resumed({begun}, lanes, LASTING) if lanes else {begun}"
-            begun = fn.let(resumed, "", (), "carry").text
+            rows.append("carry = resumed(carry, lanes, LASTING) if lanes else carry")
         since = {
-            f"{SINCE}{name}": f'{begun}["{name}"]'
+            f"{SINCE}{name}": f'carry["{name}"]'
             for name in (self.part.carried if self.part else [])
         }
-        draft = Draft(
-            ("W", "batch", "like", "lanes=None"),
-            fn.lines,
-            f"{begun} | {{{pairs(since)}}}" if since else begun,
-            {},
-            fn.made,
-        )
+        rows.append(f"return carry | {{{pairs(since)}}}" if since else "return carry")
+        lines = [*fn.lines, "carry = {}", *looped([(turn_of(row), row) for row in rows])]
         table = "\n".join(fold(f"LASTING = {quotes(lasting)}"))
-        return f"{table}\n\n\n{listing('start', draft, self.known)}"
+        return f"{table}\n\n\n{defined('start(W, batch, like, lanes=None)', lines)}"
 
 
 def pairs(values: Mapping[str, str]) -> str:

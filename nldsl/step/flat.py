@@ -180,7 +180,7 @@ class FlatFn(Fn):
             return self.whole(ref, type).text
         if ref.literal is not None:
             return self.let(
-                f"full({self.like}, {ref.literal!r}, ({size(type)},))", "", (), "k"
+                f"full({self.like}, {ref.literal!r}, ({size(type)},))", "", (), "filled"
             ).text
         if isinstance(ref, Alike):
             return self.let(f"{ref.text}.expand({size(type)})", "", ()).text

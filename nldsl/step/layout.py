@@ -11,13 +11,17 @@ from collections.abc import Sequence
 
 WIDTH, INDENT = 100, 4
 PAIRS = {"(": ")", "[": "]", "{": "}"}
-STRING = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'')
+STRING = re.compile(r'f?"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'')
 OPERATOR = re.compile(r" (?:[-+*/@|&]|//|\*\*|and|or|if|else) ")
 
 
 def defined(head: str, lines: Sequence[str]) -> str:
     """A function of these statements, in one kind of quotation marks."""
-    rows = [row for line in lines for row in fold(marked(line), INDENT)]
+    rows = [
+        row
+        for line in map(marked, lines)
+        for row in fold(line.strip(), INDENT + len(line) - len(line.lstrip()))
+    ]
     return "\n".join([*fold(f"def {head}:"), *rows]) + "\n"
 
 
@@ -31,7 +35,7 @@ def fold(text: str, indent: int = 0, tail: str = "") -> list[str]:
     if indent + len(text) + len(tail) <= WIDTH:
         return [pad + text + tail]
     at = assigned(text)
-    if at is not None and brackets(text[:at]):
+    if at is not None and text[0] == "(":
         head = text[at + 3 :].partition("(")[0]
         if indent + at + 4 + len(head) > WIDTH or indent + at > WIDTH // 2:
             left, value = opened(text[:at], indent, " ="), text[at + 3 :]
@@ -88,12 +92,22 @@ def bracketed(text: str, start: int, indent: int, tail: str) -> list[str]:
     """A long statement whose value gets brackets of its own."""
     pad = " " * indent
     if re.fullmatch(STRING, text):
-        room = WIDTH - indent - 2
-        pieces = [text[1:-1][i : i + room] for i in range(0, len(text) - 2, room)]
-        return [pad + f'"{piece}"' for piece in pieces[:-1]] + [pad + f'"{pieces[-1]}"' + tail]
+        pieces = pieces_of(text, WIDTH - indent - 4)
+        return [pad + piece for piece in pieces[:-1]] + [pad + pieces[-1] + tail]
     if not start:
         return [pad + text + tail]
     return [pad + text[:start] + "(", *items(text[start:], indent + INDENT), pad + ")" + tail]
+
+
+def pieces_of(text: str, room: int) -> list[str]:
+    """A long string as several that Python joins."""
+    kind = "f" if text.startswith("f") else ""
+    pieces = [""]
+    for part in re.findall(r"\{\w+\}|.", text[len(kind) + 1 : -1]):
+        if len(pieces[-1]) + len(part) > room:
+            pieces.append("")
+        pieces[-1] += part
+    return [f'{kind}"{piece}"' for piece in pieces]
 
 
 def outside(text: str) -> str:

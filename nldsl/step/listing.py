@@ -25,7 +25,7 @@ from nldsl.step.layout import INDENT, WIDTH, fold, marked
 from nldsl.step.names import Names, identifier, last
 
 PLAIN = "v"  # stem of a value that has no name of its own
-STEMS = {"k": "filled", "S": "size", "n": PLAIN}
+STEMS = {"S": "size", "n": PLAIN}
 OPERATIONS = 8  # most calls and operators of one line
 
 

@@ -137,20 +137,16 @@ def step_kinds(emitted: Emitted, updates: Updates) -> str:
     )
 
 
-def learners(
-    program: Program, updates: Updates
-) -> dict[str, tuple[list[str], dict[str, tuple[list[str], bool]]]]:
+def learners(program: Program, updates: Updates) -> dict[str, dict[str, tuple[list[str], bool]]]:
     """See `emitted.LEARNERS`."""
-    found: dict[str, tuple[list[str], dict[str, tuple[list[str], bool]]]] = {}
+    found: dict[str, dict[str, tuple[list[str], bool]]] = {}
     for name, stream in dict.fromkeys(
         [*((g.memory, g.stream) for g in updates.hears), *updates.also]
     ):
         memory = program.memories[name]
-        names, owners = found.setdefault(stream, ([], {}))
         tree = isinstance(memory.type, Tree)
         leaves = [leaf_name(memory, path) for path in (memory.type.paths() if tree else ("",))]
-        names += leaves
-        owners[name] = (leaves, tree)
+        found.setdefault(stream, {})[name] = (leaves, tree)
     return found
 
 

@@ -108,7 +108,9 @@ class Fn:
         if ref.literal is None:
             return ref.text
         sizes = "".join(f"{a.size}, " for a in ref.shape)
-        return self.let(f"full({self.like}, {ref.literal!r}, ({sizes}))", "", ref.shape, "k").text
+        return self.let(
+            f"full({self.like}, {ref.literal!r}, ({sizes}))", "", ref.shape, "filled"
+        ).text
 
     def align(self, ref: Ref, lead: str, rank: int) -> str:
         """Text of the value, broadcastable against dimensions lead + rank."""
@@ -192,7 +194,7 @@ def _const(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     if isinstance(value, (int, float)):
         return Ref(repr(float(value)), "", node.type, float(value))
     sizes = ", ".join(str(a.size) for a in node.type)
-    return fn.let(f"full({fn.like}, {_plain(value)!r}, ({sizes},))", "", node.type, "k")
+    return fn.let(f"full({fn.like}, {_plain(value)!r}, ({sizes},))", "", node.type, "filled")
 
 
 def _plain(value: object) -> object:
@@ -387,7 +389,7 @@ def _solve(fn: Fn, node: Node, args: list[Ref]) -> Ref:
 def _eye(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     n = node.type[0].size
     return fn.let(
-        f"torch.eye({n}, dtype={fn.like}.dtype, device={fn.like}.device)", "", node.type, "k"
+        f"torch.eye({n}, dtype={fn.like}.dtype, device={fn.like}.device)", "", node.type, "filled"
     )
 
 

@@ -27,6 +27,7 @@ from nldsl.step.flat import FlatFn, shape_of, size, stored
 from nldsl.step.layout import defined
 from nldsl.step.listing import Draft, Known, Label, listing, shape_text
 from nldsl.step.loading import loaded_name
+from nldsl.step.loops import looped, turn_of
 from nldsl.step.names import identifier, last
 from nldsl.step.replay import Replay
 from nldsl.step.source import parts, prune
@@ -433,7 +434,8 @@ class Updates:
 
 
 def block(head: str, lines: list[str]) -> str:
-    return defined(head, lines or ["pass"])
+    """A function of these statements, with a loop for equal layers."""
+    return defined(head, looped([(turn_of(line), line) for line in lines]) or ["pass"])
 
 
 def given_label(text: str, node: Node | None) -> Label:

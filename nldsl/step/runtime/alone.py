@@ -98,13 +98,13 @@ def step(state: dict, batch: dict) -> dict:
         raise ValueError("a batch without a target: sequences of at least two tokens")
     G = gradients(W, sums)
     V = {name: x.detach() for name, x in sums.items()}
-    before, hear, tick, after = TICKS[KINDS[tuple(occurs(clock, n) for clock in CLOCKS)]]
+    count, hear, move, end = TICKS[KINDS[tuple(occurs(clock, n) for clock in CLOCKS)]]
     with torch.no_grad():
         if hear is not None:
             hear(S, G, "loop")
-        before(S, terms)
-        tick(S, G, V, terms, D, planned(like))
-        after(S, terms)
+        count(S, terms)
+        move(S, G, V, terms, D, planned(like))
+        end(S, terms)
     if LASTING:
         state["lanes"] = {"sequences": state["lanes"]["sequences"] + 1, **lasting}
     state["step"] = n

@@ -12,8 +12,8 @@ from torch import Tensor
 SLOTS: dict[str, tuple[str, int, int, list[int]]]
 # streams that a level on the step clock hears
 HEARD: list[str]
-# stream -> the arrays that learn from it; by memory: its arrays, and whether they are one vector
-LEARNERS: dict[str, tuple[list[str], dict[str, tuple[list[str], bool]]]]
+# stream -> the memories that learn from it: their arrays, and whether they are one vector
+LEARNERS: dict[str, dict[str, tuple[list[str], bool]]]
 # carried tensors that outlive a sequence: see `resumed`
 LASTING: dict[str, tuple[str, tuple[int, int], tuple[int, int], str]]
 

@@ -36,7 +36,8 @@ def fresh(W: dict, inputs: dict, mode: str, lanes: dict) -> tuple[dict, dict, di
 def gradients(W: dict, sums: dict) -> dict:
     """Gradient of each heard stream's sum in each memory, laid out as the memory."""
     G = {}
-    for stream, (names, owners) in LEARNERS.items():
+    for stream, owners in LEARNERS.items():
+        names = [name for leaves, _ in owners.values() for name in leaves]
         total = sums[stream].sum()
         parts = slopes(total, [W[name] for name in names])
         at = dict(zip(names, parts))

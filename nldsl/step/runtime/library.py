@@ -55,5 +55,5 @@ def copied(text: str, present: str = "") -> str:
 
 def called(text: str) -> list[str]:
     """Names of the library's functions that are called in a text."""
-    names = set(re.findall(r"\b([A-Za-z_]\w*)\(", text))
+    names = set(re.findall(r"(?<![\w.])([A-Za-z_]\w*)\(", text))
     return [name for name in library() if name in names]
