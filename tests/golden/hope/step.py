@@ -651,109 +651,107 @@ def forward(W, inputs, carry, position, mode):
 
 
 def start(W, batch, like, lanes=None):
-    # std/optimizers.nl:15  memory m: like g = 0
-    filled = full(
-        W["loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"], 0.0, (2, 2, 8)
+    filled1 = full(
+        W["loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"], 0.0, (2, 2, 8, )
     )
-    filled_2 = full(
-        W["loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"], 0.0, (2, 8, 2)
+    filled2 = full(
+        W["loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"], 0.0, (2, 8, 2, )
     )
-    carry = {
-        "ids.before": None,
-        "loss.layer[0].self_modifying_titans.q.conv.tail": like.new_zeros((batch, 3, 2, 2)),
-        "loss.layer[0].self_modifying_titans.z.conv.tail": like.new_zeros((batch, 3, 2, 2)),
-        "loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1": W[
-            "loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"
-        ].expand(batch, 2, 2, 8),
-        "loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2": W[
-            "loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W2"
-        ].expand(batch, 2, 8, 2),
-        "loss.layer[0].self_modifying_titans.M_eta.recall.M.W1": W[
-            "loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W1"
-        ].expand(batch, 2, 2, 8),
-        "loss.layer[0].self_modifying_titans.M_eta.recall.M.W2": W[
-            "loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W2"
-        ].expand(batch, 2, 8, 2),
-        "loss.layer[0].self_modifying_titans.M_k.recall.M.W1": W[
-            "loss.layer[0].self_modifying_titans.M_k.recall.M.start.W1"
-        ].expand(batch, 2, 2, 8),
-        "loss.layer[0].self_modifying_titans.M_k.recall.M.W2": W[
-            "loss.layer[0].self_modifying_titans.M_k.recall.M.start.W2"
-        ].expand(batch, 2, 8, 2),
-        "loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W1": filled.expand(
-            batch, 2, 2, 8
-        ),
-        "loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W2": filled_2.expand(
-            batch, 2, 8, 2
-        ),
-        "loss.layer[0].self_modifying_titans.M_v.recall.M.W1": W[
-            "loss.layer[0].self_modifying_titans.M_v.recall.M.start.W1"
-        ].expand(batch, 2, 2, 8),
-        "loss.layer[0].self_modifying_titans.M_v.recall.M.W2": W[
-            "loss.layer[0].self_modifying_titans.M_v.recall.M.start.W2"
-        ].expand(batch, 2, 8, 2),
-        "loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W1": filled.expand(
-            batch, 2, 2, 8
-        ),
-        "loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W2": filled_2.expand(
-            batch, 2, 8, 2
-        ),
-        "loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W1": filled.expand(
-            batch, 2, 2, 8
-        ),
-        "loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W2": filled_2.expand(
-            batch, 2, 8, 2
-        ),
-        "loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W1": filled.expand(
-            batch, 2, 2, 8
-        ),
-        "loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W2": filled_2.expand(
-            batch, 2, 8, 2
-        ),
-        "loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1@near": W[
-            "loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"
-        ].expand(batch, 2, 2, 8),
-        "loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2@near": W[
-            "loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W2"
-        ].expand(batch, 2, 8, 2),
-        "loss.layer[0].self_modifying_titans.M_eta.recall.M.W1@near": W[
-            "loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W1"
-        ].expand(batch, 2, 2, 8),
-        "loss.layer[0].self_modifying_titans.M_eta.recall.M.W2@near": W[
-            "loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W2"
-        ].expand(batch, 2, 8, 2),
-        "loss.layer[0].self_modifying_titans.M_k.recall.M.W1@near": W[
-            "loss.layer[0].self_modifying_titans.M_k.recall.M.start.W1"
-        ].expand(batch, 2, 2, 8),
-        "loss.layer[0].self_modifying_titans.M_k.recall.M.W2@near": W[
-            "loss.layer[0].self_modifying_titans.M_k.recall.M.start.W2"
-        ].expand(batch, 2, 8, 2),
-        "loss.layer[0].self_modifying_titans.M_v.recall.M.W1@near": W[
-            "loss.layer[0].self_modifying_titans.M_v.recall.M.start.W1"
-        ].expand(batch, 2, 2, 8),
-        "loss.layer[0].self_modifying_titans.M_v.recall.M.W2@near": W[
-            "loss.layer[0].self_modifying_titans.M_v.recall.M.start.W2"
-        ].expand(batch, 2, 8, 2),
-        "loss.layer[0].self_modifying_titans.M_mem.recall.M.W1": W[
-            "loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W1"
-        ].expand(batch, 2, 2, 8),
-        "loss.layer[0].self_modifying_titans.M_mem.recall.M.W2": W[
-            "loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W2"
-        ].expand(batch, 2, 8, 2),
-        "loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W1": filled.expand(
-            batch, 2, 2, 8
-        ),
-        "loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W2": filled_2.expand(
-            batch, 2, 8, 2
-        ),
-        "loss.layer[0].self_modifying_titans.M_mem.recall.M.W1@far": W[
-            "loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W1"
-        ].expand(batch, 2, 2, 8),
-        "loss.layer[0].self_modifying_titans.M_mem.recall.M.W2@far": W[
-            "loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W2"
-        ].expand(batch, 2, 8, 2),
-        "einsum.before": None,
-    }
+    carry = {}
+    carry["ids.before"] = None
+    carry["loss.layer[0].self_modifying_titans.q.conv.tail"] = like.new_zeros((batch, 3, 2, 2))
+    carry["loss.layer[0].self_modifying_titans.z.conv.tail"] = like.new_zeros((batch, 3, 2, 2))
+    carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1"] = W[
+        "loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"
+    ].expand(batch, 2, 2, 8)
+    carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2"] = W[
+        "loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W2"
+    ].expand(batch, 2, 8, 2)
+    carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W1"] = W[
+        "loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W1"
+    ].expand(batch, 2, 2, 8)
+    carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W2"] = W[
+        "loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W2"
+    ].expand(batch, 2, 8, 2)
+    carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W1"] = W[
+        "loss.layer[0].self_modifying_titans.M_k.recall.M.start.W1"
+    ].expand(batch, 2, 2, 8)
+    carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W2"] = W[
+        "loss.layer[0].self_modifying_titans.M_k.recall.M.start.W2"
+    ].expand(batch, 2, 8, 2)
+    carry[
+        "loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W1"
+    ] = filled1.expand(batch, 2, 2, 8)
+    carry[
+        "loss.layer[0].self_modifying_titans.M_alpha.recall.S.velocity.m.W2"
+    ] = filled2.expand(batch, 2, 8, 2)
+    carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W1"] = W[
+        "loss.layer[0].self_modifying_titans.M_v.recall.M.start.W1"
+    ].expand(batch, 2, 2, 8)
+    carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W2"] = W[
+        "loss.layer[0].self_modifying_titans.M_v.recall.M.start.W2"
+    ].expand(batch, 2, 8, 2)
+    carry[
+        "loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W1"
+    ] = filled1.expand(batch, 2, 2, 8)
+    carry[
+        "loss.layer[0].self_modifying_titans.M_eta.recall.S.velocity.m.W2"
+    ] = filled2.expand(batch, 2, 8, 2)
+    carry[
+        "loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W1"
+    ] = filled1.expand(batch, 2, 2, 8)
+    carry[
+        "loss.layer[0].self_modifying_titans.M_k.recall.S.velocity.m.W2"
+    ] = filled2.expand(batch, 2, 8, 2)
+    carry[
+        "loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W1"
+    ] = filled1.expand(batch, 2, 2, 8)
+    carry[
+        "loss.layer[0].self_modifying_titans.M_v.recall.S.velocity.m.W2"
+    ] = filled2.expand(batch, 2, 8, 2)
+    carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1@near"] = W[
+        "loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W1"
+    ].expand(batch, 2, 2, 8)
+    carry["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2@near"] = W[
+        "loss.layer[0].self_modifying_titans.M_alpha.recall.M.start.W2"
+    ].expand(batch, 2, 8, 2)
+    carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W1@near"] = W[
+        "loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W1"
+    ].expand(batch, 2, 2, 8)
+    carry["loss.layer[0].self_modifying_titans.M_eta.recall.M.W2@near"] = W[
+        "loss.layer[0].self_modifying_titans.M_eta.recall.M.start.W2"
+    ].expand(batch, 2, 8, 2)
+    carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W1@near"] = W[
+        "loss.layer[0].self_modifying_titans.M_k.recall.M.start.W1"
+    ].expand(batch, 2, 2, 8)
+    carry["loss.layer[0].self_modifying_titans.M_k.recall.M.W2@near"] = W[
+        "loss.layer[0].self_modifying_titans.M_k.recall.M.start.W2"
+    ].expand(batch, 2, 8, 2)
+    carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W1@near"] = W[
+        "loss.layer[0].self_modifying_titans.M_v.recall.M.start.W1"
+    ].expand(batch, 2, 2, 8)
+    carry["loss.layer[0].self_modifying_titans.M_v.recall.M.W2@near"] = W[
+        "loss.layer[0].self_modifying_titans.M_v.recall.M.start.W2"
+    ].expand(batch, 2, 8, 2)
+    carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W1"] = W[
+        "loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W1"
+    ].expand(batch, 2, 2, 8)
+    carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W2"] = W[
+        "loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W2"
+    ].expand(batch, 2, 8, 2)
+    carry[
+        "loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W1"
+    ] = filled1.expand(batch, 2, 2, 8)
+    carry[
+        "loss.layer[0].self_modifying_titans.M_mem.recall.S.velocity.m.W2"
+    ] = filled2.expand(batch, 2, 8, 2)
+    carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W1@far"] = W[
+        "loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W1"
+    ].expand(batch, 2, 2, 8)
+    carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W2@far"] = W[
+        "loss.layer[0].self_modifying_titans.M_mem.recall.M.start.W2"
+    ].expand(batch, 2, 8, 2)
+    carry["einsum.before"] = None
     return carry
 
 

@@ -280,30 +280,28 @@ def forward(W, inputs, carry, position, mode):
 
 
 def start(W, batch, like, lanes=None):
-    # std/optimizers.nl:15  memory m: like g = 0
-    filled = full(W["loss.layer[0].mixer.recall.M.start.W1"], 0.0, (2, 2, 4))
-    filled_2 = full(W["loss.layer[0].mixer.recall.M.start.W1"], 0.0, (2, 4, 2))
-    carry = {
-        "ids.before": None,
-        "loss.layer[0].mixer.q.conv.tail": like.new_zeros((batch, 3, 2, 2)),
-        "loss.layer[0].mixer.k.conv.tail": like.new_zeros((batch, 3, 2, 2)),
-        "loss.layer[0].mixer.v.conv.tail": like.new_zeros((batch, 3, 2, 2)),
-        "loss.layer[0].mixer.recall.M.W1": W[
-            "loss.layer[0].mixer.recall.M.start.W1"
-        ].expand(batch, 2, 2, 4),
-        "loss.layer[0].mixer.recall.M.W2": W[
-            "loss.layer[0].mixer.recall.M.start.W2"
-        ].expand(batch, 2, 4, 2),
-        "loss.layer[0].mixer.recall.S.velocity.m.W1": filled.expand(batch, 2, 2, 4),
-        "loss.layer[0].mixer.recall.S.velocity.m.W2": filled_2.expand(batch, 2, 4, 2),
-        "loss.layer[0].mixer.recall.M.W1@chunk": W[
-            "loss.layer[0].mixer.recall.M.start.W1"
-        ].expand(batch, 2, 2, 4),
-        "loss.layer[0].mixer.recall.M.W2@chunk": W[
-            "loss.layer[0].mixer.recall.M.start.W2"
-        ].expand(batch, 2, 4, 2),
-        "einsum.before": None,
-    }
+    filled1 = full(W["loss.layer[0].mixer.recall.M.start.W1"], 0.0, (2, 2, 4, ))
+    filled2 = full(W["loss.layer[0].mixer.recall.M.start.W1"], 0.0, (2, 4, 2, ))
+    carry = {}
+    carry["ids.before"] = None
+    carry["loss.layer[0].mixer.q.conv.tail"] = like.new_zeros((batch, 3, 2, 2))
+    carry["loss.layer[0].mixer.k.conv.tail"] = like.new_zeros((batch, 3, 2, 2))
+    carry["loss.layer[0].mixer.v.conv.tail"] = like.new_zeros((batch, 3, 2, 2))
+    carry["loss.layer[0].mixer.recall.M.W1"] = W[
+        "loss.layer[0].mixer.recall.M.start.W1"
+    ].expand(batch, 2, 2, 4)
+    carry["loss.layer[0].mixer.recall.M.W2"] = W[
+        "loss.layer[0].mixer.recall.M.start.W2"
+    ].expand(batch, 2, 4, 2)
+    carry["loss.layer[0].mixer.recall.S.velocity.m.W1"] = filled1.expand(batch, 2, 2, 4)
+    carry["loss.layer[0].mixer.recall.S.velocity.m.W2"] = filled2.expand(batch, 2, 4, 2)
+    carry[
+        "loss.layer[0].mixer.recall.M.W1@chunk"
+    ] = W["loss.layer[0].mixer.recall.M.start.W1"].expand(batch, 2, 2, 4)
+    carry[
+        "loss.layer[0].mixer.recall.M.W2@chunk"
+    ] = W["loss.layer[0].mixer.recall.M.start.W2"].expand(batch, 2, 4, 2)
+    carry["einsum.before"] = None
     return carry
 
 
