@@ -10,8 +10,19 @@ from nldsl.frontend.syntax import UNITS
 
 def textmate() -> str:
     """The text of grammar/editors/nldsl.tmLanguage.json."""
+    whole = {
+        "name": "nldsl",
+        "scopeName": "source.nldsl",
+        "fileTypes": ["nl"],
+        "patterns": patterns(),
+    }
+    return json.dumps(whole, indent=2) + "\n"
+
+
+def patterns() -> list[dict[str, object]]:
+    """What is told apart, the closer first: a name behind `def` before the word `def`."""
     keywords = "|".join(sorted(RESERVED - set(UNITS)))
-    patterns = [
+    return [
         {"name": "comment.line.number-sign.nldsl", "match": "#.*$"},
         {"name": "string.quoted.double.nldsl", "match": '"[^"\\n]*"'},
         {
@@ -41,15 +52,3 @@ def textmate() -> str:
         {"name": "constant.numeric.nldsl", "match": r"\b[0-9]+(\.[0-9]+)?(e-?[0-9]+)?\b"},
         {"name": "keyword.operator.nldsl", "match": r"<-|->|<=|>=|==|\^T\b|\.?[*/^]|[-+=]"},
     ]
-    return (
-        json.dumps(
-            {
-                "name": "nldsl",
-                "scopeName": "source.nldsl",
-                "fileTypes": ["nl"],
-                "patterns": patterns,
-            },
-            indent=2,
-        )
-        + "\n"
-    )

@@ -374,23 +374,7 @@ def colon_block(text: Wording, i: int) -> Mistake | None:
         return None
     head = " ".join(text.text_of(i, colon).split())
     if colon + 1 == line:
-        begin, end = text.block(i)
-        if end == line:
-            return None
-        fix = (Edit(text.span(colon, colon + 1), " {"), text.closing_brace(i, end))
-        help_ = f"write `{head} {{` and close the block with `}}`"
-        return Mistake(
-            Diagnostic(
-                "N024",
-                "a block stands in braces, not behind `:`",
-                text.span(colon, colon + 1),
-                help=help_,
-                fix=fix,
-            ),
-            begin,
-            end,
-            line,
-        )
+        return indented(text, i, colon, head)
     behind = colon + 1 + (text.words[colon + 1].text == "return")
     if word.text != "def" or not text.begins_operand(behind):
         return None
@@ -409,6 +393,29 @@ def colon_block(text: Wording, i: int) -> Mistake | None:
     )
 
 
+def indented(text: Wording, i: int, colon: int, head: str) -> Mistake | None:
+    """The lines below a `:` that ends its line, as a block in braces."""
+    begin, end = text.block(i)
+    if end == colon + 1:
+        return None
+    return Mistake(
+        Diagnostic(
+            "N024",
+            "a block stands in braces, not behind `:`",
+            text.span(colon, colon + 1),
+            help=f"write `{head} {{` and close the block with `}}`",
+            fix=(Edit(text.span(colon, colon + 1), " {"), text.closing_brace(i, end)),
+        ),
+        begin,
+        end,
+        colon + 1,
+    )
+
+
+# What goes on behind a name that begins a statement.
+BEHIND_A_NAME = frozenset("= <- . , @ : ^ * / + - <= == >= -> }".split())
+
+
 def beginning(text: Wording, i: int) -> Mistake | None:
     """`if c:`, `while c:`, `print(x)`, `let x = 1`, `class Net:`, `levle a every token {`"""
     if not text.begins_statement(i) or i + 1 > len(text.words):
@@ -425,29 +432,7 @@ def beginning(text: Wording, i: int) -> Mistake | None:
         and not (after and after.text == ":" and word not in ("else", "try"))
     ):
         return told(text, i, i + 1, f"there is no `{word}`", BLOCKS[word], block=True)
-    if (
-        after is None
-        or after.first
-        or sign
-        in (
-            "=",
-            "<-",
-            ".",
-            ",",
-            "@",
-            ":",
-            "^",
-            "*",
-            "/",
-            "+",
-            "-",
-            "<=",
-            "==",
-            ">=",
-            "->",
-            "}",
-        )
-    ):
+    if after is None or after.first or sign in BEHIND_A_NAME:
         return None
     if word in NOUNS and after.kind == "name":
         right = NOUNS[word]

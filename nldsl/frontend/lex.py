@@ -261,27 +261,7 @@ def brackets(words: list[Word], places: Places) -> list[tuple[Diagnostic, int]]:
     )
 
     def unclosed(i: int, at: int) -> None:
-        word = words[i]
-        notes: tuple[tuple[str, Span], ...] = ()
-        if at < len(words):
-            notes = (
-                (
-                    f"`{words[at].text}` cannot stand inside it",
-                    places.span(words[at].start, words[at].end),
-                ),
-            )
-        found.append(
-            (
-                Diagnostic(
-                    "N010",
-                    f"this `{word.text}` is not closed",
-                    places.span(word.start, word.end),
-                    notes=notes,
-                    help=f"close it with `{CLOSING[word.text]}`",
-                ),
-                i,
-            )
-        )
+        found.append((_unclosed(words[i], words[at : at + 1], places), i))
 
     for i, word in enumerate(words):
         if is_start(words, i) or word.text in "{}":
@@ -298,33 +278,14 @@ def brackets(words: list[Word], places: Places) -> list[tuple[Diagnostic, int]]:
         if word.kind == "sign" and word.text in CLOSING:
             open.append(i)
             if len(open) > DEEPEST_BRACKETS:
-                raise Diagnostics(
-                    [
-                        Diagnostic(
-                            "N008",
-                            f"more than {DEEPEST_BRACKETS} brackets stand inside each other",
-                            places.span(word.start, word.end),
-                            help="give the inner parts names",
-                        )
-                    ]
-                )
+                raise Diagnostics([_too_many_open(word, places)])
         elif word.kind == "sign" and word.text in OPENING:
             if open and words[open[-1]].text == OPENING[word.text]:
                 open.pop()
             elif open and word.text != "}":
                 unclosed(open.pop(), i)
             else:
-                found.append(
-                    (
-                        Diagnostic(
-                            "N011",
-                            f"nothing is open that this `{word.text}` could close",
-                            places.span(word.start, word.end),
-                            help="remove it",
-                        ),
-                        i,
-                    )
-                )
+                found.append((_nothing_open(word, places), i))
     while open:
         i = open.pop()
         if words[i].text != "{" or not any(words[j].text == "{" for j in open):
@@ -332,6 +293,37 @@ def brackets(words: list[Word], places: Places) -> list[tuple[Diagnostic, int]]:
                 file_level if words[i].text == "{" and file_level is not None else i, len(words)
             )
     return found
+
+
+def _unclosed(word: Word, before: list[Word], places: Places) -> Diagnostic:
+    """`before` is the word before which it had to be closed, if there is one."""
+    return Diagnostic(
+        "N010",
+        f"this `{word.text}` is not closed",
+        places.span(word.start, word.end),
+        notes=tuple(
+            (f"`{at.text}` cannot stand inside it", places.span(at.start, at.end)) for at in before
+        ),
+        help=f"close it with `{CLOSING[word.text]}`",
+    )
+
+
+def _too_many_open(word: Word, places: Places) -> Diagnostic:
+    return Diagnostic(
+        "N008",
+        f"more than {DEEPEST_BRACKETS} brackets stand inside each other",
+        places.span(word.start, word.end),
+        help="give the inner parts names",
+    )
+
+
+def _nothing_open(word: Word, places: Places) -> Diagnostic:
+    return Diagnostic(
+        "N011",
+        f"nothing is open that this `{word.text}` could close",
+        places.span(word.start, word.end),
+        help="remove it",
+    )
 
 
 def _binds(words: list[Word], i: int) -> bool:

@@ -169,12 +169,8 @@ def explain_mistake(refused: Refusal, words: list[Word], places: Places) -> Diag
         i, word, span = i - 1, before, places.span(words[i - 1].start, words[i - 1].end)
         before, starts_next = words[i - 1].text, True
     if starts_next and (before in WAITING or _EXPRESSION <= refused.expected):
-        return Diagnostic(
-            "N021",
-            f"an expression is expected behind `{before}`",
-            places.span(words[i - 1].start, words[i - 1].end),
-            notes=((f"`{word}` begins the next statement", span),),
-        )
+        at = places.span(words[i - 1].start, words[i - 1].end)
+        return _no_expression(before, at, word, span)
     after = words[i + 1].text if i + 1 < len(words) else ""
     for entry in _matching(refused):
         if (
@@ -192,13 +188,26 @@ def explain_mistake(refused: Refusal, words: list[Word], places: Places) -> Diag
             )
     if refused.reserved:
         return _reserved(word, span)
+    return _unexpected(refused, word, span, before if starts_next else "")
+
+
+def _no_expression(before: str, at: Span, next_word: str, next_span: Span) -> Diagnostic:
+    return Diagnostic(
+        "N021",
+        f"an expression is expected behind `{before}`",
+        at,
+        notes=((f"`{next_word}` begins the next statement", next_span),),
+    )
+
+
+def _unexpected(refused: Refusal, word: str, span: Span, unfinished: str) -> Diagnostic:
     found = f"`{word}`" if word else "the end of the file"
     return Diagnostic(
         "N030",
         f"{found} cannot stand here",
         span,
         label=_expected(refused),
-        notes=((f"`{before}` is not finished", None),) if starts_next and before else (),
+        notes=((f"`{unfinished}` is not finished", None),) if unfinished else (),
     )
 
 

@@ -33,13 +33,21 @@ MOST_MISTAKES = 20
 def parse(source: Source) -> File:
     places = Places.of(source)
     words_read, comments = lex.scan(places)
-    found, text, understood = _blank_foreign(words_read, places)
+    accepted = attempt(source.text)
+    found, text, understood = (
+        ([], source.text, words_read)  # a name may look like a slip, and be none
+        if isinstance(accepted, Tree)
+        else _blank_foreign(words_read, places)
+    )
     wrong, text, words = _blank_bad_words(text, understood, places)
     found += [diagnostic for diagnostic, _ in wrong] + _version(words_read, places)
     if any(understood[i].text in "{}" for _, i in wrong):
         raise Diagnostics(found)  # without the blocks, every place would be a guess
-    tree, more = _read(text, words, places)
-    found += more
+    if isinstance(accepted, Tree) and text == source.text:
+        tree = accepted
+    else:
+        tree, more = _read(text, words, places)
+        found += more
     whole = places.span(0, len(source.text))
     file = build(
         tree,
@@ -66,8 +74,6 @@ def _blank_foreign(words: list[Word], places: Places) -> tuple[list[Diagnostic],
     """What is written in another language; the text and its words without the statements it stands
     in.
     """
-    if isinstance(attempt(places.source.text), Tree):  # a name may look like a slip, and be none
-        return [], places.source.text, words
     found, spoilt = foreign(words, places)
     text, kept, end = places.source.text, [], 0
     for i in sorted(spoilt):

@@ -82,29 +82,9 @@ def _wrong_place(statement: Statement, place: str, turning: bool, last: bool) ->
     word = WORDS.get(type(statement), type(statement).__name__.lower())
     span = _first_word(statement, len(word))
     if isinstance(statement, Level) and place == LEVEL:
-        return [
-            Diagnostic(
-                "N019",
-                "a level cannot stand inside a level",
-                span,
-                help="put it beside this one, or into a def whose result this level's equation "
-                "reads:\n"
-                "a level `every update` in that def ticks with this one",
-            )
-        ]
+        return [_level_inside(span)]
     if isinstance(statement, Return) and (place != DEF or turning or not last):
-        why = (
-            "only a def returns a value"
-            if place != DEF
-            else "`return` stands last in the block of its def"
-        )
-        instead = {FILE: "remove it", LEVEL: "read the memory outside: `level.M`"}.get(
-            place,
-            "`for` turns are all taken: bind the value with `x <- ..` and return it behind the loop"
-            if turning
-            else "move it behind the other statements",
-        )
-        return [Diagnostic("N018", why, span, help=instead)]
+        return [_lost_return(span, place, turning)]
     if place in allowed and not (
         turning and allowed[0] == FILE and FILE in allowed and len(allowed) == 1
     ):
@@ -132,6 +112,31 @@ def _wrong_place(statement: Statement, place: str, turning: bool, last: bool) ->
             help=f"move it out: it stands {where}",
         )
     ]
+
+
+def _level_inside(span: Span) -> Diagnostic:
+    return Diagnostic(
+        "N019",
+        "a level cannot stand inside a level",
+        span,
+        help="put it beside this one, or into a def whose result this level's equation reads:\n"
+        "a level `every update` in that def ticks with this one",
+    )
+
+
+def _lost_return(span: Span, place: str, turning: bool) -> Diagnostic:
+    why = (
+        "only a def returns a value"
+        if place != DEF
+        else "`return` stands last in the block of its def"
+    )
+    instead = {FILE: "remove it", LEVEL: "read the memory outside: `level.M`"}.get(
+        place,
+        "`for` turns are all taken: bind the value with `x <- ..` and return it behind the loop"
+        if turning
+        else "move it behind the other statements",
+    )
+    return Diagnostic("N018", why, span, help=instead)
 
 
 def _said_again(file: File) -> list[Diagnostic]:

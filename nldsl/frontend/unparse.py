@@ -97,14 +97,8 @@ class _Printer:
         opening = text[: -len(arguments(call.args)) - 1]
         behind: dict[int, Comment] = {}
         for comment in inside:
-            place = next(
-                (
-                    n
-                    for n, group in enumerate(groups)
-                    if group[-1].span.end_line == comment.span.line
-                ),
-                None,
-            )
+            line = comment.span.line
+            place = next((n for n, g in enumerate(groups) if g[-1].span.end_line == line), None)
             if (
                 place is None
                 or place in behind

@@ -21,7 +21,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def attend(call: syntax.Call, site: Site) -> Array:
-    world, arrays = site.world, site.world.arrays
+    world = site.world
     if site.scope.template:
         world.fail(
             "N208",
@@ -35,6 +35,16 @@ def attend(call: syntax.Call, site: Site) -> Array:
     if not q.seen:
         world.fail("N204", "the query of `attend` has no axis", call.args[0].span)
     pairs = [pair(arg, site) for arg in call.args[1:]]
+    return attended(q, pairs, call, site)
+
+
+def attended(
+    q: Array, pairs: list[tuple[Array, Array, object]], call: syntax.Call, site: Site
+) -> Array:
+    """One einsum a pair for the scores, one for what they weigh: letters of hidden axes stand in
+    front, those of the query next.
+    """
+    world, arrays = site.world, site.world.arrays
     hidden = arrays.union([q.hidden, *(array.hidden for k, v, _ in pairs for array in (k, v))])
     query = arrays.expand(q, hidden, q.seen)
     front = LETTERS[: len(hidden)]

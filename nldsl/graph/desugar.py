@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nldsl.core.nodes import Node
 from nldsl.core.program import REPORT, Memory, Program, Weight
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend.syntax import File, Input, Kind, Shape
@@ -26,6 +27,7 @@ from nldsl.graph.arrays import Arrays
 from nldsl.graph.evaluate import axis_of, instantiate, number
 from nldsl.graph.files import Files
 from nldsl.graph.guards import guarded
+from nldsl.graph.memories import MemoryInstance
 from nldsl.graph.names import Naming, join
 from nldsl.graph.ownership import Owners
 from nldsl.graph.reported import changes, composed
@@ -33,7 +35,7 @@ from nldsl.graph.scope import Scope, Site, Thunk
 from nldsl.graph.values import Array, MemoryValue
 from nldsl.graph.versions import Versions
 from nldsl.graph.world import Poisoned, World
-from nldsl.source import Source
+from nldsl.source import Source, Span
 
 STACK = 512 * 2**20  # address space of the thread, touched only as far as needed
 DEPTH = 100_000
@@ -136,44 +138,19 @@ def close(world: World, scope: Scope, source: Source) -> Program:
         for memory in level.memories.values()
     }
     resolve = Versions(world).resolve
-    memories = {}
-    for level in world.instances.values():
-        for memory in level.memories.values():
-            start = memory.start.force()
-            last = memory.versions[-1][1].force() if memory.versions else None
-            memories[memory.name] = Memory(
-                memory.name,
-                memory.type.force().core,
-                level.name,
-                None if start is None else resolve(start),
-                None if last is None else resolve(last),
-                memory.slots,
-                memory.text.span,
-            )
+    memories = {
+        memory.name: recorded(memory, level.name, resolve)
+        for level in world.instances.values()
+        for memory in level.memories.values()
+    }
     found = {name: level.record(resolve) for name, level in world.instances.items()}
-    outputs, sums = {}, set()
-    for name, entry in scope.names.items():
-        value = entry.versions[-1][1] if entry.versions else entry.base
-        sums |= {name} if composed(value) else set()
-        value = value.force() if isinstance(value, Thunk) else value
-        if isinstance(
-            value, MemoryValue
-        ):  # a read with a name: it may stand in a level as well, so its words are its own
-            value = value.memory.read(value)
-            value = replace(value, node=replace(value.node, span=entry.span))
-        if isinstance(value, Array) and name not in world.inputs:
-            outputs[name] = resolve(value.node)
+    outputs, sums = named_streams(world, scope, resolve)
     if world.reported is not None:
         outputs[REPORT] = resolve(world.reported.force().node)
         sums |= {REPORT} if composed(world.reported) else set()
         ticking = {m.name for m in memories.values() if found[m.level].clock.inner}
         if not changes(outputs[REPORT], ticking):
-            world.report(
-                "N202",
-                "a report is a stream, this has one value for all tokens",
-                world.reported.span,
-                help="something of each token: a loss of what the model says there",
-            )
+            of_no_token(world, world.reported.span)
     world.stop_if_found()
     whole = Program(
         world.inputs,
@@ -191,3 +168,46 @@ def close(world: World, scope: Scope, source: Source) -> Program:
     )
     guarded(world, whole)
     return whole
+
+
+def named_streams(
+    world: World, scope: Scope, resolve: Callable[[Node], Node]
+) -> tuple[dict[str, Node], set[str]]:
+    """The streams of the file by name, and which of the names are of arithmetic."""
+    outputs, sums = {}, set()
+    for name, entry in scope.names.items():
+        value = entry.versions[-1][1] if entry.versions else entry.base
+        sums |= {name} if composed(value) else set()
+        value = value.force() if isinstance(value, Thunk) else value
+        if isinstance(
+            value, MemoryValue
+        ):  # a read with a name: it may stand in a level as well, so its words are its own
+            value = value.memory.read(value)
+            value = replace(value, node=replace(value.node, span=entry.span))
+        if isinstance(value, Array) and name not in world.inputs:
+            outputs[name] = resolve(value.node)
+    return outputs, sums
+
+
+def recorded(memory: MemoryInstance, level: str, resolve: Callable[[Node], Node]) -> Memory:
+    """The memory as the core has it; `resolve` puts versions in the place of reads."""
+    start = memory.start.force()
+    last = memory.versions[-1][1].force() if memory.versions else None
+    return Memory(
+        memory.name,
+        memory.type.force().core,
+        level,
+        None if start is None else resolve(start),
+        None if last is None else resolve(last),
+        memory.slots,
+        memory.text.span,
+    )
+
+
+def of_no_token(world: World, span: Span | None) -> None:
+    world.report(
+        "N202",
+        "a report is a stream, this has one value for all tokens",
+        span,
+        help="something of each token: a loss of what the model says there",
+    )

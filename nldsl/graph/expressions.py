@@ -100,23 +100,8 @@ def arithmetic(op: str, a: Any, b: Any, site: Site, dotted: tuple[Edit, ...] = (
         return count(op, a, b, site)
     if isinstance(a, Eye) or isinstance(b, Eye):
         return with_identity(op, a, b, site)
-    if op == "*" and isinstance(a, Row) and isinstance(b, Row):
-        world.fail(
-            "N204",
-            "two rows have no product",
-            help="`u * v^T` is the outer product, `<u, v>` the inner one",
-        )
     if op == "*" and isinstance(b, Row):
-        u = as_array(a, site)
-        if u.is_scalar:
-            return Row(arrays.binary("mul", u, b.array))
-        if u.is_tree or len(u.seen) != 1:
-            world.fail(
-                "N204",
-                "`* v^T` needs one axis on its left: the outer product `u * v^T`",
-                help="`*` without `^T`, or `.*`",
-            )
-        return arrays.outer(u, b.array)
+        return times_row(a, b, site)
     if op == "*" and isinstance(a, Row):
         v = as_array(b, site)
         if v.is_scalar:
@@ -144,6 +129,27 @@ def arithmetic(op: str, a: Any, b: Any, site: Site, dotted: tuple[Edit, ...] = (
             fix=dotted,
         )
     return arrays.binary(OPS[op], x, y)
+
+
+def times_row(a: Any, row: Row, site: Site) -> Array | Row:
+    """`u * v^T`, an outer product; `s * v^T` of a number s is a row."""
+    world, arrays = site.world, site.world.arrays
+    if isinstance(a, Row):
+        world.fail(
+            "N204",
+            "two rows have no product",
+            help="`u * v^T` is the outer product, `<u, v>` the inner one",
+        )
+    u = as_array(a, site)
+    if u.is_scalar:
+        return Row(arrays.binary("mul", u, row.array))
+    if u.is_tree or len(u.seen) != 1:
+        world.fail(
+            "N204",
+            "`* v^T` needs one axis on its left: the outer product `u * v^T`",
+            help="`*` without `^T`, or `.*`",
+        )
+    return arrays.outer(u, row.array)
 
 
 def product(x: Array, y: Array, site: Site, dotted: tuple[Edit, ...] = ()) -> Array:

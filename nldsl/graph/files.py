@@ -85,6 +85,30 @@ class Files:
 
     def load(self, imported: syntax.Name, scope: Scope, folder: Path | None) -> None:
         world = self.world
+        path = Path(os.path.realpath(self.found(imported, folder)))
+        if path not in self.scopes:
+            self.scopes[path] = Scope(world, "file", None)
+            shown = f"std/{path.name}" if path.parent == STD.resolve() else path.name
+            source = Source(shown, decoded(path.read_bytes()))
+            self.constants(parse(source), self.scopes[path], path.parent, imported.text)
+        for name, entry in self.scopes[path].names.items():
+            if isinstance(entry.base, Definition):
+                other = scope.imported.get(name) or scope.names.get(name)
+                if other is not None and other.base is not entry.base:
+                    world.report(
+                        "N104",
+                        f"two files define `{name}`",
+                        imported.span,
+                        notes=[("here", other.span), ("and here", entry.span)],
+                        help="import one of the two, or rename one",
+                    )
+                scope.imported.setdefault(name, Entry(entry.base, entry.span, True))
+
+    def found(self, imported: syntax.Name, folder: Path | None) -> Path:
+        """The file of that name: beside the one that imports it, where the caller says, then in
+        the library. A file does not import itself.
+        """
+        world = self.world
         places = [*([] if folder is None else [folder]), *map(Path, self.search), STD]
         path = next(
             (
@@ -114,24 +138,7 @@ class Files:
                 imported.span,
                 **meant(imported, known),
             )
-        path = Path(os.path.realpath(path))
-        if path not in self.scopes:
-            self.scopes[path] = Scope(world, "file", None)
-            shown = f"std/{path.name}" if path.parent == STD.resolve() else path.name
-            source = Source(shown, decoded(path.read_bytes()))
-            self.constants(parse(source), self.scopes[path], path.parent, imported.text)
-        for name, entry in self.scopes[path].names.items():
-            if isinstance(entry.base, Definition):
-                other = scope.imported.get(name) or scope.names.get(name)
-                if other is not None and other.base is not entry.base:
-                    world.report(
-                        "N104",
-                        f"two files define `{name}`",
-                        imported.span,
-                        notes=[("here", other.span), ("and here", entry.span)],
-                        help="import one of the two, or rename one",
-                    )
-                scope.imported.setdefault(name, Entry(entry.base, entry.span, True))
+        return path
 
     def dim(self, binding: syntax.Binding, scope: Scope, file: str) -> None:
         world, name = self.world, binding.name

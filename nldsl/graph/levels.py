@@ -291,6 +291,12 @@ def grad(call: syntax.Call, site: Site) -> Array:
                 call.args[0].span,
             )
         return Array(world.node("grad_stream", e.node, y.node, type=y.node.type), y.hidden)
+    return of_objective(call, site)
+
+
+def of_objective(call: syntax.Call, site: Site) -> Array:
+    """`grad(P)`, with the streams that the level names as its context."""
+    world = site.world
     value, level = evaluate(call.args[0], site), site.scope.level
     if (
         not isinstance(value, MemoryValue)

@@ -10,12 +10,13 @@ that it knows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
 from nldsl.graph.evaluate import array, as_array, evaluate
-from nldsl.graph.quadratic import quadratic
+from nldsl.graph.quadratic import Quadratic, quadratic
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array
 
@@ -52,19 +53,7 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
     goal, place = objective.force(), evaluate(args[0], site)
     found = quadratic(goal.node, memory.name)
     if found is None or found.several:
-        said = next(
-            o.objective for place, _, o in reversed(memory.level.objectives) if place < site.place
-        )
-        step = f"{args[0].span.text()} - {rate_text(args[1])} * grad({text.place})"
-        world.fail(
-            "N506",
-            f"`{' '.join(said.span.text().split())}` is not a square of one key in `{text.place}`: "
-            "it has no closed form here",
-            call.span,
-            help=f"a gradient step: `{text.place} <- {step}`",
-            notes=[("the objective", said.span)],
-            fix=(Edit(call.span, step),),
-        )
+        without_form(memory, text, args, site)
     eta = array(args[1], site)
     if not eta.is_scalar:
         world.fail("N204", "the rate of `prox` is one number", args[1].span)
@@ -75,24 +64,41 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
         slope = world.node(
             "grad", goal.node, own, type=own.type, memory=memory.name, context=context
         )
-        curve = arrays.const(2 * found.factor)
-        key = None if found.key is None else Array(found.key, hidden[: len(found.key.shape) - 1])
-        if key is not None and found.stretch is not None:
-            return arrays.binary(
-                "sub",
-                Array(own, hidden),
-                solved(
-                    Array(slope, hidden), curvature(found.stretch, curve, key, world), eta, world
-                ),
-            )
-        if key is not None:
-            curve = arrays.binary("mul", curve, arrays.inner(key, key))
-        rate = arrays.binary(
-            "div", eta, arrays.binary("add", arrays.const(1), arrays.binary("mul", eta, curve))
-        )
-        return arrays.binary(
-            "sub", Array(own, hidden), arrays.binary("mul", rate, Array(slope, hidden))
-        )
+        moved = by_curvature(found, Array(slope, hidden), eta, world)
+        return arrays.binary("sub", Array(own, hidden), moved)
+
+
+def without_form(
+    memory: MemoryInstance, text: syntax.Update, args: Sequence[syntax.Expr], site: Site
+) -> NoReturn:
+    said = next(
+        o.objective for place, _, o in reversed(memory.level.objectives) if place < site.place
+    )
+    step = f"{args[0].span.text()} - {rate_text(args[1])} * grad({text.place})"
+    memory.world.fail(
+        "N506",
+        f"`{' '.join(said.span.text().split())}` is not a square of one key in `{text.place}`: "
+        "it has no closed form here",
+        text.value.span,
+        help=f"a gradient step: `{text.place} <- {step}`",
+        notes=[("the objective", said.span)],
+        fix=(Edit(text.value.span, step),),
+    )
+
+
+def by_curvature(found: Quadratic, slope: Array, eta: Array, world: World) -> Array:
+    """What the closed form takes away: the slope divided by 1/eta + the curvature along the key."""
+    arrays, hidden = world.arrays, slope.hidden
+    curve = arrays.const(2 * found.factor)
+    key = None if found.key is None else Array(found.key, hidden[: len(found.key.shape) - 1])
+    if key is not None and found.stretch is not None:
+        return solved(slope, curvature(found.stretch, curve, key, world), eta, world)
+    if key is not None:
+        curve = arrays.binary("mul", curve, arrays.inner(key, key))
+    rate = arrays.binary(
+        "div", eta, arrays.binary("add", arrays.const(1), arrays.binary("mul", eta, curve))
+    )
+    return arrays.binary("mul", rate, slope)
 
 
 def rate_text(rate: syntax.Expr) -> str:

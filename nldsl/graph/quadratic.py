@@ -68,7 +68,11 @@ def quadratic(goal: Node, memory: str) -> Quadratic | None:
         or factor <= 0
     ):
         return None
-    error = goal.args[0].args[0]
+    return of_error(goal.args[0].args[0], factor, memory)
+
+
+def of_error(error: Node, factor: float, memory: str) -> Quadratic | None:
+    """The form of `factor |error|^2`: M itself, or M times a key, with or without a target."""
     output = error
     if error.op in ("sub", "add"):
         output, target = error.args if reads(error.args[0], memory) else error.args[::-1]

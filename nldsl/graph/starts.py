@@ -16,7 +16,7 @@ from nldsl.graph.evaluate import evaluate
 from nldsl.graph.scope import Scope, Site
 from nldsl.graph.templates import Leaf
 from nldsl.graph.values import Array, Num, Text
-from nldsl.graph.world import did_you_mean
+from nldsl.graph.world import World, did_you_mean
 
 if TYPE_CHECKING:
     from nldsl.graph.memories import MemoryInstance
@@ -125,14 +125,7 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
         world.fail(
             "N107", '`load` takes the name of a checkpoint and pairs "theirs" -> ours', call.span
         )
-    wanted: dict[str, tuple[str, syntax.Pair]] = {}
-    for arg in call.args[1:]:
-        if not isinstance(arg, syntax.Pair) or not isinstance(arg.key, syntax.String):
-            world.fail("N107", 'a pair "theirs" -> ours is needed here', arg.span)
-        ours = arg.value.span.text().replace(" ", "")
-        if ours in wanted:
-            world.fail("N107", f"`{ours}` is loaded twice", arg.span)
-        wanted[ours] = (arg.key.text, arg)
+    wanted = pairs_of(call, world)
     paths = type_.core.paths() if isinstance(type_.core, Tree) else ("",)
     used, nodes = set(), []
     for path in paths:
@@ -164,6 +157,19 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
     if not isinstance(type_.core, Tree):
         return Array(nodes[0], type_.hidden)
     return Array(world.node("tree", *nodes, type=type_.core), type_.hidden)
+
+
+def pairs_of(call: syntax.Call, world: World) -> dict[str, tuple[str, syntax.Pair]]:
+    """Our name -> theirs, and the pair that says so."""
+    wanted: dict[str, tuple[str, syntax.Pair]] = {}
+    for arg in call.args[1:]:
+        if not isinstance(arg, syntax.Pair) or not isinstance(arg.key, syntax.String):
+            world.fail("N107", 'a pair "theirs" -> ours is needed here', arg.span)
+        ours = arg.value.span.text().replace(" ", "")
+        if ours in wanted:
+            world.fail("N107", f"`{ours}` is loaded twice", arg.span)
+        wanted[ours] = (arg.key.text, arg)
+    return wanted
 
 
 def variable(name: str, site: Site, pair: syntax.Pair) -> str:

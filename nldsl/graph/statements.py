@@ -211,23 +211,28 @@ def instance(statement: syntax.Level, site: Site) -> None:
     if not isinstance(index, Num):
         scope.define(member.name, found)
     else:
-        family = home.names.get(member.name.text)
-        if family is None:
-            family = home.define(member.name, Family(member.name.text))
-        if not isinstance(family.base, Family) or index.value in family.base.members:
-            world.fail(
-                "N105",
-                f"`{name}` is defined twice",
-                member.span,
-                notes=[("first here", family.span)],
-            )
-        family.base.members[index.value] = found
+        join_family(found, index, member, home)
     if name in world.instances:
         world.fail("N105", f"the level `{name}` is defined twice", member.span)
     world.instances[name] = found
     instantiate(statement.block.statements, found.scope, (*site.place, 0))
     world.later(found.finish, found.when())
     world.later(found.scope.settle, found.when())
+
+
+def join_family(found: LevelInstance, index: Num, member: syntax.Member, home: Scope) -> None:
+    """`level l[i]`: one name for all turns of a loop, a member for each."""
+    family = home.names.get(member.name.text)
+    if family is None:
+        family = home.define(member.name, Family(member.name.text))
+    if not isinstance(family.base, Family) or index.value in family.base.members:
+        home.world.fail(
+            "N105",
+            f"`{found.name}` is defined twice",
+            member.span,
+            notes=[("first here", family.span)],
+        )
+    family.base.members[index.value] = found
 
 
 @make.register(syntax.For)
@@ -283,7 +288,21 @@ def version(statement: syntax.Update, site: Site) -> None:
             f"only a memory of a def's weights has parts to move, `{name.text}` is none",
             statement.place.span,
         )
+    has_versions(name, entry, world)
 
+    def run() -> Any:
+        value = evaluate(statement.value, site)
+        name_node(value, scope, name.text, statement.span)
+        return value
+
+    thunk = Thunk(world, run, name.text, statement.span, statement.value, site)
+    entry.versions.append((site.place, thunk))
+    if scope.level is None:
+        scope.home().pending.append(thunk)
+
+
+def has_versions(name: syntax.Name, entry: Entry, world: World) -> None:
+    """Fails of what is one thing throughout: a def, a clock, a level, a dim."""
     base = entry.base.force() if entry.constant and isinstance(entry.base, Thunk) else entry.base
     if isinstance(base, Definition | ClockValue | LevelInstance | Family) or (
         name.text in world.dims and base is world.dims[name.text][0]
@@ -295,16 +314,6 @@ def version(statement: syntax.Update, site: Site) -> None:
             name.span,
             help=f"another name: `{name.text}_1 = ..`",
         )
-
-    def run() -> Any:
-        value = evaluate(statement.value, site)
-        name_node(value, scope, name.text, statement.span)
-        return value
-
-    thunk = Thunk(world, run, name.text, statement.span, statement.value, site)
-    entry.versions.append((site.place, thunk))
-    if scope.level is None:
-        scope.home().pending.append(thunk)
 
 
 def up_to_home(scope: Scope) -> list[Scope]:

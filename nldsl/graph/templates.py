@@ -61,21 +61,7 @@ def template(callee: Definition, kind: syntax.Kind, site: Site) -> Template:
             given, args = value, args[1:]
     bound = arguments(text, tuple(args), site, kind.span, skip=1)
     if given is not None and given.paths is not None:
-        parts = tuple(
-            (
-                path,
-                shaped_template(
-                    callee, tuple(world.axis(n) for n in items.items), bound, site, kind
-                ),
-            )
-            for path, items in zip(given.paths, given.items, strict=True)
-        )
-        leaves = tuple(
-            Leaf(join(path, leaf.path), leaf.shape, leaf.init, leaf.scale, leaf.fill)
-            for path, part in parts
-            for leaf in part.leaves
-        )
-        return Template(callee, (), bound, leaves, parts)
+        return template_of_tree(callee, given.paths, given, bound, site, kind)
     if given is not None:
         return shaped_template(
             callee, tuple(world.axis(n, kind.span) for n in given.items), bound, site, kind
@@ -96,6 +82,28 @@ def template(callee: Definition, kind: syntax.Kind, site: Site) -> Template:
         )
     known_axes = tuple(axis for axis in axes if not isinstance(axis, str))
     return shaped_template(callee, known_axes, bound, site, kind)
+
+
+def template_of_tree(
+    callee: Definition,
+    paths: tuple[str, ...],
+    given: Items,
+    bound: dict[str, Thunk],
+    site: Site,
+    kind: syntax.Kind,
+) -> Template:
+    """One template for each leaf of a tree input."""
+    axis = site.world.axis
+    parts = tuple(
+        (path, shaped_template(callee, tuple(axis(n) for n in items.items), bound, site, kind))
+        for path, items in zip(paths, given.items, strict=True)
+    )
+    leaves = tuple(
+        Leaf(join(path, leaf.path), leaf.shape, leaf.init, leaf.scale, leaf.fill)
+        for path, part in parts
+        for leaf in part.leaves
+    )
+    return Template(callee, (), bound, leaves, parts)
 
 
 def shaped_template(

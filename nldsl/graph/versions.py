@@ -113,6 +113,12 @@ class Versions:
             return world.build.make(
                 op, type=node.type, span=node.span, turn=node.turn, memory=memory
             )
+        return self.with_arguments(node, args)
+
+    def with_arguments(self, node: Node, args: list[Node]) -> Node:
+        """The node on other arguments; a leaf of a tree, and a tree of a tree's leaves, are what
+        they were taken from.
+        """
         attrs = dict(node.attrs)
         if node.op == "grad":
             told, others = args[2 : 2 + len(node["context"])], args[2 + len(node["context"]) :]
@@ -134,7 +140,7 @@ class Versions:
             for a, p in zip(args, node.tree.paths(), strict=True)
         ):
             return args[0].args[0]
-        return world.build.make(
+        return self.world.build.make(
             node.op,
             *args,
             type=node.type,
