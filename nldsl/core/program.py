@@ -119,6 +119,29 @@ class Bptt:
     span: Span | None = None
 
 
+@dataclass(frozen=True)
+class Clause:
+    """Words in the text of a level, for those who point at them.
+
+    `word`     says what they are         `name`                      `span`
+    minimize   an objective                                           the objective
+    context    the clause                                             the clause
+    stream     a stream that it names     the stream                  the name
+    reset, bptt                                                       the clause
+    update     an equation                what it moves               its right side
+    read       a name in an equation      the name                    the name
+    member     `l.M`, `l.M@after` there   `M`                         all of it
+    climbs     `place - adamw(..)`        the optimizer               the right side
+
+    A read in a window, or at another instant, is not among them.
+    """
+
+    word: str
+    span: Span
+    name: str = ""
+    place: str = ""  # of `climbs`, what is moved
+
+
 @dataclass
 class Level:
     """Memories that tick together. `parent` is the level in whose equation it was called: it ticks
@@ -138,6 +161,8 @@ class Level:
     label: str = ""  # the definition it stands in, for reports
     flows: tuple[str, ...] = ()  # what the text calls each of `context`
     rate: Span | None = None  # the words `every ..`
+    head: Span | None = None  # its name, where the text makes it
+    said: tuple[Clause, ...] = ()  # its clauses, in the order of the text
 
     def clauses(self, viewer: Level) -> list[Bptt]:
         """What its text says of this viewer: by name, else of all."""

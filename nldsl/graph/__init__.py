@@ -14,6 +14,7 @@ causality, context and the paths of gradients are for `rules`.
     built_in.py, builtins.py, parameters.py, arguments.py    what the language defines
     expressions.py  each form of expression
     foreign.py      names of torch, numpy and Python, for findings about names
+    clauses.py      the clauses of a level as rules point at them
     calls.py        defs inlined; the mapping rule, with axes.py
     templates.py    defs as types of memories
     levels.py       levels, `grad`

@@ -14,7 +14,7 @@ from nldsl.graph.built_in import built_in
 from nldsl.graph.clocks import clock_of
 from nldsl.graph.evaluate import evaluate
 from nldsl.graph.names import join
-from nldsl.graph.scope import STD, Entry, Scope, Site, Thunk
+from nldsl.graph.scope import LIBRARY, STD, Entry, Scope, Site, Thunk
 from nldsl.graph.statements import hides
 from nldsl.graph.values import ClockValue, Definition, Items, Num
 from nldsl.graph.world import Poisoned, World, did_you_mean, meant
@@ -88,7 +88,7 @@ class Files:
         path = Path(os.path.realpath(self.found(imported, folder)))
         if path not in self.scopes:
             self.scopes[path] = Scope(world, "file", None)
-            shown = f"std/{path.name}" if path.parent == STD.resolve() else path.name
+            shown = f"{LIBRARY}{path.name}" if path.parent == STD.resolve() else path.name
             source = Source(shown, decoded(path.read_bytes()))
             self.constants(parse(source), self.scopes[path], path.parent, imported.text)
         for name, entry in self.scopes[path].names.items():

@@ -11,6 +11,7 @@ from nldsl.core.program import Bptt, Clock, Level
 from nldsl.frontend import syntax
 from nldsl.graph.built_in import FUNCTIONS
 from nldsl.graph.builtins import fail_without_level
+from nldsl.graph.clauses import clauses
 from nldsl.graph.clocks import clock_of, default_reset, rate_of
 from nldsl.graph.evaluate import array, as_array, axes_text, axis_of, evaluate, field
 from nldsl.graph.memories import MemoryInstance
@@ -215,6 +216,8 @@ class LevelInstance:
             label(self.scope),
             tuple(self.flows),
             self.text.rate.span,
+            self.text.member.span,
+            tuple(clauses(self.text, self.scope)),
         )
 
     def _ancestors(self) -> Any:

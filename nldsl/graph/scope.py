@@ -25,6 +25,7 @@ from nldsl.source import Span
 
 Place = tuple[int, ...]
 STD = Path(__file__).parent.parent / "std"  # the library
+LIBRARY = "std/"  # how the names of its files begin, in what is said of them
 
 
 class Thunk:

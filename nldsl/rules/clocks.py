@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 from nldsl.core.nodes import Node, walk
-from nldsl.core.program import Clock, Level, Program, clocks_of
+from nldsl.core.program import Clause, Clock, Level, Program, clocks_of
 from nldsl.diagnostic import Diagnostic, Edit
-from nldsl.frontend import syntax
 from nldsl.rules.flow import beneath, clock_of, reach
 from nldsl.rules.words import clauses, every, head_of, place_of, rate_of, said, short
 from nldsl.source import Span
@@ -56,9 +55,9 @@ def windows(program: Program) -> Iterator[Diagnostic]:
 
 
 def _in_objective(level: Level, told: Clock, node: Node) -> Diagnostic:
-    pieces = list(clauses(level, syntax.Minimize))
-    span = place_of(level, syntax.Minimize)
-    words = " ".join(pieces[0].objective.span.text().split()) if len(pieces) == 1 else said(node)
+    pieces = list(clauses(level, "minimize"))
+    span = place_of(level, "minimize")
+    words = " ".join(pieces[0].span.text().split()) if len(pieces) == 1 else said(node)
     fix = (
         (Edit(span, f"mean({words} over period)"),) if len(pieces) == 1 and span is not None else ()
     )
@@ -87,12 +86,11 @@ def _in_equation(
     """
     updates = [
         u
-        for u in clauses(level, syntax.Update)
-        if program.memories[memory].level != level.name or u.place.names[0].text == short(memory)
+        for u in clauses(level, "update")
+        if program.memories[memory].level != level.name or u.name == short(memory)
     ]
-    value = updates[-1].value if updates else None
-    span = head_of(level) if value is None else value.span
-    found = [] if value is None else list(_pieces(value, said(node)))
+    span = updates[-1].span if updates else head_of(level)
+    found = _reads(level, updates[-1].span, said(node)) if updates else []
     if node.op in ("read", "now") and found:
         words, clock = found[0].span.text().removesuffix("@after"), level.clock.name
         kept = f"{words}@{clock}" if clock in program.clocks else ""
@@ -123,21 +121,15 @@ def _in_equation(
     )
 
 
-def _pieces(value: syntax.Expr, words: str) -> Iterator[syntax.Expr]:
-    """Where an expression reads a stream by its name, or a memory of another level, and not in a
-    window or at another instant.
-    """
-    waiting: list[syntax.Syntax] = [value]
-    while waiting:
-        piece = waiting.pop()
-        fresh = isinstance(piece, syntax.Instant) and piece.clock.text == "after"
-        inner = piece.value if isinstance(piece, syntax.Instant) and fresh else piece
-        if isinstance(piece, syntax.Name) and piece.text == words:
-            yield piece
-        elif isinstance(inner, syntax.Field) and inner.name.text == words.removesuffix("@after"):
-            yield piece if isinstance(piece, syntax.Instant) else inner
-        elif not isinstance(piece, syntax.Window | syntax.Instant | syntax.Field):
-            waiting += syntax.children(piece)
+def _reads(level: Level, equation: Span, words: str) -> list[Clause]:
+    """Where an equation reads these words, and not in a window or at another instant."""
+    return [
+        clause
+        for clause in level.said
+        if (clause.word, clause.name) in (("read", words), ("member", words.removesuffix("@after")))
+        and equation.start <= clause.span.start
+        and clause.span.end <= equation.end
+    ]
 
 
 def _suspects(program: Program) -> Callable[[Level, Node], bool]:
@@ -239,7 +231,7 @@ def resets(program: Program) -> Iterator[Diagnostic]:
             continue
         if reset.unit != clock.unit and reset.pace >= clock.pace:
             continue
-        span = place_of(level, syntax.Reset)
+        span = place_of(level, "reset")
         note = (("ticks here", rate_of(level)),)
         if reset.unit == clock.unit:
             if reset.period % clock.period:
@@ -365,7 +357,7 @@ def _counting_documents(program: Program) -> Iterator[Span | None]:
         if level.clock.unit == "document":
             yield rate_of(level)
         if level.reset.unit == "document":
-            yield place_of(level, syntax.Reset)
+            yield place_of(level, "reset")
         for clause in level.bptt:
             if isinstance(clause.depth, Clock) and clause.depth.unit == "document":
                 yield clause.span or head_of(level)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from nldsl.core.nodes import Node, walk
 from nldsl.core.program import READS, Level, Program
 from nldsl.diagnostic import Diagnostic
-from nldsl.frontend import syntax
 from nldsl.rules.flow import SHAPE_ONLY, Met, constants_of, in_every_instance, reach, terms
 from nldsl.rules.words import context_names, head_of, place_of, said, short
 from nldsl.source import Span
@@ -60,9 +59,9 @@ def closure(program: Program) -> Iterator[Diagnostic]:
                     "N610",
                     f"the objective reaches `{node['name']}`"
                     + (f": {chain}" if len(way) > 1 else ""),
-                    place_of(level, syntax.Minimize),
+                    place_of(level, "minimize"),
                     "reads data that is not its context",
-                    (("the context", place_of(level, syntax.Context)),),
+                    (("the context", place_of(level, "context")),),
                     f"`context {listed}`",
                 )
                 break
@@ -98,7 +97,7 @@ def unused(program: Program) -> Iterator[Diagnostic]:
             f"the objective never meets `{name}`",
             span,
             "learned from by nothing",
-            (("the objective", place_of(level, syntax.Minimize)),),
+            (("the objective", place_of(level, "minimize")),),
             f"leave out `{name}`",
         )
 

@@ -5,15 +5,11 @@ differentiated as often as it will be.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 
 from nldsl.core.nodes import Node, walk
 from nldsl.core.ops import active
 from nldsl.core.program import Clock, Level, Memory, Program
 from nldsl.diagnostic import Diagnostic
-from nldsl.frontend import syntax
-from nldsl.frontend.parse import parse
-from nldsl.graph.scope import STD
 from nldsl.rules.flow import (
     SHAPE_ONLY,
     Heard,
@@ -27,8 +23,7 @@ from nldsl.rules.flow import (
     in_every_instance,
     reach,
 )
-from nldsl.rules.words import clauses, clock_name, defined, every, head_of, place_of, said, short
-from nldsl.source import Source
+from nldsl.rules.words import clauses, clock_name, every, head_of, place_of, said, short
 
 
 def deaf(program: Program) -> Iterator[Diagnostic]:
@@ -59,7 +54,7 @@ def deaf(program: Program) -> Iterator[Diagnostic]:
                 f"the objective does not depend on `{name}`: this gradient is zero",
                 node.span or head_of(level),
                 "zero at every tick",
-                (("the objective", place_of(level, syntax.Minimize)),),
+                (("the objective", place_of(level, "minimize")),),
                 f"an objective in which `{name}` is read, without `@`: a read with `@` is data",
             )
 
@@ -212,7 +207,7 @@ def target(program: Program) -> Iterator[Diagnostic]:
                         "N508",
                         f"the target contains a plain read of `{m}` and learns too; Eq. 85 keeps "
                         "it fixed",
-                        place_of(level, syntax.Minimize),
+                        place_of(level, "minimize"),
                         "learns on both sides",
                         help=f"`{m}@c` for a clock c in the target",
                         severity="note",
@@ -436,27 +431,6 @@ def apart(program: Program) -> Iterator[Diagnostic]:
                 )
 
 
-@cache
-def steps() -> frozenset[str]:
-    """The optimizers of the library: its defs of a gradient `g` with a rate `lr`, or with memories
-    of their own.
-    """
-    texts = [
-        parse(Source(path.name, path.read_text(encoding="utf-8")))
-        for path in sorted(STD.glob("*.nl"))
-    ]
-    defs = [s for text in texts for s in text.statements if isinstance(s, syntax.Def)]
-    names = {d.name.text: {param.name.text for param in d.params} for d in defs}
-    moving = {
-        d.name.text
-        for d in defs
-        if any(isinstance(piece, syntax.Level) for piece in syntax.walk(d.body))
-    }
-    return frozenset(
-        name for name, given in names.items() if "g" in given and ("lr" in given or name in moving)
-    )
-
-
 def climbs(program: Program) -> Iterator[Diagnostic]:
     """The optimizers of the library return the step to add: subtracted, it goes up the objective.
 
@@ -466,32 +440,12 @@ def climbs(program: Program) -> Iterator[Diagnostic]:
     for level in {
         level.span: level for level in program.levels.values() if level.span is not None
     }.values():
-        for update in clauses(level, syntax.Update):
-            value = update.value
-            if (
-                isinstance(value, syntax.Binary)
-                and value.op == "-"
-                and isinstance(value.left, syntax.Name | syntax.Field)
-            ):
-                if name := _step(value.right, defined(level)):
-                    yield Diagnostic(
-                        "N516",
-                        f"`{name}` returns the step to add: subtracted, it climbs the objective",
-                        value.span,
-                        "goes up",
-                        help=f"`{update.place} + {name}(..)`",
-                        severity="warning",
-                    )
-
-
-def _step(value: syntax.Expr, own: set[str]) -> str | None:
-    """The optimizer of the library whose call is a factor of the value."""
-    if isinstance(value, syntax.Binary) and value.op in ("*", "/", ".*"):
-        return _step(value.right, own) or _step(value.left, own)
-    if (
-        isinstance(value, syntax.Call)
-        and isinstance(value.callee, syntax.Name)
-        and value.callee.text in steps() - own
-    ):
-        return value.callee.text
-    return None
+        for clause in clauses(level, "climbs"):
+            yield Diagnostic(
+                "N516",
+                f"`{clause.name}` returns the step to add: subtracted, it climbs the objective",
+                clause.span,
+                "goes up",
+                help=f"`{clause.place} + {clause.name}(..)`",
+                severity="warning",
+            )

@@ -10,7 +10,6 @@ from nldsl.core.ops import active
 from nldsl.core.program import ENDS, STATE, TOKEN, Clock, Level
 from nldsl.core.timing import LOOKS_BACK, ValidFrom, sample_clocks_of
 from nldsl.diagnostic import Diagnostic
-from nldsl.frontend import syntax
 from nldsl.rules.flow import reach
 from nldsl.rules.limits.world import STRETCHES, World, outlives, starts_from, without_slope
 from nldsl.rules.words import head_of, place_of, said, short
@@ -63,7 +62,7 @@ def reset_by_steps(world: World) -> Iterator[Diagnostic]:
             yield refused(
                 f"`reset every {level.reset.period} {level.reset.unit}` of a memory on the token "
                 "clock",
-                place_of(level, syntax.Reset),
+                place_of(level, "reset"),
                 "`reset every sequence`, every n of them, or `reset never`",
             )
 
@@ -90,7 +89,7 @@ def seen_over_steps(world: World) -> Iterator[Diagnostic]:
                 yield refused(
                     f"a memory that outlives a sequence, seen by `{short(learner.name)}` through "
                     "more than one step",
-                    place_of(level, syntax.Reset),
+                    place_of(level, "reset"),
                     f"`bptt none`, or `bptt none by {short(learner.name)}`",
                 )
 
@@ -115,7 +114,7 @@ def sight_apart(world: World) -> Iterator[Diagnostic]:
         if told_apart and seen_by_learners(world.program, level) is None:
             yield refused(
                 "a `bptt` that differs between learners of the step clock",
-                place_of(level, syntax.Bptt),
+                place_of(level, "bptt"),
                 "one `bptt` for all whose weights reach these updates, or `stop(..)` on the way",
             )
 
@@ -127,7 +126,7 @@ def sight_to_document(world: World) -> Iterator[Diagnostic]:
         if any(c.unit == ENDS for c in cuts) and seen_by_learners(world.program, level) in cuts:
             yield refused(
                 "`bptt` to the end of a document",
-                place_of(level, syntax.Bptt),
+                place_of(level, "bptt"),
                 "`bptt full`, if the memory starts anew there",
             )
 
@@ -140,7 +139,7 @@ def start_that_outlives(world: World) -> Iterator[Diagnostic]:
         if any(outlives(x.reset) for x in (level, *map(world.level, others)) if others):
             yield refused(
                 "a start from a memory, of which one outlives a sequence",
-                place_of(level, syntax.Reset),
+                place_of(level, "reset"),
                 "`reset every sequence` in both levels",
             )
 

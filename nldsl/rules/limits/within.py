@@ -11,7 +11,6 @@ from nldsl.core.nodes import Node, walk
 from nldsl.core.ops import OPS, active
 from nldsl.core.program import ENDS, READS, STATE, TOKEN, Clock, Level
 from nldsl.diagnostic import Diagnostic
-from nldsl.frontend import syntax
 from nldsl.rules.flow import reach
 from nldsl.rules.limits.streams import refused
 from nldsl.rules.limits.world import STRETCHES, World, outlives, starts_from, unbound
@@ -166,7 +165,7 @@ def task_at_documents(world: World) -> Iterator[Diagnostic]:
             yield refused(
                 "a memory that learns from the loss of the whole network and starts anew where "
                 "documents end",
-                place_of(world.level(name), syntax.Reset),
+                place_of(world.level(name), "reset"),
                 "`reset every sequence`",
             )
 
@@ -178,7 +177,7 @@ def task_that_outlives(world: World) -> Iterator[Diagnostic]:
         if outlives(world.level(name).reset) and level.clock != TOKEN:
             yield refused(
                 "a window of a task loss that goes on in the next sequence",
-                place_of(world.level(name), syntax.Reset),
+                place_of(world.level(name), "reset"),
                 "reset every sequence",
             )
 
@@ -280,7 +279,7 @@ def task_sight(world: World) -> Iterator[Diagnostic]:
                 help = f"`bptt full by {short(learner)}`, or `none`"
             else:
                 continue
-            yield refused(words, place_of(family, syntax.Bptt), help)
+            yield refused(words, place_of(family, "bptt"), help)
 
 
 def _started_by(world: World, family: str, learner: str) -> str | None:
