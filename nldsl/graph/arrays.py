@@ -229,7 +229,7 @@ class Arrays(Shapes):
         return self.contracted(a, b, meets)
 
     def contracted(self, a: Array, b: Array, meets: int) -> Array:
-        """The last axis of a meets axis `meets` of b; axes of both in front of that are mapped over."""
+        """The last axis of a meets axis `meets` of b; axes of both in front are mapped over."""
         left, right, out, seen = list(range(len(a.seen))), [], [], []
         batch = {axis: i for i, axis in enumerate(a.seen[:-2])}
         fresh = len(a.seen)

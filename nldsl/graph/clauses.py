@@ -1,4 +1,4 @@
-"""The clauses of a level as its readers point at them: a rule speaks of words, and reads no text."""
+"""The clauses of a level as its readers point at them: a rule speaks of words, reads no text."""
 
 from __future__ import annotations
 
