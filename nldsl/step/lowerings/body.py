@@ -39,6 +39,10 @@ class Body:
     spoken: list[str] = field(default_factory=list)  # what each of `clocks` is called
 
     def __post_init__(self) -> None:
+        if bad := next((x for x in self.region.inside if x.op == "grad_stream"), None):
+            raise Unsupported(
+                f"`grad` of a stream inside the recurrence of `{self.region.cells[0].name}`", bad
+            )
         region, fn = self.region, Fn(self.lead)
         self.fn = fn
         self.ended = {
@@ -92,10 +96,6 @@ class Body:
         """The function, from (state, streams, statics, ends) to (new state), (outputs): `after` is
         the text of each memory before the end of the instant, `outputs` that of what is handed on.
         """
-        if bad := next((x for x in self.region.inside if x.op == "grad_stream"), None):
-            raise Unsupported(
-                f"`grad` of a stream inside the recurrence of `{self.region.cells[0].name}`", bad
-            )
         new = [
             *self.settled(after),
             *(self.past.after.get(i, name) for i, name in enumerate(self.past.names)),
