@@ -43,7 +43,7 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     given = f"{function}, {parts(taken)}, {rows}, {fixed}, position, {chunk}, {ticks}, mode"
     after = [fn.fresh("n") for _ in taken]
     outs = [fn.fresh() for _ in region.outputs]
-    fn.lines.append(f"{parts(after)}, {parts(outs)} = roll({given})")
+    fn.lines.append(f"{parts(after)}, {parts(outs)} = scan_chunks({given})")
     for text, source in zip(after, taken):
         found = re.search(r"\bc\d+\b", source)
         fn.made[text] = Made(after=found.group() if found else "")

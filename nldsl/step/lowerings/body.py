@@ -163,12 +163,12 @@ class Body:
             )
         return f"e{self.clocks.index(tick) + 1}"
 
-    def pick(self, clock: Clock, new: str, old: str, shape: Shape, first: int = 0) -> str:
-        return self.fn.let(f"pick({self.flag(clock, first)}, {new}, {old})", "B", shape).text
+    def select(self, clock: Clock, new: str, old: str, shape: Shape, first: int = 0) -> str:
+        return self.fn.let(f"select({self.flag(clock, first)}, {new}, {old})", "B", shape).text
 
     def ticked(self, cell: Cell, text: str) -> str:
         if cell in self.slow or cell.first:
-            return self.pick(cell.clock, text, self.state[cell.name].text, cell.shape, cell.first)
+            return self.select(cell.clock, text, self.state[cell.name].text, cell.shape, cell.first)
         return text
 
     def begun(self, cell: Cell, after: dict[str, str]) -> str:
@@ -193,7 +193,7 @@ class Body:
             for clock in dict.fromkeys(
                 c for c in (cell.reset, cell.ends) if c is not None and c.unit in ("token", ENDS)
             ):
-                text = self.pick(
+                text = self.select(
                     clock, f"{starts[cell.name]}.expand_as({like})", text, cell.shape, cell.kept
                 )
             return text
@@ -202,7 +202,7 @@ class Body:
             return (
                 text
                 if cell.cut is None
-                else self.pick(cell.cut, f"{text}.detach()", text, cell.shape)
+                else self.select(cell.cut, f"{text}.detach()", text, cell.shape)
             )
 
         for name, cell in sorted(
@@ -213,7 +213,7 @@ class Body:
             after[name] = restarted(cell, hidden(cell, after[name]), self.state[name].text)
         for k, (name, clock) in enumerate(region.holds):
             cell = self.cells[name]
-            copy = self.pick(clock, after[name], hidden(cell, self.kept[n + k]), cell.shape)
+            copy = self.select(clock, after[name], hidden(cell, self.kept[n + k]), cell.shape)
             held.append(restarted(cell, copy, self.kept[n + k]))
         return [*(after[c.name] for c in region.cells), *held]
 

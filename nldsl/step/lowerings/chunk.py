@@ -170,7 +170,7 @@ class ChunkWriter:
         answers = [self.reads.contract(known, h.key, f"{p}oi", f"{p}i", f"{p}o") for h in steps]
         shape = (*state.shape[: state.heads], state.shape[-2])
         writes = [self.weighed(h) for h in steps]
-        reach = let(f"late({mask})", "", ()).text
+        reach = let(f"shift_right({mask})", "", ()).text
         keys, values = [h.key.text for h in steps], [w.text for w in writes]
         asked = [a.text for a in answers if isinstance(a, Ref)]
         if rank > 1:
@@ -205,7 +205,7 @@ class ChunkWriter:
             overlap = f'torch.einsum("{letters}", {keys}, {writes}, {reach})'
         else:
             overlap = f'{reach} * torch.einsum("BT{p}i,BJ{p}i->B{p}TJ", {keys}, {writes})'
-        return self.fn.let(f"erased(-({overlap}))", "", ()).text
+        return self.fn.let(f"wy_inverse(-({overlap}))", "", ()).text
 
     def gathered(self, steps: tuple[Householder, ...]) -> list[Householder]:
         """Steps that ask the memory the same are one."""

@@ -116,13 +116,13 @@ class Gates:
             decay = term.decay
             text = decay.text if decay.literal is None else self.full(decay.text, state)
             first = 1.0 if start else 0.0
-            return InitialTerm(self.named(f"late_prefix({text}, {first})"), term.state)
+            return InitialTerm(self.named(f"shift_decay({text}, {first})"), term.state)
         if term.mask is None:
             gate = term.gate
             diagonal = gate.text if gate.literal is None else self.full(gate.text, state)
-            mask = self.fn.let(f"late(torch.diag_embed({diagonal}))", "", ()).text
+            mask = self.fn.let(f"shift_right(torch.diag_embed({diagonal}))", "", ()).text
             return replace(term, mask=mask, gate=ONE)
-        return replace(term, mask=self.fn.let(f"late({term.mask})", "", ()).text)
+        return replace(term, mask=self.fn.let(f"shift_right({term.mask})", "", ()).text)
 
     def scaled(self, term: Term, gate: Gate) -> Term:
         if isinstance(term, InitialTerm):

@@ -42,17 +42,17 @@ def running(like: Tensor) -> tuple[Tensor, Tensor]:
     ).tril().expand(*like.shape, like.shape[-1]), ones
 
 
-def late(kernel: Tensor) -> Tensor:
+def shift_right(kernel: Tensor) -> Tensor:
     """Rows one token later, [.., T, J] -> [.., T, J]: what the state before each token holds."""
     return F.pad(kernel, (0, 0, 1, 0))[..., :-1, :]
 
 
-def late_prefix(prefix: Tensor, first: float) -> Tensor:
+def shift_decay(prefix: Tensor, first: float) -> Tensor:
     """Prefix products one token later, [B, P.., T]; `first` at the first token."""
     return F.pad(prefix, (1, 0), value=first)[..., :-1]
 
 
-def erased(kernel: Tensor) -> Tensor:
+def wy_inverse(kernel: Tensor) -> Tensor:
     """Inverse of I + strictly lower `kernel` [.., T, J]: what each write becomes once later erases
     have read it (WY form).
     """
@@ -63,7 +63,7 @@ def erased(kernel: Tensor) -> Tensor:
     )
 
 
-def pick(flag: bool | Tensor, new: Tensor, old: Tensor) -> Tensor:
+def select(flag: bool | Tensor, new: Tensor, old: Tensor) -> Tensor:
     """new where the flag holds, else old; a Python flag costs nothing, a flag for each lane is a
     number.
     """
@@ -79,7 +79,7 @@ def lanewise(flag: Tensor, new: Tensor, old: Tensor) -> Tensor:
     return torch.where(flag.reshape(-1, *[1] * (new.dim() - 1)), new, old.to(new.dtype))
 
 
-def roll(
+def scan_chunks(
     body,
     state: tuple,
     streams: tuple,
