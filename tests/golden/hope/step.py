@@ -119,12 +119,12 @@ def region_1(state, streams, statics, ends):
     # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
     M_W2_1 = torch.einsum("BJpu,BJpv->Bpuv", S_6 * M_W1_2.movedim(-1, 1)[..., None], k)
     M_W2_2 = k * m_1.movedim(-1, 1)[..., None]
-    M_W2_3 = erased(-(late(kernel) * torch.einsum("BTpi,BJpi->BpTJ", k, M_W2_2)))
-    M_W2_4 = torch.einsum("BpT->BTp", late_prefix(phi, 1.0))
+    M_W2_3 = wy_inverse(-(shift_right(kernel) * torch.einsum("BTpi,BJpi->BpTJ", k, M_W2_2)))
+    M_W2_4 = torch.einsum("BpT->BTp", shift_decay(phi, 1.0))
     M_W2_5 = torch.einsum(
         "BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_alpha_M_W2, k), M_W2_4
     )
-    M_W2_6 = torch.einsum("BTpi,BJpi->BpTJ", k, k) * late(M_W1_1)
+    M_W2_6 = torch.einsum("BTpi,BJpi->BpTJ", k, k) * shift_right(M_W1_1)
     M_W2_7 = M_W2_5 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_6, S_6)
     M_W2_8 = torch.einsum("BpTJ,BJpo->BTpo", M_W2_3, M_W2_7)
     M_W2_9 = kernel[..., -1, :]
@@ -227,14 +227,14 @@ def region_1(state, streams, statics, ends):
     M_v_S_m_W2_new = (
         torch.einsum("Bpu,Bpv->Bpuv", S_24[:, -1], k[:, -1]) * m_1[..., -1][..., None, None]
     )
-    M_alpha_M_W1_near_new = pick(near_ends, M_alpha_M_W1_new, M_alpha_M_W1_near)
-    M_alpha_M_W2_near_new = pick(near_ends, M_alpha_M_W2_new, M_alpha_M_W2_near)
-    M_eta_M_W1_near_new = pick(near_ends, M_eta_M_W1_new, M_eta_M_W1_near)
-    M_eta_M_W2_near_new = pick(near_ends, M_eta_M_W2_new, M_eta_M_W2_near)
-    M_k_M_W1_near_new = pick(near_ends, M_k_M_W1_new, M_k_M_W1_near)
-    M_k_M_W2_near_new = pick(near_ends, M_k_M_W2_new, M_k_M_W2_near)
-    M_v_M_W1_near_new = pick(near_ends, M_v_M_W1_new, M_v_M_W1_near)
-    M_v_M_W2_near_new = pick(near_ends, M_v_M_W2_new, M_v_M_W2_near)
+    M_alpha_M_W1_near_new = select(near_ends, M_alpha_M_W1_new, M_alpha_M_W1_near)
+    M_alpha_M_W2_near_new = select(near_ends, M_alpha_M_W2_new, M_alpha_M_W2_near)
+    M_eta_M_W1_near_new = select(near_ends, M_eta_M_W1_new, M_eta_M_W1_near)
+    M_eta_M_W2_near_new = select(near_ends, M_eta_M_W2_new, M_eta_M_W2_near)
+    M_k_M_W1_near_new = select(near_ends, M_k_M_W1_new, M_k_M_W1_near)
+    M_k_M_W2_near_new = select(near_ends, M_k_M_W2_new, M_k_M_W2_near)
+    M_v_M_W1_near_new = select(near_ends, M_v_M_W1_new, M_v_M_W1_near)
+    M_v_M_W2_near_new = select(near_ends, M_v_M_W2_new, M_v_M_W2_near)
     return (
         M_alpha_M_W1_new,
         M_alpha_M_W2_new,
@@ -319,7 +319,7 @@ def block_3(
         M_k_M_W2_near_new,
         M_v_M_W1_near_new,
         M_v_M_W2_near_new,
-    ), (keep, rate, k, v) = roll(
+    ), (keep, rate, k, v) = scan_chunks(
         region_1,
         (
             M_alpha_M_W1,
@@ -423,10 +423,10 @@ def region_2(state, streams, statics, ends):
     # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
     M_W2_1 = torch.einsum("BJpu,BJpv->Bpuv", S_5 * M_W1_2.movedim(-1, 1)[..., None], k)
     M_W2_2 = k * m_1.movedim(-1, 1)[..., None]
-    M_W2_3 = erased(-(late(kernel) * torch.einsum("BTpi,BJpi->BpTJ", k, M_W2_2)))
-    M_W2_4 = torch.einsum("BpT->BTp", late_prefix(phi, 1.0))
+    M_W2_3 = wy_inverse(-(shift_right(kernel) * torch.einsum("BTpi,BJpi->BpTJ", k, M_W2_2)))
+    M_W2_4 = torch.einsum("BpT->BTp", shift_decay(phi, 1.0))
     M_W2_5 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_W2, k), M_W2_4)
-    M_W2_6 = torch.einsum("BTpi,BJpi->BpTJ", k, k) * late(M_W1_1)
+    M_W2_6 = torch.einsum("BTpi,BJpi->BpTJ", k, k) * shift_right(M_W1_1)
     M_W2_7 = M_W2_5 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_6, S_5)
     M_W2_8 = torch.einsum("BpTJ,BJpo->BTpo", M_W2_3, M_W2_7)
     M_W2_9 = M_W2_8 * kernel[..., -1, :].movedim(-1, 1)[..., None]
@@ -437,8 +437,8 @@ def region_2(state, streams, statics, ends):
     )
     S_m_W2_new = torch.einsum("Bpu,Bpv->Bpuv", S_5[:, -1], k[:, -1]) * m_1[..., -1][..., None, None]
     # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
-    M_W1_far_new = pick(far_ends, M_W1_new, M_W1_far)
-    M_W2_far_new = pick(far_ends, M_W2_new, M_W2_far)
+    M_W1_far_new = select(far_ends, M_W1_new, M_W1_far)
+    M_W2_far_new = select(far_ends, M_W2_new, M_W2_far)
     residual_2 = F.silu(torch.einsum("Babc,BTac->BTab", M_W2_far, q))
     residual_3 = torch.einsum("Babc,BTac->BTab", M_W1_far, residual_2)
     return (M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_far_new, M_W2_far_new), (residual_3,)
@@ -461,7 +461,7 @@ def block_4(
 ):
     (
         M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_far_new, M_W2_far_new
-    ), (v7,) = roll(
+    ), (v7,) = scan_chunks(
         region_2,
         (M_W1, M_W2, S_m_W1, S_m_W2, M_W1_far, M_W2_far),
         (q, keep, rate, k, v, times(q, position)),

@@ -113,8 +113,8 @@ def region_1(state, streams, statics, ends):
     M_10 = torch.einsum("BJpu,BJpv->Bpuv", S_6 * M_8.movedim(-1, 1)[..., None], k)
     S_m_W2_new = phi_2[..., -1][..., None, None] * S_m_W2 + M_10
     # titans.nl:14  return W1 * silu(W2 * z)
-    M_W1_chunk_new = pick(chunk_ends, M_W1_new, M_W1_chunk)
-    M_W2_chunk_new = pick(chunk_ends, M_W2_new, M_W2_chunk)
+    M_W1_chunk_new = select(chunk_ends, M_W1_new, M_W1_chunk)
+    M_W2_chunk_new = select(chunk_ends, M_W2_new, M_W2_chunk)
     net_1 = torch.einsum("BaT->BTa", phi)
     net_2 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", M_W2, q), net_1)
     net_3 = torch.einsum("BaT->BTa", M_1)
@@ -147,7 +147,7 @@ def block_3(
 ):
     (
         M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_chunk_new, M_W2_chunk_new
-    ), (y,) = roll(
+    ), (y,) = scan_chunks(
         region_1,
         (M_W1, M_W2, S_m_W1, S_m_W2, M_W1_chunk, M_W2_chunk),
         (q, sub_forget, decay, k, v, rate, times(q, position)),
