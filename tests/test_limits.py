@@ -16,12 +16,13 @@ from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostics
 from nldsl.frontend.parse import parse
 from nldsl.graph.desugar import elaborate
+from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import STANDARD, compile_program, load_text
 from nldsl.rules import limits
 from nldsl.rules.limits.world import World
 from nldsl.source import Source
 from nldsl.step.loading import Files
-from nldsl.testing import sample
+from nldsl.testing import data, laws, sample
 
 FIXTURES = {
     path.stem.partition("_")[2]: path
@@ -112,3 +113,62 @@ def test_two_thousand_draws_compile(part: int) -> None:
 @pytest.mark.parametrize("part", range(20))
 def test_two_thousand_mutants_compile(part: int) -> None:
     mutants_compile(100, 1000 + part)
+
+
+LOOKING_BACK = """nldsl 1
+import layers
+dim d = 3, e = 2
+clock near = 2 token
+input x: [d]
+q = weight([e])
+k = unit(linear(x, [e]))
+level recall every token {
+    memory M: [e, e] = learned
+    context k
+    minimize |M * k - k|^2
+    M <- 0.9 * M - 0.1 * grad(M@near)
+    bptt full
+}
+y = PAST
+loss = |linear(y, [d]) - next(x)|^2
+level training every step {
+    memory W: weights
+    context x
+    minimize mean(loss over period)
+    W <- W - 0.1 * grad(W)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "past",
+    [
+        "k + conv(weight([e]), 3)",
+        "conv(weight([e]), 3)@near + k",
+        "sum(q over 3 token)",
+        "attend(q, q -> weight([e]) over sequence)",
+        "recall.M@near * unit(conv(weight([e]), 3))",
+        "recall.M * attend(q, k -> conv(weight([e]), 2) over near)",
+    ],
+)
+def test_what_looks_back_at_values_without_a_time(past: str) -> None:
+    """Before its first token a sequence has zeros, or nothing: each token sees something else."""
+    made = load_text(LOOKING_BACK.replace("PAST", past))
+    subject = laws.Subject(made)
+    found = laws.agreement(subject, [data(made, 2, length, length) for length in (6, 1, 7)])
+    assert not {name: x for name, x in found.items() if not x <= laws.EXACT}
+    assert laws.splits(subject.restart(), data(made, 2, 7, 0)) <= laws.EXACT
+
+
+def test_a_program_that_nothing_learns_from_says_its_streams() -> None:
+    made = load_text("nldsl 1\ninput x: [2]\ny = 2 * x\nz = y + 1\n")
+    step = compile_program(made, capture="eager", precision="float64")
+    batch = data(made, 2, 5, 0)
+    said, (meant,) = step(step.init(0), [batch]), Oracle(made).step([batch])
+    assert laws.deviation(said["loss"], 2 * batch["x"].sum() / 10) <= laws.EXACT
+    assert laws.deviation(said["z"], meant["z"].sum() / 10) <= laws.EXACT
+    still = "nldsl 1\ninput x: [2]\nlevel r every 2 step { memory M: [2] = 1  M <- 0.5 * M }\n"
+    silent = compile_program(load_text(still), capture="eager")
+    assert silent(silent.init(0), [batch]) == {}
+    with pytest.raises(Diagnostics, match="nothing to learn from"):
+        assert silent.trained

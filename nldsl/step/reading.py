@@ -19,6 +19,7 @@ from torch import Tensor
 from nldsl.core.nodes import Node, walk
 from nldsl.core.program import ENDS, REPORT
 from nldsl.core.timing import at_tokens, lookahead
+from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.plan import plan
 from nldsl.step.emit import Emitter
@@ -89,7 +90,10 @@ class Reading:
 
     @property
     def trained(self: CompiledStep) -> tuple[str, Node]:
-        """The stream whose mean a step calls its loss."""
+        """The stream whose mean a step calls its loss. Raises Diagnostics if there is none."""
+        if not self.heard:
+            words = "a run of a program without a stream of numbers: there is nothing to learn from"
+            raise Diagnostics([Diagnostic("N801", f"this compiler cannot lower {words}")])
         name = "loss" if "loss" in self.heard else self.heard[0]
         return name, self.updates.streams[name]
 
