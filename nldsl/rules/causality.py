@@ -12,7 +12,7 @@ from nldsl.core.nodes import Node, walk
 from nldsl.core.program import REPORT, STATE, Clock, Program
 from nldsl.core.timing import lookahead
 from nldsl.diagnostic import Diagnostic
-from nldsl.rules.flow import beneath, knots, reach, shortest_ring
+from nldsl.rules.flow import Met, beneath, knots, reach, shortest_ring
 from nldsl.rules.words import clock_name, head_of, said, short
 from nldsl.source import Span
 
@@ -242,26 +242,11 @@ def future(program: Program) -> Iterator[Diagnostic]:
     def onward(node: Node) -> Iterable[Node]:
         return () if node.op in ("grad", "grad_stream") else node.args
 
-    whole = list(walk(*program.roots()))
-    heads = [(n.args[0], "the prediction") for n in whole if n.op == "cross_entropy"]
-    heads += [
-        (m.next, f"the equation of `{short(m.name)}`")
-        for m in program.memories.values()
-        if m.next is not None
-    ]
     objectives = {o for level in program.levels.values() for o in level.objectives}
-    objectives |= (
-        {program.outputs[REPORT]} if REPORT in program.outputs else set()
-    )  # it judges predictions as they do
+    if REPORT in program.outputs:  # it judges predictions as they do
+        objectives.add(program.outputs[REPORT])
     read = reach(objectives)
-    losses = beneath(
-        program.outputs.values(), lambda node: node.op == "cross_entropy" or node in objectives
-    )
-    heads += [
-        (node, f"`{name}`, which is in no objective,")
-        for name, node in program.outputs.items()
-        if node not in read and not losses[node]
-    ]
+    heads = list(_blind(program, objectives, read))
     ahead = beneath([head for head, _ in heads], lambda node: node.op == "ahead", onward)
     for head, what in heads:
         if not ahead[head]:
@@ -344,6 +329,22 @@ def _age(program: Program, node: Node) -> int:
         clock = program.levels[program.memories[node["memory"]].level].clock
         return clock.period if clock.unit == "token" and clock.period > 1 else 0
     return 0
+
+
+def _blind(program: Program, objectives: set[Node], read: Met) -> Iterator[tuple[Node, str]]:
+    """What may not see the next token, and what to call it."""
+    for node in walk(*program.roots()):
+        if node.op == "cross_entropy":
+            yield node.args[0], "the prediction"
+    for memory in program.memories.values():
+        if memory.next is not None:
+            yield memory.next, f"the equation of `{short(memory.name)}`"
+    losses = beneath(
+        program.outputs.values(), lambda node: node.op == "cross_entropy" or node in objectives
+    )
+    for name, node in program.outputs.items():
+        if node not in read and not losses[node]:
+            yield node, f"`{name}`, which is in no objective,"
 
 
 def widths(program: Program, outputs: Iterable[Node]) -> dict[Node, float]:

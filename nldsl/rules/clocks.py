@@ -231,41 +231,34 @@ def resets(program: Program) -> Iterator[Diagnostic]:
             continue
         if reset.unit != clock.unit and reset.pace >= clock.pace:
             continue
-        span = place_of(level, "reset")
-        note = (("ticks here", rate_of(level)),)
-        if reset.unit == clock.unit:
-            if reset.period % clock.period:
-                below = reset.period // clock.period * clock.period
-                near = " or ".join(str(n) for n in (below, below + clock.period) if n)
-                yield Diagnostic(
-                    "N305",
-                    f"{reset.period} is not a multiple of {clock.period}",
-                    span,
-                    f"every {every(reset)}",
-                    note,
-                    f"{near} {clock.unit}",
-                )
-            else:
-                yield Diagnostic(
-                    "N305",
-                    f"a reset with phase {reset.phase} falls between the ticks of period "
-                    f"{clock.period} and phase "
-                    f"{clock.phase}",
-                    span,
-                    f"every {every(reset)}",
-                    note,
-                    f"phase {clock.phase}",
-                )
-        else:
-            yield Diagnostic(
-                "N305",
-                f"a level that ticks every {every(clock)} cannot restart every {every(reset)}, "
-                "which is more often",
-                span,
-                f"every {every(reset)}",
-                note,
-                f"a multiple of {every(clock)}, or `reset never`",
-            )
+        why, remedy = _misses(reset, clock)
+        yield Diagnostic(
+            "N305",
+            why,
+            place_of(level, "reset"),
+            f"every {every(reset)}",
+            (("ticks here", rate_of(level)),),
+            remedy,
+        )
+
+
+def _misses(reset: Clock, clock: Clock) -> tuple[str, str]:
+    """Why a reset is not at a tick of this clock, and what would be."""
+    if reset.unit != clock.unit:
+        return (
+            f"a level that ticks every {every(clock)} cannot restart every {every(reset)}, "
+            "which is more often",
+            f"a multiple of {every(clock)}, or `reset never`",
+        )
+    if reset.period % clock.period:
+        below = reset.period // clock.period * clock.period
+        near = " or ".join(str(n) for n in (below, below + clock.period) if n)
+        return f"{reset.period} is not a multiple of {clock.period}", f"{near} {clock.unit}"
+    return (
+        f"a reset with phase {reset.phase} falls between the ticks of period {clock.period} and "
+        f"phase {clock.phase}",
+        f"phase {clock.phase}",
+    )
 
 
 def depths(program: Program) -> Iterator[Diagnostic]:

@@ -112,22 +112,14 @@ def _forms(stream: Node) -> Iterator[Node]:
         yield stream
 
 
-def dead(program: Program) -> Iterator[Diagnostic]:
-    """A memory is read outside its level: by a stream, by another level, or by the start of one.
-
-    level recall every token { memory M .. M <- M + k }   y = k              # N613: nobody reads M
-    level recall every token { memory M .. M <- M + k }   y = recall.M@after * q
+def _used(program: Program, readers: Iterable[tuple[Node, int]]) -> dict[str, int]:
+    """Memory -> the readers of its value, as bits of a number; `readers` are given with their
+    roots.
     """
-    if not program.outputs:
-        return
-    readers = list(_readers(program))
-    bit = {
-        reader: 1 << i for i, reader in enumerate(dict.fromkeys(reader for _, reader in readers))
-    }
     reading: dict[Node, int] = {}  # the readers that a node is worked out for
     for root, reader in readers:
-        reading[root] = reading.get(root, 0) | bit[reader]
-    used: dict[str, int] = {}  # memory -> the readers of its value
+        reading[root] = reading.get(root, 0) | reader
+    used: dict[str, int] = {}
     for node in reversed(list(walk(*reading))):  # who needs a node comes before it
         own = reading[node]
         for arg in node.args:
@@ -141,6 +133,22 @@ def dead(program: Program) -> Iterator[Diagnostic]:
         )
         if memory is not None:
             used[memory] = used.get(memory, 0) | own
+    return used
+
+
+def dead(program: Program) -> Iterator[Diagnostic]:
+    """A memory is read outside its level: by a stream, by another level, or by the start of one.
+
+    level recall every token { memory M .. M <- M + k }   y = k              # N613: nobody reads M
+    level recall every token { memory M .. M <- M + k }   y = recall.M@after * q
+    """
+    if not program.outputs:
+        return
+    readers = list(_readers(program))
+    bit = {
+        reader: 1 << i for i, reader in enumerate(dict.fromkeys(reader for _, reader in readers))
+    }
+    used = _used(program, [(root, bit[reader]) for root, reader in readers])
     family = {name: bit.get(name, 0) for name in program.levels}
     for child in program.levels.values():
         if child.parent in family:

@@ -109,25 +109,8 @@ def too_short(name: str, part: str, has: int, length: int, unit: str) -> Diagnos
 
 def other_inputs(inputs: Mapping[str, Node], vocab: Mapping[str, int]) -> Diagnostics:
     """N705, at the `input` that no data can fill: of several the second, of one its type."""
-    text, table = "`input ids: index(256)` for text", "`input x: [channel]` for a table of numbers"
     if len(inputs) != 1:
-        said = (
-            f"the program has {len(inputs)} inputs: {listed(list(inputs))}"
-            if inputs
-            else "the program has no `input`"
-        )
-        places = [node.span for node in inputs.values()]
-        return Diagnostics(
-            [
-                Diagnostic(
-                    "N705",
-                    f"data gives one byte or one row of numbers a token, {said}",
-                    places[1] if places else None,
-                    notes=tuple(("and this one", span) for n, span in enumerate(places) if n != 1),
-                    help=f"one input: {text}, {table}",
-                )
-            ]
-        )
+        return not_one_input(inputs)
     name, node = next(iter(inputs.items()))
     if name in vocab:
         return Diagnostics(
@@ -149,6 +132,27 @@ def other_inputs(inputs: Mapping[str, Node], vocab: Mapping[str, int]) -> Diagno
                 f"a table gives one axis a token, its channels; `{name}` has {len(node.shape)}",
                 node.span,
                 help=f"write `input {name}: [channel]`",
+            )
+        ]
+    )
+
+
+def not_one_input(inputs: Mapping[str, Node]) -> Diagnostics:
+    text, table = "`input ids: index(256)` for text", "`input x: [channel]` for a table of numbers"
+    said = (
+        f"the program has {len(inputs)} inputs: {listed(list(inputs))}"
+        if inputs
+        else "the program has no `input`"
+    )
+    places = [node.span for node in inputs.values()]
+    return Diagnostics(
+        [
+            Diagnostic(
+                "N705",
+                f"data gives one byte or one row of numbers a token, {said}",
+                places[1] if places else None,
+                notes=tuple(("and this one", span) for n, span in enumerate(places) if n != 1),
+                help=f"one input: {text}, {table}",
             )
         ]
     )

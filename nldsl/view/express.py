@@ -8,7 +8,7 @@ is `f(tick)`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from nldsl.core.nodes import Node, Tree, Type, numel
 from nldsl.core.program import READS, Clock, Level
@@ -200,30 +200,35 @@ def _operator(node: Node, depth: int, names: Names) -> tuple[int, str]:
         and len(set(args[0].args[0].args)) == 1
     ):
         return ATOM, f"|{part(args[0].args[0].args[0])}|"
+    return ATOM, _call(node, part)
+
+
+def _call(node: Node, part: Callable[..., str]) -> str:
+    """An operator that is written as a call, an index or an instant."""
+    op, args = node.op, node.args
     if op in ("fold", "window"):
-        stretch = (
-            "period"
-            if op == "fold" and isinstance(node["since"], str)
-            else clock_text(node["since"])
-            if op == "fold"
-            else f"{node['length']} token"
-        )
-        return ATOM, f"{node['how']}({part(args[0])} over {stretch})"
+        return f"{node['how']}({part(args[0])} over {_stretch(node)})"
     if op == "grad":
-        return ATOM, f"grad({part(args[1])})"
+        return f"grad({part(args[1])})"
     if op == "gather":
-        return ATOM, f"{part(args[0], ATOM)}[{part(args[1])}]"
+        return f"{part(args[0], ATOM)}[{part(args[1])}]"
     if op == "select":
-        return ATOM, f"{part(args[0], ATOM)}[{node['index']}]"
+        return f"{part(args[0], ATOM)}[{node['index']}]"
     if op == "tree":
-        return ATOM, " | ".join(dict.fromkeys(part(arg) for arg in args))
+        return " | ".join(dict.fromkeys(part(arg) for arg in args))
     if op == "held_stream":
-        return ATOM, f"{part(args[0], ATOM)}@{clock_text(node['clock'])}"
+        return f"{part(args[0], ATOM)}@{clock_text(node['clock'])}"
     if op == "attend":
         pairs = ", ".join(f"{part(args[i])} -> {part(args[i + 1])}" for i in range(1, len(args), 2))
-        return ATOM, f"attend({part(args[0])}, {pairs})"
+        return f"attend({part(args[0])}, {pairs})"
     words = {"ahead": "next", "amax": "max", "grad_stream": "grad", "total": "sum"}
-    return ATOM, f"{words.get(op, op)}({', '.join(part(arg) for arg in args)})"
+    return f"{words.get(op, op)}({', '.join(part(arg) for arg in args)})"
+
+
+def _stretch(node: Node) -> str:
+    if node.op == "window":
+        return f"{node['length']} token"
+    return "period" if isinstance(node["since"], str) else clock_text(node["since"])
 
 
 def outer(eq: str) -> bool:

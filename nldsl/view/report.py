@@ -4,6 +4,8 @@ what a step costs.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -126,27 +128,27 @@ def flops_per_token(step: CompiledStep) -> float:
     return total
 
 
+def numbers_per_sequence(step: CompiledStep) -> int:
+    """What the memories of the token clock and their copies hold for one sequence."""
+    schedule = step.schedule
+    copies = [
+        next(cell for cell in region.cells if cell.name == memory)
+        for region in schedule.regions
+        for memory, _ in region.holds
+    ]
+    cells = [cell for region in schedule.regions for cell in region.cells]
+    return sum(numel(cell.shape) for cell in (*cells, *schedule.cells.between.values(), *copies))
+
+
 def report(program: Program, step: CompiledStep) -> Group:
     """Everything about a compiled program that a user may want to know before training it."""
     state = step.init(0)
     parameters = sum(numel(w.shape) for w in program.weights.values())
-    per_sequence = (
-        sum(numel(c.shape) for r in step.schedule.regions for c in r.cells)
-        + sum(numel(c.shape) for c in step.schedule.cells.between.values())
-        + sum(
-            numel(next(c for c in r.cells if c.name == m).shape)
-            for r in step.schedule.regions
-            for m, _ in r.holds
-        )
+    per_sequence = numbers_per_sequence(step)
+    inits = Counter(
+        f"normal, std {w.scale:.3g}" if w.init == "normal" else f"filled with {w.fill}"
+        for w in program.weights.values()
     )
-    inits: dict[str, list[str]] = {}
-    for weight in program.weights.values():
-        key = (
-            f"normal, std {weight.scale:.3g}"
-            if weight.init == "normal"
-            else f"filled with {weight.fill}"
-        )
-        inits.setdefault(key, []).append(weight.name)
     flops = flops_per_token(step)
     lines = [
         f"{parameters:,} parameters; state of the run {bytes_of(state.tensors) / 1e6:.1f} MB, "
@@ -161,7 +163,7 @@ def report(program: Program, step: CompiledStep) -> Group:
             if step.capture == "eager"
             else f"; predicted compile time {step.predict(step.capture):.0f} s"
         ),
-        "initialisers: " + "; ".join(f"{k} ({len(v)} tensors)" for k, v in inits.items()),
+        "initialisers: " + "; ".join(f"{k} ({n} tensors)" for k, n in inits.items()),
     ]
     if step.compile_seconds:
         lines.append(
