@@ -398,12 +398,13 @@ def indented(text: Wording, i: int, colon: int, head: str) -> Mistake | None:
     begin, end = text.block(i)
     if end == colon + 1:
         return None
+    braces = f"write `{head} {{` and close the block with `}}`"
     return Mistake(
         Diagnostic(
             "N024",
             "a block stands in braces, not behind `:`",
             text.span(colon, colon + 1),
-            help=f"write `{head} {{` and close the block with `}}`",
+            help=braces,
             fix=(Edit(text.span(colon, colon + 1), " {"), text.closing_brace(i, end)),
         ),
         begin,
