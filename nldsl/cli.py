@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from nldsl.core.program import Program
+    from nldsl.pipeline import Watch
     from nldsl.train.records import Settings
 
 REJECTED, USAGE, RUN, BACKEND, INTERRUPTED = 1, 2, 3, 4, 130
@@ -163,13 +164,13 @@ def compile_(
             raise typer.BadParameter(
                 "a stage is printed, not written: `--emit` or `-o`, one of the two"
             )
-        if emit is Stage.tokens or emit is Stage.ast:
-            return say(
-                stages.tokens(text.source) if emit is Stage.tokens else stages.ast(text.source)
-            )
-        program = loaded(text, sets)
-        if emit is Stage.graph:
-            return say(stages.graph(program))
+
+        def watch(stage: str, made: object) -> None:
+            if stage == emit:
+                say(stages.DUMPS[stage](made))
+                raise typer.Exit
+
+        program = loaded(text, sets, watch)
         files = (
             pretrained.read(program, pretrained.places(program, text.folder, absolute(load))).files
             if emit is None
@@ -181,9 +182,8 @@ def compile_(
             precision=precision.value,
             capture=capture.value,
             files=files,
+            watch=watch,
         )
-        if emit is not None:
-            return say(step.source if emit is Stage.python else stages.schedule(step))
         display = shown_on(Screen())
         step.warm(step.init(0), random_batch(program, batch, length, device), display.compiling)
         display.close()
@@ -518,12 +518,11 @@ def source_of(spec: str) -> Text:
         raise typer.BadParameter(f"`{spec}` cannot be read: {error.strerror}") from None
 
 
-def loaded(text: Text, sets: list[str] | None) -> Program:
+def loaded(text: Text, sets: list[str] | None, watch: Watch | None = None) -> Program:
     from nldsl import pipeline
 
-    return noted(
-        pipeline.load_text(text.source.text, text.source.name, overrides(sets), [text.folder])
-    )
+    said, found = text.source, watch or pipeline.unwatched
+    return noted(pipeline.load_text(said.text, said.name, overrides(sets), [text.folder], found))
 
 
 def noted(program: Program, more: Iterable[Diagnostic] = ()) -> Program:

@@ -1,15 +1,20 @@
-"""The compiler, each stage called once, top to bottom.
+"""The compiler: one line a stage, top to bottom.
 
-text -> syntax tree -> program (core equations, levels) -> checked -> schedule -> step source ->
-compiled step
+    text -> ast -> graph (core equations, levels) -> checked -> schedule -> python -> compiled step
+
+A stage takes what the one before it made and changes nothing in it. `passed` tells who watches the
+name of each stage and what it made (`stages.DUMPS` prints it), and checks its laws where the
+environment variable NLDSL_LAWS is set, as it is in every test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from nldsl.core.laws import check_program
 from nldsl.core.program import Program
 from nldsl.frontend.parse import parse
 from nldsl.graph.desugar import elaborate
@@ -21,6 +26,25 @@ if TYPE_CHECKING:
     from nldsl.step.loading import Files
 
 STANDARD = Path(__file__).parent / "std"
+Made = TypeVar("Made")
+Watch = Callable[[str, Any], None]
+Law = Callable[[Made], None]
+
+
+def unwatched(stage: str, made: object) -> None:
+    """Nobody is told."""
+
+
+def lawless(made: object) -> None:
+    """What has no laws but its type."""
+
+
+def passed(stage: str, made: Made, watch: Watch, law: Law[Made] = lawless) -> Made:
+    """What a stage made, checked and shown. Raises AssertionError for what breaks a law."""
+    if os.environ.get("NLDSL_LAWS"):
+        law(made)
+    watch(stage, made)
+    return made
 
 
 def load(path: str | Path, sets: Mapping[str, str] | None = None) -> Program:
@@ -34,12 +58,14 @@ def load_text(
     name: str = "spec.nl",
     sets: Mapping[str, str] | None = None,
     search: list[Path] | None = None,
+    watch: Watch = unwatched,
 ) -> Program:
-    source = Source(name, text)
-    program = elaborate(
-        parse(source), source, sets=dict(sets or {}), search=[*(search or []), STANDARD]
-    )
-    return check(program)
+    """Text -> checked program. Raises Diagnostics with every finding."""
+    folders = [*(search or []), STANDARD]
+    source = passed("tokens", Source(name, text), watch)
+    file = passed("ast", parse(source), watch)
+    program = elaborate(file, source, sets=dict(sets or {}), search=folders)
+    return passed("graph", check(program), watch, check_program)
 
 
 def compile_program(
@@ -50,13 +76,18 @@ def compile_program(
     planned_steps: int = 1000,
     accumulate: int = 1,
     files: Files | None = None,
+    watch: Watch = unwatched,
 ) -> CompiledStep:
-    """The training step of a checked program; `files` holds what it loads.
+    """Checked program -> its training step; `files` holds what it loads.
 
     Raises Diagnostics (N8xx) for what has no lowering yet.
     """
     from nldsl.schedule.faults import told  # torch is imported where something is to run
+    from nldsl.schedule.plan import schedule
     from nldsl.step.compile import CompiledStep
+    from nldsl.step.module import emit
 
     with told(program):
-        return CompiledStep(program, device, precision, capture, planned_steps, accumulate, files)
+        plan = passed("schedule", schedule(program), watch)
+        source = passed("python", emit(plan, precision, planned_steps), watch)
+        return CompiledStep(plan, source, device, capture, planned_steps, accumulate, files)

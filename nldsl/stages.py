@@ -9,6 +9,9 @@ python    def region_1(..)                              the step's source
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from rich.pretty import pretty_repr
 
 from nldsl.core.nodes import Node
@@ -16,10 +19,9 @@ from nldsl.core.program import Program
 from nldsl.core.text import dump
 from nldsl.frontend import lex
 from nldsl.frontend.lex import Places
-from nldsl.frontend.parse import parse
-from nldsl.schedule.plan import Region
+from nldsl.frontend.syntax import File
+from nldsl.schedule.plan import Region, Schedule
 from nldsl.source import Source
-from nldsl.step.compile import CompiledStep
 
 WIDTH = 120
 
@@ -34,33 +36,48 @@ def tokens(source: Source) -> str:
     )
 
 
-def ast(source: Source) -> str:
-    return pretty_repr(parse(source), max_width=WIDTH, indent_size=2) + "\n"
+def ast(file: File) -> str:
+    return pretty_repr(file, max_width=WIDTH, indent_size=2) + "\n"
 
 
 def graph(program: Program) -> str:
     return dump(program)
 
 
-def schedule(step: CompiledStep) -> str:
-    table = step.schedule.table
+def schedule(made: Schedule) -> str:
+    """The kinds of steps, what a step must give its levels, and the blocks of its forward part."""
+    table = made.table
     lines = [f"repeats every {table.hyperperiod} steps"]
     for i, (event, first) in enumerate(zip(table.events, table.first, strict=True), 1):
         begun = f"; restart: {', '.join(event.restarted)}" if event.restarted else ""
         lines.append(
             f"tick kind {i}, first at step {first}: {', '.join(event.fired) or 'no level'}{begun}"
         )
-    for block, function in zip(step.schedule.blocks, step.emitted.block_of, strict=True):
+    for block in made.forward.blocks:
         streams = sum(isinstance(item, Node) for item in block.items)
         lines.append(
-            f"block {block.key or 'once'}: {function}, {streams} streams, {len(block.inputs)} in, "
+            f"block {block.key or 'once'}: {streams} streams, {len(block.inputs)} in, "
             f"{len(block.outputs)} out"
         )
         lines += [
             f"    region {item.name}: {', '.join(cell.name for cell in item.cells)}; chunk "
-            f"{step.emitted.chunk[item.name]}"
-            f"{'' if item.fixed else ' (any: exact)'}; {step.emitted.lowering[item.name]}"
+            f"{item.chunk}{'' if item.fixed else ' (any: exact)'}"
             for item in block.items
             if isinstance(item, Region)
         ]
+    lines += [f"heard: {given.name}" for given in made.steps.given]
+    lines += [
+        f"{adjoint.viewer.name} learns through the ticks of {', '.join(adjoint.moved)}: "
+        f"{adjoint.rows} rows"
+        for adjoint in made.steps.adjoints
+    ]
     return "\n".join(lines) + "\n"
+
+
+DUMPS: dict[str, Callable[[Any], str]] = {
+    "tokens": tokens,
+    "ast": ast,
+    "graph": graph,
+    "schedule": schedule,
+    "python": lambda source: source.text,
+}

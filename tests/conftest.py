@@ -17,6 +17,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
+os.environ["NLDSL_LAWS"] = "1"  # every stage is held to its laws
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

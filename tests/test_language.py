@@ -43,8 +43,8 @@ from nldsl.oracle.operators import APPLY
 from nldsl.pipeline import load_text
 from nldsl.rules.limits import LIMITS
 from nldsl.schedule.cells import Unsupported
-from nldsl.schedule.plan import moving, plan
-from nldsl.step.compile import CompiledStep, load_module
+from nldsl.schedule.plan import moving, plan, schedule
+from nldsl.step.compile import load_module
 from nldsl.step.emit import Emitter
 from nldsl.step.module import in_precision
 from nldsl.testing.constructs import ALL, constructs
@@ -233,7 +233,7 @@ OUTPUTS = {
     "weights": lambda said, body: ("", weights(said)),
     "schedule": lambda said, body: (
         "",
-        stages.schedule(CompiledStep(said.program, capture="eager")),
+        stages.schedule(schedule(said.program)),
     ),
 }
 

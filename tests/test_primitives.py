@@ -128,10 +128,8 @@ def test_python_knows_no_system() -> None:
 
 def operators(name: str) -> set[str]:
     """Of the program, and of what its inner gradients and trees became."""
-    schedule = subject(name).step.schedule
-    arrays = walk(
-        *schedule.outputs.values(), *(cell.next for cell in schedule.cells.cells.values())
-    )
+    forward = subject(name).step.schedule.forward
+    arrays = walk(*forward.outputs.values(), *(cell.next for cell in forward.cells.cells.values()))
     return {node.op for nodes in (subject(name).program.nodes(), arrays) for node in nodes}
 
 

@@ -72,7 +72,7 @@ def expected(step: CompiledStep) -> int:
     return (
         kinds
         if step.capture == "whole"
-        else kinds + len(step.emitted.functions) + len({r.body for r in step.updates.replays})
+        else kinds + len(step.emitted.functions) + len({tape.body for tape in step.updates.tapes})
     )
 
 

@@ -32,7 +32,7 @@ def compiled(name: str) -> CompiledStep:
 
 @pytest.mark.parametrize("name", ["titans", "hope"])
 def test_schedule_as_text(name: str, golden) -> None:
-    golden(GOLDEN / name / "schedule.txt", stages.schedule(compiled(name)))
+    golden(GOLDEN / name / "schedule.txt", stages.schedule(compiled(name).schedule))
 
 
 @pytest.mark.parametrize("name", ["titans", "hope"])

@@ -110,7 +110,6 @@ PARTED_YET = {
 HELD_BY_TESTS = {
     "diagnostic.py: edited",
     "frontend/editor.py: textmate",
-    "core/laws.py: check_program",
 }
 VAGUE = {
     "utils",

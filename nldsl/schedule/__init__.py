@@ -13,7 +13,10 @@ order raises `Unsupported` with its words, which the driver makes N801.
                        between their ticks
     documents.py       memories that end where the data says
     faults.py          what has a meaning and no lowering
-    plan.py            streams, regions, blocks; the length of a chunk
+    plan.py            streams, regions, blocks; the length of a chunk; the whole `Schedule`
+    ticks.py           levels of the step clock: what each memory becomes at a tick
+    adjoints.py        a level that learns through the ticks of faster ones
+    step_clock.py      what the levels of the step clock hear, and when
     timetable.py       kinds of steps over one hyperperiod
 
 Decisions. Inner gradients are derived here, symbolically, and not by autograd inside the step: what

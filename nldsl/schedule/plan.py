@@ -23,7 +23,8 @@ from nldsl.core.timing import LOOKS_BACK
 from nldsl.schedule.cells import Cell, Cells, Unsupported
 from nldsl.schedule.documents import mark_ends
 from nldsl.schedule.online import Online, begin, divide, families
-from nldsl.schedule.timetable import Timetable, timetable_of
+from nldsl.schedule.step_clock import StepClock, step_clock
+from nldsl.schedule.timetable import Timetable
 
 FREE_CHUNK = 64  # tokens per piece where nothing in the text fixes a chunk
 
@@ -53,15 +54,29 @@ class Block:
     online: bool = False  # run piece by piece, between ticks of memories that learn from it
 
 
-@dataclass
-class Schedule:
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """What some streams take: every stream, and every memory of the token clock, in order."""
+
     program: Program
     cells: Cells
     outputs: dict[str, Node]  # array form of what the forward pass returns
     regions: list[Region]
     blocks: list[Block]
-    table: Timetable
     online: Online | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Both clocks: what a step computes token by token, and what it does with it at its end."""
+
+    program: Program
+    forward: Forward
+    steps: StepClock
+
+    @property
+    def table(self) -> Timetable:
+        return self.steps.table
 
 
 def moving(roots: Iterable[Node]) -> set[int]:
@@ -80,7 +95,13 @@ def moving(roots: Iterable[Node]) -> set[int]:
     return ids
 
 
-def plan(program: Program, outputs: Mapping[str, Node]) -> Schedule:
+def schedule(program: Program) -> Schedule:
+    """The whole schedule of a checked program. Raises Unsupported for what has no order."""
+    steps = step_clock(program)
+    return Schedule(program, plan(program, steps.streams), steps)
+
+
+def plan(program: Program, outputs: Mapping[str, Node]) -> Forward:
     """The forward schedule that computes `outputs` (named nodes of the program) and every memory
     that they read.
     """
@@ -106,7 +127,7 @@ def plan(program: Program, outputs: Mapping[str, Node]) -> Schedule:
     if not divide(online, cells, wanted, regions):
         online = None
     blocks = _blocks(cells, wanted, regions, online)
-    return Schedule(program, cells, roots, regions, blocks, timetable_of(program), online)
+    return Forward(program, cells, roots, regions, blocks, online)
 
 
 def _keep_reached(cells: Cells, roots: Mapping[str, Node], ticking: set[str]) -> None:

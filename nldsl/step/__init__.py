@@ -10,9 +10,9 @@ the cuts of a sequence.
     runtime/                           the functions that emitted code calls; copied into it
     online.py                          what is run piece by piece, between ticks of memories that
                                        learn from the loss of the network
-    ticks.py, flat.py, updates.py      levels of the step clock -> one function for each kind of
+    flat.py, updates.py                levels of the step clock -> one function for each kind of
                                        step
-    sight.py, replay.py                a slower level that learns through the ticks of faster ones
+    tape.py                            a slower level that learns through the ticks of faster ones
     listing.py, names.py, loops.py,    the statements of a function -> its text: names, order,
     layout.py                          comments, loops, lines of 100 columns
     module.py, compile.py              one Python module, which needs torch alone; captured as

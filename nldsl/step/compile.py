@@ -1,4 +1,4 @@
-"""STEP SOURCE -> COMPILED STEP.
+"""SCHEDULE, STEP SOURCE -> COMPILED STEP.
 
 whole   one graph per tick kind: forward, inner updates, backward and every level that fires
 split   one graph per distinct block (forward and its backward), used again for each layer, and one
@@ -19,21 +19,16 @@ import torch
 from torch import Tensor
 
 from nldsl.core.initial import normal
-from nldsl.core.nodes import Node, Tree
-from nldsl.core.program import ENDS, Program
-from nldsl.core.timing import at_tokens
+from nldsl.core.program import ENDS
 from nldsl.diagnostic import Diagnostic, Diagnostics
-from nldsl.schedule.cells import Unsupported
-from nldsl.schedule.faults import told
-from nldsl.schedule.plan import Schedule, plan
-from nldsl.schedule.timetable import Kind, Timetable, timetable_of
+from nldsl.schedule.faults import Unsupported, told
+from nldsl.schedule.plan import Schedule
+from nldsl.schedule.timetable import Kind
 from nldsl.step import lanes, room
-from nldsl.step.emit import Emitted, Emitter
 from nldsl.step.loading import Files, loaded
-from nldsl.step.module import module_text
+from nldsl.step.module import StepSource
 from nldsl.step.reading import Reading, load_module
 from nldsl.step.state import State, allocate, draws, planned
-from nldsl.step.updates import Updates
 
 PRECISION = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 CAPTURES = ("auto", "split", "whole", "eager")
@@ -49,38 +44,32 @@ class CompiledStep(Reading):
 
     def __init__(
         self,
-        program: Program,
+        schedule: Schedule,
+        source: StepSource,
         device: str = "cpu",
-        precision: str = "float32",
         capture: str = "auto",
         planned_steps: int = 1000,
         accumulate: int = 1,
         files: Files | None = None,
     ) -> None:
-        self.program, self.device, self.precision, self.accumulate = (
-            program,
-            device,
-            precision,
+        self.program, self.schedule, self.device = schedule.program, schedule, device
+        self.source, self.precision = source.text, source.precision
+        self.emitted, self.updates = source.emitted, source.updates
+        self.dtype, self.steps, self.accumulate = (
+            PRECISION[self.precision],
+            planned_steps,
             accumulate,
         )
-        self.dtype = PRECISION[precision]
-        self.steps = planned_steps
         self.files = files or {}
-        self.documents = program.counts(ENDS)
-        self.updates = Updates(program, table_of(program))
-        if not self.updates.streams:  # nothing learns once a step: what is said is still said
-            self.updates.streams |= said(program)
-        self.heard = list(self.updates.streams)
-        self.schedule: Schedule = plan(program, self.updates.streams)
-        self.valid_from = self.schedule.cells.valid_from
-        self.emitted: Emitted = Emitter(self.schedule).emit()
-        self.source = module_text(program, self.emitted, self.updates, precision, planned_steps)
+        self.documents = self.program.counts(ENDS)
+        self.heard = list(schedule.steps.streams)
+        self.valid_from = schedule.forward.cells.valid_from
         self.capture, self.why = self.choose(capture)
         self.compile_seconds: dict[str, float] = {}
         self.module = load_module(self.source, "step")
-        self._planned = planned(program, planned_steps, device)
+        self._planned = planned(self.program, planned_steps, device)
         self._readers: dict[tuple[str, bool], dict[str, Any]] = {}
-        if self.heard and self.scored[0] not in self.updates.streams:
+        if self.heard and self.scored[0] not in schedule.steps.streams:
             self.reader(*self.scored)  # what cannot be scored is told before it is trained
         self._kinds = self._compile()
         self._met: set[tuple[Any, ...]] = (
@@ -115,7 +104,7 @@ class CompiledStep(Reading):
         self.mode = "scan" if self.capture == "whole" else "loop"
         if self.capture == "split":
             for name in dict.fromkeys(
-                [*self.emitted.functions, *(replay.body for replay in self.updates.replays)]
+                [*self.emitted.functions, *(tape.body for tape in self.updates.tapes)]
             ):
                 module[name] = torch.compile(module[name], fullgraph=True, dynamic=False)
             for i in range(count):
@@ -254,7 +243,7 @@ class CompiledStep(Reading):
             }
             terms = {k: terms.get(k, 0) + n for k, n in counts.items()}
         with torch.no_grad():
-            if self.updates.replays:
+            if self.updates.tapes:
                 self.module[f"hear_{name}"](state.tensors, grads, self.mode)
             self.module[f"before_{name}"](state.tensors, terms)
             self.module[f"tick_{name}"](state.tensors, grads, total, terms, D, self._planned)
@@ -269,18 +258,19 @@ class CompiledStep(Reading):
         tick do not tick (language, section 5). Rare (sequences of one token), so its updates are
         written when it comes, and not compiled.
         """
-        kind = self.schedule.table.event(state.step + 1)
+        clock = self.schedule.steps
+        kind = clock.table.event(state.step + 1)
         silent = {
             given.name
-            for given in self.updates.given
+            for given in clock.given
             if given.kind == "terms"
             and not terms[given.stream]
-            and not (self.updates.keeps(given) and float(state.tensors[given.name]) > 0)
+            and not (clock.keeps(given) and float(state.tensors[given.name]) > 0)
         }
         kind = replace(
             kind,
-            fired=tuple(n for n in kind.fired if not silent & self.updates.needs(n)),
-            silent=tuple(n for n in kind.fired if silent & self.updates.needs(n)),
+            fired=tuple(n for n in kind.fired if not silent & clock.needs(n)),
+            silent=tuple(n for n in kind.fired if silent & clock.needs(n)),
         )
         name = (
             "rare_"
@@ -297,14 +287,14 @@ class CompiledStep(Reading):
                 ),
                 self.module,
             )
-        for replay in self.updates.replays:
-            if not replay.fits(kind, float(state.tensors[f"{replay.name}|row"])):
+        for tape in self.updates.tapes:
+            if not tape.adjoint.fits(kind, float(state.tensors[f"{tape.name}|row"])):
                 with told(self.program):
                     raise Unsupported(
                         "a step without a target at which "
-                        f"`{replay.viewer.name.rsplit('.', 1)[-1]}` would tick, again: what it "
+                        f"`{tape.adjoint.viewer.name.rsplit('.', 1)[-1]}` would tick, again: what it "
                         "sees through is kept for one of its periods",
-                        span=replay.viewer.span,
+                        span=tape.adjoint.viewer.span,
                         help="sequences of at least two tokens",
                     )
         inputs = [self.place(b) for b in batches]
@@ -335,7 +325,7 @@ class CompiledStep(Reading):
         sequences, length = next(iter(batch.values())).shape[:2]
         return {
             name: sequences * max(0, length - sum(self.extent(node)))
-            for name, node in self.updates.streams.items()
+            for name, node in self.schedule.steps.streams.items()
         }
 
     def place(self, batch: Batch) -> dict[str, Tensor]:
@@ -381,28 +371,5 @@ class CompiledStep(Reading):
             self.compile_seconds[f"kind {i + 1}"] = time.perf_counter() - begin
 
 
-def said(program: Program) -> dict[str, Node]:
-    """The streams of a program from which no level learns: its loss, or all that have a value for
-    each token.
-    """
-    found = {
-        name: node
-        for name, node in program.outputs.items()
-        if not isinstance(node.type, Tree) and at_tokens(program, node)
-    }
-    return {"loss": found["loss"]} if "loss" in found else found
-
-
 def lanes_of(batch: Batch) -> int:
     return len(next(iter(batch.values())))
-
-
-def table_of(program: Program) -> Timetable:
-    try:
-        return timetable_of(program)
-    except OverflowError as error:
-        raise Unsupported(
-            str(error),
-            span=next(iter(program.levels.values())).span,
-            help="periods that divide each other",
-        ) from error

@@ -24,7 +24,7 @@ from nldsl.core.program import ENDS, STATE, Clock
 from nldsl.core.timing import LOOKS_BACK, lookahead
 from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.documents import flag
-from nldsl.schedule.plan import Block, Region, Schedule, moving
+from nldsl.schedule.plan import Block, Forward, Region, moving
 from nldsl.step.layout import defined, fold
 from nldsl.step.listing import Draft, Known, Label, listing, shape_text, written
 from nldsl.step.loading import loaded_name
@@ -73,7 +73,7 @@ class Carry:
 
 
 class Emitter:
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Forward) -> None:
         self.schedule = schedule
         self.functions: dict[str, str] = {}  # body -> name
         self.texts: list[str] = []

@@ -8,10 +8,13 @@ step_k(S, inputs, D, planned, mode, lanes)     one training step of tick kind k,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from nldsl.core.nodes import Tree, walk
 from nldsl.core.program import ENDS, Memory, Program
+from nldsl.schedule.plan import Schedule
 from nldsl.schedule.timetable import Timetable
-from nldsl.step.emit import Emitted, quotes
+from nldsl.step.emit import Emitted, Emitter, quotes
 from nldsl.step.layout import WIDTH, fold
 from nldsl.step.loading import loaded_name, loads
 from nldsl.step.runtime.library import copied
@@ -44,6 +47,24 @@ def forward_text(emitted: Emitted, precision: str) -> tuple[str, str]:
     return model, called
 
 
+@dataclass(frozen=True)
+class StepSource:
+    """The step as Python: its text, what is known of its forward part, and what writes further tick
+    kinds."""
+
+    text: str
+    precision: str
+    emitted: Emitted
+    updates: Updates
+
+
+def emit(schedule: Schedule, precision: str, steps: int) -> StepSource:
+    """Raises Unsupported for what has an order and no code."""
+    updates, emitted = Updates(schedule.steps), Emitter(schedule.forward).emit()
+    text = module_text(schedule.program, emitted, updates, precision, steps)
+    return StepSource(text, precision, emitted, updates)
+
+
 def module_text(
     program: Program, emitted: Emitted, updates: Updates, precision: str, steps: int
 ) -> str:
@@ -51,14 +72,14 @@ def module_text(
     model, called = forward_text(emitted, precision)
     ticks, kinds = updates.emit(), step_kinds(emitted, updates)
     tables = {
-        "HEARD": list(updates.streams),
+        "HEARD": list(updates.clock.streams),
         "LEARNERS": learners(program, updates),
         "SLOTS": layout(program, updates.state),
         **tables_alone(program, emitted, updates, steps),
     }
     head = [row for name, table in tables.items() for row in fold(f"{name} = {quotes(table)}")]
     head += fold(
-        f"TICKS = {{{', '.join(tick_row(i + 1, updates) for i in range(len(updates.table.events)))}}}"
+        f"TICKS = {{{', '.join(tick_row(i + 1, updates) for i in range(len(updates.clock.table.events)))}}}"
     )
     rest = copied(f"{ticks}\n{kinds}\nmain(", called)
     parts = [
@@ -111,7 +132,7 @@ def wrapped(text: str, between: str) -> list[str]:
 
 
 def tick_row(kind: int, updates: Updates) -> str:
-    hear = f"hear_{kind}" if updates.replays else "None"
+    hear = f"hear_{kind}" if updates.tapes else "None"
     return f"{kind}: (before_{kind}, {hear}, tick_{kind}, after_{kind})"
 
 
@@ -130,10 +151,10 @@ def step_kinds(emitted: Emitted, updates: Updates) -> str:
         "    G = gradients(W, sums)\n"
         "    V = {name: s.detach() for name, s in sums.items()}\n"
         "    with torch.no_grad():\n"
-        + (f"        hear_{i + 1}(S, G, mode)\n" if updates.replays else "")
+        + (f"        hear_{i + 1}(S, G, mode)\n" if updates.tapes else "")
         + f"        tick_{i + 1}(S, G, V, terms, D, planned)\n"
         "    return V, terms, lasting\n"
-        for i in range(len(updates.table.events))
+        for i in range(len(updates.clock.table.events))
     )
 
 
@@ -141,7 +162,7 @@ def learners(program: Program, updates: Updates) -> dict[str, dict[str, tuple[li
     """See `emitted.LEARNERS`."""
     found: dict[str, dict[str, tuple[list[str], bool]]] = {}
     for name, stream in dict.fromkeys(
-        [*((g.memory, g.stream) for g in updates.hears), *updates.also]
+        [*((g.memory, g.stream) for g in updates.clock.hears), *updates.clock.taped]
     ):
         memory = program.memories[name]
         tree = isinstance(memory.type, Tree)
@@ -157,7 +178,7 @@ def tables_alone(
     program: Program, emitted: Emitted, updates: Updates, steps: int
 ) -> dict[str, object]:
     """What `runtime/alone.py` reads; see `emitted.py`."""
-    table = updates.table
+    table = updates.clock.table
     clocks = clocks_of(table)
     slow = [level.name for level in program.levels.values() if not level.clock.inner]
     draws = {

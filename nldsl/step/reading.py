@@ -60,7 +60,7 @@ class Reading:
         leave something in the lanes.
         """
         if (name, freeze) not in self._readers:
-            beside = self.updates.streams if self.emitted.lasting and name == REPORT else {}
+            beside = self.schedule.steps.streams if self.emitted.lasting and name == REPORT else {}
             emitted = Emitter(
                 plan(frozen(self.program) if freeze else self.program, {**beside, name: node})
             ).emit()
@@ -82,7 +82,7 @@ class Reading:
         """What a trained model is scored by: what the text reports, else `loss`, else the stream
         that is heard first. A stream that levels hear has the name that they hear it by.
         """
-        outputs, heard = self.program.outputs, self.updates.streams
+        outputs, heard = self.program.outputs, self.schedule.steps.streams
         found = outputs.get(REPORT) or outputs.get("loss")
         if found is None or found.type != () or not at_tokens(self.program, found):
             return self.heard[0], heard[self.heard[0]]
@@ -95,7 +95,7 @@ class Reading:
             words = "a run of a program without a stream of numbers: there is nothing to learn from"
             raise Diagnostics([Diagnostic("N801", f"this compiler cannot lower {words}")])
         name = "loss" if "loss" in self.heard else self.heard[0]
-        return name, self.updates.streams[name]
+        return name, self.schedule.steps.streams[name]
 
     def extent(self: CompiledStep, node: Node) -> tuple[int, int]:
         """How many tokens of a sequence have no term of a stream: at its begin, and at its end."""
@@ -117,7 +117,7 @@ class Reading:
         name, node = self.scored
         inputs = self.place(batch)
         first = next(iter(inputs.values()))
-        fresh, apart = carry is None, name not in self.updates.streams
+        fresh, apart = carry is None, name not in self.schedule.steps.streams
         begun = self.reader(name, node) if apart else self.module
         with torch.set_grad_enabled(
             fresh and self.capture == "split"
@@ -150,7 +150,7 @@ class Reading:
 
         None of a model that does not write.
         """
-        streams = [self.scored[1], self.trained[1], *self.updates.streams.values()]
+        streams = [self.scored[1], self.trained[1], *self.schedule.steps.streams.values()]
         found = [
             n for node in streams for n in reversed(list(walk(node))) if n.op == "cross_entropy"
         ]

@@ -15,23 +15,24 @@ V the sums and N the numbers of terms of the streams that levels hear, D fresh d
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from nldsl.core.build import number
 from nldsl.core.nodes import Node, Tree, Type, numel, walk
-from nldsl.core.program import STATE, Clock, Level, Program
-from nldsl.schedule.cells import Unsupported
-from nldsl.schedule.timetable import Kind, Timetable
+from nldsl.core.program import STATE, Level
+from nldsl.schedule.faults import Unsupported
+from nldsl.schedule.step_clock import StepClock
+from nldsl.schedule.ticks import Given
+from nldsl.schedule.timetable import Kind
 from nldsl.step.flat import FlatFn, shape_of, size, stored
 from nldsl.step.layout import defined
 from nldsl.step.listing import Draft, Known, Label, listing, shape_text
 from nldsl.step.loading import loaded_name
 from nldsl.step.loops import looped, turn_of
 from nldsl.step.names import identifier, last
-from nldsl.step.replay import Replay
 from nldsl.step.source import parts, prune
-from nldsl.step.ticks import Given, Ticks
+from nldsl.step.tape import Tape
 
 Sizes = tuple[int, ...]
 
@@ -39,63 +40,17 @@ Sizes = tuple[int, ...]
 class Updates:
     """Emits the updates of a program."""
 
-    def __init__(self, program: Program, table: Timetable) -> None:
-        self.program, self.table = program, table
-        self.ticks = Ticks(program)
+    def __init__(self, clock: StepClock) -> None:
+        self.clock, self.ticks, self.program = clock, clock.ticks, clock.program
         self.texts: list[str] = []
-        self.known = Known(
-            self.ticks.al.names, program.lines, program.source.name if program.source else ""
-        )
+        source = self.program.source
+        self.known = Known(self.ticks.al.names, self.program.lines, source.name if source else "")
         self._functions: dict[str, str] = {}
-        used = self.reads(self.ticks.next.values())
-        counted = [
-            g for name in used for g in [self.ticks.given[name]] if g.kind in ("grad", "sum")
+        self.tapes = [
+            Tape(self, adjoint, 1 + clock.ticks.roots.index(adjoint.viewer))
+            for adjoint in clock.adjoints
         ]
-        terms = {
-            g.name: g for c in counted for g in [Given("terms", stream=c.stream, since=c.since)]
-        }
-        copies = {name: g for name, g in self.ticks.given.items() if g.kind == "copy"}
-        self.given = list(
-            ({name: self.ticks.given[name] for name in used} | terms | copies).values()
-        )
-        self.streams = {
-            n: s for n, s in self.ticks.streams.items() if any(g.stream == n for g in self.given)
-        }
-        self.hears = [g for g in self.given if g.kind == "grad"]
-        self.owners = {
-            slot: (m, path)
-            for m in program.memories.values()
-            for path, slot in (m.slots or {}).items()
-        }
-        found = [Replay(self, level, i + 1) for i, level in enumerate(self.ticks.roots)]
-        self.replays = [r for r in found if r.moved]
-        self.also = list(
-            dict.fromkeys((n, s) for r in self.replays for s in r.streams for n in r.targets)
-        )  # gradients for the tapes
         self.state = self._state()
-
-    def reads(self, equations: Iterable[Node]) -> list[str]:
-        """Names of what the step provides that the equations read."""
-        return list(
-            dict.fromkeys(
-                n["memory"]
-                for n in walk(*equations)
-                if n.op == "read" and n["memory"] in self.ticks.given
-            )
-        )
-
-    def needs(self, level: str) -> set[str]:
-        """Numbers of terms without which a level, and what it calls, does not tick."""
-        root = self.ticks.root_of(level)
-        heard = [
-            self.ticks.given[n]
-            for n in self.reads(self.ticks.next[m] for m in self.ticks.memories(root))
-        ]
-        return {
-            Given("terms", stream=g.stream, since=g.since).name
-            for g in heard
-            if g.kind in ("grad", "sum")
-        }
 
     def _state(self) -> dict[str, Sizes | None]:
         program, out = self.program, {}
@@ -111,34 +66,20 @@ class Updates:
             out.setdefault(name, shape_of(equation.type))
         for level in self.ticks.roots:
             out |= {f"{m.name}.tick": None for m in self.ticks.family(level)}
-        for given in self.given:
-            if given.kind == "copy" or self.keeps(given):
-                out[given.name] = None if given.kind == "terms" else shape_of(self.type_of(given))
-        for replay in self.replays:
-            out |= replay.state()
+        for given in self.clock.given:
+            if given.kind == "copy" or self.clock.keeps(given):
+                sizes = None if given.kind == "terms" else shape_of(self.clock.type_of(given))
+                out[given.name] = sizes
+        for tape in self.tapes:
+            out |= tape.state()
         return out
-
-    def type_of(self, given: Given) -> Type:
-        return (
-            self.ticks.streams[given.stream].type
-            if given.kind == "sum"
-            else self.program.memories[given.memory].type
-        )
-
-    def clock_of(self, span: str | Clock) -> Clock:
-        return self.program.levels[span].clock if isinstance(span, str) else span
-
-    def keeps(self, given: Given) -> bool:
-        """Does what a step adds have to wait for the end of a stretch?"""
-        clock = self.clock_of(given.since)
-        return clock.unit == "step" and (clock.period > 1 or clock.phase > 0)
 
     # -- what the equations read
 
     def text(self, node: Node, kind: Kind, new: Callable[[str], str | None]) -> str | None:
         """Where a leaf of an equation is found in the tick of a kind; None for what is computed."""
         if node.op == "weight":
-            memory, path = self.owners[node["name"]]
+            memory, path = self.clock.owners[node["name"]]
             return self.part(memory.name, memory.type, path)
         if node.op == "tick":
             return f'S["{node["level"]}.tick"]' + (" + 1" if node["level"] in kind.fired else "")
@@ -154,7 +95,7 @@ class Updates:
         if node.op != "read":
             return None
         given, kept = self.ticks.given.get(node["memory"]), f'S["{node["memory"]}"]'
-        if given is None or given.kind == "copy" or self.keeps(given):
+        if given is None or given.kind == "copy" or self.clock.keeps(given):
             return kept if given is not None and given.kind == "terms" else stored(kept, node.type)
         return self.fresh(given)
 
@@ -240,7 +181,7 @@ class Updates:
     def update(self, root: Level, kind: Kind) -> list[str]:
         """Lines of the tick of one level and of the optimizers that it calls."""
         firing = [n for n in self.ticks.memories(root.name) if self.ticks.level_of(n) in kind.fired]
-        roots = {n: self.ticks.next[n] for n in self.ordered(firing)}
+        roots = {n: self.ticks.next[n] for n in self.clock.ordered(firing)}
 
         def new(name: str) -> str | None:
             return None if name in roots else f'new["{name}"]'
@@ -260,54 +201,14 @@ class Updates:
             parts([f'new["{n}"]' for n in roots]) + f" = {call}",
         ]
 
-    def ordered(self, firing: list[str]) -> list[str]:
-        done: list[str] = []
-
-        def visit(name: str, path: tuple[str, ...] = ()) -> None:
-            if name in done:
-                return
-            if name in path:
-                raise Unsupported(f"`{name}` needs itself at one tick", self.ticks.next[name])
-            for node in walk(self.ticks.next[name]):
-                if node.op == "now" and node["memory"] in firing:
-                    visit(node["memory"], (*path, name))
-            done.append(name)
-
-        for name in firing:
-            visit(name)
-        return done
-
-    def order(self, fired: list[Level]) -> list[Level]:
-        """Levels that read another's value after its tick come after it; else as they stand in the
-        text.
-        """
-        done: list[Level] = []
-
-        def visit(level: Level) -> None:
-            if level not in done:
-                needs = {
-                    self.ticks.root_of(self.ticks.level_of(n["memory"]))
-                    for name in self.ticks.memories(level.name)
-                    for n in walk(self.ticks.next[name])
-                    if n.op == "now"
-                }
-                for other in fired:
-                    if other.name in needs - {level.name}:
-                        visit(other)
-                done.append(level)
-
-        for level in fired:
-            visit(level)
-        return done
-
     def tick(self, kind: Kind) -> list[str]:
-        heard = [g for g in self.given if g.kind in ("grad", "sum") and self.keeps(g)]
+        heard = [g for g in self.clock.given if g.kind in ("grad", "sum") and self.clock.keeps(g)]
         lines = [f'S["{g.name}"].add_({self.fresh(g)})' for g in heard]
         fired = [level for level in self.ticks.roots if level.name in kind.fired]
         lines += ["new = {}"] if fired else []
-        for level in self.order(fired):
+        for level in self.clock.order(fired):
             lines += self.update(level, kind)
-        lines += [line for replay in self.replays for line in replay.record(kind)]
+        lines += [line for tape in self.tapes for line in tape.record(kind)]
         lines += [
             f'S["{n}"].copy_(new["{n}"])'
             for level in fired
@@ -323,39 +224,7 @@ class Updates:
     # -- starts
 
     def starts(self, levels: tuple[str, ...]) -> list[str]:
-        """Memories begin: a start that reads another memory takes the newest value, of one that
-        begins too if that is slower.
-        """
-        names = [m.name for m in self.program.memories.values() if m.level in levels]
-        done: list[str] = []
-
-        def pace(name: str) -> tuple[bool, int]:
-            clock = self.program.levels[self.program.memories[name].level].clock
-            return clock.unit == "never", clock.period
-
-        def visit(name: str) -> None:
-            if name not in done:
-                for other in self.read_by(name):
-                    if other in names and pace(other) >= pace(name):
-                        visit(other)
-                if name not in done:
-                    done.append(name)
-
-        for name in sorted(names, key=pace, reverse=True):
-            visit(name)
-        return [line for name in done for line in self.start(name)]
-
-    def read_by(self, name: str) -> list[str]:
-        start = self.program.memories[name].start
-        return (
-            []
-            if start is None
-            else [
-                self.owners[n["name"]][0].name if n.op == "weight" else n["memory"]
-                for n in walk(start)
-                if n.op in ("weight", *STATE)
-            ]
-        )
+        return [line for name in self.clock.begun(levels) for line in self.start(name)]
 
     def start(self, name: str) -> list[str]:
         memory = self.program.memories[name]
@@ -383,7 +252,7 @@ class Updates:
     def copies(self, kind: Kind, birth: bool = False) -> list[str]:
         return [
             f'S["{g.name}"].copy_(S["{g.memory}"])'
-            for g in self.given
+            for g in self.clock.given
             if g.kind == "copy"
             and (
                 birth
@@ -398,9 +267,9 @@ class Updates:
         """Lines that keep the counters: before the updates of a tick kind and after. They stay
         outside the graphs: a compiled CPU graph loses in-place writes to scalars.
         """
-        terms = [g for g in self.given if g.kind == "terms" and self.keeps(g)]
+        terms = [g for g in self.clock.given if g.kind == "terms" and self.clock.keeps(g)]
         members = [m.name for level in self.ticks.roots for m in self.ticks.family(level)]
-        after = [line for replay in self.replays for line in replay.after(kind)]
+        after = [line for tape in self.tapes for line in tape.after(kind)]
         after += [f'S["{m}.tick"].add_(1)' for m in members if m in kind.fired] + [
             f'S["{m}.tick"].zero_()' for m in members if m in kind.restarted
         ]
@@ -411,7 +280,7 @@ class Updates:
     def kind(self, name: str | int, kind: Kind) -> str:
         """Source of the functions of one tick kind."""
         before, after = self.counts(kind)
-        hear = [line for replay in self.replays for line in replay.hear(kind)]
+        hear = [line for tape in self.tapes for line in tape.hear(kind)]
         return "\n\n".join(
             [
                 *([block(f"hear_{name}(S, G, mode)", hear)] if hear else []),
@@ -422,13 +291,17 @@ class Updates:
         )
 
     def emit(self) -> str:
-        for replay in self.replays:
-            replay.write()
-        kinds = [self.kind(i + 1, kind) for i, kind in enumerate(self.table.events)]
+        for tape in self.tapes:
+            tape.write()
+        kinds = [self.kind(i + 1, kind) for i, kind in enumerate(self.clock.table.events)]
         everything = tuple(
             level.name for level in self.program.levels.values() if not level.clock.inner
         )
-        begun = [f'S["{r.name}|event"][0] = {float(r.birth)}' for r in self.replays if r.birth]
+        begun = [
+            f'S["{r.name}|event"][0] = {float(r.adjoint.birth)}'
+            for r in self.tapes
+            if r.adjoint.birth
+        ]
         birth = block("birth(S, D)", self.starts(everything) + self.copies(Kind(()), True) + begun)
         return "\n\n".join([*self.texts, *kinds, birth])
 

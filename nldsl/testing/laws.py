@@ -85,7 +85,7 @@ class Subject:
         """The outputs of the program that have a value for each token and read no memory but those
         of the loss.
         """
-        moved, schedule = moving(self.program.outputs.values()), self.step.schedule
+        moved, schedule = moving(self.program.outputs.values()), self.step.schedule.forward
         live = [
             *schedule.cells.cells,
             *(
@@ -142,9 +142,9 @@ class Subject:
         )
         G, found = self.step.module["gradients"](self.state.views, sums), {}
         seeing = {
-            replay.viewer.name for replay in self.step.updates.replays
+            adjoint.viewer.name for adjoint in self.step.schedule.steps.adjoints
         }  # they hear more than what one batch gives
-        for heard in self.step.updates.hears:
+        for heard in self.step.schedule.steps.hears:
             memory = self.program.memories[heard.memory]
             if memory.level in seeing:
                 continue
@@ -414,7 +414,7 @@ def slope(subject: Subject, batch: Batch, seed: int = 0) -> float:
     """
     step, generator = subject.step, torch.Generator().manual_seed(seed)
     inputs, name = step.place(batch), step.heard[0]
-    heard = [h for h in step.updates.hears if h.stream == name]
+    heard = [h for h in step.schedule.steps.hears if h.stream == name]
     weights = [n for h in heard for n in _places(subject.program.memories[h.memory])]
     weights = [n for n in dict.fromkeys(weights) if n in subject.state.views]
     direction = {

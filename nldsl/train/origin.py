@@ -129,7 +129,7 @@ def begins(run: Run, state: State) -> Origin:
 
 def in_streams(plain: CompiledStep, here: State, batches: Batches) -> Origin | None:
     """The first named stream that is not finite, or the memory through which it is not."""
-    program, roots = plain.program, plain.updates.streams
+    program, roots = plain.program, plain.schedule.steps.streams
     ids = moving(roots.values())
     nodes = [n for n in walk(*roots.values()) if n.name and id(n) in ids and n.op != "input"]
     named = {f"{i}": n for i, n in enumerate(nodes)} | dict(roots)
@@ -171,12 +171,12 @@ def stream(plain: CompiledStep, node: Node, name: str, earlier: list[Node]) -> O
 
 def hearers(plain: CompiledStep, *names: str) -> list[str]:
     """Levels that learn from a stream; of a stream inside, those of the losses it leads to."""
-    heard = {g.stream: g for g in plain.updates.hears}
+    heard = {g.stream: g for g in plain.schedule.steps.hears}
     streams = [s for s in heard if s in names] or list(heard)
     return list(
         dict.fromkeys(
             plain.program.memories[g.memory].level
-            for g in plain.updates.hears
+            for g in plain.schedule.steps.hears
             if g.stream in streams
         )
     )

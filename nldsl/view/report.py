@@ -51,13 +51,13 @@ def lowering_table(step: CompiledStep) -> Table:
     for column in ("memory", "chunk", "lowering, reads"):
         table.add_column(column, overflow="fold")
     rows: dict[tuple[str, str, str], list[str]] = {}
-    for region in step.schedule.regions:
+    for region in step.schedule.forward.regions:
         chunk = f"{step.emitted.chunk[region.name]} token"
         chunk += "" if region.fixed else " (any: exact)"
         rows.setdefault(
             (chunk, step.emitted.lowering[region.name], reads(step.program, region)), []
         ).append(members(step.program, region))
-    for family in step.schedule.online.families if step.schedule.online else ():
+    for family in step.schedule.forward.online.families if step.schedule.forward.online else ():
         rows.setdefault(
             (
                 f"{family.clock.period} token",
@@ -113,7 +113,8 @@ def flops_per_token(step: CompiledStep) -> float:
     """
     total = 0.0
     for node in walk(
-        *step.schedule.outputs.values(), *(c.next for c in step.schedule.cells.cells.values())
+        *step.schedule.forward.outputs.values(),
+        *(c.next for c in step.schedule.forward.cells.cells.values()),
     ):
         if node.op == "einsum":
             letters = dict(
