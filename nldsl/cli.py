@@ -66,7 +66,8 @@ def precision_of(text: str) -> Precision:
 
 
 class Stage(StrEnum):
-    tokens, ast, graph, schedule, python = "tokens", "ast", "graph", "schedule", "python"
+    tokens, ast, graph, states = "tokens", "ast", "graph", "states"
+    schedule, python = "schedule", "python"
 
 
 class Picture(StrEnum):

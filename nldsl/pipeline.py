@@ -1,6 +1,6 @@
 """The compiler: one line a stage, top to bottom.
 
-    text -> ast -> graph (core equations, levels) -> checked -> schedule -> python -> compiled step
+    text -> ast -> graph (core equations, levels), checked -> schedule -> python -> compiled step
 
 A stage takes what the one before it made and changes nothing in it. `passed` tells who watches the
 name of each stage and what it made (`stages.DUMPS` prints it), and checks its laws where the
@@ -84,10 +84,13 @@ def compile_program(
     """
     from nldsl.schedule.faults import told  # torch is imported where something is to run
     from nldsl.schedule.plan import schedule
+    from nldsl.schedule.states import check_states, states
     from nldsl.step.compile import CompiledStep
     from nldsl.step.module import emit
 
     with told(program):
+        if watch is not unwatched:  # beside the schedule, which does not read it yet
+            passed("states", states(program), watch, check_states)
         plan = passed("schedule", schedule(program), watch)
         source = passed("python", emit(plan, precision, planned_steps), watch)
         return CompiledStep(plan, source, device, capture, planned_steps, accumulate, files)

@@ -3,6 +3,7 @@
 tokens    4:12 name recall                              the words of the text
 ast       File(version=Number(..), statements=(..))     the syntax tree
 graph     v13: [head=4] = sigmoid(v12)                  the core equations, then levels and memories
+states    state recall.M: [e, e]  next when(..)         the equations of each state at one instant
 schedule  block layer: 3 streams, region recall ..      what is computed in what order
 python    def region_1(..)                              the step's source
 """
@@ -14,13 +15,14 @@ from typing import Any
 
 from rich.pretty import pretty_repr
 
-from nldsl.core.nodes import Node
+from nldsl.core.nodes import Node, walk
 from nldsl.core.program import Program
-from nldsl.core.text import dump
+from nldsl.core.text import Page, dump, typed
 from nldsl.frontend import lex
 from nldsl.frontend.lex import Places
 from nldsl.frontend.syntax import File
 from nldsl.schedule.plan import Region, Schedule
+from nldsl.schedule.states import States
 from nldsl.source import Source
 
 WIDTH = 120
@@ -74,10 +76,30 @@ def schedule(made: Schedule) -> str:
     return "\n".join(lines) + "\n"
 
 
+def states(made: States) -> str:
+    """Every equation once, then the states, what comes of slopes, and the outputs."""
+    page = Page(walk(*made.roots()))
+    lines = ["equations", *page.lines]
+    for state in made.states.values():
+        lines += [
+            f"state {state.name}: {typed(state.type)}",
+            f"  start {page.name(state.start)}",
+            f"  after {page.name(state.after)}",
+            f"  next {page.name(state.next)}",
+        ]
+    for slope in made.slopes:
+        for name, of in slope.inputs.items():
+            seen = page.name(of) if isinstance(of, Node) else f"read({of})"
+            lines.append(f"slope {name} = d {page.name(slope.objective)} / d {seen}")
+    lines += [f"output {name} = {page.name(node)}" for name, node in made.outputs.items()]
+    return "\n".join(lines) + "\n"
+
+
 DUMPS: dict[str, Callable[[Any], str]] = {
     "tokens": tokens,
     "ast": ast,
     "graph": graph,
+    "states": states,
     "schedule": schedule,
     "python": lambda source: source.text,
 }

@@ -551,6 +551,21 @@ OF_A_SCHEDULE = (
         ("how", "since", "names"),
         shapes.terms,
     ),
+    Op(
+        "when",
+        "(a, b): a where the clock ticks, from the token `first` on and not at the last `late` tokens "
+        "of a sequence; else b",
+        2,
+        ("clock", "first", "late"),
+        shapes.alike,
+    ),
+    Op(
+        "constant_for",
+        "x, with derivative zero for these learners",
+        1,
+        ("learners",),
+        shapes.same,
+    ),
 )
 OPS: dict[str, Op] = {
     row.name: row

@@ -88,6 +88,10 @@ def terms(node: Node) -> bool:
     return node.type == node.args[0].type and len(node.args) == 1 + len(node["names"])
 
 
+def alike(node: Node) -> bool:
+    return all(arg.type == node.type for arg in node.args)
+
+
 def ended(node: Node) -> bool:
     flags = node.args[1:]
     return (

@@ -5,6 +5,7 @@ loss.x = gather(weight loss.x, ids)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from nldsl.core.nodes import Node, Tree, Type
@@ -28,7 +29,7 @@ LEAVES = {
 
 def dump(program: Program) -> str:
     """Deterministic text of a whole program."""
-    page = Page(program)
+    page = Page(program.nodes())
     lines = [f"dim {name} = {size}" for name, size in program.dims.items()]
     lines += [f"clock {name} = {rate(clock)}" for name, clock in program.clocks.items()]
     lines += [
@@ -75,11 +76,11 @@ def dump(program: Program) -> str:
 class Page:
     """Names for nodes and one line for each."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, nodes: Iterable[Node]) -> None:
         self.names: dict[Node, str] = {}
         self.taken: set[str] = set()
         self.lines: list[str] = []
-        for node in program.nodes():
+        for node in nodes:
             if node.op not in LEAVES:
                 self.line(node)
 

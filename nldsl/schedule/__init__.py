@@ -13,6 +13,7 @@ order raises `Unsupported` with its words, which the driver makes N801.
                        between their ticks
     documents.py       memories that end where the data says
     faults.py          what has a meaning and no lowering
+    states.py          states and equations of the token clock: the order within one instant
     plan.py            streams, regions, blocks; the length of a chunk; the whole `Schedule`
     ticks.py           levels of the step clock: what each memory becomes at a tick
     adjoints.py        a level that learns through the ticks of faster ones

@@ -68,7 +68,7 @@ class Cells(Objectives):
         self._done: dict[int, Value] = {}
         self._keep: list[Node] = []  # ids in _done stay valid while their nodes live
         self._folds: dict[tuple[int, str, Clock, int, Clock], Node] = {}
-        self._far: dict[str, str | Clock | None] = {}  # by level, what `sight` says
+        self.horizons: dict[str, str | Clock | None] = {}  # by level, what `sight` says
         self.waiting: dict[int, Clock] = {}  # folds kept as they are -> the clock of their terms
         self.valid_from = ValidFrom()
         self.slopes: list[Slope] = []
@@ -207,9 +207,9 @@ class Cells(Objectives):
         level = self.program.levels[cell.level]
         for node in takes(cell.start):
             self._starts_from(cell, node)
-        if cell.level not in self._far:
-            self._far[cell.level] = seen_by_learners(self.program, level)
-        far = self._far[cell.level]
+        if cell.level not in self.horizons:
+            self.horizons[cell.level] = seen_by_learners(self.program, level)
+        far = self.horizons[cell.level]
         if far is None:
             raise Unsupported(
                 "a `bptt` that differs between learners of the step clock",
