@@ -16,7 +16,7 @@ from nldsl.core.nodes import Node, walk
 from nldsl.core.program import ENDS, STATE, Clock
 from nldsl.oracle.interpreter import Oracle
 from nldsl.oracle.lines import Inside, Line, cut, mark, viewed_by
-from nldsl.oracle.operators import ABSENT, APPLY, Value, sizes
+from nldsl.oracle.operators import ABSENT, APPLY, Value
 from nldsl.oracle.time import TIME, instants
 from nldsl.schedule.states import States
 
@@ -34,7 +34,8 @@ class StateMachine:
         self.begun: dict[Node, Value] = {}
         self.slopes = {n: (s, of) for s in made.slopes for n, of in s.inputs.items()}
         self.learn = {of for _, of in self.slopes.values()}
-        self.marks: dict[str, list[Value]] = defaultdict(list)
+        self.marks: dict[str, list[tuple[Value, Value]]] = defaultdict(list)
+        self.ends = {state.next: name for name, state in made.states.items()}
         sys.setrecursionlimit(1_000_000)
 
     def output(self, name: str) -> list[Value]:
@@ -49,6 +50,8 @@ class StateMachine:
             table[node] = self.compute(node, line, t)
             if node in self.learn and table[node] is not ABSENT:
                 table[node] = mark(table[node], line.lanes)
+            if node in self.ends:
+                table[node] = self.marked(self.ends[node], table[node])
         return table[node]
 
     def compute(self, node: Node, line: Line, t: int) -> Value:
@@ -79,13 +82,18 @@ class StateMachine:
         if node.op == "now" and t >= 0:
             return self.value(state.after, line, t)
         value = self.value(state.next, line, t - 1) if t > 0 else self.value(state.start, line, -1)
-        if state.name not in self.learn or t < 0:
-            return value.expand([value.shape[0], *sizes(state.type)])
-        marks = self.marks[state.name]
-        if not any(value is one for one in marks):
-            marks.append(mark(value, line.lanes))  # it has moved: an object of its own
-            return marks[-1]
+        value = self.marked(state.name, value)
         return value
+
+    def marked(self, name: str, value: Tensor) -> Tensor:
+        """What a level differentiates in: an object of its own from tick to tick."""
+        if name not in self.learn:
+            return value
+        known = [one for old, one in self.marks[name] if value is old or value is one]
+        if not known:
+            known = [mark(value, self.line.lanes)]
+            self.marks[name].append((value, known[0]))
+        return known[0]
 
     def ticks(self, node: Node, t: int) -> bool:
         clock: Clock = node["clock"]
