@@ -53,7 +53,7 @@ def test_the_laws_of_the_core_hold_of_what_is_scheduled(name: str) -> None:
         walk(
             *(
                 node
-                for cell in step.schedule.cells.cells.values()
+                for cell in step.schedule.forward.cells.cells.values()
                 for node in (cell.start, cell.next)
                 if node is not None
             ),

@@ -553,8 +553,8 @@ OF_A_SCHEDULE = (
     ),
     Op(
         "when",
-        "(a, b): a where the clock ticks, from the token `first` on and not at the last `late` tokens "
-        "of a sequence; else b",
+        "(a, b): a where the clock ticks, from the token `first` on and not at the last `late` "
+        "tokens of a sequence; else b",
         2,
         ("clock", "first", "late"),
         shapes.alike,

@@ -1,7 +1,8 @@
-"""A slower level of the step clock that learns through the ticks of faster ones: which memories move
-it, what must be kept of them, and how a derivative goes back over their events.
+"""A slower level of the step clock that learns through the ticks of faster ones: which memories
+move it, what must be kept of them, and how a derivative goes back over their events.
 
-O  ->  update of W reads O, or W starts from O  ->  W  ->  a stream that O hears        W is moved by O
+    O  ->  update of W reads O, or W starts from O  ->  W  ->  a stream that O hears
+           W is moved by O
 
 Between two ticks of the learner O, a faster memory W takes the values W_1, W_2, ..; each is a
 function of O (its update reads O, or its start does). The streams that O hears read W_k, so

@@ -22,8 +22,8 @@ from nldsl.schedule.timetable import Timetable, timetable_of
 
 @dataclass(frozen=True, eq=False)
 class StepClock:
-    """`given`: what the equations of `ticks` take from a step or from its past. `streams`: the token
-    streams whose sums a step needs, by name.
+    """`given`: what the equations of `ticks` take from a step or from its past. `streams`: the
+    token streams whose sums a step needs, by name.
     """
 
     program: Program

@@ -131,7 +131,7 @@ def flops_per_token(step: CompiledStep) -> float:
 
 def numbers_per_sequence(step: CompiledStep) -> int:
     """What the memories of the token clock and their copies hold for one sequence."""
-    schedule = step.schedule
+    schedule = step.schedule.forward
     copies = [
         next(cell for cell in region.cells if cell.name == memory)
         for region in schedule.regions
