@@ -157,6 +157,7 @@ def test_a_device_that_is_not_there_is_4(tmp_path: Path) -> None:
         ("tokens", "recall"),
         ("ast", "Level"),
         ("graph", "recall"),
+        ("states", "  after "),
         ("schedule", "region"),
         ("python", "def forward"),
     ],
