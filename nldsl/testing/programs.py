@@ -68,7 +68,8 @@ KINDS: tuple[Kind, ...] = (
     recurrences.tasked,
 )
 
-LIMITS = ("N505", "N801")  # what has a meaning and no lowering
+# what is drawn again: what has a meaning and no lowering, a learner left without a gradient
+AGAIN = ("N505", "N511", "N801")
 EDGES = (0.0, 0.0, 1.0, -1.0, 1e-30, -1e-160)
 
 
@@ -113,7 +114,7 @@ class Drawn:
         try:
             self.program()
         except Diagnostics as error:
-            return any(d.code not in LIMITS for d in error.diagnostics if d.severity == "error")
+            return any(d.code not in AGAIN for d in error.diagnostics if d.severity == "error")
         return True
 
     def weights(self, program: Program) -> Files:
