@@ -366,7 +366,8 @@ def stillness_within(subject: Subject, batch: Batch) -> float:
                     level.clock
                     if not held
                     else next(
-                        (c for c in _clocks(subject) if (c.name or str(c.period)) == held), None
+                        (c for c in _clocks(subject, memory) if (c.name or str(c.period)) == held),
+                        None,
                     )
                 )
                 waits = any(n.op == "ahead" for n in walk(*subject.program.root(level).objectives))
@@ -387,11 +388,12 @@ def stillness_within(subject: Subject, batch: Batch) -> float:
     return worst
 
 
-def _clocks(subject: Subject) -> list[Clock]:
+def _clocks(subject: Subject, memory: str) -> list[Clock]:
+    """At which copies of the memory are read."""
     roots = [m.next for m in subject.program.memories.values() if m.next is not None] + list(
         subject.program.outputs.values()
     )
-    return [n["clock"] for n in walk(*roots) if n.op == "held"]
+    return [n["clock"] for n in walk(*roots) if n.op == "held" and n["memory"] == memory]
 
 
 def repeatability(
