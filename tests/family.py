@@ -156,8 +156,8 @@ SPECS: dict[str, Spec] = {
     ),
     "ttt_e2e": Spec(
         partial(online.ttt_e2e, b=3, window=4),
-        {"d": 8, "depth": 4, "b": 3, "window": 4},
-        {"window": 24, "b": 8},
+        {"d": 8, "depth": 4, "minibatch": 3, "window": 4},
+        {"window": 24, "minibatch": 8},
     ),
     "cms_tokens": Spec(
         partial(online.cms, spans=[1, 2, 4], window=3),

@@ -51,14 +51,14 @@ def level(
 def network(body: str, layers: int = 1, head: str = "", training: str = TRAINING) -> str:
     """`body` makes y from x; `ids` and `loss` are in its scope."""
     return f"""{HEAD}{NET}{head}
-def layer(x: [d], ids, loss) -> [d] {{{body}
+def layer(x: [d], ids) -> [d] {{{body}
 }}
-def model(ids, loss) -> [vocab] {{
+def model(ids) -> [vocab] {{
     x = embed(ids, [d])
     x <- x + attention(rmsnorm(x), 2, 2, 3)
-    for i in range({layers}) {{ x <- layer(x, ids, loss) }}
+    for i in range({layers}) {{ x <- layer(x, ids) }}
     return linear(rmsnorm(x), [vocab])
 }}
-answer = model(ids, loss)
+answer = model(ids)
 loss = cross_entropy(answer, next(ids))
 {training}"""

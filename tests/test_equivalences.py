@@ -224,7 +224,7 @@ def test_a_continuum_of_the_token_clock_that_does_not_learn_is_static() -> None:
 
 
 STILL = """
-def continuum(x: [d], ids, loss, periods) -> [d] {
+def continuum(x: [d], ids, periods) -> [d] {
     for p in periods {
         level ffn[p] every p step {
             memory F: swiglu([d], hidden = 4 * d) = random

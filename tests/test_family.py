@@ -232,9 +232,7 @@ WIRINGS = {  # another word in the loss
 def test_every_wiring_is_its_loop(name: str, word: str) -> None:
     """2512.24695, Eqs. 70, 72 and 74."""
     losses = WIRINGS[name, word]
-    made = laws.Subject(
-        tiny(name, re.sub(r"(?<=entropy\(model\(ids, loss, )\w+", word, text(name)))
-    )
+    made = laws.Subject(tiny(name, re.sub(r"(?<=entropy\(model\(ids, )\w+", word, text(name))))
     batch = data(made.program, 2, 9, 0)
     w = {n: x.detach().clone().requires_grad_() for n, x in made.state.views.items()}
     want = losses(w, batch["ids"])

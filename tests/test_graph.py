@@ -150,7 +150,7 @@ def test_optimizers_of_the_library(step: str) -> None:
     program = elaborated(
         HEAD.replace("optimizers", "optimizers, associative_optimizers")
         + f"""
-        def model(ids, loss) {{
+        def model(ids) {{
             level ffn every step {{
                 memory F: swiglu([d], 4 * d) = random
                 context ids
@@ -161,7 +161,7 @@ def test_optimizers_of_the_library(step: str) -> None:
             h = embed(ids, [d])
             return linear(h + ffn.F(h), [vocab])
         }}
-        loss = cross_entropy(model(ids, loss), next(ids))"""
+        loss = cross_entropy(model(ids), next(ids))"""
         + TRAIN
     )
     assert program.memories["loss.ffn.F"].slots == {
@@ -516,3 +516,38 @@ def test_sides_of_a_matrix_that_are_not_there(call: str, code: str) -> None:
             "level frozen never { memory W: weights = random }\n"
         )
     assert [d.code for d in found.value.diagnostics] == [code]
+
+
+# ---- the loss of the program
+
+
+LEARNER = """
+def layer(x: [d]PARAMETER) -> [d] {
+    k = linear(x, [head, e])
+    level fast per head every token {
+        memory M: [e] = 0
+        context k
+        minimize sum(|M - k|^2 * stop(loss) over period)
+        M <- M - 0.1 * grad(M)
+    }
+    return x + linear(fast.M, [d])
+}
+h = layer(embed(ids, [d])ARGUMENT)
+loss = cross_entropy(linear(h, [vocab]), next(ids))
+loss <- loss + 0.1 * |h|^2
+final = loss
+"""
+
+
+def test_a_definition_reads_the_last_version_of_the_loss() -> None:
+    """As if the call had handed it over, under the hidden axis of the level too."""
+    reads = LEARNER.replace("PARAMETER", "").replace("ARGUMENT", "")
+    handed = LEARNER.replace("PARAMETER", ", loss").replace("ARGUMENT", ", final")
+    assert dump(elaborated(HEAD + reads + TRAIN)) == dump(elaborated(HEAD + handed + TRAIN))
+
+
+def test_the_library_reads_the_loss_of_the_program() -> None:
+    text = HEAD.replace("optimizers", "optimizers, associative_optimizers")
+    text += "h = dgd_linear(embed(ids, [d]), 0.1)\n"
+    assert found(text) == [("N101", "loss")]
+    elaborated(text + "loss = |linear(h, [d])|^2\n" + TRAIN)

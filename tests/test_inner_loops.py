@@ -35,7 +35,7 @@ def titans(x: [d]) -> [d] {
 clock near = 2 token
 """
 DESCENT = """
-def descent(x: [n], loss, eta) -> [n] {
+def descent(x: [n], eta) -> [n] {
     y = layer.W * x
     level layer every token {
         memory W: [n, n] = learned
@@ -135,7 +135,7 @@ SPECS = {
     ),
     "dgd": network(
         """
-    return x + descent(rmsnorm(x), loss, 0.5)""",
+    return x + descent(rmsnorm(x), 0.5)""",
         2,
         DESCENT,
     ),

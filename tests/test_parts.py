@@ -26,9 +26,7 @@ level training every step {
     W <- W - 0.01 * grad(W)
 }
 """
-LAYER = (
-    "def layer_of(x: [4], loss) {\n    y = weight([4], init = 3) .* x" + OWN + "    return y\n}\n"
-)
+LAYER = "def layer_of(x: [4]) {\n    y = weight([4], init = 3) .* x" + OWN + "    return y\n}\n"
 
 
 def owners(text: str) -> dict[str, set[str]]:
@@ -39,18 +37,14 @@ def owners(text: str) -> dict[str, set[str]]:
 
 
 def test_a_definition_of_the_def_and_not_that_of_the_program() -> None:
-    text = (
-        LAYER
-        + "y = weight([4], init = 5) .* x\nloss = |layer_of(x, loss) + y - next(x)|^2"
-        + TRAINING
-    )
+    text = LAYER + "y = weight([4], init = 5) .* x\nloss = |layer_of(x) + y - next(x)|^2" + TRAINING
     assert owners(text) == {"loss.own.V": {"loss.y"}, "training.W": {"y"}}
 
 
 def test_a_def_called_twice() -> None:
     text = (
         LAYER
-        + "a = layer_of(x, loss)\nb = layer_of(a, loss)\n"
+        + "a = layer_of(x)\nb = layer_of(a)\n"
         + "w = weight([4])\nloss = |b + w - next(x)|^2"
         + TRAINING
     )
@@ -104,9 +98,9 @@ def test_a_level_outside_sees_the_definitions_around_it() -> None:
 @pytest.mark.parametrize("of", ["y", "y.part"])
 def test_a_def_does_not_see_the_definitions_of_the_program(of: str) -> None:
     text = (
-        "def layer_of(x: [4], loss) {\n    z = weight([4]) .* x"
+        "def layer_of(x: [4]) {\n    z = weight([4]) .* x"
         + OWN.replace("weights of y", f"weights of {of}")
-        + "    return z\n}\ny = weight([4]) .* x\nloss = |layer_of(x, loss) + y - next(x)|^2"
+        + "    return z\n}\ny = weight([4]) .* x\nloss = |layer_of(x) + y - next(x)|^2"
         + TRAINING
     )
     with pytest.raises(Diagnostics) as found:

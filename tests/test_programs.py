@@ -21,7 +21,10 @@ from nldsl.testing import ALL, Drawn, constructs, corners, coverage, data, progr
 torch.set_num_threads(1)
 UNDRAWN: dict[str, str] = {}
 NOT_NESTED = {"grad(e, y)"}  # one layer alone hears the signal of the task loss
-NO_PROGRAM = {"start: nldsl NUMBER": "a file without a statement has no level"}
+NO_PROGRAM = {
+    "start: nldsl NUMBER": "a file without a statement has no level",
+    "memory: memory NAME : weights = expr": "weights from a file: tests/test_retrofit.py",
+}
 
 
 @cache

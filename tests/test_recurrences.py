@@ -422,7 +422,7 @@ def test_a_tick_without_a_term_is_skipped(name: str) -> None:
 def beside(order: str, clauses: str) -> Program:
     """A memory and a level of the step clock with weights of its own, in front of it or behind."""
     block = """
-def block(x: [d], ids, loss) -> [d] {
+def block(x: [d], ids) -> [d] {
     level ffn every 2 step {
         memory F: swiglu([d], hidden = d) = random
         context ids
@@ -442,8 +442,8 @@ def block(x: [d], ids, loss) -> [d] {
 
 
 FRONT, BEHIND = (
-    "mixer(block(embed(ids, [d]), ids, loss))",
-    "block(mixer(embed(ids, [d])), ids, loss)",
+    "mixer(block(embed(ids, [d]), ids))",
+    "block(mixer(embed(ids, [d])), ids)",
 )
 
 

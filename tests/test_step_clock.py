@@ -453,7 +453,7 @@ def test_sight_that_ends_while_nothing_is_heard(depth: int) -> None:
 RESTARTED = """nldsl 1
 dim d = 2
 input x: [d]
-def net(x, loss) -> [d] {
+def net(x) -> [d] {
     level origin every 4 step {
         memory S: [d] = random
         context x
@@ -471,7 +471,7 @@ def net(x, loss) -> [d] {
     }
     return x + fast.F .* x
 }
-y = net(x, loss)
+y = net(x)
 loss = |y - next(x)|^2
 """
 

@@ -30,7 +30,7 @@ dim d = 8, vocab = 256
 lr = 1e-2
 input ids: index(vocab)
 
-def model(ids, loss) -> [vocab] {
+def model(ids) -> [vocab] {
     x = embed(ids, [d])
     x <- x + conv(x, 3)
     for p in [1, 4] {
@@ -45,7 +45,7 @@ def model(ids, loss) -> [vocab] {
     }
     return linear(rmsnorm(x), [vocab])
 }
-loss = cross_entropy(model(ids, loss), next(ids))
+loss = cross_entropy(model(ids), next(ids))
 level training every step {
     memory W: weights
     context ids

@@ -75,6 +75,8 @@ WORDS = {
     "inf": "write `1e30`",
     "e": "write `exp(1)`",
     "self": "a memory has its own name in its level, and `recall.M` outside it",
+    "loss": "every def may read the loss of the program: write one, `loss = ..`, at the top of the "
+    "main file",
     "len": "`shape(x)` lists the sizes of the axes",
     "Linear": "`linear(x, [d])` makes its weights where it stands",
     "Embedding": "`embed(ids, [d])` makes its weights where it stands",

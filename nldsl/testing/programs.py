@@ -286,7 +286,7 @@ def framed(
         turn.append("x <- x + blend(rmsnorm(x))")
     if slow is not None:
         p.define(slow(p))
-        turn.append(f"x <- continuum(x, {p.context}, loss)")
+        turn.append(f"x <- continuum(x, {p.context})")
     if frame == "library":
         p.use("layers", "language_model")
         p.both = False

@@ -136,7 +136,7 @@ def surprised(p: Page) -> Layer:
     if p.maybe(3):
         p.use("associative_optimizers", "dgd_linear")
         return Layer(
-            [f"h = dgd_linear({p.pick('x', 'linear(x, [d])')}, loss, {p.pick('0.05', '0.1')})"],
+            [f"h = dgd_linear({p.pick('x', 'linear(x, [d])')}, {p.pick('0.05', '0.1')})"],
             whole="h",
             given=("loss",),
         )

@@ -69,7 +69,7 @@ def network(p: Page, name: str, source: str) -> tuple[str, str]:
 
 
 def _definition(p: Page, body: list[str]) -> str:
-    return "\n".join([f"def continuum(x: [d], {p.context}, loss) -> [d] {{", *indent(body), "}"])
+    return "\n".join([f"def continuum(x: [d], {p.context}) -> [d] {{", *indent(body), "}"])
 
 
 def continuum(p: Page) -> str:
