@@ -2,7 +2,8 @@
 
     dim d = 2  input x: [d]     ->     dim name9 = 2  input name8: [name9]
 
-Names of the library keep their names, so do its parameters, and files.
+Names of the library keep their names, so do its parameters, and files; so does `loss`, which a
+definition may read.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def together(texts: Sequence[str]) -> list[str]:
                 own[node.name.text] = None
             case s.Level():
                 own[node.member.name.text] = None
+    own.pop("loss", None)
     new = {
         name: f"name{len(own) - i:03}" for i, name in enumerate(own)
     }  # the order of the alphabet is turned round
