@@ -92,7 +92,7 @@ TAKEN_OUT: dict[tuple[str, str], tuple[dict[str, object], list[tuple[str, str]]]
         [("rate = 0.1 * sigmoid(affine(x, [head]))", "rate = 0")],
     ),
     ("hope", "DGD"): ({}, [("(keep * I - rate * k * k^T)", "(keep * I)")]),
-    ("hope", "self-generated targets"): ({}, [("target = M@C(v)", "target = v")]),
+    ("hope", "self-generated targets"): ({}, [("target = M@chunk(v)", "target = v")]),
     ("hope", "retention"): ({}, [("keep = sigmoid(a + 6)", "keep = 1")]),
     ("hope", "momentum"): ({"beta": 0.9}, [("beta = 0.9", "beta = 0")]),
     **{

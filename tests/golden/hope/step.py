@@ -7,7 +7,7 @@ def block_1(
 ):
     # hope.nl:66  x = embed(ids, [d])
     x_2 = F.embedding(ids, x)
-    # hope.nl:73  loss = cross_entropy(model(ids, loss), next(ids))
+    # hope.nl:73  loss = cross_entropy(model(ids), next(ids))
     loss_1 = newest(ids, before)
     return (x_2, loss_1), (ids[:, -1:],)
 
@@ -86,7 +86,7 @@ def region_1(state, streams, statics, ends):
     residual_3 = z + torch.einsum("Babc,BTac->BTab", M_k_M_W1_near, residual_2)
     # hope.nl:43  k = unit(M_k@near(z))  # Eq. 83
     k = residual_3 / torch.sqrt((residual_3 * residual_3).sum((-1,)) + 1e-06)[:, :, :, None]
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_1 = torch.einsum("Babc,BTac->BTab", M_alpha_M_W2_near, k)
     S_2 = F.silu(S_1)
     # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
@@ -96,9 +96,9 @@ def region_1(state, streams, statics, ends):
     v = residual_5 / torch.sqrt((residual_5 * residual_5).sum((-1,)) + 1e-06)[:, :, :, None]
     # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
     residual_6 = F.silu(torch.einsum("Babc,BTac->BTab", M_alpha_M_W2_near, v))
-    # hope.nl:25  target = M@C(v)  # Eq. 84, at xi (Eq. 90 slips)
+    # hope.nl:25  target = M@chunk(v)  # Eq. 84, at xi (Eq. 90 slips)
     target = v + torch.einsum("Babc,BTac->BTab", M_alpha_M_W1_near, residual_6)
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_3 = k + torch.einsum("Babc,BTac->BTab", M_alpha_M_W1_near, S_2) - target
     # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
     residual_7 = F.silu(torch.einsum("Babc,BTac->BTab", M_eta_M_W2_near, z))
@@ -112,7 +112,7 @@ def region_1(state, streams, statics, ends):
     M_W1_2 = M_W1_1[..., -1, :]
     M_W1_3 = torch.einsum("BJpu,BJpv->Bpuv", S_3 * M_W1_2.movedim(-1, 1)[..., None], S_2)
     M_alpha_M_W1_new = phi[..., -1][..., None, None] * M_alpha_M_W1 + M_W1_3
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_4 = torch.sigmoid(S_1)
     S_5 = S_4 * (1.0 + S_1 * (1.0 - S_4))
     S_6 = torch.einsum("BTab,Babc->BTac", S_3, M_alpha_M_W1_near) * S_5
@@ -131,19 +131,19 @@ def region_1(state, streams, statics, ends):
     M_W2_10 = M_W2_8 * M_W2_9.movedim(-1, 1)[..., None]
     M_W2_11 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_10, M_W2_2)
     M_alpha_M_W2_new = phi[..., -1][..., None, None] * M_alpha_M_W2 + M_W2_1 + M_W2_11
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_7 = torch.einsum("Babc,BTac->BTab", M_eta_M_W2_near, k)
     S_8 = F.silu(S_7)
     # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
     residual_8 = F.silu(torch.einsum("Babc,BTac->BTab", M_eta_M_W2_near, v))
-    # hope.nl:25  target = M@C(v)  # Eq. 84, at xi (Eq. 90 slips)
+    # hope.nl:25  target = M@chunk(v)  # Eq. 84, at xi (Eq. 90 slips)
     target_2 = v + torch.einsum("Babc,BTac->BTab", M_eta_M_W1_near, residual_8)
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_9 = k + torch.einsum("Babc,BTac->BTab", M_eta_M_W1_near, S_8) - target_2
     # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
     M_W1_4 = torch.einsum("BJpu,BJpv->Bpuv", S_9 * M_W1_2.movedim(-1, 1)[..., None], S_8)
     M_eta_M_W1_new = phi[..., -1][..., None, None] * M_eta_M_W1 + M_W1_4
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_10 = torch.sigmoid(S_7)
     S_11 = S_10 * (1.0 + S_7 * (1.0 - S_10))
     S_12 = torch.einsum("BTab,Babc->BTac", S_9, M_eta_M_W1_near) * S_11
@@ -155,19 +155,19 @@ def region_1(state, streams, statics, ends):
     M_W2_16 = M_W2_15 * M_W2_9.movedim(-1, 1)[..., None]
     M_W2_17 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_16, M_W2_2)
     M_eta_M_W2_new = phi[..., -1][..., None, None] * M_eta_M_W2 + M_W2_12 + M_W2_17
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_13 = torch.einsum("Babc,BTac->BTab", M_k_M_W2_near, k)
     S_14 = F.silu(S_13)
     # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
     residual_9 = F.silu(torch.einsum("Babc,BTac->BTab", M_k_M_W2_near, v))
-    # hope.nl:25  target = M@C(v)  # Eq. 84, at xi (Eq. 90 slips)
+    # hope.nl:25  target = M@chunk(v)  # Eq. 84, at xi (Eq. 90 slips)
     target_3 = v + torch.einsum("Babc,BTac->BTab", M_k_M_W1_near, residual_9)
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_15 = k + torch.einsum("Babc,BTac->BTab", M_k_M_W1_near, S_14) - target_3
     # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
     M_W1_5 = torch.einsum("BJpu,BJpv->Bpuv", S_15 * M_W1_2.movedim(-1, 1)[..., None], S_14)
     M_k_M_W1_new = phi[..., -1][..., None, None] * M_k_M_W1 + M_W1_5
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_16 = torch.sigmoid(S_13)
     S_17 = S_16 * (1.0 + S_13 * (1.0 - S_16))
     S_18 = torch.einsum("BTab,Babc->BTac", S_15, M_k_M_W1_near) * S_17
@@ -185,19 +185,19 @@ def region_1(state, streams, statics, ends):
     M_alpha_S_m_W2_new = (
         torch.einsum("Bpu,Bpv->Bpuv", S_6[:, -1], k[:, -1]) * m_1[..., -1][..., None, None]
     )
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_19 = torch.einsum("Babc,BTac->BTab", M_v_M_W2_near, k)
     S_20 = F.silu(S_19)
     # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
     residual_10 = F.silu(torch.einsum("Babc,BTac->BTab", M_v_M_W2_near, v))
-    # hope.nl:25  target = M@C(v)  # Eq. 84, at xi (Eq. 90 slips)
+    # hope.nl:25  target = M@chunk(v)  # Eq. 84, at xi (Eq. 90 slips)
     target_4 = v + torch.einsum("Babc,BTac->BTab", M_v_M_W1_near, residual_10)
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_21 = k + torch.einsum("Babc,BTac->BTab", M_v_M_W1_near, S_20) - target_4
     # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
     M_W1_6 = torch.einsum("BJpu,BJpv->Bpuv", S_21 * M_W1_2.movedim(-1, 1)[..., None], S_20)
     M_v_M_W1_new = phi[..., -1][..., None, None] * M_v_M_W1 + M_W1_6
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_22 = torch.sigmoid(S_19)
     S_23 = S_22 * (1.0 + S_19 * (1.0 - S_22))
     S_24 = torch.einsum("BTab,Babc->BTac", S_21, M_v_M_W1_near) * S_23
@@ -402,14 +402,14 @@ def region_2(state, streams, statics, ends):
     (far_ends,) = ends  # does its clock tick at the last token?
     # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
     kernel, phi = decay_kernel(keep.movedim(1, -1))
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_1 = torch.einsum("Babc,BTac->BTab", M_W2_far, k)
     S_2 = F.silu(S_1)
     # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
     residual_1 = F.silu(torch.einsum("Babc,BTac->BTab", M_W2_far, v))
-    # hope.nl:25  target = M@C(v)  # Eq. 84, at xi (Eq. 90 slips)
+    # hope.nl:25  target = M@chunk(v)  # Eq. 84, at xi (Eq. 90 slips)
     target = v + torch.einsum("Babc,BTac->BTab", M_W1_far, residual_1)
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_3 = k + torch.einsum("Babc,BTac->BTab", M_W1_far, S_2) - target
     # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
     m_1 = rate.movedim(1, -1) * -1.0
@@ -417,7 +417,7 @@ def region_2(state, streams, statics, ends):
     M_W1_2 = M_W1_1[..., -1, :]
     M_W1_3 = torch.einsum("BJpu,BJpv->Bpuv", S_3 * M_W1_2.movedim(-1, 1)[..., None], S_2)
     M_W1_new = phi[..., -1][..., None, None] * M_W1 + M_W1_3
-    # hope.nl:27  S = momentum(grad(M@C), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
+    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_4 = torch.sigmoid(S_1)
     S_5 = torch.einsum("BTab,Babc->BTac", S_3, M_W1_far) * (S_4 * (1.0 + S_1 * (1.0 - S_4)))
     # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
@@ -524,7 +524,7 @@ def block_6(
     # hope.nl:71  return linear(rmsnorm(x), [vocab])
     rmsnorm_1 = rmsnorm * x / torch.sqrt((x ** 2.0).mean((-1,)) + 1e-06)[:, :, None]
     model_1 = torch.einsum("ab,BTb->BTa", linear, rmsnorm_1)
-    # hope.nl:73  loss = cross_entropy(model(ids, loss), next(ids))
+    # hope.nl:73  loss = cross_entropy(model(ids), next(ids))
     loss = cross_entropy(behind(model_1, before, 1), ahead_ids)
     return (loss,), (latest(model_1, before, 1),)
 
