@@ -1,0 +1,87 @@
+"""Pages that are run: README.md, the list of examples, the chapters of the manual.
+
+A block ```console holds `$ command` lines, each followed by its output, in which `...` stands for
+anything: within a line for some text, alone on a line for any lines. Blocks run in order in one
+folder. ```console soak runs in a fresh clone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+FAMILY = ROOT / "examples" / "README.md"
+MANUAL = sorted((ROOT / "tests" / "language").glob("*.md"))
+PAGES = (README, FAMILY, *MANUAL)
+
+
+@dataclass(frozen=True)
+class Block:
+    text: str
+    place: str  # file and line
+
+
+def blocks(page: Path, info: str) -> list[Block]:
+    """The blocks of a page that begin with ``` and `info`."""
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^```(.*)\n((?:(?!```).*\n)*)```$", text, re.MULTILINE)
+    return [
+        Block(m[2], f"{page.name}:{text.count(chr(10), 0, m.start()) + 2}")
+        for m in found
+        if m[1] == info
+    ]
+
+
+def commands(block: Block) -> list[tuple[str, str]]:
+    """Each `$ command` with the output expected of it."""
+    parts = re.split(r"^\$ (.*)\n", block.text, flags=re.MULTILINE)
+    assert parts[0] == "", f"{block.place}: a console block begins with a command"
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def matches(expected: str, output: str) -> bool:
+    pattern = ""
+    for line in expected.splitlines(keepends=True):
+        pattern += (
+            r"(?:.*\n)*" if line.strip() == "..." else ".*".join(map(re.escape, line.split("...")))
+        )
+    return (
+        re.fullmatch(pattern, "".join(line.rstrip() + "\n" for line in output.splitlines()))
+        is not None
+    )
+
+
+def run(command: str, folder: Path, seconds: int) -> str:
+    """What a command prints, to both streams. Raises AssertionError where it fails."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "160",
+    }
+    result = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=environment,
+        text=True,
+        timeout=seconds,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert result.returncode == 0, f"$ {command}\n{result.stdout}"
+    return result.stdout
+
+
+def check(block: Block, folder: Path, seconds: int) -> list[str]:
+    """Runs the commands of a block; the last line that each printed."""
+    last = []
+    for command, expected in commands(block):
+        output = run(command, folder, seconds)
+        assert matches(expected, output), f"{block.place}: $ {command}\n{output}"
+        last.append(output.rstrip().rpartition("\n")[2])
+    return last
