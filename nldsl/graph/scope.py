@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from math import inf
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -236,8 +235,9 @@ class Site:
     def value(self, name: syntax.Name) -> Any:
         """What a name stands for here, versions and hidden axes taken into account."""
         found = self.scope.find(name.text)
-        if found is None and name.text == "loss" and "loss" in self.world.main.names:
-            return self._loss()
+        main = self.world.main
+        if found is None and name.text == "loss" and main is not None and "loss" in main.names:
+            return self._loss(main.names["loss"])
         if found is None:
             unknown(self, name)
         entry, scope = found
@@ -250,9 +250,9 @@ class Site:
             value = hide_axis(self.world, value, inner.level.per)
         return value
 
-    def _loss(self) -> Any:
+    def _loss(self, entry: Entry) -> Any:
         """The program's loss in a def, which no call hands over: its last version."""
-        loss = self.world.main.names["loss"].at((inf,))
+        loss = entry.versions[-1][1] if entry.versions else entry.base
         value = loss.force() if isinstance(loss, Thunk) else loss
         for hidden in self.scope.hidden:
             value = hide_axis(self.world, value, hidden)
