@@ -138,7 +138,8 @@ def knots(needs: Mapping[T, Iterable[T]]) -> list[set[T]]:
     except graphlib.CycleError:
         import networkx as nx  # most programs have no circle, and it takes long to import
 
-        graph = nx.DiGraph({node: list(others) for node, others in needs.items()})
+        graph: nx.DiGraph[T] = nx.DiGraph()
+        graph.add_edges_from((node, other) for node, others in needs.items() for other in others)
         return [
             knot
             for knot in nx.strongly_connected_components(graph)
@@ -150,7 +151,8 @@ def shortest_ring(needs: Mapping[T, Iterable[T]]) -> list[T]:
     """The shortest circle of things that all need each other."""
     import networkx as nx
 
-    graph = nx.DiGraph({node: list(others) for node, others in needs.items()})
+    graph: nx.DiGraph[T] = nx.DiGraph()
+    graph.add_edges_from((node, other) for node, others in needs.items() for other in others)
     return min(([a] if a == b else nx.shortest_path(graph, b, a) for a, b in graph.edges), key=len)
 
 

@@ -85,7 +85,7 @@ def boxes(program: Program) -> list[tuple[tuple[str, ...], Box]]:
     return [(tuple(names), box) for box, names in found.items()]
 
 
-def _attention(attention: Attention, graph: nx.MultiDiGraph, name: str) -> Box:
+def _attention(attention: Attention, graph: nx.MultiDiGraph[str], name: str) -> Box:
     value = [pair.value for pair in attention.pairs]
     return Box(
         0,
@@ -110,7 +110,7 @@ def _attention(attention: Attention, graph: nx.MultiDiGraph, name: str) -> Box:
     )
 
 
-def _level(program: Program, level: Level, graph: nx.MultiDiGraph, nodes: list[Node]) -> Box:
+def _level(program: Program, level: Level, graph: nx.MultiDiGraph[str], nodes: list[Node]) -> Box:
     memories = [program.memories[name] for name in level.memories]
     own = {m.name: rules(program, m.name) for m in memories}
     found = [
@@ -289,7 +289,7 @@ def _spoken(node: Node) -> str:
     return " ".join(node.span.text().split()) if node.span is not None else called(node)
 
 
-def _transfer(graph: nx.MultiDiGraph, name: str) -> tuple[str, ...]:
+def _transfer(graph: nx.MultiDiGraph[str], name: str) -> tuple[str, ...]:
     """What a box takes from others, a line for each way and giver."""
     groups: dict[tuple[str, str, str], dict[str, None]] = {}
     level: Level | None = graph.nodes[name].get("level")

@@ -37,13 +37,12 @@ class Bundle:
     count: int
 
 
-def bundles(graph: nx.MultiDiGraph, alone: Set[str]) -> Iterator[Bundle]:
+def bundles(graph: nx.MultiDiGraph[str], alone: Set[str]) -> Iterator[Bundle]:
     """Bundles that hold every edge once; most have one giver and one taker."""
     counts: dict[Giver, dict[str, int]] = {}
-    for giver, taker, data in graph.edges(data=True):
-        counts.setdefault(Giver(giver, data["kind"], data["depth"], data["of"]), {})[taker] = data[
-            "count"
-        ]
+    for name, taker, data in graph.edges(data=True):
+        giver = Giver(name, data["kind"], data["depth"], data["of"])
+        counts.setdefault(giver, {})[taker] = data["count"]
     for kind in dict.fromkeys(giver.kind for giver in counts):
         left = {giver: dict(takers) for giver, takers in counts.items() if giver.kind == kind}
         while best := max(

@@ -22,7 +22,7 @@ from nldsl.view.level_graph import level_graph
 Key = Callable[[str, dict[str, Any]], object]
 
 
-def family_graph(program: Program) -> nx.MultiDiGraph:
+def family_graph(program: Program) -> nx.MultiDiGraph[str]:
     """Nodes carry `members`, their `boxes` (none of an input), `callers`, the levels in whose
     updates they stand, and `layers`, the weights that learn as layers of them; edges `kind`,
     `depth`, `of` and `count`."""
@@ -53,9 +53,9 @@ def family_graph(program: Program) -> nx.MultiDiGraph:
     )
 
 
-def contracted(graph: nx.MultiDiGraph, into: Mapping[str, str]) -> nx.MultiDiGraph:
+def contracted(graph: nx.MultiDiGraph[str], into: Mapping[str, str]) -> nx.MultiDiGraph[str]:
     """Each node in the place of those that go into it, with one edge of each kind and depth."""
-    out: nx.MultiDiGraph = nx.MultiDiGraph()
+    out: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for name, data in graph.nodes(data=True):
         new = into.get(name, name)
         if new not in out:
@@ -100,7 +100,7 @@ def turns(name: str) -> str:
     return re.sub(r"\[[\d., ]+\]", "[*]", name)
 
 
-def at_most(graph: nx.MultiDiGraph, most: int) -> nx.MultiDiGraph:
+def at_most(graph: nx.MultiDiGraph[str], most: int) -> nx.MultiDiGraph[str]:
     """The loops folded, and more where that leaves more than `most` boxes beside the inputs."""
     for key in KEYS:
         groups: dict[object, list[str]] = {}

@@ -20,12 +20,12 @@ from nldsl.view.express import called
 from nldsl.view.transfer import Transfers, names_of_attention, owner
 
 
-def level_graph(program: Program) -> nx.MultiDiGraph:
+def level_graph(program: Program) -> nx.MultiDiGraph[str]:
     """Nodes are inputs, levels (attribute `level`) and attention (attribute `node`), the last two
     with a `rank`; edges carry `kind`, `of`, the name of what is handed on, and `depth`, the BPTT
     length.
     """
-    graph: nx.MultiDiGraph = nx.MultiDiGraph()
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for name in program.inputs:
         graph.add_node(name, kind="input")
     for level in program.levels.values():
@@ -77,16 +77,13 @@ def ordered(program: Program, attention: list[str]) -> list[list[str]]:
         ranks.setdefault(level.clock.pace, []).append(level.name)
     out = [attention] if attention else []
     for key in sorted(ranks):
-        needs: nx.DiGraph = nx.DiGraph()
+        needs: nx.DiGraph[str] = nx.DiGraph()
         needs.add_nodes_from(ranks[key])
         for name in ranks[key]:
             for memory in program.levels[name].memories:
                 for part in _near(program.memories[memory].next):
-                    if (
-                        part.op == "now"
-                        and (giver := owner(program, part)) in needs
-                        and giver != name
-                    ):
+                    giver = owner(program, part) if part.op == "now" else None
+                    if giver is not None and giver in needs and giver != name:
                         needs.add_edge(giver, name)
         out += [list(group) for group in nx.topological_generations(needs)]
     return out

@@ -29,7 +29,7 @@ def handed_on(data: dict[str, Any]) -> str:
     return f"{data['kind']}" + (f", bptt {data['depth']}" if data["depth"] else "")
 
 
-def mermaid(graph: nx.MultiDiGraph) -> str:
+def mermaid(graph: nx.MultiDiGraph[str]) -> str:
     """The graph as a Mermaid flowchart."""
     ids = {name: f"n{i}" for i, name in enumerate(graph.nodes)}
     lines = ["flowchart TB"]

@@ -35,7 +35,7 @@ STYLES = {
 }
 
 
-def svg(graph: nx.MultiDiGraph, title: str = "Levels") -> str:
+def svg(graph: nx.MultiDiGraph[str], title: str = "Levels") -> str:
     """The graph as a picture."""
     edges = sum(data["count"] for *_, data in graph.edges(data=True))
     graph = at_most(graph, MOST)
@@ -68,14 +68,18 @@ def svg(graph: nx.MultiDiGraph, title: str = "Levels") -> str:
     return tostring(root, encoding="unicode") + "\n"
 
 
-def _summary(graph: nx.MultiDiGraph, edges: int) -> str:
+def _summary(graph: nx.MultiDiGraph[str], edges: int) -> str:
     boxes = (data for _, data in graph.nodes(data=True) if data["kind"] != "input")
     members = sum(len(data["members"]) for data in boxes)
     return f"slow above, fast below; {members:,} memories; {edges:,} transfers"
 
 
 def _bands(
-    root: Element, graph: nx.MultiDiGraph, here: Placed, width: float, ends: tuple[float, float]
+    root: Element,
+    graph: nx.MultiDiGraph[str],
+    here: Placed,
+    width: float,
+    ends: tuple[float, float],
 ) -> None:
     """A band for each clock."""
     spans: dict[str, list[Item]] = {}
@@ -97,7 +101,7 @@ def _bands(
 
 
 def _inputs(
-    root: Element, graph: nx.MultiDiGraph, shared: list[str], width: float, top: float
+    root: Element, graph: nx.MultiDiGraph[str], shared: list[str], width: float, top: float
 ) -> None:
     """What every level learns from, below the bands, with one arrow for all."""
     if not shared:
@@ -106,7 +110,7 @@ def _inputs(
     wide, tall = measured(text, SMALL, True) + 2 * SMALL, 1.6 * SMALL
     middle = (width + LEFT) / 2, top + STRIP - tall / 2 - 6
     box = Item(", ".join(shared), 0, wide, tall, x=middle[0], y=middle[1])
-    reached = sum(count for name in shared for *_, count in graph.out_edges(name, data="count"))
+    reached = sum(data["count"] for *_, data in graph.out_edges(shared, data=True))
     arrow = ((box.x, top + ARROW), (box.x, box.y - tall / 2)), ((box.x, top), None)
     ends = ("bands", box.name, (True, False))
     _line(root, Line(*ends, "context", (), 0, f"context: {text}", reached, *arrow))
@@ -115,7 +119,7 @@ def _inputs(
     _text(group, box.x, box.y + SMALL * 0.35, text, SMALL, weight="bold", anchor="middle")
 
 
-def _box(root: Element, item: Item, graph: nx.MultiDiGraph, sketch: Sketch) -> None:
+def _box(root: Element, item: Item, graph: nx.MultiDiGraph[str], sketch: Sketch) -> None:
     if item.round:
         lines = sketch.placed.lines
         kind = next(line.kind for line in lines if item.name in (line.upper, line.lower))

@@ -43,7 +43,7 @@ class Sketch:
     placed: Placed
 
 
-def sketched(graph: nx.MultiDiGraph, width: float, height: float) -> Sketch:
+def sketched(graph: nx.MultiDiGraph[str], width: float, height: float) -> Sketch:
     """In the rows and with the width of boxes that allow the largest text."""
 
     def fit(row: dict[str, int], wrap: float) -> float:
@@ -70,23 +70,23 @@ def sketched(graph: nx.MultiDiGraph, width: float, height: float) -> Sketch:
         font = max(SMALLEST, font - 0.5)
 
 
-def _ways(graph: nx.MultiDiGraph) -> list[tuple[float, dict[str, int]]]:
+def _ways(graph: nx.MultiDiGraph[str]) -> list[tuple[float, dict[str, int]]]:
     """Ways to put boxes in rows, and what each is worth."""
     return [(1, by_caller(graph)), (0.95, by_rank(graph)), (0.85, by_clock(graph))]
 
 
-def by_rank(graph: nx.MultiDiGraph) -> dict[str, int]:
+def by_rank(graph: nx.MultiDiGraph[str]) -> dict[str, int]:
     """A row for each place in the order of Def. 2; 0 is the slowest, inputs stand below all."""
     return _rows({name: data.get("rank", -1) for name, data in graph.nodes(data=True)})
 
 
-def by_caller(graph: nx.MultiDiGraph) -> dict[str, int]:
+def by_caller(graph: nx.MultiDiGraph[str]) -> dict[str, int]:
     """The same, but an optimizer stands beside the level that calls it."""
     home = homes(graph)
     return _rows({name: graph.nodes[home[name]].get("rank", -1) for name in graph.nodes})
 
 
-def homes(graph: nx.MultiDiGraph) -> dict[str, str]:
+def homes(graph: nx.MultiDiGraph[str]) -> dict[str, str]:
     """Of each box the one that it stands beside: an optimizer's only caller, if that ticks with it
     and calls no other, else itself."""
     node_of = {member: name for name, data in graph.nodes(data=True) for member in data["members"]}
@@ -96,15 +96,16 @@ def homes(graph: nx.MultiDiGraph) -> dict[str, str]:
     }
     called = Counter(caller for found in callers.values() for caller in found)
     home: dict[str, str] = {}
-    for name, data in sorted(graph.nodes(data=True), key=lambda item: -item[1].get("rank", -1)):
+    ranks: dict[str, int] = {name: data.get("rank", -1) for name, data in graph.nodes(data=True)}
+    for name in sorted(graph, key=lambda name: -ranks[name]):
         caller = next(iter(callers[name]), name)
         pair = len(callers[name]) == called[caller] == 1
-        pair = pair and clock_of(graph.nodes[caller]) == clock_of(data)
+        pair = pair and clock_of(graph.nodes[caller]) == clock_of(graph.nodes[name])
         home[name] = home.get(caller, caller) if pair else name
     return home
 
 
-def by_clock(graph: nx.MultiDiGraph) -> dict[str, int]:
+def by_clock(graph: nx.MultiDiGraph[str]) -> dict[str, int]:
     """A row for each clock: what ticks equally often stands side by side."""
     rank = {name: data.get("rank", -1) for name, data in graph.nodes(data=True)}
     first: dict[str, int] = {}
@@ -126,7 +127,7 @@ def clock_of(data: dict[str, Any]) -> str:
     return "never" if clock.unit == "never" else spoken(f"every {clock_text(clock)}")
 
 
-def for_all(graph: nx.MultiDiGraph) -> list[str]:
+def for_all(graph: nx.MultiDiGraph[str]) -> list[str]:
     """The inputs that every level learns from: said once, not drawn to each."""
     levels = {name for name, data in graph.nodes(data=True) if data["kind"] == "level"}
     return [
@@ -137,7 +138,7 @@ def for_all(graph: nx.MultiDiGraph) -> list[str]:
 
 
 def _made(
-    graph: nx.MultiDiGraph, row: dict[str, int], font: float, wrap: float
+    graph: nx.MultiDiGraph[str], row: dict[str, int], font: float, wrap: float
 ) -> tuple[Words, list[Item], list[Line]]:
     words = {name: _words(name, data, font, wrap) for name, data in graph.nodes(data=True)}
     home = homes(graph)
