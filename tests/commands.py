@@ -1,4 +1,4 @@
-"""The command, run in this process; what is no exit is raised."""
+"""The command, run in this process; what is not an exit is raised."""
 
 from __future__ import annotations
 

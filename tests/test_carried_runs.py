@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "run",
         *NUMBERS,
     )
-    assert "each of 2 lanes reads on in every step where it stopped" in out
+    assert "each of 2 batch lanes continues its text" in out
     return folder
 
 
@@ -173,7 +173,7 @@ def test_a_run_that_forgets_at_the_end_of_documents(folder: Path, tmp_path: Path
         tmp_path / "run",
         *NUMBERS,
     )
-    assert "reads on in every step where it stopped" in out
+    assert "continues its text from the previous step" in out
     told = (
         done("generate", tmp_path / "run", text, "-n", 1, "--remember", tmp_path / "told")
         and memories(tmp_path / "told")

@@ -503,7 +503,7 @@ def test_long_chains() -> None:
 @pytest.mark.parametrize(
     "call, code",
     [
-        ("matrix(x, d)", "N204"),  # one axis is no matrix
+        ("matrix(x, d)", "N204"),  # one axis is not a matrix
         ("matrix(weight([3, d, 5]), d)", "N204"),  # neither the first nor the last
         ("matrix(weight([3, 5]), x)", "N202"),
         ("shaped(weight([3, d]), weight([d]))", "N204"),

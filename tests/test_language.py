@@ -241,7 +241,7 @@ OUTPUTS = {
 def run(text: str, rewrite: bool) -> str:
     """The chapter with its outputs as they are.
 
-    Only a rewriting takes `interpreter` away: a lowering that has come to be is no fault.
+    Only a rewriting takes `interpreter` away: a lowering that has come to be is not a fault.
     """
     base, said = "", Said("nldsl 1\n")
 

@@ -206,7 +206,7 @@ def written(text: ElementTree.Element) -> tuple[float, float, float, float]:
 
 
 def whole(seen: Picture, all_of: nx.MultiDiGraph) -> None:
-    """Every edge is drawn, and no line says what is no edge."""
+    """Every edge is drawn, and no line says what is not an edge."""
     drawn = at_most(all_of, MOST)
     everywhere = for_all(drawn)
     wanted = {(data["kind"], a, b) for a, b, data in drawn.edges(data=True) if a not in everywhere}
@@ -312,7 +312,7 @@ def test_a_bundle_says_its_edges_and_no_other() -> None:
     assert sum(bundle.count for bundle in found) == 15 and len(found) < 8
     strict = list(
         bundles(edges, set())
-    )  # what holds several memories: no line to itself that is no edge
+    )  # what holds several memories: no line to itself that is not an edge
     assert all(g.name not in bundle.takers for bundle in strict for g in bundle.givers)
 
 

@@ -180,7 +180,7 @@ def test_no_graph_break(made, capture: str) -> None:
 @pytest.mark.parametrize(
     "text, words",
     [
-        (nested(fast="full by slow"), "not what learns on the step clock"),
+        (nested(fast="full by slow"), "where the step-clock levels do not"),
         (nested(fast="full by training"), "hides its ticks"),
         (nested(fast="none"), "hides its ticks"),
         (nested(more="reset never"), "outlives a sequence"),

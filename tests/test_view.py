@@ -92,10 +92,10 @@ def test_retention_is_what_the_papers_print() -> None:
     assert "generation: k of M_k.recall" in hope.transfer  # Eq. 83
 
     assert box("gated_deltanet", "recall").retention == (
-        "alpha; with the gradient's own part alpha (I - beta k k^T)",
+        "alpha (alpha (I - beta k k^T) counting the gradient's own pull)",
     )  # 2412.06464, Eq. 10
     assert box("deltanet", "recall").retention == (
-        "1; with the gradient's own part I - beta k k^T",
+        "1 (I - beta k k^T counting the gradient's own pull)",
     )  # 2406.06484, Eq. 1
     memora = box("memora", "recall")
     assert memora.step == ("-rate grad(W@chunk)",) and all(
@@ -113,7 +113,7 @@ def test_retention_is_what_the_papers_print() -> None:
     assert all("fixed norms along" in line for line in lact.geometry)  # Eqs. 8, 9: but old norms
     delta = box("optimizer_delta_momentum", "attention.linear]")
     assert delta.retention == (
-        "0.9; with the gradient's own part 0.9 I - 0.2 g^T g",
+        "0.9 (0.9 I - 0.2 g^T g counting the gradient's own pull)",
     )  # 2512.24695v1, Eq. 49
     assert box("optimizer_m3", "slow").frequency == "1/4 per step"  # Alg. 1
 

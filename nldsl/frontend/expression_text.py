@@ -88,7 +88,7 @@ def _expression(node: Expr) -> tuple[int, str]:
             return POSTFIX, f"|{expression(value, SUM)}|{f'_{order.text}' if order else ''}"
         case Inner(left, right):
             return POSTFIX, f"<{expression(left, SUM)}, {expression(right, SUM)}>"
-    raise TypeError(f"{type(node).__name__} is no expression")
+    raise TypeError(f"{type(node).__name__} is not an expression")
 
 
 def arguments(args: tuple[Arg, ...]) -> str:

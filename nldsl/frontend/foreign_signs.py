@@ -64,7 +64,7 @@ def sign(text: Wording, i: int) -> Mistake | None:
 
 
 def comment(text: Wording, i: int) -> Mistake | None:
-    """`//` and `/*` before what is no operand: a comment of C; else `//` divides and rounds
+    """`//` and `/*` before what is not an operand: a comment of C; else `//` divides and rounds
     down.
     """
     j = text.joined(i, "//") or text.joined(i, "/*")

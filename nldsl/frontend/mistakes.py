@@ -132,7 +132,7 @@ def _by_refusal() -> tuple[
             refused = attempt(snippet, versioned=False)
             if isinstance(refused, Tree):
                 raise ValueError(
-                    f"grammar/syntax_errors.nl: a snippet under {entry.code} is no mistake: "
+                    f"grammar/syntax_errors.nl: a snippet under {entry.code} is not a mistake: "
                     f"{snippet}"
                 )
             by_state.setdefault((refused.state, refused.type), []).append(

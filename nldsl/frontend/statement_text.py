@@ -70,7 +70,7 @@ def _simple(statement: Statement) -> str:
             return f"return {expression(value)}"
         case syntax.Report(value):
             return f"report {expression(value)}"
-    raise TypeError(f"{type(statement).__name__} is no statement")
+    raise TypeError(f"{type(statement).__name__} is not a statement")
 
 
 def _param(param: syntax.Param) -> str:

@@ -22,7 +22,7 @@ from nldsl.source import Span
 
 
 def constant(name: str, site: Site) -> Any:
-    """The built-in names that are no functions."""
+    """The built-in names that are not functions."""
     world = site.world
     if name == "pi":
         return Num(math.pi, "pi")
@@ -82,7 +82,7 @@ def stack(parts: list[Array], site: Site) -> Array:
     """A new first axis without a name; of trees, leaf by leaf."""
     world, arrays = site.world, site.world.arrays
     if not parts:
-        world.fail("N204", "an empty list is no array")
+        world.fail("N204", "an empty list is not an array")
     if any(part.is_tree for part in parts):
         paths = next(part.node.tree.paths() for part in parts if part.is_tree)
         if any(part.is_tree and part.node.tree.paths() != paths for part in parts):

@@ -107,7 +107,9 @@ def identity(eye: Eye, beside: Array, site: Site) -> Array:
     """`c * I` of the size of the matrix beside it."""
     arrays = site.world.arrays
     if beside.is_tree or len(beside.seen) < 2 or beside.seen[-1].size != beside.seen[-2].size:
-        site.world.fail("N204", f"`I` stands beside {axes_text(beside)}, which is no square matrix")
+        site.world.fail(
+            "N204", f"`I` stands beside {axes_text(beside)}, which is not a square matrix"
+        )
     last = len(beside.shape) - 1
     plain = site.world.node("eye", type=beside.shape[-2:])
     full = Array(arrays.spread(plain, beside.shape, (last - 1, last)), beside.hidden)

@@ -307,7 +307,7 @@ def transposed(value: Array, site: Site) -> Any:
         if any(isinstance(leaf, Row) for _, leaf in leaves):
             site.world.fail(
                 "N205",
-                "a leaf of this tree is no matrix",
+                "a leaf of this tree is not a matrix",
                 help="pass it to a def with `[a, b]`, which sees one matrix at a time",
             )
         return arrays.tree(leaves)

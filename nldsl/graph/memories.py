@@ -97,7 +97,7 @@ class MemoryInstance(Bound):
             if node is None:
                 world.fail(
                     "N209",
-                    f"the start of `{self.text.name.text}` is no value: its weights are drawn",
+                    f"the start of `{self.text.name.text}` is not a value: its weights are drawn",
                 )
         elif isinstance(value.at, Clock):
             node = world.node("held", type=type_.core, memory=self.name, clock=value.at)

@@ -20,7 +20,7 @@ STREAMS = ("input", "rope", "held_stream")
 def reported(statement: syntax.Report, site: Site) -> Thunk:
     """Its value, to be worked out with the streams of the file.
 
-    Reports N202 for what is no array, N204 for more than one number.
+    Reports N202 for what is not an array, N204 for more than one number.
     """
     world, span = site.world, statement.value.span
 

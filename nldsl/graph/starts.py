@@ -175,5 +175,5 @@ def pairs_of(call: syntax.Call, world: World) -> dict[str, tuple[str, syntax.Pai
 def variable(name: str, site: Site, pair: syntax.Pair) -> str:
     found = site.scope.find(name)
     if found is None or not isinstance(found[0].base, Num):
-        site.world.fail("N101", f"`{{{name}}}` is no loop variable here", pair.key.span)
+        site.world.fail("N101", f"`{{{name}}}` is not a loop variable here", pair.key.span)
     return f"{found[0].base.value:g}"

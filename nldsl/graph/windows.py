@@ -20,7 +20,7 @@ def stretch(over: syntax.Stretch, site: Site) -> tuple[str, Any]:
         if level is None:
             world.fail(
                 "N304",
-                "`period` is the stretch since a level's own last tick, and this is no level",
+                "`period` is the stretch since a level's own last tick, and this is not a level",
                 over.span,
                 help="`over sequence`, over a clock, or `over 16 token`",
             )

@@ -302,8 +302,8 @@ def recency(program: Program) -> Iterator[Diagnostic]:
         tokens = f"{seen:g} token{'s' * (seen != 1)}"
         yield Diagnostic(
             "N405",
-            f"`{said(node)}` is up to {age} tokens old, and all that lies between input and output "
-            f"is {tokens} wide",
+            f"`{said(node)}` can be up to {age} tokens old, and no other path to this output looks "
+            f"back that far (widest: {tokens})",
             span,
             "a stale read",
             help=f"a local path as wide: `attend(q, k -> v over {age} token)`, a wider `conv`, or "

@@ -96,7 +96,7 @@ def unused(program: Program) -> Iterator[Diagnostic]:
             "N611",
             f"the objective never meets `{name}`",
             span,
-            "learned from by nothing",
+            "not used by the objective",
             (("the objective", place_of(level, "minimize")),),
             f"leave out `{name}`",
         )
@@ -162,7 +162,7 @@ def dead(program: Program) -> Iterator[Diagnostic]:
                     "N613",
                     f"nothing outside the level reads `{short(name)}`",
                     memory.span or head_of(level),
-                    "learns for nobody",
+                    "never read",
                     help=f"read `{short(level.name)}.{short(name)}`, or leave the level out",
                     severity="warning",
                 )

@@ -77,7 +77,7 @@ class Cells(Objectives):
         ] = {}  # cell of a fold -> what it adds up, since which level's or clock's tick
 
     def array(self, node: Node) -> Node:
-        """The array form of a node that is no tree, with every cell it reaches registered."""
+        """The array form of a node that is not a tree, with every cell it reaches registered."""
         value = self.value(node)
         assert isinstance(value, Node)
         pending = [value, *(c.next for c in self.cells.values() if c.next is not None)]
@@ -363,8 +363,8 @@ class Cells(Objectives):
             and (own.period % terms.period or (own.phase - terms.phase) % terms.period)
         ):
             raise Unsupported(
-                "a stretch over what comes at the ticks of a level alone, at some of whose ends "
-                "nothing has come",
+                "a window over a value that changes only when a level ticks; some windows would "
+                "contain no tick",
                 stretch,
                 "something of each token in it, or the memory itself, read without a stretch",
             )

@@ -367,8 +367,8 @@ def _seen(program: Program, slope: Slope, found: list[Family]) -> list[int]:
         if far == "full":
             if seen_by_learners(program, family.level) != "full":
                 raise Unsupported(
-                    f"ticks of `{family.level.name}` that `{learner.name}` sees through, and not "
-                    "what learns on the step clock",
+                    f"a level that differentiates through the updates of `{family.level.name}`, as "
+                    f"`{learner.name}` does, where the step-clock levels do not",
                     span=family.level.span,
                     help="`bptt full`",
                 )

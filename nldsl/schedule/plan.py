@@ -131,7 +131,7 @@ def plan(program: Program, outputs: Mapping[str, Node]) -> Forward:
 
 
 def _keep_reached(cells: Cells, roots: Mapping[str, Node], ticking: set[str]) -> None:
-    """Sums that only the objectives of task losses speak of are no memories of their own.
+    """Sums that only the objectives of task losses speak of are not memories of their own.
 
     Those in `ticking` tick between pieces.
     """

@@ -277,7 +277,7 @@ class Ticks:
             )
         if any(n.op == "fold" for n in walk(direct, *slopes)):
             raise Unsupported(
-                "an objective that is no linear function of its fold over ticks", node
+                "an objective that is not a linear function of its fold over ticks", node
             )
         bind = {id(plain): point}
         total = self.substitute(direct, bind)

@@ -139,7 +139,7 @@ def load(run: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Tensors]:
-    """Raises N712 if the file is no whole file of tensors."""
+    """Raises N712 if the file is not a whole file of tensors."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             yield file

@@ -169,7 +169,7 @@ def other_channels(path: Path, has: int, wanted: int) -> Diagnostics:
 def no_number(path: Path, where: str, found: str, help: str = "") -> Diagnostics:
     return fault(
         "N707",
-        f"`{path}`, {where}: `{found}` is no finite number",
+        f"`{path}`, {where}: `{found}` is not a finite number",
         help or "fill the gap, or leave out the rows up to it",
     )
 
@@ -185,7 +185,7 @@ def ragged(path: Path, line: int, has: int, width: int) -> Diagnostics:
 def no_table(path: Path, what: str) -> Diagnostics:
     return fault(
         "N709",
-        f"`{path}` is no table of numbers: {what}",
+        f"`{path}` is not a table of numbers: {what}",
         "a .csv file with a row for each time, or a .npy array [time, channel]",
     )
 
@@ -364,7 +364,7 @@ def not_finite(
     span: Span | None = None,
     notes: tuple[str, ...] = (),
 ) -> Diagnostics:
-    """`what` of `step` is no number; `origin` says where it began; `kept` is the step that is
+    """`what` of `step` is not a number; `origin` says where it began; `kept` is the step that is
     saved.
     """
     last = (

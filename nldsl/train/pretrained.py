@@ -6,7 +6,7 @@ project.
             index
 
 A run's checkpoint is read by the qualified names of its weights, `loss.language_model.swiglu.gate`;
-what its optimizers keep is no weight. Only the tensors that the program loads are read.
+what its optimizers keep is not a weight. Only the tensors that the program loads are read.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def tensors_at(path: Path) -> Path | None:
 
 
 def read(program: Program, found: Mapping[str, Path]) -> Pretrained:
-    """Raises N712 for a file that is no whole file of tensors."""
+    """Raises N712 for a file that is not a whole file of tensors."""
     files: dict[str, dict[str, Tensor]] = {}
     unread = {}
     for name, path in found.items():

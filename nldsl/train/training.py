@@ -149,8 +149,8 @@ def plan(run: Run, step: CompiledStep, done: int, told: int) -> str:
     )
     if run.onward:
         text += (
-            f"\nsomething outlives a sequence: each of {s.batch * s.accumulate} lanes reads on in "
-            "every step where it stopped"
+            f"\nstateful memories: each of {s.batch * s.accumulate} batch lanes continues its text "
+            "from the previous step"
         )
     changed = [
         f"{name} was {was}, now it is {now}"

@@ -179,7 +179,7 @@ class Objective:
             if node in seen:
                 continue
             seen.add(node)
-            if node in self.learns:  # a condition chooses, and is no key
+            if node in self.learns:  # a condition chooses, and is not a key
                 stack.extend(reversed(node.args[1:] if node.op == "where" else node.args))
             elif not constant(node):
                 yield self.text(node)

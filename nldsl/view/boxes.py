@@ -146,7 +146,7 @@ def _parts(own: dict[str, Rule]) -> Iterable[Rule]:
         groups.setdefault(rule, []).append(part)
     for rule, parts in groups.items():
         lead = f"{', '.join(parts)}: " if len(groups) > 1 else ""
-        whole = f"; with the gradient's own part {rule.whole}" if rule.whole else ""
+        whole = f" ({rule.whole} counting the gradient's own pull)" if rule.whole else ""
         geometry = rule.geometry if rule.geometry == EUCLIDEAN else lead + rule.geometry
         yield replace(rule, retention=lead + (rule.retention or "none") + whole, geometry=geometry)
 

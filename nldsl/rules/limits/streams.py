@@ -202,8 +202,8 @@ def attention_since_document(world: World) -> Iterator[Diagnostic]:
 
 
 def stretch_between_ticks(world: World) -> Iterator[Diagnostic]:
-    """A stretch over what comes at the ticks of a level alone, at some of whose ends nothing has
-    come.
+    """A window over a value that changes only when a level ticks, where some windows would contain
+    no tick.
     """
     stretches = list(world.of("fold", "window"))
     found = sample_clocks_of(world.program, [n.args[0] for n in stretches])
@@ -217,8 +217,8 @@ def stretch_between_ticks(world: World) -> Iterator[Diagnostic]:
             and (own.period % terms.period or (own.phase - terms.phase) % terms.period)
         ):
             yield refused(
-                "a stretch over what comes at the ticks of a level alone, at some of whose ends "
-                "nothing has come",
+                "a window over a value that changes only when a level ticks; some windows would "
+                "contain no tick",
                 node.span,
                 "something of each token in it, or the memory itself, read without a stretch",
             )

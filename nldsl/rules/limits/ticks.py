@@ -95,7 +95,7 @@ def _stretched(world: World, node: Node) -> list[Node]:
 
 
 def curved_in_its_stretch(world: World) -> Iterator[Diagnostic]:
-    """An objective that is no linear function of its stretch of ticks."""
+    """An objective that is not a linear function of its stretch of ticks."""
     for node in _gradients(world):
         for fold in _stretched(world, node):
             if world.local(fold.args[0]) and _waits(fold) and not _linear(node.args[0], fold):

@@ -262,8 +262,8 @@ def task_sight(world: World) -> Iterator[Diagnostic]:
             if far == "full" and seen_by_learners(program, family) != "full":
                 words, help = "", "`bptt full`"
                 words = (
-                    f"ticks of `{short(name)}` that `{short(learner)}` sees through, and not what "
-                    "learns on the step clock"
+                    f"a level that differentiates through the updates of `{short(name)}`, as "
+                    f"`{short(learner)}` does, where the step-clock levels do not"
                 )
             elif far != "full" and started:
                 words = (

@@ -10,7 +10,7 @@ from nldsl.step.lowerings.piece import write_piece
 
 
 def once(form: Form) -> bool:
-    """Sums since the last tick are no memories that a reader knows."""
+    """Sums since the last tick are not memories that a reader knows."""
     if not isinstance(form, AffineForm):
         return False
     cells = [c for c in form.recurrence.region.cells if ".fold." not in f".{c.name}"]

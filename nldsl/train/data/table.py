@@ -145,7 +145,7 @@ def whole(path: Path, trained: Data) -> Series:
 
 
 def load(path: Path | None, channels: int) -> Series:
-    """Raises N701, N702 as for text; N706 another number of channels, N707 what is no finite
+    """Raises N701, N702 as for text; N706 another number of channels, N707 what is not a finite
     number, N708 rows of different length, N709 no table.
     """
     if path is None:

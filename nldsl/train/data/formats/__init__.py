@@ -7,7 +7,7 @@
     npy.py         .npy: a NumPy array
 
 Guarantee: what a reader returns is float64 [time, channel] of finite numbers, or has another number
-of axes, which `table.load` refuses; what is no table is told at its place (N707 to N709).
+of axes, which `table.load` refuses; what is not a table is told at its place (N707 to N709).
 """
 
 from __future__ import annotations
