@@ -117,7 +117,7 @@ def walk(*roots: Node) -> Iterator[Node]:
         elif node not in seen:
             seen.add(node)
             stack.append((node, True))
-            stack.extend((arg, False) for arg in reversed(node.args) if arg not in seen)
+            stack += [(arg, False) for arg in reversed(node.args) if arg not in seen]
 
 
 def numel(shape: Shape) -> int:
