@@ -1,13 +1,16 @@
-# Each target sets up everything it needs: a .venv beside this file, and in it the packages of pyproject.toml.
+# Each target sets up everything it needs: a .venv beside this file, and in it the packages of
+# pyproject.toml.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
 .PHONY: train test soak bench fmt clean
 
-# Hope on the Python standard library: 3 layers, d 192, four CMS periods; at most 15 minutes on 2 cores, compilation included.
+# Hope on the Python standard library: 3 layers, d 192, four CMS periods; at most 15 minutes on 2
+# cores, compilation included.
 train: $(READY)
-	$(BIN)/nldsl train examples/hope.nl --set d=192 --set head=6 --set depth=3 --set near=32 --steps 180 --batch 8 --length 256
+	$(BIN)/nldsl train examples/hope.nl --set d=192 --set head=6 --set depth=3 --set near=32 \
+		--steps 180 --batch 8 --length 256
 
 # One process a core. What the tests of a file share they share within a process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -n 2
@@ -15,7 +18,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -n 2
 test: $(READY)
 	$(PYTEST) --dist loadfile -m "not soak"
 
-# The long bars in full, then the first model of a newcomer, alone on the machine; writes down what came out.
+# The long bars in full, then the first model of a newcomer, alone on the machine; writes down what
+# came out.
 soak: $(READY)
 	$(PYTEST) --dist worksteal -m soak --soak-log=examples/LOG.md --deselect=tests/test_readme.py tests
 	$(BIN)/python -m pytest -q -m soak --soak-log=examples/LOG.md tests/test_readme.py

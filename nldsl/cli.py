@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from io import StringIO, TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nldsl.core.program import Program
     from nldsl.pipeline import Watch
     from nldsl.train.records import Settings
+    from nldsl.train.run import Run
 
 REJECTED, USAGE, RUN, BACKEND, INTERRUPTED = 1, 2, 3, 4, 130
 LARGEST = 2**63 - 1
@@ -306,47 +307,27 @@ def train(
     series if the spec reads numbers.
     """
     spec, data = spec_and_data(spec, data, resume)
-    given = {
-        name: value
-        for name, value in {
-            "sets": overrides(sets) or None,
-            "data": str(data.resolve()) if data else None,
-            "steps": steps,
-            "seed": seed,
-            "batch": batch,
-            "length": length,
-            "accumulate": accumulate,
-            "device": device,
-            "precision": precision and precision.value,
-            "capture": capture and capture.value,
-            "memory": str(memory.resolve()) if memory else None,
-            "load": absolute(load) or None,
-        }.items()
-        if value is not None
-    }
+    given = stated(
+        sets=overrides(sets) or None,
+        data=data and str(data.resolve()),
+        steps=steps,
+        seed=seed,
+        batch=batch,
+        length=length,
+        accumulate=accumulate,
+        device=device,
+        precision=precision and precision.value,
+        capture=capture and capture.value,
+        memory=memory and str(memory.resolve()),
+        load=absolute(load) or None,
+    )
     if resume is not None and out is not None:
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
     with reported():
-        from nldsl.device import available
-        from nldsl.train import idle, pretrained, training
-        from nldsl.train import run as runs
+        from nldsl.train import training
         from nldsl.train.display import shown_on
 
-        available(device or "cpu")
-        if resume is not None:
-            run = runs.resume(resume, given, spec)
-        else:
-            assert spec is not None, "a run that begins has a spec"
-            run = runs.begin(spec, settings_of(given), out)
-        available(run.settings.device)
-        noted(
-            run.program,
-            [
-                *pretrained.read(run.program, run.files).findings(run.program),
-                *(run.dataset.findings if run.dataset else ()),
-                *idle.findings(run.program, run.settings.steps, run.settings.length),
-            ],
-        )
+        run = run_of(spec, resume, given, out)
         screen = Watched()
         done = training.train(run, shown_on(screen), save_every)
         if screen.left and not done:
@@ -355,6 +336,37 @@ def train(
             )
         if not done:
             raise typer.Exit(INTERRUPTED)
+
+
+def stated(**settings: object) -> dict[str, object]:
+    """Those settings that the command line gives."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def run_of(
+    spec: Path | None, resume: Path | None, given: dict[str, object], out: Path | None
+) -> Run:
+    """The run to go on with, or a new one; its device is there, and its findings are printed."""
+    from nldsl.device import available
+    from nldsl.train import idle, pretrained
+    from nldsl.train import run as runs
+
+    available(str(given.get("device", "cpu")))
+    if resume is not None:
+        run = runs.resume(resume, given, spec)
+    else:
+        assert spec is not None, "a run that begins has a spec"
+        run = runs.begin(spec, settings_of(given), out)
+    available(run.settings.device)
+    noted(
+        run.program,
+        [
+            *pretrained.read(run.program, run.files).findings(run.program),
+            *(run.dataset.findings if run.dataset else ()),
+            *idle.findings(run.program, run.settings.steps, run.settings.length),
+        ],
+    )
+    return run
 
 
 def spec_and_data(
@@ -377,13 +389,13 @@ def spec_and_data(
     return spec, data
 
 
-def settings_of(given: dict[str, Any]) -> Settings:
+def settings_of(given: dict[str, object]) -> Settings:
     from pydantic import ValidationError
 
     from nldsl.train.records import Settings, told
 
     try:
-        return Settings(**given)
+        return Settings.model_validate(given)
     except ValidationError as error:
         raise typer.BadParameter(told(error)) from None
 

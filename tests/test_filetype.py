@@ -27,8 +27,8 @@ from nldsl.train.data import text as texts
 
 ENGLISH = "The quick brown fox jumps over a lazy dog, while titans learn at test time.\n" * 400
 CHINESE = (
-    "\u5929\u5730\u7384\u9ec4\uff0c\u5b87\u5b99\u6d2a\u8352\u3002\n\u65e5\u6708\u76c8\u6603\uff0c\u8fb0\u5bbf\u5217\u5f20\u3002\n"
-    * 300
+    "\u5929\u5730\u7384\u9ec4\uff0c\u5b87\u5b99\u6d2a\u8352\u3002\n"
+    "\u65e5\u6708\u76c8\u6603\uff0c\u8fb0\u5bbf\u5217\u5f20\u3002\n" * 300
 )
 RANDOM = random.Random(0)
 

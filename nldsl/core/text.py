@@ -5,11 +5,11 @@ loss.x = gather(weight loss.x, ids)
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from nldsl.core.nodes import Node, Tree, Type
-from nldsl.core.program import Clock, Program
+from nldsl.core.program import Clock, Level, Memory, Program, Weight
 
 LEAVES = {
     "input",
@@ -42,33 +42,9 @@ def dump(program: Program) -> str:
         f"  {w.name}: {typed(w.shape)} {initial(w)}, owner {w.owner}"
         for w in program.weights.values()
     ]
-    lines += ["", "equations"]
-    lines += page.lines
+    lines += ["", "equations", *page.lines]
     for level in program.levels.values():
-        lines += [
-            "",
-            f"level {level.name}"
-            + (f" per {level.per.name}" if level.per else "")
-            + f" every {rate(level.clock)}"
-            + f", reset {rate(level.reset)}"
-            + (f", in {level.parent}" if level.parent else ""),
-        ]
-        lines += [
-            f"  bptt {rate(b.depth) if isinstance(b.depth, Clock) else b.depth}"
-            + (f" to {b.viewer}" if b.viewer else "")
-            for b in level.bptt
-        ]
-        if level.context:
-            lines.append("  context " + ", ".join(page.name(node) for node in level.context))
-        lines += [f"  minimize {page.name(node)}" for node in level.objectives]
-        for name in level.memories:
-            memory = program.memories[name]
-            lines.append(f"  memory {name}: {typed(memory.type)}")
-            lines.append(
-                "    start " + ("its slots" if memory.start is None else page.name(memory.start))
-            )
-            if memory.next is not None:
-                lines.append(f"    next {page.name(memory.next)}")
+        lines += ["", *page.level(level, [program.memories[name] for name in level.memories])]
     lines += ["", *(f"output {name} = {page.name(node)}" for name, node in program.outputs.items())]
     return "\n".join(lines) + "\n"
 
@@ -108,6 +84,28 @@ class Page:
             return f"{node.op}({node.attrs[0][1]})"
         return self.names[node]
 
+    def level(self, level: Level, memories: Iterable[Memory]) -> Iterator[str]:
+        """The clauses of a level, a line each, and its memories."""
+        yield (
+            f"level {level.name}"
+            + (f" per {level.per.name}" if level.per else "")
+            + f" every {rate(level.clock)}, reset {rate(level.reset)}"
+            + (f", in {level.parent}" if level.parent else "")
+        )
+        for b in level.bptt:
+            depth = rate(b.depth) if isinstance(b.depth, Clock) else b.depth
+            yield f"  bptt {depth}" + (f" to {b.viewer}" if b.viewer else "")
+        if level.context:
+            yield "  context " + ", ".join(map(self.name, level.context))
+        for node in level.objectives:
+            yield f"  minimize {self.name(node)}"
+        for memory in memories:
+            yield f"  memory {memory.name}: {typed(memory.type)}"
+            start = "its slots" if memory.start is None else self.name(memory.start)
+            yield f"    start {start}"
+            if memory.next is not None:
+                yield f"    next {self.name(memory.next)}"
+
     def attr(self, value: Any) -> str:
         if isinstance(value, Node):
             return self.name(value)
@@ -138,5 +136,5 @@ def rate(clock: Clock) -> str:
     return f"{clock.period} {clock.unit}" + (f" phase {clock.phase}" if clock.phase else "")
 
 
-def initial(weight: Any) -> str:
+def initial(weight: Weight) -> str:
     return f"N(0, {weight.scale:.6g})" if weight.init == "normal" else f"= {weight.fill}"

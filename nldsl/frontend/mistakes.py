@@ -94,18 +94,22 @@ def read_entries(text: str) -> list[Entry]:
             for more in lines[number + 1 :]:
                 if not more.startswith(HEAD):
                     break
-                head.append(more.removeprefix(HEAD).strip())
+                said = more.removeprefix(HEAD)
+                if said.startswith("   "):  # the line above goes on
+                    head[-1] += f" {said.strip()}"
+                else:
+                    head.append(said.strip())
             code, message = head[0].split(" ", 1)
-            said = dict(more.split(": ", 1) for more in head[1:])
+            notes = dict(more.split(": ", 1) for more in head[1:])
             entries.append(
                 Entry(
                     code,
                     message,
-                    said.get("help", ""),
-                    frozenset(said.get("behind", "").split()),
-                    said.get("then", ""),
-                    said.get("word", ""),
-                    "anywhere" in said,
+                    notes.get("help", ""),
+                    frozenset(notes.get("behind", "").split()),
+                    notes.get("then", ""),
+                    notes.get("word", ""),
+                    "anywhere" in notes,
                 )
             )
         elif not line.strip():

@@ -173,48 +173,54 @@ def target(program: Program) -> Iterator[Diagnostic]:
     minimize |M(k) - M(v)|^2                                                 # N508
     minimize |M(k) - M@near(v)|^2
     """
+    both = _on_both_sides(program)
+
+    def judge(level: Level) -> Iterable[Diagnostic]:
+        data = constants_of(level.context)
+        for name in level.memories:
+            inside = set(walk(*level.objectives)) if name in both else ()
+            if any(
+                error in inside
+                and not _in_line(error, name)
+                and all(_reads(side, name, data) for side in error.args)
+                for error in both.get(name, ())
+            ):
+                m = short(name)
+                yield Diagnostic(
+                    "N508",
+                    f"the target contains a plain read of `{m}` and learns too; Eq. 85 keeps "
+                    "it fixed",
+                    place_of(level, "minimize"),
+                    "learns on both sides",
+                    help=f"`{m}@c` for a clock c in the target",
+                    severity="note",
+                )
+                return
+
+    yield from in_every_instance(program, judge)
+
+
+def _on_both_sides(program: Program) -> dict[str, list[Node]]:
+    """Memory -> the squared errors in objectives with a plain read of it on both sides."""
     objectives = [objective for level in program.levels.values() for objective in level.objectives]
     bit = {name: 1 << i for i, name in enumerate(program.memories)}
     plain = beneath(
         objectives, lambda node: bit[node["memory"]] if node.op == "plain" else 0, active
     )
-    both: dict[str, list[Node]] = {}  # memory -> errors with a plain read of it on both sides
+    both: dict[str, list[Node]] = {}
     for error in filter(None, map(_squared, walk(*objectives))):
         if error.op in ("sub", "add") and (
             shared := plain.get(error.args[0], 0) & plain.get(error.args[1], 0)
         ):
             for name in (name for name, own in bit.items() if own & shared):
                 both.setdefault(name, []).append(error)
+    return both
 
-    def judge(level: Level) -> Iterable[Diagnostic]:
-        data = constants_of(level.context)
-        for name in level.memories:
-            inside = set(walk(*level.objectives)) if name in both else ()
-            for error in both.get(name, ()):
-                if (
-                    error in inside
-                    and not _in_line(error, name)
-                    and all(
-                        any(
-                            n.op == "plain" and n["memory"] == name
-                            for n in reach([side], data, active).nodes
-                        )
-                        for side in error.args
-                    )
-                ):
-                    m = short(name)
-                    yield Diagnostic(
-                        "N508",
-                        f"the target contains a plain read of `{m}` and learns too; Eq. 85 keeps "
-                        "it fixed",
-                        place_of(level, "minimize"),
-                        "learns on both sides",
-                        help=f"`{m}@c` for a clock c in the target",
-                        severity="note",
-                    )
-                    return
 
-    yield from in_every_instance(program, judge)
+def _reads(side: Node, name: str, data: set[Node]) -> bool:
+    """Does one side of an error hang on a plain read of the memory, by more than its data?"""
+    found = reach([side], data, active).nodes
+    return any(n.op == "plain" and n["memory"] == name for n in found)
 
 
 def _squared(node: Node) -> Node | None:

@@ -176,12 +176,47 @@ def _forms(root: s.Syntax) -> Iterator[str]:
                 yield "list constant"
 
 
+PLAIN = {
+    s.Import: "import",
+    s.Dims: "dim",
+    s.Return: "return",
+    s.Report: "report",
+    s.Transpose: "^T",
+    s.Inner: "<a, b>",
+    s.Index: "a[i]",
+    s.List: "list",
+    s.Pair: "a -> b",
+}
+STRETCHES = {"token": "over n token", "period": "over period", "sequence": "over sequence"}
+
+
 def _form(node: s.Syntax, memories: set[str], clocks: set[str], defs: set[str]) -> Iterator[str]:
+    """What one node is, whatever stands around it."""
+    if type(node) in PLAIN:
+        yield PLAIN[type(node)]
     match node:
-        case s.Import():
-            yield "import"
-        case s.Dims():
-            yield "dim"
+        case s.Clock() | s.Input() | s.Def() | s.Param() | s.For() | s.Define():
+            yield from _declared(node)
+        case s.Update() if node.place.names[0].text not in memories:
+            yield "<- stream"
+        case s.Call(callee=s.Name(text=name)):
+            yield from _call(node, name, memories, clocks, defs)
+        case s.Name(text=name) if name in NAMES:
+            yield name
+        case s.Binary(op=op):
+            yield op
+        case s.Unary(op="-"):
+            yield "unary -"
+        case s.Norm():
+            yield "|a|" if node.order is None else "|a|_p"
+        case s.Window():
+            yield STRETCHES.get(node.stretch.clock.text, "over clock")
+        case s.Instant():
+            yield _instant(node, memories)
+
+
+def _declared(node: s.Syntax) -> Iterator[str]:
+    match node:
         case s.Clock():
             yield "clock"
             if node.phase is not None:
@@ -201,62 +236,35 @@ def _form(node: s.Syntax, memories: set[str], clocks: set[str], defs: set[str]) 
                 yield "param shape"
                 if any(isinstance(a, s.Name) and len(a.text) == 1 for a in node.shape.axes):
                     yield "param letter"
-        case s.Update() if node.place.names[0].text not in memories:
-            yield "<- stream"
-        case s.Define(shape=s.Shape()):
-            yield "annotation"
-        case s.Return():
-            yield "return"
-        case s.Report():
-            yield "report"
         case s.For():
             yield "for range" if isinstance(node.items, s.Call) else "for list"
-        case s.Call(callee=s.Name(text=name)):
-            if name in BUILTINS - {"grad"}:
-                yield name
-            if name == "grad":
-                yield from _grad(node, memories)
-            for arg in node.args:
-                value = arg.value if isinstance(arg, s.Named) else arg
-                if isinstance(arg, s.Named):
-                    yield "named argument"
-                if isinstance(value, s.Name) and value.text in clocks:
-                    yield "clock as argument"
-                if isinstance(value, s.Name) and value.text in defs and name not in defs - {name}:
-                    yield "definition as argument"
-        case s.Name(text=name) if name in NAMES:
-            yield name
-        case s.Binary(op=op):
-            yield op
-        case s.Unary(op="-"):
-            yield "unary -"
-        case s.Transpose():
-            yield "^T"
-        case s.Norm():
-            yield "|a|" if node.order is None else "|a|_p"
-        case s.Inner():
-            yield "<a, b>"
-        case s.Index():
-            yield "a[i]"
-        case s.List():
-            yield "list"
-        case s.Pair():
-            yield "a -> b"
-        case s.Window():
-            clock = node.stretch.clock.text
-            yield {
-                "token": "over n token",
-                "period": "over period",
-                "sequence": "over sequence",
-            }.get(clock, "over clock")
-        case s.Instant():
-            place = node.value.name if isinstance(node.value, s.Field) else node.value
-            held = (
-                isinstance(node.value, s.Field)
-                or isinstance(place, s.Name)
-                and (place.text in memories or place.text[:1].isupper())
-            )
-            yield "@after" if node.clock.text == "after" else "@clock" if held else "x@clock"
+        case s.Define(shape=s.Shape()):
+            yield "annotation"
+
+
+def _call(
+    node: s.Call, name: str, memories: set[str], clocks: set[str], defs: set[str]
+) -> Iterator[str]:
+    if name == "grad":
+        yield from _grad(node, memories)
+    elif name in BUILTINS:
+        yield name
+    for arg in node.args:
+        value = arg.value if isinstance(arg, s.Named) else arg
+        if isinstance(arg, s.Named):
+            yield "named argument"
+        if isinstance(value, s.Name) and value.text in clocks:
+            yield "clock as argument"
+        if isinstance(value, s.Name) and value.text in defs and name not in defs - {name}:
+            yield "definition as argument"
+
+
+def _instant(node: s.Instant, memories: set[str]) -> str:
+    place = node.value.name if isinstance(node.value, s.Field) else node.value
+    held = isinstance(node.value, s.Field) or (
+        isinstance(place, s.Name) and (place.text in memories or place.text[:1].isupper())
+    )
+    return "@after" if node.clock.text == "after" else "@clock" if held else "x@clock"
 
 
 def _grad(node: s.Call, memories: set[str]) -> Iterator[str]:
@@ -282,26 +290,7 @@ def _level(level: s.Level, memories: set[str]) -> Iterator[str]:
     if len(own) > 1:
         yield "several memories"
     for memory in own:
-        match memory.type:
-            case s.Shape():
-                yield "memory shape"
-            case s.Like():
-                yield "memory like"
-            case s.Weights():
-                yield "weights" if memory.type.of is None else "weights of"
-            case s.Kind():
-                yield "memory def" if memory.type.args is None else "memory def(..)"
-        match memory.start:
-            case s.Number():
-                yield "start number"
-            case s.Name(text="learned" | "random" as how):
-                yield f"start {how}"
-            case s.Name() | s.Field():
-                yield "start memory"
-            case _:
-                yield "start expression"
-    if any(isinstance(x, s.Context) for x in body):
-        yield "context"
+        yield from _memory(memory)
     objectives = [x for x in inner if isinstance(x, s.Minimize)]
     if objectives:
         yield "minimize"
@@ -312,11 +301,39 @@ def _level(level: s.Level, memories: set[str]) -> Iterator[str]:
         yield "several objectives"
     yield from _writes(body, inner, memories)
     for statement in body:
-        if isinstance(statement, s.Define):
+        yield from _clause(statement)
+
+
+def _memory(memory: s.Memory) -> Iterator[str]:
+    match memory.type:
+        case s.Shape():
+            yield "memory shape"
+        case s.Like():
+            yield "memory like"
+        case s.Weights():
+            yield "weights" if memory.type.of is None else "weights of"
+        case s.Kind():
+            yield "memory def" if memory.type.args is None else "memory def(..)"
+    match memory.start:
+        case s.Number():
+            yield "start number"
+        case s.Name(text="learned" | "random" as how):
+            yield f"start {how}"
+        case s.Name() | s.Field():
+            yield "start memory"
+        case _:
+            yield "start expression"
+
+
+def _clause(statement: s.Statement) -> Iterator[str]:
+    match statement:
+        case s.Context():
+            yield "context"
+        case s.Define():
             yield "equation in level"
-        if isinstance(statement, s.Reset):
+        case s.Reset():
             yield _rate(statement.rate, "reset")
-        if isinstance(statement, s.Bptt):
+        case s.Bptt():
             match statement.depth:
                 case s.Full():
                     yield "bptt full"

@@ -181,42 +181,14 @@ def agreement(subject: Subject, batches: Sequence[Batch]) -> dict[str, float]:
     """The emitted step against the slow interpreter: streams, memories and held copies after the
     first batch, its gradients, and everything that is kept after one step on each batch.
     """
-    program, found = subject.program, {}
     subject.restart()
     oracle = Oracle(
-        program, seed=subject.seed, planned_steps=subject.step.steps, files=subject.step.files
+        subject.program,
+        seed=subject.seed,
+        planned_steps=subject.step.steps,
+        files=subject.step.files,
     )
-    with torch.no_grad():
-        outputs, carry = subject.forward(batches[0])
-    result = oracle.run(batches[0])
-    for name in subject.streams:
-        found[f"output {name}"] = deviation(outputs[name], array(result.outputs[name]))
-    for name, value in carried(program, carry).items():
-        memory, _, clock = name.partition("@")
-        wanted = (
-            result.memories[memory]
-            if not clock
-            else next(
-                (
-                    v
-                    for (m, c), v in result.held.items()
-                    if m == memory and (c.name or str(c.period)) == clock
-                ),
-                None,
-            )
-        )
-        if wanted is not None:
-            found[f"state {name}"] = deviation(flat(value), flat(wanted))
-    learned = oracle.gradients(batches[0])
-    single = {
-        name
-        for name, level in program.levels.items()
-        if len(level.objectives) == 1 and level.objectives[0].op == "fold"
-    }
-    owners = {name: m.level for m in program.memories.values() for name in _places(m)}
-    for name, g in subject.gradients(batches[0]).items():
-        if name in learned and owners[name] in single:
-            found[f"gradient {name}"] = deviation(g, learned[name].reshape(-1))
+    found = _agreement_of_one_pass(subject, oracle, batches[0])
     for i, batch in enumerate(batches):
         subject.step(subject.state, [batch])
         oracle.step(batch)
@@ -228,6 +200,33 @@ def agreement(subject: Subject, batches: Sequence[Batch]) -> dict[str, float]:
         for name, value in oracle.weights.items():
             if name in subject.state.views:
                 found[f"step {i + 1} {name}"] = deviation(subject.state.views[name], value)
+    return found
+
+
+def _agreement_of_one_pass(subject: Subject, oracle: Oracle, batch: Batch) -> dict[str, float]:
+    """Streams, what is carried, and gradients of one batch."""
+    program, result = subject.program, oracle.run(batch)
+    with torch.no_grad():
+        outputs, carry = subject.forward(batch)
+    found = {
+        f"output {name}": deviation(outputs[name], array(result.outputs[name]))
+        for name in subject.streams
+    }
+    held = {f"{m}@{c.name or c.period}": value for (m, c), value in reversed(result.held.items())}
+    for name, value in carried(program, carry).items():
+        wanted = held.get(name) if "@" in name else result.memories[name]
+        if wanted is not None:
+            found[f"state {name}"] = deviation(flat(value), flat(wanted))
+    learned = oracle.gradients(batch)
+    single = {
+        name
+        for name, level in program.levels.items()
+        if len(level.objectives) == 1 and level.objectives[0].op == "fold"
+    }
+    owners = {name: m.level for m in program.memories.values() for name in _places(m)}
+    for name, g in subject.gradients(batch).items():
+        if name in learned and owners[name] in single:
+            found[f"gradient {name}"] = deviation(g, learned[name].reshape(-1))
     return found
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nldsl.testing.moves import Told, lifetime, moves
-from nldsl.testing.page import Page, indent
+from nldsl.testing.moves import Asked, Told, lifetime, moves
+from nldsl.testing.page import Page, block
 
 NETWORKS = {
     "net": """def net(z: [e]) -> [e] {
@@ -78,6 +78,17 @@ KINDS = (
 )
 
 
+STARTS = (
+    "0",
+    "learned",
+    "random",
+    "0.1",
+    "softmax(learned)",
+    "0.5 * learned",
+    "0.1 * random + 0.1",
+)
+
+
 def memory(p: Page, kind: str) -> tuple[list[str], Callable[[str, str], str]]:
     """The declaration of M, and how it is applied."""
     if kind == "library":
@@ -85,43 +96,34 @@ def memory(p: Page, kind: str) -> tuple[list[str], Callable[[str, str], str]]:
         shape, hidden = p.pick("[e]", "shape(k)"), p.pick("e", "2 * e")
         said = f"swiglu({shape}, hidden = {hidden}) = {p.pick('learned', 'random')}"
     elif kind in ("matrix", "vector"):
-        start = p.pick(
-            "0",
-            "learned",
-            "random",
-            "0.1",
-            "softmax(learned)",
-            "0.5 * learned",
-            "0.1 * random + 0.1",
-            f'load("base", "{p.fresh("M")}" -> M)',
-        )
+        start = p.pick(*STARTS, f'load("base", "{p.fresh("M")}" -> M)')
         said = f"{'[e, e]' if kind == 'matrix' else '[e]'} = {start}"
     else:
-        act = p.pick("silu", "tanh", "gelu", "sigmoid", "softplus", "exp")
-        if kind == "normed":
-            p.use("layers", "standardise")
-        for needed in ("net", kind) if kind == "within" else (kind,):
-            p.define(NETWORKS[needed].replace("ACT", act), movable=True)
-        loaded = (
-            f'load("base", "{p.fresh("W")}" -> W2, "{p.fresh("W")}" -> W1)'
-            if kind in ("net", "residual", "normed")
-            else "learned"
-        )
-        said = f"{kind} = {p.pick('learned', 'random', '0.5 * learned', loaded)}"
-
+        said = network(p, kind)
     if p.edges:  # which may start anew within the sequence
         said = said.replace("random", "learned")
 
     def value(name: str, x: str) -> str:
-        return (
-            f"{name} * {x}"
-            if kind == "matrix"
-            else f"{name} .* {x}"
-            if kind == "vector"
-            else f"{name}({x})"
-        )
+        if kind in ("matrix", "vector"):
+            return f"{name} {'*' if kind == 'matrix' else '.*'} {x}"
+        return f"{name}({x})"
 
     return [f"memory M: {said}"], value
+
+
+def network(p: Page, kind: str) -> str:
+    """A network of `NETWORKS` as the type of M, and its start."""
+    act = p.pick("silu", "tanh", "gelu", "sigmoid", "softplus", "exp")
+    if kind == "normed":
+        p.use("layers", "standardise")
+    for needed in ("net", kind) if kind == "within" else (kind,):
+        p.define(NETWORKS[needed].replace("ACT", act), movable=True)
+    loaded = (
+        f'load("base", "{p.fresh("W")}" -> W2, "{p.fresh("W")}" -> W1)'
+        if kind in ("net", "residual", "normed")
+        else "learned"
+    )
+    return f"{kind} = {p.pick('learned', 'random', '0.5 * learned', loaded)}"
 
 
 def learner(p: Page, name: str, told: Told, kinds: tuple[str, ...] = KINDS) -> Learned:
@@ -157,62 +159,46 @@ def learner(p: Page, name: str, told: Told, kinds: tuple[str, ...] = KINDS) -> L
     body.append("context " + ", ".join(dict.fromkeys(context)))
     body += lines
     body.append(f"minimize {goal}")
-    body += moves(p, told, kind, periodic, summed, extra, "" if windowed or told.target else form)
+    goal_name = "" if windowed or told.target else form
+    body += moves(p, told, Asked(kind, periodic, summed, extra, goal_name))
     body += lifetime(p, rhythm)
     return Learned(
         name,
-        [f"level {name}{' per head' if told.per else ''} {rhythm} {{", *indent(body), "}"],
+        block(f"level {name}{' per head' if told.per else ''} {rhythm}", body),
         value,
     )
 
 
 def objective(p: Page, made: str, wanted: str) -> tuple[list[str], str, str]:
     """Equations, the objective, and its name."""
-    form = p.pick(
-        "half",
-        "square",
-        "dot",
-        "L3",
-        "L4",
-        "charbonnier",
-        "logistic",
-        "huber",
-        "decayed",
-        "clipped",
-        "floored",
-        "exact",
-        "sum",
-        "both",
-        "cosine",
-        "equal",
-    )
-    if form == "huber":
-        return (
-            [f"error = {made} - {wanted}"],
-            "where(|error| <= 2, |error|^2 / 2, 2 * |error|)",
-            form,
-        )
-    if form == "both":
-        return [f"error = {made} - {wanted}"], "|error|^2 / 2 + 0.1 * |error|_4 ^ 4", form
-    if form == "equal":
-        return [f"error = {made} - {wanted}"], "sum(where(error == 9, error, error .^ 2 / 2))", form
     square = f"|{made} - {wanted}|^2 / 2"
-    return (
-        [],
-        {
-            "half": square,
-            "square": f"|{made} - {wanted}|^2",
-            "dot": f"-<{made}, {wanted}>",
-            "L3": f"|{made} - {wanted}|_3 ^ 3 / 3",
-            "L4": f"|{made} - {wanted}|_4 ^ 4 / 4",
-            "charbonnier": f"sqrt(1 + |{made} - {wanted}|^2)",
-            "logistic": f"sum(softplus({made}) - ({made}) .* {wanted})",
-            "decayed": f"{square} + 0.05 * |M|^2",
-            "clipped": f"min({square}, 9)",
-            "floored": f"max({square}, -1)",
-            "exact": f"where(1 >= 0, {square}, 1)",
-            "sum": f"sum(({made} - {wanted}) .^ 2)",
-            "cosine": f"-<{made}, {wanted}> / (1 + |{made}|^2 + |{wanted}|^2)",
-        }[form],
-        form,
-    )
+    direct = {
+        "half": square,
+        "square": f"|{made} - {wanted}|^2",
+        "dot": f"-<{made}, {wanted}>",
+        "L3": f"|{made} - {wanted}|_3 ^ 3 / 3",
+        "L4": f"|{made} - {wanted}|_4 ^ 4 / 4",
+        "charbonnier": f"sqrt(1 + |{made} - {wanted}|^2)",
+        "logistic": f"sum(softplus({made}) - ({made}) .* {wanted})",
+        "decayed": f"{square} + 0.05 * |M|^2",
+        "clipped": f"min({square}, 9)",
+        "floored": f"max({square}, -1)",
+        "exact": f"where(1 >= 0, {square}, 1)",
+        "sum": f"sum(({made} - {wanted}) .^ 2)",
+        "cosine": f"-<{made}, {wanted}> / (1 + |{made}|^2 + |{wanted}|^2)",
+    }
+    form = p.pick(*OBJECTIVES)
+    if form in direct:
+        return [], direct[form], form
+    return [f"error = {made} - {wanted}"], OF_AN_ERROR[form], form
+
+
+OBJECTIVES = (
+    *("half", "square", "dot", "L3", "L4", "charbonnier", "logistic", "huber"),
+    *("decayed", "clipped", "floored", "exact", "sum", "both", "cosine", "equal"),
+)
+OF_AN_ERROR = {
+    "huber": "where(|error| <= 2, |error|^2 / 2, 2 * |error|)",
+    "both": "|error|^2 / 2 + 0.1 * |error|_4 ^ 4",
+    "equal": "sum(where(error == 9, error, error .^ 2 / 2))",
+}

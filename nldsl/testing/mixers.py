@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from nldsl.testing.levels import NETWORKS, learner
 from nldsl.testing.moves import Told
-from nldsl.testing.page import Layer, Page, indent
+from nldsl.testing.page import Layer, Page, block
 from nldsl.testing.streams import gate, projection, stream, used
 
 
@@ -91,38 +91,11 @@ def self_modifying(p: Page) -> Layer:
     p.nested = True
     clock = p.clock()
     far = p.pick(clock, p.clock())
-    network = p.pick("residual", "net", "matrix")
-    momentum = p.maybe(2)
-    lines = ["level box per head every token {"]
-    if network == "matrix":
-        body = [
-            "memory M: [e, e] = learned",
-            "context k, v",
-            "target = M@C * v",
-            "minimize |M * k - target|^2 / 2",
-        ]
-        writes = ["M <- M * (keep * I - rate * k * k^T) + S"]
-    else:
-        p.define(NETWORKS[network].replace("ACT", p.pick("silu", "tanh")), movable=True)
-        body = [
-            f"memory M: {network} = learned",
-            "context k, v",
-            "target = M@C(v)",
-            "minimize |M(k) - target|^2 / 2",
-        ]
-        writes = ["M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2", "M.W1 <- keep * M.W1 + S.W1"]
-    if momentum:
-        p.use("optimizers", "momentum")
-    made = "momentum(grad(M@C), rate, 0.5)" if momentum else "-rate * grad(M@C)"
-    lines += indent(
-        [*body, f"S = {made}", *writes, p.pick("bptt full", "bptt none", f"bptt 2 {clock}")]
-    ) + ["}", "return box.M"]
-    name = p.fresh("self_referential")
-    p.define(f"def {name}(k, v, rate, keep, C) {{\n" + "\n".join(indent(lines)) + "\n}")
-    p.use("layers", "unit")
+    kind = p.pick("residual", "net", "matrix")
+    name = referring_to_itself(p, kind, clock)
 
     def read(memory: str, at: str, x: str) -> str:
-        return f"{memory}@{at} * {x}" if network == "matrix" else f"{memory}@{at}({x})"
+        return f"{memory}@{at} * {x}" if kind == "matrix" else f"{memory}@{at}({x})"
 
     out = [f"z = {projection(p, 'head, e', False)}", f"q = {projection(p, 'head, e', True)}"]
     names = ["M_k", "M_v", "M_mem"] if p.maybe(2) else ["M_k", "M_mem"]
@@ -137,6 +110,37 @@ def self_modifying(p: Page) -> Layer:
     return Layer(out, "y")
 
 
+def referring_to_itself(p: Page, kind: str, clock: str) -> str:
+    """Defines a memory that makes its own target as it was at a clock, and returns the name."""
+    momentum = p.maybe(2)
+    erase = "(keep * I - rate * k * k^T)"
+    if kind == "matrix":
+        memory, target, made = "[e, e]", "M@C * v", "M * k"
+        writes = [f"M <- M * {erase} + S"]
+    else:
+        p.define(NETWORKS[kind].replace("ACT", p.pick("silu", "tanh")), movable=True)
+        memory, target, made = kind, "M@C(v)", "M(k)"
+        writes = [f"M.W2 <- M.W2 * {erase} + S.W2", "M.W1 <- keep * M.W1 + S.W1"]
+    if momentum:
+        p.use("optimizers", "momentum")
+    lines = block(
+        "level box per head every token",
+        [
+            f"memory M: {memory} = learned",
+            "context k, v",
+            f"target = {target}",
+            f"minimize |{made} - target|^2 / 2",
+            f"S = {'momentum(grad(M@C), rate, 0.5)' if momentum else '-rate * grad(M@C)'}",
+            *writes,
+            p.pick("bptt full", "bptt none", f"bptt 2 {clock}"),
+        ],
+    )
+    name = p.fresh("self_referential")
+    p.define("\n".join(block(f"def {name}(k, v, rate, keep, C)", [*lines, "return box.M"])))
+    p.use("layers", "unit")
+    return name
+
+
 def several_steps(p: Page) -> Layer:
     """Several objectives and steps at one token."""
     p.dims.setdefault("sub", "2")
@@ -149,18 +153,18 @@ def several_steps(p: Page) -> Layer:
             "v = linear(x, [head, sub, e])",
             "beta = 0.1 * sigmoid(affine(x, [head, sub]))",
             f"q = {projection(p, 'head, e', True)}",
-            "level recall per head every token {",
-            *indent(
+            *block(
+                "level recall per head every token",
                 [
                     f"memory M: {memory} = {start}",
                     "context k, v",
-                    "for i in range(sub) {",
-                    *indent([f"minimize |{value} - v[i]|^2 / 2", "M <- M - beta[i] * grad(M)"]),
-                    "}",
+                    *block(
+                        "for i in range(sub)",
+                        [f"minimize |{value} - v[i]|^2 / 2", "M <- M - beta[i] * grad(M)"],
+                    ),
                     "bptt full",
-                ]
+                ],
             ),
-            "}",
             f"y = recall.M@after {'*' if ', ' in memory else '.*'} q",
         ],
         "y",
@@ -186,12 +190,12 @@ def family(p: Page) -> Layer:
             "rate = 0.05 * sigmoid(affine(x, [head]))",
             p.pick("y = 0 * v", "y: [head, e] = 0 * v"),
             *p.pick((), ("for i in range(0) { }",)),
-            f"for span in {turns} {{",
-            *indent(
+            *block(
+                f"for span in {turns}",
                 [
                     f"clock {clock}",
-                    "level local[span] per head every token {",
-                    *indent(
+                    *block(
+                        "level local[span] per head every token",
                         [
                             "memory W: [e, e] = learned",
                             "memory P: [e, e] = 0",
@@ -201,13 +205,11 @@ def family(p: Page) -> Layer:
                             "W <- W - rate * grad(W@near)",
                             *reset,
                             "bptt full",
-                        ]
+                        ],
                     ),
-                    "}",
                     "y <- y + local[span].W@after * (local[span].P@after * q)",
-                ]
+                ],
             ),
-            "}",
         ],
         "y",
     )
@@ -224,19 +226,18 @@ def inherited(p: Page) -> Layer:
             "q = unit(linear(x, [e]))",
             "k = unit(linear(x, [e]))",
             "v = linear(x, [e])",
-            f"level slow every {period} token {{",
-            *indent(
+            *block(
+                f"level slow every {period} token",
                 [
                     "memory A: [e, e] = learned",
                     "context k, v",
                     "minimize mean(|A * k - v|^2 over period)",
                     "A <- A - 0.05 * grad(A)",
                     "bptt full",
-                ]
+                ],
             ),
-            "}",
-            "level quick every token {",
-            *indent(
+            *block(
+                "level quick every token",
                 [
                     f"memory M: [e, e] = {start}",
                     "context k, v",
@@ -244,9 +245,8 @@ def inherited(p: Page) -> Layer:
                     "M <- M - 0.05 * grad(M)",
                     f"reset every {period} token",
                     "bptt full",
-                ]
+                ],
             ),
-            "}",
             "y = quick.M@after * q + slow.A * q",
         ],
         "y",
@@ -257,43 +257,29 @@ def dual(p: Page) -> Layer:
     """Memories kept as a dual state, or on a simplex."""
     p.use("retention", "kl_step")
     p.use("layers", "unit")
-    lines = ["q = unit(linear(x, [e]))", "k = unit(linear(x, [e]))", "v = linear(x, [e])"]
     at = p.pick("W", "W@" + p.clock())
     if p.maybe(2):
-        return Layer(
-            [
-                *lines,
-                "level recall every token {",
-                *indent(
-                    [
-                        "memory A: [e, e] = learned",
-                        "memory W: [e, e] = lq_read(A, 4)",
-                        "context k, v",
-                        "minimize |W * k - v|_3 ^ 3 / 3",
-                        f"A <- 0.9 * A - 0.05 * grad({at})",
-                        "W <- lq_read(A, 4)",
-                        "bptt full",
-                    ]
-                ),
-                "}",
-                "y = recall.W@after * q",
-            ],
-            "y",
-        )
+        equations = [
+            "memory A: [e, e] = learned",
+            "memory W: [e, e] = lq_read(A, 4)",
+            "context k, v",
+            "minimize |W * k - v|_3 ^ 3 / 3",
+            f"A <- 0.9 * A - 0.05 * grad({at})",
+            "W <- lq_read(A, 4)",
+        ]
+    else:
+        equations = [
+            "memory W: [e, e] = softmax(learned)",
+            "context k, v",
+            "minimize |W * k - v|^2",
+            f"W <- kl_step(W, grad({at}), 0.05, 0.9)",
+        ]
     return Layer(
         [
-            *lines,
-            "level recall every token {",
-            *indent(
-                [
-                    "memory W: [e, e] = softmax(learned)",
-                    "context k, v",
-                    "minimize |W * k - v|^2",
-                    f"W <- kl_step(W, grad({at}), 0.05, 0.9)",
-                    "bptt full",
-                ]
-            ),
-            "}",
+            "q = unit(linear(x, [e]))",
+            "k = unit(linear(x, [e]))",
+            "v = linear(x, [e])",
+            *block("level recall every token", [*equations, "bptt full"]),
             "y = recall.W@after * q",
         ],
         "y",
@@ -326,35 +312,35 @@ def featured(p: Page) -> Layer:
             "v = linear(x, [head, e])",
             f"worth = {gate(p, True, '1', '0')}",
             f"keep = {gate(p, True, '1', '2')}",
-            "level recall per head every token {",
-            *indent(
+            *block(
+                "level recall per head every token",
                 [
                     f"memory M: {kind} = learned",
                     "context k, v, worth",
                     f"minimize {p.pick('sum', 'mean')}(worth * |{value} - v|^2 over {p.span()})",
                     step,
                     p.pick("bptt full", "bptt none"),
-                ]
+                ],
             ),
-            "}",
             f"y = recall.M@after{'(q)' if kind == 'lifted' else ' * q'}",
         ],
         "y",
     )
 
 
+SIDES = ("stream", "pairs", "attention", "attention", "shapes", "table", "table by index", "always")
+
+
 def beside(p: Page) -> Layer:
     """A memory beside attention, a window of the stream itself, or its shapes turned over."""
     layer = p.pick(single, chain)(p)
-    lines = list(layer.lines)
-    side = p.pick(
-        "stream", "pairs", "attention", "attention", "shapes", "table", "table by index", "always"
-    )
+    side = p.pick(*SIDES)
+    lines: list[str] = []
     if side == "stream":
-        return Layer([*lines, f"side = {used(p, stream(p, 'd', depth=2))}"], "y", "side")
-    if side == "pairs":
+        value = used(p, stream(p, "d", depth=2))
+    elif side == "pairs":
         p.dims.setdefault("sub", "2")
-        lines += ["P = weight([sub, d])", "K = weight([head, e, d])", "V = weight([head, e, d])"]
+        lines = ["P = weight([sub, d])", "K = weight([head, e, d])", "V = weight([head, e, d])"]
         pairs = f"K * P -> V * P, K * x -> V * x over {p.span()}"
         value = f"linear(attend(linear(x, [head, e]), {pairs}), [d])"
     elif side == "attention":
@@ -364,34 +350,35 @@ def beside(p: Page) -> Layer:
             "persistent_attention(x, head, e, 2, 3)",
         )
     elif side == "shapes":
-        lines += [
+        lines = [
             "pile: [2, d] = stack(x, tanh(x))",
             "tip = flat(shaped(matrix(pile, d), pile))",
-            "many = join(flat(x * pile[1]^T), pile[0], where(x <= 9, x, 0 * x), min(max(x, -9), "
-            "9))",
+            "many = join(flat(x * pile[1]^T), pile[0], where(x <= 9, x, 0 * x), "
+            "min(max(x, -9), 9))",
         ]
         value = "linear(many, [d]) + linear(tip, [d]) * pile[0][0]"
     elif side == "table":
-        lines.append(
+        lines = [
             "heights = [1, 2, 3][floor(3 / 2)] * where(1 == 1, 1, 2) * mean(x) + <x, x> / (1 + |x|)"
-        )
+        ]
         value = "heights * x"
-    elif side == "always":
+    else:
+        value = called(p, side)
+    return Layer([*layer.lines, *lines, f"side = {value}"], "y", "side")
+
+
+def called(p: Page, side: str) -> str:
+    """A call of definitions that take no stream, or an array of three axes."""
+    if side == "always":
         p.define(
             p.pick("def bias() -> [d] = weight([d])", "def bias() {\n    return weight([d])\n}"),
             movable=True,
         )
         p.define("def scaled(u: [d], gain: [] = 0.5) -> [d] = gain * u", movable=True)
-        value = p.pick("scaled(bias())", "scaled(x + bias(), gain = 0.1)")
-    else:
-        p.define(
-            "def cube(u: [d]) -> [d, d, 2] {\n    return linear(u, [d, d, 2])\n}", movable=True
-        )
-        p.define(
-            "def folded(u: [d, d, 2]) -> [d] = mean(sum(u, 2), d) + sum(u[0], 2)", movable=True
-        )
-        value = "folded(cube(x))"
-    return Layer([*lines, f"side = {value}"], "y", "side")
+        return p.pick("scaled(bias())", "scaled(x + bias(), gain = 0.1)")
+    p.define("def cube(u: [d]) -> [d, d, 2] {\n    return linear(u, [d, d, 2])\n}", movable=True)
+    p.define("def folded(u: [d, d, 2]) -> [d] = mean(sum(u, 2), d) + sum(u[0], 2)", movable=True)
+    return "folded(cube(x))"
 
 
 def closed(p: Page) -> Layer:
@@ -406,17 +393,16 @@ def closed(p: Page) -> Layer:
             *(["k = unit(linear(x, [head, e]))"] if "k" in value else []),
             "v = linear(x, [head, e])",
             *rate,
-            "level recall per head every token {",
-            *indent(
+            *block(
+                "level recall per head every token",
                 [
                     f"memory M: {memory} = {p.pick('0', 'learned')}",
                     f"context {'k, v' if 'k' in value else 'v'}",
                     f"minimize |{value} - v|^2 / 2",
                     f"M <- prox(M, {eta})",
                     "bptt full",
-                ]
+                ],
             ),
-            "}",
             f"y = recall.M@after {'*' if 'k' in value else '.*'} q",
         ],
         "y",

@@ -6,7 +6,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nldsl.testing.page import Page, indent
+from nldsl.testing.page import Page, block
+
+ASSOCIATIVE = ("m3", "delta_momentum", "deep_momentum")  # of nldsl/std/associative_optimizers.nl
+STEPS = tuple("momentum sgd nesterov adam adamw adagrad clip fading own".split())
+MATRIX_STEPS = tuple(
+    "newton_schulz muon orthogonalise m3 m3 delta_momentum deep_momentum renormed".split()
+)
 
 
 @dataclass(frozen=True)
@@ -29,52 +35,50 @@ def number(text: str) -> bool:
     return text.strip("()-").replace(".", "").replace("e-", "").isdigit()
 
 
-def moves(
-    p: Page, told: Told, kind: str, periodic: bool, summed: bool, extra: bool, goal: str
-) -> list[str]:
-    """Equations of M, of an optimizer's step, and of what else the level remembers.
-
-    `summed`: the objective is one for each token.
+@dataclass(frozen=True)
+class Asked:
+    """What decides which moves a memory M can make. `periodic`: it does not tick at every token;
+    `summed`: the objective is one for each token; `goal` is the objective's name, empty where it
+    stands in a window.
     """
+
+    kind: str
+    periodic: bool
+    summed: bool
+    extra: bool  # the level has a memory B beside M
+    goal: str
+
+    @property
+    def parted(self) -> bool:
+        """Can the leaves of M move each by its own equation?"""
+        return self.kind in ("net", "residual", "normed", "gated", "within") and not self.periodic
+
+    def forms(self, at: str) -> tuple[str, ...]:
+        """The equations to choose from, where the gradient is taken `at` this value."""
+        matrix = self.kind == "matrix" and not self.periodic
+        quadratic = at == "M" and matrix and not self.extra and self.goal in ("half", "square")
+        return (
+            *("plain", "plain", "plain", "kept", "kept", "kept", "twice"),
+            *("by hand", "late", "l2", "elastic"),
+            *(["erase"] * 3 + ["channel", "channel", "simplex"] if matrix else []),
+            *(["entropy"] if self.kind in ("matrix", "vector") else []),
+            *(["parts"] * (8 if self.kind == "within" else 3) if self.parted else []),
+            *(["closed"] * 3 if quadratic else []),
+        )
+
+
+def moves(p: Page, told: Told, asked: Asked) -> list[str]:
+    """Equations of M, of an optimizer's step, and of what else the level remembers."""
     rate, keep = told.rate, told.keep
-    if periodic:
+    if asked.periodic:
         rate, keep = (x if number(x) else f"mean({x} over period)" for x in (rate, keep))
-    at = "M" if periodic or p.maybe(2) else f"M@{told.target or p.clock()}"
-    weight = f"{told.weight} * " if told.weight and summed else ""
-    slope = f"sum({weight}grad(M) over period)" if summed else f"grad({at})"
-    gated = kind == "gated"
-    first, others = ("W1", ("W2", "W3")) if gated else ("W2", () if kind == "within" else ("W1",))
-    quadratic = (
-        at == "M" and not periodic and not extra and goal in ("half", "square") and kind == "matrix"
-    )
-    form = p.pick(
-        "plain",
-        "plain",
-        "plain",
-        "kept",
-        "kept",
-        "kept",
-        "twice",
-        "by hand",
-        "late",
-        "l2",
-        "elastic",
-        *(
-            ["erase"] * 3 + ["channel", "channel", "simplex"]
-            if kind == "matrix" and not periodic
-            else []
-        ),
-        *(["entropy"] if kind in ("matrix", "vector") else []),
-        *(
-            ["parts"] * (8 if kind == "within" else 3)
-            if kind in ("net", "residual", "normed", "gated", "within") and not periodic
-            else []
-        ),
-        *(["closed"] * 3 if quadratic else []),
-    )
-    lines: list[str] = []
+    at = "M" if asked.periodic or p.maybe(2) else f"M@{told.target or p.clock()}"
+    weight = f"{told.weight} * " if told.weight and asked.summed else ""
+    slope = f"sum({weight}grad(M) over period)" if asked.summed else f"grad({at})"
+    form = p.pick(*asked.forms(at))
     if form == "twice":
-        lines = [f"M <- {keep} * M", f"M <- M - {rate} * {slope if summed else 'grad(M)'}"]
+        own = slope if asked.summed else "grad(M)"
+        lines = [f"M <- {keep} * M", f"M <- M - {rate} * {own}"]
     elif form == "closed":
         lines = [f"M <- prox({p.pick('M', keep + ' * M')}, {rate})"]
     elif form == "by hand":
@@ -82,65 +86,60 @@ def moves(
     elif form == "late":
         lines = [f"M <- where(tick >= 3, M - {rate} * {slope}, M)"]
     elif form == "parts":
+        added = step(p, slope, rate, keep, asked.kind)
         erase = f"({keep} * I - {rate} * {told.k} * {told.k}^T)"
-        lines = [f"S = {step(p, slope, rate, keep, kind)}"]
-        if kind == "within":
-            lines += [
-                f"M.inner.W2 <- M.inner.W2 * {erase} + S.inner.W2",
-                f"M.inner.W1 <- {keep} * M.inner.W1 + S.inner.W1",
-                "M.W2 <- M.W2 + S.W2",
-            ]
-        else:
-            lines += [
-                f"M.{first} <- M.{first} * {erase} + S.{first}",
-                *(f"M.{w} <- {keep} * M.{w} + S.{w}" for w in others),
-            ]
-    elif form == "simplex":
-        lines = [f"M <- softmax(M) - {rate} * {slope}"]
-    elif form == "entropy":
-        p.use("retention", "sigmoid_step")
-        lines = [f"M <- sigmoid_step(0.01 + 0.98 * sigmoid(M), {slope}, {rate})"]
-    elif form in ("l2", "elastic"):
-        p.use("retention", form)
-        lines = [
-            f"M <- l2_step(M, {slope}, {rate}, {keep})"
-            if form == "l2"
-            else f"M <- elastic_step(M, {slope}, 0.05, 8, 1)"
-        ]
+        lines = [f"S = {added}", *by_leaf(asked.kind, keep, erase)]
+    elif form in ("simplex", "entropy", "l2", "elastic"):
+        lines = [retained(p, form, slope, rate, keep)]
     else:
-        held = {
-            "plain": "M",
-            "kept": p.pick(f"{keep} * M", f"(1 - {keep}) * M"),
-            "channel": f"M * diag({told.channel or told.k})",
-            "erase": f"M * ({keep} * I - {rate} * {told.k} * {told.k}^T)",
-        }[form]
-        lines = (
-            [f"S = {step(p, slope, rate, keep, kind)}", f"M <- {held} + S"]
-            if p.maybe(2)
-            else [f"M <- {held} - {rate} * {slope}"]
-        )
-    return [*lines, f"B <- B - {rate} * grad(B)"] if extra else lines
+        lines = kept(p, form, told, slope, rate, keep, asked.kind)
+    return [*lines, f"B <- B - {rate} * grad(B)"] if asked.extra else lines
+
+
+def by_leaf(kind: str, keep: str, erase: str) -> list[str]:
+    """An equation for each leaf of M: one leaf erases, the others are kept."""
+    if kind == "within":
+        return [
+            f"M.inner.W2 <- M.inner.W2 * {erase} + S.inner.W2",
+            f"M.inner.W1 <- {keep} * M.inner.W1 + S.inner.W1",
+            "M.W2 <- M.W2 + S.W2",
+        ]
+    first, others = ("W1", ("W2", "W3")) if kind == "gated" else ("W2", ("W1",))
+    return [
+        f"M.{first} <- M.{first} * {erase} + S.{first}",
+        *(f"M.{w} <- {keep} * M.{w} + S.{w}" for w in others),
+    ]
+
+
+def retained(p: Page, form: str, slope: str, rate: str, keep: str) -> str:
+    """A move by a retention of the library, or on the simplex."""
+    if form == "simplex":
+        return f"M <- softmax(M) - {rate} * {slope}"
+    if form == "entropy":
+        p.use("retention", "sigmoid_step")
+        return f"M <- sigmoid_step(0.01 + 0.98 * sigmoid(M), {slope}, {rate})"
+    p.use("retention", form)
+    if form == "l2":
+        return f"M <- l2_step(M, {slope}, {rate}, {keep})"
+    return f"M <- elastic_step(M, {slope}, 0.05, 8, 1)"
+
+
+def kept(p: Page, form: str, told: Told, slope: str, rate: str, keep: str, kind: str) -> list[str]:
+    """What is kept of M, and a step; by an optimizer or not."""
+    held = {
+        "plain": "M",
+        "kept": p.pick(f"{keep} * M", f"(1 - {keep}) * M"),
+        "channel": f"M * diag({told.channel or told.k})",
+        "erase": f"M * ({keep} * I - {rate} * {told.k} * {told.k}^T)",
+    }[form]
+    if p.maybe(2):
+        return [f"S = {step(p, slope, rate, keep, kind)}", f"M <- {held} + S"]
+    return [f"M <- {held} - {rate} * {slope}"]
 
 
 def step(p: Page, slope: str, rate: str, keep: str, kind: str) -> str:
     """The step to add: an optimizer of the library, or one of the program's own."""
-    matrix = (
-        (
-            "newton_schulz",
-            "muon",
-            "orthogonalise",
-            "m3",
-            "m3",
-            "delta_momentum",
-            "deep_momentum",
-            "renormed",
-        )
-        if kind == "matrix"
-        else ()
-    )
-    how = p.pick(
-        "momentum", "sgd", "nesterov", "adam", "adamw", "adagrad", "clip", "fading", "own", *matrix
-    )
+    how = p.pick(*STEPS, *(MATRIX_STEPS if kind == "matrix" else ()))
     if how == "own":
         return own(p, slope)
     if how == "fading":
@@ -152,8 +151,7 @@ def step(p: Page, slope: str, rate: str, keep: str, kind: str) -> str:
             movable=True,
         )
         return f"-{rate} * renormed({slope})"
-    associative = how in ("m3", "delta_momentum", "deep_momentum")
-    p.use("associative_optimizers" if associative else "optimizers", how)
+    p.use("associative_optimizers" if how in ASSOCIATIVE else "optimizers", how)
     beta = p.pick("0.5", "0", keep)
     return {
         "momentum": f"momentum({slope}, {rate}, {beta})",
@@ -178,16 +176,16 @@ def own(p: Page, slope: str) -> str:
     p.define(
         "\n".join(
             [
-                "def traced(g) {",
-                *indent(
+                *block(
+                    "def traced(g)",
                     [
-                        f"level trace {every} {{",
-                        *indent(["memory m: like g = 0", f"m <- 0.5 * m - 0.05 * {told}"]),
-                        "}",
+                        *block(
+                            f"level trace {every}",
+                            ["memory m: like g = 0", f"m <- 0.5 * m - 0.05 * {told}"],
+                        ),
                         "return trace.m@after",
-                    ]
+                    ],
                 ),
-                "}",
             ]
         ),
         movable=True,

@@ -158,3 +158,8 @@ class Page:
 
 def indent(lines: list[str]) -> list[str]:
     return ["    " + line for line in lines]
+
+
+def block(head: str, lines: list[str]) -> list[str]:
+    """Lines of a level, a loop or a definition: `head {`, the lines, `}`."""
+    return [f"{head} {{", *indent(lines), "}"]

@@ -31,7 +31,7 @@ from nldsl.pipeline import load_text
 from nldsl.step.loading import Files, loads
 from nldsl.testing import mixers, recurrences
 from nldsl.testing.constructs import constructs
-from nldsl.testing.page import Choose, Layer, Page, indent
+from nldsl.testing.page import Choose, Layer, Page, block
 from nldsl.testing.training import SLOW, training
 
 Kind = Callable[[Page], Layer]
@@ -265,24 +265,13 @@ def framed(
     """
     p.use("layers", "rmsnorm")
     extra = "".join(f", {name}" for name in layer.given)
-    p.define(
-        "\n".join(
-            [f"def mix(x: [d]{extra}) -> [d] {{", *indent([*layer.lines, f"return {out}"]), "}"]
-        )
-    )
+    p.define("\n".join(block(f"def mix(x: [d]{extra}) -> [d]", [*layer.lines, f"return {out}"])))
     turn = [f"x <- x + mix(rmsnorm(x){extra})"]
     if p.maybe(4):
         p.nested = True
         other = p.pick(*PLAIN)(p)
-        p.define(
-            "\n".join(
-                [
-                    "def blend(x: [d]) -> [d] {",
-                    *indent([*other.lines, f"return {result(p, other)}"]),
-                    "}",
-                ]
-            )
-        )
+        body = [*other.lines, f"return {result(p, other)}"]
+        p.define("\n".join(block("def blend(x: [d]) -> [d]", body)))
         turn.append("x <- x + blend(rmsnorm(x))")
     if slow is not None:
         p.define(slow(p))
@@ -293,34 +282,32 @@ def framed(
         p.dims.pop("c", None)
         return ["answer = language_model(ids, mix, d, 1, vocab)"], "", ""
     if frame == "argument":
-        p.define(
-            "def tower(source, mixer, depth = 1) {\n"
-            + "\n".join(
-                indent(
-                    [
-                        f"x = {embedded(p, 'source')}",
-                        "for layer in range(depth) { x <- x + mixer(rmsnorm(x)) }",
-                        "return x",
-                    ]
-                )
-            )
-            + "\n}"
-        )
-        p.both = False
-        depth = p.pick("", ", depth = 2")
-        p.nested = p.nested or bool(depth)
-        return [f"whole = tower({p.data[0]}, mix{depth})"], "whole", "whole"
+        return handed(p)
     many = p.pick(1, 2) if frame == "layers" else 0
     p.parts = ["whole.x", "whole.layer[0].rmsnorm"] if many else ["whole.x"]
     p.nested = p.nested or many == 2
     body = [
         f"x = {embedded(p)}",
-        *([f"for layer in range({many}) {{", *indent(turn), "}"] if many else turn),
+        *(block(f"for layer in range({many})", turn) if many else turn),
         "return x",
     ]
     arguments = ", ".join([*p.data, *(["loss"] if wants_loss else [])])
-    p.define(f"def model({arguments}) -> [d] {{\n" + "\n".join(indent(body)) + "\n}")
+    p.define("\n".join(block(f"def model({arguments}) -> [d]", body)))
     return [f"whole = model({arguments})"], p.pick("whole", "rmsnorm(whole)"), "whole"
+
+
+def handed(p: Page) -> tuple[list[str], str, str]:
+    """A network that takes the layer's definition as an argument."""
+    body = [
+        f"x = {embedded(p, 'source')}",
+        "for layer in range(depth) { x <- x + mixer(rmsnorm(x)) }",
+        "return x",
+    ]
+    p.define("\n".join(block("def tower(source, mixer, depth = 1)", body)))
+    p.both = False
+    depth = p.pick("", ", depth = 2")
+    p.nested = p.nested or bool(depth)
+    return [f"whole = tower({p.data[0]}, mix{depth})"], "whole", "whole"
 
 
 def embedded(p: Page, source: str = "") -> str:
@@ -367,9 +354,7 @@ def heard(p: Page, last: str) -> list[str]:
     return [*lines, *p.pick([], [], [], ["report |answer - next(signal)|^2"], ["report 2 * loss"])]
 
 
-def corners() -> list[Drawn]:
-    """Gates at 0 and 1, a sequence of one token, one shorter than a chunk, one sequence alone."""
-    text = """nldsl 1
+CORNER = """nldsl 1
 import layers, optimizers
 dim d = 3, head = 2, e = 2, vocab = 3
 rate = RATE
@@ -402,6 +387,10 @@ level training every step {
     W <- W - 0.1 * grad(W)
 }
 """
+
+
+def corners() -> list[Drawn]:
+    """Gates at 0 and 1, a sequence of one token, one shorter than a chunk, one sequence alone."""
     gates = ("sigmoid(affine(rmsnorm(x), [head]))", "0.05 * sigmoid(affine(rmsnorm(x), [head]))")
     choices = [
         ("0", "1", 2, 9),
@@ -412,6 +401,6 @@ level training every step {
         (gates[1], gates[0], 1, 8),
     ]
     return [
-        Drawn(text.replace("RATE", rate).replace("KEEP", keep), batch, length, 0)
+        Drawn(CORNER.replace("RATE", rate).replace("KEEP", keep), batch, length, 0)
         for rate, keep, batch, length in choices
     ]

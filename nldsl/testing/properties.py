@@ -25,6 +25,15 @@ from nldsl.testing.programs import Drawn, corners, data, programs
 UNSTEADY = 0.05  # the share of drawn programs that may be too sensitive to be judged
 STEADY = 1e-11  # how far one unit in the last place of weights and inputs may carry
 
+REPEATABLE = settings(  # the same programs at every run
+    derandomize=True,
+    deadline=None,
+    database=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+)
+
 
 @dataclass
 class Tally:
@@ -96,15 +105,7 @@ def over(
         drawing = given(strategy or programs())(test)
         for corner in corners():
             drawing = example(corner)(drawing)
-        drawing = settings(
-            max_examples=5 * count,
-            derandomize=True,
-            deadline=None,
-            database=None,
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.explicit, Phase.generate, Phase.shrink],
-        )(drawing)
+        drawing = settings(REPEATABLE, max_examples=5 * count)(drawing)
 
         def judge() -> None:
             drawing()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from nldsl.testing.levels import NETWORKS, learner
 from nldsl.testing.mixers import told
-from nldsl.testing.page import Layer, Page, indent
+from nldsl.testing.page import Layer, Page, block
 from nldsl.testing.streams import gate, projection, stream, used
 
 
@@ -42,42 +44,32 @@ def begun(p: Page) -> Layer:
     kind, said = p.pick(("[e, e]", "{} * {}"), ("net", "{}({})"))
     if kind == "net":
         p.define(NETWORKS["net"].replace("ACT", "silu"), movable=True)
-
-    def goal(memory: str) -> str:
-        return f"|{said.format(memory, data.k)} - {data.v}|^2 / 2"
-
+    learns = f"|{said.format('MEMORY', data.k)} - {data.v}|^2 / 2"
     heads = " per head" if per else ""
-    return Layer(
+    outer = block(
+        f"level outer{heads} every {p.pick('2', '3', '4')} token",
         [
-            *lines,
-            f"level outer{heads} every {p.pick('2', '3', '4')} token {{",
-            *indent(
-                [
-                    f"memory A: {kind} = learned",
-                    f"context {data.k}, {data.v}",
-                    f"minimize mean({goal('A')} over period)",
-                    f"A <- {p.pick('A', '0.9 * A')} - 0.05 * grad(A)",
-                    *p.pick((), (), ("reset every 12 token",)),
-                    p.pick("bptt full", "bptt full", "bptt none"),
-                ]
-            ),
-            "}",
-            f"level recall{heads} every token {{",
-            *indent(
-                [
-                    f"memory M: {kind} = {p.pick('outer.A', 'outer.A', '0.5 * outer.A')}",
-                    f"context {data.k}, {data.v}",
-                    f"minimize {goal('M')}",
-                    f"M <- {data.keep} * M - 0.05 * grad(M)",
-                    f"reset every {p.pick('2', '3', '4', '6')} token",
-                    "bptt full",
-                ]
-            ),
-            "}",
-            f"y = {said.format('recall.M' + p.pick('', '@after'), 'q')}",
+            f"memory A: {kind} = learned",
+            f"context {data.k}, {data.v}",
+            f"minimize mean({learns.replace('MEMORY', 'A')} over period)",
+            f"A <- {p.pick('A', '0.9 * A')} - 0.05 * grad(A)",
+            *p.pick((), (), ("reset every 12 token",)),
+            p.pick("bptt full", "bptt full", "bptt none"),
         ],
-        "y",
     )
+    recall = block(
+        f"level recall{heads} every token",
+        [
+            f"memory M: {kind} = {p.pick('outer.A', 'outer.A', '0.5 * outer.A')}",
+            f"context {data.k}, {data.v}",
+            f"minimize {learns.replace('MEMORY', 'M')}",
+            f"M <- {data.keep} * M - 0.05 * grad(M)",
+            f"reset every {p.pick('2', '3', '4', '6')} token",
+            "bptt full",
+        ],
+    )
+    y = said.format("recall.M" + p.pick("", "@after"), "q")
+    return Layer([*lines, *outer, *recall, f"y = {y}"], "y")
 
 
 def foreseeing(p: Page) -> Layer:
@@ -90,12 +82,12 @@ def foreseeing(p: Page) -> Layer:
         "v = linear(x, [e])",
         *([f"keep = {gate(p, False, '1', '2')}"] if "keep" in keep else []),
     ]
-    rhythm, at, over = "every token", p.pick("M", f"M@{p.clock()}"), ""
-    if form == "window":
-        rhythm, at, over = p.pick("every 2 token", "every 3 token"), "M", "mean"
-        keep = "M"
+    rhythm, at = "every token", p.pick("M", f"M@{p.clock()}")
     shape, goal, context = "[e, e]", "|M * k - next(v)|^2 / 2", "k, v"
     given: tuple[str, ...] = ()
+    if form == "window":
+        rhythm, at, keep = p.pick("every 2 token", "every 3 token"), "M", "M"
+        goal = f"mean({goal} over period)"
     if form == "data":
         given = p.data[:1]
         context = f"k, {given[0]}"
@@ -104,30 +96,19 @@ def foreseeing(p: Page) -> Layer:
             if given == ("ids",)
             else ("[c, e]", "|M * k - next(signal)|^2 / 2")
         )
-    goal = f"{over}({goal} over period)" if over else goal
-    lines += [
-        f"level online {rhythm} {{",
-        *indent(
-            [
-                f"memory M: {shape} = {p.pick('learned', '0')}",
-                f"context {context}",
-                f"minimize {goal}",
-                f"M <- {keep} - 0.05 * grad({at})",
-                p.pick("bptt full", "bptt none"),
-            ]
-        ),
-        "}",
-    ]
-    return Layer(
+    online = block(
+        f"level online {rhythm}",
         [
-            *lines,
-            f"said = online.M{p.pick('', '@' + p.clock())} * k",
-            "side = linear(said, [d])",
-            "y = v",
+            f"memory M: {shape} = {p.pick('learned', '0')}",
+            f"context {context}",
+            f"minimize {goal}",
+            f"M <- {keep} - 0.05 * grad({at})",
+            p.pick("bptt full", "bptt none"),
         ],
-        "y",
-        "side",
-        given=given,
+    )
+    said = f"said = online.M{p.pick('', '@' + p.clock())} * k"
+    return Layer(
+        [*lines, *online, said, "side = linear(said, [d])", "y = v"], "y", "side", given=given
     )
 
 
@@ -144,8 +125,8 @@ def surprised(p: Page) -> Layer:
     return Layer(
         [
             "h = layer.W * x",
-            "level layer every token {",
-            *indent(
+            *block(
+                "level layer every token",
                 [
                     "memory W: [d, d] = random",
                     f"u = -{p.pick('', '0.5 * ')}grad(loss, h)",
@@ -154,13 +135,65 @@ def surprised(p: Page) -> Layer:
                     f"W <- {move}",
                     *p.pick((), ("reset never",)),
                     "bptt none",
-                ]
+                ],
             ),
-            "}",
         ],
         whole="h",
         given=("loss",),
     )
+
+
+@dataclass(frozen=True)
+class TaskLevels:
+    """What levels that learn from the task loss have in common: the type of their memory F, where
+    it starts, how it moves.
+    """
+
+    p: Page
+    network: str
+    start: str
+    move: str
+
+    def one(self, name: str, rate: str) -> list[str]:
+        """A level by itself."""
+        p = self.p
+        resets: tuple[str, ...] = ("reset every 6 token",) if "phase" not in rate else ()
+        return block(
+            f"level {name} every {rate}",
+            [
+                f"memory F: {self.network} = {self.start}",
+                f"context {p.context}",
+                f"minimize {p.pick('mean', 'sum')}(loss over period)",
+                f"F <- {self.move}",
+                *p.pick((), (), (), resets, ("reset never",)),
+                p.pick("bptt full", "bptt full by training", "bptt none"),
+            ],
+        )
+
+    def nested(self) -> list[str]:
+        """Two levels: the fast one starts at what the slow one holds."""
+        p = self.p
+        p.nested = True
+        fast, up = p.pick(("2", "4"), ("1", "2"), ("2", "6"))
+        body = [f"context {p.context}", "minimize mean(loss over period)", f"F <- {self.move}"]
+        depth = p.pick("bptt full", "bptt full by training")
+        reset = p.pick((), (f"reset every {up} token",), (f"reset every {up} token",))
+        return [
+            *block(
+                f"level slow every {up} token",
+                [f"memory F: {self.network} = {self.start}", *body, depth],
+            ),
+            *block(
+                f"level fast every {fast} token",
+                [f"memory F: {self.network} = slow.F", *body, *reset, "bptt full"],
+            ),
+        ]
+
+    def applied(self, name: str, x: str) -> str:
+        """The memory of a level, applied."""
+        if "(" in self.network:
+            return f"{name}.F({x})"
+        return f"{name}.F {'*' if self.network == '[d, d]' else '.*'} {x}"
 
 
 def tasked(p: Page) -> Layer:
@@ -182,110 +215,22 @@ def tasked(p: Page) -> Layer:
     for name in ("momentum", "adam", "clip"):
         if name in move:
             p.use("optimizers", name)
-
-    def level(name: str, rate: str) -> list[str]:
-        return [
-            f"level {name} every {rate} {{",
-            *indent(
-                [
-                    f"memory F: {network} = {start}",
-                    f"context {p.context}",
-                    f"minimize {p.pick('mean', 'sum')}(loss over period)",
-                    f"F <- {move}",
-                    *p.pick(
-                        (),
-                        (),
-                        (),
-                        ("reset every 6 token",) if "phase" not in rate else (),
-                        ("reset never",),
-                    ),
-                    p.pick("bptt full", "bptt full by training", "bptt none"),
-                ]
-            ),
-            "}",
-        ]
-
-    def applied(name: str, x: str) -> str:
-        return (
-            f"{name}.F({x})"
-            if "(" in network
-            else f"{name}.F * {x}"
-            if network == "[d, d]"
-            else f"{name}.F .* {x}"
-        )
-
+    levels = TaskLevels(p, network, start, move)
     given = (*p.data, "loss")
     if how == "nested":
-        p.nested = True
-        fast, up = p.pick(("2", "4"), ("1", "2"), ("2", "6"))
-        body = [f"context {p.context}", "minimize mean(loss over period)", f"F <- {move}"]
-        return Layer(
-            [
-                f"level slow every {up} token {{",
-                *indent(
-                    [
-                        f"memory F: {network} = {start}",
-                        *body,
-                        p.pick("bptt full", "bptt full by training"),
-                    ]
-                ),
-                "}",
-                f"level fast every {fast} token {{",
-                *indent(
-                    [
-                        f"memory F: {network} = slow.F",
-                        *body,
-                        *p.pick((), (f"reset every {up} token",), (f"reset every {up} token",)),
-                        "bptt full",
-                    ]
-                ),
-                "}",
-                f"h = {applied('fast', 'x')}",
-            ],
-            whole="h",
-            given=given,
-        )
-    if how == "one":
-        return Layer(
-            [
-                *level("fast", p.pick("2 token", "3 token", "token", "2 token phase 1")),
-                f"h = {applied('fast', 'x')}",
-            ],
-            whole="h",
-            given=given,
-        )
-    p.constants["spans"] = p.pick("[1, 2]", "[2, 3]", "[2, 6]")
-    if how == "independent":
-        return Layer(
-            [
-                "h = 0 * x",
-                "for span in spans {",
-                *indent(
-                    [
-                        *level("fast[span]", "span token"),
-                        f"h <- h + weight([], init = 1) * {applied('fast[span]', 'rmsnorm(x)')}",
-                    ]
-                ),
-                "}",
-            ],
-            whole="h",
-            given=given,
-        )
-    return Layer(
-        [
-            "h = x",
-            "for span in spans {",
-            *indent(
-                [
-                    *level("fast[span]", "span token"),
-                    f"h <- h + {applied('fast[span]', 'rmsnorm(h)')}",
-                ]
-            ),
-            "}",
-        ],
-        whole="h",
-        given=given,
-    )
+        lines = [*levels.nested(), f"h = {levels.applied('fast', 'x')}"]
+    elif how == "one":
+        rate = p.pick("2 token", "3 token", "token", "2 token phase 1")
+        lines = [*levels.one("fast", rate), f"h = {levels.applied('fast', 'x')}"]
+    else:
+        p.constants["spans"] = p.pick("[1, 2]", "[2, 3]", "[2, 6]")
+        first, read = ("0 * x", "rmsnorm(x)") if how == "independent" else ("x", "rmsnorm(h)")
+        said = levels.applied("fast[span]", read)
+        if how == "independent":
+            said = f"weight([], init = 1) * {said}"
+        turn = [*levels.one("fast[span]", "span token"), f"h <- h + {said}"]
+        lines = [f"h = {first}", *block("for span in spans", turn)]
+    return Layer(lines, whole="h", given=given)
 
 
 def stale_stream(p: Page) -> Layer:
@@ -299,17 +244,16 @@ def stale_stream(p: Page) -> Layer:
         [
             "k = linear(x, [e])",
             f"v = stop(k@{clock})",
-            "level recall every token {",
-            *indent(
+            *block(
+                "level recall every token",
                 [
                     "memory M: [e, e] = learned",
                     "context k, v",
                     f"minimize {window.format(goal) if window else goal}",
                     f"M <- M - 0.05 * grad({p.pick('M', 'M@' + p.clock()) if not window else 'M'})",
                     "bptt full",
-                ]
+                ],
             ),
-            "}",
             "y = recall.M * tanh(k)",
         ],
         "y",
@@ -323,8 +267,8 @@ def sequential(p: Page) -> Layer:
         [
             "k = unit(linear(x, [e]))",
             "v = linear(x, [e])",
-            "level recall every sequence {",
-            *indent(
+            *block(
+                "level recall every sequence",
                 [
                     "memory M: [e, e] = learned",
                     "context k, v",
@@ -332,9 +276,8 @@ def sequential(p: Page) -> Layer:
                     "M <- M - 0.05 * grad(M)",
                     "reset never",
                     "bptt none",
-                ]
+                ],
             ),
-            "}",
             "y = recall.M * k + v",
         ],
         "y",

@@ -4,7 +4,11 @@ learned, and the training itself.
 
 from __future__ import annotations
 
-from nldsl.testing.page import Page, indent
+from nldsl.testing.moves import ASSOCIATIVE
+from nldsl.testing.page import Page, block
+
+STEPS = tuple("gd adamw sgd momentum nesterov adam adagrad cosine twice slower".split())
+MATRIX_STEPS = tuple("muon orthogonalise delta_momentum deep_momentum m3".split())
 
 
 def optimizer(p: Page, memory: str, matrices: bool = False) -> list[str]:
@@ -14,19 +18,7 @@ def optimizer(p: Page, memory: str, matrices: bool = False) -> list[str]:
     slope = f"grad({memory})"
     if p.maybe(4):
         slope = f"{p.use('optimizers', 'clip')}({slope}, 1)"
-    how = p.pick(
-        "gd",
-        "adamw",
-        "sgd",
-        "momentum",
-        "nesterov",
-        "adam",
-        "adagrad",
-        "cosine",
-        "twice",
-        "slower",
-        *(("muon", "orthogonalise", "delta_momentum", "deep_momentum", "m3") if matrices else ()),
-    )
+    how = p.pick(*STEPS, *(MATRIX_STEPS if matrices else ()))
     if how == "gd":
         return [f"{memory} <- {memory} - 0.05 * {slope}"]
     if how == "twice":
@@ -34,29 +26,22 @@ def optimizer(p: Page, memory: str, matrices: bool = False) -> list[str]:
     if how == "slower":
         p.define("def slower(g) = -0.1 * g / (1 + tick)")
         return [f"{memory} <- {memory} + slower({slope})"]
-    p.use(
-        "associative_optimizers"
-        if how in ("delta_momentum", "deep_momentum", "m3")
-        else "optimizers",
-        how,
-    )
-    return [
-        f"{memory} <- {memory} + "
-        + {
-            "adamw": f"adamw({memory}, {slope}, lr = 0.01, decay = 0.1, eps = 0.01)",
-            "sgd": f"sgd({slope}, 0.05)",
-            "momentum": f"momentum({slope}, 0.05, 0.9)",
-            "nesterov": f"nesterov({slope}, 0.05, 0.5)",
-            "adam": f"0.01 * adam({slope}, eps = 0.01)",
-            "adagrad": f"adagrad({slope}, 0.05, 0.1)",
-            "cosine": f"adamw({memory}, {slope}, cosine(0.01, 0.02), 0.1, eps = 0.01)",
-            "muon": f"muon({slope}, 0.01, 0.5)",
-            "orthogonalise": f"-0.02 * orthogonalise({slope}, 0.2, 2)",
-            "delta_momentum": f"delta_momentum({slope}, 1, 0.05, 0.5)",
-            "deep_momentum": f"0.02 * deep_momentum({slope}, 0.05, 0.9)",
-            "m3": f"m3({slope}, 0.02, 0.5, 0.1, 0.1, 0.1, 0.1, 2)",
-        }[how]
-    ]
+    p.use("associative_optimizers" if how in ASSOCIATIVE else "optimizers", how)
+    step = {
+        "adamw": f"adamw({memory}, {slope}, lr = 0.01, decay = 0.1, eps = 0.01)",
+        "sgd": f"sgd({slope}, 0.05)",
+        "momentum": f"momentum({slope}, 0.05, 0.9)",
+        "nesterov": f"nesterov({slope}, 0.05, 0.5)",
+        "adam": f"0.01 * adam({slope}, eps = 0.01)",
+        "adagrad": f"adagrad({slope}, 0.05, 0.1)",
+        "cosine": f"adamw({memory}, {slope}, cosine(0.01, 0.02), 0.1, eps = 0.01)",
+        "muon": f"muon({slope}, 0.01, 0.5)",
+        "orthogonalise": f"-0.02 * orthogonalise({slope}, 0.2, 2)",
+        "delta_momentum": f"delta_momentum({slope}, 1, 0.05, 0.5)",
+        "deep_momentum": f"0.02 * deep_momentum({slope}, 0.05, 0.9)",
+        "m3": f"m3({slope}, 0.02, 0.5, 0.1, 0.1, 0.1, 0.1, 2)",
+    }[how]
+    return [f"{memory} <- {memory} + {step}"]
 
 
 def network(p: Page, name: str, source: str) -> tuple[str, str]:
@@ -69,7 +54,7 @@ def network(p: Page, name: str, source: str) -> tuple[str, str]:
 
 
 def _definition(p: Page, body: list[str]) -> str:
-    return "\n".join([f"def continuum(x: [d], {p.context}) -> [d] {{", *indent(body), "}"])
+    return "\n".join(block(f"def continuum(x: [d], {p.context}) -> [d]", body))
 
 
 def continuum(p: Page) -> str:
@@ -89,24 +74,22 @@ def continuum(p: Page) -> str:
     return _definition(
         p,
         [
-            "for p in periods {",
-            *indent(
+            *block(
+                "for p in periods",
                 [
-                    f"level ffn[p] every p step{p.pick('', '', ' phase 1')} {{",
-                    *indent(
+                    *block(
+                        f"level ffn[p] every p step{p.pick('', '', ' phase 1')}",
                         [
                             f"memory F: {kind} = {start}",
                             f"context {p.context}",
                             f"minimize {p.pick('mean', 'sum')}(loss over period)",
                             *optimizer(p, "F", kind != "[d]"),
                             p.pick("bptt none", "bptt none", "bptt full"),
-                        ]
+                        ],
                     ),
-                    "}",
                     f"x <- x + {applied}",
-                ]
+                ],
             ),
-            "}",
             "return x",
         ],
     )
@@ -124,40 +107,29 @@ def nest(p: Page) -> str:
     for name in ("momentum", "adam"):
         if name in inner:
             p.use("optimizers", name)
-    return _definition(
-        p,
+    origin = block(
+        "level origin every 4 step",
         [
-            "level origin every 4 step {",
-            *indent(
-                [
-                    f"memory S: {kind} = random",
-                    f"context {p.context}",
-                    f"minimize {p.pick('mean', 'sum')}(loss over period)",
-                    *optimizer(p, "S"),
-                    p.pick("bptt none", "bptt full"),
-                ]
-            ),
-            "}",
-            f"level ffn every {p.pick('2 step', 'step')} {{",
-            *indent(
-                [
-                    f"memory F: {kind} = {p.pick('origin.S', 'origin.S', '0.5 * origin.S')}",
-                    f"context {p.context}",
-                    "minimize mean(loss over period)",
-                    f"F <- {inner}",
-                    "reset every 4 step",
-                    p.pick(
-                        "bptt full by origin",
-                        "bptt full by origin",
-                        "bptt 2 step by origin",
-                        "bptt none",
-                    ),
-                ]
-            ),
-            "}",
-            f"return x + {applied}",
+            f"memory S: {kind} = random",
+            f"context {p.context}",
+            f"minimize {p.pick('mean', 'sum')}(loss over period)",
+            *optimizer(p, "S"),
+            p.pick("bptt none", "bptt full"),
         ],
     )
+    seen = ("bptt full by origin", "bptt full by origin", "bptt 2 step by origin", "bptt none")
+    ffn = block(
+        f"level ffn every {p.pick('2 step', 'step')}",
+        [
+            f"memory F: {kind} = {p.pick('origin.S', 'origin.S', '0.5 * origin.S')}",
+            f"context {p.context}",
+            "minimize mean(loss over period)",
+            f"F <- {inner}",
+            "reset every 4 step",
+            p.pick(*seen),
+        ],
+    )
+    return _definition(p, [*origin, *ffn, f"return x + {applied}"])
 
 
 def renewed(p: Page) -> str:
@@ -166,8 +138,8 @@ def renewed(p: Page) -> str:
     return _definition(
         p,
         [
-            "level task every step {",
-            *indent(
+            *block(
+                "level task every step",
                 [
                     f"memory F: [d, d] = {p.pick('random', '0')}",
                     f"context {p.context}",
@@ -175,20 +147,18 @@ def renewed(p: Page) -> str:
                     *optimizer(p, "F", True),
                     "reset every 2 step",
                     "bptt none",
-                ]
+                ],
             ),
-            "}",
-            "level heads per head every 2 step {",
-            *indent(
+            *block(
+                "level heads per head every 2 step",
                 [
                     f"memory B: [d] = {p.pick('0', 'random')}",
                     f"context {p.context}",
                     f"minimize {p.pick('mean', 'sum')}(loss over period)",
                     "B <- B - 0.05 * grad(B)",
                     "bptt none",
-                ]
+                ],
             ),
-            "}",
             "return x + task.F * rmsnorm(x) + mean(heads.B, head)",
         ],
     )
@@ -226,33 +196,31 @@ def training(p: Page, whole: str) -> list[str]:
     if p.maybe(12):
         goal = "sqrt(0.1 + mean(loss over period))"
     return [
-        f"level training every {rate} {{",
-        *indent(
+        *block(
+            f"level training every {rate}",
             [
                 f"memory W: {of}",
                 f"context {p.context}",
                 f"minimize {goal}",
                 *optimizer(p, "W"),
-            ]
+            ],
         ),
-        "}",
         *lines,
     ]
 
 
 def second(p: Page, of: str, matrices: bool = False) -> list[str]:
     return [
-        "level heads every 2 step {",
-        *indent(
+        *block(
+            "level heads every 2 step",
             [
                 f"memory W: {of}",
                 f"context {p.context}",
                 "minimize mean(loss over period)",
                 *optimizer(p, "W", matrices),
                 *p.pick((), ("bptt none",)),
-            ]
+            ],
         ),
-        "}",
     ]
 
 
@@ -264,8 +232,8 @@ def generated(p: Page, whole: str) -> list[str]:
         "* exp(0.1 * out[1])\n}"
     )
     return [
-        "level training every step {",
-        *indent(
+        *block(
+            "level training every step",
             [
                 f"memory W: weights of {whole}",
                 f"context {p.context}",
@@ -273,17 +241,15 @@ def generated(p: Page, whole: str) -> list[str]:
                 "W <- W + 0.01 * rule(stack(stop(grad(W)), momentum(stop(grad(W)), 0.1, 0.9)))",
                 *p.pick((), ("reset every 4 step",)),
                 p.pick("bptt 2 step by meta", "bptt full"),
-            ]
+            ],
         ),
-        "}",
-        "level meta every 2 step {",
-        *indent(
+        *block(
+            "level meta every 2 step",
             [
                 "memory O: weights",
                 f"context {p.context}",
                 "minimize mean(loss over period)",
                 *optimizer(p, "O"),
-            ]
+            ],
         ),
-        "}",
     ]

@@ -76,7 +76,10 @@ class World:
 
     def near(self, root: Node) -> list[Node]:
         """The nodes of an update, without the network below a stretch of one of its streams."""
-        into = lambda n: () if n.op == "fold" and not self.local(n.args[0]) else n.args  # noqa: E731
+
+        def into(node: Node) -> tuple[Node, ...]:
+            return () if node.op == "fold" and not self.local(node.args[0]) else node.args
+
         return reach([root], into=into).nodes
 
     @cached_property
