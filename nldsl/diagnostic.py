@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypedDict
 
 from rich.console import Console
 from rich.text import Text
@@ -38,6 +38,13 @@ class Edit:
 
     span: Span
     text: str
+
+
+class Advice(TypedDict, total=False):
+    """What a message says to write instead, and the edits that write it."""
+
+    help: str
+    fix: tuple[Edit, ...]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from nldsl.core.laws import check_program
 from nldsl.core.program import Program
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STANDARD = Path(__file__).parent / "std"
 Made = TypeVar("Made")
-Watch = Callable[[str, Any], None]
+Watch = Callable[[str, object], None]
 Law = Callable[[Made], None]
 
 

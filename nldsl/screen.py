@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any
+from typing import IO
 
 from rich.console import Console
 
@@ -16,8 +16,20 @@ PIPE_CLOSED = 128 + signal.SIGPIPE  # what a shell says of a process that SIGPIP
 class Screen(Console):
     """Standard output, or `file`. When its reader has gone, what `closed` says happens."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(markup=False, emoji=False, highlight=False, **options)
+    def __init__(
+        self,
+        file: IO[str] | None = None,
+        width: int | None = None,
+        force_terminal: bool | None = None,
+    ) -> None:
+        super().__init__(
+            file=file,
+            width=width,
+            force_terminal=force_terminal,
+            markup=False,
+            emoji=False,
+            highlight=False,
+        )
         self.left = False  # has the reader gone?
 
     def on_broken_pipe(self) -> None:

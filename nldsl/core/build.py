@@ -10,9 +10,8 @@ The equations of a text, the derivative of an objective and the leaves of a tree
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nldsl.core.nodes import Interner, Node, Tree, Type
 from nldsl.source import Span
@@ -113,7 +112,7 @@ class Builder:
         span: Span | None = None,
         turn: tuple[str, ...] = (),
         called: str = "",
-        **attrs: Any,
+        **attrs: Hashable,
     ) -> Node:
         """The node as it is said; raises AssertionError where arity or attributes do not fit."""
         row = self.ops[op]

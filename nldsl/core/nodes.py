@@ -9,11 +9,14 @@ elementwise operators act on it leaf by leaf.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
 from nldsl.source import Span
+
+if TYPE_CHECKING:
+    from nldsl.core.program import Clock
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Tree:
 
 Type = Shape | Tree
 
+Constant: TypeAlias = "float | tuple[Constant, ...]"  # a number, or one for each entry
+# since the last tick of a clock, or of a level by its name; or the last tokens
+Stretch: TypeAlias = "tuple[Literal['since'], Clock | str] | tuple[Literal['last'], int]"
+Groups: TypeAlias = "tuple[tuple[str, str, Stretch | None], ...]"  # of `attend`
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -52,14 +60,41 @@ class Node:
 
     op: str
     args: tuple[Node, ...]
-    attrs: tuple[tuple[str, Any], ...]
+    attrs: tuple[tuple[str, Hashable], ...]
     type: Type
     span: Span | None = None
     # turns of the `for` loops outside levels, outermost first: ("layer[2]", "p[16]")
     turn: tuple[str, ...] = ()
     name: str = ""  # qualified name of the definition it is the value of, if any
 
-    def __getitem__(self, attr: str) -> Any:
+    # One line for each type that attributes have; core/ops.py says which operator has which.
+    @overload
+    def __getitem__(
+        self, attr: Literal["memory", "name", "level", "path", "how", "eq", "file", "key"]
+    ) -> str: ...
+    @overload
+    def __getitem__(
+        self, attr: Literal["dim", "index", "keep", "length", "first", "late"]
+    ) -> int: ...
+    @overload
+    def __getitem__(self, attr: Literal["scale", "base"]) -> float: ...
+    @overload
+    def __getitem__(self, attr: Literal["value"]) -> Constant: ...
+    @overload
+    def __getitem__(self, attr: Literal["dims"]) -> tuple[int, ...]: ...
+    @overload
+    def __getitem__(self, attr: Literal["names", "learners"]) -> tuple[str, ...]: ...
+    @overload
+    def __getitem__(self, attr: Literal["clock"]) -> Clock: ...
+    @overload
+    def __getitem__(self, attr: Literal["clocks"]) -> tuple[Clock, ...]: ...
+    @overload
+    def __getitem__(self, attr: Literal["since"]) -> Clock | str: ...
+    @overload
+    def __getitem__(self, attr: Literal["context"]) -> tuple[Node, ...]: ...
+    @overload
+    def __getitem__(self, attr: Literal["groups"]) -> Groups: ...
+    def __getitem__(self, attr: str) -> object:
         return dict(self.attrs)[attr]
 
     @property
@@ -93,7 +128,7 @@ class Interner:
         span: Span | None = None,
         turn: tuple[str, ...] = (),
         called: str = "",
-        **attrs: Any,
+        **attrs: Hashable,
     ) -> Node:
         items = tuple(sorted(attrs.items()))
         key = (op, args, items, type)

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeAlias
 
 from nldsl.core.nodes import Axis, Node, Shape, Type, walk
-from nldsl.source import Span
+from nldsl.diagnostic import Diagnostic
+from nldsl.source import Source, Span
 
 # units of clocks, the fastest first
 UNITS = ("update", "token", "sequence", "document", "step", "never")
@@ -68,6 +69,9 @@ STATE = ("read", "now", "held")
 # and what reads in an objective stand for until `grad` binds them
 READS = (*STATE, "plain")
 
+Fill: TypeAlias = "float | list[Fill]"  # a number for all entries, or lists of numbers
+Setting: TypeAlias = "int | float | str | list[Setting]"  # what a constant is replaced by
+
 
 @dataclass
 class Weight:
@@ -80,7 +84,7 @@ class Weight:
     shape: Shape
     init: str = "normal"
     scale: float = 0.0
-    fill: Any = 0.0
+    fill: Fill = 0.0
     span: Span | None = None
     owner: str | None = None  # qualified name of the memory that owns it, set by ownership
 
@@ -185,9 +189,9 @@ class Program:
     outputs: dict[str, Node]
     clocks: dict[str, Clock]
     dims: dict[str, int]
-    sets: dict[str, Any] = field(default_factory=dict)
-    source: Any = None  # the Source of the main file
-    findings: tuple[Any, ...] = ()  # warnings and notes, `Diagnostic`s
+    sets: dict[str, Setting] = field(default_factory=dict)
+    source: Source | None = None  # of the main file
+    findings: tuple[Diagnostic, ...] = ()  # warnings and notes
     # outputs that the text makes by arithmetic, whatever constants make of it
     composed: frozenset[str] = frozenset()
     # qualified name of a value -> where the text defines it, once for each version

@@ -6,9 +6,8 @@ loss.x = gather(weight loss.x, ids)
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
-from nldsl.core.nodes import Node, Tree, Type
+from nldsl.core.nodes import Constant, Node, Tree, Type
 from nldsl.core.program import Clock, Level, Memory, Program, Weight
 
 LEAVES = {
@@ -106,7 +105,7 @@ class Page:
             if memory.next is not None:
                 yield f"    next {self.name(memory.next)}"
 
-    def attr(self, value: Any) -> str:
+    def attr(self, value: object) -> str:
         if isinstance(value, Node):
             return self.name(value)
         if isinstance(value, Clock):
@@ -116,7 +115,7 @@ class Page:
         return number(value) if isinstance(value, float) else str(value)
 
 
-def number(value: Any) -> str:
+def number(value: Constant) -> str:
     if isinstance(value, tuple):
         return "(" + ", ".join(map(number, value)) + ")"
     return f"{value:.10g}"

@@ -10,9 +10,7 @@ text.
 
 from __future__ import annotations
 
-from typing import Any
-
-from lark import Tree
+from lark import Token, Tree
 
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend import lex
@@ -138,7 +136,7 @@ def _version(words: list[Word], places: Places) -> list[Diagnostic]:
     return []
 
 
-def _read(text: str, words: list[Word], places: Places) -> tuple[Tree[Any], list[Diagnostic]]:
+def _read(text: str, words: list[Word], places: Places) -> tuple[Tree[Token], list[Diagnostic]]:
     """The tree of all statements that can be read, and the mistakes in the others."""
     found: list[Diagnostic] = []
     versioned = bool(words) and words[0].text == "nldsl"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from nldsl.diagnostic import Edit
+from nldsl.diagnostic import Advice, Edit
 from nldsl.frontend import syntax
 from nldsl.graph.built_in import name_of
 from nldsl.graph.foreign import between
@@ -14,7 +12,7 @@ from nldsl.graph.world import meant
 
 def given(
     call: syntax.Call, site: Site, *params: str, optional: tuple[str, ...] = ()
-) -> dict[str, Any]:
+) -> dict[str, syntax.Expr]:
     """The arguments of a built-in by name, not yet worked out."""
     world, found, names = site.world, {}, iter((*params, *optional))
     for arg in call.args:
@@ -45,7 +43,7 @@ def given(
     return found
 
 
-def compared(arg: syntax.Named, call: syntax.Call) -> dict[str, Any]:
+def compared(arg: syntax.Named, call: syntax.Call) -> Advice:
     """`where(x = 0, ..)`: a comparison is meant."""
     if name_of(call) != "where" or arg is not call.args[0]:
         return {}

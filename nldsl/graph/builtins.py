@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from nldsl.core.build import number
 from nldsl.core.nodes import Axis, numel
@@ -17,11 +17,11 @@ from nldsl.graph.evaluate import array, as_array, axes_text, axis_of, evaluate
 from nldsl.graph.guards import is_comparison
 from nldsl.graph.parameters import affine, conv, embed, linear, weight
 from nldsl.graph.scope import Site
-from nldsl.graph.values import Array, Eye, Items, Num, kind_of
+from nldsl.graph.values import Array, Eye, Items, Num, Value, kind_of
 from nldsl.source import Span
 
 
-def constant(name: str, site: Site) -> Any:
+def constant(name: str, site: Site) -> Value | None:
     """The built-in names that are not functions."""
     world = site.world
     if name == "pi":
@@ -41,7 +41,8 @@ def constant(name: str, site: Site) -> Any:
                 help="a parameter is `weight([d])`; what is drawn once is a memory: `memory n: [d] "
                 "= random`",
             )
-        return site.scope.start(name)
+        start = site.scope.start
+        return start.learned() if name == "learned" else start.drawn()
     return None
 
 
@@ -225,10 +226,10 @@ def sizes(x: Array) -> Items:
 # ---- numbers and streams
 
 
-def elementwise(op: str) -> Callable[[syntax.Call, Site], Any]:
+def elementwise(op: str) -> Callable[[syntax.Call, Site], Num | Array]:
     """The operators whose rows are functions; of numbers known before the run, a number."""
 
-    def build(call: syntax.Call, site: Site) -> Any:
+    def build(call: syntax.Call, site: Site) -> Num | Array:
         row = OPS[op]
         args = list(given(call, site, *ARGUMENTS[: row.arity]).values())
         values = [evaluate(arg, site) for arg in args]
@@ -245,8 +246,8 @@ def elementwise(op: str) -> Callable[[syntax.Call, Site], Any]:
     return build
 
 
-def extreme(op: str) -> Callable[[syntax.Call, Site], Any]:
-    def build(call: syntax.Call, site: Site) -> Any:
+def extreme(op: str) -> Callable[[syntax.Call, Site], Num | Array]:
+    def build(call: syntax.Call, site: Site) -> Num | Array:
         values = [evaluate(arg, site) for arg in positional(call, site)]
         if len(values) < 2:
             site.world.fail(
@@ -267,7 +268,7 @@ def extreme(op: str) -> Callable[[syntax.Call, Site], Any]:
     return build
 
 
-def where(call: syntax.Call, site: Site) -> Any:
+def where(call: syntax.Call, site: Site) -> Value:
     args = given(call, site, "condition", "a", "b")
     values = [evaluate(arg, site) for arg in args.values()]
     if isinstance(values[0], Num):
@@ -356,14 +357,14 @@ def range_(call: syntax.Call, site: Site) -> Items:
     return Items(tuple(Num(i, str(i)) for i in range(size)))
 
 
-def misplaced(where: str, remedy: str) -> Callable[[syntax.Call, Site], Any]:
-    def build(call: syntax.Call, site: Site) -> Any:
+def misplaced(where: str, remedy: str) -> Callable[[syntax.Call, Site], Value]:
+    def build(call: syntax.Call, site: Site) -> NoReturn:
         site.world.fail("N209", f"`{name_of(call)}` stands only {where}", call.span, help=remedy)
 
     return build
 
 
-def load(call: syntax.Call, site: Site) -> Any:
+def load(call: syntax.Call, site: Site) -> Array:
     if site.scope.start is None:
         site.world.fail(
             "N209",
@@ -371,7 +372,7 @@ def load(call: syntax.Call, site: Site) -> Any:
             call.span,
             help="`level frozen never { memory W: [d] = load(..) }`, and a read of `frozen.W`",
         )
-    return site.scope.start("load", call, site)
+    return site.scope.start.loaded(call, site)
 
 
 PROX = misplaced(

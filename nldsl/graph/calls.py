@@ -4,9 +4,8 @@ of trees are mapped over.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from nldsl.core.nodes import Axis, Shape
 from nldsl.frontend import syntax
@@ -27,6 +26,9 @@ from nldsl.graph.values import (
 from nldsl.graph.world import DEEPEST, meant
 from nldsl.source import Span
 
+# the arguments of a call by parameter: not yet worked out, or one leaf of them
+Bindings = Mapping[str, "Thunk[Value] | Array"]
+
 
 @form.register(syntax.Call)
 def call(expr: syntax.Call, site: Site) -> Value:
@@ -40,11 +42,11 @@ def call(expr: syntax.Call, site: Site) -> Value:
 
 def arguments(
     callee: syntax.Def, args: Sequence[syntax.Arg], site: Site, span: Span, skip: int = 0
-) -> dict[str, Thunk]:
+) -> dict[str, Thunk[Value]]:
     """The given arguments by parameter, the first `skip` parameters left out."""
     world, params = site.world, [param.name.text for param in callee.params][skip:]
     free = iter(params)
-    bound: dict[str, Thunk] = {}
+    bound: dict[str, Thunk[Value]] = {}
     for arg in args:
         if isinstance(arg, syntax.Window):
             world.fail("N107", "`over` stands only in `sum`, `mean` and `attend`", arg.span)
@@ -83,7 +85,7 @@ def arguments(
     return bound
 
 
-def frame(callee: Definition, expr: Any, site: Site, path: str) -> Scope:
+def frame(callee: Definition, expr: syntax.Syntax, site: Site, path: str) -> Scope:
     world = site.world
     callers = site.scope.home().callers
     world.count_call(expr.span)
@@ -102,7 +104,7 @@ def frame(callee: Definition, expr: Any, site: Site, path: str) -> Scope:
     return scope
 
 
-def declare(scope: Scope, callee: Definition, bound: dict[str, Any]) -> None:
+def declare(scope: Scope, callee: Definition, bound: Bindings) -> None:
     """Parameters as names of the frame; a default reads the frame."""
     for param in callee.syntax.params:
         value = bound.get(param.name.text)
@@ -125,7 +127,7 @@ def declared_axes(shape: syntax.Shape, scope: Scope) -> tuple[Axis | str, ...]:
     return tuple(found)
 
 
-class Mapping:
+class MappedAxes:
     """The axes that one call maps over; index i of one argument meets index i of another."""
 
     def __init__(self, site: Site) -> None:
@@ -141,7 +143,7 @@ class Mapping:
         return found
 
     def see(
-        self, value: Array, declared: tuple[Axis | str, ...], what: str, span: Any
+        self, value: Array, declared: tuple[Axis | str, ...], what: str, span: Span
     ) -> tuple[Array, Shape]:
         """The argument as the parameter sees it, and the axes that it sees."""
         world = self.site.world
@@ -189,7 +191,7 @@ class Mapping:
 
 
 @called.register(Definition)
-def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Any:
+def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Value:
     world = site.world
     named = isinstance(expr.callee, syntax.Name)
     makes = world.naming.of_call(expr, site.scope) if named else None
@@ -215,22 +217,21 @@ def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Any:
     for leaf in paths:
         inner = Site(leaf_scope(site.scope, leaf), site.place)
         picked = {name: world.arrays.leaf(value, leaf) for name, value in trees.items()}
-        args = {**bound, **{name: value for name, value in picked.items() if name not in shaped}}
         result = inline(
             callee,
             expr,
             inner,
             path,
-            args,
+            bound,
             {**shaped, **{n: v for n, v in picked.items() if n in shaped}},
             bare,
-            alike=tuple(name for name in picked if name not in shaped),
+            alike={n: v for n, v in picked.items() if n not in shaped},
         )
         results.append((leaf, as_array(result, site, expr.span)))
     return world.arrays.tree(results)
 
 
-def tree_of(value: Any, paths: tuple[str, ...]) -> Array | None:
+def tree_of(value: Value | Thunk[Value], paths: tuple[str, ...]) -> Array | None:
     """The value if it is a tree with these leaves: then it is mapped along with the others."""
     value = value.force() if isinstance(value, Thunk) else value
     value = value.memory.read(value) if isinstance(value, MemoryValue) else value
@@ -253,13 +254,16 @@ def inline(
     expr: syntax.Call,
     site: Site,
     path: str,
-    bound: dict[str, Any],
-    shaped: dict[str, Array],
+    bound: Mapping[str, Thunk[Value]],
+    shaped: Mapping[str, Array],
     bare: bool,
-    alike: tuple[str, ...] = (),
-) -> Any:
-    scope, mapping = frame(callee, expr, site, path), Mapping(site)
-    declare(scope, callee, bound)
+    alike: Mapping[str, Array] | None = None,
+) -> Value:
+    """The value of a call. `shaped` are the arguments whose parameters declare axes, `alike` one
+    leaf of the others, where the call maps over the leaves of a tree.
+    """
+    scope, mapping, alike = frame(callee, expr, site, path), MappedAxes(site), alike or {}
+    declare(scope, callee, {**bound, **alike})
     for param in callee.syntax.params:
         name = param.name.text
         if name in shaped and param.shape is not None:
@@ -269,20 +273,20 @@ def inline(
                 before,
                 declared,
                 name,
-                bound[name].span if isinstance(bound[name], Thunk) else expr.span,
+                bound[name].span or expr.span,
             )
             for letter, axis in zip(declared, axes, strict=True):
                 if isinstance(letter, str):
                     bind_letter(scope, letter, axis)
-            for other in alike:
-                if bound[other].seen == before.seen:
-                    scope.names[other].base, _ = mapping.see(
-                        bound[other], declared, other, expr.span
-                    )
+            for other, leaf in alike.items():
+                if leaf.seen == before.seen:
+                    scope.names[other].base, _ = mapping.see(leaf, declared, other, expr.span)
         elif param.shape is not None and name not in bound:
-            world_value = as_array(scope.names[name].base.force(), Site(scope, ()))
+            default = scope.names[name].base
+            assert isinstance(default, Thunk)
+            value = as_array(default.force(), Site(scope, ()))
             scope.names[name].base, _ = mapping.see(
-                world_value, declared_axes(param.shape, scope), name, param.span
+                value, declared_axes(param.shape, scope), name, param.span
             )
     keys = tuple(sorted(mapping.keys, key=lambda h: h.order))
     scope.hidden = (*scope.hidden, *keys)
@@ -296,7 +300,7 @@ def bind_letter(scope: Scope, letter: str, axis: Axis) -> None:
         scope.names[letter] = Entry(Num(axis.size, axis.name))
 
 
-def body(callee: Definition, scope: Scope, bare: bool = False) -> Any:
+def body(callee: Definition, scope: Scope, bare: bool = False) -> Value:
     """The value that a def returns in this frame."""
     world, text = scope.world, callee.syntax
     if isinstance(text.body, syntax.Block):
@@ -325,7 +329,7 @@ def body(callee: Definition, scope: Scope, bare: bool = False) -> Any:
     )
 
 
-def check_shape(value: Any, shape: syntax.Shape, site: Site, what: str) -> Any:
+def check_shape(value: Value, shape: syntax.Shape, site: Site, what: str) -> Array:
     """The value with the axes that the text declares for it; an axis without a name takes the
     declared one.
     """

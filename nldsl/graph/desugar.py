@@ -16,10 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from nldsl.core.nodes import Node
-from nldsl.core.program import REPORT, Memory, Program, Weight
+from nldsl.core.nodes import Axis, Node
+from nldsl.core.program import REPORT, Fill, Memory, Program, Weight
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend.syntax import File, Input, Kind, Shape
 from nldsl.graph import expressions, levels, statements, templates  # noqa: F401  their forms
@@ -114,7 +113,9 @@ def input_node(statement: Input, scope: Scope) -> Array:
     return Array(node, (), vocab)
 
 
-def new_weight(site: Site, name: str, shape: Any, init: str, scale: float, fill: Any) -> Array:
+def new_weight(
+    site: Site, name: str, shape: tuple[Axis, ...], init: str, scale: float, fill: Fill
+) -> Array:
     """A slot with a name of its own; a def mapped over the leaves of a tree shares its weights
     between them.
     """

@@ -92,10 +92,7 @@ def number(expr: syntax.Syntax, site: Site) -> Num:
 
 def axis_of(expr: syntax.Syntax, site: Site) -> Axis:
     """The axis whose size an expression says."""
-    value = evaluate(expr, site)
-    site.world.whole(value, expr.span, least=1)
-    assert isinstance(value, Num)
-    return site.world.axis(value, expr.span)
+    return site.world.axis(evaluate(expr, site), expr.span)
 
 
 def axes_text(value: Array) -> str:

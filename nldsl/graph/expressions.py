@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import NoReturn
 
 from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
@@ -69,14 +69,14 @@ def text(expr: syntax.String, site: Site) -> Text:
 
 
 @form.register(syntax.Name)
-def name(expr: syntax.Name, site: Site) -> Any:
+def name(expr: syntax.Name, site: Site) -> Value:
     if (known := constant(expr.text, site)) is not None:
         return known
     return site.value(expr)
 
 
 @form.register(syntax.Binary)
-def binary(expr: syntax.Binary, site: Site) -> Any:
+def binary(expr: syntax.Binary, site: Site) -> Value:
     if expr.op == "^" and isinstance(expr.left, syntax.Norm):
         return power_of_norm(expr, site)
     left, right = evaluate(expr.left, site), evaluate(expr.right, site)
@@ -94,7 +94,9 @@ def entrywise(expr: syntax.Binary) -> tuple[Edit, ...]:
     return (Edit(foreign.between(expr.span, at, at + 1), f".{expr.op}"),)
 
 
-def arithmetic(op: str, a: Any, b: Any, site: Site, dotted: tuple[Edit, ...] = ()) -> Any:
+def arithmetic(
+    op: str, a: Value, b: Value, site: Site, dotted: tuple[Edit, ...] = ()
+) -> Num | Eye | Row | Array:
     world, arrays = site.world, site.world.arrays
     if isinstance(a, Num) and isinstance(b, Num):
         return count(op, a, b, site)
@@ -131,7 +133,7 @@ def arithmetic(op: str, a: Any, b: Any, site: Site, dotted: tuple[Edit, ...] = (
     return arrays.binary(OPS[op], x, y)
 
 
-def times_row(a: Any, row: Row, site: Site) -> Array | Row:
+def times_row(a: Value, row: Row, site: Site) -> Array | Row:
     """`u * v^T`, an outer product; `s * v^T` of a number s is a row."""
     world, arrays = site.world, site.world.arrays
     if isinstance(a, Row):
@@ -190,7 +192,7 @@ def count(op: str, a: Num, b: Num, site: Site) -> Num:
                 raise OverflowError
             value = a.value**b.value
         else:
-            combine: dict[str, Callable[[Any, Any], Any]] = {
+            combine: dict[str, Callable[[float, float], float]] = {
                 "+": lambda x, y: x + y,
                 "-": lambda x, y: x - y,
                 "*": lambda x, y: x * y,
@@ -208,41 +210,44 @@ def count(op: str, a: Num, b: Num, site: Site) -> Num:
     return Num(value, text if len(text) <= LONGEST_TEXT else f"{value:g}")
 
 
-def with_identity(op: str, a: Any, b: Any, site: Site) -> Any:
+def factor(op: str, a: Num | Array, b: Value, site: Site) -> Num | Array:
+    """Arithmetic on what `I` is multiplied by."""
+    found = arithmetic(op, a, b, site)
+    assert isinstance(found, Num | Array)
+    return found
+
+
+def with_identity(op: str, a: Value, b: Value, site: Site) -> Num | Eye | Row | Array:
+    """An operation of which one side is `c * I`, or both are."""
     arrays = site.world.arrays
-    if isinstance(a, Eye) and isinstance(b, Eye):
-        if op in ("+", "-"):
-            return Eye(arithmetic(op, a.factor, b.factor, site))
-        if op in ("*", ".*"):
-            return Eye(arithmetic("*", a.factor, b.factor, site))
+    eye, other = (a, b) if isinstance(a, Eye) else (b, a)
+    assert isinstance(eye, Eye)
+    if isinstance(other, Eye):
+        if op in ("+", "-", "*", ".*"):
+            return Eye(factor("*" if op == ".*" else op, eye.factor, other.factor, site))
     elif op in ("*", "/"):
-        eye, other = (a, b) if isinstance(a, Eye) else (b, a)
         scalar = isinstance(other, Num) or as_array(other, site).is_scalar
         if scalar and (op == "*" or eye is a):
-            return Eye(arithmetic(op, eye.factor, other, site))
+            return Eye(factor(op, eye.factor, other, site))
         if op == "*":
             return arithmetic("*", eye.factor, other, site)
     elif op in ("+", "-", ".*"):
-        eye, other = (a, b) if isinstance(a, Eye) else (b, a)
         matrix = as_array(other, site)
         full = identity(eye, matrix, site)
-        return (
-            arrays.binary(OPS[op], full, matrix)
-            if eye is a
-            else arrays.binary(OPS[op], matrix, full)
-        )
+        x, y = (full, matrix) if eye is a else (matrix, full)
+        return arrays.binary(OPS[op], x, y)
     site.world.fail("N204", f"`I` cannot stand beside `{op}` here")
 
 
 @form.register(syntax.Unary)
-def unary(expr: syntax.Unary, site: Site) -> Any:
+def unary(expr: syntax.Unary, site: Site) -> Value:
     value = evaluate(expr.operand, site)
     if expr.op == "+":
         return value
     if isinstance(value, Num):
         return Num(-value.value, f"-{value.tight}")
     if isinstance(value, Eye):
-        return Eye(arithmetic("-", Num(0, "0"), value.factor, site))
+        return Eye(factor("-", Num(0, "0"), value.factor, site))
     negative = site.world.arrays.unary("neg", as_array(value, site))
     return Row(negative) if isinstance(value, Row) else negative
 
@@ -277,7 +282,7 @@ def norm(expr: syntax.Norm, site: Site) -> Array:
     )
 
 
-def power_of_norm(expr: syntax.Binary, site: Site) -> Any:
+def power_of_norm(expr: syntax.Binary, site: Site) -> Value:
     """`|x|^2` is `<x, x>`, and `|x|_p ^ p` has no root either."""
     size = expr.left
     assert isinstance(size, syntax.Norm)
@@ -293,24 +298,25 @@ def inner(expr: syntax.Inner, site: Site) -> Array:
 
 
 @form.register(syntax.Transpose)
-def transpose(expr: syntax.Transpose, site: Site) -> Any:
+def transpose(expr: syntax.Transpose, site: Site) -> Value:
     value = evaluate(expr.value, site)
     if isinstance(value, Row):
         return value.array
     return value if isinstance(value, Eye) else transposed(as_array(value, site), site)
 
 
-def transposed(value: Array, site: Site) -> Any:
+def transposed(value: Array, site: Site) -> Array | Row:
     arrays = site.world.arrays
     if value.is_tree:
         leaves = [(path, transposed(leaf, site)) for path, leaf in arrays.leaves(value)]
-        if any(isinstance(leaf, Row) for _, leaf in leaves):
+        matrices = [(path, leaf) for path, leaf in leaves if isinstance(leaf, Array)]
+        if len(matrices) < len(leaves):
             site.world.fail(
                 "N205",
                 "a leaf of this tree is not a matrix",
                 help="pass it to a def with `[a, b]`, which sees one matrix at a time",
             )
-        return arrays.tree(leaves)
+        return arrays.tree(matrices)
     if not value.seen:
         return value
     if len(value.seen) == 1:
@@ -320,7 +326,7 @@ def transposed(value: Array, site: Site) -> Any:
 
 
 @form.register(syntax.Index)
-def index(expr: syntax.Index, site: Site) -> Any:
+def index(expr: syntax.Index, site: Site) -> Value:
     world, value = site.world, evaluate(expr.value, site)
     where = evaluate(expr.index, site)
     if isinstance(value, Array | MemoryValue | Items) and not isinstance(where, Num):
@@ -378,7 +384,7 @@ def leaf(value: Array | Num | Row | Eye | Items, expr: syntax.Field, site: Site)
 
 
 @form.register(syntax.Instant)
-def instant(expr: syntax.Instant, site: Site) -> Any:
+def instant(expr: syntax.Instant, site: Site) -> MemoryValue | Array:
     world, value = site.world, evaluate(expr.value, site)
     if expr.clock.text == "after":
         if not isinstance(value, MemoryValue) or value.version is not None:
@@ -447,7 +453,7 @@ def literal_list(expr: syntax.List, site: Site) -> Items:
 
 
 @form.register(syntax.Pair)
-def pair(expr: syntax.Pair, site: Site) -> Any:
+def pair(expr: syntax.Pair, site: Site) -> NoReturn:
     site.world.fail(
         "N203", "a pair `a -> b` stands among the arguments of `attend` or `load`", expr.span
     )
@@ -455,7 +461,7 @@ def pair(expr: syntax.Pair, site: Site) -> Any:
 
 @form.register(syntax.Named)
 @form.register(syntax.Window)
-def misplaced(expr: syntax.Named | syntax.Window, site: Site) -> Any:
+def misplaced(expr: syntax.Named | syntax.Window, site: Site) -> NoReturn:
     site.world.fail(
         "N107", "this argument stands by itself, without a name and without `over`", expr.span
     )

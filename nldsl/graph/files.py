@@ -6,17 +6,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from nldsl.core.program import Setting
 from nldsl.frontend import syntax
 from nldsl.frontend.parse import parse
 from nldsl.graph.built_in import built_in
 from nldsl.graph.clocks import clock_of
 from nldsl.graph.evaluate import evaluate
 from nldsl.graph.names import join
-from nldsl.graph.scope import LIBRARY, STD, Entry, Scope, Site, Thunk
+from nldsl.graph.scope import LIBRARY, STD, Entry, Named, Scope, Site, Thunk
 from nldsl.graph.statements import hides
-from nldsl.graph.values import ClockValue, Definition, Items, Num
+from nldsl.graph.values import ClockValue, Definition, Items, Num, Value
 from nldsl.graph.world import Poisoned, World, did_you_mean, meant
 from nldsl.source import Source, decoded
 
@@ -179,7 +179,7 @@ class Files:
     def literal(self, statement: syntax.Define, scope: Scope, file: str) -> None:
         world, name = self.world, statement.name
 
-        def run() -> Any:
+        def run() -> Value:
             given = self.given(name.text, file)
             value = given if given is not None else evaluate(statement.value, Site(scope, ()))
             return Num(value.value, name.text) if isinstance(value, Num) else value
@@ -188,7 +188,7 @@ class Files:
         self.settable.add(join(file, name.text))
         define(scope, name, Thunk(world, run, name.text, name.span))
 
-    def given(self, name: str, file: str) -> Any:
+    def given(self, name: str, file: str) -> Num | Items | None:
         """The value of `--set name=value`."""
         full = join(file, name)
         if full not in self.world.sets:
@@ -205,7 +205,7 @@ class Files:
         return value
 
 
-def define(scope: Scope, name: syntax.Name, base: Any) -> None:
+def define(scope: Scope, name: syntax.Name, base: Named) -> None:
     if name.text in scope.imported:
         scope.world.report(
             "N104",
@@ -238,7 +238,8 @@ def read_value(text: str) -> Num | Items | None:
     text = text.strip()
     if text.startswith("[") and text.endswith("]"):
         items = [read_value(item) for item in text[1:-1].split(",") if item.strip()]
-        return Items(tuple(items)) if all(isinstance(item, Num) for item in items) else None
+        numbers = [item for item in items if isinstance(item, Num)]
+        return Items(tuple(numbers)) if len(numbers) == len(items) else None
     try:
         whole = int(text)
         return Num(whole if abs(whole) <= MOST_EXACT else float(whole), text)
@@ -251,5 +252,8 @@ def read_value(text: str) -> Num | Items | None:
     return Num(value, text) if value == value and abs(value) != float("inf") else None
 
 
-def plain(value: Any) -> Any:
-    return [plain(item) for item in value.items] if isinstance(value, Items) else value.value
+def plain(value: Value) -> Setting:
+    if isinstance(value, Items):
+        return [plain(item) for item in value.items]
+    assert isinstance(value, Num)
+    return value.value

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
 
-from nldsl.diagnostic import Edit
+from nldsl.diagnostic import Advice, Edit
 from nldsl.frontend import syntax
 from nldsl.source import Span
 
@@ -130,8 +129,8 @@ TRANSPOSED = frozenset(("T", "mT", "H"))
 PLAIN = {"True": "1", "False": "0", "inf": "1e30"}
 
 
-def name(found: syntax.Name, builtin: frozenset[str]) -> dict[str, Any]:
-    """Span, help and fix for an unknown name that is one of theirs; nothing for another."""
+def name(found: syntax.Name, builtin: frozenset[str]) -> tuple[Span, Advice]:
+    """The words meant, and advice, for an unknown name that is one of theirs; none for another."""
     text = found.span.source.text
     path = PATH.match(text, found.span.start)
     parts = path[0].split(".") if path else [found.text]
@@ -140,24 +139,20 @@ def name(found: syntax.Name, builtin: frozenset[str]) -> dict[str, Any]:
     whole = spread(found.span, found.span.start + len(".".join(parts)))
     last = parts[-1]
     if len(parts) > 1 and last in builtin:
-        return {"span": whole, "help": f"`{last}` stands by itself", "fix": (Edit(whole, last),)}
+        return whole, {"help": f"`{last}` stands by itself", "fix": (Edit(whole, last),)}
     if last in PLAIN:
-        return {"span": whole, "help": f"write `{PLAIN[last]}`", "fix": (Edit(whole, PLAIN[last]),)}
+        return whole, {"help": f"write `{PLAIN[last]}`", "fix": (Edit(whole, PLAIN[last]),)}
     if last in FORMS:
-        return {"span": whole, **formed(last, whole.start, whole.end, [], found.span)}
+        return whole, formed(last, whole.start, whole.end, [], found.span)
     if last in WORDS:
-        return {"span": whole, "help": WORDS[last]}
-    return (
-        {
-            "span": whole,
-            "help": "functions stand by themselves, without the name of a library: `tanh(x)`",
-        }
-        if parts[0] in LIBRARIES
-        else {}
-    )
+        return whole, {"help": WORDS[last]}
+    if parts[0] in LIBRARIES:
+        help = "functions stand by themselves, without the name of a library: `tanh(x)`"
+        return whole, {"help": help}
+    return found.span, {}
 
 
-def member(expr: syntax.Field, builtin: frozenset[str]) -> dict[str, Any]:
+def member(expr: syntax.Field, builtin: frozenset[str]) -> Advice:
     """Help and fix for `x.T`, `x.sum()` and the like."""
     text, last = expr.span.source.text, expr.name.text
     dot = text.rfind(".", 0, expr.name.span.start)
@@ -182,7 +177,7 @@ def member(expr: syntax.Field, builtin: frozenset[str]) -> dict[str, Any]:
     return {"help": WORDS[last]} if last in WORDS else {}
 
 
-def transposed(found: syntax.Name) -> dict[str, Any]:
+def transposed(found: syntax.Name) -> Advice:
     """`W.T`"""
     dot = found.span.source.text.rfind(".", 0, found.span.start)
     return {
@@ -191,7 +186,7 @@ def transposed(found: syntax.Name) -> dict[str, Any]:
     }
 
 
-def formed(last: str, start: int, end: int, given: list[str], span: Span) -> dict[str, Any]:
+def formed(last: str, start: int, end: int, given: list[str], span: Span) -> Advice:
     """The help of a form, and its fix if the text behind `end` is a call with arguments enough."""
     form, text = FORMS[last], span.source.text
     said = form.format("x", "y", "z")
@@ -285,7 +280,7 @@ def clock_with_a_name(unit: syntax.Name) -> tuple[Edit, ...]:
     )
 
 
-def instant(name: syntax.Name) -> dict[str, Any]:
+def instant(name: syntax.Name) -> Advice:
     """The help and the fix for another word behind `@` that means the value after the tick."""
     if name.text not in INSTANTS:
         return {}

@@ -165,7 +165,7 @@ class Guards:
     def rebuilt(self, node: Node) -> Node:
         args, attrs = [self.done[arg] for arg in node.args], dict(node.attrs)
         if node.op == "grad":
-            attrs["context"] = tuple(self.done[n] for n in attrs["context"])
+            attrs["context"] = tuple(self.done[n] for n in node["context"])
         with self.world.at(node.span, node.turn):
             if (
                 node.op in CHOICES
@@ -233,7 +233,13 @@ class Guards:
                 i, harmless = safe
                 args[i] = self.chosen(args[i], self.behind(node, i, mask), harmless)
             self._made[key] = self.world.build.make(
-                node.op, *args, type=node.type, span=node.span, turn=node.turn, **dict(node.attrs)
+                node.op,
+                *args,
+                type=node.type,
+                span=node.span,
+                turn=node.turn,
+                called="",
+                **dict(node.attrs),
             )
         return self._made[key]
 

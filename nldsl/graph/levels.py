@@ -4,7 +4,8 @@ later.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from nldsl.core.nodes import Node
 from nldsl.core.program import Bptt, Clock, Level
@@ -16,8 +17,16 @@ from nldsl.graph.clocks import clock_of, default_reset, rate_of
 from nldsl.graph.evaluate import array, as_array, axes_text, axis_of, evaluate, field
 from nldsl.graph.memories import MemoryInstance
 from nldsl.graph.scope import Place, Scope, Site, Thunk
-from nldsl.graph.values import Array, Eye, MemoryValue, Num
+from nldsl.graph.values import Absorb, Array, Expose, Eye, Family, MemoryValue, Num, Value
 from nldsl.graph.world import LAST, PARTS, SOON, Poisoned, World, meant
+from nldsl.source import Span
+
+
+class Spanned(Protocol):
+    """Words of a text, or what was made of them."""
+
+    @property
+    def span(self) -> Span | None: ...
 
 
 class LevelInstance:
@@ -26,7 +35,7 @@ class LevelInstance:
     ) -> None:
         self.world, self.text, self.name = world, text, name
         self.memories: dict[str, MemoryInstance] = {}
-        self.objectives: list[tuple[Place, Thunk, syntax.Minimize]] = []
+        self.objectives: list[tuple[Place, Thunk[Array], syntax.Minimize]] = []
         self.read_objectives: set[int] = set()
         self.contexts: list[tuple[syntax.Name, Site]] = []
         self.said: list[syntax.Context] = []
@@ -74,11 +83,11 @@ class LevelInstance:
         value = MemoryValue(memory, None, "after" if site.scope.start is not None else None)
         if self.per is None:
             return value
-        value = value.viewed("expose", (self.per,))
+        value = value.viewed(Expose((self.per,)))
         reader = site.scope.level
-        return value if reader is None or reader.per is None else value.viewed("absorb", reader.per)
+        return value if reader is None or reader.per is None else value.viewed(Absorb(reader.per))
 
-    def objective(self, place: Place) -> Thunk | None:
+    def objective(self, place: Place) -> Thunk[Array] | None:
         """The objective last above this place."""
         found = None
         for i, (where, thunk, _) in enumerate(self.objectives):
@@ -129,14 +138,14 @@ class LevelInstance:
         self.once("reset", [text for text, _ in self.resets], "one of the two")
         self.once("context", self.said, "one `context x, y` with all streams")
         for memory in self.memories.values():
-            for thunk in (memory.type, memory.start):
-                attempt(thunk)
-        for _, thunk in sorted(
+            attempt(memory.type)
+            attempt(memory.start)
+        for _, version in sorted(
             (v for memory in self.memories.values() for v in memory.versions), key=lambda v: v[0]
         ):
-            attempt(thunk)
-        for _, thunk, _ in self.objectives:
-            attempt(thunk)
+            attempt(version)
+        for _, objective, _ in self.objectives:
+            attempt(objective)
         attempt(self.context_nodes)
         attempt(self.clauses)
 
@@ -181,7 +190,7 @@ class LevelInstance:
                 help="`context x, y`: what the objective reads",
             )
 
-    def once(self, word: str, clauses: list[Any], remedy: str) -> None:
+    def once(self, word: str, clauses: Sequence[Spanned], remedy: str) -> None:
         """A clause is said once: of two the reader cannot know which holds."""
         for clause in clauses[1:]:
             self.world.report(
@@ -193,7 +202,7 @@ class LevelInstance:
                 help=remedy,
             )
 
-    def record(self, resolve: Any) -> Level:
+    def record(self, resolve: Callable[[Node, str], Node]) -> Level:
         """The level as the core has it; `resolve` puts versions in the place of reads."""
         root = self
         while root.parent is not None:
@@ -220,7 +229,7 @@ class LevelInstance:
             tuple(clauses(self.text, self.scope)),
         )
 
-    def _ancestors(self) -> Any:
+    def _ancestors(self) -> Iterator[LevelInstance]:
         level = self.parent
         while level is not None:
             yield level
@@ -259,21 +268,20 @@ class LevelInstance:
         for scope in (site.scope, self.world.main):
             if scope is not None and scope.find(member.name.text) is not None:
                 here = Site(scope, site.place)
-                value: Any = here.value(member.name)
-                if member.index is not None:
-                    value = getattr(value, "members", {}).get(
-                        getattr(evaluate(member.index, site), "value", None)
-                    )
+                value: Value | None = here.value(member.name)
+                if member.index is not None and isinstance(value, Family):
+                    index = evaluate(member.index, site)
+                    value = value.members.get(index.value) if isinstance(index, Num) else None
                 if isinstance(value, LevelInstance):
                     return value.name
         self.world.fail("N101", f"there is no level `{member.name.text}` here", member.span)
 
 
-def attempt(thunk: Thunk) -> Any:
+def attempt(thunk: Thunk[object]) -> None:
     try:
-        return thunk.force()
+        thunk.force()
     except Poisoned:
-        return None
+        pass
 
 
 def grad(call: syntax.Call, site: Site) -> Array:

@@ -12,9 +12,9 @@ from nldsl.frontend import syntax
 from nldsl.graph import foreign, prox, starts
 from nldsl.graph.evaluate import as_array, axis_of, evaluate, field, identity
 from nldsl.graph.names import join
-from nldsl.graph.scope import Bound, Place, Site, Thunk, show_axes
+from nldsl.graph.scope import Bound, Place, Site, Thunk
 from nldsl.graph.templates import Template, template
-from nldsl.graph.values import Array, Definition, Eye, Hidden, MemoryValue, kind_of
+from nldsl.graph.values import Array, Definition, Expose, Eye, Hidden, MemoryValue, kind_of
 from nldsl.graph.world import did_you_mean
 from nldsl.source import Span
 
@@ -35,12 +35,17 @@ class MemoryType:
         assert not isinstance(self.core, Tree)
         return self.core[len(self.hidden) :]
 
+    @property
+    def tree(self) -> Tree:
+        assert isinstance(self.core, Tree)
+        return self.core
+
 
 class MemoryInstance(Bound):
     def __init__(self, level: LevelInstance, text: syntax.Memory, site: Site) -> None:
         self.level, self.text, self.site, self.world = level, text, site, site.world
         self.name = join(level.name, text.name.text)
-        self.versions: list[tuple[Place, Thunk]] = []
+        self.versions: list[tuple[Place, Thunk[Node]]] = []
         self.type = Thunk(self.world, self._type, text.name.text, text.type.span)
         self.start = Thunk(
             self.world, lambda: starts.start(self), text.name.text, (text.start or text.type).span
@@ -110,11 +115,11 @@ class MemoryInstance(Bound):
         array = Array(node, type_.hidden)
         for name in value.path.split("/") if value.path else ():
             array = world.arrays.field(array, name)
-        for how, what in value.views:
-            if how == "expose":
-                array = show_axes(world, array, what)
-            elif what not in array.hidden:
-                array = world.arrays.absorb(array, what)
+        for view in value.views:
+            if isinstance(view, Expose):
+                array = world.arrays.expose(array, view.axes)
+            elif view.axis not in array.hidden:
+                array = world.arrays.absorb(array, view.axis)
         return array
 
     def part(self, value: MemoryValue, name: syntax.Name) -> MemoryValue:
@@ -172,7 +177,7 @@ class MemoryInstance(Bound):
                     help=did_you_mean(path, paths),
                 )
             before = self.read(MemoryValue(self, count))
-            shape = type_.core.shape(path)[len(type_.hidden) :]
+            shape = type_.tree.shape(path)[len(type_.hidden) :]
             new = Array(
                 world.arrays.conform(value, type_.hidden, shape, f"`{text.place}`"), type_.hidden
             )

@@ -8,15 +8,15 @@ unnamed weight and no level adds no component.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from nldsl.frontend import syntax
 from nldsl.graph.built_in import name_of
 from nldsl.graph.scope import Scope, Thunk
 from nldsl.graph.values import Builtin, Definition
 
+Callee = Definition | Builtin | None  # None: it makes nothing
 MAKERS = frozenset({"weight", "linear", "affine", "conv", "embed"})
 
 
@@ -42,7 +42,7 @@ def join(*parts: str) -> str:
     return ".".join(part for part in parts if part)
 
 
-def definition(name: str, scope: Scope, depth: int = 0) -> Any:
+def definition(name: str, scope: Scope, depth: int = 0) -> Callee:
     """The def or built-in that a name in the place of a callee stands for, found without working
     anything out.
     """
@@ -80,13 +80,13 @@ class Naming:
         """What a call makes that stands in `scope`."""
         return self.of(definition(name_of(call), scope), call, lambda name: definition(name, scope))
 
-    def of(self, callee: Any, call: syntax.Call, resolve: Any) -> Makes:
+    def of(self, callee: Callee, call: syntax.Call, resolve: Callable[[str], Callee]) -> Makes:
         if isinstance(callee, Builtin):
             return ONE if callee.name in MAKERS else NOTHING
         if not isinstance(callee, Definition):
             return NOTHING
         params = [param.name.text for param in callee.syntax.params]
-        bound: dict[str, Any] = {}
+        bound: dict[str, Callee] = {}
         positional = iter(params)
         for arg in call.args:
             name, value = (
@@ -100,9 +100,7 @@ class Naming:
             id(callee.syntax),
             tuple(
                 sorted(
-                    (name, id(getattr(d, "syntax", d)))
-                    for name, d in bound.items()
-                    if isinstance(d, Definition)
+                    (name, id(d.syntax)) for name, d in bound.items() if isinstance(d, Definition)
                 )
             ),
         )
@@ -111,8 +109,8 @@ class Naming:
             self.known[key] = self.body(callee, bound, params)
         return self.known[key]
 
-    def body(self, callee: Definition, bound: dict[str, Any], params: list[str]) -> Makes:
-        def resolve(name: str) -> Any:
+    def body(self, callee: Definition, bound: dict[str, Callee], params: list[str]) -> Makes:
+        def resolve(name: str) -> Callee:
             return bound.get(name) if name in params else definition(name, callee.scope)
 
         body = callee.syntax.body

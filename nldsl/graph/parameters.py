@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from nldsl.core.nodes import Shape, numel
+from nldsl.core.program import Fill
 from nldsl.frontend import syntax
 from nldsl.graph.arguments import given, outside_memory
 from nldsl.graph.built_in import name_of
 from nldsl.graph.evaluate import array, axis_of, evaluate
 from nldsl.graph.names import join
 from nldsl.graph.scope import Site
-from nldsl.graph.values import Array, Items, Num, kind_of, shape_text
+from nldsl.graph.values import Array, Items, Num, Value, kind_of, shape_text
+from nldsl.source import Span
 
 EMBED_SCALE = 0.02
 
@@ -64,7 +65,7 @@ def weight(call: syntax.Call, site: Site) -> Array:
     return site.scope.weights(site, component(call, site), shape, "fill", 0.0, fill)
 
 
-def plain(value: Any, site: Site, span: Any) -> Any:
+def plain(value: Value, site: Site, span: Span) -> Fill:
     if isinstance(value, Num):
         return float(value.value)
     if isinstance(value, Items) and value.paths is None:

@@ -5,19 +5,17 @@ No objective reads it, so no gradient does.
 
 from __future__ import annotations
 
-from typing import Any
-
 from nldsl.core.nodes import Node, walk
 from nldsl.core.program import REPORT, STATE
 from nldsl.frontend import syntax
 from nldsl.graph.evaluate import as_array, axes_text, evaluate
-from nldsl.graph.scope import Site, Thunk
+from nldsl.graph.scope import Named, Site, Thunk
 from nldsl.graph.values import Array, MemoryValue, kind_of
 
 STREAMS = ("input", "rope", "held_stream")
 
 
-def reported(statement: syntax.Report, site: Site) -> Thunk:
+def reported(statement: syntax.Report, site: Site) -> Thunk[Array]:
     """Its value, to be worked out with the streams of the file.
 
     Reports N202 for what is not an array, N204 for more than one number.
@@ -47,7 +45,7 @@ def reported(statement: syntax.Report, site: Site) -> Thunk:
     return Thunk(world, run, REPORT, span, statement.value, site)
 
 
-def composed(value: Any) -> bool:
+def composed(value: Named | None) -> bool:
     """Is it arithmetic in the text, behind whatever names? A sum is one though a constant makes a
     term of it vanish.
     """

@@ -13,45 +13,50 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, TypeAlias, TypeVar
 
 from nldsl.core.nodes import Shape
+from nldsl.core.program import Fill
 from nldsl.frontend import syntax
 from nldsl.graph import foreign
 from nldsl.graph.built_in import built_in
-from nldsl.graph.values import Array, Hidden, Items, MemoryValue, Value
+from nldsl.graph.values import Absorb, Array, Expose, Hidden, Items, MemoryValue, Value
 from nldsl.graph.world import Poisoned, World, meant
 from nldsl.source import Span
+
+if TYPE_CHECKING:
+    from nldsl.graph.levels import LevelInstance
 
 Place = tuple[int, ...]
 STD = Path(__file__).parent.parent / "std"  # the library
 LIBRARY = "std/"  # how the names of its files begin, in what is said of them
 
 
-class Thunk:
-    """A value to be worked out once. `name` is that of a definition, "" of an argument."""
+T = TypeVar("T", covariant=True)
+
+
+class Thunk(Generic[T]):
+    """A value to be worked out once. `name` is that of a definition, "" of an argument; `expr`
+    says it, at `site`. `value` is there once `state` is "done".
+    """
+
+    value: T
 
     def __init__(
         self,
         world: World,
-        run: Callable[[], Any],
+        run: Callable[[], T],
         name: str = "",
         span: Span | None = None,
-        expr: Any = None,
+        expr: syntax.Syntax | None = None,
         site: Site | None = None,
     ) -> None:
-        self.world, self.run, self.name, self.span, self.expr, self.site = (
-            world,
-            run,
-            name,
-            span,
-            expr,
-            site,
-        )
-        self.value: Any = None
+        self.world, self.run, self.name, self.span = world, run, name, span
+        self.expr, self.site = expr, site
         self.state = "new"
 
-    def force(self) -> Any:
+    def force(self) -> T:
+        """The value. Raises Poisoned where a finding stands in its way, N401 or N105 of a cycle."""
         if self.state == "done":
             return self.value
         if self.state == "poisoned":
@@ -72,7 +77,7 @@ class Thunk:
             self.world.forcing.pop()
 
 
-def cycle(thunk: Thunk) -> tuple[str, str, str]:
+def cycle(thunk: Thunk[object]) -> tuple[str, str, str]:
     """Code, message and remedy for a value that needs itself at one instant."""
     forcing = thunk.world.forcing
     names = [t.name for t in forcing[forcing.index(thunk) :] if t.name]
@@ -97,22 +102,35 @@ class Make(Protocol):
     """Makes a weight: its name, axes, how it begins."""
 
     def __call__(
-        self, site: Site, name: str, shape: Shape, init: str, scale: float, fill: Any, /
+        self, site: Site, name: str, shape: Shape, init: str, scale: float, fill: Fill, /
     ) -> Array: ...
 
 
-def unmade(site: Site, name: str, shape: Shape, init: str, scale: float, fill: Any) -> Array:
+def unmade(site: Site, name: str, shape: Shape, init: str, scale: float, fill: Fill) -> Array:
     raise AssertionError("no file is being read")
+
+
+class Start(Protocol):
+    """What the start of a memory can be made of, beside arithmetic."""
+
+    def drawn(self) -> Array:
+        """`random`"""
+
+    def learned(self) -> Array:
+        """`learned`"""
+
+    def loaded(self, call: syntax.Call, site: Site) -> Array:
+        """`load(..)`"""
 
 
 @dataclass
 class Entry:
-    base: Any  # a Thunk or a value
+    base: Named
     span: Span | None = None
     constant: bool = False  # visible in the defs of its file
-    versions: list[tuple[Place, Thunk]] = field(default_factory=list)
+    versions: list[tuple[Place, Thunk[Value]]] = field(default_factory=list)
 
-    def at(self, place: Place) -> Any:
+    def at(self, place: Place) -> Named:
         k = bisect_left(self.versions, place, key=lambda version: version[0])
         return self.versions[k - 1][1] if k else self.base
 
@@ -126,15 +144,11 @@ class Scope:
         self.world, self.kind, self.parent, self.path, self.place = world, kind, parent, path, place
         self.names: dict[str, Entry] = {}
         self.turn: tuple[str, ...] = parent.turn if parent else ()
-        self.level: Any = (
-            parent.level if parent else None
-        )  # the LevelInstance in whose text this is
-        self.update: Any = (
-            parent.update if parent else None
-        )  # the LevelInstance whose equation called this def
-        self.hidden: tuple[Hidden, ...] = (
-            parent.hidden if parent else ()
-        )  # axes hidden from everything in here
+        # the level in whose text this is, and the one whose equation called this def
+        self.level: LevelInstance | None = parent.level if parent else None
+        self.update: LevelInstance | None = parent.update if parent else None
+        # axes hidden from everything in here
+        self.hidden: tuple[Hidden, ...] = parent.hidden if parent else ()
         self.components: dict[int, str] = {}  # id of a call -> its part of a qualified name
         # how `weight` is made here
         self.weights: Make = parent.weights if parent else unmade
@@ -142,14 +156,12 @@ class Scope:
         self.result: tuple[syntax.Expr, Site] | None = None
         self.imported: dict[str, Entry] = {}
         self.template: bool = parent.template if parent else False  # in the def of a memory's type
-        self.start: Any = (
-            parent.start if parent and kind == "turn" else None
-        )  # makes `learned` in a memory's start
-        self.callers: tuple[syntax.Def, ...] = (
-            parent.callers if parent else ()
-        )  # the defs that this text is inlined in
+        # in the start of a memory
+        self.start: Start | None = parent.start if parent and kind == "turn" else None
+        # the defs that this text is inlined in
+        self.callers: tuple[syntax.Def, ...] = parent.callers if parent else ()
         self.called: Span | None = None  # the call in the main file that led here
-        self.pending: list[Thunk] = []  # versions made in this def or file, in textual order
+        self.pending: list[Thunk[Value]] = []  # versions made in this def or file, in textual order
 
     def frame(self) -> Scope:
         """The def, level or file around the turns of loops."""
@@ -165,7 +177,7 @@ class Scope:
             yield scope
             scope = scope.parent
 
-    def define(self, name: syntax.Name, base: Any, constant: bool = False) -> Entry:
+    def define(self, name: syntax.Name, base: Named, constant: bool = False) -> Entry:
         if name.text in self.names:
             self.world.report(
                 "N105",
@@ -221,6 +233,9 @@ class Bound(ABC):
     def read_at(self, site: Site) -> Value: ...
 
 
+Named: TypeAlias = "Value | Bound | Thunk[Value]"  # what a name may stand for
+
+
 @dataclass(frozen=True)
 class Site:
     """Where an expression stands."""
@@ -232,7 +247,7 @@ class Site:
     def world(self) -> World:
         return self.scope.world
 
-    def value(self, name: syntax.Name) -> Any:
+    def value(self, name: syntax.Name) -> Value:
         """What a name stands for here, versions and hidden axes taken into account."""
         found = self.scope.find(name.text)
         main = self.world.main
@@ -246,43 +261,50 @@ class Site:
         value = base.force() if isinstance(base, Thunk) else base
         if isinstance(value, Bound):
             return value.read_at(self)
-        for inner in reversed(list(self._between(scope))):
-            value = hide_axis(self.world, value, inner.level.per)
+        for hidden in reversed(list(self._hidden_between(scope))):
+            value = hide_axis(self.world, value, hidden)
         return value
 
-    def _loss(self, entry: Entry) -> Any:
+    def _loss(self, entry: Entry) -> Value:
         """The program's loss in a def, which no call hands over: its last version."""
         loss = entry.versions[-1][1] if entry.versions else entry.base
         value = loss.force() if isinstance(loss, Thunk) else loss
+        assert not isinstance(value, Bound), "a memory of the file"
         for hidden in self.scope.hidden:
             value = hide_axis(self.world, value, hidden)
         return value
 
-    def _between(self, scope: Scope) -> Iterator[Scope]:
-        """The level scopes with a `per` that lie inside `scope`, inner first."""
+    def _hidden_between(self, scope: Scope) -> Iterator[Hidden]:
+        """The axes of the levels with a `per` that lie inside `scope`, inner first."""
         for inner in self.scope.chain():
             if inner is scope:
                 return
-            if inner.kind == "level" and inner.level.per is not None:
-                yield inner
+            if inner.kind == "level" and inner.level is not None and inner.level.per is not None:
+                yield inner.level.per
+
+    @property
+    def level(self) -> LevelInstance:
+        """The level in whose text this is; for statements that stand in one alone."""
+        assert self.scope.level is not None
+        return self.scope.level
 
 
-def hide_axis(world: World, value: Value, hidden: Any) -> Value:
+def hide_axis(world: World, value: Value, hidden: Hidden) -> Value:
     if isinstance(value, Array) and hidden not in value.hidden:
         return world.arrays.absorb(value, hidden)
     if isinstance(value, MemoryValue):
-        return value.viewed("absorb", hidden)
+        return value.viewed(Absorb(hidden))
     return value
 
 
-def show_axes(world: World, value: Any, which: tuple[Hidden, ...]) -> Any:
+def show_axes(world: World, value: Value, which: tuple[Hidden, ...]) -> Value:
     """The value of a call outside it: the axes mapped over are visible again."""
     if not which:
         return value
     if isinstance(value, Array):
         return world.arrays.expose(value, which)
     if isinstance(value, MemoryValue):
-        return value.viewed("expose", which)
+        return value.viewed(Expose(which))
     if isinstance(value, Items):
         return replace(value, items=tuple(show_axes(world, item, which) for item in value.items))
     return value
@@ -317,8 +339,7 @@ def unknown(site: Site, name: syntax.Name) -> NoReturn:
             help=f"`import {home}` brings it",
             fix=foreign.imported(name, home),
         )
-    said = foreign.name(name, built_in())
-    span = said.pop("span", name.span)
+    span, said = foreign.name(name, built_in())
     world.fail(
         "N101",
         f"there is no `{span.text()}` here",

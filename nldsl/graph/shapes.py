@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from nldsl.core.nodes import Node, Shape, Tree
+from nldsl.diagnostic import Advice
 from nldsl.graph.axes import Match, match, sizes
 from nldsl.graph.values import Array, Hidden, shape_text
 from nldsl.graph.world import World, did_you_mean
@@ -57,7 +57,7 @@ class Shapes:
             for path, shape in node.type.leaves
         ]
 
-    def field(self, array: Array, name: str, instead: Mapping[str, Any] = {}) -> Array:
+    def field(self, array: Array, name: str, instead: Advice | None = None) -> Array:
         """`M.W2`, or the part `M.gate` of a deeper tree; `instead` is the help where the part is a
         word of another language.
         """

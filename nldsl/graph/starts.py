@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from nldsl.core.nodes import Node, Shape, Tree
-from nldsl.core.program import Weight
+from nldsl.core.nodes import Constant, Node, Shape, Tree
+from nldsl.core.program import Fill, Weight
 from nldsl.frontend import syntax
 from nldsl.graph.evaluate import evaluate
 from nldsl.graph.scope import Scope, Site
@@ -27,7 +29,7 @@ def start(memory: MemoryInstance) -> Node | None:
     world, text, type_ = memory.world, memory.text, memory.type.force()
     drawn = isinstance(text.start, syntax.Name) and text.start.text == "random"
     if isinstance(text.type, syntax.Weights):
-        memory.slots = {path: path for path in type_.core.paths()}
+        memory.slots = {path: path for path in type_.tree.paths()}
     elif (
         drawn
         and type_.template is not None
@@ -36,33 +38,44 @@ def start(memory: MemoryInstance) -> Node | None:
     ):
         memory.slots = {
             leaf.path: slot(memory, f"{memory.name}.{leaf.path}", shape, leaf, memory.name).name
-            for leaf, (_, shape) in zip(type_.template.leaves, type_.core.leaves, strict=True)
+            for leaf, (_, shape) in zip(type_.template.leaves, type_.tree.leaves, strict=True)
         }
     if text.start is None or memory.slots is not None and drawn:
         return None
     scope = Scope(world, "turn", memory.level.scope, memory.level.scope.path)
-    scope.start = lambda *how: begin(memory, *how)
+    scope.start = StartOf(memory)
     site = Site(scope, memory.site.place)
     value = memory.value_of(text.start, site)
     with world.at(text.start.span, scope.turn):
         return memory.conform(value, f"`{text.name.text}`")
 
 
-def begin(memory: MemoryInstance, how: str, *rest: Any) -> Array:
-    """`random`, `learned` or `load(..)` in the start of this memory."""
-    type_ = memory.type.force()
-    if how == "load":
-        return load(memory, *rest)
-    make = random if how == "random" else learned
-    if not isinstance(type_.core, Tree):
-        return Array(make(memory, "", type_.core, initial(type_.seen)), type_.hidden)
-    k = len(type_.hidden)
-    leaves = {leaf.path: leaf for leaf in type_.template.leaves} if type_.template else {}
-    nodes = [
-        make(memory, path, shape, leaves.get(path) or initial(shape[k:]))
-        for path, shape in type_.core.leaves
-    ]
-    return Array(memory.world.node("tree", *nodes, type=type_.core), type_.hidden)
+@dataclass(frozen=True)
+class StartOf:
+    """What the start of this memory can be made of: each in its type."""
+
+    memory: MemoryInstance
+
+    def drawn(self) -> Array:
+        return self.made(random)
+
+    def learned(self) -> Array:
+        return self.made(learned)
+
+    def loaded(self, call: syntax.Call, site: Site) -> Array:
+        return load(self.memory, call, site)
+
+    def made(self, make: Callable[[MemoryInstance, str, Shape, Leaf], Node]) -> Array:
+        memory, type_ = self.memory, self.memory.type.force()
+        if not isinstance(type_.core, Tree):
+            return Array(make(memory, "", type_.core, initial(type_.seen)), type_.hidden)
+        k = len(type_.hidden)
+        leaves = {leaf.path: leaf for leaf in type_.template.leaves} if type_.template else {}
+        nodes = [
+            make(memory, path, shape, leaves.get(path) or initial(shape[k:]))
+            for path, shape in type_.core.leaves
+        ]
+        return Array(memory.world.node("tree", *nodes, type=type_.core), type_.hidden)
 
 
 def initial(shape: Shape) -> Leaf:
@@ -91,11 +104,11 @@ def filled(memory: MemoryInstance, shape: Shape, leaf: Leaf) -> Node:
     return world.arrays.spread(world.arrays.const(leaf.fill).node, shape, ())
 
 
-def frozen(fill: Any) -> Any:
+def frozen(fill: Fill) -> Constant:
     return tuple(frozen(item) for item in fill) if isinstance(fill, list) else fill
 
 
-def depth(fill: Any) -> int:
+def depth(fill: Fill) -> int:
     return 1 + depth(fill[0]) if isinstance(fill, list) else 0
 
 

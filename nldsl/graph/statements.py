@@ -5,7 +5,7 @@ made, in textual order.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import NoReturn
 
 from nldsl.core.nodes import Node
 from nldsl.frontend import syntax
@@ -62,11 +62,11 @@ def declare_clock(statement: syntax.Clock, site: Site) -> None:
 def declare_memory(statement: syntax.Memory, site: Site) -> None:
     scope = site.scope
     if statement.name.text in scope.names:
-        scope.define(statement.name, None)  # says that it is there twice
+        scope.define(statement.name, poisoned(site.world))  # says that it is there twice
         return
-    memory = MemoryInstance(scope.level, statement, site)
+    memory = MemoryInstance(site.level, statement, site)
     scope.define(statement.name, memory)
-    scope.level.memories[statement.name.text] = memory
+    site.level.memories[statement.name.text] = memory
     if isinstance(statement.type, syntax.Weights):
         site.world.owners.register(memory)
 
@@ -101,7 +101,7 @@ def hides(name: syntax.Name, scope: Scope) -> None:
         )
 
 
-def definition(statement: syntax.Define, site: Site) -> Any:
+def definition(statement: syntax.Define, site: Site) -> Value:
     value = evaluate(statement.value, site)
     if statement.shape is not None:
         value = calls.check_shape(value, statement.shape, site, f"`{statement.name.text}`")
@@ -109,7 +109,7 @@ def definition(statement: syntax.Define, site: Site) -> Any:
     return value
 
 
-def name_node(value: Any, scope: Scope, text: str, span: Span) -> None:
+def name_node(value: Value, scope: Scope, text: str, span: Span) -> None:
     """Reports speak of a node by the first definition it is the value of."""
     if isinstance(value, Array) and not scope.template:
         node: Node = value.node
@@ -146,23 +146,23 @@ def report(statement: syntax.Report, site: Site) -> None:
 
 @make.register(syntax.Minimize)
 def objective(statement: syntax.Minimize, site: Site) -> None:
-    site.scope.level.add_objective(statement, site)
+    site.level.add_objective(statement, site)
 
 
 @make.register(syntax.Context)
 def context(statement: syntax.Context, site: Site) -> None:
-    site.scope.level.contexts += [(name, site) for name in statement.names]
-    site.scope.level.said.append(statement)
+    site.level.contexts += [(name, site) for name in statement.names]
+    site.level.said.append(statement)
 
 
 @make.register(syntax.Reset)
 def reset(statement: syntax.Reset, site: Site) -> None:
-    site.scope.level.resets.append((statement, site))
+    site.level.resets.append((statement, site))
 
 
 @make.register(syntax.Bptt)
 def bptt(statement: syntax.Bptt, site: Site) -> None:
-    site.scope.level.bptts.append((statement, site))
+    site.level.bptts.append((statement, site))
 
 
 @make.register(syntax.Level)
@@ -176,11 +176,13 @@ def level(statement: syntax.Level, site: Site) -> None:
         raise
 
 
-def poisoned(world: World) -> Thunk:
+def poisoned(world: World) -> Thunk[NoReturn]:
     """Stands for what could not be made, so that its readers are not findings as well."""
-    thunk = Thunk(world, lambda: None)
-    thunk.state = "poisoned"
-    return thunk
+
+    def fail() -> NoReturn:
+        raise Poisoned
+
+    return Thunk(world, fail)
 
 
 def instance(statement: syntax.Level, site: Site) -> None:
@@ -290,7 +292,7 @@ def version(statement: syntax.Update, site: Site) -> None:
         )
     has_versions(name, entry, world)
 
-    def run() -> Any:
+    def run() -> Value:
         value = evaluate(statement.value, site)
         name_node(value, scope, name.text, statement.span)
         return value

@@ -5,17 +5,26 @@ them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from nldsl.core.nodes import Shape
+from nldsl.core.program import Fill
 from nldsl.diagnostic import Edit
 from nldsl.frontend import syntax
 from nldsl.graph.axes import see
-from nldsl.graph.calls import Mapping, arguments, bind_letter, body, declare, declared_axes, frame
-from nldsl.graph.evaluate import array, called, evaluate
+from nldsl.graph.calls import (
+    MappedAxes,
+    arguments,
+    bind_letter,
+    body,
+    declare,
+    declared_axes,
+    frame,
+)
+from nldsl.graph.evaluate import array, as_array, called, evaluate
 from nldsl.graph.names import join
 from nldsl.graph.scope import Scope, Site, Thunk, show_axes
-from nldsl.graph.values import Array, Definition, Hidden, Items, MemoryValue, shape_text
+from nldsl.graph.values import Array, Definition, Hidden, Items, MemoryValue, Value, shape_text
+from nldsl.source import Span
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class Leaf:
     shape: Shape
     init: str
     scale: float
-    fill: Any
+    fill: Fill
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +46,7 @@ class Template:
 
     definition: Definition
     input: Shape
-    bound: dict[str, Thunk]
+    bound: dict[str, Thunk[Value]]
     leaves: tuple[Leaf, ...]
     parts: tuple[tuple[str, Template], ...] = ()
 
@@ -88,15 +97,18 @@ def template_of_tree(
     callee: Definition,
     paths: tuple[str, ...],
     given: Items,
-    bound: dict[str, Thunk],
+    bound: dict[str, Thunk[Value]],
     site: Site,
     kind: syntax.Kind,
 ) -> Template:
     """One template for each leaf of a tree input."""
     axis = site.world.axis
+    shapes = [
+        tuple(axis(size) for size in leaf.items) for leaf in given.items if isinstance(leaf, Items)
+    ]
     parts = tuple(
-        (path, shaped_template(callee, tuple(axis(n) for n in items.items), bound, site, kind))
-        for path, items in zip(paths, given.items, strict=True)
+        (path, shaped_template(callee, shape, bound, site, kind))
+        for path, shape in zip(paths, shapes, strict=True)
     )
     leaves = tuple(
         Leaf(join(path, leaf.path), leaf.shape, leaf.init, leaf.scale, leaf.fill)
@@ -107,12 +119,12 @@ def template_of_tree(
 
 
 def shaped_template(
-    callee: Definition, shape: Shape, bound: dict[str, Thunk], site: Site, kind: syntax.Kind
+    callee: Definition, shape: Shape, bound: dict[str, Thunk[Value]], site: Site, kind: syntax.Kind
 ) -> Template:
     world = site.world
     leaves: list[Leaf] = []
 
-    def record(_: Site, path: str, axes: Shape, init: str, scale: float, fill: Any) -> Array:
+    def record(_: Site, path: str, axes: Shape, init: str, scale: float, fill: Fill) -> Array:
         if path not in [leaf.path for leaf in leaves]:
             leaves.append(Leaf(path, axes, init, scale, fill))
         return Array(world.node("weight", type=axes, name=path))
@@ -120,7 +132,7 @@ def shaped_template(
     scope = frame(callee, kind, site, "")
     scope.weights, scope.template, scope.hidden, scope.leaf = record, True, (), ""
     stand_in = Array(world.node("input", type=shape, name="template"))
-    seen = enter(callee, scope, stand_in, None, bound, Mapping(site), kind.span)
+    seen = enter(callee, scope, stand_in, None, bound, MappedAxes(site), kind.span)
     body(callee, scope)
     if not leaves:
         world.fail(
@@ -139,9 +151,9 @@ def enter(
     scope: Scope,
     x: Array,
     given: Shape | None,
-    bound: dict[str, Thunk],
-    mapping: Mapping,
-    span: Any,
+    bound: dict[str, Thunk[Value]],
+    mapping: MappedAxes,
+    span: Span,
 ) -> Shape:
     """Bind the input of a memory's def and its other parameters; the axes that the def sees, which
     are `given` where they are known.
@@ -165,7 +177,7 @@ def enter(
 
 
 @called.register(MemoryValue)
-def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Any:
+def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Value:
     world = site.world
     kind = value.memory.type.force().template
     if kind is None or value.path:
@@ -192,25 +204,20 @@ def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Any:
             "array",
             expr.args[0].span,
         )
-    return world.arrays.tree(
-        [
-            (
-                path,
-                apply(
-                    part, world.arrays.field(weights, path), world.arrays.leaf(x, path), expr, site
-                ),
-            )
-            for path, part in kind.parts
-        ]
-    )
+    arrays = world.arrays
+    results = [
+        (path, apply(part, arrays.field(weights, path), arrays.leaf(x, path), expr, site))
+        for path, part in kind.parts
+    ]
+    return arrays.tree([(path, as_array(value, site, expr.span)) for path, value in results])
 
 
-def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Site) -> Any:
+def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Site) -> Value:
     """The def's body with these weights.
 
     Axes of the memory itself meet those of the argument, or the result gains them.
     """
-    world, mapping = site.world, Mapping(site)
+    world, mapping = site.world, MappedAxes(site)
     if x.is_tree:
         world.fail("N203", "this memory takes an array, the argument is a tree", expr.args[0].span)
     shape = kind.leaves[0].shape
@@ -229,7 +236,7 @@ def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Sit
         )
     scope = frame(kind.definition, expr, site, "")
 
-    def leaf(_: Site, path: str, axes: Shape, *rest: Any) -> Array:
+    def leaf(_: Site, path: str, axes: Shape, init: str, scale: float, fill: Fill) -> Array:
         found = world.arrays.leaf(weights, path)
         if found.seen != axes:
             world.fail(

@@ -9,7 +9,7 @@ never meet.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from nldsl.core.nodes import Axis, Node, Shape, Tree
 from nldsl.core.program import Clock
@@ -96,7 +96,7 @@ class Eye:
 class Items:
     """A list. Of `shape(tree)`, `paths` name the leaves and the items are a list of axes each."""
 
-    items: tuple[Any, ...]
+    items: tuple[Value, ...]
     paths: tuple[str, ...] | None = None
 
 
@@ -131,6 +131,23 @@ class Family:
     members: dict[int | float, LevelInstance] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Expose:
+    """Axes that a call mapped over are visible again."""
+
+    axes: tuple[Hidden, ...]
+
+
+@dataclass(frozen=True)
+class Absorb:
+    """The visible axis of this name is hidden: the level that reads is `per` it."""
+
+    axis: Hidden
+
+
+View = Expose | Absorb
+
+
 @dataclass(frozen=True, eq=False)
 class MemoryValue:
     """A memory, not read yet. `version` counts the `<-` before a read inside the level, None is a
@@ -143,10 +160,10 @@ class MemoryValue:
     version: int | None = None
     at: Clock | str | None = None  # a clock, or "after"
     path: str = ""
-    views: tuple[tuple[str, Any], ...] = ()
+    views: tuple[View, ...] = ()
 
-    def viewed(self, how: str, what: Any) -> MemoryValue:
-        return replace(self, views=(*self.views, (how, what)))
+    def viewed(self, view: View) -> MemoryValue:
+        return replace(self, views=(*self.views, view))
 
 
 Plain = (
@@ -165,7 +182,7 @@ Plain = (
 Value: TypeAlias = "Plain | LevelInstance"
 
 
-def kind_of(value: Any) -> str:
+def kind_of(value: object) -> str:
     """For messages: `a clock`, `a number`."""
     names = {
         "Num": "a number",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from nldsl.core.nodes import Stretch
 from nldsl.frontend import syntax
 from nldsl.graph.clocks import clock_of, stretch_count
 from nldsl.graph.evaluate import array, as_array, axis_of, evaluate
@@ -12,7 +12,7 @@ from nldsl.graph.scope import Site
 from nldsl.graph.values import Array
 
 
-def stretch(over: syntax.Stretch, site: Site) -> tuple[str, Any]:
+def stretch(over: syntax.Stretch, site: Site) -> Stretch:
     """("since", clock or level) or ("last", number of tokens)."""
     world, unit = site.world, over.clock.text
     if unit == "period":
@@ -43,14 +43,10 @@ def reduction(how: str) -> Callable[[syntax.Call, Site], Array]:
         if len(call.args) == 1 and isinstance(call.args[0], syntax.Window):
             x = as_array(evaluate(call.args[0].value, site), site, call.args[0].span)
             arrays.numbers(x)
-            kind, size = stretch(call.args[0].stretch, site)
-            if kind == "last":
-                return Array(
-                    world.node("window", x.node, type=x.node.type, how=how, length=size), x.hidden
-                )
-            return Array(
-                world.node("fold", x.node, type=x.node.type, how=how, since=size), x.hidden
-            )
+            kind, span = stretch(call.args[0].stretch, site)
+            op, attr = ("window", "length") if kind == "last" else ("fold", "since")
+            node = world.node(op, x.node, type=x.node.type, **{"how": how, attr: span})
+            return Array(node, x.hidden)
         if not 1 <= len(call.args) <= 2 or any(
             isinstance(arg, syntax.Named | syntax.Window) for arg in call.args
         ):
@@ -67,5 +63,5 @@ def reduction(how: str) -> Callable[[syntax.Call, Site], Array]:
     return build
 
 
-def span_of_pairs(over: syntax.Stretch | None, site: Site) -> Any:
+def span_of_pairs(over: syntax.Stretch | None, site: Site) -> Stretch | None:
     return None if over is None else stretch(over, site)

@@ -7,17 +7,18 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from nldsl.core.build import Builder
 from nldsl.core.nodes import Axis, Node, Type
 from nldsl.core.ops import OPS
-from nldsl.core.program import Clock, Level, Memory, Weight
-from nldsl.diagnostic import Diagnostic, Diagnostics, Edit, Severity
-from nldsl.graph.values import Hidden, Num
+from nldsl.core.program import Clock, Level, Memory, Setting, Weight
+from nldsl.diagnostic import Advice, Diagnostic, Diagnostics, Edit, Severity
+from nldsl.frontend import syntax
+from nldsl.graph.values import Array, Hidden, Num, Value
 from nldsl.source import Span
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ class World:
         self.turns = 0
         self.span: Span | None = None
         self.turn: tuple[str, ...] = ()
-        self.forcing: list[Thunk] = []  # thunks in progress, for cycles
+        self.forcing: list[Thunk[object]] = []  # thunks in progress, for cycles
         self.calls = 0
-        self.work: tuple[deque[Callable[[], None]], ...] = (deque(), deque(), deque())
+        self.work: tuple[deque[Callable[[], object]], ...] = (deque(), deque(), deque())
         self.order = itertools.count()
         self.dims: dict[str, tuple[Num, Span]] = {}
         self.clocks: dict[str, Clock] = {}
@@ -73,9 +74,9 @@ class World:
         self.levels: dict[str, Level] = {}
         self.versions: dict[str, Node] = {}  # "memory#k" -> its value with placeholders
         self.instances: dict[str, LevelInstance] = {}  # level name -> LevelInstance
-        self.reported: Thunk | None = None  # the Thunk of `report`
+        self.reported: Thunk[Array] | None = None  # the Thunk of `report`
         self.main: Scope | None = None  # scope of the main file
-        self.used: dict[str, Any] = {}  # constants replaced by --set
+        self.used: dict[str, Setting] = {}  # constants replaced by --set
 
     # ---- findings
 
@@ -141,14 +142,14 @@ class World:
 
     # ---- nodes
 
-    def node(self, op: str, *args: Node, type: Type, **attrs: Any) -> Node:
+    def node(self, op: str, *args: Node, type: Type, **attrs: Hashable) -> Node:
         if self.build.made > MOST_NODES:
             self.fail(
                 "N212",
                 f"the program has more than {MOST_NODES} equations",
                 help="fewer turns of `for`",
             )
-        return self.build.make(op, *args, type=type, **attrs)
+        return self.build.make(op, *args, type=type, span=None, turn=(), called="", **attrs)
 
     def count_call(self, span: Span) -> None:
         self.calls += 1
@@ -172,12 +173,13 @@ class World:
     def hide(self, axis: Axis) -> Hidden:
         return Hidden(axis, next(self.order))
 
-    def axis(self, num: Num, span: Span | None = None) -> Axis:
+    def axis(self, num: Value, span: Span | None = None) -> Axis:
         """The axis with this size and name."""
         size = self.whole(num, span, least=1)
+        assert isinstance(num, Num)
         return Axis(num.text if not _is_number(num.text) else str(size), size)
 
-    def whole(self, num: Any, span: Span | None = None, least: int = 0) -> int:
+    def whole(self, num: Value, span: Span | None = None, least: int = 0) -> int:
         if not isinstance(num, Num):
             self.fail("N202", "a number known before the run is needed here", span)
         if (
@@ -199,7 +201,7 @@ class World:
 
     # ---- work put off
 
-    def later(self, task: Callable[[], None], when: int = SOON) -> None:
+    def later(self, task: Callable[[], object], when: int = SOON) -> None:
         self.work[when].append(task)
 
     def run(self) -> None:
@@ -234,7 +236,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean `{near}`?" if near else ""
 
 
-def meant(name: Any, known: Iterable[str]) -> dict[str, Any]:
-    """The help and the fix for a misspelt `syntax.Name`."""
+def meant(name: syntax.Name, known: Iterable[str]) -> Advice:
+    """The help and the fix for a misspelt name."""
     near = nearest(name.text, known)
     return {"help": f"did you mean `{near}`?", "fix": (Edit(name.span, near),)} if near else {}

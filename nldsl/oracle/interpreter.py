@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from nldsl.oracle.operators import ABSENT, Value, each, sizes
 from nldsl.oracle.time import instants
 
 Batch = Mapping[str, Tensor]
+K = TypeVar("K")
 
 
 @dataclass
@@ -269,7 +270,7 @@ class Oracle:
             m.streams[s], m.steps.tables[s] = [], {}
 
 
-def together(lanes: Sequence[Mapping[Any, Value]]) -> dict[Any, Value]:
+def together(lanes: Sequence[Mapping[K, Value]]) -> dict[K, Value]:
     """What the lanes of a batch hold, one after the other."""
     return {
         name: each(lambda *xs: torch.cat(xs), *(lane[name] for lane in lanes)) for name in lanes[0]

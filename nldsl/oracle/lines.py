@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from nldsl.core.nodes import Node, walk
 from nldsl.core.program import ENDS, READS, STATE, Clock, Level, Program
@@ -28,16 +28,20 @@ def viewed_by(level: str) -> Iterator[None]:
     _viewer = before
 
 
+class _Blind(FunctionCtx):
+    blind: frozenset[str]
+
+
 class _Cut(torch.autograd.Function):
     """The identity, with derivative zero for the levels in `blind`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, blind: frozenset[str]) -> Tensor:
+    def forward(ctx: _Blind, x: Tensor, blind: frozenset[str]) -> Tensor:
         ctx.blind = blind
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, bar: Tensor) -> tuple[Tensor | None, None]:
+    def backward(ctx: _Blind, bar: Tensor) -> tuple[Tensor | None, None]:
         return (None if _viewer in ctx.blind else bar), None
 
 
@@ -69,7 +73,7 @@ class Line:
     unit: str
     lanes: int = 1
     tables: list[dict[Node, Value]] = field(default_factory=list)
-    memo: dict[tuple[str, str, int], Any] = field(default_factory=dict)
+    memo: dict[tuple[str, str, int], object] = field(default_factory=dict)
     inputs: list[dict[str, Tensor]] = field(default_factory=list)
     step: list[int] = field(default_factory=list)
     first: list[int] = field(default_factory=list)

@@ -11,7 +11,7 @@ they are asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from torch import Tensor
 
@@ -120,8 +120,7 @@ class Meaning(Text):
         """
         key = (kind, name, i)
         if key in line.memo:
-            kept: T = line.memo[key]
-            return kept
+            return cast(T, line.memo[key])  # of one kind, all are of one type
         made = make()
         if line.unit == "step" or i + 1 < len(line):
             line.memo[key] = made

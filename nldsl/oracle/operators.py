@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nldsl.core.nodes import Node, Shape, Tree, Type
+from nldsl.core.nodes import Constant, Node, Shape, Tree, Type
 from nldsl.core.ops import OPS
 
 Value = Tensor | dict[str, Tensor]
@@ -69,7 +69,7 @@ def conform(value: Value, type: Type) -> Value:
     return value.expand([value.shape[0], *sizes(type)])
 
 
-def constant(value: Any, type: Type) -> Value:
+def constant(value: Constant, type: Type) -> Value:
     return conform(torch.tensor(value, dtype=torch.float64).unsqueeze(0), type)
 
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from nldsl.core.nodes import Node, Tree, walk
-from nldsl.core.program import ENDS, STATE, Clock, Program
+from nldsl.core.program import ENDS, STATE, Clock, Memory, Program
 from nldsl.oracle.interpreter import Oracle
 from nldsl.oracle.operators import Value, array, leaves
 from nldsl.pipeline import compile_program
@@ -34,6 +33,7 @@ EXACT = 1e-9  # float64, the same equations in another order
 DIFFERENCE = 1e-6  # derivatives from differences
 VALUES, GRADIENTS = 1e-4, 1e-3  # float32, other kernels
 Batch = dict[str, Tensor]
+Carry = dict[str, Tensor]  # what goes on after the tokens of a batch
 
 
 def deviation(found: Tensor, wanted: Tensor) -> float:
@@ -120,10 +120,10 @@ class Subject:
     def forward(
         self,
         batch: Batch,
-        carry: Any = None,
+        carry: Carry | None = None,
         position: int = 0,
         weights: Mapping[str, Tensor] | None = None,
-    ) -> tuple[dict[str, Tensor], Any]:
+    ) -> tuple[dict[str, Tensor], Carry]:
         """All streams over the tokens of a batch, and what goes on after them."""
         w = self.state.views if weights is None else weights
         inputs = self.step.place(batch)
@@ -158,7 +158,7 @@ class Subject:
         return found
 
 
-def _places(memory: Any) -> dict[str, tuple[int, int]]:
+def _places(memory: Memory) -> dict[str, tuple[int, int]]:
     """Weight -> offset and length in the flat vector of its memory."""
     out, at = {}, 0
     for path, shape in (
@@ -284,7 +284,7 @@ def _bits(x: Tensor) -> Tensor:
     return x.view({8: torch.int64, 4: torch.int32, 2: torch.int16}[x.element_size()])
 
 
-def _tensors(result: tuple[dict[str, Tensor], dict[str, Any]]) -> list[Tensor]:
+def _tensors(result: tuple[dict[str, Tensor], Carry]) -> list[Tensor]:
     return [x for part in result for x in part.values() if isinstance(x, Tensor)]
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
+from nldsl.core.build import number
 from nldsl.core.nodes import Node, walk
 from nldsl.view.express import SILENT
 
@@ -83,15 +84,15 @@ def _degree(node: Node, powers: list[Fraction | None]) -> Fraction | None:
         return below[0] + below[1]
     if node.op == "div":
         return below[0] - below[1]
-    if node.op == "pow" and below[1] == 0 and node.args[1].op == "const":
-        return below[0] * Fraction(node.args[1]["value"]).limit_denominator(1000)
+    if node.op == "pow" and below[1] == 0 and (power := number(node.args[1])) is not None:
+        return below[0] * Fraction(power).limit_denominator(1000)
     if node.op == "sqrt":
         return below[0] / 2
     if node.op in ("add", "sub", "max"):
         kept = [
             d
             for d, arg in zip(below, node.args, strict=True)
-            if not (arg.op == "const" and abs(arg["value"]) <= TINY)
+            if (value := number(arg)) is None or abs(value) > TINY
         ]
         return kept[0] if len(set(kept)) == 1 else None
     if node.op in (*SILENT, "neg", "abs", "sum", "mean", "amax", "total", "leaf", "stop"):
