@@ -19,7 +19,7 @@ from nldsl.graph.desugar import elaborate
 from nldsl.oracle.interpreter import Oracle
 from nldsl.pipeline import STANDARD, compile_program, load_text
 from nldsl.rules import limits
-from nldsl.rules.limits.world import World
+from nldsl.rules.limits.facts import Facts
 from nldsl.source import Source
 from nldsl.step.loading import Files
 from nldsl.testing import data, laws, sample
@@ -50,8 +50,8 @@ def test_each_limit_has_a_program() -> None:
 @pytest.mark.parametrize("name", FIXTURES)
 def test_a_program_is_refused_by_its_own_limit(name: str) -> None:
     made = program(FIXTURES[name])
-    world = World(made)
-    assert {one.__name__ for one in limits.LIMITS if list(one(world))} == {
+    facts = Facts(made)
+    assert {one.__name__ for one in limits.LIMITS if list(one(facts))} == {
         re.sub(r"_\d$", "", name)
     }
     with pytest.raises(Diagnostics) as found:

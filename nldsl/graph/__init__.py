@@ -6,6 +6,7 @@ causality, context and the paths of gradients are for `rules`.
 
     desugar.py      the passes in order, the entry point `elaborate`
     files.py        imports, dims, clocks, literals, --set
+    elaborator.py   what is known, made and found so far in one elaboration
     names.py        qualified names
     values.py       what an expression stands for
     scope.py        names, versions by place in the text, lazy values
@@ -34,6 +35,6 @@ weights are. Each file registers the forms that it works out and imports evaluat
 none of them. An error ends its own statement only: what needs the missing value is silent, all else
 is still looked at. A level's definitions are elaborated once, with numbered reads (`plain(M#2)`):
 an equation and an objective then give the same text different versions, and no weight is made
-twice. Bounds (turns, calls, equations, depth) are in world.py; a program beyond them is a finding,
-not a hang.
+twice. Bounds (turns, calls, equations, depth) are in elaborator.py; a program beyond them is a
+finding, not a hang.
 """

@@ -5,23 +5,23 @@ from __future__ import annotations
 from nldsl.diagnostic import Advice, Edit
 from nldsl.frontend import syntax
 from nldsl.graph.built_in import name_of
+from nldsl.graph.elaborator import meant
 from nldsl.graph.foreign import between
 from nldsl.graph.scope import Site
-from nldsl.graph.world import meant
 
 
 def given(
     call: syntax.Call, site: Site, *params: str, optional: tuple[str, ...] = ()
 ) -> dict[str, syntax.Expr]:
     """The arguments of a built-in by name, not yet worked out."""
-    world, found, names = site.world, {}, iter((*params, *optional))
+    elaborator, found, names = site.elaborator, {}, iter((*params, *optional))
     for arg in call.args:
         if isinstance(arg, syntax.Window):
-            world.fail("N107", "`over` stands only in `sum`, `mean` and `attend`", arg.span)
+            elaborator.fail("N107", "`over` stands only in `sum`, `mean` and `attend`", arg.span)
         if isinstance(arg, syntax.Named):
             name, value = arg.name.text, arg.value
             if name not in (*params, *optional) or name in found:
-                world.fail(
+                elaborator.fail(
                     "N107",
                     f"`{name_of(call)}` has no parameter `{name}` left",
                     arg.span,
@@ -32,14 +32,14 @@ def given(
         else:
             name, value = next(names, ""), arg
             if not name:
-                world.fail(
+                elaborator.fail(
                     "N107",
                     f"`{name_of(call)}` takes {len(params) + len(optional)} arguments",
                     arg.span,
                 )
         found[name] = value
     if missing := [name for name in params if name not in found]:
-        world.fail("N107", f"`{name_of(call)}` lacks its argument `{missing[0]}`", call.span)
+        elaborator.fail("N107", f"`{name_of(call)}` lacks its argument `{missing[0]}`", call.span)
     return found
 
 
@@ -56,7 +56,7 @@ def compared(arg: syntax.Named, call: syntax.Call) -> Advice:
 
 def outside_memory(name: str, call: syntax.Call, site: Site) -> None:
     if site.scope.template:
-        site.world.fail(
+        site.elaborator.fail(
             "N208",
             f"a def that is a memory's type holds no `{name}`",
             call.span,
@@ -68,8 +68,8 @@ def positional(call: syntax.Call, site: Site) -> list[syntax.Expr]:
     found: list[syntax.Expr] = []
     for arg in call.args:
         if isinstance(arg, syntax.Named | syntax.Window):
-            site.world.fail("N107", f"`{name_of(call)}` takes plain arguments", arg.span)
+            site.elaborator.fail("N107", f"`{name_of(call)}` takes plain arguments", arg.span)
         found.append(arg)
     if not found:
-        site.world.fail("N107", f"`{name_of(call)}` takes at least one argument", call.span)
+        site.elaborator.fail("N107", f"`{name_of(call)}` takes at least one argument", call.span)
     return found

@@ -27,7 +27,7 @@ class Arrays(Shapes):
         for value in values:
             if value.vocab is not None:
                 said = value.node["name"] if value.node.op == "input" else "this"
-                self.world.fail(
+                self.elaborator.fail(
                     "N202",
                     f"a number is needed here, `{said}` is an index: one of {value.vocab.text} "
                     "things",
@@ -36,7 +36,7 @@ class Arrays(Shapes):
 
     def apply(self, op: str, *args: Node) -> Node:
         """An elementwise operator, simplified; a tree of one number has it in each leaf."""
-        node = self.world.build.apply(op, *args)
+        node = self.elaborator.build.apply(op, *args)
         if node.op != "spread" or not isinstance(node.type, Tree):
             return node
         leaves = [self.spread(node.args[0], shape, node["dims"]) for _, shape in node.type.leaves]
@@ -70,7 +70,7 @@ class Arrays(Shapes):
     def trees(self, op: str, a: Array, b: Array) -> Array:
         if a.is_tree and b.is_tree:
             if a.node.tree.paths() != b.node.tree.paths():
-                self.world.fail(
+                self.elaborator.fail(
                     "N203",
                     f"two trees with different weights: {_some(a.tree)} and {_some(b.tree)}",
                 )
@@ -108,7 +108,7 @@ class Arrays(Shapes):
         parts = [dict(self.leaves(v)) if v.is_tree else None for v in values]
         paths = next(tuple(part) for part in parts if part is not None)
         if any(part is not None and tuple(part) != paths for part in parts):
-            self.world.fail("N203", f"trees with different weights in `{op}`")
+            self.elaborator.fail("N203", f"trees with different weights in `{op}`")
         rows = [
             [part[path] if part is not None else v for part, v in zip(parts, values, strict=True)]
             for path in paths
@@ -144,7 +144,7 @@ class Arrays(Shapes):
             return self.tree([(path, self.along(op, leaf, axis)) for path, leaf in self.leaves(a)])
         places = [i for i, own in enumerate(a.seen) if own == axis]
         if not places:
-            self.world.fail("N204", f"{shape_text(a.seen)} has no axis `{axis.name}`")
+            self.elaborator.fail("N204", f"{shape_text(a.seen)} has no axis `{axis.name}`")
         dim = len(a.hidden) + places[-1]
         if op == "softmax":
             return Array(self.node(op, a.node, type=a.node.type, dim=dim), a.hidden)
@@ -215,7 +215,7 @@ class Arrays(Shapes):
                 path for path, shape in leaves_beside(a.node) if shape[-1:] and shape[-1] in b.seen
             ]
             turned = len(a.seen) > 1 and a.seen[-2] in b.seen
-            self.world.fail(
+            self.elaborator.fail(
                 "N204",
                 f"the left side ends in axis `{last.name}`, the right side has "
                 f"{shape_text(b.seen)}",

@@ -21,19 +21,19 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def attend(call: syntax.Call, site: Site) -> Array:
-    world = site.world
+    elaborator = site.elaborator
     if site.scope.template:
-        world.fail(
+        elaborator.fail(
             "N208",
             "a def that is a memory's type holds no `attend`",
             call.span,
             help="`attend` in the equation around: the memory is called on its value",
         )
     if len(call.args) < 2 or isinstance(call.args[0], syntax.Named | syntax.Window):
-        world.fail("N107", "`attend` takes a query and pairs `key -> value`", call.span)
+        elaborator.fail("N107", "`attend` takes a query and pairs `key -> value`", call.span)
     q = plain_array(call.args[0], site)
     if not q.seen:
-        world.fail("N204", "the query of `attend` has no axis", call.args[0].span)
+        elaborator.fail("N204", "the query of `attend` has no axis", call.args[0].span)
     pairs = [pair(arg, site) for arg in call.args[1:]]
     return attended(q, pairs, call, site)
 
@@ -44,7 +44,7 @@ def attended(
     """One einsum a pair for the scores, one for what they weigh: letters of hidden axes stand in
     front, those of the query next.
     """
-    world, arrays = site.world, site.world.arrays
+    elaborator, arrays = site.elaborator, site.elaborator.arrays
     hidden = arrays.union([q.hidden, *(array.hidden for k, v, _ in pairs for array in (k, v))])
     query = arrays.expand(q, hidden, q.seen)
     front = LETTERS[: len(hidden)]
@@ -53,7 +53,7 @@ def attended(
     nodes, groups = [query], []
     result: Shape | None = None
     for (k, v, span), arg in zip(pairs, call.args[1:], strict=True):
-        with world.at(arg.span, site.scope.turn):
+        with elaborator.at(arg.span, site.scope.turn):
             spare = iter(LETTERS[len(hidden) + len(q.seen) :])
             key, among = letters_of_key(k, q, own, spare, site)
             value, left = letters_of_value(v, k, q, own, key, among, spare, site)
@@ -70,7 +70,7 @@ def attended(
         shape = tuple(axis for _, axis in left)
         result = shape if result is None else result
         if [a.size for a in shape] != [a.size for a in result]:
-            world.fail(
+            elaborator.fail(
                 "N204",
                 f"the values of this pair are {shape_text(shape)}, those of the first "
                 f"{shape_text(result)}",
@@ -78,7 +78,7 @@ def attended(
             )
     assert result is not None
     type_ = (*(h.axis for h in hidden), *q.seen[:-1], *result)
-    node = world.node(
+    node = elaborator.node(
         "attend", *nodes, type=type_, groups=tuple(groups), scale=1 / math.sqrt(q.seen[-1].size)
     )
     return Array(node, hidden)
@@ -87,7 +87,7 @@ def attended(
 def plain_array(expr: syntax.Expr, site: Site) -> Array:
     value = array(expr, site)
     if value.is_tree:
-        site.world.fail("N203", "`attend` takes arrays, this is a tree", expr.span)
+        site.elaborator.fail("N203", "`attend` takes arrays, this is a tree", expr.span)
     return value
 
 
@@ -95,7 +95,7 @@ def pair(arg: syntax.Arg, site: Site) -> tuple[Array, Array, object]:
     over = arg.stretch if isinstance(arg, syntax.Window) else None
     both = arg.value if isinstance(arg, syntax.Window) else arg
     if not isinstance(both, syntax.Pair):
-        site.world.fail("N203", "a pair `key -> value` is needed here", arg.span)
+        site.elaborator.fail("N203", "a pair `key -> value` is needed here", arg.span)
     return plain_array(both.key, site), plain_array(both.value, site), span_of_pairs(over, site)
 
 
@@ -105,7 +105,7 @@ def letters_of_key(
     """Letters of the key's axes, and those among them that count further pairs."""
     places = [i for i, axis in enumerate(k.seen) if fits(axis, q.seen[-1])]
     if not places:
-        site.world.fail(
+        site.elaborator.fail(
             "N204",
             f"the key {shape_text(k.seen)} lacks the last axis of the query, `{q.seen[-1].name}`",
         )
@@ -147,7 +147,7 @@ def letters_of_value(
             value.append(next(spare))
             left.append((value[-1], axis))
     if further:
-        site.world.fail(
+        site.elaborator.fail(
             "N204",
             f"axis `{next(iter(further)).name}` of the key is neither in the query nor in the "
             "value",

@@ -23,7 +23,7 @@ from nldsl.source import Span
 
 def constant(name: str, site: Site) -> Value | None:
     """The built-in names that are not functions."""
-    world = site.world
+    elaborator = site.elaborator
     if name == "pi":
         return Num(math.pi, "pi")
     if name == "I":
@@ -32,10 +32,10 @@ def constant(name: str, site: Site) -> Value | None:
         level = site.scope.update or site.scope.level
         if level is None:
             fail_without_level(f"`{name}` counts the ticks of a level", site)
-        return Array(world.node(name, type=(), level=level.name))
+        return Array(elaborator.node(name, type=(), level=level.name))
     if name in ("learned", "random"):
         if site.scope.start is None:
-            world.fail(
+            elaborator.fail(
                 "N209",
                 f"`{name}` stands only in the start of a memory",
                 help="a parameter is `weight([d])`; what is drawn once is a memory: `memory n: [d] "
@@ -50,17 +50,17 @@ def fail_without_level(what: str, site: Site, span: Span | None = None) -> NoRet
     """N307, at the words of the main file by which a def with ticks is called where nothing
     ticks.
     """
-    world, called = site.world, site.scope.home().called
+    elaborator, called = site.elaborator, site.scope.home().called
     if called is None:
-        world.fail(
+        elaborator.fail(
             "N307",
             f"{what}, and none calls this",
             span,
             help="put it into a `def`, and call that in the equation of a level",
         )
     name = called.text().partition("(")[0].strip()
-    notes = [("this counts its ticks", span or world.span)]
-    world.fail(
+    notes = [("this counts its ticks", span or elaborator.span)]
+    elaborator.fail(
         "N307",
         f"{what}, and `{name}` is called by none",
         called,
@@ -75,19 +75,19 @@ def fail_without_level(what: str, site: Site, span: Span | None = None) -> NoRet
 @as_array.register(Items)
 def listed(value: Items, site: Site, span: Span | None = None) -> Array:
     if value.paths is not None:
-        site.world.fail("N202", f"an array is needed here, this is {kind_of(value)}", span)
+        site.elaborator.fail("N202", f"an array is needed here, this is {kind_of(value)}", span)
     return stack([as_array(item, site, span) for item in value.items], site)
 
 
 def stack(parts: list[Array], site: Site) -> Array:
     """A new first axis without a name; of trees, leaf by leaf."""
-    world, arrays = site.world, site.world.arrays
+    elaborator, arrays = site.elaborator, site.elaborator.arrays
     if not parts:
-        world.fail("N204", "an empty list is not an array")
+        elaborator.fail("N204", "an empty list is not an array")
     if any(part.is_tree for part in parts):
         paths = next(part.node.tree.paths() for part in parts if part.is_tree)
         if any(part.is_tree and part.node.tree.paths() != paths for part in parts):
-            world.fail("N203", "trees with different weights cannot be stacked")
+            elaborator.fail("N203", "trees with different weights cannot be stacked")
         return arrays.tree(
             [
                 (path, stack([arrays.leaf(p, path) if p.is_tree else p for p in parts], site))
@@ -98,9 +98,9 @@ def stack(parts: list[Array], site: Site) -> Array:
     dim, n = len(hidden), Axis(str(len(parts)), len(parts))
     values = [number(node) for node in nodes]
     if nodes[0].type == () and None not in values:
-        return Array(world.node("const", type=(n,), value=tuple(values)))
+        return Array(elaborator.node("const", type=(n,), value=tuple(values)))
     return Array(
-        world.node(
+        elaborator.node(
             "stack", *nodes, type=(*nodes[0].shape[:dim], n, *nodes[0].shape[dim:]), dim=dim
         ),
         hidden,
@@ -108,21 +108,23 @@ def stack(parts: list[Array], site: Site) -> Array:
 
 
 def join_axes(call: syntax.Call, site: Site) -> Array:
-    parts, world = [array(arg, site) for arg in positional(call, site)], site.world
+    parts, elaborator = [array(arg, site) for arg in positional(call, site)], site.elaborator
     for part, arg in zip(parts, call.args, strict=True):
         if part.is_tree or len(part.seen) != 1:
-            world.fail(
+            elaborator.fail(
                 "N204",
                 "`join` takes arrays of one axis",
                 arg.span,
                 help="`flat(x)` makes one axis of all",
             )
-    hidden = world.arrays.union(part.hidden for part in parts)
-    nodes = [world.arrays.expand(part, hidden, part.seen) for part in parts]
+    hidden = elaborator.arrays.union(part.hidden for part in parts)
+    nodes = [elaborator.arrays.expand(part, hidden, part.seen) for part in parts]
     size = sum(part.seen[0].size for part in parts)
     dim = len(hidden)
     return Array(
-        world.node("join", *nodes, type=(*nodes[0].shape[:dim], Axis(str(size), size)), dim=dim),
+        elaborator.node(
+            "join", *nodes, type=(*nodes[0].shape[:dim], Axis(str(size), size)), dim=dim
+        ),
         hidden,
     )
 
@@ -131,14 +133,14 @@ def flat(call: syntax.Call, site: Site) -> Array:
     x = one_array(call, site)
     n = numel(x.seen)
     type_ = (*(h.axis for h in x.hidden), Axis(str(n), n))
-    return Array(site.world.node("reshape", x.node, type=type_), x.hidden)
+    return Array(site.elaborator.node("reshape", x.node, type=type_), x.hidden)
 
 
 def matrix(call: syntax.Call, site: Site) -> Array:
     """`matrix(x, d)`: the axis d on one side, all others as one on the other; of a tree leaf by
     leaf. With 0 it is x as it is.
     """
-    args, world = given(call, site, "x", "side"), site.world
+    args, elaborator = given(call, site, "x", "side"), site.elaborator
     x, side = (
         as_array(evaluate(args["x"], site), site, args["x"].span),
         evaluate(args["side"], site),
@@ -146,13 +148,13 @@ def matrix(call: syntax.Call, site: Site) -> Array:
     if isinstance(side, Num) and side.value == 0:
         return x
     if not isinstance(side, Num):
-        world.fail("N202", "the side of a matrix is an axis", args["side"].span)
-    axis = world.axis(side, args["side"].span)
+        elaborator.fail("N202", "the side of a matrix is an axis", args["side"].span)
+    axis = elaborator.axis(side, args["side"].span)
 
     def one(leaf: Array, where: str) -> Array:
         seen = leaf.seen
         if len(seen) < 2 or axis not in (seen[0], seen[-1]):
-            world.fail(
+            elaborator.fail(
                 "N204",
                 f"`{where}` has the axes {axes_text(leaf)}, and `{axis.name}` is not its first or "
                 "last of several",
@@ -166,19 +168,21 @@ def matrix(call: syntax.Call, site: Site) -> Array:
 
     if not x.is_tree:
         return one(x, args["x"].span.text())
-    return world.arrays.tree([(path, one(leaf, path)) for path, leaf in world.arrays.leaves(x)])
+    return elaborator.arrays.tree(
+        [(path, one(leaf, path)) for path, leaf in elaborator.arrays.leaves(x)]
+    )
 
 
 def shaped(call: syntax.Call, site: Site) -> Array:
     """`shaped(x, y)`: the entries of x in the axes of y, in their order; of trees leaf by leaf."""
-    args, world = given(call, site, "x", "like"), site.world
+    args, elaborator = given(call, site, "x", "like"), site.elaborator
     x, like = (
         as_array(evaluate(args[name], site), site, args[name].span) for name in ("x", "like")
     )
 
     def one(a: Array, b: Array) -> Array:
         if numel(a.seen) != numel(b.seen):
-            world.fail(
+            elaborator.fail(
                 "N204", f"{numel(a.seen)} entries do not fill the axes {axes_text(b)}", call.span
             )
         return a if a.seen == b.seen else of_axes(a, b.seen, site)
@@ -186,35 +190,37 @@ def shaped(call: syntax.Call, site: Site) -> Array:
     if not x.is_tree and not like.is_tree:
         return one(x, like)
     if not (x.is_tree and like.is_tree) or x.node.tree.paths() != like.node.tree.paths():
-        world.fail("N203", "`shaped` takes two arrays, or two trees of the same weights", call.span)
-    pairs = zip(world.arrays.leaves(x), world.arrays.leaves(like), strict=True)
-    return world.arrays.tree([(path, one(a, b)) for (path, a), (_, b) in pairs])
+        elaborator.fail(
+            "N203", "`shaped` takes two arrays, or two trees of the same weights", call.span
+        )
+    pairs = zip(elaborator.arrays.leaves(x), elaborator.arrays.leaves(like), strict=True)
+    return elaborator.arrays.tree([(path, one(a, b)) for (path, a), (_, b) in pairs])
 
 
 def of_axes(x: Array, axes: tuple[Axis, ...], site: Site) -> Array:
     return Array(
-        site.world.node("reshape", x.node, type=(*(h.axis for h in x.hidden), *axes)), x.hidden
+        site.elaborator.node("reshape", x.node, type=(*(h.axis for h in x.hidden), *axes)), x.hidden
     )
 
 
 def diag(call: syntax.Call, site: Site) -> Array:
     x = one_array(call, site)
     if not x.seen:
-        site.world.fail("N204", "`diag` takes an array with an axis", call.span)
-    return Array(site.world.node("diag", x.node, type=(*x.shape, x.shape[-1])), x.hidden)
+        site.elaborator.fail("N204", "`diag` takes an array with an axis", call.span)
+    return Array(site.elaborator.node("diag", x.node, type=(*x.shape, x.shape[-1])), x.hidden)
 
 
 def one_array(call: syntax.Call, site: Site) -> Array:
     x = array(given(call, site, "x")["x"], site)
     if x.is_tree:
-        site.world.fail("N203", f"`{name_of(call)}` takes an array, this is a tree", call.span)
+        site.elaborator.fail("N203", f"`{name_of(call)}` takes an array, this is a tree", call.span)
     return x
 
 
 def shape(call: syntax.Call, site: Site) -> Items:
     x = as_array(evaluate(given(call, site, "x")["x"], site), site, call.span)
     if x.is_tree:
-        leaves = site.world.arrays.leaves(x)
+        leaves = site.elaborator.arrays.leaves(x)
         return Items(tuple(sizes(leaf) for _, leaf in leaves), tuple(path for path, _ in leaves))
     return sizes(x)
 
@@ -240,8 +246,8 @@ def elementwise(op: str) -> Callable[[syntax.Call, Site], Num | Array]:
                 return Num(folded, f"{op}({', '.join(value.text for value in numbers)})")
         arrays = [as_array(value, site, call.span) for value in values]
         if len(arrays) == 1:
-            return site.world.arrays.unary(op, *arrays)
-        return site.world.arrays.several(op, *arrays)
+            return site.elaborator.arrays.unary(op, *arrays)
+        return site.elaborator.arrays.several(op, *arrays)
 
     return build
 
@@ -250,7 +256,7 @@ def extreme(op: str) -> Callable[[syntax.Call, Site], Num | Array]:
     def build(call: syntax.Call, site: Site) -> Num | Array:
         values = [evaluate(arg, site) for arg in positional(call, site)]
         if len(values) < 2:
-            site.world.fail(
+            site.elaborator.fail(
                 "N107",
                 f"`{op}` takes two arguments",
                 call.span,
@@ -262,7 +268,7 @@ def extreme(op: str) -> Callable[[syntax.Call, Site], Num | Array]:
             return choose(numbers, key=lambda n: n.value)
         result = as_array(values[0], site, call.args[0].span)
         for value, arg in zip(values[1:], call.args[1:], strict=True):
-            result = site.world.arrays.binary(op, result, as_array(value, site, arg.span))
+            result = site.elaborator.arrays.binary(op, result, as_array(value, site, arg.span))
         return result
 
     return build
@@ -275,55 +281,57 @@ def where(call: syntax.Call, site: Site) -> Value:
         return values[1] if values[0].value else values[2]
     arrays = [as_array(value, site, call.span) for value in values]
     parts = (
-        [leaf for _, leaf in site.world.arrays.leaves(arrays[0])]
+        [leaf for _, leaf in site.elaborator.arrays.leaves(arrays[0])]
         if arrays[0].is_tree
         else arrays[:1]
     )
     if not all(is_comparison(part.node) for part in parts):
-        site.world.fail(
+        site.elaborator.fail(
             "N202",
             "a condition is a comparison, this is a number",
             args["condition"].span,
             help="`x >= 0`, `x <= y` or `x == y` is one",
         )
-    return site.world.arrays.where(*arrays)
+    return site.elaborator.arrays.where(*arrays)
 
 
 def softmax(call: syntax.Call, site: Site) -> Array:
     args = given(call, site, "x", optional=("axis",))
-    x, world = array(args["x"], site), site.world
+    x, elaborator = array(args["x"], site), site.elaborator
     if "axis" in args:
-        return world.arrays.along("softmax", x, axis_of(args["axis"], site))
+        return elaborator.arrays.along("softmax", x, axis_of(args["axis"], site))
     return rows(x, site)
 
 
 def rows(x: Array, site: Site) -> Array:
-    arrays = site.world.arrays
+    arrays = site.elaborator.arrays
     if x.is_tree:
         return arrays.tree([(path, rows(leaf, site)) for path, leaf in arrays.leaves(x)])
     if not x.seen:
-        site.world.fail("N204", "`softmax` takes an array with an axis")
-    return Array(site.world.node("softmax", x.node, type=x.shape, dim=len(x.shape) - 1), x.hidden)
+        site.elaborator.fail("N204", "`softmax` takes an array with an axis")
+    return Array(
+        site.elaborator.node("softmax", x.node, type=x.shape, dim=len(x.shape) - 1), x.hidden
+    )
 
 
 def cross_entropy(call: syntax.Call, site: Site) -> Array:
-    args, world = given(call, site, "x", "i"), site.world
+    args, elaborator = given(call, site, "x", "i"), site.elaborator
     x, i = array(args["x"], site), array(args["i"], site)
     if x.is_tree or len(x.seen) != 1:
-        world.fail(
+        elaborator.fail(
             "N204", f"`cross_entropy` takes one axis, this is {axes_text(x)}", args["x"].span
         )
     if i.vocab is None:
-        world.fail(
+        elaborator.fail(
             "N203", "the target of `cross_entropy` is a stream of `index(n)`", args["i"].span
         )
     if i.vocab.value != x.seen[0].size:
-        world.fail(
+        elaborator.fail(
             "N204",
             f"{x.seen[0].size} logits, the target is `index({i.vocab.text})`",
             args["x"].span,
         )
-    return Array(world.node("cross_entropy", x.node, i.node, type=x.shape[:-1]), x.hidden)
+    return Array(elaborator.node("cross_entropy", x.node, i.node, type=x.shape[:-1]), x.hidden)
 
 
 def through(op: str) -> Callable[[syntax.Call, Site], Array]:
@@ -331,42 +339,48 @@ def through(op: str) -> Callable[[syntax.Call, Site], Array]:
         if op == "ahead":
             outside_memory("next", call, site)
         x = array(given(call, site, "x")["x"], site)
-        return Array(site.world.node(op, x.node, type=x.node.type), x.hidden, x.vocab)
+        return Array(site.elaborator.node(op, x.node, type=x.node.type), x.hidden, x.vocab)
 
     return build
 
 
 def rope(call: syntax.Call, site: Site) -> Array:
-    args, world = given(call, site, "x", optional=("base",)), site.world
+    args, elaborator = given(call, site, "x", optional=("base",)), site.elaborator
     x, base = (
         array(args["x"], site),
         evaluate(args["base"], site) if "base" in args else Num(1e4, "1e4"),
     )
     if x.is_tree or not x.seen or x.seen[-1].size % 2:
-        world.fail("N204", "`rope` takes an array whose last axis has an even size", args["x"].span)
+        elaborator.fail(
+            "N204", "`rope` takes an array whose last axis has an even size", args["x"].span
+        )
     if not isinstance(base, Num):
-        world.fail("N202", "the base of `rope` is a number", args["base"].span)
-    return Array(world.node("rope", x.node, type=x.node.type, base=float(base.value)), x.hidden)
+        elaborator.fail("N202", "the base of `rope` is a number", args["base"].span)
+    return Array(
+        elaborator.node("rope", x.node, type=x.node.type, base=float(base.value)), x.hidden
+    )
 
 
 def range_(call: syntax.Call, site: Site) -> Items:
     n = given(call, site, "n")["n"]
-    size = site.world.whole(evaluate(n, site), n.span)
+    size = site.elaborator.whole(evaluate(n, site), n.span)
     if size > 20_000:
-        site.world.fail("N212", f"range({size}) has too many turns", n.span)
+        site.elaborator.fail("N212", f"range({size}) has too many turns", n.span)
     return Items(tuple(Num(i, str(i)) for i in range(size)))
 
 
 def misplaced(where: str, remedy: str) -> Callable[[syntax.Call, Site], Value]:
     def build(call: syntax.Call, site: Site) -> NoReturn:
-        site.world.fail("N209", f"`{name_of(call)}` stands only {where}", call.span, help=remedy)
+        site.elaborator.fail(
+            "N209", f"`{name_of(call)}` stands only {where}", call.span, help=remedy
+        )
 
     return build
 
 
 def load(call: syntax.Call, site: Site) -> Array:
     if site.scope.start is None:
-        site.world.fail(
+        site.elaborator.fail(
             "N209",
             "`load` stands only in the start of a memory",
             call.span,

@@ -11,6 +11,7 @@ from nldsl.core.nodes import Axis, Shape
 from nldsl.frontend import syntax
 from nldsl.graph.axes import fits, see
 from nldsl.graph.built_in import FUNCTIONS, name_of
+from nldsl.graph.elaborator import DEEPEST, meant
 from nldsl.graph.evaluate import as_array, axis_of, called, evaluate, form, instantiate
 from nldsl.graph.names import join
 from nldsl.graph.scope import Scope, Site, Thunk, show_axes
@@ -23,7 +24,6 @@ from nldsl.graph.values import (
     Value,
     shape_text,
 )
-from nldsl.graph.world import DEEPEST, meant
 from nldsl.source import Span
 
 # the arguments of a call by parameter: not yet worked out, or one leaf of them
@@ -44,16 +44,16 @@ def arguments(
     callee: syntax.Def, args: Sequence[syntax.Arg], site: Site, span: Span, skip: int = 0
 ) -> dict[str, Thunk[Value]]:
     """The given arguments by parameter, the first `skip` parameters left out."""
-    world, params = site.world, [param.name.text for param in callee.params][skip:]
+    elaborator, params = site.elaborator, [param.name.text for param in callee.params][skip:]
     free = iter(params)
     bound: dict[str, Thunk[Value]] = {}
     for arg in args:
         if isinstance(arg, syntax.Window):
-            world.fail("N107", "`over` stands only in `sum`, `mean` and `attend`", arg.span)
+            elaborator.fail("N107", "`over` stands only in `sum`, `mean` and `attend`", arg.span)
         if isinstance(arg, syntax.Named):
             name, value = arg.name.text, arg.value
             if name not in params:
-                world.fail(
+                elaborator.fail(
                     "N107",
                     f"`{callee.name.text}` has no parameter `{name}`",
                     arg.name.span,
@@ -63,20 +63,20 @@ def arguments(
         else:
             name, value = next(free, ""), arg
             if not name:
-                world.fail(
+                elaborator.fail(
                     "N107",
                     f"`{callee.name.text}` takes {len(params)} argument{'s' * (len(params) != 1)}",
                     arg.span,
                     notes=[("defined here", callee.name.span)],
                 )
         if name in bound:
-            world.fail("N107", f"the parameter `{name}` is given twice", arg.span)
-        bound[name] = Thunk(world, partial(evaluate, value, site), "", value.span, value, site)
+            elaborator.fail("N107", f"the parameter `{name}` is given twice", arg.span)
+        bound[name] = Thunk(elaborator, partial(evaluate, value, site), "", value.span, value, site)
     missing = [
         p.name.text for p in callee.params[skip:] if p.default is None and p.name.text not in bound
     ]
     if missing:
-        world.fail(
+        elaborator.fail(
             "N107",
             f"`{callee.name.text}` lacks its argument `{missing[0]}`",
             span,
@@ -86,16 +86,16 @@ def arguments(
 
 
 def frame(callee: Definition, expr: syntax.Syntax, site: Site, path: str) -> Scope:
-    world = site.world
+    elaborator = site.elaborator
     callers = site.scope.home().callers
-    world.count_call(expr.span)
+    elaborator.count_call(expr.span)
     if callee.syntax in callers or len(callers) >= DEEPEST:
-        world.fail(
+        elaborator.fail(
             "N108",
             f"`{callee.syntax.name.text}` calls itself: a def is inlined, so this has no end",
             expr.span,
         )
-    scope = Scope(world, "def", callee.scope, path)
+    scope = Scope(elaborator, "def", callee.scope, path)
     scope.callers = (*callers, callee.syntax)
     scope.called = site.scope.home().called or expr.span
     scope.turn, scope.hidden, scope.leaf = site.scope.turn, site.scope.hidden, site.scope.leaf
@@ -112,7 +112,7 @@ def declare(scope: Scope, callee: Definition, bound: Bindings) -> None:
             default, site = param.default, Site(scope, ())
             assert default is not None
             run = partial(evaluate, default, site)
-            value = Thunk(scope.world, run, "", default.span, default, site)
+            value = Thunk(scope.elaborator, run, "", default.span, default, site)
         scope.define(param.name, value)
 
 
@@ -137,7 +137,7 @@ class MappedAxes:
     def key(self, axis: Axis, among: list[Hidden]) -> Hidden:
         found = next((k for k in self.keys if k.axis == axis and k not in among), None)
         if found is None:
-            found = self.site.world.hide(axis)
+            found = self.site.elaborator.hide(axis)
             self.keys.append(found)
         among.append(found)
         return found
@@ -146,11 +146,11 @@ class MappedAxes:
         self, value: Array, declared: tuple[Axis | str, ...], what: str, span: Span
     ) -> tuple[Array, Shape]:
         """The argument as the parameter sees it, and the axes that it sees."""
-        world = self.site.world
+        elaborator = self.site.elaborator
         found = see(declared, value.seen)
         if found.missing is not None:
             near = next((axis for axis in value.seen if axis.size == found.missing.size), None)
-            world.fail(
+            elaborator.fail(
                 "N201" if near else "N204",
                 f"`{what}` sees the axis `{found.missing.name}`, the argument has "
                 f"{shape_text(value.seen)}",
@@ -160,7 +160,7 @@ class MappedAxes:
         if found.short:
             want = ", ".join(axis if isinstance(axis, str) else axis.name for axis in declared)
             at = f", the leaf `{self.site.scope.leaf}`," if self.site.scope.leaf else ""
-            world.fail(
+            elaborator.fail(
                 "N205",
                 f"`{what}` sees `[{want}]`, this argument{at} has only {shape_text(value.seen)}",
                 span,
@@ -178,13 +178,13 @@ class MappedAxes:
             key=lambda item: item[:2],
         )
         dims = [i for _, i, _ in order] + [len(value.hidden) + place for place in found.places]
-        node = world.arrays.permute(value.node, dims)
+        node = elaborator.arrays.permute(value.node, dims)
         seen = Array(node, tuple(h for _, _, h in order), value.vocab)
         axes = tuple(
             own if isinstance(axis, str) else axis
             for axis, own in zip(declared, seen.seen, strict=True)
         )
-        return world.arrays.rename(seen, axes), axes
+        return elaborator.arrays.rename(seen, axes), axes
 
 
 # ---- defs
@@ -192,9 +192,9 @@ class MappedAxes:
 
 @called.register(Definition)
 def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Value:
-    world = site.world
+    elaborator = site.elaborator
     named = isinstance(expr.callee, syntax.Name)
-    makes = world.naming.of_call(expr, site.scope) if named else None
+    makes = elaborator.naming.of_call(expr, site.scope) if named else None
     component = site.scope.components.get(id(expr), name_of(expr) if named else "")
     path = join(site.scope.path, component)
     bound = arguments(callee.syntax, expr.args, site, expr.span)
@@ -216,7 +216,7 @@ def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Value:
     trees = {name: value for name, value in alike.items() if value is not None}
     for leaf in paths:
         inner = Site(leaf_scope(site.scope, leaf), site.place)
-        picked = {name: world.arrays.leaf(value, leaf) for name, value in trees.items()}
+        picked = {name: elaborator.arrays.leaf(value, leaf) for name, value in trees.items()}
         result = inline(
             callee,
             expr,
@@ -228,7 +228,7 @@ def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Value:
             alike={n: v for n, v in picked.items() if n not in shaped},
         )
         results.append((leaf, as_array(result, site, expr.span)))
-    return world.arrays.tree(results)
+    return elaborator.arrays.tree(results)
 
 
 def tree_of(value: Value | Thunk[Value], paths: tuple[str, ...]) -> Array | None:
@@ -243,7 +243,7 @@ def tree_of(value: Value | Thunk[Value], paths: tuple[str, ...]) -> Array | None
 
 
 def leaf_scope(scope: Scope, leaf: str) -> Scope:
-    inner = Scope(scope.world, "turn", scope, scope.path)
+    inner = Scope(scope.elaborator, "turn", scope, scope.path)
     inner.components, inner.leaf = scope.components, join(scope.leaf, leaf)
     inner.start = scope.start
     return inner
@@ -290,7 +290,7 @@ def inline(
             )
     keys = tuple(sorted(mapping.keys, key=lambda h: h.order))
     scope.hidden = (*scope.hidden, *keys)
-    return show_axes(site.world, body(callee, scope, bare), keys)
+    return show_axes(site.elaborator, body(callee, scope, bare), keys)
 
 
 def bind_letter(scope: Scope, letter: str, axis: Axis) -> None:
@@ -302,11 +302,11 @@ def bind_letter(scope: Scope, letter: str, axis: Axis) -> None:
 
 def body(callee: Definition, scope: Scope, bare: bool = False) -> Value:
     """The value that a def returns in this frame."""
-    world, text = scope.world, callee.syntax
+    elaborator, text = scope.elaborator, callee.syntax
     if isinstance(text.body, syntax.Block):
         instantiate(text.body.statements, scope, (), bare)
         if scope.result is None:
-            world.fail(
+            elaborator.fail(
                 "N203",
                 f"`{text.name.text}` returns nothing",
                 text.name.span,
@@ -317,11 +317,11 @@ def body(callee: Definition, scope: Scope, bare: bool = False) -> Value:
             thunk.force()
         value = evaluate(expr, site)
     else:
-        scope.components = world.naming.components((text.body,), scope, bare)
+        scope.components = elaborator.naming.components((text.body,), scope, bare)
         site = Site(scope, (0,))
         value = evaluate(text.body, site)
     if not scope.template:
-        world.later(scope.settle)
+        elaborator.later(scope.settle)
     return (
         check_shape(value, text.result, Site(scope, site.place), f"`{text.name.text}`")
         if text.result is not None
@@ -333,7 +333,7 @@ def check_shape(value: Value, shape: syntax.Shape, site: Site, what: str) -> Arr
     """The value with the axes that the text declares for it; an axis without a name takes the
     declared one.
     """
-    world = site.world
+    elaborator = site.elaborator
     found = as_array(value, site, shape.span)
     declared = tuple(axis_of(axis, site) for axis in shape.axes)
     if (
@@ -342,9 +342,9 @@ def check_shape(value: Value, shape: syntax.Shape, site: Site, what: str) -> Arr
         or not all(fits(a, b) for a, b in zip(found.seen, declared, strict=True))
     ):
         said = "a tree" if found.is_tree else shape_text(found.seen)
-        world.fail(
+        elaborator.fail(
             "N204",
             f"{what} is declared with {shape_text(declared)}, its value has {said}",
             shape.span,
         )
-    return world.arrays.rename(found, declared)
+    return elaborator.arrays.rename(found, declared)

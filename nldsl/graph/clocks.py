@@ -13,7 +13,7 @@ def stretch_count(stretch: syntax.Stretch, site: Site) -> int:
     count = stretch.count
     if count is None:
         return 1
-    return site.world.whole(evaluate(count, site), count.span, least=1)
+    return site.elaborator.whole(evaluate(count, site), count.span, least=1)
 
 
 def clock_of(
@@ -23,15 +23,15 @@ def clock_of(
     count: int | None = None,
 ) -> Clock:
     """The clock that ticks every `stretch`, `phase` units later. `update` stays a unit here."""
-    world, unit = site.world, stretch.clock.text
+    elaborator, unit = site.elaborator, stretch.clock.text
     n = stretch_count(stretch, site) if count is None else count
-    offset = 0 if phase is None else world.whole(evaluate(phase, site), phase.span)
+    offset = 0 if phase is None else elaborator.whole(evaluate(phase, site), phase.span)
     if unit in syntax.UNITS:
         said = unit if stretch.count is None else f"{n} {unit}"
         return Clock(unit, n, offset, said + (f" phase {offset}" if offset else ""))
     value = site.value(stretch.clock)
     if not isinstance(value, ClockValue):
-        world.fail(
+        elaborator.fail(
             "N303",
             f"a clock is needed here, `{unit}` is {kind_of(value)}",
             stretch.span,

@@ -23,6 +23,7 @@ from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend.syntax import File, Input, Kind, Shape
 from nldsl.graph import expressions, levels, statements, templates  # noqa: F401  their forms
 from nldsl.graph.arrays import Arrays
+from nldsl.graph.elaborator import Elaborator, Poisoned
 from nldsl.graph.evaluate import axis_of, instantiate, number
 from nldsl.graph.files import Files
 from nldsl.graph.guards import guarded
@@ -33,7 +34,6 @@ from nldsl.graph.reported import changes, composed
 from nldsl.graph.scope import Scope, Site, Thunk
 from nldsl.graph.values import Array, MemoryValue
 from nldsl.graph.versions import Versions
-from nldsl.graph.world import Poisoned, World
 from nldsl.source import Source, Span
 
 STACK = 512 * 2**20  # address space of the thread, touched only as far as needed
@@ -68,35 +68,39 @@ def elaborate(
 
 
 def program(file: File, source: Source, sets: dict[str, str], search: Sequence[Path]) -> Program:
-    world = World(sets)
-    world.arrays, world.naming, world.owners = Arrays(world), Naming(), Owners(world)
-    scope = Files(world, search).main(file, source)
+    elaborator = Elaborator(sets)
+    elaborator.arrays, elaborator.naming, elaborator.owners = (
+        Arrays(elaborator),
+        Naming(),
+        Owners(elaborator),
+    )
+    scope = Files(elaborator, search).main(file, source)
     scope.weights = new_weight
     for statement in file.statements:
         if isinstance(statement, Input):
             try:
                 scope.define(statement.name, input_node(statement, scope))
             except Poisoned:
-                scope.define(statement.name, statements.poisoned(world))
+                scope.define(statement.name, statements.poisoned(elaborator))
     instantiate(file.statements, scope)
-    world.later(scope.settle)
-    world.run()
-    world.stop_if_found()
-    world.owners.check()
-    for level in world.instances.values():
+    elaborator.later(scope.settle)
+    elaborator.run()
+    elaborator.stop_if_found()
+    elaborator.owners.check()
+    for level in elaborator.instances.values():
         level.check_objectives()
-    world.stop_if_found()
-    return close(world, scope, source)
+    elaborator.stop_if_found()
+    return close(elaborator, scope, source)
 
 
 def input_node(statement: Input, scope: Scope) -> Array:
-    world, name, kind = scope.world, statement.name.text, statement.type
+    elaborator, name, kind = scope.elaborator, statement.name.text, statement.type
     statements.hides(statement.name, scope)
     site = Site(scope, ())
-    with world.at(statement.span, ()):
+    with elaborator.at(statement.span, ()):
         if isinstance(kind, Shape):
             type_ = tuple(axis_of(axis, site) for axis in kind.axes)
-            node = world.node("input", type=type_, name=name)
+            node = elaborator.node("input", type=type_, name=name)
             vocab = None
         elif (
             isinstance(kind, Kind)
@@ -105,11 +109,11 @@ def input_node(statement: Input, scope: Scope) -> Array:
             and len(kind.args) == 1
         ):
             vocab = number(kind.args[0], site)
-            world.vocab[name] = world.whole(vocab, kind.args[0].span, least=1)
-            node = world.node("input", type=(), name=name)
+            elaborator.vocab[name] = elaborator.whole(vocab, kind.args[0].span, least=1)
+            node = elaborator.node("input", type=(), name=name)
         else:
-            world.fail("N202", "an input is `index(n)` or a shape", kind.span)
-    world.inputs[name] = node
+            elaborator.fail("N202", "an input is `index(n)` or a shape", kind.span)
+    elaborator.inputs[name] = node
     return Array(node, (), vocab)
 
 
@@ -119,60 +123,60 @@ def new_weight(
     """A slot with a name of its own; a def mapped over the leaves of a tree shares its weights
     between them.
     """
-    world = site.world
-    known = world.weights.get(name)
+    elaborator = site.elaborator
+    known = elaborator.weights.get(name)
     if known is not None and site.scope.leaf:
         if known.shape != shape:
             name = join(name, site.scope.leaf)
     elif known is not None:
-        name = next(f"{name}{k}" for k in range(2, 10**6) if f"{name}{k}" not in world.weights)
-    if name not in world.weights:
-        world.weights[name] = Weight(name, shape, init, scale, fill, world.span)
-    return Array(world.node("weight", type=shape, name=name))
+        name = next(f"{name}{k}" for k in range(2, 10**6) if f"{name}{k}" not in elaborator.weights)
+    if name not in elaborator.weights:
+        elaborator.weights[name] = Weight(name, shape, init, scale, fill, elaborator.span)
+    return Array(elaborator.node("weight", type=shape, name=name))
 
 
-def close(world: World, scope: Scope, source: Source) -> Program:
+def close(elaborator: Elaborator, scope: Scope, source: Source) -> Program:
     """Everything with versions in the place of reads."""
-    world.level_of = {
+    elaborator.level_of = {
         memory.name: level.name
-        for level in world.instances.values()
+        for level in elaborator.instances.values()
         for memory in level.memories.values()
     }
-    resolve = Versions(world).resolve
+    resolve = Versions(elaborator).resolve
     memories = {
         memory.name: recorded(memory, level.name, resolve)
-        for level in world.instances.values()
+        for level in elaborator.instances.values()
         for memory in level.memories.values()
     }
-    found = {name: level.record(resolve) for name, level in world.instances.items()}
-    outputs, sums = named_streams(world, scope, resolve)
-    if world.reported is not None:
-        outputs[REPORT] = resolve(world.reported.force().node)
-        sums |= {REPORT} if composed(world.reported) else set()
+    found = {name: level.record(resolve) for name, level in elaborator.instances.items()}
+    outputs, sums = named_streams(elaborator, scope, resolve)
+    if elaborator.reported is not None:
+        outputs[REPORT] = resolve(elaborator.reported.force().node)
+        sums |= {REPORT} if composed(elaborator.reported) else set()
         ticking = {m.name for m in memories.values() if found[m.level].clock.inner}
         if not changes(outputs[REPORT], ticking):
-            of_no_token(world, world.reported.span)
-    world.stop_if_found()
+            of_no_token(elaborator, elaborator.reported.span)
+    elaborator.stop_if_found()
     whole = Program(
-        world.inputs,
-        world.vocab,
-        world.weights,
+        elaborator.inputs,
+        elaborator.vocab,
+        elaborator.weights,
         memories,
         found,
         outputs,
-        world.clocks,
-        {name: int(num.value) for name, (num, _) in world.dims.items()},
-        world.used,
+        elaborator.clocks,
+        {name: int(num.value) for name, (num, _) in elaborator.dims.items()},
+        elaborator.used,
         source,
         composed=frozenset(sums),
-        lines=world.lines,
+        lines=elaborator.lines,
     )
-    guarded(world, whole)
+    guarded(elaborator, whole)
     return whole
 
 
 def named_streams(
-    world: World, scope: Scope, resolve: Callable[[Node], Node]
+    elaborator: Elaborator, scope: Scope, resolve: Callable[[Node], Node]
 ) -> tuple[dict[str, Node], set[str]]:
     """The streams of the file by name, and which of the names are of arithmetic."""
     outputs, sums = {}, set()
@@ -185,7 +189,7 @@ def named_streams(
         ):  # a read with a name: it may stand in a level as well, so its words are its own
             value = value.memory.read(value)
             value = replace(value, node=replace(value.node, span=entry.span))
-        if isinstance(value, Array) and name not in world.inputs:
+        if isinstance(value, Array) and name not in elaborator.inputs:
             outputs[name] = resolve(value.node)
     return outputs, sums
 
@@ -205,8 +209,8 @@ def recorded(memory: MemoryInstance, level: str, resolve: Callable[[Node], Node]
     )
 
 
-def of_no_token(world: World, span: Span | None) -> None:
-    world.report(
+def of_no_token(elaborator: Elaborator, span: Span | None) -> None:
+    elaborator.report(
         "N202",
         "a report is a stream, this has one value for all tokens",
         span,

@@ -11,15 +11,15 @@ from functools import singledispatch
 
 from nldsl.core.nodes import Axis
 from nldsl.frontend import syntax
+from nldsl.graph.elaborator import Poisoned
 from nldsl.graph.scope import Place, Scope, Site
 from nldsl.graph.values import Array, Eye, Num, Row, Value, kind_of, shape_text
-from nldsl.graph.world import Poisoned
 from nldsl.source import Span
 
 
 def evaluate(expr: syntax.Syntax, site: Site) -> Value:
     """The value of an expression. Raises Poisoned if a finding stands in its way."""
-    with site.world.at(expr.span, site.scope.turn):
+    with site.elaborator.at(expr.span, site.scope.turn):
         return form(expr, site)
 
 
@@ -31,7 +31,7 @@ def form(expr: syntax.Syntax, site: Site) -> Value:
 @singledispatch
 def called(value: Value, call: syntax.Call, site: Site) -> Value:
     """What a value gives that stands in the place of a callee."""
-    site.world.fail("N202", f"{kind_of(value)} cannot be called", call.callee.span)
+    site.elaborator.fail("N202", f"{kind_of(value)} cannot be called", call.callee.span)
 
 
 @singledispatch
@@ -46,7 +46,7 @@ def field(value: Value, expr: syntax.Field, site: Site) -> Value:
 @singledispatch
 def as_array(value: Value, site: Site, span: Span | None = None) -> Array:
     """A memory is read here, a number becomes a constant, a list an array."""
-    site.world.fail("N202", f"an array is needed here, this is {kind_of(value)}", span)
+    site.elaborator.fail("N202", f"an array is needed here, this is {kind_of(value)}", span)
 
 
 @as_array.register(Array)
@@ -56,7 +56,7 @@ def _array(value: Array, site: Site, span: Span | None = None) -> Array:
 
 @as_array.register(Num)
 def _number(value: Num, site: Site, span: Span | None = None) -> Array:
-    return site.world.arrays.const(value.value)
+    return site.elaborator.arrays.const(value.value)
 
 
 @as_array.register(Row)
@@ -66,7 +66,7 @@ def _row(value: Row, site: Site, span: Span | None = None) -> Array:
 
 @as_array.register(Eye)
 def _eye(value: Eye, site: Site, span: Span | None = None) -> Array:
-    site.world.fail(
+    site.elaborator.fail(
         "N204",
         "the size of `I` is that of the square matrix beside it, and there is none",
         span,
@@ -82,7 +82,7 @@ def number(expr: syntax.Syntax, site: Site) -> Num:
     """The value of an expression, known before the run."""
     value = evaluate(expr, site)
     if not isinstance(value, Num):
-        site.world.fail(
+        site.elaborator.fail(
             "N202",
             f"a number known before the run is needed here, this is {kind_of(value)}",
             expr.span,
@@ -92,7 +92,7 @@ def number(expr: syntax.Syntax, site: Site) -> Num:
 
 def axis_of(expr: syntax.Syntax, site: Site) -> Axis:
     """The axis whose size an expression says."""
-    return site.world.axis(evaluate(expr, site), expr.span)
+    return site.elaborator.axis(evaluate(expr, site), expr.span)
 
 
 def axes_text(value: Array) -> str:
@@ -102,13 +102,13 @@ def axes_text(value: Array) -> str:
 
 def identity(eye: Eye, beside: Array, site: Site) -> Array:
     """`c * I` of the size of the matrix beside it."""
-    arrays = site.world.arrays
+    arrays = site.elaborator.arrays
     if beside.is_tree or len(beside.seen) < 2 or beside.seen[-1].size != beside.seen[-2].size:
-        site.world.fail(
+        site.elaborator.fail(
             "N204", f"`I` stands beside {axes_text(beside)}, which is not a square matrix"
         )
     last = len(beside.shape) - 1
-    plain = site.world.node("eye", type=beside.shape[-2:])
+    plain = site.elaborator.node("eye", type=beside.shape[-2:])
     full = Array(arrays.spread(plain, beside.shape, (last - 1, last)), beside.hidden)
     return arrays.binary("mul", as_array(eye.factor, site), full)
 
@@ -132,13 +132,13 @@ def instantiate(
     """Make everything that a block says; nothing is worked out but the lists of loops, clocks and
     axes.
     """
-    world = scope.world
+    elaborator = scope.elaborator
     for i, statement in enumerate(statements):
         declare(statement, Site(scope, (*place, i)))
-    scope.components.update(world.naming.components(statements, scope, bare))
+    scope.components.update(elaborator.naming.components(statements, scope, bare))
     for i, statement in enumerate(statements):
         try:
-            with world.at(statement.span, scope.turn):
+            with elaborator.at(statement.span, scope.turn):
                 make(statement, Site(scope, (*place, i)))
         except Poisoned:
             pass

@@ -15,6 +15,7 @@ from nldsl.frontend import syntax
 from nldsl.graph import foreign, parameters
 from nldsl.graph.built_in import built_in
 from nldsl.graph.builtins import constant
+from nldsl.graph.elaborator import meant
 from nldsl.graph.evaluate import (
     array,
     as_array,
@@ -40,7 +41,6 @@ from nldsl.graph.values import (
     kind_of,
     shape_text,
 )
-from nldsl.graph.world import meant
 
 LONGEST_TEXT = 80  # of the name that an axis takes from an expression
 OPS = {
@@ -80,7 +80,7 @@ def binary(expr: syntax.Binary, site: Site) -> Value:
     if expr.op == "^" and isinstance(expr.left, syntax.Norm):
         return power_of_norm(expr, site)
     left, right = evaluate(expr.left, site), evaluate(expr.right, site)
-    with site.world.at(expr.span, site.scope.turn):
+    with site.elaborator.at(expr.span, site.scope.turn):
         return arithmetic(expr.op, left, right, site, entrywise(expr))
 
 
@@ -97,7 +97,7 @@ def entrywise(expr: syntax.Binary) -> tuple[Edit, ...]:
 def arithmetic(
     op: str, a: Value, b: Value, site: Site, dotted: tuple[Edit, ...] = ()
 ) -> Num | Eye | Row | Array:
-    world, arrays = site.world, site.world.arrays
+    elaborator, arrays = site.elaborator, site.elaborator.arrays
     if isinstance(a, Num) and isinstance(b, Num):
         return count(op, a, b, site)
     if isinstance(a, Eye) or isinstance(b, Eye):
@@ -108,7 +108,7 @@ def arithmetic(
         v = as_array(b, site)
         if v.is_scalar:
             return Row(arrays.binary("mul", a.array, v))
-        world.fail(
+        elaborator.fail(
             "N204",
             "a row cannot stand on the left of `*`",
             help="`<u, v>` is the inner product, `sum(v .* b, n)` a sum over one axis",
@@ -117,14 +117,14 @@ def arithmetic(
     if op == "*":
         return product(x, y, site, dotted)
     if op == "/" and not y.is_scalar:
-        world.fail(
+        elaborator.fail(
             "N204",
             f"`/` divides by a number, the right side has {axes_text(y)}",
             help="`./` divides entry by entry",
             fix=dotted,
         )
     if op == "^" and not x.is_scalar:
-        world.fail(
+        elaborator.fail(
             "N204",
             f"`^` is for numbers, the left side has {axes_text(x)}",
             help="`.^` takes the power of each entry",
@@ -135,9 +135,9 @@ def arithmetic(
 
 def times_row(a: Value, row: Row, site: Site) -> Array | Row:
     """`u * v^T`, an outer product; `s * v^T` of a number s is a row."""
-    world, arrays = site.world, site.world.arrays
+    elaborator, arrays = site.elaborator, site.elaborator.arrays
     if isinstance(a, Row):
-        world.fail(
+        elaborator.fail(
             "N204",
             "two rows have no product",
             help="`u * v^T` is the outer product, `<u, v>` the inner one",
@@ -146,7 +146,7 @@ def times_row(a: Value, row: Row, site: Site) -> Array | Row:
     if u.is_scalar:
         return Row(arrays.binary("mul", u, row.array))
     if u.is_tree or len(u.seen) != 1:
-        world.fail(
+        elaborator.fail(
             "N204",
             "`* v^T` needs one axis on its left: the outer product `u * v^T`",
             help="`*` without `^T`, or `.*`",
@@ -155,19 +155,19 @@ def times_row(a: Value, row: Row, site: Site) -> Array | Row:
 
 
 def product(x: Array, y: Array, site: Site, dotted: tuple[Edit, ...] = ()) -> Array:
-    arrays = site.world.arrays
+    arrays = site.elaborator.arrays
     if x.is_scalar or y.is_scalar:
         return arrays.binary("mul", x, y)
     if x.is_tree or y.is_tree:
         left = arrays.leaves(x) if x.is_tree else [(path, x) for path in y.node.tree.paths()]
         right = arrays.leaves(y) if y.is_tree else [(path, y) for path in x.node.tree.paths()]
         if [p for p, _ in left] != [p for p, _ in right]:
-            site.world.fail("N203", "two trees with different weights")
+            site.elaborator.fail("N203", "two trees with different weights")
         return arrays.tree(
             [(path, product(a, b, site)) for (path, a), (_, b) in zip(left, right, strict=True)]
         )
     if len(x.seen) == 1:
-        site.world.fail(
+        site.elaborator.fail(
             "N204",
             f"{shape_text(x.seen)} * {shape_text(y.seen)}: an array of one axis has no product `*`",
             help="`.*` for entries, `<v, b>` for their sum, `u * v^T` for the outer product",
@@ -205,7 +205,7 @@ def count(op: str, a: Num, b: Num, site: Site) -> Num:
         if isinstance(value, complex) or not math.isfinite(value):
             raise OverflowError
     except (ArithmeticError, ValueError):
-        site.world.fail("N211", f"`{a.text} {op} {b.text}` has no finite value")
+        site.elaborator.fail("N211", f"`{a.text} {op} {b.text}` has no finite value")
     text = f"{a.tight if op not in '+-' else a.text} {op} {b.tight}"
     return Num(value, text if len(text) <= LONGEST_TEXT else f"{value:g}")
 
@@ -219,7 +219,7 @@ def factor(op: str, a: Num | Array, b: Value, site: Site) -> Num | Array:
 
 def with_identity(op: str, a: Value, b: Value, site: Site) -> Num | Eye | Row | Array:
     """An operation of which one side is `c * I`, or both are."""
-    arrays = site.world.arrays
+    arrays = site.elaborator.arrays
     eye, other = (a, b) if isinstance(a, Eye) else (b, a)
     assert isinstance(eye, Eye)
     if isinstance(other, Eye):
@@ -236,7 +236,7 @@ def with_identity(op: str, a: Value, b: Value, site: Site) -> Num | Eye | Row | 
         full = identity(eye, matrix, site)
         x, y = (full, matrix) if eye is a else (matrix, full)
         return arrays.binary(OPS[op], x, y)
-    site.world.fail("N204", f"`I` cannot stand beside `{op}` here")
+    site.elaborator.fail("N204", f"`I` cannot stand beside `{op}` here")
 
 
 @form.register(syntax.Unary)
@@ -248,7 +248,7 @@ def unary(expr: syntax.Unary, site: Site) -> Value:
         return Num(-value.value, f"-{value.tight}")
     if isinstance(value, Eye):
         return Eye(factor("-", Num(0, "0"), value.factor, site))
-    negative = site.world.arrays.unary("neg", as_array(value, site))
+    negative = site.elaborator.arrays.unary("neg", as_array(value, site))
     return Row(negative) if isinstance(value, Row) else negative
 
 
@@ -257,7 +257,7 @@ def order(norm: syntax.Norm, site: Site) -> Num:
 
 
 def sum_of_powers(norm: syntax.Norm, p: Num, site: Site) -> Array:
-    arrays, value = site.world.arrays, array(norm.value, site)
+    arrays, value = site.elaborator.arrays, array(norm.value, site)
     if p.value == 2:
         return arrays.inner(value, value)
     size = arrays.unary("abs", value)
@@ -269,9 +269,9 @@ def sum_of_powers(norm: syntax.Norm, p: Num, site: Site) -> Array:
 @form.register(syntax.Norm)
 def norm(expr: syntax.Norm, site: Site) -> Array:
     """`|a|_p`, over all visible axes and leaves."""
-    p, arrays = order(expr, site), site.world.arrays
+    p, arrays = order(expr, site), site.elaborator.arrays
     if p.value <= 0:
-        site.world.fail("N211", f"the order of a norm is above 0, not {p.value:g}", expr.span)
+        site.elaborator.fail("N211", f"the order of a norm is above 0, not {p.value:g}", expr.span)
     powers = sum_of_powers(expr, p, site)
     if p.value == 1:
         return powers
@@ -294,7 +294,7 @@ def power_of_norm(expr: syntax.Binary, site: Site) -> Value:
 
 @form.register(syntax.Inner)
 def inner(expr: syntax.Inner, site: Site) -> Array:
-    return site.world.arrays.inner(array(expr.left, site), array(expr.right, site))
+    return site.elaborator.arrays.inner(array(expr.left, site), array(expr.right, site))
 
 
 @form.register(syntax.Transpose)
@@ -306,12 +306,12 @@ def transpose(expr: syntax.Transpose, site: Site) -> Value:
 
 
 def transposed(value: Array, site: Site) -> Array | Row:
-    arrays = site.world.arrays
+    arrays = site.elaborator.arrays
     if value.is_tree:
         leaves = [(path, transposed(leaf, site)) for path, leaf in arrays.leaves(value)]
         matrices = [(path, leaf) for path, leaf in leaves if isinstance(leaf, Array)]
         if len(matrices) < len(leaves):
-            site.world.fail(
+            site.elaborator.fail(
                 "N205",
                 "a leaf of this tree is not a matrix",
                 help="pass it to a def with `[a, b]`, which sees one matrix at a time",
@@ -327,15 +327,15 @@ def transposed(value: Array, site: Site) -> Array | Row:
 
 @form.register(syntax.Index)
 def index(expr: syntax.Index, site: Site) -> Value:
-    world, value = site.world, evaluate(expr.value, site)
+    elaborator, value = site.elaborator, evaluate(expr.value, site)
     where = evaluate(expr.index, site)
     if isinstance(value, Array | MemoryValue | Items) and not isinstance(where, Num):
         return parameters.gather(as_array(value, site), as_array(where, site), site)
-    i = world.whole(where, expr.index.span) if not isinstance(value, Family) else 0
+    i = elaborator.whole(where, expr.index.span) if not isinstance(value, Family) else 0
     if isinstance(value, Family):
         if not isinstance(where, Num) or where.value not in value.members:
             said = ", ".join(f"{member:g}" for member in value.members)
-            world.fail(
+            elaborator.fail(
                 "N101",
                 f"`{value.name}` has no such member",
                 expr.index.span,
@@ -344,7 +344,7 @@ def index(expr: syntax.Index, site: Site) -> Value:
         return value.members[where.value]
     if isinstance(value, Items) and value.paths is None:
         if i >= len(value.items):
-            world.fail(
+            elaborator.fail(
                 "N211",
                 f"the list has {len(value.items)} entries, there is no [{i}]",
                 expr.index.span,
@@ -352,18 +352,18 @@ def index(expr: syntax.Index, site: Site) -> Value:
         return value.items[i]
     whole = as_array(value, site)
     if whole.is_tree or not whole.seen:
-        world.fail(
+        elaborator.fail(
             "N204", f"`[..]` takes the first axis, and {axes_text(whole)} has none", expr.span
         )
     if i >= whole.seen[0].size:
-        world.fail(
+        elaborator.fail(
             "N211",
             f"axis `{whole.seen[0].name}` has {whole.seen[0].size} entries, there is no [{i}]",
             expr.index.span,
         )
     dim = len(whole.hidden)
     type_ = whole.shape[:dim] + whole.shape[dim + 1 :]
-    return Array(world.node("select", whole.node, type=type_, dim=dim, index=i), whole.hidden)
+    return Array(elaborator.node("select", whole.node, type=type_, dim=dim, index=i), whole.hidden)
 
 
 @form.register(syntax.Field)
@@ -377,18 +377,18 @@ def part_of(expr: syntax.Field, site: Site) -> Value:
 @field.register(Eye)
 @field.register(Items)
 def leaf(value: Array | Num | Row | Eye | Items, expr: syntax.Field, site: Site) -> Array:
-    with site.world.at(expr.name.span, site.scope.turn):
-        return site.world.arrays.field(
+    with site.elaborator.at(expr.name.span, site.scope.turn):
+        return site.elaborator.arrays.field(
             as_array(value, site), expr.name.text, foreign.member(expr, built_in())
         )
 
 
 @form.register(syntax.Instant)
 def instant(expr: syntax.Instant, site: Site) -> MemoryValue | Array:
-    world, value = site.world, evaluate(expr.value, site)
+    elaborator, value = site.elaborator, evaluate(expr.value, site)
     if expr.clock.text == "after":
         if not isinstance(value, MemoryValue) or value.version is not None:
-            world.fail("N203", "`@after` reads a memory from outside its level", expr.span)
+            elaborator.fail("N203", "`@after` reads a memory from outside its level", expr.span)
         return replace(value, at="after")
     clock = clock_at(expr, site)
     if isinstance(value, MemoryValue):
@@ -396,7 +396,7 @@ def instant(expr: syntax.Instant, site: Site) -> MemoryValue | Array:
     stream = as_array(value, site)
     return replace(
         stream,
-        node=world.node("held_stream", stream.node, type=stream.node.type, clock=clock.clock),
+        node=elaborator.node("held_stream", stream.node, type=stream.node.type, clock=clock.clock),
     )
 
 
@@ -410,9 +410,9 @@ def clock_at(expr: syntax.Instant, site: Site) -> ClockValue:
 
     A value there is the product of Python, a unit has no name of its own.
     """
-    world, name = site.world, expr.clock
+    elaborator, name = site.elaborator, expr.clock
     if name.text in syntax.UNITS:
-        world.fail(
+        elaborator.fail(
             "N303",
             f"`@` takes a clock with a name, `{name.text}` is a unit of time",
             name.span,
@@ -428,7 +428,7 @@ def clock_at(expr: syntax.Instant, site: Site) -> ClockValue:
             }
             near = foreign.instant(name) or meant(name, clocks)
             if near:
-                world.fail("N101", f"there is no clock `{name.text}` here", name.span, **near)
+                elaborator.fail("N101", f"there is no clock `{name.text}` here", name.span, **near)
         clock = evaluate(name, site)
         if isinstance(clock, ClockValue):
             return clock
@@ -438,7 +438,7 @@ def clock_at(expr: syntax.Instant, site: Site) -> ClockValue:
     text = name.span.source.text
     at = text.rfind("@", 0, name.span.start)
     before = len(text[:at].rstrip(" "))
-    world.fail(
+    elaborator.fail(
         "N202",
         f"`@` names a clock, {what}",
         foreign.between(name.span, at, name.span.end),
@@ -454,7 +454,7 @@ def literal_list(expr: syntax.List, site: Site) -> Items:
 
 @form.register(syntax.Pair)
 def pair(expr: syntax.Pair, site: Site) -> NoReturn:
-    site.world.fail(
+    site.elaborator.fail(
         "N203", "a pair `a -> b` stands among the arguments of `attend` or `load`", expr.span
     )
 
@@ -462,6 +462,6 @@ def pair(expr: syntax.Pair, site: Site) -> NoReturn:
 @form.register(syntax.Named)
 @form.register(syntax.Window)
 def misplaced(expr: syntax.Named | syntax.Window, site: Site) -> NoReturn:
-    site.world.fail(
+    site.elaborator.fail(
         "N107", "this argument stands by itself, without a name and without `over`", expr.span
     )

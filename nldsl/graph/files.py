@@ -12,12 +12,12 @@ from nldsl.frontend import syntax
 from nldsl.frontend.parse import parse
 from nldsl.graph.built_in import built_in
 from nldsl.graph.clocks import clock_of
+from nldsl.graph.elaborator import Elaborator, Poisoned, did_you_mean, meant
 from nldsl.graph.evaluate import evaluate
 from nldsl.graph.names import join
 from nldsl.graph.scope import LIBRARY, STD, Entry, Named, Scope, Site, Thunk
 from nldsl.graph.statements import hides
 from nldsl.graph.values import ClockValue, Definition, Items, Num, Value
-from nldsl.graph.world import Poisoned, World, did_you_mean, meant
 from nldsl.source import Source, decoded
 
 MOST_EXACT = 2**63  # whole numbers beyond it are taken as real ones
@@ -27,21 +27,21 @@ NUMERIC = (syntax.Number, syntax.Unary, syntax.Binary, syntax.List, syntax.Name,
 class Files:
     """The files of one program, each elaborated once."""
 
-    def __init__(self, world: World, search: Sequence[Path]) -> None:
-        self.world, self.search = world, tuple(search)
+    def __init__(self, elaborator: Elaborator, search: Sequence[Path]) -> None:
+        self.elaborator, self.search = elaborator, tuple(search)
         self.scopes: dict[Path, Scope] = {}
         self.settable: set[str] = set()
         self.own: set[Path] = set()  # where the main file itself may lie
 
     def main(self, file: syntax.File, source: Source) -> Scope:
-        self.world.main = scope = Scope(self.world, "file", None)
+        self.elaborator.main = scope = Scope(self.elaborator, "file", None)
         folder = Path(source.name).parent
         self.own = {
             place / Path(source.name).name for place in (folder, *self.search) if place != STD
         }
         self.constants(file, scope, folder if folder.name else None, "")
-        for name in self.world.sets.keys() - self.world.used_sets:
-            self.world.report(
+        for name in self.elaborator.sets.keys() - self.elaborator.used_sets:
+            self.elaborator.report(
                 "N112",
                 f"--set {name}: there is no such dim, clock or constant",
                 help=self.can_be_set(name),
@@ -84,10 +84,10 @@ class Files:
                     pass
 
     def load(self, imported: syntax.Name, scope: Scope, folder: Path | None) -> None:
-        world = self.world
+        elaborator = self.elaborator
         path = Path(os.path.realpath(self.found(imported, folder)))
         if path not in self.scopes:
-            self.scopes[path] = Scope(world, "file", None)
+            self.scopes[path] = Scope(elaborator, "file", None)
             shown = f"{LIBRARY}{path.name}" if path.parent == STD.resolve() else path.name
             source = Source(shown, decoded(path.read_bytes()))
             self.constants(parse(source), self.scopes[path], path.parent, imported.text)
@@ -95,7 +95,7 @@ class Files:
             if isinstance(entry.base, Definition):
                 other = scope.imported.get(name) or scope.names.get(name)
                 if other is not None and other.base is not entry.base:
-                    world.report(
+                    elaborator.report(
                         "N104",
                         f"two files define `{name}`",
                         imported.span,
@@ -108,7 +108,7 @@ class Files:
         """The file of that name: beside the one that imports it, where the caller says, then in
         the library. A file does not import itself.
         """
-        world = self.world
+        elaborator = self.elaborator
         places = [*([] if folder is None else [folder]), *map(Path, self.search), STD]
         path = next(
             (
@@ -119,7 +119,7 @@ class Files:
             None,
         )
         if path is None and any(found.name == f"{imported.text}.nl" for found in self.own):
-            world.fail(
+            elaborator.fail(
                 "N106",
                 f"`{imported.text}.nl` is this file: it does not import itself",
                 imported.span,
@@ -132,7 +132,7 @@ class Files:
                 if place.is_dir()
                 for found in sorted(place.glob("*.nl"))
             }
-            world.fail(
+            elaborator.fail(
                 "N106",
                 f"there is no file `{imported.text}.nl`",
                 imported.span,
@@ -141,16 +141,16 @@ class Files:
         return path
 
     def dim(self, binding: syntax.Binding, scope: Scope, file: str) -> None:
-        world, name = self.world, binding.name
+        elaborator, name = self.elaborator, binding.name
 
         def run() -> Num:
             given = self.given(name.text, "")
             value = given if given is not None else evaluate(binding.value, Site(scope, ()))
-            size = world.whole(value, binding.value.span, least=1)
+            size = elaborator.whole(value, binding.value.span, least=1)
             found = Num(size, name.text)
-            before = world.dims.setdefault(name.text, (found, name.span))
+            before = elaborator.dims.setdefault(name.text, (found, name.span))
             if before[0].value != size:
-                world.report(
+                elaborator.report(
                     "N104",
                     f"`dim {name.text}` is {before[0].value} in one file and {size} in another",
                     name.span,
@@ -160,24 +160,26 @@ class Files:
             return found
 
         self.settable.add(name.text)
-        define(scope, name, Thunk(world, run, name.text, name.span))
+        define(scope, name, Thunk(elaborator, run, name.text, name.span))
 
     def clock(self, statement: syntax.Clock, scope: Scope, file: str) -> None:
-        world, name = self.world, statement.name
+        elaborator, name = self.elaborator, statement.name
 
         def run() -> ClockValue:
             given = self.given(name.text, file)
-            count = None if given is None else world.whole(given, statement.period.span, least=1)
+            count = (
+                None if given is None else elaborator.whole(given, statement.period.span, least=1)
+            )
             made = clock_of(statement.period, Site(scope, ()), statement.phase, count)
             found = replace(made, name=name.text)
-            world.clocks.setdefault(join(file, name.text), found)
+            elaborator.clocks.setdefault(join(file, name.text), found)
             return ClockValue(found)
 
         self.settable.add(join(file, name.text))
-        define(scope, name, Thunk(world, run, name.text, name.span))
+        define(scope, name, Thunk(elaborator, run, name.text, name.span))
 
     def literal(self, statement: syntax.Define, scope: Scope, file: str) -> None:
-        world, name = self.world, statement.name
+        elaborator, name = self.elaborator, statement.name
 
         def run() -> Value:
             given = self.given(name.text, file)
@@ -186,28 +188,29 @@ class Files:
 
         hides(name, scope)
         self.settable.add(join(file, name.text))
-        define(scope, name, Thunk(world, run, name.text, name.span))
+        define(scope, name, Thunk(elaborator, run, name.text, name.span))
 
     def given(self, name: str, file: str) -> Num | Items | None:
         """The value of `--set name=value`."""
         full = join(file, name)
-        if full not in self.world.sets:
+        if full not in self.elaborator.sets:
             return None
-        self.world.used_sets.add(full)
-        value = read_value(self.world.sets[full])
+        self.elaborator.used_sets.add(full)
+        said = self.elaborator.sets[full]
+        value = read_value(said)
         if value is None:
-            self.world.fail(
+            self.elaborator.fail(
                 "N112",
-                f"--set {full}={self.world.sets[full]}: a number or a list of numbers is needed",
+                f"--set {full}={said}: a number or a list of numbers is needed",
                 help="a list is written `[1, 4]`, between quotes for the shell",
             )
-        self.world.used[full] = plain(value)
+        self.elaborator.used[full] = plain(value)
         return value
 
 
 def define(scope: Scope, name: syntax.Name, base: Named) -> None:
     if name.text in scope.imported:
-        scope.world.report(
+        scope.elaborator.report(
             "N104",
             f"`{name.text}` is defined here and in an imported file",
             name.span,
@@ -215,7 +218,7 @@ def define(scope: Scope, name: syntax.Name, base: Named) -> None:
             help="another name here",
         )
     elif name.text in built_in():
-        scope.world.report(
+        scope.elaborator.report(
             "N103", f"`{name.text}` hides a built-in name", name.span, help="another name"
         )
     scope.define(name, base, constant=True)

@@ -15,8 +15,8 @@ from nldsl.core.build import number
 from nldsl.core.nodes import Node, Shape, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import Program
+from nldsl.graph.elaborator import Elaborator
 from nldsl.graph.shapes import Shapes
-from nldsl.graph.world import World
 
 THROUGH = {
     "spread",
@@ -73,9 +73,9 @@ def once(fact: Callable[[Guards, Node], bool]) -> Callable[[Guards, Node], bool]
     return asked
 
 
-def guarded(world: World, program: Program) -> None:
+def guarded(elaborator: Elaborator, program: Program) -> None:
     """Every branch rebuilt where it has to be; what a level takes as `context` stays one stream."""
-    guards, order = Guards(world), in_order(program)
+    guards, order = Guards(elaborator), in_order(program)
     if not any(node.op in CHOICES for node in order):
         return
     for level in program.levels.values():
@@ -124,8 +124,8 @@ def in_order(program: Program) -> list[Node]:
 class Guards:
     """Rebuilds branches. A mask has the shape of what it masks, or () for all of it."""
 
-    def __init__(self, world: World) -> None:
-        self.world, self.shapes, self.node = world, Shapes(world), world.node
+    def __init__(self, elaborator: Elaborator) -> None:
+        self.elaborator, self.shapes, self.node = elaborator, Shapes(elaborator), elaborator.node
         self.known: dict[tuple[str, Node], bool] = {}
         self.done: dict[Node, Node] = {}
         self.fixed: dict[
@@ -166,7 +166,7 @@ class Guards:
         args, attrs = [self.done[arg] for arg in node.args], dict(node.attrs)
         if node.op == "grad":
             attrs["context"] = tuple(self.done[n] for n in node["context"])
-        with self.world.at(node.span, node.turn):
+        with self.elaborator.at(node.span, node.turn):
             if (
                 node.op in CHOICES
                 and isinstance(node.type, tuple)
@@ -177,7 +177,7 @@ class Guards:
                 )
         if args == list(node.args) and attrs == dict(node.attrs):
             return node
-        return self.world.build.make(
+        return self.elaborator.build.make(
             node.op,
             *args,
             type=node.type,
@@ -197,7 +197,7 @@ class Guards:
         branches = self.branch(yes, test, True, fixed), self.branch(no, test, False, fixed)
         same = branches == (yes, no)
         op, made = (node.op, args) if same else ("where", [test, *branches])
-        return self.world.build.make(
+        return self.elaborator.build.make(
             op, *made, type=node.type, span=node.span, turn=node.turn, called=node.name
         )
 
@@ -232,7 +232,7 @@ class Guards:
             if self.steep(node) and (safe := OPS[node.op].safe):
                 i, harmless = safe
                 args[i] = self.chosen(args[i], self.behind(node, i, mask), harmless)
-            self._made[key] = self.world.build.make(
+            self._made[key] = self.elaborator.build.make(
                 node.op,
                 *args,
                 type=node.type,

@@ -14,11 +14,11 @@ from nldsl.graph.built_in import FUNCTIONS
 from nldsl.graph.builtins import fail_without_level
 from nldsl.graph.clauses import clauses
 from nldsl.graph.clocks import clock_of, default_reset, rate_of
+from nldsl.graph.elaborator import LAST, PARTS, SOON, Elaborator, Poisoned, meant
 from nldsl.graph.evaluate import array, as_array, axes_text, axis_of, evaluate, field
 from nldsl.graph.memories import MemoryInstance
 from nldsl.graph.scope import Place, Scope, Site, Thunk
 from nldsl.graph.values import Absorb, Array, Expose, Eye, Family, MemoryValue, Num, Value
-from nldsl.graph.world import LAST, PARTS, SOON, Poisoned, World, meant
 from nldsl.source import Span
 
 
@@ -31,9 +31,9 @@ class Spanned(Protocol):
 
 class LevelInstance:
     def __init__(
-        self, world: World, text: syntax.Level, around: Scope, place: Place, name: str
+        self, elaborator: Elaborator, text: syntax.Level, around: Scope, place: Place, name: str
     ) -> None:
-        self.world, self.text, self.name = world, text, name
+        self.elaborator, self.text, self.name = elaborator, text, name
         self.memories: dict[str, MemoryInstance] = {}
         self.objectives: list[tuple[Place, Thunk[Array], syntax.Minimize]] = []
         self.read_objectives: set[int] = set()
@@ -42,8 +42,8 @@ class LevelInstance:
         self.resets: list[tuple[syntax.Reset, Site]] = []
         self.bptts: list[tuple[syntax.Bptt, Site]] = []
         self.flows: list[str] = []  # names of the streams in `context_nodes`
-        self.context_nodes = Thunk(world, self._context, "", text.span)
-        self.clauses = Thunk(world, lambda: (self._reset(), self._bptt()), "", text.span)
+        self.context_nodes = Thunk(elaborator, self._context, "", text.span)
+        self.clauses = Thunk(elaborator, lambda: (self._reset(), self._bptt()), "", text.span)
         site = Site(around, place)
         self.parent: LevelInstance | None = None
         self.clock = rate_of(text.rate, site)
@@ -62,9 +62,9 @@ class LevelInstance:
                 up.phase + own.phase * up.period,
                 up.name if (own.period, own.phase) == (1, 0) else f"{own.period} x {up.name}",
             )
-        self.scope = Scope(world, "level", around, name, place)
+        self.scope = Scope(elaborator, "level", around, name, place)
         self.scope.level = self
-        self.per = world.hide(axis_of(text.per, site)) if text.per else None
+        self.per = elaborator.hide(axis_of(text.per, site)) if text.per else None
         if self.per is not None:
             self.scope.hidden = (*around.hidden, self.per)
 
@@ -72,7 +72,7 @@ class LevelInstance:
         """`l.M`."""
         memory = self.memories.get(name.text)
         if memory is None:
-            self.world.fail(
+            self.elaborator.fail(
                 "N101",
                 f"level `{self.text.member.name.text}` has no memory `{name.text}`",
                 name.span,
@@ -102,7 +102,7 @@ class LevelInstance:
             value = as_array(evaluate(text.objective, site), site, text.objective.span)
             if not value.is_scalar:
                 said = "a tree" if value.is_tree else f"the axes {axes_text(value)}"
-                self.world.fail(
+                self.elaborator.fail(
                     "N204",
                     f"an objective is one number, this has {said}",
                     text.objective.span,
@@ -110,7 +110,9 @@ class LevelInstance:
                 )
             return value
 
-        self.objectives.append((site.place, Thunk(self.world, run, "", text.objective.span), text))
+        self.objectives.append(
+            (site.place, Thunk(self.elaborator, run, "", text.objective.span), text)
+        )
 
     def _context(self) -> tuple[Node, ...]:
         found: list[Node] = []
@@ -153,7 +155,7 @@ class LevelInstance:
         """Each is read. Known when everything is worked out and nothing is missing."""
         for i, (_, _, text) in enumerate(self.objectives):
             if i not in self.read_objectives:
-                self.world.report(
+                self.elaborator.report(
                     "N504",
                     "no `grad` or `prox` reads this objective",
                     text.span,
@@ -161,29 +163,31 @@ class LevelInstance:
                 )
 
     def check(self) -> None:
-        world, text = self.world, self.text
+        elaborator, text = self.elaborator, self.text
         if not self.memories:
-            world.report("N502", f"level `{text.member.name.text}` has no memory", text.member.span)
+            elaborator.report(
+                "N502", f"level `{text.member.name.text}` has no memory", text.member.span
+            )
         written = any(memory.versions for memory in self.memories.values())
         if self.clock.unit == "never" and written and self.parent is None:
             span = next(
                 thunk.span for memory in self.memories.values() for _, thunk in memory.versions
             )
-            world.report(
+            elaborator.report(
                 "N503",
                 "a level with rate `never` has no ticks, so no `<-`",
                 span,
                 help="a rate `every ..`, or no `<-`",
             )
         elif self.clock.unit != "never" and not written and self.memories:
-            world.report(
+            elaborator.report(
                 "N502",
                 f"level `{text.member.name.text}` ticks, but no `<-` moves a memory",
                 text.member.span,
                 help="`M <- ..`, or the rate `never`",
             )
         if self.objectives and not self.contexts:
-            world.report(
+            elaborator.report(
                 "N612",
                 "a level with an objective names the streams it learns from",
                 self.objectives[0][2].span,
@@ -193,7 +197,7 @@ class LevelInstance:
     def once(self, word: str, clauses: Sequence[Spanned], remedy: str) -> None:
         """A clause is said once: of two the reader cannot know which holds."""
         for clause in clauses[1:]:
-            self.world.report(
+            self.elaborator.report(
                 "N309",
                 f"level `{self.text.member.name.text}` says `{word}` twice",
                 clause.span,
@@ -265,7 +269,7 @@ class LevelInstance:
 
     def _viewer(self, member: syntax.Member, site: Site) -> str:
         """A level in scope, or one of the main file."""
-        for scope in (site.scope, self.world.main):
+        for scope in (site.scope, self.elaborator.main):
             if scope is not None and scope.find(member.name.text) is not None:
                 here = Site(scope, site.place)
                 value: Value | None = here.value(member.name)
@@ -274,7 +278,7 @@ class LevelInstance:
                     value = value.members.get(index.value) if isinstance(index, Num) else None
                 if isinstance(value, LevelInstance):
                     return value.name
-        self.world.fail("N101", f"there is no level `{member.name.text}` here", member.span)
+        self.elaborator.fail("N101", f"there is no level `{member.name.text}` here", member.span)
 
 
 def attempt(thunk: Thunk[object]) -> None:
@@ -288,26 +292,26 @@ def grad(call: syntax.Call, site: Site) -> Array:
     """`grad(P)`, the derivative of the objective last above; `grad(e, y)`, of one stream in
     another.
     """
-    world = site.world
+    elaborator = site.elaborator
     if not 1 <= len(call.args) <= 2 or any(
         isinstance(arg, syntax.Named | syntax.Window) for arg in call.args
     ):
-        world.fail("N107", "`grad` takes a memory, or two streams", call.span)
+        elaborator.fail("N107", "`grad` takes a memory, or two streams", call.span)
     if len(call.args) == 2:
         e, y = (array(arg, site) for arg in call.args)
         if not e.is_scalar:
-            world.fail(
+            elaborator.fail(
                 "N204",
                 f"`grad(e, y)` differentiates one number, this is {axes_text(e)}",
                 call.args[0].span,
             )
-        return Array(world.node("grad_stream", e.node, y.node, type=y.node.type), y.hidden)
+        return Array(elaborator.node("grad_stream", e.node, y.node, type=y.node.type), y.hidden)
     return of_objective(call, site)
 
 
 def of_objective(call: syntax.Call, site: Site) -> Array:
     """`grad(P)`, with the streams that the level names as its context."""
-    world = site.world
+    elaborator = site.elaborator
     value, level = evaluate(call.args[0], site), site.scope.level
     if (
         not isinstance(value, MemoryValue)
@@ -315,7 +319,7 @@ def of_objective(call: syntax.Call, site: Site) -> Array:
         or value.path
         or value.at == "after"
     ):
-        world.fail(
+        elaborator.fail(
             "N515",
             "`grad(P)` takes a memory of the level it stands in, or `M@clock`",
             call.args[0].span,
@@ -323,7 +327,7 @@ def of_objective(call: syntax.Call, site: Site) -> Array:
         )
     objective = level.objective(site.place)
     if objective is None:
-        world.fail(
+        elaborator.fail(
             "N501",
             "`grad` reads the objective last above it, and there is no `minimize` above",
             call.span,
@@ -332,7 +336,7 @@ def of_objective(call: syntax.Call, site: Site) -> Array:
     at = value.memory.read(value)
     context = level.context_nodes.force() if level.contexts else ()
     return Array(
-        world.node(
+        elaborator.node(
             "grad",
             objective.force().node,
             at.node,

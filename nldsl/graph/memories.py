@@ -10,12 +10,12 @@ from nldsl.core.nodes import Node, Shape, Tree, Type
 from nldsl.core.program import Clock
 from nldsl.frontend import syntax
 from nldsl.graph import foreign, prox, starts
+from nldsl.graph.elaborator import did_you_mean
 from nldsl.graph.evaluate import as_array, axis_of, evaluate, field, identity
 from nldsl.graph.names import join
 from nldsl.graph.scope import Bound, Place, Site, Thunk
 from nldsl.graph.templates import Template, template
 from nldsl.graph.values import Array, Definition, Expose, Eye, Hidden, MemoryValue, kind_of
-from nldsl.graph.world import did_you_mean
 from nldsl.source import Span
 
 if TYPE_CHECKING:
@@ -43,19 +43,22 @@ class MemoryType:
 
 class MemoryInstance(Bound):
     def __init__(self, level: LevelInstance, text: syntax.Memory, site: Site) -> None:
-        self.level, self.text, self.site, self.world = level, text, site, site.world
+        self.level, self.text, self.site, self.elaborator = level, text, site, site.elaborator
         self.name = join(level.name, text.name.text)
         self.versions: list[tuple[Place, Thunk[Node]]] = []
-        self.type = Thunk(self.world, self._type, text.name.text, text.type.span)
+        self.type = Thunk(self.elaborator, self._type, text.name.text, text.type.span)
         self.start = Thunk(
-            self.world, lambda: starts.start(self), text.name.text, (text.start or text.type).span
+            self.elaborator,
+            lambda: starts.start(self),
+            text.name.text,
+            (text.start or text.type).span,
         )
         self.slots: dict[str, str] | None = None
 
     def _type(self) -> MemoryType:
-        kind, world, hidden = self.text.type, self.world, self.level.scope.hidden
+        kind, elaborator, hidden = self.text.type, self.elaborator, self.level.scope.hidden
         front = tuple(h.axis for h in hidden)
-        with world.at(kind.span, self.site.scope.turn):
+        with elaborator.at(kind.span, self.site.scope.turn):
             if isinstance(kind, syntax.Shape):
                 axes = tuple(axis_of(axis, self.site) for axis in kind.axes)
                 return MemoryType((*front, *axes), hidden)
@@ -63,17 +66,18 @@ class MemoryInstance(Bound):
                 like = as_array(evaluate(kind.name, self.site), self.site, kind.span)
                 if like.is_tree:
                     leaves = tuple(
-                        (path, (*front, *leaf.seen)) for path, leaf in world.arrays.leaves(like)
+                        (path, (*front, *leaf.seen))
+                        for path, leaf in elaborator.arrays.leaves(like)
                     )
                     return MemoryType(Tree(leaves), hidden)
                 return MemoryType((*front, *like.seen), hidden)
             if isinstance(kind, syntax.Weights):
-                return MemoryType(world.owners.claim(self), ())
+                return MemoryType(elaborator.owners.claim(self), ())
             callee = (
                 evaluate(kind.place.names[0], self.site) if len(kind.place.names) == 1 else None
             )
             if not isinstance(callee, Definition):
-                world.fail(
+                elaborator.fail(
                     "N202",
                     f"a memory's type is a shape, `like x`, `weights` or a def, `{kind.place}` is "
                     f"{kind_of(callee)}",
@@ -96,30 +100,30 @@ class MemoryInstance(Bound):
 
     def read(self, value: MemoryValue) -> Array:
         """The node of a read, with the changes of hidden axes on the way."""
-        type_, world = self.type.force(), self.world
+        type_, elaborator = self.type.force(), self.elaborator
         if value.at == "start":
             node = self.start.force()
             if node is None:
-                world.fail(
+                elaborator.fail(
                     "N209",
                     f"the start of `{self.text.name.text}` is not a value: its weights are drawn",
                 )
         elif isinstance(value.at, Clock):
-            node = world.node("held", type=type_.core, memory=self.name, clock=value.at)
+            node = elaborator.node("held", type=type_.core, memory=self.name, clock=value.at)
         elif value.at == "after":
-            node = world.node("now", type=type_.core, memory=self.name)
+            node = elaborator.node("now", type=type_.core, memory=self.name)
         elif value.version is None:
-            node = world.node("read", type=type_.core, memory=self.name)
+            node = elaborator.node("read", type=type_.core, memory=self.name)
         else:
-            node = world.node("plain", type=type_.core, memory=f"{self.name}#{value.version}")
+            node = elaborator.node("plain", type=type_.core, memory=f"{self.name}#{value.version}")
         array = Array(node, type_.hidden)
         for name in value.path.split("/") if value.path else ():
-            array = world.arrays.field(array, name)
+            array = elaborator.arrays.field(array, name)
         for view in value.views:
             if isinstance(view, Expose):
-                array = world.arrays.expose(array, view.axes)
+                array = elaborator.arrays.expose(array, view.axes)
             elif view.axis not in array.hidden:
-                array = world.arrays.absorb(array, view.axis)
+                array = elaborator.arrays.absorb(array, view.axis)
         return array
 
     def part(self, value: MemoryValue, name: syntax.Name) -> MemoryValue:
@@ -132,7 +136,7 @@ class MemoryInstance(Bound):
                 if name.text in foreign.TRANSPOSED
                 else {"help": did_you_mean(prefix, paths)}
             )
-            self.world.fail(
+            self.elaborator.fail(
                 "N101",
                 f"`{self.text.name.text}` has no weight `{prefix}`"
                 + (f": {', '.join(paths)}" if paths else ""),
@@ -146,15 +150,15 @@ class MemoryInstance(Bound):
 
         def run() -> Node:
             node = self._version(text, site, count)
-            self.world.versions[f"{self.name}#{count + 1}"] = node
+            self.elaborator.versions[f"{self.name}#{count + 1}"] = node
             return node
 
         self.versions.append(
-            (site.place, Thunk(self.world, run, text.place.names[0].text, text.span))
+            (site.place, Thunk(self.elaborator, run, text.place.names[0].text, text.span))
         )
 
     def _version(self, text: syntax.Update, site: Site, count: int) -> Node:
-        world, type_ = self.world, self.type.force()
+        elaborator, type_ = self.elaborator, self.type.force()
         if (
             isinstance(text.value, syntax.Call)
             and isinstance(text.value.callee, syntax.Name)
@@ -163,13 +167,13 @@ class MemoryInstance(Bound):
             value = prox.closed_form(self, text, site)
         else:
             value = self.value_of(text.value, site)
-        with world.at(text.value.span, site.scope.turn):
+        with elaborator.at(text.value.span, site.scope.turn):
             if len(text.place.names) == 1:
                 return self.conform(value, f"`{text.place}`")
             path = ".".join(name.text for name in text.place.names[1:])
             paths = type_.core.paths() if isinstance(type_.core, Tree) else ()
             if path not in paths:
-                world.fail(
+                elaborator.fail(
                     "N101",
                     f"`{text.place.names[0].text}` has no weight `{path}`"
                     + (f": {', '.join(paths)}" if paths else ""),
@@ -179,22 +183,25 @@ class MemoryInstance(Bound):
             before = self.read(MemoryValue(self, count))
             shape = type_.tree.shape(path)[len(type_.hidden) :]
             new = Array(
-                world.arrays.conform(value, type_.hidden, shape, f"`{text.place}`"), type_.hidden
+                elaborator.arrays.conform(value, type_.hidden, shape, f"`{text.place}`"),
+                type_.hidden,
             )
-            return world.arrays.tree(
-                [(p, new if p == path else leaf) for p, leaf in world.arrays.leaves(before)]
+            return elaborator.arrays.tree(
+                [(p, new if p == path else leaf) for p, leaf in elaborator.arrays.leaves(before)]
             ).node
 
     def value_of(self, expression: syntax.Expr, site: Site) -> Array:
         """The right side of `<-` or a start as an array; `I` alone takes the axes of the memory."""
-        world, type_ = self.world, self.type.force()
+        elaborator, type_ = self.elaborator, self.type.force()
         value = evaluate(expression, site)
         if isinstance(value, Eye) and not isinstance(type_.core, Tree):
-            with world.at(expression.span, site.scope.turn):
+            with elaborator.at(expression.span, site.scope.turn):
                 return identity(
                     value,
                     Array(
-                        world.arrays.expand(world.arrays.const(0), type_.hidden, type_.seen),
+                        elaborator.arrays.expand(
+                            elaborator.arrays.const(0), type_.hidden, type_.seen
+                        ),
                         type_.hidden,
                     ),
                     site,
@@ -203,21 +210,21 @@ class MemoryInstance(Bound):
 
     def conform(self, value: Array, what: str) -> Node:
         """The value as one of this memory's type."""
-        world, type_ = self.world, self.type.force()
-        arrays = world.arrays
+        elaborator, type_ = self.elaborator, self.type.force()
+        arrays = elaborator.arrays
         arrays.numbers(value)
         if not isinstance(type_.core, Tree):
             if value.is_tree:
-                world.fail("N203", f"{what} is an array, the value is a tree")
+                elaborator.fail("N203", f"{what} is an array, the value is a tree")
             return arrays.conform(value, type_.hidden, type_.seen, what)
         if value.node.type == type_.core and value.hidden == type_.hidden:
             return value.node
         if value.is_tree and value.node.tree.paths() != type_.core.paths():
-            world.fail("N203", f"{what} and its value are trees with different weights")
+            elaborator.fail("N203", f"{what} and its value are trees with different weights")
         k = len(type_.hidden)
         parts = dict(arrays.leaves(value)) if value.is_tree else {}
         if not value.is_tree and not value.is_scalar:
-            world.fail("N203", f"{what} is a tree of weights, the value an array")
+            elaborator.fail("N203", f"{what} is a tree of weights, the value an array")
         return arrays.tree(
             [
                 (

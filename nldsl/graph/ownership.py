@@ -14,10 +14,10 @@ from nldsl.frontend import syntax
 from nldsl.frontend.expression_text import type_
 from nldsl.graph.axes import see
 from nldsl.graph.calls import declared_axes
+from nldsl.graph.elaborator import Elaborator, Poisoned
 from nldsl.graph.evaluate import evaluate
 from nldsl.graph.names import join
 from nldsl.graph.values import Definition, Num, kind_of
-from nldsl.graph.world import Poisoned, World
 
 if TYPE_CHECKING:
     from nldsl.graph.memories import MemoryInstance
@@ -54,7 +54,7 @@ class Part:
             if (
                 entry is not None
                 and not isinstance(entry.base, Definition)
-                or any(under(name, path) for name in scope.world.weights)
+                or any(under(name, path) for name in scope.elaborator.weights)
             ):
                 return join(scope.path, place)
             if scope is home:
@@ -69,10 +69,10 @@ class Part:
             case syntax.Field(value, name):
                 return [*self.steps(value), name.text]
             case syntax.Index(value, index):
-                world, site = self.memory.site.scope.world, self.memory.site
+                elaborator, site = self.memory.site.scope.elaborator, self.memory.site
                 turn = evaluate(index, site)
                 if not isinstance(turn, Num):
-                    world.fail(
+                    elaborator.fail(
                         "N202",
                         f"the index of a turn is a number, this is {kind_of(turn)}",
                         index.span,
@@ -101,15 +101,15 @@ class Part:
 
 
 class Owners:
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, elaborator: Elaborator) -> None:
+        self.elaborator = elaborator
         self.parts: list[Part] = []
 
     def register(self, memory: MemoryInstance) -> None:
         self.parts.append(Part(memory))
 
     def twice(self, message: str, part: Part, other: Part) -> None:
-        self.world.report(
+        self.elaborator.report(
             "N111",
             message,
             part.memory.text.type.span,
@@ -125,7 +125,7 @@ class Owners:
         for part in same[1:]:
             self.twice(f"two memories own `{part}`", part, same[0])
         leaves = []
-        for name, weight in self.world.weights.items():
+        for name, weight in self.elaborator.weights.items():
             if weight.owner is not None or not mine.covers(name, weight.shape):
                 continue
             others = [
@@ -143,12 +143,12 @@ class Owners:
                         mine,
                         others[0],
                     )
-        if not leaves and self.world.findings:
+        if not leaves and self.elaborator.findings:
             raise Poisoned  # the weights may well be where something is wrong
         if not leaves:
             where = f" under `{mine.prefix}`" if mine.prefix else " left"
             shape = f" that has the axes `{type_(mine.said.shape)}`" if mine.said.shape else ""
-            self.world.fail(
+            self.elaborator.fail(
                 "N113",
                 f"there is no unowned weight{where}{shape}",
                 memory.text.type.span,
@@ -158,9 +158,9 @@ class Owners:
 
     def check(self) -> None:
         """Every weight is owned."""
-        for weight in self.world.weights.values():
+        for weight in self.elaborator.weights.values():
             if weight.owner is None:
-                self.world.report(
+                self.elaborator.report(
                     "N110",
                     f"no level owns the weight `{weight.name}`",
                     weight.span,

@@ -25,7 +25,7 @@ def axes_of(expr: syntax.Expr, site: Site) -> Shape:
     """A list of sizes: `[head, e]`, `shape(x)`."""
     value = evaluate(expr, site)
     if not isinstance(value, Items) or value.paths is not None:
-        site.world.fail(
+        site.elaborator.fail(
             "N202",
             f"a list of axes such as `[head, e]` is needed here, this is {kind_of(value)}",
             expr.span,
@@ -35,7 +35,9 @@ def axes_of(expr: syntax.Expr, site: Site) -> Shape:
         if isinstance(expr, syntax.List)
         else [expr.span] * len(value.items)
     )
-    return tuple(site.world.axis(size, span) for size, span in zip(value.items, spans, strict=True))
+    return tuple(
+        site.elaborator.axis(size, span) for size, span in zip(value.items, spans, strict=True)
+    )
 
 
 def component(call: syntax.Call, site: Site) -> str:
@@ -57,7 +59,7 @@ def weight(call: syntax.Call, site: Site) -> Array:
         )
     fill = plain(evaluate(args["init"], site), site, args["init"].span)
     if isinstance(fill, list) and (len(shape) == 0 or len(fill) != shape[0].size):
-        site.world.fail(
+        site.elaborator.fail(
             "N204",
             f"the list has {len(fill)} entries, the weight {shape_text(shape)}",
             args["init"].span,
@@ -70,27 +72,27 @@ def plain(value: Value, site: Site, span: Span) -> Fill:
         return float(value.value)
     if isinstance(value, Items) and value.paths is None:
         return [plain(item, site, span) for item in value.items]
-    site.world.fail(
+    site.elaborator.fail(
         "N202", f"a number or a list of numbers is needed here, this is {kind_of(value)}", span
     )
 
 
 def linear(call: syntax.Call, site: Site, name: str = "") -> Array:
     args = given(call, site, "x", "out")
-    x, out, world = array(args["x"], site), axes_of(args["out"], site), site.world
+    x, out, elaborator = array(args["x"], site), axes_of(args["out"], site), site.elaborator
     if x.is_tree:
-        world.fail("N203", "`linear` takes an array, this is a tree", args["x"].span)
+        elaborator.fail("N203", "`linear` takes an array, this is a tree", args["x"].span)
     inputs = x.seen
     w = site.scope.weights(
         site, component(call, site), (*out, *inputs), "normal", 1 / math.sqrt(numel(inputs)), 0.0
     )
     n, m = len(out), len(inputs)
-    return world.arrays.einsum(w, x, range(n + m), range(n, n + m), range(n), out)
+    return elaborator.arrays.einsum(w, x, range(n + m), range(n, n + m), range(n), out)
 
 
 def affine(call: syntax.Call, site: Site) -> Array:
     y = linear(call, site)
-    return site.world.arrays.binary(
+    return site.elaborator.arrays.binary(
         "add",
         y,
         site.scope.weights(site, component(call, site) + ".bias", y.seen, "fill", 0.0, 0.0),
@@ -98,25 +100,27 @@ def affine(call: syntax.Call, site: Site) -> Array:
 
 
 def conv(call: syntax.Call, site: Site) -> Array:
-    args, world = given(call, site, "x", "n"), site.world
+    args, elaborator = given(call, site, "x", "n"), site.elaborator
     outside_memory("conv", call, site)
     x, n = array(args["x"], site), axis_of(args["n"], site)
     if x.is_tree:
-        world.fail("N203", "`conv` takes an array, this is a tree", args["x"].span)
+        elaborator.fail("N203", "`conv` takes an array, this is a tree", args["x"].span)
     kernel = site.scope.weights(
         site, component(call, site), (n, *x.seen), "normal", 1 / math.sqrt(n.size), 0.0
     )
     k = len(x.hidden)
-    node = world.arrays.spread(kernel.node, (n, *x.shape), (0, *range(1 + k, 1 + len(x.shape))))
-    return Array(world.node("conv", x.node, node, type=x.node.type), x.hidden)
+    node = elaborator.arrays.spread(
+        kernel.node, (n, *x.shape), (0, *range(1 + k, 1 + len(x.shape)))
+    )
+    return Array(elaborator.node("conv", x.node, node, type=x.node.type), x.hidden)
 
 
 def embed(call: syntax.Call, site: Site) -> Array:
     args = given(call, site, "ids", "out")
     ids, out = array(args["ids"], site), axes_of(args["out"], site)
     if ids.vocab is None:
-        site.world.fail("N203", "`embed` takes a stream of `index(n)`", args["ids"].span)
-    vocab = site.world.axis(ids.vocab, args["ids"].span)
+        site.elaborator.fail("N203", "`embed` takes a stream of `index(n)`", args["ids"].span)
+    vocab = site.elaborator.axis(ids.vocab, args["ids"].span)
     table = site.scope.weights(
         site, component(call, site), (vocab, *out), "normal", EMBED_SCALE, 0.0
     )
@@ -126,18 +130,20 @@ def embed(call: syntax.Call, site: Site) -> Array:
 def gather(table: Array, ids: Array, site: Site) -> Array:
     """The entry of the first axis at a place that the data says; of a table of weights, a row."""
     if ids.vocab is None:
-        site.world.fail("N203", "an entry is picked by a number or a stream of `index(n)`")
+        site.elaborator.fail("N203", "an entry is picked by a number or a stream of `index(n)`")
     if table.is_tree or not table.seen:
         said = "a tree of weights" if table.is_tree else "one number"
-        site.world.fail("N204", f"an entry is picked from an array with an axis, this is {said}")
+        site.elaborator.fail(
+            "N204", f"an entry is picked from an array with an axis, this is {said}"
+        )
     first = len(table.hidden)
     if table.seen[0].size != ids.vocab.value:
-        site.world.fail(
+        site.elaborator.fail(
             "N204",
             f"axis `{table.seen[0].name}` has {table.seen[0].size} entries, the stream is "
             f"`index({ids.vocab.text})`",
             help="the two are one number: then no place is outside the axis",
         )
     order = [first, *range(first), *range(first + 1, len(table.shape))]
-    node = site.world.arrays.permute(table.node, order)
-    return Array(site.world.node("gather", node, ids.node, type=node.shape[1:]), table.hidden)
+    node = site.elaborator.arrays.permute(table.node, order)
+    return Array(site.elaborator.node("gather", node, ids.node, type=node.shape[1:]), table.hidden)

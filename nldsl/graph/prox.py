@@ -22,8 +22,8 @@ from nldsl.graph.values import Array
 
 if TYPE_CHECKING:
     from nldsl.core.nodes import Node
+    from nldsl.graph.elaborator import Elaborator
     from nldsl.graph.memories import MemoryInstance
-    from nldsl.graph.world import World
 
 
 def plain(call: syntax.Call) -> list[syntax.Expr]:
@@ -32,11 +32,11 @@ def plain(call: syntax.Call) -> list[syntax.Expr]:
 
 
 def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Array:
-    world, call = memory.world, text.value
+    elaborator, call = memory.elaborator, text.value
     assert isinstance(call, syntax.Call)
-    arrays, args = world.arrays, plain(call)
+    arrays, args = elaborator.arrays, plain(call)
     if len(text.place.names) != 1 or len(call.args) != 2 or len(args) != 2:
-        world.fail(
+        elaborator.fail(
             "N107",
             "`prox(P, eta)` takes the place to start from and a rate, as the whole right side of "
             "`M <-`",
@@ -44,7 +44,7 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
         )
     objective = memory.level.objective(site.place)
     if objective is None:
-        world.fail(
+        elaborator.fail(
             "N501",
             "`prox` reads the objective last above it, and there is no `minimize` above",
             call.span,
@@ -56,15 +56,15 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
         without_form(memory, text, args, site)
     eta = array(args[1], site)
     if not eta.is_scalar:
-        world.fail("N204", "the rate of `prox` is one number", args[1].span)
-    with world.at(call.span, site.scope.turn):
+        elaborator.fail("N204", "the rate of `prox` is one number", args[1].span)
+    with elaborator.at(call.span, site.scope.turn):
         own = memory.conform(as_array(place, site, args[0].span), f"`{text.place}`")
         hidden = memory.type.force().hidden
         context = memory.level.context_nodes.force() if memory.level.contexts else ()
-        slope = world.node(
+        slope = elaborator.node(
             "grad", goal.node, own, type=own.type, memory=memory.name, context=context
         )
-        moved = by_curvature(found, Array(slope, hidden), eta, world)
+        moved = by_curvature(found, Array(slope, hidden), eta, elaborator)
         return arrays.binary("sub", Array(own, hidden), moved)
 
 
@@ -75,7 +75,7 @@ def without_form(
         o.objective for place, _, o in reversed(memory.level.objectives) if place < site.place
     )
     step = f"{args[0].span.text()} - {rate_text(args[1])} * grad({text.place})"
-    memory.world.fail(
+    memory.elaborator.fail(
         "N506",
         f"`{' '.join(said.span.text().split())}` is not a square of one key in `{text.place}`: "
         "it has no closed form here",
@@ -86,13 +86,13 @@ def without_form(
     )
 
 
-def by_curvature(found: Quadratic, slope: Array, eta: Array, world: World) -> Array:
+def by_curvature(found: Quadratic, slope: Array, eta: Array, elaborator: Elaborator) -> Array:
     """What the closed form takes away: the slope divided by 1/eta + the curvature along the key."""
-    arrays, hidden = world.arrays, slope.hidden
+    arrays, hidden = elaborator.arrays, slope.hidden
     curve = arrays.const(2 * found.factor)
     key = None if found.key is None else Array(found.key, hidden[: len(found.key.shape) - 1])
     if key is not None and found.stretch is not None:
-        return solved(slope, curvature(found.stretch, curve, key, world), eta, world)
+        return solved(slope, curvature(found.stretch, curve, key, elaborator), eta, elaborator)
     if key is not None:
         curve = arrays.binary("mul", curve, arrays.inner(key, key))
     rate = arrays.binary(
@@ -109,20 +109,21 @@ def rate_text(rate: syntax.Expr) -> str:
     )
 
 
-def curvature(stretch: Node, curve: Array, key: Array, world: World) -> Array:
+def curvature(stretch: Node, curve: Array, key: Array, elaborator: Elaborator) -> Array:
     """The sum of 2 c k k^T over the stretch."""
-    pair = world.arrays.binary("mul", curve, world.arrays.outer(key, key))
+    pair = elaborator.arrays.binary("mul", curve, elaborator.arrays.outer(key, key))
     return Array(
-        world.node(stretch.op, pair.node, type=pair.node.type, **dict(stretch.attrs)), pair.hidden
+        elaborator.node(stretch.op, pair.node, type=pair.node.type, **dict(stretch.attrs)),
+        pair.hidden,
     )
 
 
-def solved(slope: Array, curve: Array, eta: Array, world: World) -> Array:
+def solved(slope: Array, curve: Array, eta: Array, elaborator: Elaborator) -> Array:
     """slope (curve + I / eta)^-1"""
-    arrays = world.arrays
-    unit = Array(world.node("eye", type=curve.seen))
+    arrays = elaborator.arrays
+    unit = Array(elaborator.node("eye", type=curve.seen))
     matrix = arrays.binary(
         "add", curve, arrays.binary("mul", arrays.binary("div", arrays.const(1), eta), unit)
     )
     full = arrays.expand(matrix, slope.hidden, matrix.seen)
-    return Array(world.node("solve", slope.node, full, type=slope.node.type), slope.hidden)
+    return Array(elaborator.node("solve", slope.node, full, type=slope.node.type), slope.hidden)

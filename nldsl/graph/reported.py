@@ -20,12 +20,12 @@ def reported(statement: syntax.Report, site: Site) -> Thunk[Array]:
 
     Reports N202 for what is not an array, N204 for more than one number.
     """
-    world, span = site.world, statement.value.span
+    elaborator, span = site.elaborator, statement.value.span
 
     def run() -> Array:
         value = evaluate(statement.value, site)
         if not isinstance(value, Array | MemoryValue):
-            world.fail(
+            elaborator.fail(
                 "N202",
                 f"a report is a stream of one number a token, this is {kind_of(value)}",
                 span,
@@ -34,7 +34,7 @@ def reported(statement: syntax.Report, site: Site) -> Thunk[Array]:
         array = as_array(value, site, span)
         if not array.is_scalar:
             said = "a tree" if array.is_tree else f"the axes {axes_text(array)}"
-            world.fail(
+            elaborator.fail(
                 "N204",
                 f"a report is one number, this has {said}",
                 span,
@@ -42,7 +42,7 @@ def reported(statement: syntax.Report, site: Site) -> Thunk[Array]:
             )
         return array
 
-    return Thunk(world, run, REPORT, span, statement.value, site)
+    return Thunk(elaborator, run, REPORT, span, statement.value, site)
 
 
 def composed(value: Named | None) -> bool:

@@ -20,8 +20,8 @@ from nldsl.core.program import Fill
 from nldsl.frontend import syntax
 from nldsl.graph import foreign
 from nldsl.graph.built_in import built_in
+from nldsl.graph.elaborator import Elaborator, Poisoned, meant
 from nldsl.graph.values import Absorb, Array, Expose, Hidden, Items, MemoryValue, Value
-from nldsl.graph.world import Poisoned, World, meant
 from nldsl.source import Span
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ class Thunk(Generic[T]):
 
     def __init__(
         self,
-        world: World,
+        elaborator: Elaborator,
         run: Callable[[], T],
         name: str = "",
         span: Span | None = None,
         expr: syntax.Syntax | None = None,
         site: Site | None = None,
     ) -> None:
-        self.world, self.run, self.name, self.span = world, run, name, span
+        self.elaborator, self.run, self.name, self.span = elaborator, run, name, span
         self.expr, self.site = expr, site
         self.state = "new"
 
@@ -63,9 +63,9 @@ class Thunk(Generic[T]):
             raise Poisoned
         if self.state == "forcing":
             code, message, remedy = cycle(self)
-            self.world.fail(code, message, self.span, help=remedy)
+            self.elaborator.fail(code, message, self.span, help=remedy)
         self.state = "forcing"
-        self.world.forcing.append(self)
+        self.elaborator.forcing.append(self)
         try:
             self.value = self.run()
             self.state = "done"
@@ -74,12 +74,12 @@ class Thunk(Generic[T]):
             self.state = "poisoned"
             raise
         finally:
-            self.world.forcing.pop()
+            self.elaborator.forcing.pop()
 
 
 def cycle(thunk: Thunk[object]) -> tuple[str, str, str]:
     """Code, message and remedy for a value that needs itself at one instant."""
-    forcing = thunk.world.forcing
+    forcing = thunk.elaborator.forcing
     names = [t.name for t in forcing[forcing.index(thunk) :] if t.name]
     if len(names) <= 1:
         name = names[0] if names else "the value"
@@ -139,9 +139,20 @@ class Scope:
     """`kind` is "file", "def", "level" or "turn"."""
 
     def __init__(
-        self, world: World, kind: str, parent: Scope | None, path: str = "", place: Place = ()
+        self,
+        elaborator: Elaborator,
+        kind: str,
+        parent: Scope | None,
+        path: str = "",
+        place: Place = (),
     ) -> None:
-        self.world, self.kind, self.parent, self.path, self.place = world, kind, parent, path, place
+        self.elaborator, self.kind, self.parent, self.path, self.place = (
+            elaborator,
+            kind,
+            parent,
+            path,
+            place,
+        )
         self.names: dict[str, Entry] = {}
         self.turn: tuple[str, ...] = parent.turn if parent else ()
         # the level in whose text this is, and the one whose equation called this def
@@ -179,7 +190,7 @@ class Scope:
 
     def define(self, name: syntax.Name, base: Named, constant: bool = False) -> Entry:
         if name.text in self.names:
-            self.world.report(
+            self.elaborator.report(
                 "N105",
                 f"`{name.text}` is defined twice",
                 name.span,
@@ -244,13 +255,13 @@ class Site:
     place: Place
 
     @property
-    def world(self) -> World:
-        return self.scope.world
+    def elaborator(self) -> Elaborator:
+        return self.scope.elaborator
 
     def value(self, name: syntax.Name) -> Value:
         """What a name stands for here, versions and hidden axes taken into account."""
         found = self.scope.find(name.text)
-        main = self.world.main
+        main = self.elaborator.main
         if found is None and name.text == "loss" and main is not None and "loss" in main.names:
             return self._loss(main.names["loss"])
         if found is None:
@@ -262,7 +273,7 @@ class Site:
         if isinstance(value, Bound):
             return value.read_at(self)
         for hidden in reversed(list(self._hidden_between(scope))):
-            value = hide_axis(self.world, value, hidden)
+            value = hide_axis(self.elaborator, value, hidden)
         return value
 
     def _loss(self, entry: Entry) -> Value:
@@ -271,7 +282,7 @@ class Site:
         value = loss.force() if isinstance(loss, Thunk) else loss
         assert not isinstance(value, Bound), "a memory of the file"
         for hidden in self.scope.hidden:
-            value = hide_axis(self.world, value, hidden)
+            value = hide_axis(self.elaborator, value, hidden)
         return value
 
     def _hidden_between(self, scope: Scope) -> Iterator[Hidden]:
@@ -289,39 +300,41 @@ class Site:
         return self.scope.level
 
 
-def hide_axis(world: World, value: Value, hidden: Hidden) -> Value:
+def hide_axis(elaborator: Elaborator, value: Value, hidden: Hidden) -> Value:
     if isinstance(value, Array) and hidden not in value.hidden:
-        return world.arrays.absorb(value, hidden)
+        return elaborator.arrays.absorb(value, hidden)
     if isinstance(value, MemoryValue):
         return value.viewed(Absorb(hidden))
     return value
 
 
-def show_axes(world: World, value: Value, which: tuple[Hidden, ...]) -> Value:
+def show_axes(elaborator: Elaborator, value: Value, which: tuple[Hidden, ...]) -> Value:
     """The value of a call outside it: the axes mapped over are visible again."""
     if not which:
         return value
     if isinstance(value, Array):
-        return world.arrays.expose(value, which)
+        return elaborator.arrays.expose(value, which)
     if isinstance(value, MemoryValue):
         return value.viewed(Expose(which))
     if isinstance(value, Items):
-        return replace(value, items=tuple(show_axes(world, item, which) for item in value.items))
+        return replace(
+            value, items=tuple(show_axes(elaborator, item, which) for item in value.items)
+        )
     return value
 
 
 def unknown(site: Site, name: syntax.Name) -> NoReturn:
-    world = site.world
+    elaborator = site.elaborator
     for scope in site.scope.chain():
         if name.text in scope.names:
-            world.fail(
+            elaborator.fail(
                 "N102",
                 "a def sees its parameters and constants of its file, not the stream "
                 f"`{name.text}`",
                 name.span,
                 help=f"make `{name.text}` a parameter of the def",
             )
-    if any(finding.code == "N106" for finding in world.findings):
+    if any(finding.code == "N106" for finding in elaborator.findings):
         raise Poisoned  # it may well stand in the file that is not there
     home = next(
         (
@@ -332,7 +345,7 @@ def unknown(site: Site, name: syntax.Name) -> NoReturn:
         "",
     )
     if home:
-        world.fail(
+        elaborator.fail(
             "N101",
             f"there is no `{name.text}` here",
             name.span,
@@ -340,7 +353,7 @@ def unknown(site: Site, name: syntax.Name) -> NoReturn:
             fix=foreign.imported(name, home),
         )
     span, said = foreign.name(name, built_in())
-    world.fail(
+    elaborator.fail(
         "N101",
         f"there is no `{span.text()}` here",
         span,

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 from nldsl.core.nodes import Node, Shape, Tree
 from nldsl.diagnostic import Advice
 from nldsl.graph.axes import Match, match, sizes
+from nldsl.graph.elaborator import Elaborator, did_you_mean
 from nldsl.graph.values import Array, Hidden, shape_text
-from nldsl.graph.world import World, did_you_mean
 
 
 class Shapes:
     """Makes the nodes that move, add and drop axes."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.node = world.node
+    def __init__(self, elaborator: Elaborator) -> None:
+        self.elaborator = elaborator
+        self.node = elaborator.node
 
     # ---- constants
 
@@ -62,7 +62,7 @@ class Shapes:
         word of another language.
         """
         if not array.is_tree:
-            self.world.fail(
+            self.elaborator.fail(
                 "N203",
                 f"an array has no part `{name}`",
                 **instead or {"help": "only the weights of a definition have parts"},
@@ -72,7 +72,7 @@ class Shapes:
             return self.leaf(array, name)
         part = [path for path in paths if path.startswith(name + ".")]
         if not part:
-            self.world.fail(
+            self.elaborator.fail(
                 "N101",
                 f"there is no weight `{name}` here: {', '.join(paths)}",
                 help=did_you_mean(name, paths),
@@ -158,10 +158,10 @@ class Shapes:
         if found.clash:
             left, right = found.clash
             if left.name == right.name:
-                self.world.fail(
+                self.elaborator.fail(
                     "N201", f"axis `{left.name}` has two sizes here, {left.size} and {right.size}"
                 )
-            self.world.fail(
+            self.elaborator.fail(
                 "N201",
                 f"{shape_text(a)} and {shape_text(b)} do not mix: `{left.name}` and `{right.name}` "
                 "have one size, "
@@ -189,12 +189,12 @@ class Shapes:
             or sizes(found.shape) != sizes(seen)
             or (array.seen and len(array.seen) != len(seen))
         ):
-            self.world.fail(
+            self.elaborator.fail(
                 "N204",
                 f"{what} has the axes {shape_text(seen)}, the value {shape_text(array.seen)}",
             )
         if extra := [h.axis.name for h in array.hidden if h not in hidden]:
-            self.world.fail(
+            self.elaborator.fail(
                 "N204", f"the value has one entry for each `{extra[0]}`, {what} has not"
             )
         return self.expand(array, hidden, seen, found.right)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from nldsl.core.nodes import Constant, Node, Shape, Tree
 from nldsl.core.program import Fill, Weight
 from nldsl.frontend import syntax
+from nldsl.graph.elaborator import Elaborator, did_you_mean
 from nldsl.graph.evaluate import evaluate
 from nldsl.graph.scope import Scope, Site
 from nldsl.graph.templates import Leaf
 from nldsl.graph.values import Array, Num, Text
-from nldsl.graph.world import World, did_you_mean
 
 if TYPE_CHECKING:
     from nldsl.graph.memories import MemoryInstance
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def start(memory: MemoryInstance) -> Node | None:
     """The node of a start; None where the memory's value is its weight slots."""
-    world, text, type_ = memory.world, memory.text, memory.type.force()
+    elaborator, text, type_ = memory.elaborator, memory.text, memory.type.force()
     drawn = isinstance(text.start, syntax.Name) and text.start.text == "random"
     if isinstance(text.type, syntax.Weights):
         memory.slots = {path: path for path in type_.tree.paths()}
@@ -42,11 +42,11 @@ def start(memory: MemoryInstance) -> Node | None:
         }
     if text.start is None or memory.slots is not None and drawn:
         return None
-    scope = Scope(world, "turn", memory.level.scope, memory.level.scope.path)
+    scope = Scope(elaborator, "turn", memory.level.scope, memory.level.scope.path)
     scope.start = StartOf(memory)
     site = Site(scope, memory.site.place)
     value = memory.value_of(text.start, site)
-    with world.at(text.start.span, scope.turn):
+    with elaborator.at(text.start.span, scope.turn):
         return memory.conform(value, f"`{text.name.text}`")
 
 
@@ -75,7 +75,7 @@ class StartOf:
             make(memory, path, shape, leaves.get(path) or initial(shape[k:]))
             for path, shape in type_.core.leaves
         ]
-        return Array(memory.world.node("tree", *nodes, type=type_.core), type_.hidden)
+        return Array(memory.elaborator.node("tree", *nodes, type=type_.core), type_.hidden)
 
 
 def initial(shape: Shape) -> Leaf:
@@ -84,10 +84,10 @@ def initial(shape: Shape) -> Leaf:
 
 
 def random(memory: MemoryInstance, path: str, shape: Shape, leaf: Leaf) -> Node:
-    world = memory.world
+    elaborator = memory.elaborator
     if leaf.init == "fill":
         return filled(memory, shape, leaf)
-    return world.node(
+    return elaborator.node(
         "random",
         type=shape,
         name=f"{memory.name}.{path}" if path else memory.name,
@@ -96,12 +96,14 @@ def random(memory: MemoryInstance, path: str, shape: Shape, leaf: Leaf) -> Node:
 
 
 def filled(memory: MemoryInstance, shape: Shape, leaf: Leaf) -> Node:
-    world = memory.world
+    elaborator = memory.elaborator
     if isinstance(leaf.fill, list):
-        value = world.node("const", type=leaf.shape[: depth(leaf.fill)], value=frozen(leaf.fill))
+        value = elaborator.node(
+            "const", type=leaf.shape[: depth(leaf.fill)], value=frozen(leaf.fill)
+        )
         k = len(shape) - len(leaf.shape)
-        return world.arrays.spread(value, shape, range(k, k + len(value.shape)))
-    return world.arrays.spread(world.arrays.const(leaf.fill).node, shape, ())
+        return elaborator.arrays.spread(value, shape, range(k, k + len(value.shape)))
+    return elaborator.arrays.spread(elaborator.arrays.const(leaf.fill).node, shape, ())
 
 
 def frozen(fill: Fill) -> Constant:
@@ -115,7 +117,9 @@ def depth(fill: Fill) -> int:
 def learned(memory: MemoryInstance, path: str, shape: Shape, leaf: Leaf) -> Node:
     """A parameter that a slower level owns."""
     name = f"{memory.name}.start.{path}" if path else f"{memory.name}.start"
-    return memory.world.node("weight", type=shape, name=slot(memory, name, shape, leaf, None).name)
+    return memory.elaborator.node(
+        "weight", type=shape, name=slot(memory, name, shape, leaf, None).name
+    )
 
 
 def slot(memory: MemoryInstance, name: str, shape: Shape, leaf: Leaf, owner: str | None) -> Weight:
@@ -123,7 +127,7 @@ def slot(memory: MemoryInstance, name: str, shape: Shape, leaf: Leaf, owner: str
     if isinstance(fill, list):
         for axis in reversed(shape[: len(shape) - len(leaf.shape)]):
             fill = [fill] * axis.size
-    return memory.world.weights.setdefault(
+    return memory.elaborator.weights.setdefault(
         name, Weight(name, shape, leaf.init, leaf.scale, fill, memory.text.span, owner)
     )
 
@@ -132,13 +136,13 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
     """`load("file", "theirs.{layer}" -> ours, ..)`: one to one both ways; a loop is the path
     component of its variable.
     """
-    world, type_ = memory.world, memory.type.force()
+    elaborator, type_ = memory.elaborator, memory.type.force()
     file = evaluate(call.args[0], site) if call.args else None
     if not isinstance(file, Text):
-        world.fail(
+        elaborator.fail(
             "N107", '`load` takes the name of a checkpoint and pairs "theirs" -> ours', call.span
         )
-    wanted = pairs_of(call, world)
+    wanted = pairs_of(call, elaborator)
     paths = type_.core.paths() if isinstance(type_.core, Tree) else ("",)
     used, nodes = set(), []
     for path in paths:
@@ -147,7 +151,7 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
             dict(re.findall(r"(\w+)\[([^\]]*)\]", path)),
         )
         if ours not in wanted:
-            world.fail(
+            elaborator.fail(
                 "N116",
                 f"no pair loads the weight `{path or ours}`",
                 call.span,
@@ -158,10 +162,10 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
         for name in re.findall(r"\{(\w+)\}", theirs):
             theirs = theirs.replace(f"{{{name}}}", turns.get(name) or variable(name, site, pair))
         shape = type_.core.shape(path) if isinstance(type_.core, Tree) else type_.core
-        with world.at(pair.key.span, site.scope.turn):
-            nodes.append(world.node("load", type=shape, file=file.text, key=theirs))
+        with elaborator.at(pair.key.span, site.scope.turn):
+            nodes.append(elaborator.node("load", type=shape, file=file.text, key=theirs))
     for ours in wanted.keys() - used:
-        world.report(
+        elaborator.report(
             "N116",
             f"there is no weight `{ours}` to load",
             wanted[ours][1].value.span,
@@ -169,18 +173,18 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
         )
     if not isinstance(type_.core, Tree):
         return Array(nodes[0], type_.hidden)
-    return Array(world.node("tree", *nodes, type=type_.core), type_.hidden)
+    return Array(elaborator.node("tree", *nodes, type=type_.core), type_.hidden)
 
 
-def pairs_of(call: syntax.Call, world: World) -> dict[str, tuple[str, syntax.Pair]]:
+def pairs_of(call: syntax.Call, elaborator: Elaborator) -> dict[str, tuple[str, syntax.Pair]]:
     """Our name -> theirs, and the pair that says so."""
     wanted: dict[str, tuple[str, syntax.Pair]] = {}
     for arg in call.args[1:]:
         if not isinstance(arg, syntax.Pair) or not isinstance(arg.key, syntax.String):
-            world.fail("N107", 'a pair "theirs" -> ours is needed here', arg.span)
+            elaborator.fail("N107", 'a pair "theirs" -> ours is needed here', arg.span)
         ours = arg.value.span.text().replace(" ", "")
         if ours in wanted:
-            world.fail("N107", f"`{ours}` is loaded twice", arg.span)
+            elaborator.fail("N107", f"`{ours}` is loaded twice", arg.span)
         wanted[ours] = (arg.key.text, arg)
     return wanted
 
@@ -188,5 +192,5 @@ def pairs_of(call: syntax.Call, world: World) -> dict[str, tuple[str, syntax.Pai
 def variable(name: str, site: Site, pair: syntax.Pair) -> str:
     found = site.scope.find(name)
     if found is None or not isinstance(found[0].base, Num):
-        site.world.fail("N101", f"`{{{name}}}` is not a loop variable here", pair.key.span)
+        site.elaborator.fail("N101", f"`{{{name}}}` is not a loop variable here", pair.key.span)
     return f"{found[0].base.value:g}"

@@ -12,6 +12,7 @@ from nldsl.frontend import syntax
 from nldsl.graph import calls
 from nldsl.graph.built_in import built_in
 from nldsl.graph.clocks import clock_of
+from nldsl.graph.elaborator import MOST_TURNS, Elaborator, Poisoned
 from nldsl.graph.evaluate import declare, evaluate, instantiate, make
 from nldsl.graph.levels import LevelInstance
 from nldsl.graph.memories import MemoryInstance
@@ -19,7 +20,6 @@ from nldsl.graph.names import join
 from nldsl.graph.reported import reported
 from nldsl.graph.scope import Entry, Scope, Site, Thunk
 from nldsl.graph.values import Array, ClockValue, Definition, Family, Items, Num, Value, kind_of
-from nldsl.graph.world import MOST_TURNS, Poisoned, World
 from nldsl.source import Span
 
 
@@ -33,7 +33,7 @@ def define(statement: syntax.Define, site: Site) -> None:
     scope.define(
         name,
         Thunk(
-            site.world,
+            site.elaborator,
             lambda: definition(statement, site),
             name.text,
             name.span,
@@ -50,7 +50,7 @@ def declare_clock(statement: syntax.Clock, site: Site) -> None:
         site.scope.define(
             statement.name,
             Thunk(
-                site.world,
+                site.elaborator,
                 lambda: clock(statement, site),
                 statement.name.text,
                 statement.name.span,
@@ -62,13 +62,13 @@ def declare_clock(statement: syntax.Clock, site: Site) -> None:
 def declare_memory(statement: syntax.Memory, site: Site) -> None:
     scope = site.scope
     if statement.name.text in scope.names:
-        scope.define(statement.name, poisoned(site.world))  # says that it is there twice
+        scope.define(statement.name, poisoned(site.elaborator))  # says that it is there twice
         return
     memory = MemoryInstance(site.level, statement, site)
     scope.define(statement.name, memory)
     site.level.memories[statement.name.text] = memory
     if isinstance(statement.type, syntax.Weights):
-        site.world.owners.register(memory)
+        site.elaborator.owners.register(memory)
 
 
 def next_version(statement: syntax.Define, scope: Scope) -> bool:
@@ -88,7 +88,7 @@ def hides(name: syntax.Name, scope: Scope) -> None:
     outer = scope.hides(name.text)
     if outer is not None:
         notes = [("the outer one", outer.span)] if outer.span else []
-        scope.world.report(
+        scope.elaborator.report(
             "N103",
             f"`{name.text}` hides an outer name",
             name.span,
@@ -96,7 +96,7 @@ def hides(name: syntax.Name, scope: Scope) -> None:
             notes=notes,
         )
     elif name.text in built_in():
-        scope.world.report(
+        scope.elaborator.report(
             "N103", f"`{name.text}` hides a built-in name", name.span, help="another name"
         )
 
@@ -114,7 +114,7 @@ def name_node(value: Value, scope: Scope, text: str, span: Span) -> None:
     if isinstance(value, Array) and not scope.template:
         node: Node = value.node
         name = join(scope.path, text)
-        scope.world.lines[name] = (*scope.world.lines.get(name, ()), span)
+        scope.elaborator.lines[name] = (*scope.elaborator.lines.get(name, ()), span)
         if not node.name and node.op not in (
             "input",
             "weight",
@@ -129,7 +129,7 @@ def name_node(value: Value, scope: Scope, text: str, span: Span) -> None:
 
 def clock(statement: syntax.Clock, site: Site) -> ClockValue:
     found = replace(clock_of(statement.period, site, statement.phase), name=statement.name.text)
-    site.world.clocks.setdefault(join(site.scope.path, statement.name.text), found)
+    site.elaborator.clocks.setdefault(join(site.scope.path, statement.name.text), found)
     return ClockValue(found)
 
 
@@ -140,8 +140,8 @@ def result(statement: syntax.Return, site: Site) -> None:
 
 @make.register(syntax.Report)
 def report(statement: syntax.Report, site: Site) -> None:
-    thunk = site.world.reported = reported(statement, site)
-    site.world.later(lambda: thunk.force())
+    thunk = site.elaborator.reported = reported(statement, site)
+    site.elaborator.later(lambda: thunk.force())
 
 
 @make.register(syntax.Minimize)
@@ -172,23 +172,23 @@ def level(statement: syntax.Level, site: Site) -> None:
         instance(statement, site)
     except Poisoned:
         member = statement.member
-        site.scope.names.setdefault(member.name.text, Entry(poisoned(site.world), member.span))
+        site.scope.names.setdefault(member.name.text, Entry(poisoned(site.elaborator), member.span))
         raise
 
 
-def poisoned(world: World) -> Thunk[NoReturn]:
+def poisoned(elaborator: Elaborator) -> Thunk[NoReturn]:
     """Stands for what could not be made, so that its readers are not findings as well."""
 
     def fail() -> NoReturn:
         raise Poisoned
 
-    return Thunk(world, fail)
+    return Thunk(elaborator, fail)
 
 
 def instance(statement: syntax.Level, site: Site) -> None:
-    scope, world, member = site.scope, site.world, statement.member
+    scope, elaborator, member = site.scope, site.elaborator, statement.member
     if scope.template:
-        world.fail(
+        elaborator.fail(
             "N208",
             "a def that is a memory's type holds no level",
             statement.span,
@@ -201,7 +201,7 @@ def instance(statement: syntax.Level, site: Site) -> None:
     else:
         index = evaluate(member.index, site)
         if not isinstance(index, Num):
-            world.fail(
+            elaborator.fail(
                 "N202",
                 f"the index of a family is a number, this is {kind_of(index)}",
                 member.index.span,
@@ -209,17 +209,17 @@ def instance(statement: syntax.Level, site: Site) -> None:
         name = join(home.path, f"{member.name.text}[{index.value:g}]")
     if home.leaf:
         name += f"[{home.leaf}]"
-    found = LevelInstance(world, statement, scope, site.place, name)
+    found = LevelInstance(elaborator, statement, scope, site.place, name)
     if not isinstance(index, Num):
         scope.define(member.name, found)
     else:
         join_family(found, index, member, home)
-    if name in world.instances:
-        world.fail("N105", f"the level `{name}` is defined twice", member.span)
-    world.instances[name] = found
+    if name in elaborator.instances:
+        elaborator.fail("N105", f"the level `{name}` is defined twice", member.span)
+    elaborator.instances[name] = found
     instantiate(statement.block.statements, found.scope, (*site.place, 0))
-    world.later(found.finish, found.when())
-    world.later(found.scope.settle, found.when())
+    elaborator.later(found.finish, found.when())
+    elaborator.later(found.scope.settle, found.when())
 
 
 def join_family(found: LevelInstance, index: Num, member: syntax.Member, home: Scope) -> None:
@@ -228,7 +228,7 @@ def join_family(found: LevelInstance, index: Num, member: syntax.Member, home: S
     if family is None:
         family = home.define(member.name, Family(member.name.text))
     if not isinstance(family.base, Family) or index.value in family.base.members:
-        home.world.fail(
+        home.elaborator.fail(
             "N105",
             f"`{found.name}` is defined twice",
             member.span,
@@ -239,17 +239,17 @@ def join_family(found: LevelInstance, index: Num, member: syntax.Member, home: S
 
 @make.register(syntax.For)
 def unroll(statement: syntax.For, site: Site) -> None:
-    scope, world = site.scope, site.world
+    scope, elaborator = site.scope, site.elaborator
     items = evaluate(statement.items, site)
     if not isinstance(items, Items) or items.paths is not None:
-        world.fail(
+        elaborator.fail(
             "N202",
             f"`for` runs over a list or `range(n)`, this is {kind_of(items)}",
             statement.items.span,
         )
-    world.turns += len(items.items)
-    if world.turns > MOST_TURNS:
-        world.fail(
+    elaborator.turns += len(items.items)
+    if elaborator.turns > MOST_TURNS:
+        elaborator.fail(
             "N212",
             f"more than {MOST_TURNS} turns of `for` in the whole program",
             statement.items.span,
@@ -257,23 +257,23 @@ def unroll(statement: syntax.For, site: Site) -> None:
     for t, item in enumerate(items.items):
         value = f"{item.value:g}" if isinstance(item, Num) else str(t)
         turn = f"{statement.name.text}[{value}]"
-        inner = Scope(world, "turn", scope, join(scope.path, turn))
+        inner = Scope(elaborator, "turn", scope, join(scope.path, turn))
         if scope.level is None:
             inner.turn = (*scope.turn, turn)
         inner.define(statement.name, Num(item.value, value) if isinstance(item, Num) else item)
         instantiate(statement.block.statements, inner, (*site.place, t))
         if not scope.template:
-            world.later(inner.settle)
+            elaborator.later(inner.settle)
 
 
 @make.register(syntax.Update)
 def version(statement: syntax.Update, site: Site) -> None:
-    scope, world, name = site.scope, site.world, statement.place.names[0]
+    scope, elaborator, name = site.scope, site.elaborator, statement.place.names[0]
     entry = next(
         (inner.names[name.text] for inner in up_to_home(scope) if name.text in inner.names), None
     )
     if entry is None:
-        world.fail(
+        elaborator.fail(
             "N101",
             f"there is no `{name.text}` in this scope to give a next version",
             name.span,
@@ -281,36 +281,36 @@ def version(statement: syntax.Update, site: Site) -> None:
         )
     if isinstance(entry.base, MemoryInstance):
         if scope.level is not entry.base.level:
-            world.fail("N109", "a memory is moved in its own level", name.span)
+            elaborator.fail("N109", "a memory is moved in its own level", name.span)
         entry.base.add_version(statement, site)
         return
     if len(statement.place.names) > 1:
-        world.fail(
+        elaborator.fail(
             "N109",
             f"only a memory of a def's weights has parts to move, `{name.text}` is none",
             statement.place.span,
         )
-    has_versions(name, entry, world)
+    has_versions(name, entry, elaborator)
 
     def run() -> Value:
         value = evaluate(statement.value, site)
         name_node(value, scope, name.text, statement.span)
         return value
 
-    thunk = Thunk(world, run, name.text, statement.span, statement.value, site)
+    thunk = Thunk(elaborator, run, name.text, statement.span, statement.value, site)
     entry.versions.append((site.place, thunk))
     if scope.level is None:
         scope.home().pending.append(thunk)
 
 
-def has_versions(name: syntax.Name, entry: Entry, world: World) -> None:
+def has_versions(name: syntax.Name, entry: Entry, elaborator: Elaborator) -> None:
     """Fails of what is one thing throughout: a def, a clock, a level, a dim."""
     base = entry.base.force() if entry.constant and isinstance(entry.base, Thunk) else entry.base
     if isinstance(base, Definition | ClockValue | LevelInstance | Family) or (
-        name.text in world.dims and base is world.dims[name.text][0]
+        name.text in elaborator.dims and base is elaborator.dims[name.text][0]
     ):
         what = "a dim" if isinstance(base, Num) else kind_of(base)
-        world.fail(
+        elaborator.fail(
             "N109",
             f"only a stream or a memory has versions, `{name.text}` is {what}",
             name.span,

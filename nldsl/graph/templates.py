@@ -53,9 +53,9 @@ class Template:
 
 def template(callee: Definition, kind: syntax.Kind, site: Site) -> Template:
     """The weights of a def, found by inlining it once on an input of the given shape."""
-    world, text = site.world, callee.syntax
+    elaborator, text = site.elaborator, callee.syntax
     if not text.params:
-        world.fail(
+        elaborator.fail(
             "N207",
             f"`{text.name.text}` has no parameter for the input of a memory",
             kind.span,
@@ -73,14 +73,14 @@ def template(callee: Definition, kind: syntax.Kind, site: Site) -> Template:
         return template_of_tree(callee, given.paths, given, bound, site, kind)
     if given is not None:
         return shaped_template(
-            callee, tuple(world.axis(n, kind.span) for n in given.items), bound, site, kind
+            callee, tuple(elaborator.axis(n, kind.span) for n in given.items), bound, site, kind
         )
     axes = declared_axes(first.shape, callee.scope) if first.shape is not None else ()
     if first.shape is None or any(isinstance(axis, str) for axis in axes):
-        known = list(world.dims)
+        known = list(elaborator.dims)
         axis = known[0] if known else "d"
         said = ", ".join([f"[{axis}]", *(arg.span.text() for arg in args)])
-        world.fail(
+        elaborator.fail(
             "N207",
             f"the axes of the input of `{text.name.text}` are not known here",
             kind.span,
@@ -102,7 +102,7 @@ def template_of_tree(
     kind: syntax.Kind,
 ) -> Template:
     """One template for each leaf of a tree input."""
-    axis = site.world.axis
+    axis = site.elaborator.axis
     shapes = [
         tuple(axis(size) for size in leaf.items) for leaf in given.items if isinstance(leaf, Items)
     ]
@@ -121,21 +121,21 @@ def template_of_tree(
 def shaped_template(
     callee: Definition, shape: Shape, bound: dict[str, Thunk[Value]], site: Site, kind: syntax.Kind
 ) -> Template:
-    world = site.world
+    elaborator = site.elaborator
     leaves: list[Leaf] = []
 
     def record(_: Site, path: str, axes: Shape, init: str, scale: float, fill: Fill) -> Array:
         if path not in [leaf.path for leaf in leaves]:
             leaves.append(Leaf(path, axes, init, scale, fill))
-        return Array(world.node("weight", type=axes, name=path))
+        return Array(elaborator.node("weight", type=axes, name=path))
 
     scope = frame(callee, kind, site, "")
     scope.weights, scope.template, scope.hidden, scope.leaf = record, True, (), ""
-    stand_in = Array(world.node("input", type=shape, name="template"))
+    stand_in = Array(elaborator.node("input", type=shape, name="template"))
     seen = enter(callee, scope, stand_in, None, bound, MappedAxes(site), kind.span)
     body(callee, scope)
     if not leaves:
-        world.fail(
+        elaborator.fail(
             "N207",
             f"`{callee.syntax.name.text}` has no weights",
             kind.span,
@@ -178,17 +178,17 @@ def enter(
 
 @called.register(MemoryValue)
 def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Value:
-    world = site.world
+    elaborator = site.elaborator
     kind = value.memory.type.force().template
     if kind is None or value.path:
-        world.fail(
+        elaborator.fail(
             "N202",
             "only a memory of a def's weights can be called",
             expr.callee.span,
             help="`M * k` for a matrix",
         )
     if len(expr.args) != 1 or isinstance(expr.args[0], syntax.Named | syntax.Window):
-        world.fail(
+        elaborator.fail(
             "N107",
             "a memory is called with its input alone; the other arguments stand in its type",
             expr.span,
@@ -198,13 +198,13 @@ def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Value:
     if not kind.parts:
         return apply(kind, weights, x, expr, site)
     if not x.is_tree or x.node.tree.paths() != tuple(path for path, _ in kind.parts):
-        world.fail(
+        elaborator.fail(
             "N203",
             "this memory has weights for each leaf of a tree, the argument is another tree or an "
             "array",
             expr.args[0].span,
         )
-    arrays = world.arrays
+    arrays = elaborator.arrays
     results = [
         (path, apply(part, arrays.field(weights, path), arrays.leaf(x, path), expr, site))
         for path, part in kind.parts
@@ -217,11 +217,13 @@ def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Sit
 
     Axes of the memory itself meet those of the argument, or the result gains them.
     """
-    world, mapping = site.world, MappedAxes(site)
+    elaborator, mapping = site.elaborator, MappedAxes(site)
     if x.is_tree:
-        world.fail("N203", "this memory takes an array, the argument is a tree", expr.args[0].span)
+        elaborator.fail(
+            "N203", "this memory takes an array, the argument is a tree", expr.args[0].span
+        )
     shape = kind.leaves[0].shape
-    own = world.arrays.leaf(weights, kind.leaves[0].path).seen
+    own = elaborator.arrays.leaf(weights, kind.leaves[0].path).seen
     own = own[: len(own) - len(shape)]
     mapped = [x.seen[i] for i in see(kind.input, x.seen).mapped]
     among: list[Hidden] = []
@@ -230,16 +232,16 @@ def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Sit
     taken: list[Hidden] = []
     for axis in own:
         weights = (
-            world.arrays.absorb(weights, mapping.key(axis, taken), 0)
+            elaborator.arrays.absorb(weights, mapping.key(axis, taken), 0)
             if not weights.is_tree
             else lead(weights, mapping.key(axis, taken), site)
         )
     scope = frame(kind.definition, expr, site, "")
 
     def leaf(_: Site, path: str, axes: Shape, init: str, scale: float, fill: Fill) -> Array:
-        found = world.arrays.leaf(weights, path)
+        found = elaborator.arrays.leaf(weights, path)
         if found.seen != axes:
-            world.fail(
+            elaborator.fail(
                 "N204",
                 f"the weight `{path}` of this memory is {shape_text(found.seen)}, this input asks "
                 f"for {shape_text(axes)}",
@@ -251,12 +253,12 @@ def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Sit
     enter(kind.definition, scope, x, kind.input, kind.bound, mapping, expr.args[0].span)
     keys = tuple(sorted(mapping.keys, key=lambda h: h.order))
     scope.hidden = (*scope.hidden, *keys)
-    return show_axes(world, body(kind.definition, scope), keys)
+    return show_axes(elaborator, body(kind.definition, scope), keys)
 
 
 def lead(weights: Array, key: Hidden, site: Site) -> Array:
     """The first visible axis of every leaf becomes hidden."""
-    arrays = site.world.arrays
+    arrays = site.elaborator.arrays
     if not weights.hidden or weights.hidden[-1].order < key.order:
         return Array(weights.node, (*weights.hidden, key))
     return arrays.tree(

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from nldsl.core.nodes import Node, Tree
 
 if TYPE_CHECKING:
-    from nldsl.graph.world import World
+    from nldsl.graph.elaborator import Elaborator
 
 Key = tuple[Node, str]  # a node, and the memory (or the level) in whose objective it stands
 
 
 class Versions:
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, elaborator: Elaborator) -> None:
+        self.elaborator = elaborator
         self.done: dict[Key, Node] = {}
         self.open: dict[Node, frozenset[str]] = {}
 
@@ -77,7 +77,7 @@ class Versions:
             if not memory or k == "0" or where in (memory, self.level(memory)):
                 return []
             same = self.level(memory) == self.level(where)
-            return [(self.world.versions[node["memory"]], "" if same else where)]
+            return [(self.elaborator.versions[node["memory"]], "" if same else where)]
         if node.op == "grad":
             own = node["memory"]
             given = [*node["context"], *self.others(node.args[0], own)]
@@ -99,10 +99,10 @@ class Versions:
 
     def level(self, name: str) -> str:
         """The level of a memory; a level's own name."""
-        return self.world.level_of.get(name, name)
+        return self.elaborator.level_of.get(name, name)
 
     def rebuilt(self, node: Node, where: str, args: list[Node]) -> Node:
-        world = self.world
+        elaborator = self.elaborator
         if node.op == "plain":
             memory, _, k = node["memory"].rpartition("#")
             if args:
@@ -110,7 +110,7 @@ class Versions:
             if not memory:
                 return node
             op = "plain" if self.level(memory) == self.level(where) else "read"
-            return world.build.make(
+            return elaborator.build.make(
                 op, type=node.type, span=node.span, turn=node.turn, memory=memory
             )
         return self.with_arguments(node, args)
@@ -140,7 +140,7 @@ class Versions:
             for a, p in zip(args, node.tree.paths(), strict=True)
         ):
             return args[0].args[0]
-        return self.world.build.make(
+        return self.elaborator.build.make(
             node.op,
             *args,
             type=node.type,

@@ -14,11 +14,11 @@ from nldsl.graph.values import Array
 
 def stretch(over: syntax.Stretch, site: Site) -> Stretch:
     """("since", clock or level) or ("last", number of tokens)."""
-    world, unit = site.world, over.clock.text
+    elaborator, unit = site.elaborator, over.clock.text
     if unit == "period":
         level = site.scope.level
         if level is None:
-            world.fail(
+            elaborator.fail(
                 "N304",
                 "`period` is the stretch since a level's own last tick, and this is not a level",
                 over.span,
@@ -27,7 +27,7 @@ def stretch(over: syntax.Stretch, site: Site) -> Stretch:
         return "since", level.name
     if over.count is not None or unit == "token":
         if unit != "token":
-            world.fail(
+            elaborator.fail(
                 "N304",
                 f"a sliding window is counted in tokens, not in `{unit}`",
                 over.span,
@@ -39,18 +39,18 @@ def stretch(over: syntax.Stretch, site: Site) -> Stretch:
 
 def reduction(how: str) -> Callable[[syntax.Call, Site], Array]:
     def build(call: syntax.Call, site: Site) -> Array:
-        world, arrays = site.world, site.world.arrays
+        elaborator, arrays = site.elaborator, site.elaborator.arrays
         if len(call.args) == 1 and isinstance(call.args[0], syntax.Window):
             x = as_array(evaluate(call.args[0].value, site), site, call.args[0].span)
             arrays.numbers(x)
             kind, span = stretch(call.args[0].stretch, site)
             op, attr = ("window", "length") if kind == "last" else ("fold", "since")
-            node = world.node(op, x.node, type=x.node.type, **{"how": how, attr: span})
+            node = elaborator.node(op, x.node, type=x.node.type, **{"how": how, attr: span})
             return Array(node, x.hidden)
         if not 1 <= len(call.args) <= 2 or any(
             isinstance(arg, syntax.Named | syntax.Window) for arg in call.args
         ):
-            world.fail(
+            elaborator.fail(
                 "N107",
                 f"`{how}` takes an array and an axis, or `e over` a stretch of time",
                 call.span,

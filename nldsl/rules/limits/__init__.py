@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic
 from nldsl.rules.limits import streams, ticks, within
-from nldsl.rules.limits.world import World
+from nldsl.rules.limits.facts import Facts
 
-Limit = Callable[[World], Iterable[Diagnostic]]
+Limit = Callable[[Facts], Iterable[Diagnostic]]
 
 LIMITS: tuple[Limit, ...] = (
     streams.rare_ticks,
@@ -62,5 +62,5 @@ LIMITS: tuple[Limit, ...] = (
 
 def refusals(program: Program) -> Iterable[Diagnostic]:
     """What of the program cannot be lowered; the program obeys all rules."""
-    world = World(program)
-    return [finding for limit in LIMITS for finding in limit(world)]
+    facts = Facts(program)
+    return [finding for limit in LIMITS for finding in limit(facts)]

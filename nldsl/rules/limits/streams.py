@@ -11,7 +11,7 @@ from nldsl.core.program import ENDS, STATE, TOKEN, Clock, Level
 from nldsl.core.timing import LOOKS_BACK, ValidFrom, sample_clocks_of
 from nldsl.diagnostic import Diagnostic
 from nldsl.rules.flow import reach
-from nldsl.rules.limits.world import STRETCHES, World, outlives, starts_from, without_slope
+from nldsl.rules.limits.facts import STRETCHES, Facts, outlives, starts_from, without_slope
 from nldsl.rules.words import head_of, place_of, said, short
 from nldsl.source import Span
 
@@ -32,9 +32,9 @@ def no_equations(gradient: Node, offender: Node) -> Diagnostic:
     )
 
 
-def rare_ticks(world: World) -> Iterator[Diagnostic]:
+def rare_ticks(facts: Facts) -> Iterator[Diagnostic]:
     """A level that ticks once a sequence or once a document."""
-    for level in world.program.levels.values():
+    for level in facts.program.levels.values():
         if level.memories and (unit := level.clock.unit) in ("sequence", ENDS):
             yield refused(
                 f"a level that ticks every {unit}",
@@ -43,10 +43,10 @@ def rare_ticks(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def fresh_step_value(world: World) -> Iterator[Diagnostic]:
+def fresh_step_value(facts: Facts) -> Iterator[Diagnostic]:
     """A stream that reads a memory of the step clock otherwise than as it was held."""
-    for node in world.of("now", "held"):
-        if world.slow(node["memory"]) and (node.op == "now" or node["clock"].unit != "step"):
+    for node in facts.of("now", "held"):
+        if facts.slow(node["memory"]) and (node.op == "now" or node["clock"].unit != "step"):
             yield refused(
                 f"`{said(node)}` within a step: it ticks once a step, and there its held value is "
                 "read",
@@ -55,9 +55,9 @@ def fresh_step_value(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def reset_by_steps(world: World) -> Iterator[Diagnostic]:
+def reset_by_steps(facts: Facts) -> Iterator[Diagnostic]:
     """A memory of the token clock that restarts with the steps."""
-    for level in _levels_within(world):
+    for level in _levels_within(facts):
         if level.reset.unit not in ("sequence", "token", "never", ENDS):
             yield refused(
                 f"`reset every {level.reset.period} {level.reset.unit}` of a memory on the token "
@@ -67,24 +67,24 @@ def reset_by_steps(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def _levels_within(world: World) -> list[Level]:
-    names = dict.fromkeys(m.level for m in world.within.values())
-    return [world.program.levels[name] for name in names]
+def _levels_within(facts: Facts) -> list[Level]:
+    names = dict.fromkeys(m.level for m in facts.within.values())
+    return [facts.program.levels[name] for name in names]
 
 
-def seen_over_steps(world: World) -> Iterator[Diagnostic]:
+def seen_over_steps(facts: Facts) -> Iterator[Diagnostic]:
     """A memory that outlives a sequence, seen through by a learner that ticks less than every step.
 
     What a lane carries into a step is a constant there.
     """
-    for level in _levels_within(world):
+    for level in _levels_within(facts):
         if not outlives(level.reset):
             continue
-        rare = [x for x in world.learners if x.clock != Clock("step", 1)]
-        if all(world.program.horizon(x, level) == "none" for x in rare):
+        rare = [x for x in facts.learners if x.clock != Clock("step", 1)]
+        if all(facts.program.horizon(x, level) == "none" for x in rare):
             continue
-        for learner in learners_through(world.program, level):
-            far = world.program.horizon(learner, level)
+        for learner in learners_through(facts.program, level):
+            far = facts.program.horizon(learner, level)
             if learner.clock != Clock("step", 1) and far != "none":
                 yield refused(
                     f"a memory that outlives a sequence, seen by `{short(learner.name)}` through "
@@ -94,10 +94,10 @@ def seen_over_steps(world: World) -> Iterator[Diagnostic]:
                 )
 
 
-def drawn_within(world: World) -> Iterator[Diagnostic]:
+def drawn_within(facts: Facts) -> Iterator[Diagnostic]:
     """A start that is drawn anew within a sequence."""
-    for memory in world.within.values():
-        level = world.program.levels[memory.level]
+    for memory in facts.within.values():
+        level = facts.program.levels[memory.level]
         if level.reset.unit in ("token", ENDS) and memory.start is not None:
             if drawn := next((n for n in walk(memory.start) if n.op == "random"), None):
                 yield refused(
@@ -107,11 +107,11 @@ def drawn_within(world: World) -> Iterator[Diagnostic]:
                 )
 
 
-def sight_apart(world: World) -> Iterator[Diagnostic]:
+def sight_apart(facts: Facts) -> Iterator[Diagnostic]:
     """A `bptt` that differs between the learners of the step clock that have a way through it."""
-    for level in _levels_within(world):
-        told_apart = any(b.viewer for b in world.program.root(level).bptt)
-        if told_apart and seen_by_learners(world.program, level) is None:
+    for level in _levels_within(facts):
+        told_apart = any(b.viewer for b in facts.program.root(level).bptt)
+        if told_apart and seen_by_learners(facts.program, level) is None:
             yield refused(
                 "a `bptt` that differs between learners of the step clock",
                 place_of(level, "bptt"),
@@ -119,11 +119,11 @@ def sight_apart(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def sight_to_document(world: World) -> Iterator[Diagnostic]:
+def sight_to_document(facts: Facts) -> Iterator[Diagnostic]:
     """A `bptt` that ends where documents do."""
-    for level in _levels_within(world):
-        cuts = [b.depth for b in world.program.root(level).bptt if isinstance(b.depth, Clock)]
-        if any(c.unit == ENDS for c in cuts) and seen_by_learners(world.program, level) in cuts:
+    for level in _levels_within(facts):
+        cuts = [b.depth for b in facts.program.root(level).bptt if isinstance(b.depth, Clock)]
+        if any(c.unit == ENDS for c in cuts) and seen_by_learners(facts.program, level) in cuts:
             yield refused(
                 "`bptt` to the end of a document",
                 place_of(level, "bptt"),
@@ -131,12 +131,12 @@ def sight_to_document(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def start_that_outlives(world: World) -> Iterator[Diagnostic]:
+def start_that_outlives(facts: Facts) -> Iterator[Diagnostic]:
     """A start from another memory of the token clock, one of which outlives a sequence."""
-    for memory in world.within.values():
-        level = world.program.levels[memory.level]
-        others = [n for n in starts_from(memory) if world.on_token(n)]
-        if any(outlives(x.reset) for x in (level, *map(world.level, others)) if others):
+    for memory in facts.within.values():
+        level = facts.program.levels[memory.level]
+        others = [n for n in starts_from(memory) if facts.on_token(n)]
+        if any(outlives(x.reset) for x in (level, *map(facts.level, others)) if others):
             yield refused(
                 "a start from a memory, of which one outlives a sequence",
                 place_of(level, "reset"),
@@ -144,13 +144,13 @@ def start_that_outlives(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def late_objectives(world: World) -> Iterator[Diagnostic]:
+def late_objectives(facts: Facts) -> Iterator[Diagnostic]:
     """Objectives of one level that begin to have terms at different tokens, and a reset within the
     sequence of a level whose first ticks are skipped.
     """
-    if not any(world.of("held_stream")) or any(map(_ended, world.of("held_stream"))):
+    if not any(facts.of("held_stream")) or any(map(_ended, facts.of("held_stream"))):
         return  # every stream has a value from the first token on
-    valid_from, levels = ValidFrom(), _levels_within(world)
+    valid_from, levels = ValidFrom(), _levels_within(facts)
     valid_from.note(*(x for level in levels for x in level.objectives))
     for level in levels:
         firsts = {valid_from(objective) for objective in level.objectives}
@@ -160,7 +160,7 @@ def late_objectives(world: World) -> Iterator[Diagnostic]:
                 head_of(level),
                 "two levels",
             )
-        elif level.reset.unit in ("token", ENDS) and _first(world, level, valid_from):
+        elif level.reset.unit in ("token", ENDS) and _first(facts, level, valid_from):
             yield refused(
                 "a reset within the sequence of a level whose first ticks are skipped",
                 head_of(level),
@@ -168,9 +168,9 @@ def late_objectives(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def _first(world: World, level: Level, valid_from: ValidFrom) -> int:
-    parent = world.program.levels.get(level.parent or "")
-    above = _first(world, parent, valid_from) if parent else 0
+def _first(facts: Facts, level: Level, valid_from: ValidFrom) -> int:
+    parent = facts.program.levels.get(level.parent or "")
+    above = _first(facts, parent, valid_from) if parent else 0
     return max([above, *(valid_from(x) for x in level.objectives)])
 
 
@@ -178,9 +178,9 @@ def _ended(node: Node) -> bool:
     return node.op == "held_stream" and node["clock"].unit != "token"
 
 
-def copy_at_document(world: World) -> Iterator[Diagnostic]:
+def copy_at_document(facts: Facts) -> Iterator[Diagnostic]:
     """A stream as it was where a document ended."""
-    for node in world.of("held_stream"):
+    for node in facts.of("held_stream"):
         if _ended(node):
             yield refused(
                 f"a stream as it was at the last {node['clock'].unit}",
@@ -189,9 +189,9 @@ def copy_at_document(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def attention_since_document(world: World) -> Iterator[Diagnostic]:
+def attention_since_document(facts: Facts) -> Iterator[Diagnostic]:
     """Attention to the pairs since a document began."""
-    for node in world.of("attend"):
+    for node in facts.of("attend"):
         spans = [span[1] for _, _, span in node["groups"] if span is not None]
         if any(isinstance(span, Clock) and span.unit == ENDS for span in spans):
             yield refused(
@@ -201,17 +201,17 @@ def attention_since_document(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def stretch_between_ticks(world: World) -> Iterator[Diagnostic]:
+def stretch_between_ticks(facts: Facts) -> Iterator[Diagnostic]:
     """A window over a value that changes only when a level ticks, where some windows would contain
     no tick.
     """
-    stretches = list(world.of("fold", "window"))
-    found = sample_clocks_of(world.program, [n.args[0] for n in stretches])
+    stretches = list(facts.of("fold", "window"))
+    found = sample_clocks_of(facts.program, [n.args[0] for n in stretches])
     for node in stretches:
         clocks = found[node.args[0]]
         terms = next(iter(clocks))
         since = node["since"] if node.op == "fold" else TOKEN
-        own = world.clock(since) if isinstance(since, str) else TOKEN
+        own = facts.clock(since) if isinstance(since, str) else TOKEN
         if len(clocks) > 1 or (
             terms != TOKEN
             and (own.period % terms.period or (own.phase - terms.phase) % terms.period)
@@ -224,10 +224,10 @@ def stretch_between_ticks(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def stretch_of_steps(world: World) -> Iterator[Diagnostic]:
+def stretch_of_steps(facts: Facts) -> Iterator[Diagnostic]:
     """A stretch within a sequence since a tick of the step clock."""
-    for node in world.of("fold"):
-        if world.clock(node["since"]).unit not in ("token", "sequence", ENDS):
+    for node in facts.of("fold"):
+        if facts.clock(node["since"]).unit not in ("token", "sequence", ENDS):
             yield refused(
                 "a stretch since a tick of the step clock, at each token of a sequence",
                 node.span,
@@ -235,20 +235,20 @@ def stretch_of_steps(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def slope_in_tree(world: World) -> Iterator[Diagnostic]:
+def slope_in_tree(facts: Facts) -> Iterator[Diagnostic]:
     """The derivative of a stream in the weights of a network."""
-    for node in world.of("grad_stream"):
+    for node in facts.of("grad_stream"):
         if isinstance(node.type, Tree):
             yield refused(
                 "the derivative in a tree", node.span, "the derivative in what the network gives"
             )
 
 
-def slope_without_equation(world: World) -> Iterator[Diagnostic]:
+def slope_without_equation(facts: Facts) -> Iterator[Diagnostic]:
     """The gradient of an objective through an operator that has no transposed derivative."""
-    task = set(world.task)
-    for node in world.of("grad"):
-        if world.on_token(node["memory"]) and node not in task:
+    task = set(facts.task)
+    for node in facts.of("grad"):
+        if facts.on_token(node["memory"]) and node not in task:
             yield from _no_slope(node)
 
 
@@ -267,12 +267,12 @@ def _no_slope(node: Node) -> Iterator[Diagnostic]:
             return
 
 
-def ahead_in_time(world: World) -> Iterator[Diagnostic]:
+def ahead_in_time(facts: Facts) -> Iterator[Diagnostic]:
     """An operator that looks back, of what comes one token later."""
-    if world.families or world.late:
+    if facts.families or facts.late:
         return
-    late = world.above(list(world.of("ahead")))
-    for node in world.of(*LOOKS_BACK):
+    late = facts.above(list(facts.of("ahead")))
+    for node in facts.of(*LOOKS_BACK):
         if node in late:
             yield refused(
                 f"`{node.op}` of something one token ahead",
@@ -281,20 +281,20 @@ def ahead_in_time(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def report_that_outlives(world: World) -> Iterator[Diagnostic]:
+def report_that_outlives(facts: Facts) -> Iterator[Diagnostic]:
     """A memory that outlives a sequence and is read by what is reported alone."""
-    report = world.program.outputs.get("report")
-    heard = [n for n in world.wanted if n is not report]
+    report = facts.program.outputs.get("report")
+    heard = [n for n in facts.wanted if n is not report]
     if report is None or not heard:
         return
-    into = world._through
+    into = facts._through
     reads = {n["memory"] for n in reach(heard, into=into) if n.op in STATE}
     for node in reach([report], into=into):
-        if node.op in STATE and world.on_token(node["memory"]):
-            if node["memory"] not in reads and outlives(world.level(node["memory"]).reset):
+        if node.op in STATE and facts.on_token(node["memory"]):
+            if node["memory"] not in reads and outlives(facts.level(node["memory"]).reset):
                 yield refused(
                     f"`{short(node['memory'])}`, which outlives a sequence, read by what is "
                     "reported alone",
-                    node.span or head_of(world.level(node["memory"])),
+                    node.span or head_of(facts.level(node["memory"])),
                     "read it in the loss too",
                 )

@@ -11,16 +11,16 @@ from nldsl.core.program import STATE, Level
 from nldsl.core.timing import LOOKS_BACK
 from nldsl.diagnostic import Diagnostic
 from nldsl.rules.flow import reach
+from nldsl.rules.limits.facts import Facts, unbound
 from nldsl.rules.limits.streams import refused
-from nldsl.rules.limits.world import World, unbound
 from nldsl.rules.words import head_of, short
 
 ELSEWHERE = ("input", "random", "load", "grad_stream", "ahead")
 
 
-def stream_in_update(world: World) -> Iterator[Diagnostic]:
+def stream_in_update(facts: Facts) -> Iterator[Diagnostic]:
     """An operator of streams in the update of a level of the step clock."""
-    for node in world.ticking:
+    for node in facts.ticking:
         if node.op in ELSEWHERE or node.op in LOOKS_BACK:
             yield refused(
                 f"`{node.op}` in the update of a level on the step clock",
@@ -29,10 +29,10 @@ def stream_in_update(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def copy_in_update(world: World) -> Iterator[Diagnostic]:
+def copy_in_update(facts: Facts) -> Iterator[Diagnostic]:
     """A copy that is taken within a sequence, read by a level of the step clock."""
-    for node in world.ticking:
-        if node.op == "held" and (node["clock"].unit != "step" or not world.slow(node["memory"])):
+    for node in facts.ticking:
+        if node.op == "held" and (node["clock"].unit != "step" or not facts.slow(node["memory"])):
             yield refused(
                 "a level on the step clock reads a copy taken within a sequence",
                 node.span,
@@ -40,12 +40,12 @@ def copy_in_update(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def stretch_of_several(world: World) -> Iterator[Diagnostic]:
+def stretch_of_several(facts: Facts) -> Iterator[Diagnostic]:
     """A stretch on the step clock of a value that is not made at the ticks of one level."""
-    for node in world.ticking:
-        if node.op == "fold" and world.local(node.args[0]) and not _waits(node):
-            pulse = _pulse(world, node.args[0])
-            if "" in pulse or len({_root(world, p) for p in pulse}) != 1:
+    for node in facts.ticking:
+        if node.op == "fold" and facts.local(node.args[0]) and not _waits(node):
+            pulse = _pulse(facts, node.args[0])
+            if "" in pulse or len({_root(facts, p) for p in pulse}) != 1:
                 yield refused(
                     "a stretch on the step clock of a value that is not made at the ticks of one "
                     "level",
@@ -58,18 +58,18 @@ def _waits(fold: Node) -> bool:
     return any(n.op == "plain" for n in reach(fold.args, into=unbound))
 
 
-def _root(world: World, level: str) -> str:
-    while (parent := world.program.levels[level].parent) is not None:
+def _root(facts: Facts, level: str) -> str:
+    while (parent := facts.program.levels[level].parent) is not None:
         level = parent
     return level
 
 
-def _pulse(world: World, term: Node) -> set[str]:
+def _pulse(facts: Facts, term: Node) -> set[str]:
     """The levels at whose ticks a value is made; "" if at every step."""
 
     def stops(node: Node) -> bool:
         return node.op in STATE or (
-            node.op == "fold" and (isinstance(node["since"], str) or not world.local(node.args[0]))
+            node.op == "fold" and (isinstance(node["since"], str) or not facts.local(node.args[0]))
         )
 
     def into(node: Node) -> tuple[Node, ...]:
@@ -78,27 +78,27 @@ def _pulse(world: World, term: Node) -> set[str]:
     found: set[str] = set()
     for node in reach([term], into=into):
         if node.op in STATE:
-            found.add(world.level(node["memory"]).name)
+            found.add(facts.level(node["memory"]).name)
         elif node.op == "fold" and stops(node):
             found.add(node["since"] if isinstance(node["since"], str) else "")
     return found
 
 
-def _gradients(world: World) -> list[Node]:
-    return [n for n in world.ticking if n.op == "grad" and world.slow(n["memory"])]
+def _gradients(facts: Facts) -> list[Node]:
+    return [n for n in facts.ticking if n.op == "grad" and facts.slow(n["memory"])]
 
 
-def _stretched(world: World, node: Node) -> list[Node]:
+def _stretched(facts: Facts, node: Node) -> list[Node]:
     """The stretches on which the objective of a gradient depends."""
     into = lambda n: () if n.op == "fold" else active(n)  # noqa: E731
     return [n for n in reach([node.args[0]], set(node["context"]), into) if n.op == "fold"]
 
 
-def curved_in_its_stretch(world: World) -> Iterator[Diagnostic]:
+def curved_in_its_stretch(facts: Facts) -> Iterator[Diagnostic]:
     """An objective that is not a linear function of its stretch of ticks."""
-    for node in _gradients(world):
-        for fold in _stretched(world, node):
-            if world.local(fold.args[0]) and _waits(fold) and not _linear(node.args[0], fold):
+    for node in _gradients(facts):
+        for fold in _stretched(facts, node):
+            if facts.local(fold.args[0]) and _waits(fold) and not _linear(node.args[0], fold):
                 yield refused(
                     "an objective that is not a linear function of its stretch of ticks",
                     node.span,
@@ -125,11 +125,11 @@ LINEAR = {"add", "sub", "neg", "mul", "div", "einsum", "sum", "mean", "spread", 
 LINEAR |= {"reshape", "select", "stack", "join", "leaf", "tree", "total"}
 
 
-def weighed_apart(world: World) -> Iterator[Diagnostic]:
+def weighed_apart(facts: Facts) -> Iterator[Diagnostic]:
     """An objective that weighs the numbers of a stretched stream differently."""
-    for node in _gradients(world):
-        for fold in _stretched(world, node):
-            waits = not world.local(fold.args[0]) or _waits(fold)
+    for node in _gradients(facts):
+        for fold in _stretched(facts, node):
+            waits = not facts.local(fold.args[0]) or _waits(fold)
             if waits and fold.type != () and not _alike(node.args[0], fold):
                 yield refused(
                     "an objective that weighs the numbers of a stretched stream differently",
@@ -164,39 +164,39 @@ def _number(node: Node) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _open(world: World) -> list[str]:
+def _open(facts: Facts) -> list[str]:
     """The memories that some level may see through: by `bptt`, or since they start from another."""
 
     def begun(name: str) -> bool:
-        start = world.program.memories[name].start
-        return start is not None and any(world.owner(n) for n in walk(start))
+        start = facts.program.memories[name].start
+        return start is not None and any(facts.owner(n) for n in walk(start))
 
     return [
         name
-        for name in world.updates
-        if begun(name) or any(b.depth != "none" for b in world.root_of(name).bptt)
+        for name in facts.updates
+        if begun(name) or any(b.depth != "none" for b in facts.root_of(name).bptt)
     ]
 
 
 class Sight:
     """What one learner of the step clock sees through the ticks of faster ones."""
 
-    def __init__(self, world: World, viewer: Level) -> None:
-        self.world, self.viewer = world, viewer
+    def __init__(self, facts: Facts, viewer: Level) -> None:
+        self.facts, self.viewer = facts, viewer
         self.heard = [
             (grad, fold)
-            for grad in _gradients(world)
+            for grad in _gradients(facts)
             if grad["memory"] in viewer.memories
-            for fold in _stretched(world, grad)
-            if not world.local(fold.args[0])
+            for fold in _stretched(facts, grad)
+            if not facts.local(fold.args[0])
         ]
-        faster = {x.name for x in world.learners if x.clock.pace < viewer.clock.pace}
-        self.names = [n for n in _open(world) if world.root_of(n).name in faster]
+        faster = {x.name for x in facts.learners if x.clock.pace < viewer.clock.pace}
+        self.names = [n for n in _open(facts) if facts.root_of(n).name in faster]
         self.second: dict[str, Node] = {}
         self._met: dict[Node, set[str]] = {}
 
     def sees(self, name: str) -> bool:
-        depth = next((b.depth for b in self.world.root_of(name).clauses(self.viewer)), "none")
+        depth = next((b.depth for b in self.facts.root_of(name).clauses(self.viewer)), "none")
         return depth != "none"
 
     def stream(self, fold: Node) -> set[str]:
@@ -207,34 +207,34 @@ class Sight:
         return self._met[term]
 
     def _into(self, node: Node) -> tuple[Node, ...]:
-        memory = self.world.program.memories.get(self._read(node) or "")
-        if memory is None or self.world.slow(memory.name):
+        memory = self.facts.program.memories.get(self._read(node) or "")
+        if memory is None or self.facts.slow(memory.name):
             return node.args
         return (*node.args, *(n for n in (memory.next, memory.start) if n is not None))
 
     def _read(self, node: Node) -> str | None:
-        return node["memory"] if node.op == "plain" else self.world.owner(node)
+        return node["memory"] if node.op == "plain" else self.facts.owner(node)
 
     def starts_from(self, name: str, known: set[str]) -> bool:
-        start = self.world.program.memories[name].start
-        return start is not None and any(self.world.owner(n) in known for n in walk(start))
+        start = self.facts.program.memories[name].start
+        return start is not None and any(self.facts.owner(n) in known for n in walk(start))
 
     def reads(self, name: str, known: set[str]) -> bool:
         """Has the update a derivative in what is known to depend on the viewer?"""
-        met, hit = reach([self.world.updates[name]], into=self._slopes), False
+        met, hit = reach([self.facts.updates[name]], into=self._slopes), False
         for node in met:
             if self._waits(node) and self.stream(node) & known:
                 way = [n for n in met.way(node) if n.op == "grad"]
                 self.second.setdefault(name, way[-1] if way else node)
                 hit = True
-            hit = hit or self.world.owner(node) in known
+            hit = hit or self.facts.owner(node) in known
         return hit
 
     def _slopes(self, node: Node) -> tuple[Node, ...]:
         return () if self._waits(node) else active(node)
 
     def _waits(self, node: Node) -> bool:
-        return node.op == "fold" and not self.world.local(node.args[0])
+        return node.op == "fold" and not self.facts.local(node.args[0])
 
     def depending(self) -> list[str]:
         found: set[str] = set()
@@ -260,20 +260,20 @@ class Sight:
             for n in candidates
             if n not in out
             and any(
-                self.world.owner(x) == n
+                self.facts.owner(x) == n
                 for m in out
-                for x in self.world.near(self.world.updates[m])
+                for x in self.facts.near(self.facts.updates[m])
             )
         }:
             out |= new
         return [n for n in candidates if n in out]
 
 
-def second_derivative(world: World) -> Iterator[Diagnostic]:
+def second_derivative(facts: Facts) -> Iterator[Diagnostic]:
     """A second derivative of the whole network, by which a slower level would see through the
     update of a faster one.
     """
-    for sight, moved in _sights(world):
+    for sight, moved in _sights(facts):
         known = {*moved, *sight.viewer.memories}
         for name in moved:
             if sight.sees(name) and sight.reads(name, known) and name in sight.second:
@@ -286,21 +286,21 @@ def second_derivative(world: World) -> Iterator[Diagnostic]:
 
 
 @lru_cache(maxsize=1)
-def _sights(world: World) -> list[tuple[Sight, list[str]]]:
+def _sights(facts: Facts) -> list[tuple[Sight, list[str]]]:
     """The learners that see something through faster ticks."""
-    if not _open(world):
+    if not _open(facts):
         return []
-    found = [(sight, sight.moved()) for sight in (Sight(world, v) for v in world.learners)]
+    found = [(sight, sight.moved()) for sight in (Sight(facts, v) for v in facts.learners)]
     return [(sight, moved) for sight, moved in found if moved]
 
 
-def stretch_seen_through(world: World) -> Iterator[Diagnostic]:
+def stretch_seen_through(facts: Facts) -> Iterator[Diagnostic]:
     """A stretch of ticks that a slower level sees through."""
-    for sight, moved in _sights(world):
+    for sight, moved in _sights(facts):
         for name in moved:
-            for node in world.near(world.updates[name]):
-                if node.op == "fold" and world.local(node.args[0]) and not _waits(node):
-                    if any(world.owner(n) in moved for n in world.near(node)):
+            for node in facts.near(facts.updates[name]):
+                if node.op == "fold" and facts.local(node.args[0]) and not _waits(node):
+                    if any(facts.owner(n) in moved for n in facts.near(node)):
                         yield refused(
                             f"a stretch of ticks that `{short(sight.viewer.name)}` sees through",
                             node.span,
@@ -308,15 +308,15 @@ def stretch_seen_through(world: World) -> Iterator[Diagnostic]:
                         )
 
 
-def start_seen_through(world: World) -> Iterator[Diagnostic]:
+def start_seen_through(facts: Facts) -> Iterator[Diagnostic]:
     """A start from a memory that a slower level sees through."""
-    for sight, moved in _sights(world):
+    for sight, moved in _sights(facts):
         for name in moved:
-            start = world.program.memories[name].start
+            start = facts.program.memories[name].start
             for node in walk(start) if start is not None else ():
-                if world.owner(node) in moved and world.level(name).reset.period:
+                if facts.owner(node) in moved and facts.level(name).reset.period:
                     yield refused(
                         f"a start from a memory that `{short(sight.viewer.name)}` sees through",
-                        node.span or head_of(world.level(name)),
+                        node.span or head_of(facts.level(name)),
                         f"a start from `{short(sight.viewer.name)}`, or `bptt none`",
                     )

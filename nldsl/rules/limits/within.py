@@ -12,22 +12,22 @@ from nldsl.core.ops import OPS, active
 from nldsl.core.program import ENDS, READS, STATE, TOKEN, Clock, Level
 from nldsl.diagnostic import Diagnostic
 from nldsl.rules.flow import reach
+from nldsl.rules.limits.facts import STRETCHES, Facts, outlives, starts_from, unbound
 from nldsl.rules.limits.streams import refused
-from nldsl.rules.limits.world import STRETCHES, World, outlives, starts_from, unbound
 from nldsl.rules.words import head_of, place_of, short
 
 # Stretches of terms
 
 
-def terms_beside(world: World) -> Iterator[Diagnostic]:
+def terms_beside(facts: Facts) -> Iterator[Diagnostic]:
     """A stretch of terms in which two memories move."""
-    for node, fold in _stretches(world):
+    for node, fold in _stretches(facts):
         others = [
             n
             for n in reach(fold.args, node["context"], unbound)
             if n.op == "plain" and n["memory"] != node["memory"]
         ]
-        if others and not _once(world, node, fold):
+        if others and not _once(facts, node, fold):
             yield refused(
                 f"a stretch of terms in which `{short(others[0]['memory'])}` moves too",
                 fold.span,
@@ -35,10 +35,10 @@ def terms_beside(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def terms_of_a_document(world: World) -> Iterator[Diagnostic]:
+def terms_of_a_document(facts: Facts) -> Iterator[Diagnostic]:
     """Terms since a document began, at a memory that has moved since."""
-    for node, fold in _replayed(world):
-        if fold.op == "fold" and world.clock(fold["since"]).unit == ENDS:
+    for node, fold in _replayed(facts):
+        if fold.op == "fold" and facts.clock(fold["since"]).unit == ENDS:
             yield refused(
                 "terms since a document began at a memory that has moved since",
                 fold.span,
@@ -46,12 +46,12 @@ def terms_of_a_document(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def terms_that_outlive(world: World) -> Iterator[Diagnostic]:
+def terms_that_outlive(facts: Facts) -> Iterator[Diagnostic]:
     """Terms of a period that goes on in the next sequence, at a memory that moves within it."""
-    for node, fold in _replayed(world):
+    for node, fold in _replayed(facts):
         since = fold["since"] if fold.op == "fold" else None
         if isinstance(since, str):
-            level = world.program.levels[since]
+            level = facts.program.levels[since]
             if level.clock != TOKEN and outlives(level.reset):
                 yield refused(
                     "terms of a period that goes on in the next sequence, at a memory that moves "
@@ -62,11 +62,11 @@ def terms_that_outlive(world: World) -> Iterator[Diagnostic]:
                 )
 
 
-def _stretches(world: World) -> Iterator[tuple[Node, Node]]:
+def _stretches(facts: Facts) -> Iterator[tuple[Node, Node]]:
     """Each gradient of an inner objective, with the stretches of its terms that read a memory."""
-    task = set(world.task)
-    for node in world.of("grad"):
-        if world.on_token(node["memory"]) and node not in task:
+    task = set(facts.task)
+    for node in facts.of("grad"):
+        if facts.on_token(node["memory"]) and node not in task:
             for fold in reach([node.args[0]], set(node["context"]), active):
                 if fold.op in STRETCHES and any(
                     n.op == "plain" for n in reach(fold.args, node["context"], unbound)
@@ -74,16 +74,16 @@ def _stretches(world: World) -> Iterator[tuple[Node, Node]]:
                     yield node, fold
 
 
-def _replayed(world: World) -> Iterator[tuple[Node, Node]]:
+def _replayed(facts: Facts) -> Iterator[tuple[Node, Node]]:
     """Those whose terms are evaluated again at the memory of the tick."""
-    for node, fold in _stretches(world):
-        if not _once(world, node, fold):
+    for node, fold in _stretches(facts):
+        if not _once(facts, node, fold):
             yield node, fold
 
 
-def _once(world: World, node: Node, fold: Node) -> bool:
+def _once(facts: Facts, node: Node, fold: Node) -> bool:
     """Is the derivative of the stretch the stretch of the derivative?"""
-    return fold.op == "fold" and _weighed(node.args[0], fold) and _still(world, node, fold)
+    return fold.op == "fold" and _weighed(node.args[0], fold) and _still(facts, node, fold)
 
 
 def _weighed(root: Node, fold: Node) -> bool:
@@ -109,9 +109,9 @@ def _number(node: Node) -> bool:
     return node.op == "const" and isinstance(node["value"], (int, float))
 
 
-def _still(world: World, node: Node, fold: Node) -> bool:
+def _still(facts: Facts, node: Node, fold: Node) -> bool:
     """Does the point of a gradient keep its value between the ticks that bound the stretch?"""
-    level, point = world.level(node["memory"]), node.args[1]
+    level, point = facts.level(node["memory"]), node.args[1]
     if not any(n.op in (*STATE, "input", "weight") for n in walk(point)):
         return True
     if point.op == "held":
@@ -143,9 +143,9 @@ def _cut_between_ticks(level: Level) -> bool:
 # The loss of the whole network
 
 
-def context_of_itself(world: World) -> Iterator[Diagnostic]:
+def context_of_itself(facts: Facts) -> Iterator[Diagnostic]:
     """A stream in `context` that the memory took part in."""
-    for node in world.task:
+    for node in facts.task:
         for part in reach([node.args[0]], set(node["context"])):
             if part in node["context"] and part.op != "input":
                 if any(n.op == "read" and n["memory"] == node["memory"] for n in walk(part)):
@@ -156,61 +156,61 @@ def context_of_itself(world: World) -> Iterator[Diagnostic]:
                     )
 
 
-def task_at_documents(world: World) -> Iterator[Diagnostic]:
+def task_at_documents(facts: Facts) -> Iterator[Diagnostic]:
     """A memory that learns from the loss of the whole network and starts anew where documents
     end.
     """
-    for name in world.family_of:
-        if world.level(name).reset.unit == ENDS:
+    for name in facts.family_of:
+        if facts.level(name).reset.unit == ENDS:
             yield refused(
                 "a memory that learns from the loss of the whole network and starts anew where "
                 "documents end",
-                place_of(world.level(name), "reset"),
+                place_of(facts.level(name), "reset"),
                 "`reset every sequence`",
             )
 
 
-def task_that_outlives(world: World) -> Iterator[Diagnostic]:
+def task_that_outlives(facts: Facts) -> Iterator[Diagnostic]:
     """A window of a task loss that goes on in the next sequence."""
-    for name, family in world.family_of.items():
-        level = world.program.levels[family]
-        if outlives(world.level(name).reset) and level.clock != TOKEN:
+    for name, family in facts.family_of.items():
+        level = facts.program.levels[family]
+        if outlives(facts.level(name).reset) and level.clock != TOKEN:
             yield refused(
                 "a window of a task loss that goes on in the next sequence",
-                place_of(world.level(name), "reset"),
+                place_of(facts.level(name), "reset"),
                 "reset every sequence",
             )
 
 
-def task_starts(world: World) -> Iterator[Diagnostic]:
+def task_starts(facts: Facts) -> Iterator[Diagnostic]:
     """A start of a memory that learns from the loss of the network from one that does not, or the
     other way round.
     """
-    for name, memory in world.within.items():
+    for name, memory in facts.within.items():
         for other in starts_from(memory):
-            if not world.on_token(other):
+            if not facts.on_token(other):
                 continue
-            mine, its = name in world.family_of, other in world.family_of
+            mine, its = name in facts.family_of, other in facts.family_of
             if mine and not its:
                 yield refused(
                     f"a start of `{short(name)}` from `{short(other)}`, which does not learn from "
                     "the loss of the network",
-                    memory.span or head_of(world.level(name)),
+                    memory.span or head_of(facts.level(name)),
                     "an objective for both that reads the loss, or a learned start",
                 )
-            elif its and not mine and world.level(name).reset.unit == "token":
+            elif its and not mine and facts.level(name).reset.unit == "token":
                 yield refused(
                     f"a start of `{short(name)}` from `{short(other)}`, which learns from the loss "
                     "of the network",
-                    memory.span or head_of(world.level(name)),
+                    memory.span or head_of(facts.level(name)),
                     "an objective for both that reads `next`, or a learned start",
                 )
 
 
-def task_stretch(world: World) -> Iterator[Diagnostic]:
+def task_stretch(facts: Facts) -> Iterator[Diagnostic]:
     """A stretch of the gradient of a task loss since the tick of a clock."""
-    made = world.above({*world.task, *world.nudges})
-    for node in world.of("fold"):
+    made = facts.above({*facts.task, *facts.nudges})
+    for node in facts.of("fold"):
         if isinstance(node["since"], Clock) and node.args[0] in made:
             yield refused(
                 "a stretch of the gradient of a task loss since the tick of a clock",
@@ -219,10 +219,10 @@ def task_stretch(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def task_read_outside(world: World) -> Iterator[Diagnostic]:
+def task_read_outside(facts: Facts) -> Iterator[Diagnostic]:
     """An output that takes a derivative which only ticks of memories know."""
-    made = world.above({*world.task, *world.nudges})
-    for root in world.wanted:
+    made = facts.above({*facts.task, *facts.nudges})
+    for root in facts.wanted:
         if root in made:
             yield refused(
                 "a stream of the derivative of the loss of the network, which only ticks of "
@@ -232,13 +232,13 @@ def task_read_outside(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def task_at_tick(world: World) -> Iterator[Diagnostic]:
+def task_at_tick(facts: Facts) -> Iterator[Diagnostic]:
     """A memory that learns from the loss of the network, at the tick of another such level."""
-    for name, family in world.family_of.items():
-        after = world.program.memories[name].next
+    for name, family in facts.family_of.items():
+        after = facts.program.memories[name].next
         into = lambda n: n.args if n.op in CHEAP else ()  # noqa: E731
         for node in reach([after], into=into) if after is not None else ():
-            if node.op == "now" and world.family_of.get(node["memory"], family) != family:
+            if node.op == "now" and facts.family_of.get(node["memory"], family) != family:
                 yield refused(
                     f"`{short(node['memory'])}` at the tick of another level",
                     node.span,
@@ -249,16 +249,16 @@ def task_at_tick(world: World) -> Iterator[Diagnostic]:
 CHEAP = {*(op for op, row in OPS.items() if row.elementwise), "spread", "permute", "reshape"}
 
 
-def task_sight(world: World) -> Iterator[Diagnostic]:
+def task_sight(facts: Facts) -> Iterator[Diagnostic]:
     """A learner from the loss of the network that sees a part of the ticks of another, or what
     those of the step clock do not see.
     """
-    program = world.program
-    for learner in {world.level(n["memory"]).name: None for n in world.task}:
+    program = facts.program
+    for learner in {facts.level(n["memory"]).name: None for n in facts.task}:
         viewer = program.levels[learner]
-        for name, family in world.families.items():
+        for name, family in facts.families.items():
             far = program.horizon(viewer, family)
-            started = _started_by(world, name, learner)
+            started = _started_by(facts, name, learner)
             if far == "full" and seen_by_learners(program, family) != "full":
                 words, help = "", "`bptt full`"
                 words = (
@@ -282,34 +282,34 @@ def task_sight(world: World) -> Iterator[Diagnostic]:
             yield refused(words, place_of(family, "bptt"), help)
 
 
-def _started_by(world: World, family: str, learner: str) -> str | None:
+def _started_by(facts: Facts, family: str, learner: str) -> str | None:
     return next(
         (
             name
-            for name, owner in world.family_of.items()
+            for name, owner in facts.family_of.items()
             if owner == family
-            for other in starts_from(world.program.memories[name])
-            if world.family_of.get(other) == learner
+            for other in starts_from(facts.program.memories[name])
+            if facts.family_of.get(other) == learner
         ),
         None,
     )
 
 
-def task_beside(world: World) -> Iterator[Diagnostic]:
+def task_beside(facts: Facts) -> Iterator[Diagnostic]:
     """Memories that are run between the ticks of those that learn from the loss of the network, and
     tick between them, are read after their tick, or are seen differently far.
     """
-    fresh = {n["memory"] for n in world.of("now")}
-    for name in world.late:
-        level = world.level(name)
-        for family in world.families.values():
-            finding = _beside(world, level, family, name in fresh)
+    fresh = {n["memory"] for n in facts.of("now")}
+    for name in facts.late:
+        level = facts.level(name)
+        for family in facts.families.values():
+            finding = _beside(facts, level, family, name in fresh)
             if finding is not None:
                 yield finding
 
 
-def _beside(world: World, level: Level, family: Level, fresh: bool) -> Diagnostic | None:
-    program, (a, b) = world.program, (short(level.name), short(family.name))
+def _beside(facts: Facts, level: Level, family: Level, fresh: bool) -> Diagnostic | None:
+    program, (a, b) = facts.program, (short(level.name), short(family.name))
     if program.slower(family, level):
         if program.horizon(family, level) != seen_by_learners(program, level):
             return refused(
@@ -335,20 +335,20 @@ def _beside(world: World, level: Level, family: Level, fresh: bool) -> Diagnosti
     return None
 
 
-def next_of_next(world: World) -> Iterator[Diagnostic]:
+def next_of_next(facts: Facts) -> Iterator[Diagnostic]:
     """`next` of `next`, or of what a memory made, beside a memory that learns from a loss within
     the sequence.
     """
-    if not world.families and not world.late:
+    if not facts.families and not facts.late:
         return
-    for node in world.of("ahead"):
+    for node in facts.of("ahead"):
         if any(n.op == "ahead" for n in walk(node.args[0])):
             yield refused(
                 "`next` of `next` beside a memory that learns from a loss within the sequence",
                 node.span,
                 "`next` once",
             )
-        elif node.args[0] in world.pieces:
+        elif node.args[0] in facts.pieces:
             yield refused(
                 "`next` of what a memory made that ticks by the gradient of a loss",
                 node.span,
@@ -356,11 +356,11 @@ def next_of_next(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def slope_of_a_past(world: World) -> Iterator[Diagnostic]:
+def slope_of_a_past(facts: Facts) -> Iterator[Diagnostic]:
     """The derivative in a stream that a memory within the sequence takes part in, or that the loss
     is not computed from.
     """
-    for node in world.nudges:
+    for node in facts.nudges:
         stream = node.args[1]
         if stream.op == "input" or stream.op in READS:
             yield refused(
@@ -368,7 +368,7 @@ def slope_of_a_past(world: World) -> Iterator[Diagnostic]:
                 node.span,
                 "a stream that the loss is computed from",
             )
-        elif _within_recurrence(world, stream):
+        elif _within_recurrence(facts, stream):
             yield refused(
                 "the derivative in a stream that a memory within the sequence takes part in",
                 node.span,
@@ -376,11 +376,11 @@ def slope_of_a_past(world: World) -> Iterator[Diagnostic]:
             )
 
 
-def _within_recurrence(world: World, stream: Node) -> bool:
-    above = world.above([stream])
+def _within_recurrence(facts: Facts, stream: Node) -> bool:
+    above = facts.above([stream])
     below = {n["memory"] for n in walk(stream) if n.op in READS}
     return any(
-        name in below and world.program.memories[name].next in above
-        for name in world.within
-        if name not in world.family_of
+        name in below and facts.program.memories[name].next in above
+        for name in facts.within
+        if name not in facts.family_of
     )

@@ -42,7 +42,7 @@ class Poisoned(Exception):
     """The value cannot be had because of a finding that is already recorded."""
 
 
-class World:
+class Elaborator:
     """One elaboration: what is known, made and found so far. `arrays`, `naming` and `owners` are
     its parts; `level_of` says the level of each memory once all are declared.
     """

@@ -25,7 +25,7 @@ def outlives(life: Clock) -> bool:
     )
 
 
-class World:
+class Facts:
     """A checked program, by when its nodes are computed."""
 
     def __init__(self, program: Program) -> None:
