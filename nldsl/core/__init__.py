@@ -8,8 +8,9 @@ their own type. Nothing here knows the syntax or a backend.
     program.py      clocks, memories, levels, programs, and what follows from these records alone
     build.py        nodes that simplify as they are made; what a row of ops.py says
     ops.py          the operators, one row each
-    shapes.py       what each asks of types
-    derivatives.py  what each hands back
+    shapes.py       laws of the types that an operator takes and gives
+    simplify.py     what an operator's node is made shorter to
+    derivatives.py  the cotangents that an operator hands back
     flow.py         who hears whom
     timing.py       at which tokens a stream has a value
     laws.py         what holds of a program after each stage

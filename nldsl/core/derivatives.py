@@ -81,6 +81,20 @@ def power(build: Builder, y: Node, bar: Node) -> list[Node | None]:
     ]
 
 
+def silu(y: Term, x: Term) -> Term:
+    """Its slope, a formula for `slopes`."""
+    s = x.sigmoid()
+    return s * (1 + x * (1 - s))
+
+
+def gelu(y: Term, x: Term) -> Term:
+    """Its slope, by tanh as its value is."""
+    c, square = math.sqrt(2 / math.pi), x * x
+    t = (c * (x + 0.044715 * (square * x))).tanh()
+    slope = c * (1 + 3 * 0.044715 * square)
+    return 0.5 * (1 + t) + 0.5 * (x * ((1 - t * t) * slope))
+
+
 def square_root(build: Builder, y: Node, bar: Node) -> list[Node]:
     """Half over the root; 0 at 0, so that |x| has derivative 0 there (the manual,
     `derivatives`).

@@ -1,103 +1,47 @@
-"""THE OPERATORS: one row each, in reading order.
+"""THE OPERATORS: one row each, by kinds, in reading order.
+
+    leaves     const input weight read now held ..     trees       leaf tree total
+    entrywise  add mul where neg ..                    functions   exp tanh silu ..
+    axes       spread permute select stack ..          sums        einsum sum softmax solve ..
+    by index   gather cross_entropy                    time        conv rope attend ahead fold ..
+    gradients  grad grad_stream stop                   schedule    ended replay when constant_for
 
 A row says all of an operator but what it means on numbers in time, which the interpreter says apart
-(oracle/operators.py): arguments, attributes, law of shapes, constant folding, what it simplifies
-to, derivative, sign, torch code. A new elementwise operator is a row here and a line there.
+(oracle/operators.py): its name, what it is, arguments, attributes, law of shapes, constant folding,
+what it simplifies to, derivative, sign, torch code (`Op` in build.py says each field). Laws,
+simplifications and derivatives of more than a line are functions of shapes.py, simplify.py and
+derivatives.py. A new elementwise operator is a row here and a line there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable
 from dataclasses import replace
 
-from nldsl.core import derivatives, shapes
-from nldsl.core.build import Builder, Op, Term, number, rank, widest
+from nldsl.core import derivatives, shapes, simplify
+from nldsl.core.build import Op
 from nldsl.core.derivatives import slopes
 from nldsl.core.nodes import Node
 
-# ---- what elementwise operators simplify to
+
+def comparison(name: str, sign: str, holds: Callable[[float, float], bool]) -> Op:
+    """The row of a test, which is 1 or 0."""
+    return Op(
+        name,
+        f"1 where a {sign} b, 0 elsewhere",
+        2,
+        fold=lambda a, b: float(holds(a, b)),
+        vjp=derivatives.zero,
+        active=(),
+        sign="nonnegative",
+        text=f"{{0}} {sign} {{1}}",
+        test=True,
+    )
 
 
-def _wide(a: Node, b: Node) -> bool:
-    """Has a the shape of an elementwise result of both?"""
-    return rank(a.type) >= rank(b.type)
-
-
-def _add(build: Builder, args: Sequence[Node]) -> Node | None:
-    a, b = args
-    if number(a) == 0 and _wide(b, a):
-        return b
-    if number(b) == 0 and _wide(a, b):
-        return a
-    return build.mul(build.const(2), a) if a is b else None
-
-
-def _sub(build: Builder, args: Sequence[Node]) -> Node | None:
-    a, b = args
-    if number(b) == 0 and _wide(a, b):
-        return a
-    return build.neg(b) if number(a) == 0 and _wide(b, a) else None
-
-
-def _neg(build: Builder, args: Sequence[Node]) -> Node | None:
-    (a,) = args
-    return a if number(a) == 0 else a.args[0] if a.op == "neg" else None
-
-
-def _mul(build: Builder, args: Sequence[Node]) -> Node | None:
-    for x, y in (args, args[::-1]):
-        value = number(x)
-        if value == 0:
-            return build.const(0, widest(*args))
-        if value == 1 and _wide(y, x):
-            return y
-        if value == -1 and _wide(y, x):
-            return build.neg(y)
-        if value is not None and y.op == "mul" and y.type == widest(x, y):
-            for p, q in (y.args, y.args[::-1]):  # two numbers are one
-                if (inner := number(p)) is not None:
-                    return build.mul(build.const(value * inner), q)
-    return None
-
-
-def _div(build: Builder, args: Sequence[Node]) -> Node | None:
-    a, b = args
-    if number(a) == 0:
-        return build.const(0, widest(a, b))
-    return a if number(b) == 1 and _wide(a, b) else None
-
-
-def _pow(build: Builder, args: Sequence[Node]) -> Node | None:
-    a, b = args
-    value = number(b)
-    if value == 1 and _wide(a, b):
-        return a
-    return build.const(1, widest(a, b)) if value == 0 else None
-
-
-def _where(build: Builder, args: Sequence[Node]) -> Node | None:
-    _, a, b = args
-    return build.const(0, widest(*args)) if number(a) == 0 and number(b) == 0 else None
-
-
-# ---- derivatives of elementwise operators
-
-
-def _silu(y: Term, x: Term) -> Term:
-    s = x.sigmoid()
-    return s * (1 + x * (1 - s))
-
-
-def _gelu(y: Term, x: Term) -> Term:
-    c, square = math.sqrt(2 / math.pi), x * x
-    t = (c * (x + 0.044715 * (square * x))).tanh()
-    slope = c * (1 + 3 * 0.044715 * square)
-    return 0.5 * (1 + t) + 0.5 * (x * ((1 - t * t) * slope))
-
-
-# ---- rows
-
+# what is there at an instant without being computed
 LEAVES = (
     Op(
         "const",
@@ -137,7 +81,7 @@ LEAVES = (
         shapes.number,
     ),
     Op("ticks", "ticks planned for the run", 0, ("level",), shapes.number),
-    Op("eye", "identity of shape (n, n)", 0, (), shapes.eye),
+    Op("eye", "identity of shape (n, n)", 0, law=shapes.eye),
     Op(
         "random",
         "a start drawn from the seed and `name`; normal with std `scale`",
@@ -147,6 +91,8 @@ LEAVES = (
     ),
     Op("load", "a start read from a checkpoint", 0, ("file", "key")),
 )
+
+# the weights of a definition, as one value
 TREES = (
     Op("leaf", "one leaf of a tree", 1, ("path",), shapes.leaf, vjp=derivatives.leaf),
     Op("tree", "args in the order of type.leaves", None, (), shapes.tree, vjp=derivatives.tree),
@@ -160,15 +106,16 @@ TREES = (
         vjp=derivatives.total,
     ),
 )
-# On each entry: of arrays of one shape, or () with anything, or a tree with a tree, or a tree with
-# an array that is a prefix of every leaf.
+
+# on each entry: of arrays of one shape, or () with anything, or a tree with a tree, or a tree with
+# an array that is a prefix of every leaf
 ELEMENTWISE = (
     Op(
         "add",
         "a + b",
         2,
         fold=lambda a, b: a + b,
-        simplify=_add,
+        simplify=simplify.add,
         vjp=slopes(lambda y, a, b: (1, 1)),
         text="{0} + {1}",
     ),
@@ -177,7 +124,7 @@ ELEMENTWISE = (
         "a - b",
         2,
         fold=lambda a, b: a - b,
-        simplify=_sub,
+        simplify=simplify.sub,
         vjp=slopes(lambda y, a, b: (1, -1)),
         text="{0} - {1}",
     ),
@@ -186,7 +133,7 @@ ELEMENTWISE = (
         "a * b",
         2,
         fold=lambda a, b: a * b,
-        simplify=_mul,
+        simplify=simplify.mul,
         vjp=slopes(lambda y, a, b: (b, a)),
         text="{0} * {1}",
     ),
@@ -195,7 +142,7 @@ ELEMENTWISE = (
         "a / b",
         2,
         fold=lambda a, b: a / b,
-        simplify=_div,
+        simplify=simplify.div,
         vjp=derivatives.divided,
         text="{0} / {1}",
         safe=(1, 1.0),
@@ -205,52 +152,22 @@ ELEMENTWISE = (
         "a to the power b; of a fraction, the root has derivative 0 at 0",
         2,
         fold=lambda a, b: a**b,
-        simplify=_pow,
+        simplify=simplify.pow,
         vjp=derivatives.power,
         text="{0} ** {1}",
         safe=(0, 1.0),
     ),
     Op("max", "the larger; at a tie the first learns", 2, fold=max, vjp=derivatives.pick("ge")),
     Op("min", "the smaller; at a tie the first learns", 2, fold=min, vjp=derivatives.pick("le")),
-    Op(
-        "le",
-        "1 where a <= b, 0 elsewhere",
-        2,
-        fold=lambda a, b: float(a <= b),
-        vjp=derivatives.zero,
-        active=(),
-        sign="nonnegative",
-        text="{0} <= {1}",
-        test=True,
-    ),
-    Op(
-        "ge",
-        "1 where a >= b, 0 elsewhere",
-        2,
-        fold=lambda a, b: float(a >= b),
-        vjp=derivatives.zero,
-        active=(),
-        sign="nonnegative",
-        text="{0} >= {1}",
-        test=True,
-    ),
-    Op(
-        "eq",
-        "1 where a == b, 0 elsewhere",
-        2,
-        fold=lambda a, b: float(a == b),
-        vjp=derivatives.zero,
-        active=(),
-        sign="nonnegative",
-        text="{0} == {1}",
-        test=True,
-    ),
+    comparison("le", "<=", operator.le),
+    comparison("ge", ">=", operator.ge),
+    comparison("eq", "==", operator.eq),
     Op(
         "where",
         "a where the test is not 0, else b",
         3,
         fold=lambda test, a, b: a if test else b,
-        simplify=_where,
+        simplify=simplify.where,
         vjp=derivatives.where,
         active=(1, 2),
     ),
@@ -259,12 +176,14 @@ ELEMENTWISE = (
         "-x",
         1,
         fold=lambda x: -x,
-        simplify=_neg,
+        simplify=simplify.neg,
         vjp=slopes(lambda y, x: -1),
         text="-{0}",
     ),
 )
-FUNCTIONS = (  # elementwise too, and called by their names
+
+# elementwise too, and called by their names in a text
+FUNCTIONS = (
     Op(
         "exp",
         "e to the power x",
@@ -334,7 +253,7 @@ FUNCTIONS = (  # elementwise too, and called by their names
         "x sigmoid(x)",
         1,
         fold=lambda x: x / (1 + math.exp(-x)),
-        vjp=slopes(_silu),
+        vjp=slopes(derivatives.silu),
         text="F.silu({0})",
     ),
     Op(
@@ -342,7 +261,7 @@ FUNCTIONS = (  # elementwise too, and called by their names
         "x times the normal distribution, by tanh (1606.08415v5, sec. 2)",
         1,
         fold=lambda x: x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
-        vjp=slopes(_gelu),
+        vjp=slopes(derivatives.gelu),
         text="F.gelu({0}, approximate='tanh')",
     ),
     Op(
@@ -372,6 +291,8 @@ FUNCTIONS = (  # elementwise too, and called by their names
         text="torch.floor({0})",
     ),
 )
+
+# the same entries, in other axes
 AXES = (
     Op(
         "spread",
@@ -395,11 +316,27 @@ AXES = (
         "reshape",
         "the same entries, in their order, in other axes",
         1,
-        (),
-        shapes.reshape,
+        law=shapes.reshape,
         remake=lambda build, node, args: build.reshape(args[0], node.type),
         vjp=derivatives.reshape,
     ),
+    Op(
+        "select", "one place of an axis", 1, ("dim", "index"), shapes.select, vjp=derivatives.select
+    ),
+    Op("stack", "along a new axis `dim`", None, ("dim",), shapes.stack, vjp=derivatives.stack),
+    Op(
+        "join",
+        "one behind the other along `dim`",
+        None,
+        ("dim",),
+        shapes.join,
+        vjp=derivatives.join,
+    ),
+    Op("diag", "[.., n] -> [.., n, n]", 1, law=shapes.diag, vjp=derivatives.diag),
+)
+
+# sums and products over axes
+SUMS = (
     Op(
         "einsum",
         'letters per axis, "hij,hj->hi"; sums letters missing on the right; no letter twice in one '
@@ -431,31 +368,20 @@ AXES = (
         sign="positive",
     ),
     Op(
-        "select", "one place of an axis", 1, ("dim", "index"), shapes.select, vjp=derivatives.select
-    ),
-    Op("stack", "along a new axis `dim`", None, ("dim",), shapes.stack, vjp=derivatives.stack),
-    Op(
-        "join",
-        "one behind the other along `dim`",
-        None,
-        ("dim",),
-        shapes.join,
-        vjp=derivatives.join,
-    ),
-    Op(
         "solve",
         "(B [.., m, n], A [.., n, n]) -> B A^-1; A is positive definite",
         2,
-        (),
-        shapes.solve,
+        law=shapes.solve,
     ),
-    Op("diag", "[.., n] -> [.., n, n]", 1, (), shapes.diag, vjp=derivatives.diag),
+)
+
+# one place of an axis, said by a stream of whole numbers
+BY_INDEX = (
     Op(
         "gather",
         "(table [vocab, ..], ids []) -> [..]",
         2,
-        (),
-        shapes.gather,
+        law=shapes.gather,
         vjp=derivatives.gather,
         active=(0,),
     ),
@@ -463,19 +389,19 @@ AXES = (
         "cross_entropy",
         "(logits [.., vocab], ids []) -> [..]",
         2,
-        (),
-        shapes.cross_entropy,
+        law=shapes.cross_entropy,
         vjp=derivatives.cross_entropy,
         active=(0,),
     ),
 )
+
+# what looks at other tokens
 TIME = (
     Op(
         "conv",
         "(x [i], K [n, i]): y_t = sum_j K[n-1-j] x_{t-j}; causal, x is 0 before the sequence",
         2,
-        (),
-        shapes.conv,
+        law=shapes.conv,
     ),
     Op(
         "rope",
@@ -492,7 +418,7 @@ TIME = (
         ("groups", "scale"),
         shapes.attend,
     ),
-    Op("ahead", "one token later; absent at a sequence's last token", 1, (), shapes.same),
+    Op("ahead", "one token later; absent at a sequence's last token", 1, law=shapes.same),
     Op(
         "fold",
         "sum | mean over the instants since the last tick of `since` (a Clock, or a level's name: "
@@ -509,6 +435,8 @@ TIME = (
         shapes.same,
     ),
 )
+
+# derivatives, until the schedule makes equations of them
 GRADIENTS = (
     Op(
         "grad",
@@ -522,19 +450,19 @@ GRADIENTS = (
         "grad_stream",
         "(e, y): derivative of stream e in stream y at this instant, all else held",
         2,
-        (),
-        shapes.gradient,
+        law=shapes.gradient,
     ),
     Op(
         "stop",
         "derivative zero for every learner",
         1,
-        (),
-        shapes.same,
+        law=shapes.same,
         vjp=derivatives.zero,
         active=(),
     ),
 )
+
+# what the schedule adds
 OF_A_SCHEDULE = (
     Op(
         "ended",
@@ -559,14 +487,9 @@ OF_A_SCHEDULE = (
         ("clock", "first", "late"),
         shapes.alike,
     ),
-    Op(
-        "constant_for",
-        "x, with derivative zero for these learners",
-        1,
-        ("learners",),
-        shapes.same,
-    ),
+    Op("constant_for", "x, with derivative zero for these learners", 1, ("learners",), shapes.same),
 )
+
 OPS: dict[str, Op] = {
     row.name: row
     for row in (
@@ -578,6 +501,8 @@ OPS: dict[str, Op] = {
             for row in FUNCTIONS
         ),
         *AXES,
+        *SUMS,
+        *BY_INDEX,
         *TIME,
         *GRADIENTS,
         *OF_A_SCHEDULE,
