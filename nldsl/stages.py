@@ -67,9 +67,9 @@ def schedule(made: Schedule) -> str:
             for item in block.items
             if isinstance(item, Region)
         ]
-    lines += [f"heard: {given.name}" for given in made.steps.given]
+    lines += [f"heard: {given}" for given in made.steps.heard]
     lines += [
-        f"{adjoint.viewer.name} learns through the ticks of {', '.join(adjoint.moved)}: "
+        f"{adjoint.viewer.name} learns through the ticks of {', '.join(map(str, adjoint.moved))}: "
         f"{adjoint.rows} rows"
         for adjoint in made.steps.adjoints
     ]

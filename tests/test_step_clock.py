@@ -201,6 +201,36 @@ loss = |heads.F(x) - next(x)|^2
     )
 
 
+@pytest.mark.parametrize("taken", ["A", "A^T", "A[0] * A[1]^T"])
+def test_a_memory_takes_what_another_was_before_it_moved(taken: str) -> None:
+    """At one instant, whichever stands first; also where another restarts from it."""
+    agrees(
+        load_text(f"""nldsl 1
+dim c = 2
+input x: [c]
+level fast every step {{
+    memory F: [c, c] = slow.A
+    F <- F / 2
+    reset every 6 step
+    bptt none
+}}
+level slow every 2 step {{
+    memory A: [c, c] = random
+    memory B: [c, c] = I
+    memory C: [c, c] = 0
+    context x
+    minimize mean(loss over period)
+    B <- {taken}
+    C <- B
+    A <- A - 0.1 * grad(A)
+    reset every 4 step
+}}
+loss = |slow.A * x + slow.B * x + slow.C * x + fast.F * x - next(x)|^2
+"""),
+        13,
+    )
+
+
 @pytest.mark.parametrize("reset", [4, 8, 12])
 @pytest.mark.parametrize(
     "update",

@@ -50,7 +50,7 @@ LEAVES = (
         ("value",),
         shapes.constant,
     ),
-    Op("input", "a stream of the data; rate token", 0, ("name",), shapes.array),
+    Op("input", "a stream of the data; what one instant gives", 0, ("name",)),
     Op("weight", "a parameter slot: a plain read of its owner", 0, ("name",), shapes.array),
     Op(
         "plain",

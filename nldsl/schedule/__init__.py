@@ -15,9 +15,12 @@ order raises `Unsupported` with its words, which the driver makes N801.
     faults.py          what has a meaning and no lowering
     states.py          states and equations of the token clock: the order within one instant
     plan.py            streams, regions, blocks; the length of a chunk; the whole `Schedule`
+    instant.py         a state; the order within one instant, for every clock
+    named.py           what the step clock calls its values that no text has a name for
     ticks.py           levels of the step clock: what each memory becomes at a tick
+    step_states.py     states and equations of the step clock; what a step of one kind leaves
     adjoints.py        a level that learns through the ticks of faster ones
-    step_clock.py      what the levels of the step clock hear, and when
+    step_clock.py      what the levels of the step clock hear, and the whole of it
     timetable.py       kinds of steps over one hyperperiod
 
 Decisions. Inner gradients are derived here, symbolically, and not by autograd inside the step: what

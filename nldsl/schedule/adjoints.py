@@ -18,6 +18,7 @@ share one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,11 +28,11 @@ from nldsl.core.ops import active
 from nldsl.core.program import Clock, Level
 from nldsl.schedule.differentiate import gradient, sum_of
 from nldsl.schedule.faults import Unsupported
+from nldsl.schedule.named import Bar, Counter, Fold, Memory, Total, heard, input_of, owner
 from nldsl.schedule.timetable import Kind
 
 if TYPE_CHECKING:
     from nldsl.schedule.step_clock import StepClock
-    from nldsl.schedule.ticks import Given
 
 LONG = 20_000  # steps of a hyperperiod beyond which rows are counted roughly
 
@@ -53,8 +54,8 @@ class Back:
     memory. A bar that stays is not there.
     """
 
-    bars: dict[str, Node] = field(default_factory=dict)
-    found: dict[str, Node] = field(default_factory=dict)
+    bars: dict[Memory, Node] = field(default_factory=dict)
+    found: dict[Memory, Node] = field(default_factory=dict)
 
 
 def ends(event: Event) -> bool:
@@ -67,7 +68,7 @@ def ends(event: Event) -> bool:
 class Adjoint:
     """One viewer.
 
-    `targets`: memories that its streams read; `moved`: those and all that carry a derivative
+    `targets`: memories that its streams read. `moved`: those and all that carry a derivative
     between them. `backs`: the transposed derivative of each kind of event that has one.
     """
 
@@ -75,18 +76,21 @@ class Adjoint:
         self.clock, self.viewer, self.program = clock, viewer, clock.program
         self.al = clock.ticks.al
         self.heard = [
-            g
-            for g in clock.given
-            if g.kind == "grad" and self.program.memories[g.memory].level == viewer.name
+            h
+            for h in clock.heard
+            if isinstance(h, Total)
+            and h.input.what == "grad"
+            and self.program.memories[h.input.memory].level == viewer.name
         ]
-        self.streams = list(dict.fromkeys(g.stream for g in self.heard))
+        self.streams = list(dict.fromkeys(h.input.stream for h in self.heard))
         self.levels = [level for level in clock.ticks.roots if self.program.slower(viewer, level)]
-        self._second: dict[
-            str, Given
-        ] = {}  # updates that read a gradient which depends on the viewer in turn
-        candidates = self.depending()
+        candidates = self.depending() if self.heard else []
         streams = [clock.ticks.streams[s] for s in self.streams]
-        self.targets = [n for n in candidates if any(self.reaches(s, {n}) for s in streams)]
+        self.targets = [
+            n
+            for n in candidates
+            if isinstance(n, str) and any(self.reaches(s, {n}) for s in streams)
+        ]
         self.moved = self.carrying(candidates)
         self.codes: dict[Event, int] = {}
         self.backs: list[Back] = []
@@ -95,7 +99,9 @@ class Adjoint:
             self._record()
 
     def _record(self) -> None:
-        """Numbers the events that can occur, and counts the rows of the tape."""
+        """Numbers the events that can occur, and counts the rows of the tape. An end of sight in a
+        period without a term is kept.
+        """
         begun = frozenset(self.level_of(n) for n in self.moved)
         birth = Event(frozenset(), begun, frozenset())
         self.number(birth)
@@ -104,27 +110,25 @@ class Adjoint:
             for fired in (kind, Kind((), kind.restarted, kind.clocks)):
                 self.number(self.event(fired))
                 self.number(Event(frozenset(), self.event(fired).restarted, frozenset()))
-        self.rows = self.count() + any(
-            map(ends, self.codes)
-        )  # an end of sight in a period without a term is kept
+        self.rows = self.count() + any(map(ends, self.codes))
 
     def depth(self, level: Level) -> str | Clock:
         return self.program.horizon(self.viewer, level)
 
-    def level_of(self, name: str) -> str:
+    def level_of(self, name: Memory) -> str:
         return self.clock.ticks.level_of(name)
 
-    def root(self, name: str) -> Level:
+    def root(self, name: Memory) -> Level:
         return self.program.levels[self.clock.ticks.root_of(self.level_of(name))]
 
-    def owner(self, node: Node) -> str | None:
-        return self.program.owner(node)
+    def owner(self, node: Node) -> Memory | None:
+        return owner(self.program, node)
 
-    def depending(self) -> list[str]:
+    def depending(self) -> list[Memory]:
         """Memories of faster levels whose value is a function of what the viewer holds, by their
         updates or starts.
         """
-        found: set[str] = set()
+        found: set[Memory] = set()
         names = [n for level in self.levels for n in self.clock.ticks.memories(level.name)]
         while True:
             known = found | set(self.viewer.memories)
@@ -132,66 +136,70 @@ class Adjoint:
                 n
                 for n in names
                 if n not in found
-                and (self.starts_from(n, known) or self.sees(n) and self.read(n, known))
+                and (self.starts_from(n, known) or self.sees(n) and self.reads(n, known))
             }
             if not new:
                 return [n for n in names if n in found]
             found |= new
 
-    def sees(self, name: str) -> bool:
+    def sees(self, name: Memory) -> bool:
         return self.depth(self.root(name)) != "none"
 
-    def starts_from(self, name: str, known: set[str]) -> bool:
-        memory = self.program.memories.get(name)
-        return (
-            memory is not None
-            and memory.start is not None
-            and any(self.owner(n) in known for n in walk(memory.start))
-        )
+    def start(self, name: Memory) -> Node | None:
+        return None if isinstance(name, Fold) else self.program.memories[name].start
 
-    def read(self, name: str, known: set[str]) -> bool:
+    def starts_from(self, name: Memory, known: set[Memory]) -> bool:
+        start = self.start(name)
+        return start is not None and any(self.owner(n) in known for n in walk(start))
+
+    def reads(self, name: Memory, known: set[Memory]) -> bool:
         """Has the update a derivative in what is known to depend on the viewer?"""
-        seen: set[int] = set()
-        stack, hit = [self.clock.ticks.next[name]], False
+        found = self.moving(name)
+        return any(self.owner(n) in known or self.hears(n, known) for n in found)
+
+    def moving(self, name: Memory) -> set[Node]:
+        """What an update has a derivative in."""
+        seen: set[Node] = set()
+        stack = [self.clock.ticks.next[name]]
         while stack:
             node = stack.pop()
-            if id(node) in seen:
-                continue
-            seen.add(id(node))
-            given = self.clock.ticks.given.get(node["memory"]) if node.op == "read" else None
-            if (
-                given is not None
-                and given.kind in ("grad", "sum")
-                and self.reaches(self.clock.ticks.streams[given.stream], known)
-            ):
-                self._second.setdefault(name, given)
-                hit = True
-            hit = hit or self.owner(node) in known
-            stack.extend(active(node))
-        return hit
+            if node not in seen:
+                seen.add(node)
+                stack.extend(active(node))
+        return seen
 
-    def reaches(self, stream: Node, names: set[str]) -> bool:
+    def hears(self, node: Node, known: set[Memory]) -> bool:
+        """Is it the sum of a stream, or a gradient of that, which one of the memories reaches?"""
+        found = heard(node)
+        return (
+            found is not None
+            and input_of(found).what != "terms"
+            and self.reaches(self.clock.ticks.streams[input_of(found).stream], known)
+        )
+
+    def reaches(self, stream: Node, names: set[Memory]) -> bool:
         """Does a stream read one of the memories, directly or in the past of a memory on the token
         clock?
         """
-        seen: set[int] = set()
+        seen: set[Node] = set()
         stack = [stream]
         while stack:
             node = stack.pop()
-            if id(node) not in seen:
-                seen.add(id(node))
-                stack.extend(node.args)
-                owner = self.owner(node)
-                if owner in names:
-                    return True
-                memory = self.program.memories.get(owner or "")
-                if memory is not None and self.program.levels[memory.level].clock.inner:
-                    stack.extend(n for n in (memory.next, memory.start) if n is not None)
+            if node in seen:
+                continue
+            seen.add(node)
+            stack.extend(node.args)
+            name = self.owner(node)
+            if name in names:
+                return True
+            memory = self.program.memories.get(name) if isinstance(name, str) else None
+            if memory is not None and self.program.levels[memory.level].clock.inner:
+                stack.extend(memory.equations)
         return False
 
-    def carrying(self, candidates: list[str]) -> list[str]:
+    def carrying(self, candidates: list[Memory]) -> list[Memory]:
         """Of the candidates, those from whose values the targets follow."""
-        out = set(self.targets)
+        out: set[Memory] = set(self.targets)
         while True:
             new = {
                 n
@@ -204,35 +212,13 @@ class Adjoint:
             out |= new
 
     def refuse(self) -> None:
-        short, known = self.viewer.name.rsplit(".", 1)[-1], {*self.moved, *self.viewer.memories}
+        known: set[Memory] = {*self.moved, *self.viewer.memories}
         for name in self.moved:
-            if (
-                self.sees(name)
-                and self.read(name, known)
-                and (given := self._second.get(name)) is not None
-            ):
-                after = self.program.memories[given.memory or name].next
-                node = next(
-                    (
-                        n
-                        for n in walk(*[after] if after else [])
-                        if n.op == "grad" and n["memory"] == given.memory
-                    ),
-                    after,
-                )
-                raise Unsupported(
-                    f"a second derivative of the whole network, by which `{short}` would see "
-                    "through this update",
-                    node,
-                    "`stop(grad(..))` for the first order, or `bptt none`",
-                )
-            if name in self.clock.ticks.folds:
-                raise Unsupported(
-                    f"a fold over ticks that `{short}` sees through",
-                    self.clock.ticks.next[name],
-                    "`bptt none`",
-                )
-        if any(g.since != self.viewer.name for g in self.heard):
+            assert not isinstance(name, Fold), name  # the limit `stretch_seen_through`
+            # the limit `second_derivative`
+            assert not self.sees(name) or not any(self.hears(n, known) for n in self.moving(name))
+        if any(h.since != self.viewer.name for h in self.heard):
+            short = self.viewer.name.rsplit(".", 1)[-1]
             raise Unsupported(
                 f"`{short}` sees through faster ticks over another stretch than its own period",
                 span=self.viewer.span,
@@ -243,18 +229,14 @@ class Adjoint:
 
     def event(self, kind: Kind) -> Event:
         families = {m.name for n in self.moved for m in self.clock.ticks.family(self.root(n))}
-        levels, depth = (
-            {self.level_of(n) for n in self.moved},
-            {self.level_of(n): self.depth(self.root(n)) for n in self.moved},
-        )
+        depth = {self.level_of(n): self.depth(self.root(n)) for n in self.moved}
         cut = frozenset(
-            x
-            for x in levels
-            if (x in kind.fired if depth[x] == "none" else depth[x] in kind.clocks)
+            level
+            for level, far in depth.items()
+            if (level in kind.fired if far == "none" else far in kind.clocks)
         )
-        return Event(
-            frozenset(families & set(kind.fired)), frozenset(levels & set(kind.restarted)), cut
-        )
+        restarted = frozenset(depth.keys() & set(kind.restarted))
+        return Event(frozenset(families & set(kind.fired)), restarted, cut)
 
     def number(self, event: Event) -> None:
         """Gives an event its place on the tape: that of its derivative, 0 if it changes nothing."""
@@ -294,28 +276,19 @@ class Adjoint:
 
     # -- derivatives
 
-    def bar(self, name: str) -> Node:
-        return self.al.make("read", type=self.clock.ticks.next[name].type, memory=f"bar {name}")
+    def bar(self, name: Memory) -> Node:
+        return self.al.make("read", type=self.clock.ticks.next[name].type, memory=Bar(name))
 
     def back(self, event: Event) -> Back:
         """Restarts are the last to happen at an instant, so the first to be passed; then the end of
         sight; then the ticks.
         """
-        out, ended = (
-            Back(),
-            [n for n in self.moved if self.level_of(n) in event.restarted | event.cut],
-        )
-        starts = {
-            n: self.program.memories[n].start for n in ended if self.level_of(n) in event.restarted
-        }
+        out = Back()
+        ended = [n for n in self.moved if self.level_of(n) in event.restarted | event.cut]
+        starts = {n: self.start(n) for n in ended if self.level_of(n) in event.restarted}
         started = {n: self.closed(s, frozenset()) for n, s in starts.items() if s is not None}
-        for node in (x for s in started.values() for x in walk(s)):
-            if self.owner(node) in self.moved:
-                raise Unsupported(
-                    f"a start from a memory that `{self.viewer.name.rsplit('.', 1)[-1]}` sees "
-                    "through",
-                    node,
-                )
+        # the limit `start_seen_through`
+        assert all(self.owner(x) not in self.moved for s in started.values() for x in walk(s))
         self.transpose(started, [], out)
         for name in ended:
             out.bars[name] = self.al.const(0, self.bar(name).type)
@@ -327,44 +300,45 @@ class Adjoint:
         self.transpose(ticking, self.moved, out)
         return out
 
-    def transpose(self, after: dict[str, Node], moved: list[str], out: Back) -> None:
+    def transpose(self, after: Mapping[Memory, Node], moved: list[Memory], out: Back) -> None:
         """Bars of new values -> bars of what they were made from."""
         if not after:
             return
-        al, objective = self.al, self.al.const(0)
-        for name, value in after.items():
-            product = al.mul(self.bar(name), value)
-            objective = al.add(
-                objective,
-                al.total(product, 0, ())
-                if isinstance(product.type, Tree)
-                else al.sum(product, range(len(product.type))),
-            )
-        old = [al.make("read", type=self.bar(n).type, memory=n) for n in moved]
-        atoms = [
-            n
-            for n in dict.fromkeys(walk(objective))
-            if self.owner(n) in self.viewer.memories and n.op in ("weight", "read")
-        ]
-        slots = [
-            n for n in dict.fromkeys(walk(objective)) if n.op == "weight" and self.owner(n) in moved
-        ]
-        found = gradient(al, objective, [*old, *atoms, *slots])
+        objective = self.product(after)
+        old = [self.al.make("read", type=self.bar(n).type, memory=n) for n in moved]
+        met = [n for n in walk(objective) if n.op in ("weight", "read")]
+        atoms = [n for n in met if self.owner(n) in self.viewer.memories]
+        slots = [n for n in met if n.op == "weight" and self.owner(n) in moved]
+        found = gradient(self.al, objective, [*old, *atoms, *slots])
         parts = dict(zip(moved, found[: len(old)]))
         for node, slope in zip(slots, found[len(old) + len(atoms) :]):
-            name = self.owner(node) or ""
-            parts[name] = sum_of(al, parts[name], self.placed(node, slope))
+            name = self.held(node)
+            parts[name] = sum_of(self.al, parts[name], self.placed(node, slope))
         for name, slope in parts.items():
             stays = name not in after and name not in out.bars
-            new = al.add(self.bar(name), slope) if stays else slope
+            new = self.al.add(self.bar(name), slope) if stays else slope
             if new is not self.bar(name):
                 out.bars[name] = new
         for node, slope in zip(atoms, found[len(old) :]):
             if number(slope) != 0:
-                owner, part = self.owner(node) or "", self.placed(node, slope)
-                out.found[owner] = (
-                    sum_of(al, out.found[owner], part) if owner in out.found else part
-                )
+                name, part = self.held(node), self.placed(node, slope)
+                known = out.found.get(name)
+                out.found[name] = part if known is None else sum_of(self.al, known, part)
+
+    def product(self, after: Mapping[Memory, Node]) -> Node:
+        """The inner product of new values with their bars."""
+        al, objective = self.al, self.al.const(0)
+        for name, value in after.items():
+            part = al.mul(self.bar(name), value)
+            tree = isinstance(part.type, Tree)
+            whole = al.total(part, 0, ()) if tree else al.sum(part, range(len(part.shape)))
+            objective = al.add(objective, whole)
+        return objective
+
+    def held(self, node: Node) -> Memory:
+        name = self.owner(node)
+        assert name is not None, node
+        return name
 
     def placed(self, node: Node, slope: Node) -> Node:
         """The cotangent of one weight as one of the memory that owns it."""
@@ -380,22 +354,22 @@ class Adjoint:
         )
 
     def closed(self, root: Node, fired: frozenset[str]) -> Node:
-        """An equation over old values alone."""
-        done: dict[int, Node] = {}
+        """An equation over old values, and what the steps give."""
+        done: dict[Node, Node] = {}
         for node in walk(root):
-            if node.op == "now" and self.level_of(node["memory"]) in fired:
-                done[id(node)] = self.closed(self.clock.ticks.next[node["memory"]], fired)
-            elif node.op == "now":
-                done[id(node)] = self.al.make("read", type=node.type, memory=node["memory"])
+            if node.op != "now" or isinstance(node["memory"], Total | Counter):
+                done[node] = self.al.remake(node, [done[a] for a in node.args])
+            elif self.level_of(node["memory"]) in fired:
+                done[node] = self.closed(self.clock.ticks.next[node["memory"]], fired)
             else:
-                done[id(node)] = self.al.remake(node, [done[id(a)] for a in node.args])
-        return done[id(root)]
+                done[node] = self.al.make("read", type=node.type, memory=node["memory"])
+        return done[root]
 
     # -- what the tape keeps
 
     @property
     def learners(self) -> list[str]:
-        return list(dict.fromkeys(g.memory for g in self.heard))
+        return list(dict.fromkeys(h.input.memory for h in self.heard))
 
     def leaves(self) -> list[Node]:
         """What the derivatives read that changes between two ticks of the viewer."""
@@ -403,8 +377,8 @@ class Adjoint:
         return [
             n
             for n in walk(*roots)
-            if n.op in ("read", "weight", "tick")
-            and not (n.op == "read" and n["memory"].startswith("bar "))
+            if n.op in ("read", "now", "weight", "input")
+            and not isinstance(dict(n.attrs).get("memory"), Bar)
             and self.owner(n) not in self.viewer.memories
         ]
 

@@ -1,56 +1,39 @@
 """PROGRAM -> what each memory of the step clock becomes at a tick: an equation over its old value
-and what the step provides.
+and what the steps give.
 
-    grad(mean(loss over period)) in W     read "grad W|loss|training" / read "terms loss|training"
+    grad(mean(loss over period)) in W     now "grad W|loss|training" / now "terms loss|training"
     sum(g over period), g once a tick     now "fold 1", a memory that adds g at each tick of its
                                           caller
     held(M, c)                            read "M@c", a copy
 
-Inner gradients become their derivatives. What an equation reads under such a name is a `Given`.
+Inner gradients become their derivatives. A stretch of one step has no total: the equation reads
+what the step gives, `input "grad W|loss"`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from nldsl.core.build import Builder, number
-from nldsl.core.nodes import Node, walk
+from nldsl.core.nodes import Node, Type, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import READS, STATE, Clock, Level, Program
-from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.differentiate import gradient
-from nldsl.schedule.timetable import spoken
+from nldsl.schedule.faults import Unsupported
+from nldsl.schedule.named import (
+    Copy,
+    Counter,
+    Fold,
+    Heard,
+    Input,
+    Memory,
+    Stretch,
+    Total,
+    heard,
+    input_of,
+)
 
 ELSEWHERE = ("held_stream", "input", "random", "load", "window", "grad_stream", "ahead")
-
-
-@dataclass(frozen=True)
-class Given:
-    """`grad`: of the sum of a stream over a stretch, in a memory.
-
-    `sum`: that sum. `terms`: their number. `copy`: of a memory.
-    """
-
-    kind: str
-    memory: str = ""
-    stream: str = ""
-    since: str | Clock = ""  # a level: since its own tick or restart
-
-    @property
-    def name(self) -> str:
-        if self.kind == "copy":
-            return f"{self.memory}@{spoken(self.since)}"
-        return f"{self.kind} " + "|".join(
-            filter(None, (self.memory, self.stream, spoken(self.since)))
-        )
-
-
-@dataclass(frozen=True)
-class Fold:
-    """A memory that adds a value at each tick of `level` and restarts after the stretch `since`."""
-
-    level: str
-    since: str | Clock
 
 
 class Ticks:
@@ -62,13 +45,12 @@ class Ticks:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.al = Builder(OPS)
-        self.next: dict[str, Node] = {}
-        self.given: dict[str, Given] = {}
-        self.folds: dict[str, Fold] = {}
+        self.next: dict[Memory, Node] = {}
+        self.copies: dict[Copy, None] = {}
         self.streams: dict[str, Node] = {}
-        self._folded: dict[tuple[int, str | Clock], Node] = {}
-        self._local: dict[int, bool] = {}
-        self._varied: dict[tuple[int, str], Node] = {}
+        self._folded: dict[tuple[Node, Stretch], Node] = {}
+        self._local: dict[Node, bool] = {}
+        self._varied: dict[tuple[Node, str], Node] = {}
         self.roots = [
             level
             for level in program.levels.values()
@@ -80,10 +62,8 @@ class Ticks:
                     after = program.memories[name].next
                     assert after is not None
                     self.next[name] = self.rewrite(after)
-        for node in walk(
-            *program.outputs.values(),
-            *(m.next for m in program.memories.values() if m.next is not None),
-        ):
+        after_all = (m.next for m in program.memories.values() if m.next is not None)
+        for node in walk(*program.outputs.values(), *after_all):
             if node.op == "held" and self.slow(node["memory"]) and node["clock"].unit == "step":
                 self.held(node)  # streams read copies too
 
@@ -93,49 +73,54 @@ class Ticks:
             out += [level for level in self.program.levels.values() if level.parent == member.name]
         return out
 
-    def level_of(self, name: str) -> str:
+    def level_of(self, name: Memory) -> str:
         """The level at whose ticks a memory or fold moves."""
-        return self.folds[name].level if name in self.folds else self.program.memories[name].level
+        return name.level if isinstance(name, Fold) else self.program.memories[name].level
 
     def root_of(self, level: str) -> str:
         return self.program.root(self.program.levels[level]).name
 
-    def memories(self, root: str) -> list[str]:
+    def memories(self, root: str) -> list[Memory]:
         """Everything that moves in the ticks of a level and of the optimizers that it calls."""
         return [name for name in self.next if self.root_of(self.level_of(name)) == root]
+
+    @property
+    def folds(self) -> list[Fold]:
+        return [name for name in self.next if isinstance(name, Fold)]
 
     # -- equations
 
     def rewrite(self, root: Node) -> Node:
-        done: dict[int, Node] = {}
+        done: dict[Node, Node] = {}
         for node in self.near(root):
             self.al.span = node.span
+            assert node.op not in ELSEWHERE, node  # the limit `stream_in_update`
             if node.op == "grad":
-                done[id(node)] = self.gradient(node, done)
+                done[node] = self.gradient(node, done)
             elif node.op == "fold":
-                done[id(node)] = self.fold(node, done)
+                done[node] = self.fold(node, done)
             elif node.op == "held":
-                done[id(node)] = self.held(node)
-            elif node.op in ELSEWHERE:
-                raise Unsupported(f"`{node.op}` in the update of a level on the step clock", node)
+                done[node] = self.held(node)
+            elif node.op == "tick":
+                done[node] = self.al.make("now", type=(), memory=Counter(node["level"]))
             else:
-                done[id(node)] = self.al.remake(node, [done[id(a)] for a in node.args])
+                done[node] = self.al.remake(node, [done[a] for a in node.args])
             if node.name:
-                self.al.called(done[id(node)], node.name)
-        return done[id(root)]
+                self.al.called(done[node], node.name)
+        return done[root]
 
     def near(self, root: Node) -> list[Node]:
         """Nodes of an equation, arguments first, without the network below a fold of one of its
         streams.
         """
-        seen: set[int] = set()
+        seen: set[Node] = set()
         out, stack = [], [(root, False)]
         while stack:
             node, ready = stack.pop()
             if ready:
                 out.append(node)
-            elif id(node) not in seen:
-                seen.add(id(node))
+            elif node not in seen:
+                seen.add(node)
                 stack.append((node, True))
                 if node.op != "fold" or self.local(node.args[0]):
                     stack.extend((a, False) for a in reversed(node.args))
@@ -144,97 +129,90 @@ class Ticks:
     def local(self, root: Node) -> bool:
         """Is the value made at ticks of the step clock, not at every token?"""
         for node in walk(root):
-            if id(node) not in self._local:
-                self._local[id(node)] = (
+            if node not in self._local:
+                self._local[node] = (
                     node.op == "fold"
-                    and self.since_step(node["since"])
+                    and self.clock(node["since"]).unit == "step"
                     or not (
                         node.op in ("input", "ahead", "rope")
                         or node.op in READS
                         and not self.slow(node["memory"])
-                        or any(not self._local[id(a)] for a in node.args)
+                        or any(not self._local[a] for a in node.args)
                     )
                 )
-        return self._local[id(root)]
+        return self._local[root]
 
-    def since_step(self, span: str | Clock) -> bool:
-        return (self.program.levels[span].clock if isinstance(span, str) else span).unit == "step"
+    def clock(self, since: Stretch) -> Clock:
+        return self.program.levels[since].clock if isinstance(since, str) else since
 
     def slow(self, memory: str) -> bool:
         return not self.program.level(memory).clock.inner
 
-    def give(self, given: Given, node: Node) -> Node:
-        self.given[given.name] = given
-        return self.al.make("read", type=node.type, memory=given.name)
-
     def held(self, node: Node) -> Node:
-        if node["clock"].unit != "step" or not self.slow(node["memory"]):
-            raise Unsupported(
-                "a level on the step clock reads a copy taken within a sequence", node
-            )
-        return self.give(Given("copy", node["memory"], since=node["clock"]), node)
+        copy = Copy(node["memory"], node["clock"])
+        assert copy.clock.unit == "step" and self.slow(copy.memory), node  # `copy_in_update`
+        self.copies[copy] = None
+        return self.al.make("read", type=node.type, memory=copy)
+
+    # -- what the steps of a stretch give
+
+    def keeps(self, since: Stretch) -> bool:
+        """Does what a step gives have to wait for the end of a stretch?"""
+        clock = self.clock(since)
+        return clock.unit == "step" and (clock.period > 1 or clock.phase > 0)
+
+    def taken(self, what: Heard, type: Type) -> Node:
+        """What one step gives, or the steps of a stretch, this one included."""
+        if isinstance(what, Total):
+            return self.al.make("now", type=type, memory=what)
+        return self.al.make("input", type=type, name=what)
 
     # -- folds
 
-    def fold(self, node: Node, done: dict[int, Node]) -> Node:
+    def fold(self, node: Node, done: Mapping[Node, Node]) -> Node:
         term, since, al = node.args[0], node["since"], self.al
         if not self.local(term):
-            stream = self.stream(
-                self.variant(term)
-            )  # its value: memories as they were held, also those of this level
-            total = self.give(Given("sum", stream=stream, since=since), node)
-            return total if node["how"] == "sum" else al.div(total, self.terms(stream, since))
-        value = done[id(term)]
+            # its value: memories as they were held, also those of this level
+            stream = self.stream(self.variant(term))
+            what = Input("sum", stream)
+            found: Heard = Total(what, since) if self.keeps(since) else what
+            total = self.taken(found, node.type)
+            return total if node["how"] == "sum" else al.div(total, self.taken(found.terms, ()))
+        value = done[term]
         if any(n.op == "plain" for n in walk(value)):  # waits for a gradient
             return al.make(
                 "fold", value, type=node.type, span=node.span, how=node["how"], since=since
             )
         return self.accumulate(value, term, node)
 
-    def terms(self, stream: str, since: str | Clock) -> Node:
-        return self.give(Given("terms", stream=stream, since=since), self.al.const(0))
-
     def accumulate(self, value: Node, term: Node, node: Node) -> Node:
         """The fold of `value`, made at the ticks at which `term` is."""
-        pulse = self.pulse(term)
-        if len({self.root_of(p) for p in pulse if p}) != 1 or "" in pulse:
-            raise Unsupported(
-                "a fold on the step clock of a value that is not made at the ticks of one level",
-                node,
-            )
-        level = max(
-            pulse,
-            key=lambda p: (
-                self.program.levels[p].parent is None,
-                -self.program.levels[p].clock.period,
-            ),
-        )
-        total = self._accumulator(value, Fold(level, node["since"]))
-        return (
-            total
-            if node["how"] == "sum"
-            else self.al.div(total, self._accumulator(self.al.const(1), Fold(level, node["since"])))
-        )
+        levels, pulse = self.program.levels, self.pulse(term)
+        # the limit `stretch_of_several`
+        assert "" not in pulse and len({self.root_of(p) for p in pulse}) == 1, node
+        level = max(pulse, key=lambda p: (levels[p].parent is None, -levels[p].clock.period))
+        total = self._accumulator(value, level, node["since"])
+        if node["how"] == "sum":
+            return total
+        return self.al.div(total, self._accumulator(self.al.const(1), level, node["since"]))
 
-    def _accumulator(self, value: Node, fold: Fold) -> Node:
-        key = (id(value), fold.since)
-        if key not in self._folded:
-            name = f"fold {len(self.folds) + 1}"
-            self.folds[name] = fold
-            self.next[name] = self.al.add(self.al.make("read", type=value.type, memory=name), value)
-            self._folded[key] = self.al.make("now", type=value.type, memory=name)
-        return self._folded[key]
+    def _accumulator(self, value: Node, level: str, since: Stretch) -> Node:
+        if (value, since) not in self._folded:
+            fold = Fold(len(self.folds) + 1, level, since)
+            self.next[fold] = self.al.add(self.al.make("read", type=value.type, memory=fold), value)
+            self._folded[value, since] = self.al.make("now", type=value.type, memory=fold)
+        return self._folded[value, since]
 
     def pulse(self, root: Node) -> set[str]:
         """The levels at whose ticks a value is made; "" if at every step."""
         out: set[str] = set()
-        seen: set[int] = set()
+        seen: set[Node] = set()
         stack = [root]
         while stack:
             node = stack.pop()
-            if id(node) in seen:
+            if node in seen:
                 continue
-            seen.add(id(node))
+            seen.add(node)
             if node.op in STATE:
                 out.add(self.program.memories[node["memory"]].level)
             elif node.op == "fold" and isinstance(node["since"], str):
@@ -247,59 +225,47 @@ class Ticks:
 
     # -- gradients
 
-    def gradient(self, node: Node, done: dict[int, Node]) -> Node:
+    def gradient(self, node: Node, done: Mapping[Node, Node]) -> Node:
         """In the plain reads inside the objective, at the point; and in those of the streams that
         it folds, where they were read.
         """
         al, memory = self.al, self.program.memories[node["memory"]]
-        objective, point = (done[id(a)] for a in node.args)
+        objective, point = (done[a] for a in node.args)
         here = al.make("read", type=memory.type, memory=memory.name)
-        plain = next(
-            (n for n in walk(objective) if n.op == "plain" and n["memory"] == memory.name), None
-        ) or al.make("plain", type=memory.type, memory=memory.name)
-        constant = frozenset(done[id(c)] for c in node["context"] if id(c) in done)
+        plain = al.make("plain", type=memory.type, memory=memory.name)
+        constant = frozenset(done[c] for c in node["context"] if c in done)
         reached = self.reached(objective, constant)
-        sums = [
-            n
-            for n in reached
-            if n.op == "read"
-            and n["memory"] in self.given
-            and self.given[n["memory"]].kind == "sum"
-        ]
-        waiting = [n for n in reached if n.op == "fold"]
-        direct, *slopes = gradient(al, objective, [plain, *sums, *waiting], constant)
-        folded = [(f, slope) for f, slope in zip([*sums, *waiting], slopes) if number(slope) != 0]
+        folds = [n for n in reached if summed(n) is not None or n.op == "fold"]
+        direct, *slopes = gradient(al, objective, [plain, *folds], constant)
+        folded = [(f, slope) for f, slope in zip(folds, slopes) if number(slope) != 0]
         if folded and point is not here:
             raise Unsupported(
                 "the gradient of a fold elsewhere than at the value the memory has held",
                 node,
                 "grad of the memory itself",
             )
-        if any(n.op == "fold" for n in walk(direct, *slopes)):
-            raise Unsupported(
-                "an objective that is not a linear function of its fold over ticks", node
-            )
-        bind = {id(plain): point}
-        total = self.substitute(direct, bind)
+        # the limit `curved_in_its_stretch`
+        assert all(n.op != "fold" for n in walk(direct, *slopes)), node
+        total = self.substitute(direct, {plain: point})
         for fold, slope in folded:
             if fold.op == "fold":
                 (inner,) = gradient(al, fold.args[0], [plain], constant)
-                part = self.accumulate(
-                    self.substitute(inner, {id(plain): here}), self.original(node, fold, done), fold
-                )
+                part = self.substitute(inner, {plain: here})
+                part = self.accumulate(part, self.original(node, fold, done), fold)
             else:
-                given = self.given[fold["memory"]]
-                part = self.give(
-                    Given(
-                        "grad",
-                        memory.name,
-                        self.stream(self.variant(self.streams[given.stream], memory.level)),
-                        given.since,
-                    ),
-                    node,
-                )
-            total = al.add(total, al.mul(self.number(self.substitute(slope, bind), node), part))
+                part = self.slope(fold, memory.name, memory.type)
+            weight = self.weight(self.substitute(slope, {plain: point}))
+            total = al.add(total, al.mul(weight, part))
         return total
+
+    def slope(self, fold: Node, memory: str, type: Type) -> Node:
+        """The gradient, in a memory, of the sum of a stream that a node is."""
+        found = heard(fold)
+        assert found is not None, fold
+        stream = self.streams[input_of(found).stream]
+        seen = self.variant(stream, self.program.memories[memory].level)
+        what = Input("grad", self.stream(seen), memory)
+        return self.taken(Total(what, found.since) if isinstance(found, Total) else what, type)
 
     @staticmethod
     def reached(root: Node, constant: frozenset[Node]) -> list[Node]:
@@ -315,35 +281,24 @@ class Ticks:
         return out
 
     @staticmethod
-    def original(node: Node, fold: Node, done: dict[int, Node]) -> Node:
-        return next(
-            n.args[0] for n in walk(node.args[0]) if n.op == "fold" and done.get(id(n)) is fold
-        )
+    def original(node: Node, fold: Node, done: Mapping[Node, Node]) -> Node:
+        return next(n.args[0] for n in walk(node.args[0]) if n.op == "fold" and done.get(n) is fold)
 
-    def number(self, slope: Node, node: Node) -> Node:
+    def weight(self, slope: Node) -> Node:
         """A slope in the sum of a stream, which is one number, or the same for all numbers of the
         stream.
         """
         if slope.type == ():
             return slope
         value = number(slope)
-        if value is None:
-            raise Unsupported(
-                "an objective that weighs the numbers of a folded stream differently",
-                node,
-                "fold one number: `mean(sum(..) over period)`",
-            )
+        assert value is not None, slope  # the limit `weighed_apart`
         return self.al.const(value)
 
-    def substitute(self, root: Node, bind: dict[int, Node]) -> Node:
-        done: dict[int, Node] = {}
+    def substitute(self, root: Node, bind: Mapping[Node, Node]) -> Node:
+        done: dict[Node, Node] = {}
         for node in walk(root):
-            done[id(node)] = (
-                bind[id(node)]
-                if id(node) in bind
-                else self.al.remake(node, [done[id(a)] for a in node.args])
-            )
-        return done[id(root)]
+            done[node] = bind.get(node) or self.al.remake(node, [done[a] for a in node.args])
+        return done[root]
 
     # -- streams
 
@@ -362,41 +317,40 @@ class Ticks:
         """The stream as the gradient of a level sees it: its memories are read plainly, its context
         is constant. Without a level, as it is.
         """
-        if (id(root), level) in self._varied:
-            return self._varied[id(root), level]
-        constant = (
-            {id(c) for c in self.program.levels[level].context if c.op != "input"}
-            if level
-            else set()
-        )
-        done: dict[int, Node] = {}
-
-        def again(node: Node, args: list[Node]) -> Node:
-            attrs = dict(node.attrs)
-            if node.op == "grad":
-                attrs["context"] = tuple(done.get(id(c), c) for c in attrs["context"])
-            if node.op == "plain":
-                attrs = {"memory": node["memory"]}
-            return self.al.make(
-                "read" if node.op == "plain" else node.op,
-                *args,
-                type=node.type,
-                span=node.span,
-                turn=node.turn,
-                called=node.name,
-                **attrs,
-            )
-
+        if (root, level) in self._varied:
+            return self._varied[root, level]
+        constant: set[Node] = set()
+        if level:
+            constant = {c for c in self.program.levels[level].context if c.op != "input"}
+        done: dict[Node, Node] = {}
         for node in walk(root):
-            args = [done[id(a)] for a in node.args]
+            args = [done[a] for a in node.args]
             own = node.op == "plain" and level in ("", self.program.memories[node["memory"]].level)
-            made = (
-                again(node, args)
-                if own or any(a is not b for a, b in zip(args, node.args))
-                else node
-            )
-            done[id(node)] = (
-                self.al.make("stop", made, type=made.type) if id(node) in constant else made
-            )
-        self._varied[id(root), level] = done[id(root)]
-        return done[id(root)]
+            changed = own or any(a is not b for a, b in zip(args, node.args))
+            made = self._plainly(node, args, done) if changed else node
+            done[node] = self.al.make("stop", made, type=made.type) if node in constant else made
+        self._varied[root, level] = done[root]
+        return done[root]
+
+    def _plainly(self, node: Node, args: list[Node], done: Mapping[Node, Node]) -> Node:
+        """The same equation of a stream; what was plain is read."""
+        attrs = dict(node.attrs)
+        if node.op == "grad":
+            attrs["context"] = tuple(done.get(c, c) for c in attrs["context"])
+        if node.op == "plain":
+            attrs = {"memory": node["memory"]}
+        return self.al.make(
+            "read" if node.op == "plain" else node.op,
+            *args,
+            type=node.type,
+            span=node.span,
+            turn=node.turn,
+            called=node.name,
+            **attrs,
+        )
+
+
+def summed(node: Node) -> Heard | None:
+    """The sum of a stream, over one step or more, that a node is."""
+    found = heard(node)
+    return found if found is not None and input_of(found).what == "sum" else None

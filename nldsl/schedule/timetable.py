@@ -111,14 +111,14 @@ def timetable_of(program: Program) -> Timetable:
     call included.
     """
     steps = {name: level for name, level in program.levels.items() if level.clock.unit == "step"}
-    others: dict[Clock, None] = {}
-    for node in walk(
+    nodes = walk(
         *program.outputs.values(),
         *(m.next for m in program.memories.values() if m.next is not None),
-    ):
-        if node.op in ("held", "fold"):
-            others[node["clock" if node.op == "held" else "since"]] = None
-    others |= {b.depth: None for level in steps.values() for b in level.bptt}
+    )
+    others: list[str | Clock] = [
+        n["clock" if n.op == "held" else "since"] for n in nodes if n.op in ("held", "fold")
+    ]
+    others += [b.depth for level in steps.values() for b in level.bptt]
     return timetable(
         {n: level.clock for n, level in steps.items()},
         {n: level.reset for n, level in steps.items() if level.reset.unit == "step"},

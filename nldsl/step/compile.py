@@ -22,6 +22,7 @@ from nldsl.core.initial import normal
 from nldsl.core.program import ENDS
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.schedule.faults import Unsupported, told
+from nldsl.schedule.named import Heard, Total, input_of
 from nldsl.schedule.plan import Schedule
 from nldsl.schedule.timetable import Kind
 from nldsl.step import lanes, room
@@ -261,16 +262,15 @@ class CompiledStep(Reading):
         clock = self.schedule.steps
         kind = clock.table.event(state.step + 1)
         silent = {
-            given.name
-            for given in clock.given
-            if given.kind == "terms"
-            and not terms[given.stream]
-            and not (clock.keeps(given) and float(state.tensors[given.name]) > 0)
+            level
+            for level, needs in clock.needs.items()
+            if any(not terms[input_of(h).stream] and not self._waits(state, h) for h in needs)
         }
+        quiet = {n for n in kind.fired if clock.ticks.root_of(n) in silent}
         kind = replace(
             kind,
-            fired=tuple(n for n in kind.fired if not silent & clock.needs(n)),
-            silent=tuple(n for n in kind.fired if silent & clock.needs(n)),
+            fired=tuple(n for n in kind.fired if n not in quiet),
+            silent=tuple(n for n in kind.fired if n in quiet),
         )
         name = (
             "rare_"
@@ -300,6 +300,10 @@ class CompiledStep(Reading):
         inputs = [self.place(b) for b in batches]
         self.seat(state, sum(map(lanes_of, inputs)))
         return self._apart(name, state, inputs, self.draws(state, kind))
+
+    def _waits(self, state: State, terms: Heard) -> bool:
+        """Have earlier steps of a stretch had terms?"""
+        return isinstance(terms, Total) and float(state.tensors[str(terms)]) > 0
 
     def draws(self, state: State, kind: Kind) -> dict[str, Tensor]:
         """Fresh draws for what restarts at the end of this step."""

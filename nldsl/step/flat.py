@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from nldsl.core.nodes import Node, Shape, Tree, Type, numel
 from nldsl.core.ops import OPS
-from nldsl.schedule.cells import Unsupported
+from nldsl.schedule.faults import Unsupported
 from nldsl.step.source import Fn, Ref
 
 
@@ -58,7 +58,7 @@ class FlatFn(Fn):
         if node.op == "stop":
             return args[0]
         if node.op == "leaf":
-            tree = node.args[0].type
+            tree = node.args[0].tree
             return self.leaves(args[0], tree)[tree.paths().index(node["path"])]
         if node.op == "tree":
             return Leaves("", "", (), parts=tuple(args))
@@ -124,16 +124,7 @@ class FlatFn(Fn):
         if isinstance(ref, Alike):
             return [Ref(ref.text, "", ()) for _ in tree.leaves]
         if ref.shape:
-            return [
-                self.let(
-                    f"{ref.text}[{', '.join([':'] * ref.rank + ['None'] * (len(shape) - ref.rank))}]",
-                    "",
-                    shape,
-                )
-                if len(shape) > ref.rank
-                else ref
-                for _, shape in tree.leaves
-            ]
+            return [self.widened(ref, shape) for _, shape in tree.leaves]
         out, at = [], 0
         for _, shape in tree.leaves:
             sizes = ", ".join(str(a.size) for a in shape)
@@ -143,10 +134,18 @@ class FlatFn(Fn):
             at += numel(shape)
         return out
 
+    def widened(self, ref: Ref, shape: Shape) -> Ref:
+        """An array with the axes that it lacks, of size one."""
+        missing = len(shape) - ref.rank
+        if missing <= 0:
+            return ref
+        index = ", ".join([":"] * ref.rank + ["None"] * missing)
+        return self.let(f"{ref.text}[{index}]", "", shape)
+
     def total(self, node: Node, x: Ref) -> Ref:
-        tree, keep = node.args[0].type, node["keep"]
+        tree, keep = node.args[0].tree, node["keep"]
         if x.literal is not None:
-            return Ref("", "", node.type, x.literal * size(tree) / numel(node.type))
+            return Ref("", "", node.shape, x.literal * size(tree) / numel(node.shape))
         if not isinstance(x, Leaves | Alike) and not keep:
             return self.let(f"{x.text}.sum()", "", ())
         parts = [self.whole(p, shape) for p, (_, shape) in zip(self.leaves(x, tree), tree.leaves)]
@@ -154,7 +153,7 @@ class FlatFn(Fn):
             f"{p.text}.flatten({keep}).sum(-1)" if len(shape) > keep else p.text
             for p, (_, shape) in zip(parts, tree.leaves)
         ]
-        return self.let(" + ".join(terms), "", node.type)
+        return self.let(" + ".join(terms), "", node.shape)
 
     def spread(self, tree: Tree, x: Ref) -> Ref:
         if x.literal is not None:

@@ -3,27 +3,26 @@
     update_i(M.., g.., tick.., planned) -> new values        the equations of one level and of the
                                                              optimizers it calls
     tick_k(S, G, V, N, D, planned)                            what happens at the end of a step of
-                                                              tick kind k, in place: every level
-                                                              that fires, at one instant; then
-                                                              restarts, slow levels first; then
-                                                              copies
+                                                              tick kind k, in place: totals, then
+                                                              every level that fires, at one
+                                                              instant; then what each state keeps
 
 S is what is kept (`state`: sizes of each tensor, None for a counter), G the gradients of the step,
 V the sums and N the numbers of terms of the streams that levels hear, D fresh draws for the starts.
+What a step leaves of each state is said in schedule/step_states.py.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from nldsl.core.build import number
 from nldsl.core.nodes import Node, Tree, Type, numel, walk
-from nldsl.core.program import STATE, Level
-from nldsl.schedule.faults import Unsupported
+from nldsl.schedule.instant import behind
+from nldsl.schedule.named import Bar, Copy, Counter, Draw, Input, Memory, Name, Total
 from nldsl.schedule.step_clock import StepClock
-from nldsl.schedule.ticks import Given
+from nldsl.schedule.step_states import At
 from nldsl.schedule.timetable import Kind
 from nldsl.step.flat import FlatFn, shape_of, size, stored
 from nldsl.step.layout import defined
@@ -35,6 +34,12 @@ from nldsl.step.source import parts, prune
 from nldsl.step.tape import Tape
 
 Sizes = tuple[int, ...]
+Root = Name | Bar  # what a function computes
+Text = Callable[[Node], str | None]
+# where a step finds what it gives
+GIVEN = {"grad": "G", "sum": "V", "terms": "N"}
+KEPT = ("read", "now", "weight")
+VIEWS = ("spread", "permute", "reshape", "select", "leaf", "stop")
 
 
 class Updates:
@@ -42,6 +47,7 @@ class Updates:
 
     def __init__(self, clock: StepClock) -> None:
         self.clock, self.ticks, self.program = clock, clock.ticks, clock.program
+        self.states = clock.states.states
         self.texts: list[str] = []
         source = self.program.source
         self.known = Known(self.ticks.al.names, self.program.lines, source.name if source else "")
@@ -50,63 +56,38 @@ class Updates:
             Tape(self, adjoint, 1 + clock.ticks.roots.index(adjoint.viewer))
             for adjoint in clock.adjoints
         ]
-        self.state = self._state()
-
-    def _state(self) -> dict[str, Sizes | None]:
-        program, out = self.program, {}
-        for memory in program.memories.values():
-            if not program.levels[memory.level].clock.inner:
-                if program.levels[memory.level].reset.inner:
-                    raise Unsupported(
-                        "a level on the step clock that restarts with the sequences",
-                        span=program.levels[memory.level].span,
-                    )
-                out[memory.name] = shape_of(memory.type)
-        for name, equation in self.ticks.next.items():
-            out.setdefault(name, shape_of(equation.type))
-        for level in self.ticks.roots:
-            out |= {f"{m.name}.tick": None for m in self.ticks.family(level)}
-        for given in self.clock.given:
-            if given.kind == "copy" or self.clock.keeps(given):
-                sizes = None if given.kind == "terms" else shape_of(self.clock.type_of(given))
-                out[given.name] = sizes
+        self.state: dict[str, Sizes | None] = {
+            str(s.name): None if counts(s.name) else shape_of(s.type) for s in self.states.values()
+        }
         for tape in self.tapes:
-            out |= tape.state()
-        return out
+            self.state |= tape.state()
 
     # -- what the equations read
 
-    def text(self, node: Node, kind: Kind, new: Callable[[str], str | None]) -> str | None:
-        """Where a leaf of an equation is found in the tick of a kind; None for what is computed."""
+    def text(self, node: Node, own: Collection[Memory] = ()) -> str | None:
+        """Where a leaf of an equation is found in a tick; None for what is computed, and for new
+        values that the function makes itself.
+        """
         if node.op == "weight":
             memory, path = self.clock.owners[node["name"]]
             return self.part(memory.name, memory.type, path)
-        if node.op == "tick":
-            return f'S["{node["level"]}.tick"]' + (" + 1" if node["level"] in kind.fired else "")
         if node.op == "ticks":
             return f'planned["{node["level"]}"]'
-        if node.op == "now":
-            found = (
-                new(node["memory"])
-                if self.ticks.level_of(node["memory"]) in kind.fired
-                else f'S["{node["memory"]}"]'
-            )
-            return found and stored(found, node.type)
-        if node.op != "read":
+        if node.op == "input":
+            return given(node["name"])
+        if node.op in ("random", "load"):
+            return f'D["{drawn(node)}"]'
+        if node.op not in ("read", "now"):
             return None
-        given, kept = self.ticks.given.get(node["memory"]), f'S["{node["memory"]}"]'
-        if given is None or given.kind == "copy" or self.clock.keeps(given):
-            return kept if given is not None and given.kind == "terms" else stored(kept, node.type)
-        return self.fresh(given)
+        name, kept = node["memory"], f'S["{node["memory"]}"]'
+        if node.op == "read" or isinstance(name, Total):
+            return kept if counts(name) else stored(kept, node.type)
+        if isinstance(name, Counter):
+            return f"{kept} + 1"
+        return None if name in own else stored(f'new["{name}"]', node.type)
 
-    @staticmethod
-    def fresh(given: Given) -> str:
-        """What one step gives."""
-        return {
-            "grad": f'G["{given.memory}|{given.stream}"]',
-            "sum": f'V["{given.stream}"]',
-            "terms": f'N["{given.stream}"]',
-        }[given.kind]
+    def texts_of(self, own: Collection[Memory]) -> Text:
+        return lambda node: self.text(node, own)
 
     def part(self, name: str, type: Type, path: str) -> str:
         """One leaf of a kept tree."""
@@ -120,6 +101,15 @@ class Updates:
             at += numel(shape)
         raise KeyError(path)
 
+    def source(self, node: Node) -> Name | None:
+        """The state that a leaf is a value of."""
+        if node.op == "weight":
+            return self.clock.owners[node["name"]][0].name
+        name: Name | None = node["memory"] if node.op in KEPT else None
+        return name
+
+    # -- functions
+
     def define(self, stem: str, draft: Draft) -> str:
         """The name of a function, which is written once: by the first that computes the same."""
         key = "\n".join([", ".join(draft.parameters), *draft.lines, draft.results])
@@ -129,137 +119,123 @@ class Updates:
             self.texts.append(listing(name, draft, self.known))
         return self._functions[key]
 
-    def function(
-        self,
-        stem: str,
-        roots: dict[str, Node],
-        text: Callable[[Node], str | None],
-        results: Callable[[FlatFn, list[str]], list[str]],
-        like: str = "",
-    ) -> str:
-        """A call of the function whose arguments are the leaves of the roots; `results` writes its
-        body.
+    def function(self, stem: str, roots: Mapping[Root, Node], text: Text, like: str = "") -> str:
+        """A call of the function that computes the roots, each behind those whose new values it
+        takes; its arguments are their leaves.
         """
-        fn, values, nodes = FlatFn(), [], {}
-        for node in walk(*roots.values()):
-            value = text(node)
-            if value is not None:
-                nodes.setdefault(value, node)
-                if value not in values:
-                    values.append(value)
-                fn.bind(node, f"a{values.index(value) + 1}")
-        arguments = [f"a{i + 1}" for i in range(len(values))]
-        fn.like = next(
-            (
-                a
-                for a, v in zip(arguments, values)
-                if v == like
-                or v.startswith(("S", "G", "D"))
-                and ".tick" not in v
-                and '"terms ' not in v
-            ),
-            "like",
-        )
+        fn = FlatFn()
+        leaves = {node: value for node in walk(*roots.values()) if (value := text(node))}
+        labels: dict[str, Label] = {}  # by value
+        for node, value in leaves.items():
+            labels.setdefault(value, given_label(node))
+        arguments = {value: f"a{i + 1}" for i, value in enumerate(labels)}
+        for node, value in leaves.items():
+            fn.bind(node, arguments[value])
+        real = (v for n, v in leaves.items() if v == like or real_tensor(n))
+        fn.like = arguments.get(next(real, ""), "like")
         if fn.like == "like":
-            arguments, values = [*arguments, "like"], [*values, like or "next(iter(S.values()))"]
-        written = results(fn, list(roots))
-        kept = {value: a for a, value in zip(arguments, values)}
-        for root, text in zip(roots, written):
-            if text in fn.made and (given := kept.get(stored(f'S["{root}"]', roots[root].type))):
-                fn.made[text] = replace(fn.made[text], after=given)
+            value = like or "next(iter(S.values()))"
+            labels[value], arguments[value] = Label("like"), "like"
+        results = [self.result(fn, name, root) for name, root in roots.items()]
+        for (name, root), result in zip(roots.items(), results):
+            before = arguments.get(stored(f'S["{name}"]', root.type))
+            if before and result in fn.made:
+                fn.made[result] = replace(fn.made[result], after=before)
         draft = Draft(
-            arguments,
-            prune(fn.lines, written),
-            parts(written),
-            {a: given_label(value, nodes.get(value)) for a, value in zip(arguments, values)},
+            list(arguments.values()),
+            prune(fn.lines, results),
+            parts(results),
+            {arguments[value]: label for value, label in labels.items()},
             fn.made,
         )
-        return f"{self.define(stem, draft)}({', '.join(values)})"
+        return f"{self.define(stem, draft)}({', '.join(arguments)})"
+
+    def result(self, fn: FlatFn, name: Root, root: Node) -> str:
+        """Computes the new value of a state; what is kept elsewhere, and may be written before it,
+        is copied.
+        """
+        text = fn.vector(fn.value(root), root.type)
+        if is_kept(root):
+            text = fn.let(f"{text}.clone()", "", ()).text
+        fn.bind(self.ticks.al.make("now", type=root.type, memory=name), text)
+        return text
 
     # -- ticks
 
-    def update(self, root: Level, kind: Kind) -> list[str]:
-        """Lines of the tick of one level and of the optimizers that it calls."""
-        firing = [n for n in self.ticks.memories(root.name) if self.ticks.level_of(n) in kind.fired]
-        roots = {n: self.ticks.next[n] for n in self.clock.ordered(firing)}
-
-        def new(name: str) -> str | None:
-            return None if name in roots else f'new["{name}"]'
-
-        def write(fn: FlatFn, names: list[str]) -> list[str]:
-            out = []
-            for name in names:
-                out.append(fn.vector(fn.value(roots[name]), roots[name].type))
-                for node in walk(*roots.values()):
-                    if node.op == "now" and node["memory"] == name:
-                        fn.bind(node, out[-1])
-            return out
-
-        call = self.function("update", roots, lambda node: self.text(node, kind, new), write)
-        return [
-            f"# {root.name} every {root.clock.period} step",
-            parts([f'new["{n}"]' for n in roots]) + f" = {call}",
-        ]
-
     def tick(self, kind: Kind) -> list[str]:
-        heard = [g for g in self.clock.given if g.kind in ("grad", "sum") and self.clock.keeps(g)]
-        lines = [f'S["{g.name}"].add_({self.fresh(g)})' for g in heard]
-        fired = [level for level in self.ticks.roots if level.name in kind.fired]
-        lines += ["new = {}"] if fired else []
-        for level in self.clock.order(fired):
-            lines += self.update(level, kind)
-        lines += [line for tape in self.tapes for line in tape.record(kind)]
-        lines += [
-            f'S["{n}"].copy_(new["{n}"])'
-            for level in fired
-            for n in self.ticks.memories(level.name)
-            if self.ticks.level_of(n) in kind.fired
+        """Totals first, in place, so that S holds their new values; then new values from old ones;
+        then what the step leaves.
+        """
+        at = At(self.clock.states, kind)
+        lines = [
+            f'S["{name}"].add_({given(name.input)})'
+            for name in at.moved
+            if isinstance(name, Total) and not counts(name)
         ]
-        lines += [f'S["{g.name}"].zero_()' for g in heard if kind.at(g.since)]
-        lines += [
-            f'S["{name}"].zero_()' for name, fold in self.ticks.folds.items() if kind.at(fold.since)
-        ]
-        return lines + self.starts(kind.restarted) + self.copies(kind)
+        updates = self.updates(at)
+        lines += ["new = {}", *updates] if updates else []
+        lines += [line for tape in self.tapes for line in tape.record(kind, at)]
+        return lines + self.left(at)
 
-    # -- starts
+    def updates(self, at: At) -> list[str]:
+        """New values: a call for each level that ticks, with the optimizers that it calls."""
+        after = {n: at.moved[n].after for n in at.needed() if isinstance(n, Memory)}
+        roots: dict[str, list[Memory]] = {}
+        for name in after:
+            level = self.ticks.root_of(self.ticks.level_of(name))
+            roots.setdefault(level, []).append(name)
 
-    def starts(self, levels: tuple[str, ...]) -> list[str]:
-        return [line for name in self.clock.begun(levels) for line in self.start(name)]
+        def read(names: Iterable[Memory]) -> list[Memory]:
+            nodes = walk(*(after[n] for n in names))
+            return [n["memory"] for n in nodes if n.op == "now" and n["memory"] in after]
 
-    def start(self, name: str) -> list[str]:
-        memory = self.program.memories[name]
-        if memory.start is None:
-            return [f'S["{name}"].copy_(D["{name}"])']
-        value = number(memory.start)
-        if value is not None:
-            return [f'S["{name}"].fill_({value!r})']
+        def levels(level: str) -> list[str]:
+            return [self.ticks.root_of(self.ticks.level_of(n)) for n in read(roots[level])]
 
-        def text(node: Node) -> str | None:
-            if node.op in STATE:
-                return stored(f'S["{node["memory"]}"]', node.type)
-            if node.op in ("random", "load"):
-                return f'D["{drawn(node)}"]'
-            return self.text(node, Kind(()), lambda _: None)
+        lines = []
+        for level in behind(roots, levels):
+            names = behind(roots[level], lambda name: read([name]))
+            call = self.function("update", {n: after[n] for n in names}, self.texts_of(names))
+            lines += [
+                f"# {level} every {self.program.levels[level].clock.period} step",
+                parts([f'new["{n}"]' for n in names]) + f" = {call}",
+            ]
+        return lines
 
-        call = self.function(
-            "start",
-            {name: memory.start},
-            text,
-            lambda fn, _: [fn.vector(fn.value(memory.start), memory.type)],
-        )
-        return [f'S["{name}"].copy_({call}[0])']
+    def left(self, at: At) -> list[str]:
+        """What each state keeps. A value is worked out before anything is written."""
+        before, lines = [], []
+        kept: dict[Node, Name] = {}  # a value -> the state that holds it
+        for state in self.states.values():
+            name, moved = state.name, at.moved.get(state.name)
+            value = at.before(state) if moved is None else moved.next
+            own = name if number(value) is not None else kept.setdefault(value, name)
+            if moved is None or value is at.before(state) or counts(name):
+                continue
+            if own != name:
+                lines.append(f'S["{name}"].copy_(S["{own}"])')
+            elif value.op == "now" and isinstance(name, Total):
+                continue
+            elif value.op == "now" and value["memory"] == name:
+                lines.append(f'S["{name}"].copy_(new["{name}"])')
+            elif number(value) is None and any(n.op in KEPT for n in walk(value)):
+                before.append(f'begun["{name}"] = {self.start(name, value)}')
+                lines.append(f'S["{name}"].copy_(begun["{name}"])')
+            else:
+                lines.append(self.begin(name, value))
+        return [*(["begun = {}"] if before else []), *before, *lines]
 
-    def copies(self, kind: Kind, birth: bool = False) -> list[str]:
-        return [
-            f'S["{g.name}"].copy_(S["{g.memory}"])'
-            for g in self.clock.given
-            if g.kind == "copy"
-            and (
-                birth
-                or g.since in kind.clocks
-                or self.program.memories[g.memory].level in kind.restarted
-            )
-        ]
+    def begin(self, name: Name, value: Node) -> str:
+        """A state that takes a number, a draw, or what is made of them."""
+        same = number(value)
+        if same is not None:
+            return f'S["{name}"].zero_()' if same == 0 else f'S["{name}"].fill_({same!r})'
+        given = value.op in ("input", "random", "load")
+        found = self.text(value) if given else self.start(name, value)
+        return f'S["{name}"].copy_({found})'
+
+    def start(self, name: Name, value: Node) -> str:
+        return self.function("start", {name: value}, self.text) + "[0]"
 
     # -- source
 
@@ -267,15 +243,16 @@ class Updates:
         """Lines that keep the counters: before the updates of a tick kind and after. They stay
         outside the graphs: a compiled CPU graph loses in-place writes to scalars.
         """
-        terms = [g for g in self.clock.given if g.kind == "terms" and self.clock.keeps(g)]
-        members = [m.name for level in self.ticks.roots for m in self.ticks.family(level)]
-        after = [line for tape in self.tapes for line in tape.after(kind)]
-        after += [f'S["{m}.tick"].add_(1)' for m in members if m in kind.fired] + [
-            f'S["{m}.tick"].zero_()' for m in members if m in kind.restarted
-        ]
-        return [f'S["{g.name}"].add_(N["{g.stream}"])' for g in terms], after + [
-            f'S["{g.name}"].zero_()' for g in terms if kind.at(g.since)
-        ]
+        at = At(self.clock.states, kind)
+        before, after = [], [line for tape in self.tapes for line in tape.after(kind)]
+        for name, moved in at.moved.items():
+            if isinstance(name, Total) and counts(name):
+                before.append(f'S["{name}"].add_({given(name.input)})')
+            if counts(name) and number(moved.next) is not None:
+                after.append(f'S["{name}"].zero_()')
+            elif isinstance(name, Counter):
+                after.append(f'S["{name}"].add_(1)')
+        return before, after
 
     def kind(self, name: str | int, kind: Kind) -> str:
         """Source of the functions of one tick kind."""
@@ -290,20 +267,29 @@ class Updates:
             ]
         )
 
+    def birth(self) -> list[str]:
+        """The first value of each memory, behind those that it starts from; then copies."""
+        names = [n for n in self.states if isinstance(n, str | Copy)]
+
+        def needs(name: str | Copy) -> list[str | Copy]:
+            found = map(self.source, walk(self.states[name].start))
+            return [x for x in found if isinstance(x, str | Copy)]
+
+        lines = []
+        for name in behind(names, needs):
+            start = self.states[name].start
+            if start.op == "read":
+                lines.append(f'S["{name}"].copy_(S["{start["memory"]}"])')
+            else:
+                lines.append(self.begin(name, start))
+        return lines
+
     def emit(self) -> str:
         for tape in self.tapes:
             tape.write()
         kinds = [self.kind(i + 1, kind) for i, kind in enumerate(self.clock.table.events)]
-        everything = tuple(
-            level.name for level in self.program.levels.values() if not level.clock.inner
-        )
-        begun = [
-            f'S["{r.name}|event"][0] = {float(r.adjoint.birth)}'
-            for r in self.tapes
-            if r.adjoint.birth
-        ]
-        birth = block("birth(S, D)", self.starts(everything) + self.copies(Kind(()), True) + begun)
-        return "\n\n".join([*self.texts, *kinds, birth])
+        birth = self.birth() + [line for tape in self.tapes for line in tape.birth()]
+        return "\n\n".join([*self.texts, *kinds, block("birth(S, D)", birth)])
 
 
 def block(head: str, lines: list[str]) -> str:
@@ -311,45 +297,60 @@ def block(head: str, lines: list[str]) -> str:
     return defined(head, looped([(turn_of(line), line) for line in lines]) or ["pass"])
 
 
-def given_label(text: str, node: Node | None) -> Label:
+def is_kept(root: Node) -> bool:
+    """Is the value, as it is or seen otherwise, one that a state holds?"""
+    while root.op in VIEWS:
+        root = root.args[0]
+    if root.op == "read":
+        return not isinstance(root["memory"], Bar)
+    return root.op == "weight" or root.op == "now" and isinstance(root["memory"], Total)
+
+
+def counts(name: Name | Input | Draw) -> bool:
+    """Is it a number that is counted, of ticks or terms?"""
+    given = name.input if isinstance(name, Total) else name
+    return isinstance(given, Counter) or isinstance(given, Input) and given.what == "terms"
+
+
+def given(name: Input | Draw) -> str:
+    """Where what a step gives is found."""
+    return f'D["{name.memory}"]' if isinstance(name, Draw) else f'{GIVEN[name.what]}["{name.key}"]'
+
+
+def real_tensor(node: Node) -> bool:
+    """Has a leaf of an equation the precision and device of the run?"""
+    attrs = dict(node.attrs)
+    return node.op != "ticks" and not counts(attrs.get("memory", attrs.get("name", "")))
+
+
+def given_label(node: Node) -> Label:
     """What an update calls what it is given, and what that holds."""
-    if node is None:
-        return Label("like")
-    return Label(called(text) or identifier(node_name(node)), holds(node.type))
+    return Label(identifier(called(node)), holds(node.type))
 
 
-def node_name(node: Node) -> str:
-    """`bar_W` for the cotangent of W."""
-    name = dict(node.attrs).get("memory") or dict(node.attrs).get("name") or node.op
-    kind, _, of = str(name).rpartition(" ")
-    return f"{kind}_{last(of)}"
+def called(node: Node) -> str:
+    """`W` for the memory training.W, `grad_W` for its gradient, `bar_W` for its cotangent."""
+    attrs = dict(node.attrs)
+    name = attrs.get("memory", attrs.get("name"))
+    if isinstance(name, Total):
+        name = name.input
+    if isinstance(name, Input):
+        return f"{name.what}_{last(name.memory or name.stream)}"
+    if isinstance(name, Bar):
+        return f"bar_{last(str(name.of))}"
+    if isinstance(name, Draw):
+        return f"drawn_{last(name.memory)}"
+    if node.op in ("random", "load"):
+        return f"drawn_{last(drawn(node))}"
+    return node.op if name is None else last(str(name))
 
 
-def called(text: str) -> str:
-    """The name of a kept tensor: `S["training.W"]` is W, `G["training.W|loss"]` grad_W."""
-    found = re.match(r'(\w+)\["([^"]*)"\]', text)
-    if found is None:
-        return ""
-    kind, name = found.groups()
-    names = [last(part) for part in re.sub(r"^(grad|sum|terms) ", "", name).split("|")]
-    if kind == "S" and re.match(r"(grad|sum|terms) ", name):
-        kind = {"grad": "G", "sum": "V", "terms": "N"}[name.split(" ")[0]]
-    return {
-        "G": f"grad_{names[0]}",
-        "V": f"sum_{names[0]}",
-        "N": f"terms_{names[0]}",
-        "D": f"drawn_{names[0]}",
-        "planned": "ticks",
-    }.get(kind, names[0])
-
-
-def holds(type: Type | None) -> str:
+def holds(type: Type) -> str:
     """What a tensor of the step clock holds."""
-    if type is None:
-        return ""
     return f"[{size(type)}] all its arrays" if isinstance(type, Tree) else shape_text("", type)
 
 
 def drawn(node: Node) -> str:
     """The name of a start that is made outside the step: a draw, or what a file holds."""
-    return node["name"] if node.op == "random" else loaded_name(node)
+    name: str = node["name"] if node.op == "random" else loaded_name(node)
+    return name

@@ -1,0 +1,92 @@
+"""The order within one instant, for every clock: ticks, then cuts, then resets, then copies.
+
+    settled   when(reset, start, cut(now(M)))                      the value that the instant leaves
+    copied    when(c, settled(M), when(reset, settled(M), M@c))    a copy holds what has restarted
+    begun     a start takes what slower memories hold by then, and what faster ones have ticked to
+
+`when(clock, a, b)` is made by who knows what the clock is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from nldsl.core.build import Builder
+from nldsl.core.nodes import Node, Type, walk
+from nldsl.core.program import STATE, Clock
+
+N = TypeVar("N", bound=Hashable)
+When = Callable[[Clock, Node, Node], Node]
+
+
+@dataclass(frozen=True, eq=False)
+class State(Generic[N]):
+    """`after`: its value after this instant's tick, which `now` reads; `next`: its value when the
+    instant is finished, which the next instant reads. Before the first instant it is `start`.
+    It moves with `level`.
+    """
+
+    name: N
+    type: Type
+    level: str
+    start: Node
+    after: Node
+    next: Node
+
+
+def settled(ticked: Node, restarts: Iterable[Clock], start: Callable[[], Node], when: When) -> Node:
+    """What an instant leaves of a memory that has ticked, and is cut, to `ticked`."""
+    value = ticked
+    for clock in restarts:
+        value = when(clock, start(), value)
+    return value
+
+
+def copied(left: Node, before: Node, restarts: Iterable[Clock], clock: Clock, when: When) -> Node:
+    """What an instant leaves of the copy `before` of a memory of which it leaves `left`."""
+    value = before
+    for at in (*restarts, clock):
+        value = when(at, left, value)
+    return value
+
+
+def begun(al: Builder, start: Node, newest: Callable[[Node], Node]) -> Node:
+    """A start that takes the newest value of each memory and weight that it reads."""
+    read = [n for n in walk(start) if n.op in (*STATE, "weight")]
+    return substituted(al, start, {n: newest(n) for n in read})
+
+
+def substituted(al: Builder, root: Node, bind: Mapping[Node, Node]) -> Node:
+    """The equation with some nodes replaced, made anew as it stands."""
+    done: dict[Node, Node] = {}
+    for node in walk(root):
+        args = [done[a] for a in node.args]
+        done[node] = bind.get(node) or al.make(
+            node.op,
+            *args,
+            type=node.type,
+            span=node.span,
+            turn=node.turn,
+            called=node.name,
+            **dict(node.attrs),
+        )
+    return done[root]
+
+
+def behind(names: Collection[N], needs: Callable[[N], Iterable[N]]) -> list[N]:
+    """Each behind those that it needs; else as they stand."""
+    done: dict[N, None] = {}
+
+    def visit(name: N, path: tuple[N, ...]) -> None:
+        assert name not in path, f"{name} needs itself at one instant"
+        if name not in done:
+            for other in needs(name):
+                if other in names and other != name:
+                    visit(other, (*path, name))
+            done[name] = None
+
+    for name in names:
+        visit(name, ())
+    return list(done)

@@ -1,0 +1,135 @@
+"""What the step clock calls its values that no text has a name for.
+
+grad W|loss             what one step gives: the gradient of the sum of `loss` in W; `sum loss`,
+                        that sum; `terms loss`, the number of its terms
+grad W|loss|training    its total since the level `training` last ticked or restarted
+W@4 step                W at the last tick of a clock
+fold 1                  the sum of a value that is made at ticks
+training.tick           the ticks of a level since its reset
+draw W                  a fresh draw for its start
+bar W                   the cotangent of W
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nldsl.core.nodes import Node
+from nldsl.core.program import STATE, Clock, Program
+from nldsl.schedule.timetable import spoken
+
+# since the last tick or restart of a level, or since the last tick of a clock
+Stretch = str | Clock
+
+
+@dataclass(frozen=True)
+class Input:
+    """What one step gives. `what`: grad, in a memory; sum; terms."""
+
+    what: str
+    stream: str
+    memory: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.key}"
+
+    @property
+    def key(self) -> str:
+        """What it is called among those of its sort."""
+        return f"{self.memory}|{self.stream}" if self.memory else self.stream
+
+    @property
+    def terms(self) -> Input:
+        """The number of terms of its stream."""
+        return Input("terms", self.stream)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A fresh draw for the start of a memory of weights."""
+
+    memory: str
+
+    def __str__(self) -> str:
+        return f"draw {self.memory}"
+
+
+@dataclass(frozen=True)
+class Total:
+    """What the steps of a stretch give together."""
+
+    input: Input
+    since: Stretch
+
+    def __str__(self) -> str:
+        return f"{self.input}|{spoken(self.since)}"
+
+    @property
+    def terms(self) -> Total:
+        return Total(self.input.terms, self.since)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A memory as the clock's last tick left it."""
+
+    memory: str
+    clock: Clock
+
+    def __str__(self) -> str:
+        return f"{self.memory}@{spoken(self.clock)}"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The sum, over a stretch, of a value that is made at the ticks of a level."""
+
+    number: int
+    level: str
+    since: Stretch
+
+    def __str__(self) -> str:
+        return f"fold {self.number}"
+
+
+@dataclass(frozen=True)
+class Counter:
+    """The ticks of a level since its reset."""
+
+    level: str
+
+    def __str__(self) -> str:
+        return f"{self.level}.tick"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The cotangent of a memory or a fold."""
+
+    of: Memory
+
+    def __str__(self) -> str:
+        return f"bar {self.of}"
+
+
+Memory = str | Fold  # what an equation moves
+Name = str | Fold | Copy | Total | Counter
+Heard = Input | Total  # what an equation takes of one step, or of a stretch of them
+
+
+def input_of(heard: Heard) -> Input:
+    return heard.input if isinstance(heard, Total) else heard
+
+
+def heard(node: Node) -> Heard | None:
+    """What of the steps a node is, if it is that."""
+    name = dict(node.attrs).get({"input": "name", "now": "memory"}.get(node.op, ""))
+    return name if isinstance(name, Input | Total) else None
+
+
+def owner(program: Program, node: Node) -> Memory | None:
+    """The memory whose value a read, or a weight, is."""
+    if node.op in STATE:
+        name: Memory = node["memory"]
+        return name
+    return program.weights[node["name"]].owner if node.op == "weight" else None

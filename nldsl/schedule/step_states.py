@@ -1,0 +1,322 @@
+"""PROGRAM -> STATES AND EQUATIONS of the step clock: what one step leaves of each memory, copy,
+count and total.
+
+    training.W            after  when(silent, read(W), add(read(W), ..now(total)..))
+                          next   now(training.W)
+    grad F|loss|ffn       after  add(read(grad F|loss|ffn), input(grad F|loss))
+                          next   when(every 16 step, 0, now(grad F|loss|ffn))
+    training.W@4 step     next   when(every 4 step, now(training.W), read(training.W@4 step))
+
+Memories stay whole trees here. `at` is what a step of one kind leaves: the equations with every
+`when` decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+
+from nldsl.core.laws import check_node
+from nldsl.core.nodes import Node, Type, walk
+from nldsl.core.program import NEVER, STATE, Clock, Memory, Program
+from nldsl.schedule import instant
+from nldsl.schedule.named import (
+    Copy,
+    Counter,
+    Draw,
+    Fold,
+    Heard,
+    Input,
+    Name,
+    Stretch,
+    Total,
+    owner,
+)
+from nldsl.schedule.ticks import Ticks
+from nldsl.schedule.timetable import Kind, Timetable
+
+State = instant.State[Name]
+# what no equation of a state may hold
+GONE = ("grad", "grad_stream", "fold", "held", "tick", "plain")
+
+
+@dataclass(frozen=True, eq=False)
+class StepStates:
+    """`silent`: of each level that hears streams, and those that it calls, whether one of them has
+    had no term since its last tick; then it does not tick.
+    """
+
+    program: Program
+    table: Timetable
+    ticks: Ticks
+    states: Mapping[Name, State]
+    silent: Mapping[str, Node]
+
+    def roots(self) -> list[Node]:
+        return [node for s in self.states.values() for node in (s.start, s.after, s.next)]
+
+
+def check_step_states(made: StepStates) -> None:
+    """Raise AssertionError at the first equation that breaks a law: an operator that must be gone,
+    a read of what is not a state, types that do not fit.
+    """
+    for node in walk(*made.roots()):
+        check_node(node)
+        assert node.op not in GONE, f"{node!r} is left"
+        if node.op in STATE:
+            assert node["memory"] in made.states, node
+            assert node.type == made.states[node["memory"]].type, node
+    for state in made.states.values():
+        for value in (state.start, state.after, state.next):
+            assert value.type == state.type, str(state.name)
+
+
+def step_states(
+    ticks: Ticks, table: Timetable, needs: Mapping[str, Collection[Heard]], totals: Iterable[Total]
+) -> StepStates:
+    """`needs`: the numbers of terms without which a level that no other calls does not tick."""
+    made = Instants(ticks, needs)
+    states: dict[Name, State] = {}
+    order = [name for level in ticks.roots for name in ticks.memories(level.name)]
+    slow = [m.name for m in ticks.program.memories.values() if ticks.slow(m.name)]
+    for name in dict.fromkeys([*order, *slow]):
+        states[name] = made.fold(name) if isinstance(name, Fold) else made.memory(name)
+    counters = [Counter(m.name) for root in ticks.roots for m in ticks.family(root)]
+    rest = [made.counter(c) for c in counters] + [made.total(t) for t in totals]
+    rest += [made.copy(c) for c in ticks.copies]
+    states |= {state.name: state for state in rest}
+    return StepStates(ticks.program, table, ticks, states, made.silent)
+
+
+class Instants:
+    """The equations of the states of a program at one step."""
+
+    def __init__(self, ticks: Ticks, needs: Mapping[str, Collection[Heard]]) -> None:
+        self.ticks, self.program, self.al = ticks, ticks.program, ticks.al
+        self.owners = {
+            slot: m for m in self.program.memories.values() for slot in (m.slots or {}).values()
+        }
+        self.silent = {
+            level: reduce(
+                lambda a, b: self.al.apply("max", a, b),
+                [self.al.apply("le", ticks.taken(n, ()), self.al.const(0)) for n in terms],
+            )
+            for level, terms in needs.items()
+            if terms
+        }
+        self._settled: dict[str, Node] = {}
+
+    # -- states
+
+    def memory(self, name: str) -> State:
+        memory = self.program.memories[name]
+        assert not self.program.levels[memory.level].reset.inner, name
+        start = self.start(memory)
+        return State(name, memory.type, memory.level, start, self.after(name), self.settled(name))
+
+    def fold(self, fold: Fold) -> State:
+        type = self.ticks.next[fold].type
+        zero, now = self.al.const(0, type), self.now(fold, type)
+        left = self.since(fold.since, zero, now)
+        return State(fold, type, fold.level, zero, self.after(fold), left)
+
+    def counter(self, counter: Counter) -> State:
+        al, level = self.al, self.program.levels[counter.level]
+        more = al.add(self.read(counter, ()), al.const(1))
+        after = self.ticked(level.name, more, self.read(counter, ()))
+        left = self.when(level.reset, al.const(0), self.now(counter, ()))
+        return State(counter, (), level.name, al.const(0), after, left)
+
+    def total(self, total: Total) -> State:
+        al, type, level = self.al, self.type_of(total.input), self.level_of(total)
+        after = al.add(self.read(total, type), self.ticks.taken(total.input, type))
+        left = self.since(total.since, al.const(0, type), self.now(total, type))
+        return State(total, type, level, al.const(0, type), after, left)
+
+    def copy(self, copy: Copy) -> State:
+        memory = self.program.memories[copy.memory]
+        before = self.read(copy, memory.type)
+        left = instant.copied(
+            self.settled(memory.name), before, self.restarts(memory), copy.clock, self.when
+        )
+        start = self.read(memory.name, memory.type)
+        return State(copy, memory.type, memory.level, start, before, left)
+
+    def type_of(self, given: Input) -> Type:
+        if given.what == "terms":
+            return ()
+        if given.what == "sum":
+            return self.ticks.streams[given.stream].type
+        return self.program.memories[given.memory].type
+
+    def level_of(self, total: Total) -> str:
+        if isinstance(total.since, str):
+            return total.since
+        memory = total.input.memory
+        return self.program.memories[memory].level if memory else ""
+
+    # -- one instant
+
+    def start(self, memory: Memory) -> Node:
+        if memory.start is None:
+            return self.al.make("input", type=memory.type, name=Draw(memory.name))
+        return instant.begun(self.al, memory.start, self.born)
+
+    def born(self, node: Node) -> Node:
+        """What a start reads of another memory at birth: its start."""
+        if node.op == "weight":
+            return node
+        return self.read(node["memory"], node.type)
+
+    def after(self, name: str | Fold) -> Node:
+        """The tick: the equation where the clock ticks, if its level has heard something."""
+        if name not in self.ticks.next:
+            return self.read(name, self.program.memories[str(name)].type)
+        equation = self.ticks.next[name]
+        return self.ticked(self.ticks.level_of(name), equation, self.read(name, equation.type))
+
+    def ticked(self, level: str, new: Node, before: Node) -> Node:
+        silent = self.silent.get(self.ticks.root_of(level))
+        value = new if silent is None else self.al.where(silent, before, new)
+        return self.when(self.program.levels[level].clock, value, before)
+
+    def settled(self, name: str) -> Node:
+        if name not in self._settled:
+            memory = self.program.memories[name]
+            now = self.now(name, memory.type) if name in self.ticks.next else None
+            self._settled[name] = instant.settled(
+                now or self.read(name, memory.type),
+                self.restarts(memory),
+                lambda: self.begun(memory),
+                self.when,
+            )
+        return self._settled[name]
+
+    def restarts(self, memory: Memory) -> list[Clock]:
+        reset = self.program.levels[memory.level].reset
+        return [] if reset == NEVER else [reset]
+
+    def begun(self, memory: Memory) -> Node:
+        """The start, from what other memories hold by then: of two that restart at one instant the
+        slow one comes first.
+        """
+        level = self.program.levels[memory.level]
+
+        def newest(node: Node) -> Node:
+            other = self.program.memories[str(owner(self.program, node))]
+            if node.op != "weight" and self.program.slower(level, self.program.level(other.name)):
+                return self.now(other.name, other.type)
+            left = self.settled(other.name)
+            if node.op != "weight" or other.slots is None:
+                return left
+            path = next(p for p, slot in other.slots.items() if slot == node["name"])
+            return self.al.make("leaf", left, type=node.type, path=path) if path else left
+
+        return instant.begun(self.al, memory.start or self.start(memory), newest)
+
+    def since(self, stretch: Stretch, new: Node, now: Node) -> Node:
+        """`new` where a stretch ends: at its clock's tick, or at a level's tick or restart."""
+        if not isinstance(stretch, str):
+            return self.when(stretch, new, now)
+        ended = self.ticked(stretch, new, now)
+        return self.when(self.program.levels[stretch].reset, new, ended)
+
+    # -- nodes
+
+    def read(self, name: Name, type: Type) -> Node:
+        return self.al.make("read", type=type, memory=name)
+
+    def now(self, name: Name, type: Type) -> Node:
+        return self.al.make("now", type=type, memory=name)
+
+    def when(self, clock: Clock, a: Node, b: Node) -> Node:
+        if clock == NEVER:
+            return b
+        if (clock.period, clock.phase) == (1, 0):
+            return a
+        return self.al.make("when", a, b, type=a.type, clock=clock, first=0, late=0)
+
+
+# -- a step of one kind
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """What a step leaves of a state, with every `when` decided."""
+
+    after: Node
+    next: Node
+
+
+class At:
+    """A step of one kind. `moved`: the states that it changes."""
+
+    def __init__(self, made: StepStates, kind: Kind) -> None:
+        self.made, self.kind, self.al = made, kind, made.ticks.al
+        table = made.table
+        self._ticking = {table.clocks[name] for name in (*kind.fired, *kind.silent)}
+        self._ticking |= {*kind.clocks, *(table.resets[name] for name in kind.restarted)}
+        self._silent = {
+            test: any(made.ticks.root_of(name) == level for name in kind.silent)
+            for level, test in made.silent.items()
+        }
+        self._done: dict[Node, Node] = {}
+        self.moved = {
+            state.name: Moved(self.decide(state.after), self.decide(state.next))
+            for state in made.states.values()
+            if self.ticks(state.name) or self.chosen(state.next) is not self.before(state)
+        }
+
+    def ticks(self, name: Name) -> bool:
+        """Is its value after the tick another one than before it?"""
+        state = self.made.states[name]
+        return self.chosen(state.after) is not self.before(state)
+
+    def needed(self) -> list[Name]:
+        """The states whose value after the tick something takes: another's, or what is left."""
+        found: set[Name] = set()
+        stack = [moved.next for moved in self.moved.values()]
+        while stack:
+            new = {n["memory"] for n in walk(*stack) if n.op == "now"} - found
+            found |= new
+            stack = [self.moved[name].after for name in new]
+        return [name for name in self.moved if name in found]
+
+    def before(self, state: State) -> Node:
+        return self.al.make("read", type=state.type, memory=state.name)
+
+    def chosen(self, node: Node) -> Node:
+        """The branch of a choice that is taken in this kind of step."""
+        while True:
+            if node.op == "when":
+                node = node.args[node["clock"] not in self._ticking]
+            elif node.op == "where" and node.args[0] in self._silent:
+                node = node.args[1 if self._silent[node.args[0]] else 2]
+            elif node.op == "now" and not self.ticks(node["memory"]):
+                node = self.before(self.made.states[node["memory"]])
+            else:
+                return node
+
+    def decide(self, root: Node) -> Node:
+        """The equation with every choice taken."""
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            chosen = self.chosen(node)
+            waiting = [a for a in chosen.args if a not in self._done]
+            if waiting:
+                stack += reversed(waiting)
+                continue
+            self._done[node] = self._remade(chosen, [self._done[a] for a in chosen.args])
+            stack.pop()
+        return self._done[root]
+
+    def _remade(self, node: Node, args: list[Node]) -> Node:
+        if all(a is b for a, b in zip(args, node.args, strict=True)):
+            return node
+        self.al.span = node.span
+        made = self.al.remake(node, args)
+        if name := self.al.names.get(node):
+            self.al.called(made, name)
+        return made
