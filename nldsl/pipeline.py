@@ -84,13 +84,16 @@ def compile_program(
     """
     from nldsl.schedule.faults import told  # torch is imported where something is to run
     from nldsl.schedule.plan import schedule
-    from nldsl.schedule.states import check_states, states
+    from nldsl.schedule.states import states
+    from nldsl.schedule.step_clock import step_clock
+    from nldsl.schedule.step_states import check_clocks
     from nldsl.step.compile import CompiledStep
     from nldsl.step.module import emit
 
     with told(program):
         if watch is not unwatched:  # beside the schedule, which does not read it yet
-            passed("states", states(program), watch, check_states)
+            clocks = states(program), step_clock(program).states
+            passed("states", clocks, watch, check_clocks)
         plan = passed("schedule", schedule(program), watch)
         source = passed("python", emit(plan, precision, planned_steps), watch)
         return CompiledStep(plan, source, device, capture, planned_steps, accumulate, files)

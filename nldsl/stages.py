@@ -23,6 +23,7 @@ from nldsl.frontend.lex import Places
 from nldsl.frontend.syntax import File
 from nldsl.schedule.plan import Region, Schedule
 from nldsl.schedule.states import States
+from nldsl.schedule.step_states import StepStates
 from nldsl.source import Source
 
 WIDTH = 120
@@ -76,10 +77,13 @@ def schedule(made: Schedule) -> str:
     return "\n".join(lines) + "\n"
 
 
-def states(made: States) -> str:
-    """Every equation once, then the states, what comes of slopes, and the outputs."""
+def states(made: States | StepStates) -> str:
+    """Of one clock, every equation once, then the states; of the token clock, what comes of slopes,
+    and the outputs, too.
+    """
     page = Page(walk(*made.roots()))
-    lines = ["equations", *page.lines]
+    clock = "token" if isinstance(made, States) else "step"
+    lines = [f"equations of the {clock} clock", *page.lines]
     for state in made.states.values():
         lines += [
             f"state {state.name}: {typed(state.type)}",
@@ -87,6 +91,8 @@ def states(made: States) -> str:
             f"  after {page.name(state.after)}",
             f"  next {page.name(state.next)}",
         ]
+    if isinstance(made, StepStates):
+        return "\n".join(lines) + "\n"
     for slope in made.slopes:
         for name, of in slope.inputs.items():
             seen = page.name(of) if isinstance(of, Node) else f"read({of})"
@@ -99,7 +105,7 @@ DUMPS: dict[str, Callable[[Any], str]] = {
     "tokens": tokens,
     "ast": ast,
     "graph": graph,
-    "states": states,
+    "states": lambda clocks: "\n".join(map(states, clocks)),
     "schedule": schedule,
     "python": lambda source: source.text,
 }

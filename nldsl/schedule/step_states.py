@@ -33,6 +33,7 @@ from nldsl.schedule.named import (
     Total,
     owner,
 )
+from nldsl.schedule.states import States, check_states
 from nldsl.schedule.ticks import Ticks
 from nldsl.schedule.timetable import Kind, Timetable
 
@@ -70,6 +71,12 @@ def check_step_states(made: StepStates) -> None:
     for state in made.states.values():
         for value in (state.start, state.after, state.next):
             assert value.type == state.type, str(state.name)
+
+
+def check_clocks(made: tuple[States, StepStates]) -> None:
+    """The laws of both clocks."""
+    check_states(made[0])
+    check_step_states(made[1])
 
 
 def step_states(
