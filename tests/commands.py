@@ -1,4 +1,4 @@
-"""The command, run in this process; what is not an exit is raised."""
+"""Runs a command of `nldsl` in this process and gives its exit code and output."""
 
 from __future__ import annotations
 

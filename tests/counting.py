@@ -1,4 +1,4 @@
-"""Work in calls of Python functions: the same on every machine, unlike seconds."""
+"""Counts calls of Python functions: a measure of work that is the same on every machine."""
 
 from __future__ import annotations
 

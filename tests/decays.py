@@ -1,4 +1,4 @@
-"""Recurrences with a decay of any size and sign, one of each form."""
+"""One program for each form of recurrence, with a decay of any size and sign."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Programs as equations, written without the language: the smallest inputs that a meaning can be
-tested on.
+"""Small programs made directly of core equations, without the language, for tests of the
+interpreter.
 """
 
 from __future__ import annotations

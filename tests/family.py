@@ -1,6 +1,4 @@
-"""The systems that the examples say: sizes that a test can afford, and the loop over tokens that
-each must equal.
-"""
+"""The systems of the examples, each at a size that a test can afford, with its reference."""
 
 from __future__ import annotations
 

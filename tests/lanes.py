@@ -1,4 +1,4 @@
-"""A memory that outlives a sequence, one in each lane."""
+"""A program whose memory outlives a sequence, in each lane of a batch, and batches for it."""
 
 from __future__ import annotations
 

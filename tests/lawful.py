@@ -1,4 +1,4 @@
-"""Each law as a check of one program."""
+"""Each law of `nldsl.testing.laws` as a check of one drawn program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Mutants of the examples, the library and the fixtures: one to three seeded changes of words."""
+"""Mutants of the examples, the library and the fixtures: each has one to three seeded changes of
+words.
+"""
 
 from __future__ import annotations
 

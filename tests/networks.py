@@ -1,6 +1,8 @@
-"""Memories of the token clock that learn from the loss of the network around them."""
+"""Programs in which a memory of the token clock learns from the loss of the network around it."""
 
 from __future__ import annotations
+
+from texts import training
 
 HEAD = """nldsl 1
 import layers, optimizers, associative_optimizers
@@ -9,14 +11,7 @@ input ids: index(vocab)
 """
 
 
-TRAINING = """
-level training every step {
-    memory W: weights
-    context ids
-    minimize mean(loss over period)
-    W <- W - 0.1 * grad(W)
-}
-"""
+TRAINING = training()
 
 
 NET = """
@@ -48,7 +43,7 @@ def level(
     }}"""
 
 
-def network(body: str, layers: int = 1, head: str = "", training: str = TRAINING) -> str:
+def network(body: str, layers: int = 1, head: str = "", learner: str = TRAINING) -> str:
     """`body` makes y from x; `ids` and `loss` are in its scope."""
     return f"""{HEAD}{NET}{head}
 def layer(x: [d], ids) -> [d] {{{body}
@@ -61,4 +56,4 @@ def model(ids) -> [vocab] {{
 }}
 answer = model(ids)
 loss = cross_entropy(answer, next(ids))
-{training}"""
+{learner}"""

@@ -1,4 +1,4 @@
-"""Texts that are refused, and what is said of them."""
+"""Finds the diagnostics of a text that is refused."""
 
 from __future__ import annotations
 

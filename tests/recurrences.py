@@ -1,4 +1,6 @@
-"""A memory in the network of the library, and what must hold of any recurrence."""
+"""Programs with one memory in the library's language model, and the laws that every recurrence
+keeps.
+"""
 
 from __future__ import annotations
 

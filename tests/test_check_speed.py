@@ -1,4 +1,6 @@
-"""What `nldsl check` costs: it needs no tensor library, and work that grows as the program does."""
+"""What `nldsl check` costs: it imports no tensor library, and its work grows linearly with the
+program.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Comparisons are numbers, 0 or 1; `where` takes one, and what it does not choose has no part."""
+"""Comparisons give 0 or 1, and `where` chooses by one. The branch that `where` does not choose
+affects neither values nor gradients.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from texts import training
 from torch import Tensor
 
 from nldsl.diagnostic import Diagnostics
@@ -14,23 +17,13 @@ from nldsl.testing import laws
 
 torch.set_num_threads(1)
 
-TRAINING = """
-level training every step {{
-    memory W: weights
-    context {0}
-    minimize mean(loss over period)
-    W <- W - 0.1 * grad(W)
-}}
-"""
 X = torch.tensor(
     [[[0.0, -1.0, 2.0, 1e3], [4.0, 0.0, -2.0, -1e3], [1.0, 1.0, 0.25, 0.0]]], dtype=torch.float64
 )
 
 
 def subject(body: str, context: str = "x") -> laws.Subject:
-    return laws.Subject(
-        load_text("nldsl 1\nimport layers\ndim c = 4\n" + body + TRAINING.format(context))
-    )
+    return laws.Subject(load_text("nldsl 1\nimport layers\ndim c = 4\n" + body + training(context)))
 
 
 def gradient(body: str) -> tuple[Tensor, Tensor, laws.Subject]:

@@ -1,4 +1,4 @@
-"""Where a stream is a constant in the end: every operator takes one."""
+"""Every operator accepts a stream that folds to a constant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The contributors' page: each task names one file, and a row that is there."""
+"""The contributors' page names one file for each task; the file holds the row that the page shows.
+"""
 
 from __future__ import annotations
 

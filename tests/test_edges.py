@@ -1,5 +1,5 @@
-"""Numbers that are exactly 0, 1 or -1, tiny or negative, and kinks: the emitted step is the
-interpreter, in values and slopes.
+"""Numbers that are exactly 0, 1 or -1, tiny or negative, and values at kinks: the emitted step
+equals the interpreter in values and gradients.
 """
 
 from __future__ import annotations

@@ -110,9 +110,7 @@ GATED = {
 
 
 def test_titans_with_a_matrix_and_without_momentum_is_gated_deltanet() -> None:
-    """2501.00663, App.
-
-    C: up to where the decay is applied, before the gradient is taken or after.
+    """2501.00663, App. C: up to where the decay is applied, before the gradient is taken or after.
     """
     titans = ("1 - forget", "forget")  # Gated DeltaNet's gate keeps
     after, before = (
@@ -141,9 +139,8 @@ def test_titans_with_a_matrix_and_without_momentum_is_gated_deltanet() -> None:
 
 
 def test_newtons_step_is_the_minimiser_over_all_pairs() -> None:
-    """2505.23735, Eq.
-
-    14: kept up token by token, or solved anew from the objective of the whole sequence.
+    """2505.23735, Eq. 14: kept up token by token, or solved anew from the objective of the whole
+    sequence.
     """
     same(
         subject("mesa"),

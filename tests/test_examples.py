@@ -1,4 +1,4 @@
-"""The two hero specs: short enough to read aloud, and every clause says which equation it is."""
+"""The two main examples are short, and every clause cites its equation."""
 
 from __future__ import annotations
 

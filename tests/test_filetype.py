@@ -1,5 +1,5 @@
-"""Files that are not text are refused by what they seem to be, alone as in a folder; marks, gaps
-and separators of tables.
+"""Data files that are not text are refused by the name of what they seem to be, alone or in a
+folder; byte-order marks, gaps and separators of tables.
 """
 
 from __future__ import annotations

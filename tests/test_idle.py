@@ -1,5 +1,5 @@
-"""A level whose first tick lies behind the end of the run, or of a sequence where its memory
-restarts, is told of.
+"""`nldsl train` warns of a level whose first tick lies behind the end of the run, or behind the end
+of the sequence where its memory restarts.
 """
 
 from __future__ import annotations

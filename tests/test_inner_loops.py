@@ -382,7 +382,7 @@ def test_generated_tokens_are_learned_from() -> None:
         (
             network(
                 level("fast", "2 token", "F - 0.5 * grad(F)", "full by training") + READ,
-                training=TRAINING
+                learner=TRAINING
                 + TRAINING.replace("training", "other").replace("weights", "weights of answer.x"),
             ),
             "differs between learners",

@@ -1,5 +1,5 @@
-"""One meaning: the slow interpreter, the emitted source, and what torch.compile makes of it; see
-`nldsl.testing.laws`.
+"""The interpreter, the emitted source and what torch.compile makes of it compute the same values,
+states and gradients (`nldsl.testing.laws`).
 """
 
 from __future__ import annotations

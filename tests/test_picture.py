@@ -1,4 +1,6 @@
-"""The level picture, read as geometry: what is drawn, where it ends, what it would hide."""
+"""The level picture as geometry: boxes, lines and labels lie inside the page and do not cover each
+other.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""No system is known to Python: names are only names, and what Python knows serves several
-systems.
+"""The package knows no system by name: names in a spec can be replaced, and every primitive and
+every lowering serves several systems.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What is drawn: every text is accepted and runs, and the whole language is among them, alone and
-nested.
+"""The drawn programs: the compiler accepts every text, every program runs, and together they use
+the whole language, nested constructs included.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`prox` inside a recurrence: objectives of a stretch solved exactly."""
+"""`prox` inside a recurrence minimises an objective over a stretch of time exactly."""
 
 from __future__ import annotations
 
@@ -52,9 +52,8 @@ SOLVED = {
 
 @pytest.mark.parametrize("name", SOLVED)
 def test_the_minimiser_of_a_stretch(name: str) -> None:
-    """Nested Learning 2512.24695, sec.
-
-    4: an objective solved exactly; with P = 0, ridge regression on all pairs so far.
+    """Nested Learning 2512.24695, sec. 4: an objective solved exactly; with P = 0, ridge regression
+    on all pairs so far.
     """
     start, objective, near, read, way = SOLVED[name]
     ways = holds(

@@ -1,5 +1,5 @@
-"""How often a step is traced: once for each tick kind and, in `split`, once for each distinct
-block; then never again.
+"""How often torch.compile traces a step: once for each tick kind and, in `split`, once for each
+distinct block.
 """
 
 from __future__ import annotations

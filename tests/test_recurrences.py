@@ -143,9 +143,8 @@ def test_objectives_over_a_stretch(name: str) -> None:
 
 
 def test_a_level_that_ticks_once_a_chunk() -> None:
-    """LaCT 2505.23884, Eqs.
-
-    4 to 9: gradients summed over the chunk, the orthogonal step once; applied before it is updated.
+    """LaCT 2505.23884, Eqs. 4 to 9: gradients summed over the chunk, the orthogonal step once;
+    applied before it is updated.
     """
     body = """
     level recall per head every chunk {
@@ -166,9 +165,8 @@ def test_a_level_that_ticks_once_a_chunk() -> None:
 
 
 def test_one_wide_and_several_local_memories() -> None:
-    """TNT 2511.07343, Eqs.
-
-    5 to 7: local memories restart with each shard, and each is one more region of pieces.
+    """TNT 2511.07343, Eqs. 5 to 7: local memories restart with each shard, and each is one more
+    region of pieces.
     """
     top = "clock shard = 4 token"
     body = """

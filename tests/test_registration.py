@@ -1,4 +1,6 @@
-"""An operator that a user registers stands in a text; the laws hold of it or say why not."""
+"""An operator that a user registers can be called in a spec; the laws hold of it, or the call of
+`register` says which does not.
+"""
 
 from __future__ import annotations
 

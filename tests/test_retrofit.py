@@ -1,5 +1,5 @@
-"""Starts from files: runs of this project, safetensors of others, maps that are one to one, and
-what they say when they are not.
+"""Starts that are loaded from files: runs of this project and safetensors of others. The map of
+names is one to one, and a map that is not is refused.
 """
 
 from __future__ import annotations
@@ -102,38 +102,27 @@ def test_at_another_rate_it_learns_in_the_loaded_blocks_alone(base: Path, tmp_pa
         load(EXAMPLES / "retrofit.nl", {"d": "8", "head": "2", "depth": "2", "rate": rate})
         for rate in ("0.1", "0")
     )
-    done(
-        "train",
-        EXAMPLES / "retrofit.nl",
-        base / "text.txt",
-        *SIZES,
-        *SMALL,
-        "--set",
-        "rate=0.1",
-        "--set",
-        "periods=[1,1,2,2]",
-        "--steps",
-        5,
-        "--load",
-        f"base={base / 'run'}",
-        "--out",
-        tmp_path / "moved",
-    )
-    done(
-        "train",
-        EXAMPLES / "retrofit.nl",
-        base / "text.txt",
-        *SIZES,
-        *SMALL,
-        "--set",
-        "periods=[1,1,2,2]",
-        "--steps",
-        5,
-        "--load",
-        f"base={base / 'run'}",
-        "--out",
-        tmp_path / "still",
-    )
+
+    def train(out: str, *sets: str) -> None:
+        done(
+            "train",
+            EXAMPLES / "retrofit.nl",
+            base / "text.txt",
+            *SIZES,
+            *SMALL,
+            *sets,
+            "--set",
+            "periods=[1,1,2,2]",
+            "--steps",
+            5,
+            "--load",
+            f"base={base / 'run'}",
+            "--out",
+            tmp_path / out,
+        )
+
+    train("moved", "--set", "rate=0.1")
+    train("still")
     moved, still = (
         safetensors.torch.load_file(tmp_path / name / "checkpoint.safetensors")
         for name in ("moved", "still")

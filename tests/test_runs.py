@@ -1,5 +1,6 @@
-"""What becomes of a run whatever is done to its files, and beside it: every way out is said, and
-nothing that was saved is lost."""
+"""Run folders whose files are damaged, removed or shared: every verb reports what is wrong, and no
+saved step is lost.
+"""
 
 from __future__ import annotations
 
@@ -83,6 +84,12 @@ def run(whole: Path, tmp_path: Path) -> Path:
     """A copy of the run, to be harmed."""
     shutil.copytree(whole / "run", tmp_path / "run")
     return tmp_path / "run"
+
+
+def training_on(whole: Path, *options: object) -> list[object]:
+    """The command that trains on what a run was trained on."""
+    files = (whole / "spec.nl", whole / "text.txt")
+    return [sys.executable, "-m", "nldsl", "train", *files, *SMALL, *options]
 
 
 def steps_of(run: Path) -> list[tuple[int, float]]:
@@ -342,18 +349,7 @@ def test_of_runs_that_begin_in_one_folder_one_begins(whole: Path, tmp_path: Path
 
 
 def test_three_processes_each_train_a_run(whole: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "nldsl",
-        "train",
-        whole / "spec.nl",
-        whole / "text.txt",
-        *SMALL,
-        "--steps",
-        "2",
-        "--seed",
-    ]
+    command = training_on(whole, "--steps", "2", "--seed")
     started = [
         subprocess.Popen([*command, str(seed)], cwd=tmp_path, stdout=subprocess.DEVNULL)
         for seed in range(3)
@@ -865,21 +861,7 @@ def test_sizes_that_no_memory_holds_are_4_with_what_was_asked(whole: Path, tmp_p
 def test_a_reader_that_has_gone_ends_a_run_after_its_step(whole: Path, tmp_path: Path) -> None:
     """`train | head -n 1`: what was done is saved, and the resumed run is the unbroken one."""
     run = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-m",
-        "nldsl",
-        "train",
-        whole / "spec.nl",
-        whole / "text.txt",
-        *SMALL,
-        "--steps",
-        "40",
-        "--save-every",
-        "4",
-        "--out",
-        run,
-    ]
+    command = training_on(whole, "--steps", "40", "--save-every", "4", "--out", run)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stderr is not None
     process.stdout.readline()

@@ -1,5 +1,5 @@
-"""The schedule and the emitted step of both examples as text: a change of a lowering shows as a
-diff.
+"""The schedule and the emitted step of Hope and Titans as goldens: a change of a lowering shows as
+a diff.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What a trained model is scored by, what the number is called, and that it does not depend on how
-the text is read.
+"""The score of a trained model: what it is taken of, what it is called, and that it does not depend
+on batch size or on how the text is cut.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Slips that were accepted in silence: clauses said twice, an index as a number, a step that
-climbs.
+"""The compiler refuses mistakes that it once accepted: clauses said twice, an index as a number, a
+step that climbs.
 """
 
 from __future__ import annotations
@@ -7,21 +7,12 @@ from __future__ import annotations
 import pytest
 import torch
 from offenders import codes
+from texts import training
 
 from nldsl.pipeline import load_text
 from nldsl.testing import laws
 
 torch.set_num_threads(1)
-
-TRAINING = """
-level training every step {
-    memory W: weights
-    context %s
-    minimize mean(loss over period)
-    W <- %s
-}
-"""
-STEP = "W - 0.1 * grad(W)"
 
 
 def level(*clauses: str) -> list[str]:
@@ -29,10 +20,7 @@ def level(*clauses: str) -> list[str]:
     text = (
         "nldsl 1\ninput x: []\nw = weight([], init = 1)\n"
         "level a every token {\n    memory M: [] = 0\n"
-        "    M <- M + w * x\n"
-        + lines
-        + "}\nloss = (a.M@after - next(x))^2"
-        + TRAINING % ("x", STEP)
+        "    M <- M + w * x\n" + lines + "}\nloss = (a.M@after - next(x))^2" + training("x")
     )
     return codes(text)
 
@@ -53,15 +41,12 @@ def test_a_clause_is_said_once(clauses: tuple[str, ...], count: int) -> None:
 
 
 def test_a_context_is_said_once() -> None:
-    text = "nldsl 1\ninput x: []\nw = weight([])\nloss = (w * x - next(x))^2" + TRAINING % (
-        "x",
-        STEP,
-    )
+    text = "nldsl 1\ninput x: []\nw = weight([])\nloss = (w * x - next(x))^2" + training("x")
     assert codes(text) == []
     assert codes(text.replace("context x", "context x\n    context x")) == ["N309"]
 
 
-INDEX = "nldsl 1\ninput ids: index(5)\nw = weight([], init = 1)\n%s" + TRAINING % ("ids", STEP)
+INDEX = "nldsl 1\ninput ids: index(5)\nw = weight([], init = 1)\n%s" + training("ids")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +81,7 @@ def test_two_rows() -> None:
 
 def test_a_derivative_in_a_later_version() -> None:
     head = "nldsl 1\ninput x: [4]\ns = weight([4], init = 1) .* x\n"
-    loss = "\nloss = |s - next(x)|^2" + TRAINING % ("x", STEP)
+    loss = "\nloss = |s - next(x)|^2" + training("x")
     assert codes(head + "e = |s|^2 / 2\ns <- s - grad(e, s)\ns <- s - grad(e, s)" + loss) == [
         "N511"
     ]
@@ -141,7 +126,7 @@ def test_a_step_that_climbs(step: str) -> None:
         text = (
             "nldsl 1\nimport optimizers\ninput x: [4]\nw = weight([4], init = 1)\nloss = |w .* x|^2"
         )
-        text += TRAINING % ("x", f"W {sign} {step}")
+        text += training("x", f"W {sign} {step}")
         program = load_text(text)
         subject = laws.Subject(program)
         x = torch.ones(1, 2, 4, dtype=torch.float64)
@@ -159,4 +144,4 @@ def test_an_optimizer_of_its_own_is_not_judged() -> None:
         "nldsl 1\ninput x: [4]\nw = weight([4], init = 1)\ndef sgd(g, lr) = lr * g\n"
         "loss = |w .* x|^2"
     )
-    assert codes(text + TRAINING % ("x", "W - sgd(grad(W), 0.1)")) == []
+    assert codes(text + training("x", "W - sgd(grad(W), 0.1)")) == []

@@ -96,7 +96,6 @@ def nested(
     **changes: str,
 ) -> str:
     """A memory whose objective is the loss of a run of the one that starts from it; 2512.24695, Eq.
-
     72 on the token clock.
     """
     given = {

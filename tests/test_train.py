@@ -1,4 +1,6 @@
-"""Training: checkpoints, and runs that are killed, interrupted, out of disk or resumed wrongly."""
+"""Training: checkpoints, and runs that are killed, interrupted, out of disk space or resumed with
+other settings.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every value of the package has the type that its annotation says."""
+"""mypy, in strict mode, finds no error in the package."""
 
 from __future__ import annotations
 

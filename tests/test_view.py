@@ -1,5 +1,5 @@
-"""The paper's view of a program, computed: the level table of shipped specs as goldens, and what
-the paper says of each as facts.
+"""The level table, the retention and the transfer that are computed of a program: the tables of
+shipped specs as goldens, and single statements of the papers as facts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""Momentum whose memory is a network for each weight; arXiv 2512.24695, Eq.
-
-50 with an L2 objective.
+"""Momentum whose memory is a network for each weight; arXiv 2512.24695, Eq. 50 with an L2
+objective.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""Delta gradient descent: a layer that regresses on its own error signal; arXiv 2512.24695, Eqs.
-
-56 to 58.
+"""Delta gradient descent: a layer that regresses on its own error signal; arXiv 2512.24695, Eqs. 56
+to 58.
 """
 
 from __future__ import annotations

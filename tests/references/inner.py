@@ -1,6 +1,6 @@
-"""Optimizers that move a matrix memory once a token; arXiv 2512.24695, secs.
+"""Optimizers that move a matrix memory once a token; arXiv 2512.24695, secs. 4.2, 4.4.
 
-4.2, 4.4. Gradients are taken at the chunk's start.
+Gradients are taken at the start of the chunk.
 """
 
 from __future__ import annotations

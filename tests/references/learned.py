@@ -1,6 +1,6 @@
-"""A learned optimizer, a step at a time; arXiv 2512.24695, sec.
+"""A learned optimizer, a step at a time; arXiv 2512.24695, sec. 3.3.
 
-3.3. Between two of its ticks the slower level sees weights as functions of its rule.
+Between two of its ticks the slower level sees weights as functions of its rule.
 """
 
 from __future__ import annotations

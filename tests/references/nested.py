@@ -1,5 +1,4 @@
 """The nested continuum memory system on the token clock, a token at a time; arXiv 2512.24695, Eqs.
-
 70 to 72.
 """
 

@@ -1,4 +1,4 @@
-"""A net that forecasts a real-valued stream and is told the next value once it has come."""
+"""A net that forecasts a real-valued stream and learns from each value when it has come."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Decompositions and kinds of knowledge transfer, one token at a time; arXiv 2512.24695, secs.
-
-3.1, 3.3. Each gives [B, T - 1] losses.
+"""Decompositions and kinds of knowledge transfer, one token at a time; arXiv 2512.24695, secs. 3.1,
+3.3. Each gives [B, T - 1] losses.
 """
 
 from __future__ import annotations

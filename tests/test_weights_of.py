@@ -1,8 +1,11 @@
-"""`weights of x`: the x that is in sight, in a def called twice and in each turn of a loop."""
+"""`weights of x` owns the weights of the `x` in scope: in a def that is called twice, and in each
+iteration of a loop.
+"""
 
 from __future__ import annotations
 
 import pytest
+from texts import training
 
 from nldsl.diagnostic import Diagnostics
 from nldsl.frontend.parse import parse
@@ -18,14 +21,7 @@ OWN = """
         V <- V - 0.1 * grad(V)
     }
 """
-TRAINING = """
-level training every step {
-    memory W: weights
-    context x
-    minimize mean(loss over period)
-    W <- W - 0.01 * grad(W)
-}
-"""
+TRAINING = training("x", "W - 0.01 * grad(W)")
 LAYER = "def layer_of(x: [4]) {\n    y = weight([4], init = 3) .* x" + OWN + "    return y\n}\n"
 
 

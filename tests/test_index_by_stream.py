@@ -1,9 +1,12 @@
-"""`p[i]` with a stream of `index(n)`: the entry of this token's own p, with a gradient."""
+"""`p[i]`, where `i` is a stream of `index(n)`: each token takes the entry of its own `p`, and
+gradients go back through it.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from texts import WORDS, training
 
 from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import load_text
@@ -11,25 +14,10 @@ from nldsl.testing import data, laws
 
 torch.set_num_threads(1)
 
-HEAD = """nldsl 1
-import layers, optimizers
-dim d = 4, head = 2, e = d / head, vocab = 5
-input ids: index(vocab)
-x = embed(ids, [d])
-"""
-TRAINING = """
-level training every step {
-    memory W: weights
-    context ids
-    minimize mean(loss over period)
-    W <- W - 0.1 * grad(W)
-}
-"""
-
 
 def subject(body: str, batches: int = 7) -> laws.Subject:
     """With more sequences than entries: what is read from another sequence shows."""
-    made = laws.Subject(load_text(HEAD + body + TRAINING))
+    made = laws.Subject(load_text(WORDS + body + training()))
     found = laws.agreement(made, [data(made.program, batches, 6, i) for i in range(2)])
     assert not laws.beyond(found)
     assert any(name.startswith("gradient ") for name in found)
@@ -140,6 +128,8 @@ PLACES = [
 def test_a_place_that_is_not_there(place: str, code: str) -> None:
     with pytest.raises(Diagnostics) as found:
         load_text(
-            HEAD + f"q = linear(x, [vocab])\nloss = |x - next(x)|^2 + sum(q) + {place}" + TRAINING
+            WORDS
+            + f"q = linear(x, [vocab])\nloss = |x - next(x)|^2 + sum(q) + {place}"
+            + training()
         )
     assert [d.code for d in found.value.diagnostics if d.severity == "error"] == [code]

@@ -1,10 +1,13 @@
-"""`next(next(x))`: the token after the next; a term is absent where any part of it is."""
+"""`next(next(x))` and deeper: losses on several later tokens. The loss has a value at a token only
+where each of its parts has one.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
+from texts import WORDS, training
 
 from nldsl.core.nodes import walk
 from nldsl.diagnostic import Diagnostics
@@ -13,20 +16,7 @@ from nldsl.testing import data, laws
 
 torch.set_num_threads(1)
 
-HEAD = """nldsl 1
-import layers, optimizers
-dim d = 4, head = 2, e = d / head, vocab = 5
-input ids: index(vocab)
-x = embed(ids, [d])
-"""
-TRAINING = """
-level training every step {
-    memory W: weights
-    context ids
-    minimize mean(loss over period)
-    W <- W + adamw(W, grad(W), lr = 0.01, decay = 0.1)
-}
-"""
+TRAINING = training(update="W + adamw(W, grad(W), lr = 0.01, decay = 0.1)")
 LOSSES = {
     "two later alone": ("loss = cross_entropy(linear(x, [vocab]), next(next(ids)))", 2),
     "beside the next": (
@@ -63,7 +53,7 @@ LOSSES = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_law(name: str) -> None:
     text, lag = LOSSES[name]
-    program = load_text(HEAD + text + TRAINING)
+    program = load_text(WORDS + text + TRAINING)
     subject = laws.Subject(program)
     found = laws.agreement(subject, [data(program, 2, 7, i) for i in range(2)])
     assert not laws.beyond(found)
@@ -80,7 +70,7 @@ def test_every_law(name: str) -> None:
 
 def test_multi_token_prediction_by_hand() -> None:
     """2404.19737, Eq. 2: a head for each of the next tokens, on one trunk."""
-    program = load_text(HEAD + LOSSES["beside the next"][0] + TRAINING)
+    program = load_text(WORDS + LOSSES["beside the next"][0] + TRAINING)
     subject = laws.Subject(program)
     batch = data(program, 3, 6, 0)
     W = {n: w.detach().clone().requires_grad_() for n, w in subject.state.views.items()}
@@ -102,7 +92,7 @@ def test_multi_token_prediction_by_hand() -> None:
 
 def test_tokens_one_at_a_time() -> None:
     """The interpreter and the emitted step agree on every way to cut, short sequences included."""
-    program = load_text(HEAD + LOSSES["three"][0] + TRAINING)
+    program = load_text(WORDS + LOSSES["three"][0] + TRAINING)
     subject, batch = laws.Subject(program), data(program, 2, 6, 0)
     whole = subject.forward(batch)[0]["loss"]
     parts, carry = [], None
@@ -118,7 +108,7 @@ def test_tokens_one_at_a_time() -> None:
 def test_the_interpreter_reads_on() -> None:
     from nldsl.oracle.interpreter import Oracle
 
-    program = load_text(HEAD + LOSSES["three"][0] + TRAINING)
+    program = load_text(WORDS + LOSSES["three"][0] + TRAINING)
     batch, oracle = data(program, 2, 6, 0), Oracle(program)
     whole = oracle.run(batch).outputs["loss"]
     state, parts = None, []
@@ -131,7 +121,7 @@ def test_the_interpreter_reads_on() -> None:
 
 @pytest.mark.parametrize("name", ["beside the next", "the later one first"])
 def test_what_writes_is_the_prediction_of_the_next_token(name: str) -> None:
-    program = load_text(HEAD + LOSSES[name][0] + TRAINING)
+    program = load_text(WORDS + LOSSES[name][0] + TRAINING)
     step = compile_program(program, capture="eager")
     losses = [n for n in walk(program.outputs["loss"]) if n.op == "cross_entropy"]
     near = next(n for n in losses if n.args[1].args[0].op == "input")
@@ -148,7 +138,7 @@ def test_beside_a_memory_that_learns_from_the_loss_it_is_refused() -> None:
     )
     text += "near = cross_entropy(linear(y, [vocab]), next(ids))\n"
     with pytest.raises(Diagnostics) as found:
-        compile_program(load_text(HEAD + text + TRAINING), capture="eager")
+        compile_program(load_text(WORDS + text + TRAINING), capture="eager")
     assert [d.code for d in found.value.diagnostics if d.severity == "error"] == ["N801"]
 
 
@@ -170,7 +160,7 @@ def test_a_level_within_the_sequence_cannot_look_two_tokens_ahead(rate: str) -> 
     """Its tick would wait for the token after the next, and the next token reads it."""
     far = TOO_FAR.format(rate=rate, objective="mean(loss over period)", target="next(next(ids))")
     with pytest.raises(Diagnostics) as found:
-        load_text(HEAD + far + TRAINING)
+        load_text(WORDS + far + TRAINING)
     assert [d.code for d in found.value.diagnostics if d.severity == "error"] == ["N409"]
     near = TOO_FAR.format(rate=rate, objective="mean(loss over period)", target="next(ids)")
-    assert all(d.severity != "error" for d in load_text(HEAD + near + TRAINING).findings)
+    assert all(d.severity != "error" for d in load_text(WORDS + near + TRAINING).findings)
