@@ -1,4 +1,4 @@
-"""The contributors' page names one file for each task; the file holds the row that the page shows."""
+"""The contributors' page names one file for each task, and shows a row that stands in it."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ GATED = {
 
 
 def test_titans_with_a_matrix_and_without_momentum_is_gated_deltanet() -> None:
-    """2501.00663, App. C: up to where the decay is applied, before the gradient is taken or after."""
+    """2501.00663, App. C: the decay is applied before the gradient is taken, or after."""
     titans = ("1 - forget", "forget")  # Gated DeltaNet's gate keeps
     after, before = (
         ("M <- (forget) * M + S", "M <- (forget) * M + S"),

@@ -42,7 +42,7 @@ def losses(w: Weights, ids: Tensor, mixer: Mixer, depth: int = 1) -> Tensor:
 def continuum(
     w: Weights, ids: Tensor, mixer: Mixer, name: str, periods: list[int], depth: int = 1
 ) -> Tensor:
-    """A chain of feed-forward blocks after each sequence layer: arXiv 2512.24695, Eqs. 70, 94, 97."""
+    """A chain of feed-forward blocks after each sequence layer (2512.24695, Eqs. 70, 94, 97)."""
     x = w["loss.x"][ids]
     for layer in range(depth):
         of = under(w, f"loss.layer[{layer}]")
