@@ -62,5 +62,6 @@ def told(program: Program) -> Iterator[None]:
 
 
 def _head(program: Program) -> Span:
+    assert program.source is not None
     first = program.source.text.splitlines()[0] if program.source.text else ""
     return Span(program.source, 0, len(first), 1, 1, 1, len(first) + 1)

@@ -13,6 +13,7 @@ bar W                   the cotangent of W
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from nldsl.core.nodes import Node
 from nldsl.core.program import STATE, Clock, Program
@@ -115,6 +116,12 @@ class Bar:
 Memory = str | Fold  # what an equation moves
 Name = str | Fold | Copy | Total | Counter
 Heard = Input | Total  # what an equation takes of one step, or of a stretch of them
+
+
+def name_of(node: Node) -> Name | Input | Draw | Bar | None:
+    """What a leaf of an equation reads or takes: in a schedule the attribute is a record."""
+    attrs = dict(node.attrs)
+    return cast("Name | Input | Draw | Bar | None", attrs.get("memory", attrs.get("name")))
 
 
 def input_of(heard: Heard) -> Input:

@@ -336,7 +336,7 @@ class Ticks:
         """The same equation of a stream; what was plain is read."""
         attrs = dict(node.attrs)
         if node.op == "grad":
-            attrs["context"] = tuple(done.get(c, c) for c in attrs["context"])
+            attrs["context"] = tuple(done.get(c, c) for c in node["context"])
         if node.op == "plain":
             attrs = {"memory": node["memory"]}
         return self.al.make(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nldsl.core.nodes import Node, walk
 from nldsl.schedule.adjoints import Adjoint, Back, Event, ends
-from nldsl.schedule.named import Bar, Memory
+from nldsl.schedule.named import Bar, Memory, name_of
 from nldsl.schedule.step_states import At
 from nldsl.schedule.timetable import Kind
 from nldsl.step.flat import shape_of
@@ -94,8 +94,8 @@ class Tape:
         """A call of the derivative of an event, in the function of a row."""
 
         def text(node: Node) -> str | None:
-            if isinstance(dict(node.attrs).get("memory"), Bar):
-                return bars[node["memory"].of]
+            if isinstance(name := name_of(node), Bar):
+                return bars[name.of]
             if node in self.kept:
                 return f"x{self.kept.index(node) + 1}"
             value = self.updates.text(node)

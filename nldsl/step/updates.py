@@ -20,7 +20,7 @@ from dataclasses import replace
 from nldsl.core.build import number
 from nldsl.core.nodes import Node, Tree, Type, numel, walk
 from nldsl.schedule.instant import behind
-from nldsl.schedule.named import Bar, Copy, Counter, Draw, Input, Memory, Name, Total
+from nldsl.schedule.named import Bar, Copy, Counter, Draw, Input, Memory, Name, Total, name_of
 from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.step_states import At
 from nldsl.schedule.timetable import Kind
@@ -74,7 +74,9 @@ class Updates:
         if node.op == "ticks":
             return f'planned["{node["level"]}"]'
         if node.op == "input":
-            return given(node["name"])
+            name = name_of(node)
+            assert isinstance(name, Input | Draw)
+            return given(name)
         if node.op in ("random", "load"):
             return f'D["{drawn(node)}"]'
         if node.op not in ("read", "now"):
@@ -319,8 +321,8 @@ def given(name: Input | Draw) -> str:
 
 def real_tensor(node: Node) -> bool:
     """Has a leaf of an equation the precision and device of the run?"""
-    attrs = dict(node.attrs)
-    return node.op != "ticks" and not counts(attrs.get("memory", attrs.get("name", "")))
+    name = name_of(node)
+    return node.op != "ticks" and (isinstance(name, Bar) or not counts(name or ""))
 
 
 def given_label(node: Node) -> Label:
@@ -330,8 +332,7 @@ def given_label(node: Node) -> Label:
 
 def called(node: Node) -> str:
     """`W` for the memory training.W, `grad_W` for its gradient, `bar_W` for its cotangent."""
-    attrs = dict(node.attrs)
-    name = attrs.get("memory", attrs.get("name"))
+    name = name_of(node)
     if isinstance(name, Total):
         name = name.input
     if isinstance(name, Input):
