@@ -1,5 +1,6 @@
-"""A few lines that run states and equations over one sequence, by the interpreter's operators: the
-value of every equation at every token, asked for on demand.
+"""A few lines that run states and equations by the interpreter's operators: those of the token
+clock over one sequence, the value of every equation at every token, asked for on demand; those of
+the step clock over some steps.
 """
 
 from __future__ import annotations
@@ -7,18 +8,21 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from nldsl.core.initial import normal
-from nldsl.core.nodes import Node, walk
+from nldsl.core.initial import initial, normal
+from nldsl.core.nodes import Node, Shape, Tree, walk
 from nldsl.core.program import ENDS, STATE, Clock
 from nldsl.oracle.interpreter import Oracle
 from nldsl.oracle.lines import Inside, Line, cut, mark, viewed_by
-from nldsl.oracle.operators import ABSENT, APPLY, Value
+from nldsl.oracle.operators import ABSENT, APPLY, Value, conform, each, leaves, like
 from nldsl.oracle.time import TIME, instants
+from nldsl.schedule.named import Draw, Input, Name
 from nldsl.schedule.states import States
+from nldsl.schedule.step_states import StepStates
 
 LOOKS = ("conv", "rope", "ahead", "held_stream", "attend", "window")
 
@@ -164,3 +168,115 @@ def read(made: States, name: str) -> Node:
 
 def number(name: str, x: Tensor) -> Tensor:
     return x.double() if x.is_floating_point() or name == ENDS else x
+
+
+class StepMachine:
+    """Runs the states of the step clock. What a step gives comes of the interpreter: the sums of
+    streams over its tokens, and their derivatives in what a memory has been since its last tick.
+    """
+
+    def __init__(self, made: StepStates, oracle: Oracle) -> None:
+        self.made, self.program = made, made.program
+        streams = dict(made.ticks.streams)
+        heard = replace(self.program, outputs={**self.program.outputs, **streams})
+        self.oracle = Oracle(heard, seed=oracle._meaning.seed, files=oracle._meaning.files)
+        self.meaning, self.streams = self.oracle._meaning, streams
+        self.level_of = {n: s.level for s in made.states.values() for n in walk(s.start)}
+        self.number, self.given = 0, {}
+        self.values: dict[Name, Value] = {}
+        starts = {name: state.start for name, state in made.states.items()}
+        self.table: dict[Node, Value] = {}
+        while waiting := {n: x for n, x in starts.items() if n not in self.values}:
+            for name, start in waiting.items():
+                if all(n["memory"] in self.values for n in walk(start) if n.op == "read"):
+                    self.values[name] = conform(self.value(start), self.made.states[name].type)
+
+    def step(self, batch: Mapping[str, Tensor]) -> None:
+        self.number, self.table, self.given = self.number + 1, {}, self.gifts(batch)
+        self.oracle.step(batch)
+        states = self.made.states.values()
+        self.values = {s.name: conform(self.value(s.next), s.type) for s in states}
+
+    def value(self, node: Node) -> Value:
+        for part in walk(node):
+            if part not in self.table:
+                self.table[part] = self.compute(part)
+        return self.table[node]
+
+    def compute(self, node: Node) -> Value:
+        if node.op == "read":
+            return self.values[node["memory"]]
+        if node.op == "now":
+            return self.value(self.made.states[node["memory"]].after)
+        if node.op == "when":
+            return self.table[node.args[0 if node["clock"].ticks(self.number) else 1]]
+        if node.op == "input" and not isinstance(node["name"], Draw):
+            return self.given[node["name"]]
+        if node.op == "weight":
+            owner = self.program.memories[self.program.weights[node["name"]].owner]
+            path = next(p for p, slot in owner.slots.items() if slot == node["name"])
+            return self.values[owner.name][path] if path else self.values[owner.name]
+        if node.op in ("input", "random", "load"):
+            level = self.program.levels[self.level_of[node]]
+            return self.drawn(node, self.number and count(level.reset, self.number))
+        if node.op == "ticks":
+            clock = self.program.levels[node["level"]].clock
+            planned = (self.meaning.planned - clock.phase) // max(1, clock.period)
+            return torch.tensor([float(max(1, planned))], dtype=torch.float64)
+        if node.op == "spread" and isinstance(node.type, Tree):
+            return conform(self.table[node.args[0]], node.type)
+        return APPLY[node.op](node, *(self.table[a] for a in node.args))
+
+    def drawn(self, node: Node, number: int) -> Value:
+        seed = self.meaning.seed
+        if node.op == "load":
+            found = self.meaning.files[node["file"]][node["key"]]
+            return found.double().reshape(1, *(a.size for a in node.shape))
+        if node.op == "random":
+            shape = [a.size for a in node.shape]
+            return normal(seed, node["name"], shape, node["scale"], number)[None]
+        slots = self.program.memories[node["name"].memory].slots
+        values = {p: initial(self.program.weights[w], seed, number)[None] for p, w in slots.items()}
+        return values if isinstance(node.type, Tree) else values[""]
+
+    def gifts(self, batch: Mapping[str, Tensor]) -> dict[Input, Value]:
+        """What a step gives, before anything ticks."""
+        m, found = self.meaning, {}
+        lines, now = self.oracle._load(batch), len(self.meaning.steps) - 1
+        here = [(line, i) for line in lines for i in range(line.step.index(now), len(line))]
+        inputs = {n["name"] for n in walk(*self.made.roots()) if n.op == "input"}
+        for what in sorted((x for x in inputs if isinstance(x, Input)), key=str):
+            stream = self.streams[what.stream]
+            terms = [(m.value(stream, line, i), line.lanes) for line, i in here]
+            terms = [x.expand([n, *x.shape[1:]]) for x, n in terms if x is not ABSENT]
+            total = sum(x.sum(0) for x in terms) if terms else zeros(stream.shape)
+            if what.what == "sum":
+                found[what] = total[None].detach()
+            elif what.what == "terms":
+                found[what] = torch.tensor([float(sum(len(x) for x in terms))], dtype=torch.float64)
+            else:
+                found[what] = self.slope(what, total)
+        m.streams[now], m.steps.tables[now] = [], {}
+        m.steps.memo = {key: v for key, v in m.steps.memo.items() if key[2] < now}
+        return found
+
+    def slope(self, what: Input, total: Tensor) -> Value:
+        m, memory = self.meaning, self.program.memories[what.memory]
+        point = m.marked(memory, m.steps, len(m.steps) - 1)
+        if not total.requires_grad:
+            return each(torch.zeros_like, point)
+        with viewed_by(memory.level):
+            found = torch.autograd.grad(
+                total.sum(), leaves(point), retain_graph=True, allow_unused=True
+            )
+        parts = [torch.zeros_like(p) if f is None else f for f, p in zip(found, leaves(point))]
+        return like(point, parts)
+
+
+def zeros(shape: Shape) -> Tensor:
+    return torch.zeros([a.size for a in shape], dtype=torch.float64)
+
+
+def count(reset: Clock, step: int) -> int:
+    """Which restart of a level this is."""
+    return (step - reset.phase) // reset.period if reset.period else 0

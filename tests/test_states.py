@@ -9,13 +9,15 @@ import re
 import pytest
 import torch
 from family import SPECS, tiny
-from state_machine import StateMachine
+from state_machine import StateMachine, StepMachine
 
 from nldsl import stages
 from nldsl.core.program import Program
 from nldsl.oracle.interpreter import Oracle
 from nldsl.oracle.operators import ABSENT
 from nldsl.schedule.states import check_states, states
+from nldsl.schedule.step_clock import step_clock
+from nldsl.schedule.step_states import check_step_states
 from nldsl.testing import data, sample
 
 torch.set_num_threads(1)
@@ -64,3 +66,40 @@ def test_printed() -> None:
     state = re.search(r"^state loss.layer\[0\].mixer.recall.M.W1: .*\n((?:  .*\n)+)", text, re.M)
     assert state and "start" in state[1] and "after" in state[1] and "next" in state[1]
     assert "when(" in text and not re.search(r"= (grad|fold|held|stop)\(", text)
+
+
+# -- the step clock
+
+
+def steps_held_to_the_interpreter(
+    program: Program, files: dict, seed: int, lengths: tuple[int, ...]
+) -> None:
+    made = step_clock(program).states
+    check_step_states(made)
+    oracle = Oracle(program, seed=seed, files=files)
+    machine = StepMachine(made, oracle)
+    for i, length in enumerate(lengths):
+        batch = data(program, 2, length, seed + i)
+        machine.step(batch)
+        oracle.step(batch)
+        for name, value in oracle.memories.items():
+            theirs = value.items() if isinstance(value, dict) else [("", value)]
+            ours = machine.values[name]
+            for path, leaf in theirs:
+                mine = ours[path] if path else ours
+                assert apart(mine[0], leaf) <= EXACT, (i, name, path)
+
+
+STEPPED = "hope cms learned_optimizer transfer_backpropagation optimizer_m3 ttt_e2e".split()
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_steps_of_examples(name: str) -> None:
+    steps_held_to_the_interpreter(tiny(name), {}, 3, (5, 4, 1, 5, 4))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_steps_of_drawn_programs(seed: int) -> None:
+    for drawn in sample(8, 100 + seed):
+        program = drawn.program()
+        steps_held_to_the_interpreter(program, drawn.weights(program), seed, (4, 5, 4))
