@@ -19,7 +19,6 @@ from nldsl.core.nodes import Node, Type, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import READS, STATE, Clock, Level, Program
 from nldsl.schedule.differentiate import gradient
-from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.named import (
     Copy,
     Counter,
@@ -238,12 +237,8 @@ class Ticks:
         folds = [n for n in reached if summed(n) is not None or n.op == "fold"]
         direct, *slopes = gradient(al, objective, [plain, *folds], constant)
         folded = [(f, slope) for f, slope in zip(folds, slopes) if number(slope) != 0]
-        if folded and point is not here:
-            raise Unsupported(
-                "the gradient of a fold elsewhere than at the value the memory has held",
-                node,
-                "grad of the memory itself",
-            )
+        # N507: a stretch is differentiated at the value that the memory has held
+        assert not folded or point is here, node
         # the limit `curved_in_its_stretch`
         assert all(n.op != "fold" for n in walk(direct, *slopes)), node
         total = self.substitute(direct, {plain: point})
