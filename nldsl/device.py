@@ -1,4 +1,4 @@
-"""Which device a step can run on."""
+"""Finds the device that a step runs on."""
 
 from __future__ import annotations
 

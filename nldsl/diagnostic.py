@@ -1,5 +1,4 @@
-"""What the compiler says to its user: values with a code, the words meant and what to write
-instead.
+"""Diagnostics: each has a code, a message, the words that it is about, and what to write instead.
 
     error[N301]: `loss` has a value every token, this level ticks every 4 step
       --> cms.nl:12:18

@@ -1,5 +1,5 @@
-"""What each code means at length, for `nldsl explain CODE`: the claim, why it is made, a mistake
-and its correction.
+"""The explanation of each code, for `nldsl explain CODE`: the claim, its reason, a mistake and its
+correction.
 
 The texts are in rules/explained, a file for each family:
 

@@ -1,4 +1,4 @@
-"""An elementwise operator of one's own, in one call.
+"""Registers an elementwise operator of one's own, in one call.
 
     import nldsl, torch
 

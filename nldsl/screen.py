@@ -1,5 +1,6 @@
-"""Where pages are printed: text as it is, with no markup and no `:emoji:`, and no traceback when
-the reader of a pipe has gone."""
+"""The console: prints text without markup and `:emoji:`, and without a traceback when the reader of
+a pipe has gone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every stage of the compiler as text: what `nldsl compile --emit STAGE` prints.
+"""Prints every stage of the compiler as text, for `nldsl compile --emit STAGE`.
 
 tokens    4:12 name recall                              the words of the text
 ast       File(version=Number(..), statements=(..))     the syntax tree

@@ -1,4 +1,4 @@
-"""One way to write a file: whole or not at all.
+"""Writes a file whole or not at all.
 
 What a reader finds is the old content or the new.
 """

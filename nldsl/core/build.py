@@ -1,4 +1,4 @@
-"""Making nodes that simplify as they are made, and what one operator is.
+"""Nodes that simplify as they are made, and `Op`, the record of an operator.
 
     apply("add", x, 0) -> x    apply("mul", 2, 3) -> 6
     add(spread(a), spread(b)) -> spread(add(a, b))

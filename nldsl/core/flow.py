@@ -1,4 +1,6 @@
-"""Who hears whom: which memories reach a value, through streams, starts and the ticks of others."""
+"""Reachability: which memories affect a value, through streams, starts and the ticks of other
+levels.
+"""
 
 from __future__ import annotations
 

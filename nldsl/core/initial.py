@@ -1,5 +1,4 @@
-"""What a parameter is before anything has learned: a function of the seed and its qualified name
-alone.
+"""Initial values of parameters: functions of the seed and of the qualified name alone.
 
     initial_weights(program, seed=0)["loss.rmsnorm"]        the same tensor in whatever program it
                                                             stands

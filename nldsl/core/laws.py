@@ -1,4 +1,4 @@
-"""The laws of the core: what holds of a program after each stage.
+"""The laws of the core: invariants of a program that every stage keeps.
 
 Verified after each stage in tests; the law of each operator's types stands in its row (ops.py).
 """

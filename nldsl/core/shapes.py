@@ -1,6 +1,4 @@
-"""What each operator asks of the types of its arguments and its result: one predicate on a
-node each.
-"""
+"""Type laws of the operators: each is a predicate on a node."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""What elementwise operators simplify to, as their nodes are made: `f(build, args)` has the shorter
-node, None where there is none.
+"""Simplifications of elementwise operators: `f(build, args)` returns a shorter node, or None.
 
-    x + 0 -> x    x + x -> 2 x    1 * x -> x    2 * (3 * x) -> 6 x    x ^ 0 -> 1
+x + 0 -> x    x + x -> 2 x    1 * x -> x    2 * (3 * x) -> 6 x    x ^ 0 -> 1
 """
 
 from __future__ import annotations

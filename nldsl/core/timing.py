@@ -1,4 +1,5 @@
-"""At which tokens a stream has a value: at whose ticks, from which token on, how far ahead.
+"""Sample clocks of streams: the ticks at which a stream has a value, its first token, and how many
+tokens it looks ahead.
 
     sample_clocks(sum(g over period)) = {3 token}    g of a level that ticks every 3 token
     valid_from(x@chunk)  = 64 with a chunk of 64     `x@c` has no value before the first tick of `c`

@@ -1,4 +1,4 @@
-"""Signs and letters of other languages, and what each rule of foreign.py answers with."""
+"""Signs and letters of other languages, and the answer that each rule of foreign.py gives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written elsewhere and what is written here, for the rules of foreign.py."""
+"""Words of other languages and their equivalents here: tables of the rules of foreign.py."""
 
 from __future__ import annotations
 

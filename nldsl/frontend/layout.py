@@ -1,4 +1,4 @@
-"""How code becomes lines: where a long line ends, where a comment stands."""
+"""Lays out code in lines: breaks long lines, and places comments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A refused word -> what the user should read, by the example of the same mistake in
+"""A refused word -> its message: that of the same mistake among the examples in
 grammar/syntax_errors.nl.
 
 Each malformed snippet of that file is parsed once; where it is refused is the key under which its

@@ -1,5 +1,4 @@
-"""Text -> syntax tree. All that is wrong with the text is said at once, as `Diagnostics`; nothing
-else is raised.
+"""Text -> syntax tree. Raises `Diagnostics` with every mistake in the text, and nothing else.
 
     parse(Source("titans.nl", text)) -> File(version, (Import(..), Dims(..), ..), comments)
 

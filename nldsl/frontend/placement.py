@@ -1,4 +1,4 @@
-"""Where a statement may stand.
+"""Checks that each statement stands in a block that allows it.
 
 The grammar takes any statement in any block; this says what it cannot.
 """

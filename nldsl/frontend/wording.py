@@ -1,5 +1,5 @@
-"""The words of a text, and what can be asked of them without a grammar: lines, blocks of lines,
-brackets, operands.
+"""The words of a text, with queries that need no grammar: lines, blocks of lines, brackets,
+operands.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The built-in names: constants, and functions, which the files that make them add."""
+"""The built-in names: the constants, and the functions, which other files register here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built-in names: what each takes and the node it makes."""
+"""The built-in functions: each reads its arguments and makes its node."""
 
 from __future__ import annotations
 

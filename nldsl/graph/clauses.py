@@ -1,4 +1,6 @@
-"""The clauses of a level as its readers point at them: a rule speaks of words, reads no text."""
+"""Records the clauses of a level with their places, so that rules point at words and read no
+text.
+"""
 
 from __future__ import annotations
 

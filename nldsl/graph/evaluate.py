@@ -1,5 +1,4 @@
-"""What an expression stands for where it stands: one function, and for each form of the syntax, and
-each kind of value, the one that is registered for it.
+"""Evaluates expressions: dispatches on the class of the syntax, and on the kind of value.
 
 The files that work a form out import this one; nothing here imports them.
 """

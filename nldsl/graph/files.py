@@ -1,4 +1,4 @@
-"""Files: what an import makes visible, constants and dims, and `--set`."""
+"""Reads files: imports, constants, dims, and `--set`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of torch, numpy and Python -> what stands here instead of them, for findings about names.
+"""Names of torch, numpy and Python -> their equivalents here, for diagnostics about unknown names.
 
 `torch.relu(x)` and `x.relu()` are both `max(x, 0)`. In a form, `{0}` is the first argument; where
 the arguments of a call cannot be told apart in the text there are words alone.

@@ -1,4 +1,4 @@
-"""`where(c, a, b)`, `max(a, b)`: what is not chosen has no part in the derivative.
+"""Keeps the branches that `where`, `max` or `min` does not choose out of derivatives.
 
     where(y <= 0, 0, sqrt(y))    ->  where(y <= 0, 0, sqrt(where(y <= 0, 1, y)))
 

@@ -1,5 +1,5 @@
-"""Levels while they are elaborated: declared first, so that anything may read them, their equations
-later.
+"""Levels during elaboration: a level is declared first, so that anything may read it; its equations
+are elaborated later.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Memories while they are elaborated: their types, reads, starts and versions."""
+"""Memories during elaboration: their types, reads, starts and versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who owns which weight: each has exactly one owner, the most specific `weights` wins.
+"""Ownership of weights: each has exactly one owner, and the most specific `weights` wins.
 
 weights of model.head      before      weights [a, b]      before      weights
 """

@@ -1,5 +1,4 @@
-"""Names and what they stand for: scopes, versions by place in the text, and values worked out when
-first asked for.
+"""Scopes: names and their values, versions by place in the text, and lazy values.
 
 `x = e` is an equation, so its order does not matter: it becomes a thunk. `x <- e` makes a version
 that is visible from its place on; places are tuples that compare in textual order, turns of a loop

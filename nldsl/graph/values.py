@@ -1,5 +1,5 @@
-"""What an expression stands for while it is elaborated: numbers, arrays, memories, levels, clocks
-and definitions.
+"""Values of expressions during elaboration: numbers, arrays, memories, levels, clocks and
+definitions.
 
 An array knows which of its leading axes the text does not see: the axis of `level .. per h` and the
 axes that a call maps over. They are told apart by identity, so a hidden `head` and a visible `head`

@@ -1,4 +1,4 @@
-"""Versions put in the place of reads: `plain(M#k)` is what a read of M meant after k of its `<-`.
+"""Replaces reads by versions: `plain(M#k)` is the value that a read of M had after k of its `<-`.
 
 In an equation that is the k-th version (`read(M)` for none). In an objective whose gradient in M is
 taken it is `plain(M)`, since `grad(P)` gives the value there; another memory of the level is what

@@ -1,6 +1,4 @@
-"""Lines of time, what the text alone says about clocks, and the cut that hides a value from some
-learners.
-"""
+"""Time lines, the ticks of clocks on them, and the cut that hides a value from some learners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a program means: the value of every equation at every instant, computed on demand and kept.
+"""The meaning of a program: the value of every equation at every instant, computed on demand and
+kept.
 
     value(read(M), line, i)   M after instant i - 1
     value(now(M), line, i)    M after its own tick at i

@@ -1,23 +1,23 @@
 """PROGRAM -> CHECKED PROGRAM: the rules that a program obeys beyond having a meaning.
 
-Takes what `nldsl.graph.desugar` made: names, shapes and kinds are right there. Gives the same
-program, with what was noticed in `findings`; an error raises `Diagnostics` with the findings of all
-rules. Each rule is a pure function from a program to what is wrong with it, and none relies on
-another, so one pass says everything.
+Takes the program that `nldsl.graph.desugar` made, whose names, shapes and kinds are right. Gives
+the same program with warnings and notes in `findings`; an error raises `Diagnostics` with the
+findings of all rules. Each rule is a pure function from a program to its findings, and none relies
+on another, so one pass reports everything.
 
     ownership.py, clocks.py, causality.py, context.py, gradients.py
                    a family of codes each, N1 and N3 to N6
-    flow.py        what reaches what
-    words.py       which words a finding points at
-    limits/        what has a meaning and is not lowered: N801, and N505
-    explained/     what `nldsl explain` says of every code
+    flow.py        reachability through time and through derivatives
+    words.py       the words that a finding points at
+    limits/        programs that have a meaning and no lowering: N801, and N505
+    explained/     the text of `nldsl explain` for every code
 
-Decisions. An error of the equations (names, shapes) ends the look at a program before the rules,
-since they would only repeat it. A rule that cannot be sure says a warning or a note: a reader of a
-false error learns to ignore true ones.
+Decisions. An error of the equations (names, shapes) ends the check before the rules, which would
+only repeat it. A rule that cannot be sure gives a warning or a note: a reader of a false error
+learns to ignore true ones.
 
-What they defend is said, and run, in the manual (tests/language); 2512.24695, Defs. 2 and 3 and
-sec. 8, and 2511.07343, App. C, are why.
+The manual (tests/language) states and runs what the rules defend; the reasons are in 2512.24695,
+Defs. 2 and 3 and sec. 8, and 2511.07343, App. C.
 """
 
 from __future__ import annotations

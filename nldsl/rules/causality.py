@@ -1,4 +1,4 @@
-"""Causality: every value has what it needs at its instant, and no prediction sees what it
+"""Causality: every value has its arguments at its instant, and no prediction sees what it
 predicts.
 """
 

@@ -1,5 +1,5 @@
-"""Clocks: every level ticks at instants that exist, hears only what it can hear there, and the
-whole repeats soon enough.
+"""Clocks: every level ticks at instants that exist, reads only values that it can have there, and
+the whole timetable repeats soon enough.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Context: what a level learns from is listed, all of it and nothing else; and somebody reads what
-it learned.
+"""Context: a level lists exactly the streams that it learns from, and some reader uses what it
+learned.
 """
 
 from __future__ import annotations

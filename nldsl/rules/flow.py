@@ -1,4 +1,4 @@
-"""What the rules ask of a program: which values reach which, through time and through
+"""Queries that the rules ask of a program: which values reach which, through time and through
 derivatives.
 """
 

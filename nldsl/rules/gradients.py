@@ -1,5 +1,5 @@
-"""Gradients: each has something to hear, is taken where it means what it says, and can be
-differentiated as often as it will be.
+"""Gradients: the objective depends on each memory that is differentiated, the gradient is taken at
+the value that the equation names, and it can be differentiated as often as slower learners need.
 """
 
 from __future__ import annotations

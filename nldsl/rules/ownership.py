@@ -1,4 +1,4 @@
-"""Ownership: each memory and each weight is moved by its own level, and by no other.
+"""Ownership: its own level moves each memory and each weight, and no other level does.
 
 That every weight has an owner (N110), and only one (N111), is found where `weights` takes the
 weights that are left.

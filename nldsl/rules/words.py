@@ -1,5 +1,4 @@
-"""Which words of the text a finding points at: the clauses of a level, and how the user calls a
-value.
+"""Finds the words that a finding points at: clauses of a level, and the user's name of a value.
 
 A program keeps the place of its levels, memories and equations, and of the clauses of each level.
 """

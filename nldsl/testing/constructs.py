@@ -1,5 +1,5 @@
-"""Which constructs of the language a text uses, those of the library definitions that it calls
-included.
+"""Finds the constructs of the language that a text uses, those of the library definitions that it
+calls included.
 
 constructs("nldsl 1 .. level recall per head every token { .. }")  ->  {"level", "per", "every
 token", ..}

@@ -1,5 +1,5 @@
-"""How much of the language a set of texts uses: every alternative of every grammar rule, and every
-name of the library.
+"""Measures how much of the language a set of texts uses: every alternative of every grammar rule,
+and every name of the library.
 
     alternatives("nldsl 1 dim d = 2 ..")  ->  {"dims: dim binding", "binding: NAME = expr", "UNIT:
     token", ..}

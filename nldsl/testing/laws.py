@@ -1,4 +1,4 @@
-"""What holds of every program, as functions that measure by how much it fails.
+"""Laws that hold of every program, as functions that measure the largest deviation from them.
 
     subject = Subject(load_text(text))     the emitted source, run as it is in float64
     agreement(subject, batches)            against the interpreter: {"outputs loss": 3e-16, ..}

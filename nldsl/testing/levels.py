@@ -1,5 +1,4 @@
-"""Draws levels of the token clock: what they remember, what they are told, what they want. How they
-move: moves.py.
+"""Draws levels of the token clock: memories, contexts, objectives. moves.py draws their updates.
 
 Everything drawn is stable: rates of at most 0.05, gates between 0 and 1, and no kink where the
 values are likely to be.

@@ -1,6 +1,4 @@
-"""Draws what a sequence layer does with x: [d]: projections, one or several memories, and how they
-are read.
-"""
+"""Draws sequence layers on x: [d]: projections, one or several memories, and their reads."""
 
 from __future__ import annotations
 

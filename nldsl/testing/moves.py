@@ -1,5 +1,5 @@
-"""Draws how a memory of the token clock moves: retention and step, how long it lives, and how far
-slower learners see through it.
+"""Draws the update of a memory of the token clock: retention and step, lifetime, and how far slower
+learners see through it.
 """
 
 from __future__ import annotations

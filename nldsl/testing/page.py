@@ -1,5 +1,5 @@
-"""A program text while it is drawn: what must stand above the part being written is collected
-here.
+"""A program text while it is drawn: collects the declarations that stand above the part being
+written.
 """
 
 from __future__ import annotations

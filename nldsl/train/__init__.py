@@ -4,35 +4,35 @@
     loop.py        the loop; metrics on their way from the device; Ctrl-C
     metrics.py     JSON lines, each step once; the picture of the curve
     checkpoint.py  one safetensors file, whole or not there
-    pretrained.py  the files that a spec loads, by any maker or by a run; what nothing loads is told
-    memory.py      what outlives a sequence, in a file apart from the weights
+    pretrained.py  the files that a spec loads, of any maker or a run; reports tensors not loaded
+    memory.py      memories that outlive a sequence, in a file apart from the weights
     specs.py       a spec and all it imports, as a run keeps them
-    bench.py       what compiling brings
-    folder.py      who may begin a run in a folder, and what its run.json says
+    bench.py       times a step, compiled and not
+    folder.py      decides who may begin a run in a folder; reads its run.json
     records.py     run.json, settings and manifests as models, which name the field that is damaged
     run.py         begins, resumes and opens run folders
-    training.py    trains a run: to its end, to an interrupt, or to what is not finite
+    training.py    trains a run: to its end, to an interrupt, or to a loss that is not finite
     origin.py      a step that is not finite -> the stream, memory, gradient or update it began in
-    schedules.py   what the schedules of a text do when a run is made longer
-    results.py     what a trained model can do: scores and text, from a memory or none
-    score.py       the mean of what the text reports: bits per byte, or a loss
-    sample.py      text that the model goes on with
+    schedules.py   compares the schedules of a text when a run is made longer
+    results.py     scores a trained model, and lets it write
+    score.py       the mean of the stream that a text reports: bits per byte, or a loss
+    sample.py      lets the model go on with a prompt
     display.py     a live line on a terminal, plain lines elsewhere
     idle.py        levels that never tick in so many steps
-    faults.py      what can go wrong, N70x to N72x
+    faults.py      the faults of a run, N70x to N72x
 
 Guarantees: a batch depends on (seed, step, lane) alone, so N steps are k steps, save, load and N -
 k steps, bit for bit on one machine, thread count and torch. A step that was announced as saved
 survives SIGKILL and is never run again. The saved state is everything: weights, optimizer buffers,
 accumulators, counters, lanes. Scoring never moves the step clock, and starts each document from its
-start state. Where something outlives a sequence, a lane reads on in each step where it stopped.
+start state. If a memory outlives a sequence, each lane reads on in each step where it stopped.
 
 Decisions: lanes are in the checkpoint, so that a resume needs one file, and once more in
 memory.safetensors, to be handed to another run; evaluation and generation write a memory only where
 `--remember` says. The manifest is in the checkpoint's header, since two files could disagree after
-a kill. The default interval between saves is a minute, not a number of steps: a lost minute is what
-people mind. A run can be made longer, not shorter: its schedules (`ticks`) stretch over all of its
-steps from then on, and the run says where that puts them. What is not finite is never saved. A run
-is used from the texts in its run.json, so a touched copy of its spec does no harm; only training on
-is refused then.
+a kill. The default interval between saves is a minute, not a number of steps: people mind the time
+that they lose. A run can be made longer, not shorter: its schedules (`ticks`) stretch over all of
+its steps from then on, and the run prints where that puts them. A state that is not finite is never
+saved. Evaluation and generation use the texts in run.json, so an edited spec does them no harm;
+only resuming is refused then.
 """

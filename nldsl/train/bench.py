@@ -1,6 +1,4 @@
-"""What compiling brings: the emitted source as it is, and the compiled step, side by side on this
-machine.
-"""
+"""Times the emitted source and the compiled step, side by side on this machine."""
 
 from __future__ import annotations
 

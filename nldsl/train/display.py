@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live line on a terminal, plain lines anywhere else.
+"""Shows a run to a person: a live line on a terminal, plain lines anywhere else.
 
 Both say the same things.
 """

@@ -1,5 +1,5 @@
-"""What can go wrong with a run, each with its code: data (N70x), run folder and checkpoint (N71x),
-training (N72x), device and memory (N80x).
+"""The faults of a run, each with its code: data (N70x), run folder and checkpoint (N71x), training
+(N72x), device and memory (N80x).
 
 One constructor for each situation; the prose stands here and nowhere else.
 """

@@ -1,4 +1,4 @@
-"""The folder of a run: who may begin in it, and what its run.json and its texts say."""
+"""The folder of a run: decides who may begin in it, and reads its run.json and its texts."""
 
 from __future__ import annotations
 

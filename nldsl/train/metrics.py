@@ -1,4 +1,4 @@
-"""What happened in a run, as JSON lines: one object a line, its kind under "event".
+"""The journal of a run as JSON lines: one object a line, its kind under "event".
 
     {"event": "step", "step": 3, "loss": 2.71, "bits": 3.91, "tokens": 1024, "seconds": 0.84,
     "ticked": ["ffn[1]", "training"]}

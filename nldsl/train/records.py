@@ -1,5 +1,5 @@
-"""What the files of a run say of it, as models: a damaged or a foreign file is a finding that names
-the field.
+"""The records in the files of a run, as models: a damaged or foreign file gives a finding that
+names the field.
 
     run.json                  Record      everything the run is made of
     checkpoint.safetensors    Manifest    in its header: what was saved, after which step

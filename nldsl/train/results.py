@@ -1,4 +1,4 @@
-"""What a trained model can do: how well it predicts, what it writes."""
+"""Uses a trained model: scores it, and lets it write on."""
 
 from __future__ import annotations
 

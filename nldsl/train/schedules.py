@@ -1,5 +1,6 @@
-"""What the schedules of a text do when a run is made longer: every number that follows from `tick`
-and `ticks` alone, before and from then on."""
+"""Compares the schedules of a text when a run is made longer: every number that follows from `tick`
+and `ticks` alone, before and from then on.
+"""
 
 from __future__ import annotations
 

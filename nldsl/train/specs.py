@@ -1,6 +1,4 @@
-"""A spec and all it imports: what a run keeps a copy of, and the fingerprint by which it is
-known.
-"""
+"""A spec and all it imports: the copy that a run keeps, and its fingerprint."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""THE OUTERMOST FUNCTION OF AN UPDATE -> WHAT IT KEEPS TRUE: f of `M <- f(a M - b g)`, told by its
-form.
+"""THE OUTERMOST FUNCTION OF AN UPDATE -> ITS CONSTRAINT: f of `M <- f(a M - b g)`, by its form.
 
 softmax(z)                          each row sums to 1: KL (2504.13173v1, Eqs. 19-21)
 sigmoid(z)                          entries in (0, 1): binary entropy

@@ -1,4 +1,4 @@
-"""LINES -> WHERE THEIR LABELS STAND: each at its line, over no box and no label, over few lines."""
+"""LINES -> PLACES OF THEIR LABELS: each at its line, over no box and no label, over few lines."""
 
 from __future__ import annotations
 

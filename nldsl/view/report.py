@@ -1,5 +1,5 @@
-"""What `nldsl compile` prints: the level table of `graph`, the timetable, the lowerings, the reads,
-what a step costs.
+"""The report of `nldsl compile`: the level table of `graph`, the timetable, the lowerings, the
+reads, the costs of a step.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an update does, read off its equation: `M <- f(a M - b g)`.
+"""Reads the retention and the step of an update off its equation: `M <- f(a M - b g)`.
 
 dE/dM is the *retention*, -dE/dg the *step size*, f the *geometry* (2504.13173v1, secs. 3 and 5.2):
 the four-choice row of a memory, derived instead of declared.

@@ -1,4 +1,4 @@
-"""LEVEL GRAPH -> WHAT STANDS WHERE: words in boxes, lines between them, as large as fits.
+"""LEVEL GRAPH -> SKETCH: words in boxes and lines between them, as large as fits.
 
 A row is a place in the order of Def. 2, the slowest on top. Where givers all reach the same takers
 their lines meet in a point. A graph for which the page is too small gets a larger page of the same

@@ -1,9 +1,9 @@
-"""What this compiler cannot lower, as a table of facts.
+"""The limits of this compiler: programs that have a meaning and no lowering, as a table.
 
 Each limit is a pure function of a program that obeys the rules: its docstring says what is refused,
 its findings point at the words and say what to write instead. The manual lists them in this order.
-What stands here is met before anything is scheduled, so that what `check` accepts compiles; where
-the stages behind rely on it, they say so by the name of the limit.
+`check` applies the limits before anything is scheduled, so a program that it accepts compiles; a
+later stage that relies on a limit names it.
 """
 
 from __future__ import annotations

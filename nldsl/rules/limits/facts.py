@@ -1,5 +1,5 @@
-"""What the limits ask of a program: what is computed at every token, what at ticks of the step
-clock, and what only a run of the network gives.
+"""Facts of a program that the limits ask for: what is computed at every token, what at ticks of the
+step clock, and what needs a run of the network.
 """
 
 from __future__ import annotations

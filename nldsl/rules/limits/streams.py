@@ -1,4 +1,4 @@
-"""What cannot be computed within a sequence."""
+"""Limits of what is computed within a sequence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot be computed at ticks of the step clock."""
+"""Limits of what is computed at ticks of the step clock."""
 
 from __future__ import annotations
 

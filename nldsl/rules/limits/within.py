@@ -1,4 +1,4 @@
-"""What cannot be learned within a sequence: stretches at a memory that moves, and memories that
+"""Limits of what is learned within a sequence: stretches at a memory that moves, and memories that
 learn from the loss of the whole network.
 """
 

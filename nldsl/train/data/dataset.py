@@ -1,4 +1,4 @@
-"""What a step reads and a score is taken of, whatever it is made of."""
+"""The interface of data, text or table, that a step reads and a score is taken of."""
 
 from __future__ import annotations
 

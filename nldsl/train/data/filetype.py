@@ -1,4 +1,4 @@
-"""Bytes -> what they seem to be, if that is not text.
+"""Bytes -> the kind of file that they seem to be, if that is not text.
 
     is_json_lines(head)
     seems(array)   None: text: UTF-8, or another writing of one byte a letter; the byte 0 stands

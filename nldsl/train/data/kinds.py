@@ -1,4 +1,4 @@
-"""Which kind of data a program takes."""
+"""Chooses the kind of data that a program takes."""
 
 from __future__ import annotations
 

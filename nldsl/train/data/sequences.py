@@ -1,4 +1,4 @@
-"""Which tokens of a joined text or a table a step reads, and which a score reads.
+"""Chooses the tokens of a joined text or a table that a step reads, and those that a score reads.
 
 A batch is a pure function of (seed, step, lane), so a resumed run needs no iterator to go on
 exactly; a score reads documents from their begin.
