@@ -51,13 +51,6 @@ def flows(level: Level) -> dict[Node, str]:
     }
 
 
-def express(node: Node, depth: int = DEEPEST) -> str:
-    """The equation in the user's names, cut at `depth` operators; what it is called itself is not
-    said.
-    """
-    return _text(node, depth, top=True)[1]
-
-
 def called(node: Node, widest: int = WIDEST, names: Names = NONE) -> str:
     """What the text calls a value, else its equation at the greatest depth that fits, else what it
     depends on. `names`: of some nodes, what they are called here.
@@ -106,11 +99,11 @@ def within(text: tuple[int, str], tightness: int) -> str:
     return text[1] if text[0] >= tightness else f"({text[1]})"
 
 
-def _text(node: Node, depth: int, names: Names = NONE, top: bool = False) -> tuple[int, str]:
+def _text(node: Node, depth: int, names: Names = NONE) -> tuple[int, str]:
     """Tightness and text."""
     if node in names:
         return ATOM, names[node]
-    if node.name and not top and node.op not in READS:
+    if node.name and node.op not in READS:
         return ATOM, last(node.name)
     leaf = _leaf(node)
     if leaf is not None:
