@@ -599,8 +599,8 @@ def say(page: RenderableType) -> None:
 
 
 def main() -> None:
-    """What a stream cannot write, such as half of a character in a path, is written as an
-    escape.
+    """Runs the command; a character that a stream cannot write, such as half of one in a path, is
+    written as an escape.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

@@ -40,7 +40,7 @@ class Edit:
 
 
 class Advice(TypedDict, total=False):
-    """What a message says to write instead, and the edits that write it."""
+    """The help of a message, and the edits that write it."""
 
     help: str
     fix: tuple[Edit, ...]

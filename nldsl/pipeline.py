@@ -36,11 +36,13 @@ def unwatched(stage: str, made: object) -> None:
 
 
 def lawless(made: object) -> None:
-    """What has no laws but its type."""
+    """The law of a stage whose result has no laws but its type."""
 
 
 def passed(stage: str, made: Made, watch: Watch, law: Law[Made] = lawless) -> Made:
-    """What a stage made, checked and shown. Raises AssertionError for what breaks a law."""
+    """The result of a stage, checked and shown to `watch`. Raises AssertionError for what breaks a
+    law.
+    """
     if os.environ.get("NLDSL_LAWS"):
         law(made)
     watch(stage, made)

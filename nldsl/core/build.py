@@ -19,7 +19,7 @@ from nldsl.source import Span
 
 @dataclass(frozen=True)
 class Op:
-    """What there is to know of an operator, but for its meaning (the interpreter says that apart).
+    """The record of an operator, but for its meaning, which the interpreter defines apart.
 
     `arity` counts the array arguments (None: any number), `attrs` names the attributes. `law` says
     whether the types of a node fit. `fold` is its value on numbers, `simplify` a shorter node for

@@ -9,8 +9,8 @@ from nldsl.core.program import STATE, Clock, Level, Program
 
 
 def seen_by_learners(program: Program, level: Level) -> str | Clock | None:
-    """How far the learners of the step clock see through the ticks of a level; None if not all as
-    far. Who has no way through them does not count.
+    """The depth to which the learners of the step clock see through the ticks of a level; None
+    where they differ. A learner with no path through them does not count.
     """
     found = {program.horizon(x, level) for x in learners_through(program, level)} or {"none"}
     return found.pop() if len(found) == 1 else None
@@ -89,5 +89,5 @@ def reaches(program: Program, node: Node) -> bool:
 
 
 def takes(start: Node) -> list[Node]:
-    """What a start is taken from that other levels move."""
+    """The memories of other levels from which a start is made."""
     return [n for n in walk(start) if n.op in STATE]

@@ -114,8 +114,8 @@ class Memory:
 
 @dataclass(frozen=True)
 class Bptt:
-    """How far slower learner `viewer` (None: all) sees through a level's updates: "full", "none" or
-    at every tick of a clock.
+    """The depth to which slower learner `viewer` (None: all) sees through a level's updates:
+    "full", "none" or at every tick of a clock.
     """
 
     depth: str | Clock
@@ -169,7 +169,7 @@ class Level:
     said: tuple[Clause, ...] = ()  # its clauses, in the order of the text
 
     def clauses(self, viewer: Level) -> list[Bptt]:
-        """What its text says of this viewer: by name, else of all."""
+        """The clauses for this viewer: those that name it, else those for all."""
         named = [b for b in self.bptt if b.viewer == viewer.name]
         return named or [b for b in self.bptt if b.viewer is None]
 
@@ -227,7 +227,9 @@ class Program:
         return self.root(a).clock.pace > self.root(b).clock.pace
 
     def horizon(self, viewer: Level, level: Level) -> str | Clock:
-        """How far `viewer` sees through the ticks of `level`; what is not said is not seen."""
+        """The depth to which `viewer` sees through the ticks of `level`; "none" where no clause
+        says it.
+        """
         if not self.slower(viewer, level):
             return "none"
         said = self.root(level).clauses(viewer)

@@ -20,7 +20,7 @@ def textmate() -> str:
 
 
 def patterns() -> list[dict[str, object]]:
-    """What is told apart, the closer first: a name behind `def` before the word `def`."""
+    """The patterns, the more specific first: a name behind `def` before the word `def`."""
     keywords = "|".join(sorted(RESERVED - set(UNITS)))
     return [
         {"name": "comment.line.number-sign.nldsl", "match": "#.*$"},

@@ -60,8 +60,8 @@ def analyse(cache: str | bool = False) -> Lark:
 
 
 def kept() -> str | bool:
-    """Where lark keeps its analysis of the grammar, which takes longer than a small program does;
-    False where nothing can be kept.
+    """The file in which lark caches its analysis of the grammar, which takes longer than a small
+    program does; False where no cache can be written.
     """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nldsl"
     try:

@@ -110,7 +110,7 @@ def scan(places: Places) -> tuple[list[Word], list[Word]]:
 
 
 def faults(words: list[Word], places: Places) -> list[tuple[Diagnostic, int]]:
-    """What is wrong with single words, each with the number of the word."""
+    """The mistakes in single words, each with the number of the word."""
     found: list[tuple[Diagnostic, int]] = []
     for i, word in enumerate(words):
         span = places.span(word.start, word.end)

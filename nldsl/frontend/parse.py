@@ -68,8 +68,8 @@ def parse(source: Source) -> File:
 
 
 def _blank_foreign(words: list[Word], places: Places) -> tuple[list[Diagnostic], str, list[Word]]:
-    """What is written in another language; the text and its words without the statements it stands
-    in.
+    """The findings for words of another language; the text and its words without the statements
+    that hold them.
     """
     found, spoilt = foreign(words, places)
     text, kept, end = places.source.text, [], 0

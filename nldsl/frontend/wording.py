@@ -199,12 +199,14 @@ class Wording:
         return end
 
     def expression_before(self, i: int) -> int | None:
-        """Where the expression begins that ends before word i; None if no sign says where."""
+        """The first word of the expression that ends before word i; None if no sign tells it."""
         n = self._back(i, frozenset("= <- , ->".split()), RESERVED)
         return n if n is not None and n < i else None
 
     def term_before(self, i: int) -> int | None:
-        """Where the product begins that ends before word i; None among bars and inner products."""
+        """The first word of the product that ends before word i; None among bars and inner
+        products.
+        """
         n = self._back(i, LIMITS | {"+", "-"}, RESERVED)
         if n is None or n == i or n and self.words[n - 1].text in ("|", "<", ">"):
             return None

@@ -70,8 +70,8 @@ def match(a: Shape, b: Shape) -> Match:
 
 @dataclass(frozen=True)
 class Seen:
-    """How a parameter declared with a shape sees an argument: places of its axes, and of those
-    mapped over.
+    """The view of an argument by a parameter with a declared shape: places of its axes, and of
+    those mapped over.
     """
 
     places: tuple[int, ...]

@@ -33,8 +33,8 @@ def clauses(text: syntax.Level, scope: Scope) -> Iterator[Clause]:
 
 
 def reads(value: syntax.Expr) -> Iterator[Clause]:
-    """Where an expression reads a stream by its name, or a memory of another level, and not in a
-    window or at another instant.
+    """The places at which an expression reads a stream by its name, or a memory of another level,
+    outside windows and other instants.
     """
     waiting: list[syntax.Syntax] = [value]
     while waiting:

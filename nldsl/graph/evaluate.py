@@ -29,7 +29,7 @@ def form(expr: syntax.Syntax, site: Site) -> Value:
 
 @singledispatch
 def called(value: Value, call: syntax.Call, site: Site) -> Value:
-    """What a value gives that stands in the place of a callee."""
+    """The result of a call whose callee is this value."""
     site.elaborator.fail("N202", f"{kind_of(value)} cannot be called", call.callee.span)
 
 
@@ -122,7 +122,7 @@ def declare(statement: syntax.Syntax, site: Site) -> None:
 
 @singledispatch
 def make(statement: syntax.Syntax, site: Site) -> None:
-    """What a statement makes when its turn in the text has come."""
+    """Elaborates a statement, in textual order."""
 
 
 def instantiate(

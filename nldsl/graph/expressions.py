@@ -406,9 +406,8 @@ def names_a_clock(name: str, site: Site) -> bool:
 
 
 def clock_at(expr: syntax.Instant, site: Site) -> ClockValue:
-    """What stands behind `@`.
-
-    A value there is the product of Python, a unit has no name of its own.
+    """The clock behind `@`. A value there means the matrix product of Python, and a unit of time is
+    not a name: both are findings.
     """
     elaborator, name = site.elaborator, expr.clock
     if name.text in syntax.UNITS:

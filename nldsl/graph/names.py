@@ -22,8 +22,8 @@ MAKERS = frozenset({"weight", "linear", "affine", "conv", "embed"})
 
 @dataclass(frozen=True)
 class Makes:
-    """What a call makes: how many of its body's calls make weights or levels, and whether it adds
-    no component.
+    """The weights and levels of a call: how many calls in its body make some, whether it holds a
+    level, and whether it adds no component to names.
     """
 
     count: int
@@ -77,7 +77,7 @@ class Naming:
         ] = {}  # by the identity of a statement: a def is instantiated many times
 
     def of_call(self, call: syntax.Call, scope: Scope) -> Makes:
-        """What a call makes that stands in `scope`."""
+        """The weights and levels of a call in `scope`."""
         return self.of(definition(name_of(call), scope), call, lambda name: definition(name, scope))
 
     def of(self, callee: Callee, call: syntax.Call, resolve: Callable[[str], Callee]) -> Makes:

@@ -87,7 +87,7 @@ def without_form(
 
 
 def by_curvature(found: Quadratic, slope: Array, eta: Array, elaborator: Elaborator) -> Array:
-    """What the closed form takes away: the slope divided by 1/eta + the curvature along the key."""
+    """The step of the closed form: the slope divided by 1/eta + the curvature along the key."""
     arrays, hidden = elaborator.arrays, slope.hidden
     curve = arrays.const(2 * found.factor)
     key = None if found.key is None else Array(found.key, hidden[: len(found.key.shape) - 1])

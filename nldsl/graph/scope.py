@@ -110,7 +110,7 @@ def unmade(site: Site, name: str, shape: Shape, init: str, scale: float, fill: F
 
 
 class Start(Protocol):
-    """What the start of a memory can be made of, beside arithmetic."""
+    """The names and functions that only the start of a memory can use."""
 
     def drawn(self) -> Array:
         """`random`"""
@@ -237,7 +237,7 @@ class Scope:
 
 
 class Bound(ABC):
-    """What a name stands for whose value depends on where it is read: a memory in its own level."""
+    """A name whose value depends on the place of the read: a memory in its own level."""
 
     @abstractmethod
     def read_at(self, site: Site) -> Value: ...
@@ -248,7 +248,7 @@ Named: TypeAlias = "Value | Bound | Thunk[Value]"  # what a name may stand for
 
 @dataclass(frozen=True)
 class Site:
-    """Where an expression stands."""
+    """The place of an expression: its scope, and its position in the text."""
 
     scope: Scope
     place: Place
@@ -258,7 +258,7 @@ class Site:
         return self.scope.elaborator
 
     def value(self, name: syntax.Name) -> Value:
-        """What a name stands for here, versions and hidden axes taken into account."""
+        """The value of a name here, with versions and hidden axes taken into account."""
         found = self.scope.find(name.text)
         main = self.elaborator.main
         if found is None and name.text == "loss" and main is not None and "loss" in main.names:

@@ -52,7 +52,7 @@ def start(memory: MemoryInstance) -> Node | None:
 
 @dataclass(frozen=True)
 class StartOf:
-    """What the start of this memory can be made of: each in its type."""
+    """The starts of one memory, each in its type."""
 
     memory: MemoryInstance
 

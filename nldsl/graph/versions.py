@@ -48,7 +48,7 @@ class Versions:
         return node, where if self.level(where) in self.open[node] else ""
 
     def survey(self, root: Node) -> None:
-        """Which levels' numbered reads a node depends on."""
+        """The levels on whose numbered reads a node depends."""
         stack = [root]
         while stack:
             node = stack[-1]

@@ -271,7 +271,7 @@ class Oracle:
 
 
 def together(lanes: Sequence[Mapping[K, Value]]) -> dict[K, Value]:
-    """What the lanes of a batch hold, one after the other."""
+    """The values of all lanes of a batch, one after the other."""
     return {
         name: each(lambda *xs: torch.cat(xs), *(lane[name] for lane in lanes)) for name in lanes[0]
     }

@@ -202,8 +202,8 @@ class Text:
         return pace(a) > pace(b)
 
     def depths(self, level: Level) -> dict[str, str | Clock]:
-        """How far each other level sees through the ticks of this one; what is not said is not
-        seen.
+        """The depth to which each other level sees through the ticks of this one; "none" where no
+        clause says it.
         """
         if level.name not in self._depths:
             said = self.root(level).bptt

@@ -322,7 +322,7 @@ def _outside(program: Program, read: Node, way: list[Node]) -> Span | None:
 
 
 def _age(program: Program, node: Node) -> int:
-    """How many tokens ago the value that a read sees may have been made; 0 of one that is fresh."""
+    """The greatest age, in tokens, of the value that a read sees; 0 of a fresh one."""
     if node.op == "held" and node["clock"].unit == "token":
         return int(node["clock"].period)
     if node.op in ("read", "now") and program.memories[node["memory"]].next is not None:
@@ -332,7 +332,7 @@ def _age(program: Program, node: Node) -> int:
 
 
 def _blind(program: Program, objectives: set[Node], read: Met) -> Iterator[tuple[Node, str]]:
-    """What may not see the next token, and what to call it."""
+    """The values that may not depend on the next token, each with its name."""
     for node in walk(*program.roots()):
         if node.op == "cross_entropy":
             yield node.args[0], "the prediction"

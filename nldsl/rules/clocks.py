@@ -122,7 +122,7 @@ def _in_equation(
 
 
 def _reads(level: Level, equation: Span, words: str) -> list[Clause]:
-    """Where an equation reads these words, and not in a window or at another instant."""
+    """The places at which an equation reads these words, outside windows and other instants."""
     return [
         clause
         for clause in level.said
@@ -345,7 +345,9 @@ def units(program: Program) -> Iterator[Diagnostic]:
 
 
 def _counting_documents(program: Program) -> Iterator[Span | None]:
-    """Where a program counts documents: rates, resets, depths, then copies and stretches."""
+    """The places at which a program counts documents: rates, resets, depths, then copies and
+    stretches.
+    """
     for level in program.levels.values():
         if level.clock.unit == "document":
             yield rate_of(level)
@@ -412,7 +414,7 @@ def harmonic(periods: list[int]) -> list[int]:
 
 
 def tick_kinds(clocks: Iterable[Clock], hyper: int) -> set[tuple[int, ...]]:
-    """Which of the clocks tick together, over a hyperperiod after the last phase.
+    """The sets of clocks that tick together, over a hyperperiod after the last phase.
 
     Few clocks tick often, so their ticks are listed.
     """

@@ -15,7 +15,7 @@ from nldsl.source import Span
 
 
 class Meeting:
-    """What an objective is made of as far as the data, and the inputs among it; once for all levels
+    """The nodes of an objective down to its data, and the inputs among them; once for all levels
     that share both.
     """
 

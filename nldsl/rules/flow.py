@@ -176,14 +176,14 @@ def constants_of(context: Iterable[Node]) -> set[Node]:
 
 
 def terms(objective: Node) -> tuple[Node, ...]:
-    """What an objective is made of, the same for all levels that take one loss over periods of
-    their own.
+    """The terms of an objective, the same for all levels that take one loss over periods of their
+    own.
     """
     return objective.args if objective.op == "fold" else (objective,)
 
 
 class Hearing:
-    """Which nodes lie on a path of derivatives from an objective, as the owner of `memory` sees it.
+    """The nodes on paths of derivatives from an objective, as the owner of `memory` sees it.
 
     Paths lead through the updates of faster levels as their `bptt` says. Learners that share the
     objective, the context and the clock see the same, so it is worked out once for all of them.

@@ -278,7 +278,7 @@ def paths(program: Program) -> Iterator[Diagnostic]:
 def _through(
     program: Program, hearing: Hearing, level: Level, heard: Heard, memories: list[Memory]
 ) -> tuple[Memory, str] | None:
-    """What of these learners' memories is reached behind an update of the level, in words."""
+    """The memories of these learners that lie behind an update of the level, in words."""
     for name in level.memories:
         own = program.memories[name]
         if own.next is None or name not in heard.states:
@@ -359,7 +359,7 @@ def _factors(node: Node) -> tuple[Node, ...]:
 
 
 def _peeled(node: Node) -> list[Node]:
-    """What is multiplied, with fewer and fewer scalar factors, its axes as they were before they
+    """The product with fewer and fewer of its scalar factors, its axes as they were before they
     were spread.
     """
     found = []

@@ -62,7 +62,7 @@ def apart(
 def traced_once(
     plain: CompiledStep, capture: str, batches: Sequence[Batch], seed: int = 0
 ) -> float:
-    """How far a traced step ends up from the emitted one.
+    """The deviation of a traced step from the emitted one.
 
     Run over the same batches once more it must trace nothing anew.
     """

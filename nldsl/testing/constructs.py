@@ -191,7 +191,7 @@ STRETCHES = {"token": "over n token", "period": "over period", "sequence": "over
 
 
 def _form(node: s.Syntax, memories: set[str], clocks: set[str], defs: set[str]) -> Iterator[str]:
-    """What one node is, whatever stands around it."""
+    """The constructs of one node, whatever stands around it."""
     if type(node) in PLAIN:
         yield PLAIN[type(node)]
     match node:

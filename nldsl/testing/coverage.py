@@ -111,8 +111,8 @@ def names(text: str) -> frozenset[str]:
 
 
 def table(title: str, whole: Set[str], met: Set[str], reasons: Mapping[str, str]) -> str:
-    """How many of the whole are met, and a line for each that is not, with the reason why it need
-    not be.
+    """A report: how many of the whole are met, and a line for each that is not, with the reason why
+    it need not be.
     """
     lines = [f"{title}: {len(whole & met)} of {len(whole)} ({len(whole & met) / len(whole):.1%})"]
     return "\n".join(

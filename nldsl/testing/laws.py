@@ -449,8 +449,8 @@ def slope(subject: Subject, batch: Batch, seed: int = 0) -> float:
 
 
 def sensitivity(subject: Subject, batch: Batch, seed: int = 0) -> float:
-    """How far streams and gradients go when every weight and every real input moves by one unit in
-    the last place; but not a whole number, which is exact: it may well be where a kink is.
+    """The deviation of streams and gradients when every weight and every real input moves by one
+    unit in the last place. A whole number stays: it is exact, and may well be where a kink is.
     """
     generator = torch.Generator().manual_seed(seed)
 

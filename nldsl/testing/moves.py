@@ -17,8 +17,8 @@ MATRIX_STEPS = tuple(
 
 @dataclass(frozen=True)
 class Told:
-    """What a level can name: streams, numbers, or numbers that depend on the data; `per`: for each
-    head.
+    """The names that a level can use: streams, numbers, or numbers that depend on the data; `per`:
+    for each head.
     """
 
     k: str
@@ -37,9 +37,9 @@ def number(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Asked:
-    """What decides which moves a memory M can make. `periodic`: it does not tick at every token;
-    `summed`: the objective is one for each token; `goal` is the objective's name, empty where it
-    stands in a window.
+    """The facts that decide which updates a memory M can have. `periodic`: it does not tick at
+    every token; `summed`: the objective is one for each token; `goal` is the objective's name,
+    empty where it stands in a window.
     """
 
     kind: str
@@ -125,7 +125,7 @@ def retained(p: Page, form: str, slope: str, rate: str, keep: str) -> str:
 
 
 def kept(p: Page, form: str, told: Told, slope: str, rate: str, keep: str, kind: str) -> list[str]:
-    """What is kept of M, and a step; by an optimizer or not."""
+    """A retention of M and a step, by an optimizer or not."""
     held = {
         "plain": "M",
         "kept": p.pick(f"{keep} * M", f"(1 - {keep}) * M"),

@@ -14,7 +14,7 @@ Choose = Callable[[int], int]  # a whole number below the argument
 
 @dataclass(frozen=True)
 class Layer:
-    """What a layer's definition holds: its lines, and in which names its value stands.
+    """The definition of a layer: its lines, and the names that hold its value.
 
     `y` has the axes [head, e] or [e], `side` and `whole` the axis [d]; the value is `side` beside
     what is made of `y`, or `whole`. `given` are the streams that the definition takes besides x:
@@ -57,7 +57,7 @@ class Page:
 
     @property
     def context(self) -> str:
-        """What an objective that reaches the task loss names."""
+        """The context of an objective that reaches the task loss."""
         return ", ".join(self.data)
 
     def pick(self, *options: T) -> T:

@@ -92,7 +92,7 @@ class Drawn:
 
     @cached_property
     def constructs(self) -> frozenset[str]:
-        """What of the language occurs in it, in the words of `ALL`; `X, nested` too if it is
+        """The constructs of the language in it, in the words of `ALL`; `X, nested` too if it is
         nested.
         """
         found = constructs(*self.texts())
@@ -118,7 +118,7 @@ class Drawn:
         return True
 
     def weights(self, program: Program) -> Files:
-        """What the program loads: a file of normal numbers, small enough to be weights."""
+        """The files that the program loads: normal numbers, small enough to be weights."""
         generator = torch.Generator().manual_seed(self.seed)
         found: dict[str, dict[str, Tensor]] = {}
         for node in loads(program):

@@ -11,7 +11,7 @@ from nldsl.testing.streams import gate, projection, stream, used
 
 
 def looped(p: Page) -> Layer:
-    """What is read from a memory is mixed over time, and told to the same memory."""
+    """A layer that mixes the reads of a memory over time, and gives them to the same memory."""
     p.nested = True
     per = p.maybe(2)
     axes = "head, e" if per else "e"
@@ -145,8 +145,8 @@ def surprised(p: Page) -> Layer:
 
 @dataclass(frozen=True)
 class TaskLevels:
-    """What levels that learn from the task loss have in common: the type of their memory F, where
-    it starts, how it moves.
+    """Levels that learn from the task loss: the type of their memory F, its start and its
+    update.
     """
 
     p: Page

@@ -12,8 +12,8 @@ MATRIX_STEPS = tuple("muon orthogonalise delta_momentum deep_momentum m3".split(
 
 
 def optimizer(p: Page, memory: str, matrices: bool = False) -> list[str]:
-    """How a memory of the step clock moves; `matrices`: it has no vectors, so what takes matrices
-    takes all of it.
+    """Equations that move a memory of the step clock; `matrices`: it holds no vectors, so
+    optimizers of matrices can take all of it.
     """
     slope = f"grad({memory})"
     if p.maybe(4):

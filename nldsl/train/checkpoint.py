@@ -46,7 +46,9 @@ def save(run: Path, tensors: Mapping[str, torch.Tensor], manifest: Manifest) -> 
 
 
 def everything(state: State) -> dict[str, torch.Tensor]:
-    """What a checkpoint holds of a state: its tensors, and its lanes under names of their own."""
+    """The arrays of a checkpoint: the tensors of a state, and its lanes under names of their
+    own.
+    """
     return {**state.tensors, **{LANE + name: x for name, x in state.lanes.items()}}
 
 
@@ -74,7 +76,7 @@ def digest(manifest: str, tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def manifest(run: Path) -> Manifest | None:
-    """What the checkpoint says of itself, or None if the run has none yet.
+    """The manifest of the checkpoint, or None if the run has no checkpoint yet.
 
     Raises N712 if it is damaged.
     """

@@ -72,7 +72,7 @@ def is_record(folder: Path) -> bool:
 
 
 def recorded(folder: Path) -> Record:
-    """What run.json says.
+    """The record in run.json.
 
     Raises N710 if there is none, N712 if it is damaged or of something else.
     """

@@ -101,7 +101,9 @@ def copy_in(state: State, before: Mapping[str, Tensor]) -> None:
 
 
 def begins(run: Run, state: State) -> Origin:
-    """Where the step goes wrong that `state.step` counts already, from the tensors before it."""
+    """The origin of the numbers that are not finite in the step that `state.step` counts already,
+    found from the tensors before it.
+    """
     s = run.settings
     plain = pipeline.compile_program(
         run.program,
@@ -155,7 +157,9 @@ def in_streams(plain: CompiledStep, here: State, batches: Batches) -> Origin | N
 
 
 def stream(plain: CompiledStep, node: Node, name: str, earlier: list[Node]) -> Origin:
-    """What a stream is called; what it reads that learns while it reads is where it went wrong."""
+    """The name of a stream; if it reads a memory that learns while it reads and went wrong first,
+    that memory.
+    """
     called = node.name or name
     heard = ", ".join(f"`{level}`" for level in hearers(plain, called, name))
     learns = f", which level {heard} learns from" if heard else ""

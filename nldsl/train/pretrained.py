@@ -66,7 +66,7 @@ class Pretrained:
 
 
 def places(program: Program, folder: Path, given: Mapping[str, str]) -> dict[str, Path]:
-    """Where each file that the program loads lies.
+    """The path of each file that the program loads.
 
     Raises N730 for one that is nowhere, N734 for one in `given` that nothing loads.
     """

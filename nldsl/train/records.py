@@ -30,8 +30,9 @@ class Model(BaseModel):
 
 
 class Settings(Model):
-    """What the command line says beyond the spec. `data` None is a default; lengths in tokens;
-    `memory` is what lanes begin with, `load` where files that the spec loads lie."""
+    """The settings of the command line, beside the spec. `data` None is a default; lengths in
+    tokens; `memory` is what lanes begin with, `load` where files that the spec loads lie.
+    """
 
     sets: dict[str, str] = {}
     data: str | None = None
@@ -48,8 +49,9 @@ class Settings(Model):
 
 
 class Data(Model):
-    """What was trained on: a text has `bytes`, a table `points` of `channels`, each with the mean
-    and the deviation that it was scaled by."""
+    """The data of a run: a text has `bytes`, a table `points` of `channels`, each with the mean and
+    the deviation that it was scaled by.
+    """
 
     name: str
     sha256: Sha256
@@ -92,7 +94,7 @@ class Record(Model):
 
 
 class Manifest(Model):
-    """What a checkpoint says of itself. `weights`: array -> (tensor, first, end, sizes)."""
+    """The manifest of a checkpoint. `weights`: array -> (tensor, first, end, sizes)."""
 
     spec_sha256: Sha256
     settings: Settings

@@ -54,7 +54,7 @@ class Run:
 
     @property
     def data(self) -> Dataset:
-        """What it is trained on, which is at hand."""
+        """The data that it is trained on; it is at hand."""
         assert self.dataset is not None, f"{self.folder} was opened without its data"
         return self.dataset
 
@@ -252,7 +252,7 @@ def last_saved(run: Run, step: CompiledStep) -> State:
 
 
 def saved_of(run: Run) -> Manifest | None:
-    """What was saved last, if anything was. Raises N711 for a checkpoint of another run."""
+    """The last checkpoint, if there is one. Raises N711 for a checkpoint of another run."""
     saved = checkpoint.manifest(run.folder)
     if saved is not None:
         was = {

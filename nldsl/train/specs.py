@@ -15,7 +15,9 @@ from nldsl.source import Source, decoded
 
 
 def text_of(spec: Path) -> str:
-    """What is not UTF-8 becomes a character that the compiler rejects at its place."""
+    """The text of a file; bytes that are not UTF-8 become characters that the compiler rejects at
+    their place.
+    """
     return decoded(spec.read_bytes())
 
 

@@ -135,7 +135,7 @@ def kept(run: Run) -> str:
 
 
 def plan(run: Run, step: CompiledStep, done: int, told: int) -> str:
-    """What will be done; of a resumed run also what is not as in an unbroken one.
+    """The announcement of a run: its size, and how a resumed run differs from an unbroken one.
 
     `told`: the last step in the metrics.
     """

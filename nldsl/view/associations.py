@@ -129,7 +129,7 @@ class Objective:
                 yield Pair(keys or "1", value.removeprefix("="))
 
     def outputs(self, node: Node, sign: int, reduced: bool) -> Iterator[tuple[Node, str]]:
-        """What the memory puts out, and what it is to be like; "=" before a value that stands in an
+        """The outputs of the memory, each with its target; "=" before a value that stands in an
         inner product.
         """
         op, args = node.op, node.args

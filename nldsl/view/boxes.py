@@ -290,7 +290,7 @@ def _spoken(node: Node) -> str:
 
 
 def _transfer(graph: nx.MultiDiGraph[str], name: str) -> tuple[str, ...]:
-    """What a box takes from others, a line for each way and giver."""
+    """The knowledge that a box takes from others, a line for each way and giver."""
     groups: dict[tuple[str, str, str], dict[str, None]] = {}
     level: Level | None = graph.nodes[name].get("level")
     caller = level.parent if level is not None else None

@@ -41,8 +41,8 @@ def last(name: str) -> str:
 
 
 def flows(level: Level) -> dict[Node, str]:
-    """What the text calls the streams that a level learns from; the leaves of a tree have
-    its name.
+    """The names in the text of the streams that a level learns from; the leaves of a tree have its
+    name.
     """
     return {
         part: name
@@ -52,8 +52,8 @@ def flows(level: Level) -> dict[Node, str]:
 
 
 def called(node: Node, widest: int = WIDEST, names: Names = NONE) -> str:
-    """What the text calls a value, else its equation at the greatest depth that fits, else what it
-    depends on. `names`: of some nodes, what they are called here.
+    """The name of a value in the text, else its equation at the greatest depth that fits, else the
+    values that it depends on. `names` gives some nodes other names.
     """
     for depth in range(DEEPEST, 0, -1):
         text = _text(node, depth, names)[1]

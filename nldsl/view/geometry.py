@@ -20,7 +20,7 @@ TINY = 1e-3  # a constant this small beside a norm only keeps it from zero
 
 
 def curved(node: Node) -> tuple[Node, str] | None:
-    """What f is applied to, and what it keeps."""
+    """The argument of f, and the constraint that f keeps."""
     node = stripped(node)
     if node.op == "softmax":
         return node.args[0], f"KL: sums to 1 along `{node.shape[node['dim']].name}`"

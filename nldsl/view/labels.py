@@ -106,7 +106,7 @@ def overlap(one: Rect, other: Rect) -> float:
 
 
 def apart(points: np.ndarray, rect: Rect) -> np.ndarray:
-    """How far each of the points is from a rectangle."""
+    """The distance of each of the points from a rectangle."""
     low, high = np.array(rect[:2]), np.array(rect[2:])
     beyond: np.ndarray = np.maximum(np.maximum(low - points, points - high), 0)
     return np.asarray(np.linalg.norm(beyond, axis=1))

@@ -55,7 +55,7 @@ def level_graph(program: Program) -> nx.MultiDiGraph[str]:
 
 
 def _near(root: Node | None) -> Iterator[Node]:
-    """What an update is made of, within its turn of the loops: the same box of every layer of a
+    """The nodes of an update, within its iteration of the loops: the same box of every layer of a
     stack stands in one level.
     """
     if root is None:

@@ -10,7 +10,7 @@ SHAPES = {"input": ('[/"', '"/]'), "level": ('["', '"]'), "attention": ('(["', '
 
 
 def caption(name: str, data: dict[str, Any], newline: str) -> str:
-    """What stands in a box: its name and how often it is updated."""
+    """The caption of a box: its name and how often it is updated."""
     if data["kind"] == "input":
         return name
     if data["kind"] == "attention":
@@ -25,7 +25,7 @@ def caption(name: str, data: dict[str, Any], newline: str) -> str:
 
 
 def handed_on(data: dict[str, Any]) -> str:
-    """What is written at an edge: the kind, and the BPTT length where there is one."""
+    """The label of an edge: its kind, and the BPTT length where there is one."""
     return f"{data['kind']}" + (f", bptt {data['depth']}" if data["depth"] else "")
 
 

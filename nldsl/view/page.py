@@ -103,7 +103,7 @@ def _bands(
 def _inputs(
     root: Element, graph: nx.MultiDiGraph[str], shared: list[str], width: float, top: float
 ) -> None:
-    """What every level learns from, below the bands, with one arrow for all."""
+    """The inputs that every level learns from, below the bands, with one arrow for all."""
     if not shared:
         return
     text = f"{', '.join(shared)}: the context of every level"

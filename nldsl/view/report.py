@@ -88,7 +88,7 @@ def members(program: Program, region: Region) -> str:
 
 
 def reads(program: Program, region: Region) -> str:
-    """Which value each read from outside its own level sees."""
+    """The value that each read from outside its level sees."""
     kinds = {
         "now": "after this token's own write",
         "read": "before this token's write",
@@ -130,7 +130,9 @@ def flops_per_token(step: CompiledStep) -> float:
 
 
 def numbers_per_sequence(step: CompiledStep) -> int:
-    """What the memories of the token clock and their copies hold for one sequence."""
+    """The count of numbers that memories of the token clock and their copies hold for one
+    sequence.
+    """
     schedule = step.schedule.forward
     copies = [
         next(cell for cell in region.cells if cell.name == memory)

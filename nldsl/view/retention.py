@@ -173,8 +173,8 @@ class Update:
         return f"{kept} (I - {pull})"
 
     def kept(self, term: Term) -> tuple[int, str]:
-        """What multiplies the old value, with its sign: nothing more is said of the value itself if
-        it is read as it is.
+        """The sign of a term and the factor of the old value; of a value that is not read as it is,
+        the whole term.
         """
         kernel = peeled(term.kernel)
         return (

@@ -120,7 +120,7 @@ def _rows(rank: dict[str, int]) -> dict[str, int]:
 
 
 def clock_of(data: dict[str, Any]) -> str:
-    """How often a box is updated, in words."""
+    """The clock of a box, in words."""
     if data["kind"] != "level":
         return {"attention": "at every read", "input": "input"}[data["kind"]]
     clock = data["level"].clock

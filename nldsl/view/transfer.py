@@ -45,8 +45,8 @@ def owner(program: Program, node: Node) -> str | None:
 
 
 def depth(fast: Level, slow: Level) -> str:
-    """How far `slow` sees through the updates of `fast`, as a stretch of time; "1" if it sees
-    none.
+    """The depth to which `slow` sees through the updates of `fast`, as a stretch of time; "1" if it
+    sees none.
     """
     clauses = fast.clauses(slow)
     if fast.clock.pace >= slow.clock.pace or all(b.depth == "none" for b in clauses):
@@ -120,8 +120,8 @@ class Transfers:
                     )
 
     def numbers(self, level: Level) -> Iterator[Transfer]:
-        """What the equations take beside memory and gradient, and the states of the optimizers
-        called in them.
+        """The streams that equations take beside memory and gradient, and the states of the
+        optimizers called in them.
         """
         for name in level.memories:
             after = self.program.memories[name].next
@@ -211,7 +211,7 @@ class Transfers:
 
 
 def between(roots: Iterable[Node], stop: set[Node]) -> list[Node]:
-    """What lies on the way to the roots, arguments after their users."""
+    """The nodes on the way to the roots, arguments after their users."""
     seen, stack, out = set(stop), list(roots), []
     while stack:
         node = stack.pop()

@@ -61,6 +61,6 @@ LIMITS: tuple[Limit, ...] = (
 
 
 def refusals(program: Program) -> Iterable[Diagnostic]:
-    """What of the program cannot be lowered; the program obeys all rules."""
+    """The findings of all limits; the program obeys all rules."""
     facts = Facts(program)
     return [finding for limit in LIMITS for finding in limit(facts)]

@@ -67,7 +67,7 @@ class Facts:
 
     @cached_property
     def updates(self) -> dict[str, Node]:
-        """What each memory of the step clock becomes at a tick."""
+        """The value that each memory of the step clock takes at a tick."""
         return {
             name: m.next
             for name, m in self.program.memories.items()
@@ -115,7 +115,9 @@ class Facts:
 
     @cached_property
     def wanted(self) -> list[Node]:
-        """What a step has to compute of its tokens: what is learned from and what is reported."""
+        """The streams that a step computes at its tokens: those that levels learn from, and those
+        that are reported.
+        """
         outputs = self.program.outputs
         heard = [n.args[0] for n in self.ticking if n.op == "fold" and not self.local(n.args[0])]
         said = [outputs[name] for name in ("loss", REPORT) if name in outputs]
@@ -232,7 +234,7 @@ class Facts:
         return found
 
     def above(self, sources: Collection[Node]) -> Met:
-        """What is made from one of these nodes at the same instant."""
+        """The nodes that are computed from one of these at the same instant."""
         return reach(sources, into=lambda node: self.users.get(node, ()))
 
     @cached_property
@@ -269,8 +271,8 @@ class Facts:
 def without_slope(
     objective: Node, wrt: Callable[[Node], bool], constant: Collection[Node] = ()
 ) -> Node | None:
-    """What has no transposed derivative on the way from an objective to what it is taken in; the
-    term of a stretch is differentiated by itself.
+    """The nodes without a transposed derivative on the way from an objective to the value it is
+    differentiated in; the term of a stretch is differentiated by itself.
     """
     for node in reach([objective], constant, lambda n: () if wrt(n) else active(n)):
         if node.args and OPS[node.op].vjp is None and node not in constant and not wrt(node):

@@ -179,7 +179,9 @@ def _open(facts: Facts) -> list[str]:
 
 
 class Sight:
-    """What one learner of the step clock sees through the ticks of faster ones."""
+    """The memories and equations that one learner of the step clock sees through the ticks of
+    faster ones.
+    """
 
     def __init__(self, facts: Facts, viewer: Level) -> None:
         self.facts, self.viewer = facts, viewer

@@ -17,7 +17,7 @@ Line = tuple[str, float]  # the name of a predictor and its loss, a dashed line 
 
 
 class Result(Protocol):
-    """How well a model predicts `terms` tokens, beside predictors of exactly the same tokens."""
+    """The score of a model on `terms` tokens, beside predictors of exactly the same tokens."""
 
     @property
     def model(self) -> float:
@@ -28,17 +28,18 @@ class Result(Protocol):
 
     @property
     def line(self) -> Line | None:
-        """What the curve is to be below."""
+        """A dashed line that the curve should end below."""
 
     def describe(self) -> str: ...
 
     def event(self) -> dict[str, float | None]:
-        """What the journal keeps of it."""
+        """The entry of the journal."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stream costs a model: `total` over the tokens at `places` [term] of a text or table.
+    """The cost of a stream to a model: `total` over the tokens at `places` [term] of a text or
+    table.
 
     `in_bits`: it is the cross entropy of the next byte, in nats, and nothing else; `ahead`: how
     many tokens later what it predicts stands.
@@ -96,7 +97,7 @@ class Dataset(Protocol):
 
     @property
     def unit(self) -> str:
-        """What its tokens are: `bytes`, `points`."""
+        """The name of its tokens: `bytes`, `points`."""
 
     @property
     def findings(self) -> tuple[Diagnostic, ...]:
@@ -116,16 +117,16 @@ class Dataset(Protocol):
         """Raise N704 unless a sequence of `length` tokens fits in both parts."""
 
     def record(self) -> Data:
-        """What run.json keeps of it."""
+        """The record that run.json keeps."""
 
     def describe(self) -> str: ...
 
     def opening(self) -> bytes:
-        """What a model goes on from to show what it writes; empty where nothing is written."""
+        """The text from which a model goes on, to show its writing; empty for data without text."""
 
     def compared(self, cost: Cost, tokens: Tokens, beside: bool) -> Result:
-        """What a model costs on `tokens`, and what the predictors of its kind cost on the same
-        terms: they are fitted on the training part, and left out unless `beside`.
+        """The cost of a model on `tokens`, beside that of simple predictors on the same terms.
+        These are fitted on the training part, and left out unless `beside`.
         """
 
 

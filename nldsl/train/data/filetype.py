@@ -84,7 +84,7 @@ AMONG_LETTERS = frozenset(
 
 
 def seems(data: np.ndarray) -> Seeming | None:
-    """What a uint8 array seems to be; None of a text, an empty one included."""
+    """The kind of file that a uint8 array seems to be; None of a text, an empty one included."""
     counts = np.zeros(256, np.int64)
     for begin in range(0, len(data), PIECE):
         counts += np.bincount(data[begin : begin + PIECE], minlength=256)

@@ -62,9 +62,9 @@ def windows(documents: list[Extent], length: int, limit: int, shared: int = 1) -
 def readings(
     documents: list[Extent], batch: int, length: int, limit: int
 ) -> tuple[Places, Flags, Flags]:
-    """How lanes read whole documents: starts [round, lane] of sequences of `length` tokens, which
-    of them begin a document, and which count: a lane that has read all of its own reads its last
-    sequence again.
+    """The plan by which lanes read whole documents: starts [round, lane] of sequences of `length`
+    tokens, which of them begin a document, and which count: a lane that has read all of its own
+    reads its last sequence again.
 
     At most `batch` lanes, each with documents of its own, one after the other. The longest
     documents are read, at most `limit` tokens in all, whatever `batch` is.
@@ -98,8 +98,8 @@ def deal(documents: list[Places], lanes: int) -> list[list[Places]]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is read: starts [round, lane] of sequences, which of them begin a document, and which
-    count; each lane reads its column downwards.
+    """A plan of reading: starts [round, lane] of sequences, which of them begin a document, and
+    which count; each lane reads its column downwards.
     """
 
     starts: Places

@@ -91,7 +91,7 @@ def is_heading(row: list[str]) -> bool:
 
 
 def number_of(cell: str) -> float | None:
-    """What a cell holds; None for what is not a finite number."""
+    """The number in a cell; None if it does not hold a finite number."""
     return float(cell) if is_number(cell) and math.isfinite(float(cell)) else None
 
 
