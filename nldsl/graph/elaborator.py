@@ -107,14 +107,14 @@ class Elaborator:
             None,
         )
         if before is not None:
-            told = self.findings[before]
+            known = self.findings[before]
             whole = (
-                told.fix + tuple(edit for edit in fix if edit not in told.fix)
-                if told.fix and fix
+                known.fix + tuple(edit for edit in fix if edit not in known.fix)
+                if known.fix and fix
                 else ()
             )
             self.findings[before] = replace(
-                told, notes=(*told.notes, ("and here", span))[:MOST_PLACES], fix=whole
+                known, notes=(*known.notes, ("and here", span))[:MOST_PLACES], fix=whole
             )
         else:
             self.findings.append(

@@ -121,9 +121,9 @@ class Versions:
         """
         attrs = dict(node.attrs)
         if node.op == "grad":
-            told, others = args[2 : 2 + len(node["context"])], args[2 + len(node["context"]) :]
+            named, others = args[2 : 2 + len(node["context"])], args[2 + len(node["context"]) :]
             leaves = [leaf for n in others if n.op == "tree" for leaf in n.args]
-            attrs["context"] = (*told, *dict.fromkeys([*others, *leaves]))
+            attrs["context"] = (*named, *dict.fromkeys([*others, *leaves]))
             if args[:2] == list(node.args) and attrs["context"] == node["context"]:
                 return node
             args = args[:2]

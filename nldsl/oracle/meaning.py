@@ -246,8 +246,8 @@ class Meaning(Text):
         """The start, after the ticks of instant i; `number` counts the resets in the life of this
         memory.
         """
-        birth = line.first[min(i + 1, len(line) - 1)] if line.unit == "token" else 0
-        number = sum(self.resets(level, line, j) for j in range(birth, i + 1))
+        first = line.first[min(i + 1, len(line) - 1)] if line.unit == "token" else 0
+        number = sum(self.resets(level, line, j) for j in range(first, i + 1))
         if memory.start is None:
             assert memory.slots is not None, memory.name
             drawn = {

@@ -69,7 +69,7 @@ def _level(program: Program, memory: str) -> str:
     return short(program.root(program.levels[program.memories[memory].level]).name)
 
 
-def pending(program: Program) -> Iterator[Diagnostic]:
+def reads_after_a_pending_tick(program: Program) -> Iterator[Diagnostic]:
     """A level whose objective looks at the next token ticks when that token has come: at its own
     instant there is no `@after`.
 
@@ -115,7 +115,7 @@ def pending(program: Program) -> Iterator[Diagnostic]:
             )
 
 
-def distance(program: Program) -> Iterator[Diagnostic]:
+def next_of_next(program: Program) -> Iterator[Diagnostic]:
     """A level within the sequence ticks when the next token has come, which reads it: its objective
     looks no further.
 
@@ -140,7 +140,7 @@ def distance(program: Program) -> Iterator[Diagnostic]:
                 )
 
 
-def absence(program: Program) -> Iterator[Diagnostic]:
+def absent_values(program: Program) -> Iterator[Diagnostic]:
     """A stream `x@c` has no value before the first tick of c. An objective loses the term and a
     window passes over it; an equation cannot.
 
@@ -179,7 +179,7 @@ OF_AN_INSTANT = frozenset(
 )
 
 
-def births(program: Program) -> Iterator[Diagnostic]:
+def starts_from_streams(program: Program) -> Iterator[Diagnostic]:
     """A memory starts before the first instant of its life, when no stream has a value: from
     constants, weights and other memories.
 
@@ -202,7 +202,7 @@ def births(program: Program) -> Iterator[Diagnostic]:
             )
 
 
-def rings(program: Program) -> Iterator[Diagnostic]:
+def circular_starts(program: Program) -> Iterator[Diagnostic]:
     """Of two memories that start from each other neither has a start.
 
     memory A: [e] = slow.B   ..   memory B: [e] = fast.A                     # N408
@@ -232,7 +232,7 @@ def rings(program: Program) -> Iterator[Diagnostic]:
         )
 
 
-def future(program: Program) -> Iterator[Diagnostic]:
+def leaked_targets(program: Program) -> Iterator[Diagnostic]:
     """`next` may reach an objective alone: a model that reads its own target predicts nothing.
 
     x = embed(next(ids), [d])   loss = cross_entropy(f(x), next(ids))        # N404
@@ -280,7 +280,7 @@ def _within(inner: Span | None, outer: Span | None) -> bool:
     )
 
 
-def recency(program: Program) -> Iterator[Diagnostic]:
+def stale_reads(program: Program) -> Iterator[Diagnostic]:
     """A stale read knows nothing of the tokens since its chunk began; something local should, as
     wide as the chunk.
 
@@ -388,7 +388,7 @@ def _stretch(span: object) -> float:
     return float(span) if isinstance(span, int | float) else math.inf
 
 
-def alone(program: Program) -> Iterator[Diagnostic]:
+def attention_over_one_pair(program: Program) -> Iterator[Diagnostic]:
     """Attention over one pair gives its value: the softmax of one score is 1.
 
     attend(q, k -> v)                                                        # N410

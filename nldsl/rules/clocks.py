@@ -20,7 +20,7 @@ LONGEST_HYPERPERIOD = 1_000_000
 MANY_KINDS = 8
 
 
-def windows(program: Program) -> Iterator[Diagnostic]:
+def faster_streams(program: Program) -> Iterator[Diagnostic]:
     """A faster stream reaches a slower level through a window alone.
 
     At the tick of a slower level a faster stream has many values, one for each instant since the
@@ -42,36 +42,41 @@ def windows(program: Program) -> Iterator[Diagnostic]:
             if offender is None:
                 continue
             node, learners = offender
-            told = clock_of(program, node)
+            faster = clock_of(program, node)
             root = program.root(level)
-            if told.pace < root.clock.pace:  # an optimizer only passes on what it is given
+            if faster.pace < root.clock.pace:  # an optimizer only passes on what it is given
                 level = root
             yield (
-                _in_objective(level, told, node)
+                _in_objective(level, faster, node)
                 if level.name in learners
-                else _in_equation(program, level, name, told, node)
+                else _in_equation(program, level, name, faster, node)
             )
             break
 
 
-def _in_objective(level: Level, told: Clock, node: Node) -> Diagnostic:
+def _in_objective(level: Level, faster: Clock, node: Node) -> Diagnostic:
     pieces = list(clauses(level, "minimize"))
     span = place_of(level, "minimize")
     words = " ".join(pieces[0].span.text().split()) if len(pieces) == 1 else said(node)
     fix = (
         (Edit(span, f"mean({words} over period)"),) if len(pieces) == 1 and span is not None else ()
     )
-    return _between_ticks(words, level, told, span, f"`mean({words} over period)`, or `sum`", fix)
+    return _between_ticks(words, level, faster, span, f"`mean({words} over period)`, or `sum`", fix)
 
 
 def _between_ticks(
-    words: str, level: Level, told: Clock, span: Span | None, help: str, fix: tuple[Edit, ...] = ()
+    words: str,
+    level: Level,
+    faster: Clock,
+    span: Span | None,
+    help: str,
+    fix: tuple[Edit, ...] = (),
 ) -> Diagnostic:
     return Diagnostic(
         "N301",
-        f"`{words}` has a value every {every(told)}, this level ticks every {every(level.clock)}",
+        f"`{words}` has a value every {every(faster)}, this level ticks every {every(level.clock)}",
         span,
-        f"every {every(told)}",
+        f"every {every(faster)}",
         (("ticks here", rate_of(level)),),
         help,
         fix=fix,
@@ -79,7 +84,7 @@ def _between_ticks(
 
 
 def _in_equation(
-    program: Program, level: Level, memory: str, told: Clock, node: Node
+    program: Program, level: Level, memory: str, faster: Clock, node: Node
 ) -> Diagnostic:
     """Of a memory its words are shown, as it is read; of a stream the equation, since the window
     may be around more than its name.
@@ -103,12 +108,12 @@ def _in_equation(
             else f"a window: `mean({words} over period)`, or `sum`; `{words}@c` of a clock `c` "
             "that ticks as this level does is its value at the tick"
         )
-        return _between_ticks(words, level, told, found[0].span, help_, fix)
+        return _between_ticks(words, level, faster, found[0].span, help_, fix)
     if said(node) in program.vocab:
         return _between_ticks(
             said(node),
             level,
-            told,
+            faster,
             span,
             f"a window over what is made of `{said(node)}`, such as `mean(embed({said(node)}, [d]) "
             "over period)`",
@@ -117,7 +122,12 @@ def _in_equation(
         (Edit(found[0].span, f"mean({said(node)} over period)"),) if len(found) == 1 else ()
     )  # of two, the window may be around both
     return _between_ticks(
-        said(node), level, told, span, f"a window: `mean({said(node)} over period)`, or `sum`", fix
+        said(node),
+        level,
+        faster,
+        span,
+        f"a window: `mean({said(node)} over period)`, or `sum`",
+        fix,
     )
 
 
@@ -214,7 +224,7 @@ def _gathers_a_step(program: Program, node: Node) -> bool:
     return not clock.inner
 
 
-def resets(program: Program) -> Iterator[Diagnostic]:
+def reset_periods(program: Program) -> Iterator[Diagnostic]:
     """A reset comes at a tick of its level: its period is a multiple of the level's, on the same
     unit or a slower one.
 
@@ -261,7 +271,7 @@ def _misses(reset: Clock, clock: Clock) -> tuple[str, str]:
     )
 
 
-def depths(program: Program) -> Iterator[Diagnostic]:
+def cut_periods(program: Program) -> Iterator[Diagnostic]:
     """`bptt n c` cuts more often than the memory restarts, else it cuts nothing.
 
     level recall every token { .. reset every 64 token   bptt 128 token }    # N306
@@ -280,7 +290,7 @@ def depths(program: Program) -> Iterator[Diagnostic]:
                 )
 
 
-def copies(program: Program) -> Iterator[Diagnostic]:
+def copy_periods(program: Program) -> Iterator[Diagnostic]:
     """A copy restarts with its memory: one that is taken no more often than that always holds the
     start.
 
@@ -312,7 +322,7 @@ def copies(program: Program) -> Iterator[Diagnostic]:
             )
 
 
-def units(program: Program) -> Iterator[Diagnostic]:
+def counted_units(program: Program) -> Iterator[Diagnostic]:
     """The data must tick the units that the text counts in.
 
     input x: [d]   level recall every token { .. reset every document }  # N308: x has none
@@ -361,7 +371,7 @@ def _counting_documents(program: Program) -> Iterator[Span | None]:
             yield node.span
 
 
-def kinds(program: Program) -> Iterator[Diagnostic]:
+def many_tick_kinds(program: Program) -> Iterator[Diagnostic]:
     """Periods that do not divide each other make many kinds of step, each of them compiled, and a
     long way to the first repetition.
 
@@ -429,7 +439,7 @@ def tick_kinds(clocks: Iterable[Clock], hyper: int) -> set[tuple[int, ...]]:
     )
 
 
-def counted(program: Program) -> Iterator[Diagnostic]:
+def planned_ticks(program: Program) -> Iterator[Diagnostic]:
     """`ticks` is the number of ticks in the whole run, which is known of levels on the step clock.
 
     level m every token { .. M <- M - 0.1 * (1 - tick / ticks) * grad(M) }    # N310

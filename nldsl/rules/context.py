@@ -31,7 +31,7 @@ class Meeting:
         return self.known[key]
 
 
-def closure(program: Program) -> Iterator[Diagnostic]:
+def missing_context(program: Program) -> Iterator[Diagnostic]:
     """An objective meets the data only through `context`.
 
     The context of a level is its data: constants for its own gradient, and the edges of the level
@@ -69,7 +69,7 @@ def closure(program: Program) -> Iterator[Diagnostic]:
     yield from in_every_instance(program, judge)
 
 
-def unused(program: Program) -> Iterator[Diagnostic]:
+def unused_context(program: Program) -> Iterator[Diagnostic]:
     """A context stream is met by an objective. What the equation alone reads (rates, gates) is no
     data and is not listed.
 
@@ -136,7 +136,7 @@ def _used(program: Program, readers: Iterable[tuple[Node, int]]) -> dict[str, in
     return used
 
 
-def dead(program: Program) -> Iterator[Diagnostic]:
+def unread_memories(program: Program) -> Iterator[Diagnostic]:
     """A memory is read outside its level: by a stream, by another level, or by the start of one.
 
     level recall every token { memory M .. M <- M + k }   y = k              # N613: nobody reads M

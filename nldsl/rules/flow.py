@@ -29,7 +29,7 @@ def equations(program: Program) -> dict[str, list[Node]]:
 
 
 def first_of_each(findings: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
-    """A def that is called many times is told once."""
+    """The findings, each once: a def that is called many times has it once."""
     seen: set[object] = set()
     for finding in findings:
         key = (finding.code, finding.span) if finding.span else (finding.code, finding.message)
@@ -44,19 +44,19 @@ def in_every_instance(
     """Findings that hold of a level's text wherever it is called: one call with a constant makes no
     fault of the library.
 
-    The judge says None of an instance that tells nothing of the text.
+    The judge gives None for an instance that does not decide about the text.
     """
     instances: dict[object, list[Level]] = {}
     for level in program.levels.values():
         instances.setdefault(level.span or level.name, []).append(level)
     for levels in instances.values():
-        told = [
+        judged = [
             {(d.code, d.span): d for d in found}
             for level in levels
             if (found := judge(level)) is not None
         ]
-        for key, finding in told[0].items() if told else ():
-            if all(key in other for other in told[1:]):
+        for key, finding in judged[0].items() if judged else ():
+            if all(key in other for other in judged[1:]):
                 yield finding
 
 
@@ -182,7 +182,7 @@ def terms(objective: Node) -> tuple[Node, ...]:
     return objective.args if objective.op == "fold" else (objective,)
 
 
-class Hearing:
+class GradientPaths:
     """The nodes on paths of derivatives from an objective, as the owner of `memory` sees it.
 
     Paths lead through the updates of faster levels as their `bptt` says. Learners that share the
@@ -194,16 +194,16 @@ class Hearing:
         self.named = {b.viewer for level in program.levels.values() for b in level.bptt}
         starts = [memory.start for memory in program.memories.values() if memory.start is not None]
         self.started = {node for node in walk(*starts) if node.op == "now"}
-        self.known: dict[object, Heard] = {}
+        self.known: dict[object, Reached] = {}
 
-    def __call__(self, objective: Node, memory: Memory, context: Iterable[Node]) -> Heard:
+    def __call__(self, objective: Node, memory: Memory, context: Iterable[Node]) -> Reached:
         learner = self.program.levels[memory.level]
         data = frozenset(constants_of(context))
         viewer = learner.name if learner.name in self.named else None
         key = (terms(objective), data, learner.clock.pace, viewer)
         if key not in self.known:
             nodes = reach(terms(objective), data, lambda node: self._into(node, learner)).nodes
-            self.known[key] = Heard(nodes, self.reads(nodes))
+            self.known[key] = Reached(nodes, self.reads(nodes))
         return self.known[key]
 
     def reads(self, nodes: Iterable[Node]) -> dict[str, list[Node]]:
@@ -232,8 +232,8 @@ class Hearing:
         return [n for n in (other.next if open_ else None, other.start) if n is not None]
 
 
-class Heard:
-    """The nodes that a learner hears: by memory those that its gradient is taken in, and the
+class Reached:
+    """The nodes that derivatives reach: by memory those that its gradient is taken in, and the
     memories whose state is read.
     """
 

@@ -12,8 +12,8 @@ from nldsl.core.program import Clock, Level, Memory, Program
 from nldsl.diagnostic import Diagnostic
 from nldsl.rules.flow import (
     SHAPE_ONLY,
-    Heard,
-    Hearing,
+    GradientPaths,
+    Reached,
     bare,
     beneath,
     constants_of,
@@ -26,7 +26,7 @@ from nldsl.rules.flow import (
 from nldsl.rules.words import clauses, clock_name, every, head_of, place_of, said, short
 
 
-def deaf(program: Program) -> Iterator[Diagnostic]:
+def zero_gradients(program: Program) -> Iterator[Diagnostic]:
     """A gradient in a memory on which the objective does not depend is zero, always: the memory
     would never learn.
 
@@ -36,7 +36,7 @@ def deaf(program: Program) -> Iterator[Diagnostic]:
     Of a level on the step clock the objective is a loss, and what it must reach are the reads of
     the memory elsewhere.
     """
-    hearing, asked = Hearing(program), gradients_by_level(program)
+    paths, asked = GradientPaths(program), gradients_by_level(program)
 
     def judge(level: Level) -> Iterable[Diagnostic]:
         told: set[str] = set()
@@ -44,7 +44,7 @@ def deaf(program: Program) -> Iterator[Diagnostic]:
             memory = program.memories[node["memory"]]
             if (
                 memory.name in told
-                or memory.name in hearing(node.args[0], memory, node["context"]).reads
+                or memory.name in paths(node.args[0], memory, node["context"]).reads
             ):
                 continue
             told.add(memory.name)
@@ -61,23 +61,23 @@ def deaf(program: Program) -> Iterator[Diagnostic]:
     yield from in_every_instance(program, judge)
 
 
-def unheard(program: Program) -> Iterator[Diagnostic]:
+def unreached_weights(program: Program) -> Iterator[Diagnostic]:
     """A weight that its owner learns is on some path of the owner's loss; a weight that no path
     reaches keeps its first value.
 
     b = linear(x, [d])   loss = cross_entropy(linear(x, [vocab]), next(ids))  # N513: `b` is idle
     """
-    hearing, asked = Hearing(program), gradients_by_level(program)
+    paths, asked = GradientPaths(program), gradients_by_level(program)
     for memory in program.memories.values():
         level = program.levels[memory.level]
-        heard = [
-            hearing(ask.args[0], memory, ask["context"])
+        reached = [
+            paths(ask.args[0], memory, ask["context"])
             for ask in asked.get(level.name, ())
             if ask["memory"] == memory.name
         ]
-        if not memory.slots or not heard:
+        if not memory.slots or not reached:
             continue
-        reads = [node for one in heard for node in one.reads.get(memory.name, ())]
+        reads = [node for one in reached for node in one.reads.get(memory.name, ())]
         names = {n["name"] for n in reads if n.op == "weight"}
         if not names or any(n.op in ("read", "plain") for n in reads):
             continue
@@ -99,7 +99,7 @@ def _outside(node: Node) -> tuple[Node, ...]:
     return () if node.op == "grad" else node.args
 
 
-def place(program: Program) -> Iterator[Diagnostic]:
+def gradients_at_another_value(program: Program) -> Iterator[Diagnostic]:
     """A loss that reads the memory elsewhere has its gradient where those reads were: at the value
     held since the last tick.
 
@@ -109,14 +109,14 @@ def place(program: Program) -> Iterator[Diagnostic]:
         minimize mean(loss over period)   F <- F - rate * grad(F@far)            # N507
         minimize mean(loss over period)   F <- F - rate * grad(F)
     """
-    hearing = Hearing(program)
+    paths = GradientPaths(program)
     for node in gradients(program):
         memory = program.memories[node["memory"]]
         level = program.levels[memory.level]
         objective, at = node.args
         outside = [
             n
-            for n in hearing(objective, memory, node["context"]).reads.get(memory.name, ())
+            for n in paths(objective, memory, node["context"]).reads.get(memory.name, ())
             if n.op != "plain"
         ]
         if not outside:
@@ -166,7 +166,7 @@ def _window(level: Level, objective: Node, name: str) -> Iterator[Diagnostic]:
             )
 
 
-def target(program: Program) -> Iterator[Diagnostic]:
+def learning_targets(program: Program) -> Iterator[Diagnostic]:
     """A plain read of M in the target learns too. Eq. 85 of 2512.24695 keeps the target fixed, by
     `@`.
 
@@ -240,26 +240,26 @@ def _in_line(error: Node, memory: str) -> bool:
     return any(n is left for n in walk(right)) or any(n is right for n in walk(left))
 
 
-def paths(program: Program) -> Iterator[Diagnostic]:
+def missing_depths(program: Program) -> Iterator[Diagnostic]:
     """How far a slower learner sees through the updates of a level is never left open: it decides
     what is learned, and what it costs.
 
     level recall every token { memory M: net = learned .. }  # N510: `training` learns the start
     level recall every token { memory M: net = learned ..  bptt full }
     """
-    hearing = Hearing(program)
-    learners: dict[Heard, list[Memory]] = {}
+    paths = GradientPaths(program)
+    learners: dict[Reached, list[Memory]] = {}
     for node in gradients(program):
         memory = program.memories[node["memory"]]
-        learners.setdefault(hearing(node.args[0], memory, node["context"]), []).append(memory)
+        learners.setdefault(paths(node.args[0], memory, node["context"]), []).append(memory)
 
     def judge(level: Level) -> Iterable[Diagnostic]:
         if level.parent is not None or level.bptt or level.clock.unit == "never":
             return
-        for heard, memories in learners.items():
+        for reached, memories in learners.items():
             if program.levels[memories[0].level].clock.pace <= level.clock.pace:
                 continue
-            if through := _through(program, hearing, level, heard, memories):
+            if through := _through(program, paths, level, reached, memories):
                 memory, what = through
                 learner = program.levels[memory.level]
                 yield Diagnostic(
@@ -276,15 +276,15 @@ def paths(program: Program) -> Iterator[Diagnostic]:
 
 
 def _through(
-    program: Program, hearing: Hearing, level: Level, heard: Heard, memories: list[Memory]
+    program: Program, paths: GradientPaths, level: Level, reached: Reached, memories: list[Memory]
 ) -> tuple[Memory, str] | None:
     """The memories of these learners that lie behind an update of the level, in words."""
     for name in level.memories:
         own = program.memories[name]
-        if own.next is None or name not in heard.states:
+        if own.next is None or name not in reached.states:
             continue
-        start = hearing.reads(walk(own.start)) if own.start is not None else {}
-        behind = hearing(own.next, memories[0], ()).reads
+        start = paths.reads(walk(own.start)) if own.start is not None else {}
+        behind = paths(own.next, memories[0], ()).reads
         for memory in memories:
             if memory.name in start:
                 return memory, f"the start of `{short(name)}`"
@@ -295,7 +295,7 @@ def _through(
     return None
 
 
-def erase(program: Program) -> Iterator[Diagnostic]:
+def unstable_erase(program: Program) -> Iterator[Diagnostic]:
     """`keep * I - rate * k * k^T` shrinks along k by rate |k|^2: with a long k the memory grows
     without bound.
 
@@ -415,7 +415,7 @@ def _normalised_rate(erased: Node, k: Node) -> bool:
     return False
 
 
-def apart(program: Program) -> Iterator[Diagnostic]:
+def gradients_of_another_version(program: Program) -> Iterator[Diagnostic]:
     """`grad(e, y)` is zero where e was made of something else: `y <- ..` is another y than the one
     above it.
 
@@ -437,7 +437,7 @@ def apart(program: Program) -> Iterator[Diagnostic]:
                 )
 
 
-def climbs(program: Program) -> Iterator[Diagnostic]:
+def subtracted_steps(program: Program) -> Iterator[Diagnostic]:
     """The optimizers of the library return the step to add: subtracted, it goes up the objective.
 
     W <- W - adamw(W, grad(W), lr = 1e-3, decay = 0.1)                       # N516

@@ -14,7 +14,7 @@ from nldsl.rules.flow import in_every_instance
 from nldsl.rules.words import head_of, rate_of, short
 
 
-def still(program: Program) -> Iterator[Diagnostic]:
+def memories_that_never_move(program: Program) -> Iterator[Diagnostic]:
     """A level that ticks moves each of its memories; what is only read belongs to a level `never`,
     or is a weight.
 
@@ -39,7 +39,7 @@ def still(program: Program) -> Iterator[Diagnostic]:
     yield from in_every_instance(program, judge)
 
 
-def lasting(program: Program) -> Iterator[Diagnostic]:
+def weights_within_a_sequence(program: Program) -> Iterator[Diagnostic]:
     """The weights of a network are one value for all sequences: who owns them ticks between
     sequences.
 

@@ -147,7 +147,7 @@ class Transfers:
                         )
 
     def losses(self, level: Level) -> Iterator[Transfer]:
-        """Memories and attention on the way to an objective, as far as the level hears them."""
+        """Memories and attention on the way to an objective, as far as the level sees them."""
         for node in between(level.objectives, set(flows(level))):
             if node in self.attention:
                 yield Transfer(self.attention[node], level.name, "non-parametric", "its pairs")

@@ -119,9 +119,13 @@ class Facts:
         that are reported.
         """
         outputs = self.program.outputs
-        heard = [n.args[0] for n in self.ticking if n.op == "fold" and not self.local(n.args[0])]
+        learned_from = [
+            n.args[0] for n in self.ticking if n.op == "fold" and not self.local(n.args[0])
+        ]
         said = [outputs[name] for name in ("loss", REPORT) if name in outputs]
-        return [*heard, *said] or [x for x in outputs.values() if not isinstance(x.type, Tree)]
+        return [*learned_from, *said] or [
+            x for x in outputs.values() if not isinstance(x.type, Tree)
+        ]
 
     @cached_property
     def streams(self) -> list[Node]:

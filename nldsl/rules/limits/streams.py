@@ -284,11 +284,11 @@ def ahead_in_time(facts: Facts) -> Iterator[Diagnostic]:
 def report_that_outlives(facts: Facts) -> Iterator[Diagnostic]:
     """A memory that outlives a sequence and is read by what is reported alone."""
     report = facts.program.outputs.get("report")
-    heard = [n for n in facts.wanted if n is not report]
-    if report is None or not heard:
+    learned_from = [n for n in facts.wanted if n is not report]
+    if report is None or not learned_from:
         return
     into = facts._through
-    reads = {n["memory"] for n in reach(heard, into=into) if n.op in STATE}
+    reads = {n["memory"] for n in reach(learned_from, into=into) if n.op in STATE}
     for node in reach([report], into=into):
         if node.op in STATE and facts.on_token(node["memory"]):
             if node["memory"] not in reads and outlives(facts.level(node["memory"]).reset):

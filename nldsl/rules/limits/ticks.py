@@ -185,7 +185,7 @@ class Sight:
 
     def __init__(self, facts: Facts, viewer: Level) -> None:
         self.facts, self.viewer = facts, viewer
-        self.heard = [
+        self.learned_from = [
             (grad, fold)
             for grad in _gradients(facts)
             if grad["memory"] in viewer.memories
@@ -253,9 +253,9 @@ class Sight:
             found |= new
 
     def moved(self) -> list[str]:
-        """The faster memories from which the viewer hears, and that follow from what it holds."""
-        candidates = self.depending() if self.heard else []
-        streams = [self.stream(fold) for _, fold in self.heard]
+        """The faster memories that the viewer learns through, and their followers."""
+        candidates = self.depending() if self.learned_from else []
+        streams = [self.stream(fold) for _, fold in self.learned_from]
         out = {n for n in candidates if any(n in s for s in streams)}
         while new := {
             n
