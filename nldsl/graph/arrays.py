@@ -17,8 +17,12 @@ from nldsl.graph.shapes import Shapes
 from nldsl.graph.values import Array, shape_text
 
 
-class Arrays(Shapes):
+class Arrays:
     """Makes the nodes of array expressions."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        self.shapes = shapes
+        self.elaborator, self.node = shapes.elaborator, shapes.node
 
     # ---- elementwise
 
@@ -39,7 +43,9 @@ class Arrays(Shapes):
         node = self.elaborator.build.apply(op, *args)
         if node.op != "spread" or not isinstance(node.type, Tree):
             return node
-        leaves = [self.spread(node.args[0], shape, node["dims"]) for _, shape in node.type.leaves]
+        leaves = [
+            self.shapes.spread(node.args[0], shape, node["dims"]) for _, shape in node.type.leaves
+        ]
         return self.node("tree", *leaves, type=node.type)
 
     def unary(self, op: str, a: Array) -> Array:
@@ -51,7 +57,7 @@ class Arrays(Shapes):
         self.numbers(*arrays)
         if any(a.is_tree for a in arrays):
             return self.leaf_by_leaf(op, arrays)
-        nodes, hidden = self.aligned(arrays)
+        nodes, hidden = self.shapes.aligned(arrays)
         return Array(self.apply(op, *nodes), hidden)
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
@@ -59,10 +65,10 @@ class Arrays(Shapes):
             self.numbers(a, b)
         if a.is_tree or b.is_tree:
             return self.trees(op, a, b)
-        hidden = self.union((a.hidden, b.hidden))
-        found = self.merge(a.seen, b.seen)
+        hidden = self.shapes.union((a.hidden, b.hidden))
+        found = self.shapes.merge(a.seen, b.seen)
         x, y = (
-            v.node if v.node.type == () else self.expand(v, hidden, found.shape, places)
+            v.node if v.node.type == () else self.shapes.expand(v, hidden, found.shape, places)
             for v, places in ((a, found.left), (b, found.right))
         )
         return Array(self.apply(op, x, y), hidden)
@@ -76,21 +82,23 @@ class Arrays(Shapes):
                 )
             if a.node.type == b.node.type and a.hidden == b.hidden:
                 return Array(self.apply(op, a.node, b.node), a.hidden)
-            return self.tree(
+            return self.shapes.tree(
                 [
                     (path, self.binary(op, x, y))
-                    for (path, x), (_, y) in zip(self.leaves(a), self.leaves(b), strict=True)
+                    for (path, x), (_, y) in zip(
+                        self.shapes.leaves(a), self.shapes.leaves(b), strict=True
+                    )
                 ]
             )
         tree, array = (a, b) if a.is_tree else (b, a)
         if array.is_scalar and set(array.hidden) <= set(tree.hidden):
-            node = array.node if not array.node.type else self.expand(array, tree.hidden, ())
+            node = array.node if not array.node.type else self.shapes.expand(array, tree.hidden, ())
             args = (tree.node, node) if a.is_tree else (node, tree.node)
             return Array(self.apply(op, *args), tree.hidden)
-        return self.tree(
+        return self.shapes.tree(
             [
                 (path, self.binary(op, leaf, array) if a.is_tree else self.binary(op, array, leaf))
-                for path, leaf in self.leaves(tree)
+                for path, leaf in self.shapes.leaves(tree)
             ]
         )
 
@@ -100,12 +108,12 @@ class Arrays(Shapes):
             return self.leaf_by_leaf("where", (c, a, b))
         if (value := number(c.node)) is not None and c.node.type == ():
             return a if value else b
-        nodes, hidden = self.aligned([c, a, b])
+        nodes, hidden = self.shapes.aligned([c, a, b])
         return Array(self.node("where", *nodes, type=nodes[0].type), hidden)
 
     def leaf_by_leaf(self, op: str, values: Sequence[Array]) -> Array:
         """An array beside a tree meets every leaf."""
-        parts = [dict(self.leaves(v)) if v.is_tree else None for v in values]
+        parts = [dict(self.shapes.leaves(v)) if v.is_tree else None for v in values]
         paths = next(tuple(part) for part in parts if part is not None)
         if any(part is not None and tuple(part) != paths for part in parts):
             self.elaborator.fail("N203", f"trees with different weights in `{op}`")
@@ -113,7 +121,7 @@ class Arrays(Shapes):
             [part[path] if part is not None else v for part, v in zip(parts, values, strict=True)]
             for path in paths
         ]
-        return self.tree(
+        return self.shapes.tree(
             [
                 (path, self.where(*row) if op == "where" else self.several(op, *row))
                 for path, row in zip(paths, rows, strict=True)
@@ -132,7 +140,7 @@ class Arrays(Shapes):
                 math.prod(axis.size for axis in shape[len(hidden) :])
                 for _, shape in a.node.tree.leaves
             )
-            return value if op == "sum" else self.binary("div", value, self.const(count))
+            return value if op == "sum" else self.binary("div", value, self.shapes.const(count))
         if not a.seen:
             return a
         dims = tuple(range(len(hidden), len(a.shape)))
@@ -141,7 +149,9 @@ class Arrays(Shapes):
     def along(self, op: str, a: Array, axis: Axis) -> Array:
         """`sum(a, n)`, `mean(a, n)`, `softmax(a, n)`; of a tree, leaf by leaf."""
         if a.is_tree:
-            return self.tree([(path, self.along(op, leaf, axis)) for path, leaf in self.leaves(a)])
+            return self.shapes.tree(
+                [(path, self.along(op, leaf, axis)) for path, leaf in self.shapes.leaves(a)]
+            )
         places = [i for i, own in enumerate(a.seen) if own == axis]
         if not places:
             self.elaborator.fail("N204", f"{shape_text(a.seen)} has no axis `{axis.name}`")
@@ -189,7 +199,7 @@ class Arrays(Shapes):
         """Visible axis i of a has letter left[i], of b right[i]; the result has the letters `out`
         and the axes `seen`.
         """
-        hidden = self.union((a.hidden, b.hidden))
+        hidden = self.shapes.union((a.hidden, b.hidden))
         letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
         code = {h: letters[i] for i, h in enumerate(hidden)}
         own = letters[len(hidden) :]

@@ -44,9 +44,9 @@ def attended(
     """One einsum a pair for the scores, one for what they weigh: letters of hidden axes stand in
     front, those of the query next.
     """
-    elaborator, arrays = site.elaborator, site.elaborator.arrays
-    hidden = arrays.union([q.hidden, *(array.hidden for k, v, _ in pairs for array in (k, v))])
-    query = arrays.expand(q, hidden, q.seen)
+    elaborator, shapes = site.elaborator, site.elaborator.shapes
+    hidden = shapes.union([q.hidden, *(array.hidden for k, v, _ in pairs for array in (k, v))])
+    query = shapes.expand(q, hidden, q.seen)
     front = LETTERS[: len(hidden)]
     letters = iter(LETTERS[len(hidden) :])
     own = [next(letters) for _ in q.seen]
@@ -66,7 +66,7 @@ def attended(
                 span,
             )
         )
-        nodes += [arrays.expand(k, hidden, k.seen), arrays.expand(v, hidden, v.seen)]
+        nodes += [shapes.expand(k, hidden, k.seen), shapes.expand(v, hidden, v.seen)]
         shape = tuple(axis for _, axis in left)
         result = shape if result is None else result
         if [a.size for a in shape] != [a.size for a in result]:

@@ -81,20 +81,20 @@ def listed(value: Items, site: Site, span: Span | None = None) -> Array:
 
 def stack(parts: list[Array], site: Site) -> Array:
     """A new first axis without a name; of trees, leaf by leaf."""
-    elaborator, arrays = site.elaborator, site.elaborator.arrays
+    elaborator, shapes = site.elaborator, site.elaborator.shapes
     if not parts:
         elaborator.fail("N204", "an empty list is not an array")
     if any(part.is_tree for part in parts):
         paths = next(part.node.tree.paths() for part in parts if part.is_tree)
         if any(part.is_tree and part.node.tree.paths() != paths for part in parts):
             elaborator.fail("N203", "trees with different weights cannot be stacked")
-        return arrays.tree(
+        return shapes.tree(
             [
-                (path, stack([arrays.leaf(p, path) if p.is_tree else p for p in parts], site))
+                (path, stack([shapes.leaf(p, path) if p.is_tree else p for p in parts], site))
                 for path in paths
             ]
         )
-    nodes, hidden = arrays.aligned(parts)
+    nodes, hidden = shapes.aligned(parts)
     dim, n = len(hidden), Axis(str(len(parts)), len(parts))
     values = [number(node) for node in nodes]
     if nodes[0].type == () and None not in values:
@@ -117,8 +117,8 @@ def join_axes(call: syntax.Call, site: Site) -> Array:
                 arg.span,
                 help="`flat(x)` makes one axis of all",
             )
-    hidden = elaborator.arrays.union(part.hidden for part in parts)
-    nodes = [elaborator.arrays.expand(part, hidden, part.seen) for part in parts]
+    hidden = elaborator.shapes.union(part.hidden for part in parts)
+    nodes = [elaborator.shapes.expand(part, hidden, part.seen) for part in parts]
     size = sum(part.seen[0].size for part in parts)
     dim = len(hidden)
     return Array(
@@ -168,8 +168,8 @@ def matrix(call: syntax.Call, site: Site) -> Array:
 
     if not x.is_tree:
         return one(x, args["x"].span.text())
-    return elaborator.arrays.tree(
-        [(path, one(leaf, path)) for path, leaf in elaborator.arrays.leaves(x)]
+    return elaborator.shapes.tree(
+        [(path, one(leaf, path)) for path, leaf in elaborator.shapes.leaves(x)]
     )
 
 
@@ -193,8 +193,8 @@ def shaped(call: syntax.Call, site: Site) -> Array:
         elaborator.fail(
             "N203", "`shaped` takes two arrays, or two trees of the same weights", call.span
         )
-    pairs = zip(elaborator.arrays.leaves(x), elaborator.arrays.leaves(like), strict=True)
-    return elaborator.arrays.tree([(path, one(a, b)) for (path, a), (_, b) in pairs])
+    pairs = zip(elaborator.shapes.leaves(x), elaborator.shapes.leaves(like), strict=True)
+    return elaborator.shapes.tree([(path, one(a, b)) for (path, a), (_, b) in pairs])
 
 
 def of_axes(x: Array, axes: tuple[Axis, ...], site: Site) -> Array:
@@ -220,7 +220,7 @@ def one_array(call: syntax.Call, site: Site) -> Array:
 def shape(call: syntax.Call, site: Site) -> Items:
     x = as_array(evaluate(given(call, site, "x")["x"], site), site, call.span)
     if x.is_tree:
-        leaves = site.elaborator.arrays.leaves(x)
+        leaves = site.elaborator.shapes.leaves(x)
         return Items(tuple(sizes(leaf) for _, leaf in leaves), tuple(path for path, _ in leaves))
     return sizes(x)
 
@@ -281,7 +281,7 @@ def where(call: syntax.Call, site: Site) -> Value:
         return values[1] if values[0].value else values[2]
     arrays = [as_array(value, site, call.span) for value in values]
     parts = (
-        [leaf for _, leaf in site.elaborator.arrays.leaves(arrays[0])]
+        [leaf for _, leaf in site.elaborator.shapes.leaves(arrays[0])]
         if arrays[0].is_tree
         else arrays[:1]
     )
@@ -304,9 +304,9 @@ def softmax(call: syntax.Call, site: Site) -> Array:
 
 
 def rows(x: Array, site: Site) -> Array:
-    arrays = site.elaborator.arrays
+    shapes = site.elaborator.shapes
     if x.is_tree:
-        return arrays.tree([(path, rows(leaf, site)) for path, leaf in arrays.leaves(x)])
+        return shapes.tree([(path, rows(leaf, site)) for path, leaf in shapes.leaves(x)])
     if not x.seen:
         site.elaborator.fail("N204", "`softmax` takes an array with an axis")
     return Array(

@@ -178,13 +178,13 @@ class MappedAxes:
             key=lambda item: item[:2],
         )
         dims = [i for _, i, _ in order] + [len(value.hidden) + place for place in found.places]
-        node = elaborator.arrays.permute(value.node, dims)
+        node = elaborator.shapes.permute(value.node, dims)
         seen = Array(node, tuple(h for _, _, h in order), value.vocab)
         axes = tuple(
             own if isinstance(axis, str) else axis
             for axis, own in zip(declared, seen.seen, strict=True)
         )
-        return elaborator.arrays.rename(seen, axes), axes
+        return elaborator.shapes.rename(seen, axes), axes
 
 
 # ---- defs
@@ -216,7 +216,7 @@ def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Value:
     trees = {name: value for name, value in alike.items() if value is not None}
     for leaf in paths:
         inner = Site(leaf_scope(site.scope, leaf), site.place)
-        picked = {name: elaborator.arrays.leaf(value, leaf) for name, value in trees.items()}
+        picked = {name: elaborator.shapes.leaf(value, leaf) for name, value in trees.items()}
         result = inline(
             callee,
             expr,
@@ -228,7 +228,7 @@ def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Value:
             alike={n: v for n, v in picked.items() if n not in shaped},
         )
         results.append((leaf, as_array(result, site, expr.span)))
-    return elaborator.arrays.tree(results)
+    return elaborator.shapes.tree(results)
 
 
 def tree_of(value: Value | Thunk[Value], paths: tuple[str, ...]) -> Array | None:
@@ -347,4 +347,4 @@ def check_shape(value: Value, shape: syntax.Shape, site: Site, what: str) -> Arr
             f"{what} is declared with {shape_text(declared)}, its value has {said}",
             shape.span,
         )
-    return elaborator.arrays.rename(found, declared)
+    return elaborator.shapes.rename(found, declared)

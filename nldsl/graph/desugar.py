@@ -32,6 +32,7 @@ from nldsl.graph.names import Naming, join
 from nldsl.graph.ownership import Owners
 from nldsl.graph.reported import changes, composed
 from nldsl.graph.scope import Scope, Site, Thunk
+from nldsl.graph.shapes import Shapes
 from nldsl.graph.values import Array, MemoryValue
 from nldsl.graph.versions import Versions
 from nldsl.source import Source, Span
@@ -69,11 +70,9 @@ def elaborate(
 
 def program(file: File, source: Source, sets: dict[str, str], search: Sequence[Path]) -> Program:
     elaborator = Elaborator(sets)
-    elaborator.arrays, elaborator.naming, elaborator.owners = (
-        Arrays(elaborator),
-        Naming(),
-        Owners(elaborator),
-    )
+    elaborator.shapes = Shapes(elaborator)
+    elaborator.arrays = Arrays(elaborator.shapes)
+    elaborator.naming, elaborator.owners = Naming(), Owners(elaborator)
     scope = Files(elaborator, search).main(file, source)
     scope.weights = new_weight
     for statement in file.statements:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nldsl.graph.names import Naming
     from nldsl.graph.ownership import Owners
     from nldsl.graph.scope import Scope, Thunk
+    from nldsl.graph.shapes import Shapes
 
 MOST_NODES = 1_000_000  # asked for, equal ones included: beyond this no later stage is of use
 MOST_PLACES = 5  # of one unknown name that are shown
@@ -43,10 +44,11 @@ class Poisoned(Exception):
 
 
 class Elaborator:
-    """One elaboration: what is known, made and found so far. `arrays`, `naming` and `owners` are
-    its parts; `level_of` says the level of each memory once all are declared.
+    """One elaboration: what is known, made and found so far. `shapes`, `arrays`, `naming` and
+    `owners` are its parts; `level_of` says the level of each memory once all are declared.
     """
 
+    shapes: Shapes
     arrays: Arrays
     naming: Naming
     owners: Owners

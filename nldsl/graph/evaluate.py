@@ -55,7 +55,7 @@ def _array(value: Array, site: Site, span: Span | None = None) -> Array:
 
 @as_array.register(Num)
 def _number(value: Num, site: Site, span: Span | None = None) -> Array:
-    return site.elaborator.arrays.const(value.value)
+    return site.elaborator.shapes.const(value.value)
 
 
 @as_array.register(Row)
@@ -102,13 +102,14 @@ def axes_text(value: Array) -> str:
 def identity(eye: Eye, beside: Array, site: Site) -> Array:
     """`c * I` of the size of the matrix beside it."""
     arrays = site.elaborator.arrays
+    shapes = arrays.shapes
     if beside.is_tree or len(beside.seen) < 2 or beside.seen[-1].size != beside.seen[-2].size:
         site.elaborator.fail(
             "N204", f"`I` stands beside {axes_text(beside)}, which is not a square matrix"
         )
     last = len(beside.shape) - 1
     plain = site.elaborator.node("eye", type=beside.shape[-2:])
-    full = Array(arrays.spread(plain, beside.shape, (last - 1, last)), beside.hidden)
+    full = Array(shapes.spread(plain, beside.shape, (last - 1, last)), beside.hidden)
     return arrays.binary("mul", as_array(eye.factor, site), full)
 
 

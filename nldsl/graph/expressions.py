@@ -156,14 +156,15 @@ def times_row(a: Value, row: Row, site: Site) -> Array | Row:
 
 def product(x: Array, y: Array, site: Site, dotted: tuple[Edit, ...] = ()) -> Array:
     arrays = site.elaborator.arrays
+    shapes = arrays.shapes
     if x.is_scalar or y.is_scalar:
         return arrays.binary("mul", x, y)
     if x.is_tree or y.is_tree:
-        left = arrays.leaves(x) if x.is_tree else [(path, x) for path in y.node.tree.paths()]
-        right = arrays.leaves(y) if y.is_tree else [(path, y) for path in x.node.tree.paths()]
+        left = shapes.leaves(x) if x.is_tree else [(path, x) for path in y.node.tree.paths()]
+        right = shapes.leaves(y) if y.is_tree else [(path, y) for path in x.node.tree.paths()]
         if [p for p, _ in left] != [p for p, _ in right]:
             site.elaborator.fail("N203", "two trees with different weights")
-        return arrays.tree(
+        return shapes.tree(
             [(path, product(a, b, site)) for (path, a), (_, b) in zip(left, right, strict=True)]
         )
     if len(x.seen) == 1:
@@ -258,11 +259,12 @@ def order(norm: syntax.Norm, site: Site) -> Num:
 
 def sum_of_powers(norm: syntax.Norm, p: Num, site: Site) -> Array:
     arrays, value = site.elaborator.arrays, array(norm.value, site)
+    shapes = arrays.shapes
     if p.value == 2:
         return arrays.inner(value, value)
     size = arrays.unary("abs", value)
     return arrays.total(
-        "sum", size if p.value == 1 else arrays.binary("pow", size, arrays.const(p.value))
+        "sum", size if p.value == 1 else arrays.binary("pow", size, shapes.const(p.value))
     )
 
 
@@ -270,6 +272,7 @@ def sum_of_powers(norm: syntax.Norm, p: Num, site: Site) -> Array:
 def norm(expr: syntax.Norm, site: Site) -> Array:
     """`|a|_p`, over all visible axes and leaves."""
     p, arrays = order(expr, site), site.elaborator.arrays
+    shapes = arrays.shapes
     if p.value <= 0:
         site.elaborator.fail("N211", f"the order of a norm is above 0, not {p.value:g}", expr.span)
     powers = sum_of_powers(expr, p, site)
@@ -278,7 +281,7 @@ def norm(expr: syntax.Norm, site: Site) -> Array:
     return (
         arrays.unary("sqrt", powers)
         if p.value == 2
-        else arrays.binary("pow", powers, arrays.const(1 / p.value))
+        else arrays.binary("pow", powers, shapes.const(1 / p.value))
     )
 
 
@@ -306,9 +309,9 @@ def transpose(expr: syntax.Transpose, site: Site) -> Value:
 
 
 def transposed(value: Array, site: Site) -> Array | Row:
-    arrays = site.elaborator.arrays
+    shapes = site.elaborator.shapes
     if value.is_tree:
-        leaves = [(path, transposed(leaf, site)) for path, leaf in arrays.leaves(value)]
+        leaves = [(path, transposed(leaf, site)) for path, leaf in shapes.leaves(value)]
         matrices = [(path, leaf) for path, leaf in leaves if isinstance(leaf, Array)]
         if len(matrices) < len(leaves):
             site.elaborator.fail(
@@ -316,13 +319,13 @@ def transposed(value: Array, site: Site) -> Array | Row:
                 "a leaf of this tree is not a matrix",
                 help="pass it to a def with `[a, b]`, which sees one matrix at a time",
             )
-        return arrays.tree(matrices)
+        return shapes.tree(matrices)
     if not value.seen:
         return value
     if len(value.seen) == 1:
         return Row(value)
     n = len(value.shape)
-    return Array(arrays.permute(value.node, [*range(n - 2), n - 1, n - 2]), value.hidden)
+    return Array(shapes.permute(value.node, [*range(n - 2), n - 1, n - 2]), value.hidden)
 
 
 @form.register(syntax.Index)
@@ -378,7 +381,7 @@ def part_of(expr: syntax.Field, site: Site) -> Value:
 @field.register(Items)
 def leaf(value: Array | Num | Row | Eye | Items, expr: syntax.Field, site: Site) -> Array:
     with site.elaborator.at(expr.name.span, site.scope.turn):
-        return site.elaborator.arrays.field(
+        return site.elaborator.shapes.field(
             as_array(value, site), expr.name.text, foreign.member(expr, built_in())
         )
 

@@ -67,7 +67,7 @@ class MemoryInstance(Bound):
                 if like.is_tree:
                     leaves = tuple(
                         (path, (*front, *leaf.seen))
-                        for path, leaf in elaborator.arrays.leaves(like)
+                        for path, leaf in elaborator.shapes.leaves(like)
                     )
                     return MemoryType(Tree(leaves), hidden)
                 return MemoryType((*front, *like.seen), hidden)
@@ -118,12 +118,12 @@ class MemoryInstance(Bound):
             node = elaborator.node("plain", type=type_.core, memory=f"{self.name}#{value.version}")
         array = Array(node, type_.hidden)
         for name in value.path.split("/") if value.path else ():
-            array = elaborator.arrays.field(array, name)
+            array = elaborator.shapes.field(array, name)
         for view in value.views:
             if isinstance(view, Expose):
-                array = elaborator.arrays.expose(array, view.axes)
+                array = elaborator.shapes.expose(array, view.axes)
             elif view.axis not in array.hidden:
-                array = elaborator.arrays.absorb(array, view.axis)
+                array = elaborator.shapes.absorb(array, view.axis)
         return array
 
     def part(self, value: MemoryValue, name: syntax.Name) -> MemoryValue:
@@ -183,11 +183,11 @@ class MemoryInstance(Bound):
             before = self.read(MemoryValue(self, count))
             shape = type_.tree.shape(path)[len(type_.hidden) :]
             new = Array(
-                elaborator.arrays.conform(value, type_.hidden, shape, f"`{text.place}`"),
+                elaborator.shapes.conform(value, type_.hidden, shape, f"`{text.place}`"),
                 type_.hidden,
             )
-            return elaborator.arrays.tree(
-                [(p, new if p == path else leaf) for p, leaf in elaborator.arrays.leaves(before)]
+            return elaborator.shapes.tree(
+                [(p, new if p == path else leaf) for p, leaf in elaborator.shapes.leaves(before)]
             ).node
 
     def value_of(self, expression: syntax.Expr, site: Site) -> Array:
@@ -199,8 +199,8 @@ class MemoryInstance(Bound):
                 return identity(
                     value,
                     Array(
-                        elaborator.arrays.expand(
-                            elaborator.arrays.const(0), type_.hidden, type_.seen
+                        elaborator.shapes.expand(
+                            elaborator.shapes.const(0), type_.hidden, type_.seen
                         ),
                         type_.hidden,
                     ),
@@ -212,25 +212,26 @@ class MemoryInstance(Bound):
         """The value as one of this memory's type."""
         elaborator, type_ = self.elaborator, self.type.force()
         arrays = elaborator.arrays
+        shapes = arrays.shapes
         arrays.numbers(value)
         if not isinstance(type_.core, Tree):
             if value.is_tree:
                 elaborator.fail("N203", f"{what} is an array, the value is a tree")
-            return arrays.conform(value, type_.hidden, type_.seen, what)
+            return shapes.conform(value, type_.hidden, type_.seen, what)
         if value.node.type == type_.core and value.hidden == type_.hidden:
             return value.node
         if value.is_tree and value.node.tree.paths() != type_.core.paths():
             elaborator.fail("N203", f"{what} and its value are trees with different weights")
         k = len(type_.hidden)
-        parts = dict(arrays.leaves(value)) if value.is_tree else {}
+        parts = dict(shapes.leaves(value)) if value.is_tree else {}
         if not value.is_tree and not value.is_scalar:
             elaborator.fail("N203", f"{what} is a tree of weights, the value an array")
-        return arrays.tree(
+        return shapes.tree(
             [
                 (
                     path,
                     Array(
-                        arrays.conform(
+                        shapes.conform(
                             parts.get(path, value),
                             type_.hidden,
                             shape[k:],

@@ -109,7 +109,7 @@ def conv(call: syntax.Call, site: Site) -> Array:
         site, component(call, site), (n, *x.seen), "normal", 1 / math.sqrt(n.size), 0.0
     )
     k = len(x.hidden)
-    node = elaborator.arrays.spread(
+    node = elaborator.shapes.spread(
         kernel.node, (n, *x.shape), (0, *range(1 + k, 1 + len(x.shape)))
     )
     return Array(elaborator.node("conv", x.node, node, type=x.node.type), x.hidden)
@@ -145,5 +145,5 @@ def gather(table: Array, ids: Array, site: Site) -> Array:
             help="the two are one number: then no place is outside the axis",
         )
     order = [first, *range(first), *range(first + 1, len(table.shape))]
-    node = site.elaborator.arrays.permute(table.node, order)
+    node = site.elaborator.shapes.permute(table.node, order)
     return Array(site.elaborator.node("gather", node, ids.node, type=node.shape[1:]), table.hidden)

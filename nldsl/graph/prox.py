@@ -89,14 +89,15 @@ def without_form(
 def by_curvature(found: Quadratic, slope: Array, eta: Array, elaborator: Elaborator) -> Array:
     """The step of the closed form: the slope divided by 1/eta + the curvature along the key."""
     arrays, hidden = elaborator.arrays, slope.hidden
-    curve = arrays.const(2 * found.factor)
+    shapes = arrays.shapes
+    curve = shapes.const(2 * found.factor)
     key = None if found.key is None else Array(found.key, hidden[: len(found.key.shape) - 1])
     if key is not None and found.stretch is not None:
         return solved(slope, curvature(found.stretch, curve, key, elaborator), eta, elaborator)
     if key is not None:
         curve = arrays.binary("mul", curve, arrays.inner(key, key))
     rate = arrays.binary(
-        "div", eta, arrays.binary("add", arrays.const(1), arrays.binary("mul", eta, curve))
+        "div", eta, arrays.binary("add", shapes.const(1), arrays.binary("mul", eta, curve))
     )
     return arrays.binary("mul", rate, slope)
 
@@ -121,9 +122,10 @@ def curvature(stretch: Node, curve: Array, key: Array, elaborator: Elaborator) -
 def solved(slope: Array, curve: Array, eta: Array, elaborator: Elaborator) -> Array:
     """slope (curve + I / eta)^-1"""
     arrays = elaborator.arrays
+    shapes = arrays.shapes
     unit = Array(elaborator.node("eye", type=curve.seen))
     matrix = arrays.binary(
-        "add", curve, arrays.binary("mul", arrays.binary("div", arrays.const(1), eta), unit)
+        "add", curve, arrays.binary("mul", arrays.binary("div", shapes.const(1), eta), unit)
     )
-    full = arrays.expand(matrix, slope.hidden, matrix.seen)
+    full = shapes.expand(matrix, slope.hidden, matrix.seen)
     return Array(elaborator.node("solve", slope.node, full, type=slope.node.type), slope.hidden)

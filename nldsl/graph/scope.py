@@ -301,7 +301,7 @@ class Site:
 
 def hide_axis(elaborator: Elaborator, value: Value, hidden: Hidden) -> Value:
     if isinstance(value, Array) and hidden not in value.hidden:
-        return elaborator.arrays.absorb(value, hidden)
+        return elaborator.shapes.absorb(value, hidden)
     if isinstance(value, MemoryValue):
         return value.viewed(Absorb(hidden))
     return value
@@ -312,7 +312,7 @@ def show_axes(elaborator: Elaborator, value: Value, which: tuple[Hidden, ...]) -
     if not which:
         return value
     if isinstance(value, Array):
-        return elaborator.arrays.expose(value, which)
+        return elaborator.shapes.expose(value, which)
     if isinstance(value, MemoryValue):
         return value.viewed(Expose(which))
     if isinstance(value, Items):

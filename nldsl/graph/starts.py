@@ -102,8 +102,8 @@ def filled(memory: MemoryInstance, shape: Shape, leaf: Leaf) -> Node:
             "const", type=leaf.shape[: depth(leaf.fill)], value=frozen(leaf.fill)
         )
         k = len(shape) - len(leaf.shape)
-        return elaborator.arrays.spread(value, shape, range(k, k + len(value.shape)))
-    return elaborator.arrays.spread(elaborator.arrays.const(leaf.fill).node, shape, ())
+        return elaborator.shapes.spread(value, shape, range(k, k + len(value.shape)))
+    return elaborator.shapes.spread(elaborator.shapes.const(leaf.fill).node, shape, ())
 
 
 def frozen(fill: Fill) -> Constant:

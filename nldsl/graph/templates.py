@@ -204,12 +204,12 @@ def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Value:
             "array",
             expr.args[0].span,
         )
-    arrays = elaborator.arrays
+    shapes = elaborator.shapes
     results = [
-        (path, apply(part, arrays.field(weights, path), arrays.leaf(x, path), expr, site))
+        (path, apply(part, shapes.field(weights, path), shapes.leaf(x, path), expr, site))
         for path, part in kind.parts
     ]
-    return arrays.tree([(path, as_array(value, site, expr.span)) for path, value in results])
+    return shapes.tree([(path, as_array(value, site, expr.span)) for path, value in results])
 
 
 def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Site) -> Value:
@@ -223,7 +223,7 @@ def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Sit
             "N203", "this memory takes an array, the argument is a tree", expr.args[0].span
         )
     shape = kind.leaves[0].shape
-    own = elaborator.arrays.leaf(weights, kind.leaves[0].path).seen
+    own = elaborator.shapes.leaf(weights, kind.leaves[0].path).seen
     own = own[: len(own) - len(shape)]
     mapped = [x.seen[i] for i in see(kind.input, x.seen).mapped]
     among: list[Hidden] = []
@@ -232,14 +232,14 @@ def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Sit
     taken: list[Hidden] = []
     for axis in own:
         weights = (
-            elaborator.arrays.absorb(weights, mapping.key(axis, taken), 0)
+            elaborator.shapes.absorb(weights, mapping.key(axis, taken), 0)
             if not weights.is_tree
             else lead(weights, mapping.key(axis, taken), site)
         )
     scope = frame(kind.definition, expr, site, "")
 
     def leaf(_: Site, path: str, axes: Shape, init: str, scale: float, fill: Fill) -> Array:
-        found = elaborator.arrays.leaf(weights, path)
+        found = elaborator.shapes.leaf(weights, path)
         if found.seen != axes:
             elaborator.fail(
                 "N204",
@@ -258,9 +258,9 @@ def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Sit
 
 def lead(weights: Array, key: Hidden, site: Site) -> Array:
     """The first visible axis of every leaf becomes hidden."""
-    arrays = site.elaborator.arrays
+    shapes = site.elaborator.shapes
     if not weights.hidden or weights.hidden[-1].order < key.order:
         return Array(weights.node, (*weights.hidden, key))
-    return arrays.tree(
-        [(path, arrays.absorb(leaf, key, 0)) for path, leaf in arrays.leaves(weights)]
+    return shapes.tree(
+        [(path, shapes.absorb(leaf, key, 0)) for path, leaf in shapes.leaves(weights)]
     )

@@ -65,18 +65,22 @@ class Oracle:
             planned_steps,
             files or {},
         )
-        sys.setrecursionlimit(max(sys.getrecursionlimit(), 30 * len(m.nodes) + 10_000))
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), 30 * len(m.facts.nodes) + 10_000))
         levels = program.levels
-        self._slow = [x for x in program.memories.values() if m.unit(levels[x.level]) == "step"]
-        self._fast = [x for x in program.memories.values() if m.unit(levels[x.level]) == "token"]
+        self._slow = [
+            x for x in program.memories.values() if m.facts.unit(levels[x.level]) == "step"
+        ]
+        self._fast = [
+            x for x in program.memories.values() if m.facts.unit(levels[x.level]) == "token"
+        ]
         self._pending = {
             name
             for name, level in levels.items()
-            if any(j in m.foresees for j in m.root(level).objectives)
+            if any(j in m.facts.foresees for j in m.facts.root(level).objectives)
         }
-        self._copies = {(n["memory"], n["clock"]) for n in m.nodes if n.op == "held"}
+        self._copies = {(n["memory"], n["clock"]) for n in m.facts.nodes if n.op == "held"}
         self._carried = any(
-            m.unit(level) == "token"
+            m.facts.unit(level) == "token"
             and level.reset.unit != "token"
             and level.reset != Clock("sequence", 1)
             for level in levels.values()
@@ -84,7 +88,7 @@ class Oracle:
         self._apart = program.counts(
             ENDS
         )  # each lane is a line of its own, where documents end in it
-        self._furthest = max(m.lag.values(), default=0)
+        self._furthest = max(m.facts.lag.values(), default=0)
         self._lines: list[Line] = []
 
     # -- what has been learned
@@ -145,7 +149,7 @@ class Oracle:
                 1, 1 + min(len(line), self._furthest)
             ):  # what looked ahead from the last tokens can look now
                 line.tables[-back] = {
-                    n: v for n, v in line.tables[-back].items() if m.lag.get(n, 0) < back
+                    n: v for n, v in line.tables[-back].items() if m.facts.lag.get(n, 0) < back
                 }
             line.inputs.append(
                 {
@@ -168,7 +172,7 @@ class Oracle:
         outputs: dict[str, Value] = {}
         for name, node in self.program.outputs.items():
             begin = line.shown.get(name, 0)
-            line.shown[name] = max(begin, len(line) - self._meaning.lag[node])
+            line.shown[name] = max(begin, len(line) - self._meaning.facts.lag[node])
             found = [self._meaning.value(node, line, i) for i in range(begin, len(line))]
             terms = [
                 each(lambda x: x.expand([line.lanes, *x.shape[1:]]), v)
@@ -208,7 +212,8 @@ class Oracle:
         for memory in self._slow:
             if memory.next is not None and self.program.levels[memory.level].parent is None:
                 node = next(
-                    (n for n in m.nodes if n.op == "grad" and n["memory"] == memory.name), None
+                    (n for n in m.facts.nodes if n.op == "grad" and n["memory"] == memory.name),
+                    None,
                 )
                 value = ABSENT if node is None else m.value(node, m.steps, now)
                 if value is not ABSENT:
@@ -259,7 +264,9 @@ class Oracle:
         more are dropped.
         """
         m = self._meaning
-        windows = [n for n in m.nodes if n.op in ("fold", "window") and n not in m.by_token]
+        windows = [
+            n for n in m.facts.nodes if n.op in ("fold", "window") and n not in m.facts.by_token
+        ]
         spans = [n["since"] if n.op == "fold" else n["length"] for n in windows]
         for s in range(
             min(

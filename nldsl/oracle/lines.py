@@ -124,8 +124,8 @@ class Inside:
     table: dict[tuple[int, int, Node], Value] = field(default_factory=dict)
 
 
-class Text:
-    """Facts that hold at every instant."""
+class Facts:
+    """What a program says of its levels and nodes at every instant."""
 
     def __init__(self, program: Program) -> None:
         self.program = program

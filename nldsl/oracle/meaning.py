@@ -19,14 +19,16 @@ from torch import Tensor
 from nldsl.core.initial import initial, normal
 from nldsl.core.nodes import Node, Tree
 from nldsl.core.program import Clock, Level, Memory, Program
-from nldsl.oracle.lines import Inside, Line, Text, cut, mark
+from nldsl.oracle.lines import Facts, Inside, Line, cut, mark
 from nldsl.oracle.operators import ABSENT, APPLY, Value, conform, each
 from nldsl.oracle.time import TIME
 
 T = TypeVar("T")
 
 
-class Meaning(Text):
+class Meaning:
+    """The values of one program on its time lines."""
+
     def __init__(
         self,
         program: Program,
@@ -35,7 +37,7 @@ class Meaning(Text):
         planned: int,
         files: Mapping[str, Mapping[str, Tensor]],
     ) -> None:
-        super().__init__(program)
+        self.program, self.facts = program, Facts(program)
         self.initial, self.seed, self.planned, self.files = dict(weights), seed, planned, files
         self.steps = Line("step", tables=[{}])
         self.streams: list[list[tuple[Line, range]]] = [[]]  # by step: the tokens that belong to it
@@ -81,7 +83,7 @@ class Meaning(Text):
             return False
         if not self.fires(level.clock, line, i):
             return False
-        if not level.objectives or any(j not in self.may_lack for j in level.objectives):
+        if not level.objectives or any(j not in self.facts.may_lack for j in level.objectives):
             return True
         return self._once(
             "performed",
@@ -130,7 +132,7 @@ class Meaning(Text):
     # -- memories
 
     def home(self, level: Level, line: Line, i: int) -> tuple[Line, int]:
-        if self.unit(level) == line.unit:
+        if self.facts.unit(level) == line.unit:
             return line, i
         assert line.unit == "token", (
             f"{level.name} ticks with the tokens: a step reaches it through a window"
@@ -155,7 +157,7 @@ class Meaning(Text):
 
     def _hide(self, level: Level, value: Value, ends: Callable[[str | Clock], bool]) -> Value:
         """A constant from here on for the learners whose sight ends here."""
-        depths = self.depths(level)
+        depths = self.facts.depths(level)
         blind = frozenset(name for name, depth in depths.items() if ends(depth))
         if all(name in blind or depth == "none" for name, depth in depths.items()):
             return each(Tensor.detach, value)
@@ -182,7 +184,7 @@ class Meaning(Text):
                     self.after(memory, line, i),
                     lambda depth: isinstance(depth, Clock) and self.fires(depth, line, i),
                 )
-                if any(isinstance(b.depth, Clock) for b in self.root(level).bptt)
+                if any(isinstance(b.depth, Clock) for b in self.facts.root(level).bptt)
                 else self.after(memory, line, i)
             ),
         )
@@ -203,7 +205,7 @@ class Meaning(Text):
         """The value before the tick of instant i, as its learner meets it: one object from tick to
         tick, cut for others since then.
         """
-        if memory.name not in self.learners:
+        if memory.name not in self.facts.learners:
             return self.settled(memory, line, i - 1)
         level = self.program.levels[memory.level]
         return self._cut_since(
@@ -229,7 +231,7 @@ class Meaning(Text):
         """
         blind = frozenset(
             name
-            for name, depth in self.depths(level).items()
+            for name, depth in self.facts.depths(level).items()
             if isinstance(depth, Clock)
             and any(self.fires(depth, line, j) for j in range(since + 1, i))
         )
@@ -272,9 +274,9 @@ class Meaning(Text):
         ):  # the newest; of two resets at one instant the slow one comes first
             other = self.program.memories[node["memory"]]
             theirs = self.program.levels[other.level]
-            if self.unit(theirs) != line.unit:
+            if self.facts.unit(theirs) != line.unit:
                 return self.read(other, self.steps, step)
-            if i >= 0 and self.slower(level, theirs) and self.resets(theirs, line, i):
+            if i >= 0 and self.facts.slower(level, theirs) and self.resets(theirs, line, i):
                 return self.after(other, line, i)
             return self.read(other, line, i + 1)
         if node.op == "random":
@@ -313,7 +315,7 @@ class Meaning(Text):
             if key not in inside.table:
                 inside.table[key] = self._compute(node, line, i, inside)
             return inside.table[key]
-        if line.unit == "token" and node not in self.by_token:
+        if line.unit == "token" and node not in self.facts.by_token:
             line, i = self.steps, line.step[i]  # does not depend on the token: once a step
         if node not in line.tables[i]:
             line.tables[i][node] = self._compute(node, line, i, None)

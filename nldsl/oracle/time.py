@@ -112,9 +112,9 @@ def _terms(
 ) -> Iterator[tuple[Value, int]]:
     """The terms of a window, each with the number of sequences that it stands for."""
     term = node.args[0]
-    pulse = m.pulse(term)
+    pulse = m.facts.pulse(term)
     for j in instants(m, node["length"] if node.op == "window" else node["since"], line, i):
-        if line.unit == "step" and term in m.by_token:
+        if line.unit == "step" and term in m.facts.by_token:
             places = [(tokens, t) for tokens, span in m.streams[j] for t in span]
         else:
             places = [(line, j)]
@@ -199,15 +199,15 @@ def _grad(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> 
     blind = frozenset([level.name])
     point = mark(cut(point, blind), line.lanes)
     context = frozenset(c for c in node["context"] if c.op != "input")
-    touched = m.touched(objective, context, True)
+    touched = m.facts.touched(objective, context, True)
     here = Inside(touched, inside, level.name, {memory.name: point}, context)
     found = m.value(objective, line, i, here)
     if found is ABSENT:
         return ABSENT
     value = array(found)
-    again = m.seen(level)
+    again = m.facts.seen(level)
     slope = like(point, _derivative(value.sum(), leaves(point), level.name, again))
-    if not m.outside(objective, memory.name, context):
+    if not m.facts.outside(objective, memory.name, context):
         return slope
     home, at_home = m.home(level, line, i)
     read = m.marked(memory, home, at_home)
@@ -227,7 +227,7 @@ def _grad_stream(m: Meaning, node: Node, line: Line, i: int, inside: Inside | No
         return ABSENT
     point = mark(point, line.lanes)
     value = m.value(
-        e, line, i, Inside(m.touched(e, frozenset([y]), False), inside, fixed={(y, i): point})
+        e, line, i, Inside(m.facts.touched(e, frozenset([y]), False), inside, fixed={(y, i): point})
     )
     if value is ABSENT:
         return ABSENT
