@@ -223,6 +223,8 @@ class StepMachine:
             clock = self.program.levels[node["level"]].clock
             planned = (self.meaning.planned - clock.phase) // max(1, clock.period)
             return torch.tensor([float(max(1, planned))], dtype=torch.float64)
+        if node.op == "constant_for":
+            return self.table[node.args[0]]
         if node.op == "spread" and isinstance(node.type, Tree):
             return conform(self.table[node.args[0]], node.type)
         return APPLY[node.op](node, *(self.table[a] for a in node.args))

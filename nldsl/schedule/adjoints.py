@@ -1,34 +1,47 @@
-"""A slower level of the step clock that learns through the ticks of faster ones: which memories
-move it, what must be kept of them, and how a derivative goes back over their events.
+"""A slower level of the step clock that learns through the ticks of faster ones: which states move
+it, what must be kept of them, and how a derivative goes back over their steps.
 
     O  ->  update of W reads O, or W starts from O  ->  W  ->  a stream that O hears
            W is moved by O
 
-Between two ticks of the learner O, a faster memory W takes the values W_1, W_2, ..; each is a
-function of O (its update reads O, or its start does). The streams that O hears read W_k, so
+Between two ticks of the learner O, a memory W takes the values W_1, W_2, ..; each is a function of
+O (its update reads O, or its start does). The streams that O hears read W_k, so
 
     d L / d O  =  what O itself was read for  +  sum over k of < d L / d W_k , d W_k / d O >
 
-`tape` keeps d L / d W_k for each value that W took, and for each event between two values (a tick,
-a restart, the end of `bptt`) what the derivative of that event reads: heard gradients (constants:
-they stand in `stop`), buffers, counters. At the tick of O the events are passed backwards, last
-first. An event that leaves every derivative as it is takes no row: the values on both sides of it
-share one.
+`tape` keeps d L / d W_k for each value that W took, and for each step between two values what the
+derivative of that step reads: heard gradients (constants: they stand in `stop`), buffers, counters.
+At the tick of O the steps are passed backwards, last first. A step that leaves every derivative as
+it is takes no row: the values on both sides of it share one.
+
+What a step leaves of each state is its equation (step_states.py), constant for those who do not see
+through it; nothing else is said of ticks, restarts, copies and the end of sight here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nldsl.core.build import number
 from nldsl.core.nodes import Node, Tree, walk
 from nldsl.core.ops import active
-from nldsl.core.program import Clock, Level
+from nldsl.core.program import Level
 from nldsl.schedule.differentiate import gradient, sum_of
 from nldsl.schedule.faults import Unsupported
-from nldsl.schedule.named import Bar, Counter, Fold, Memory, Total, heard, input_of, owner
+from nldsl.schedule.named import (
+    Bar,
+    Copy,
+    Fold,
+    Held,
+    Total,
+    heard,
+    input_of,
+    name_of,
+    owner,
+)
+from nldsl.schedule.step_states import At
 from nldsl.schedule.timetable import Kind
 
 if TYPE_CHECKING:
@@ -37,44 +50,37 @@ if TYPE_CHECKING:
 LONG = 20_000  # steps of a hyperperiod beyond which rows are counted roughly
 
 
-@dataclass(frozen=True)
-class Event:
-    """Between two values: the levels that tick, those that begin anew, and those that are no longer
-    seen past.
-    """
-
-    fired: frozenset[str]
-    restarted: frozenset[str]
-    cut: frozenset[str]
-
-
 @dataclass
 class Back:
-    """The transposed derivative of an event: new bars and what reaches the learners, both by
-    memory. A bar that stays is not there.
+    """The transposed derivative of a step: new bars and what reaches the learner's memories. A bar
+    that stays is not there.
     """
 
-    bars: dict[Memory, Node] = field(default_factory=dict)
-    found: dict[Memory, Node] = field(default_factory=dict)
+    bars: dict[Held, Node] = field(default_factory=dict)
+    found: dict[Held, Node] = field(default_factory=dict)
 
+    @property
+    def roots(self) -> list[Node]:
+        return [*self.bars.values(), *self.found.values()]
 
-def ends(event: Event) -> bool:
-    """Does sight end here and nothing else happen? Then a second one right behind says nothing new,
-    and takes no row.
-    """
-    return bool(event.cut) and not event.fired and not event.restarted
+    @property
+    def ends(self) -> bool:
+        """Does sight end here and nothing else happen? Then a second one right behind says nothing
+        new, and takes no row.
+        """
+        return not self.found and all(number(bar) == 0 for bar in self.bars.values())
 
 
 class Adjoint:
     """One viewer.
 
-    `targets`: memories that its streams read. `moved`: those and all that carry a derivative
-    between them. `backs`: the transposed derivative of each kind of event that has one.
+    `targets`: states that its streams read. `moved`: those and all that carry a derivative between
+    them. `backs`: the transposed derivative of each kind of step that has one.
     """
 
     def __init__(self, clock: StepClock, viewer: Level) -> None:
         self.clock, self.viewer, self.program = clock, viewer, clock.program
-        self.al = clock.ticks.al
+        self.states, self.al = clock.states.states, clock.ticks.al
         self.heard = [
             h
             for h in clock.heard
@@ -83,92 +89,84 @@ class Adjoint:
             and self.program.memories[h.input.memory].level == viewer.name
         ]
         self.streams = list(dict.fromkeys(h.input.stream for h in self.heard))
-        self.levels = [level for level in clock.ticks.roots if self.program.slower(viewer, level)]
-        candidates = self.depending() if self.heard else []
         streams = [clock.ticks.streams[s] for s in self.streams]
+        candidates = self.depending() if self.heard else []
         self.targets = [
             n
             for n in candidates
-            if isinstance(n, str) and any(self.reaches(s, {n}) for s in streams)
+            if not isinstance(n, Fold) and any(self.reaches(s, {n}) for s in streams)
         ]
         self.moved = self.carrying(candidates)
-        self.codes: dict[Event, int] = {}
         self.backs: list[Back] = []
+        self._codes: dict[Kind, int] = {}
         if self.moved:
             self.refuse()
             self._record()
 
     def _record(self) -> None:
-        """Numbers the events that can occur, and counts the rows of the tape. An end of sight in a
+        """Numbers the steps that can occur, and counts the rows of the tape. An end of sight in a
         period without a term is kept.
         """
-        begun = frozenset(self.level_of(n) for n in self.moved)
-        birth = Event(frozenset(), begun, frozenset())
-        self.number(birth)
-        self.birth = self.codes[birth]
+        needs = self.clock.needs
+        self.birth = self.number(self.born())
         for kind in self.clock.table.events:
-            for fired in (kind, Kind((), kind.restarted, kind.clocks)):
-                self.number(self.event(fired))
-                self.number(Event(frozenset(), self.event(fired).restarted, frozenset()))
-        self.rows = self.count() + any(map(ends, self.codes))
+            silent = [n for n in kind.fired if needs.get(self.clock.ticks.root_of(n))]
+            quiet = Kind(
+                tuple(n for n in kind.fired if n not in silent),
+                kind.restarted,
+                kind.clocks,
+                tuple(silent),
+            )
+            for each in (kind, quiet):
+                self.number(self.first(each) if self.anew(each) else self.back(each))
+        self.rows = self.count() + any(back.ends for back in self.backs)
 
-    def depth(self, level: Level) -> str | Clock:
-        return self.program.horizon(self.viewer, level)
+    # -- who depends on the viewer
 
-    def level_of(self, name: Memory) -> str:
-        return self.clock.ticks.level_of(name)
-
-    def root(self, name: Memory) -> Level:
-        return self.program.levels[self.clock.ticks.root_of(self.level_of(name))]
-
-    def owner(self, node: Node) -> Memory | None:
+    def owner(self, node: Node) -> Held | None:
         return owner(self.program, node)
 
-    def depending(self) -> list[Memory]:
-        """Memories of faster levels whose value is a function of what the viewer holds, by their
-        updates or starts.
-        """
-        found: set[Memory] = set()
-        names = [n for level in self.levels for n in self.clock.ticks.memories(level.name)]
+    def candidates(self) -> list[Held]:
+        """States that are not the viewer's own, nor copies of its own."""
+        ticks, own = self.clock.ticks, self.viewer.memories
+        return [
+            name
+            for name, state in self.states.items()
+            if isinstance(name, Held)
+            and ticks.root_of(state.level) != self.viewer.name
+            and not (isinstance(name, Copy) and name.memory in own)
+        ]
+
+    def depending(self) -> list[Held]:
+        """States whose value is a function of what the viewer holds."""
+        found: set[Held] = set()
+        names = self.candidates()
         while True:
             known = found | set(self.viewer.memories)
-            new = {
-                n
-                for n in names
-                if n not in found
-                and (self.starts_from(n, known) or self.sees(n) and self.reads(n, known))
-            }
+            new = {n for n in names if n not in found and self.reads(n, known)}
             if not new:
                 return [n for n in names if n in found]
             found |= new
 
-    def sees(self, name: Memory) -> bool:
-        return self.depth(self.root(name)) != "none"
-
-    def start(self, name: Memory) -> Node | None:
-        return None if isinstance(name, Fold) else self.program.memories[name].start
-
-    def starts_from(self, name: Memory, known: set[Memory]) -> bool:
-        start = self.start(name)
-        return start is not None and any(self.owner(n) in known for n in walk(start))
-
-    def reads(self, name: Memory, known: set[Memory]) -> bool:
-        """Has the update a derivative in what is known to depend on the viewer?"""
+    def reads(self, name: Held, known: Collection[Held]) -> bool:
+        """Has its value a derivative in what is known to depend on the viewer?"""
         found = self.moving(name)
         return any(self.owner(n) in known or self.hears(n, known) for n in found)
 
-    def moving(self, name: Memory) -> set[Node]:
-        """What an update has a derivative in."""
+    def moving(self, name: Held) -> Iterator[Node]:
+        """What a state has a derivative in, as the viewer sees it."""
+        state = self.states[name]
         seen: set[Node] = set()
-        stack = [self.clock.ticks.next[name]]
+        stack = [state.start, state.after, state.next]
         while stack:
             node = stack.pop()
             if node not in seen:
                 seen.add(node)
-                stack.extend(active(node))
-        return seen
+                yield node
+                if node.op != "constant_for" or self.viewer.name not in node["learners"]:
+                    stack.extend(active(node))
 
-    def hears(self, node: Node, known: set[Memory]) -> bool:
+    def hears(self, node: Node, known: Collection[Held]) -> bool:
         """Is it the sum of a stream, or a gradient of that, which one of the memories reaches?"""
         found = heard(node)
         return (
@@ -177,8 +175,8 @@ class Adjoint:
             and self.reaches(self.clock.ticks.streams[input_of(found).stream], known)
         )
 
-    def reaches(self, stream: Node, names: set[Memory]) -> bool:
-        """Does a stream read one of the memories, directly or in the past of a memory on the token
+    def reaches(self, stream: Node, names: Collection[Held]) -> bool:
+        """Does a stream read one of the states, directly or in the past of a memory on the token
         clock?
         """
         seen: set[Node] = set()
@@ -197,63 +195,38 @@ class Adjoint:
                 stack.extend(memory.equations)
         return False
 
-    def carrying(self, candidates: list[Memory]) -> list[Memory]:
+    def carrying(self, candidates: list[Held]) -> list[Held]:
         """Of the candidates, those from whose values the targets follow."""
-        out: set[Memory] = set(self.targets)
+        out: set[Held] = set(self.targets)
         while True:
-            new = {
-                n
-                for n in candidates
-                if n not in out
-                and any(self.owner(x) == n for m in out for x in walk(self.clock.ticks.next[m]))
-            }
+            read = {self.owner(n) for name in out for n in self.moving(name)}
+            new = {n for n in candidates if n not in out and n in read}
             if not new:
                 return [n for n in candidates if n in out]
             out |= new
 
     def refuse(self) -> None:
-        known: set[Memory] = {*self.moved, *self.viewer.memories}
-        for name in self.moved:
-            assert not isinstance(name, Fold), name  # the limit `stretch_seen_through`
-            # the limit `second_derivative`
-            assert not self.sees(name) or not any(self.hears(n, known) for n in self.moving(name))
-        if any(h.since != self.viewer.name for h in self.heard):
+        known: set[Held] = {*self.moved, *self.viewer.memories}
+        for name in self.moved:  # the limit `second_derivative`
+            assert not any(self.hears(n, known) for n in self.moving(name)), name
+        if len({(h.input.stream, h.since) for h in self.heard}) > len(self.streams):
             short = self.viewer.name.rsplit(".", 1)[-1]
             raise Unsupported(
-                f"`{short}` sees through faster ticks over another stretch than its own period",
+                f"`{short}` sees through faster ticks over two stretches of one stream",
                 span=self.viewer.span,
-                help="over period",
+                help="one of them",
             )
 
-    # -- events
+    # -- steps
 
-    def event(self, kind: Kind) -> Event:
-        families = {m.name for n in self.moved for m in self.clock.ticks.family(self.root(n))}
-        depth = {self.level_of(n): self.depth(self.root(n)) for n in self.moved}
-        cut = frozenset(
-            level
-            for level, far in depth.items()
-            if (level in kind.fired if far == "none" else far in kind.clocks)
-        )
-        restarted = frozenset(depth.keys() & set(kind.restarted))
-        return Event(frozenset(families & set(kind.fired)), restarted, cut)
+    def number(self, back: Back) -> int:
+        """Gives the derivative of a step its place on the tape, 0 if it changes nothing."""
+        if back.roots and back not in self.backs:
+            self.backs.append(back)
+        return self.place(back)
 
-    def number(self, event: Event) -> None:
-        """Gives an event its place on the tape: that of its derivative, 0 if it changes nothing."""
-        if event not in self.codes:
-            back = self.back(event)
-            self.codes[event] = 0
-            if back.bars or back.found:
-                if back not in self.backs:
-                    self.backs.append(back)
-                self.codes[event] = self.backs.index(back) + 1
-
-    def code(self, event: Event) -> int:
-        """The number of an event on the tape; 0 if it changes nothing."""
-        if event in self.codes:
-            return self.codes[event]
-        back = self.back(event)
-        if not back.bars and not back.found:
+    def place(self, back: Back) -> int:
+        if not back.roots:
             return 0
         if back not in self.backs:
             raise Unsupported(
@@ -263,47 +236,75 @@ class Adjoint:
             )
         return self.backs.index(back) + 1
 
+    def code(self, kind: Kind) -> int:
+        """The number of a step on the tape: where that begins anew, of how it begins."""
+        if kind not in self._codes:
+            back = self.first(kind) if self.anew(kind) else self.back(kind)
+            self._codes[kind] = self.place(back)
+        return self._codes[kind]
+
+    def shares(self, code: int, before: int) -> bool:
+        """Do the values before and after a step share a row, whose event is `before`?"""
+        return not code or self.backs[code - 1].ends and code == before
+
     def count(self) -> int:
-        """Rows of the tape: the most events between two ticks of the viewer, and one."""
+        """Rows of the tape: the most steps between two ticks of the viewer, and one."""
         table, most, here = self.clock.table, 0, 0
         if table.hyperperiod > LONG:
             return self.viewer.clock.period + self.viewer.clock.phase
+        codes = {kind: self.code(kind) for kind in table.events}
+        last = self.birth
         for step in range(1, table.start + table.hyperperiod + self.viewer.clock.period + 1):
             kind = table.event(step)
-            here = 0 if kind.at(self.viewer.name) else here + (self.code(self.event(kind)) > 0)
+            if self.anew(kind):
+                here, last = 0, codes[kind]
+            else:
+                here += not self.shares(codes[kind], last)
+                last = codes[kind] or last
             most = max(most, here)
         return most + 1
 
     # -- derivatives
 
-    def bar(self, name: Memory) -> Node:
-        return self.al.make("read", type=self.clock.ticks.next[name].type, memory=Bar(name))
+    def bar(self, name: Held) -> Node:
+        return self.al.make("read", type=self.states[name].type, memory=Bar(name))
 
-    def back(self, event: Event) -> Back:
-        """Restarts are the last to happen at an instant, so the first to be passed; then the end of
-        sight; then the ticks.
+    def back(self, kind: Kind) -> Back:
+        """Of a step between two ticks of the viewer."""
+        at = At(self.clock.states, kind, self.viewer)
+        after = {n: at.moved[n].next for n in self.moved if n in at.moved}
+        new = {n: at.moved[n].after for n in self.moved if n in at.moved}
+        return self.transposed({n: self.closed(x, new) for n, x in after.items()}, self.moved)
+
+    def first(self, kind: Kind) -> Back:
+        """Of a step at which the tape begins anew: only what starts from the viewer follows from
+        what it holds now.
         """
-        out = Back()
-        ended = [n for n in self.moved if self.level_of(n) in event.restarted | event.cut]
-        starts = {n: self.start(n) for n in ended if self.level_of(n) in event.restarted}
-        started = {n: self.closed(s, frozenset()) for n, s in starts.items() if s is not None}
-        # the limit `start_seen_through`
-        assert all(self.owner(x) not in self.moved for s in started.values() for x in walk(s))
-        self.transpose(started, [], out)
-        for name in ended:
-            out.bars[name] = self.al.const(0, self.bar(name).type)
-        ticking = {
-            n: self.closed(self.clock.ticks.next[n], event.fired)
-            for n in self.moved
-            if self.level_of(n) in event.fired and n not in ended
-        }
-        self.transpose(ticking, self.moved, out)
-        return out
+        at = At(self.clock.states, kind, self.viewer)
+        return self.transposed({n: at.moved[n].next for n in self.moved if n in at.moved}, [])
 
-    def transpose(self, after: Mapping[Memory, Node], moved: list[Memory], out: Back) -> None:
-        """Bars of new values -> bars of what they were made from."""
-        if not after:
-            return
+    def born(self) -> Back:
+        """Of the first values."""
+        starts = {n: self.states[n].start for n in self.moved}
+        return self.transposed({n: self.closed(x, {}, starts) for n, x in starts.items()}, [])
+
+    def closed(
+        self, root: Node, now: Mapping[Held, Node], read: Mapping[Held, Node] | None = None
+    ) -> Node:
+        """An equation without the new values of `now`, and the values of `read`."""
+        done: dict[Node, Node] = {}
+        for node in walk(root):
+            known = {"now": now, "read": read or {}}.get(node.op, {})
+            name = self.owner(node)
+            if name is not None and name in known:
+                done[node] = self.closed(known[name], now, read)
+            else:
+                done[node] = self.al.remake(node, [done[a] for a in node.args])
+        return done[root]
+
+    def transposed(self, after: Mapping[Held, Node], moved: list[Held]) -> Back:
+        """Bars of new values -> bars of what they were made from, and of the viewer."""
+        out = Back()
         objective = self.product(after)
         old = [self.al.make("read", type=self.bar(n).type, memory=n) for n in moved]
         met = [n for n in walk(objective) if n.op in ("weight", "read")]
@@ -315,8 +316,7 @@ class Adjoint:
             name = self.held(node)
             parts[name] = sum_of(self.al, parts[name], self.placed(node, slope))
         for name, slope in parts.items():
-            stays = name not in after and name not in out.bars
-            new = self.al.add(self.bar(name), slope) if stays else slope
+            new = slope if name in after else self.al.add(self.bar(name), slope)
             if new is not self.bar(name):
                 out.bars[name] = new
         for node, slope in zip(atoms, found[len(old) :]):
@@ -324,8 +324,9 @@ class Adjoint:
                 name, part = self.held(node), self.placed(node, slope)
                 known = out.found.get(name)
                 out.found[name] = part if known is None else sum_of(self.al, known, part)
+        return out
 
-    def product(self, after: Mapping[Memory, Node]) -> Node:
+    def product(self, after: Mapping[Held, Node]) -> Node:
         """The inner product of new values with their bars."""
         al, objective = self.al, self.al.const(0)
         for name, value in after.items():
@@ -335,7 +336,7 @@ class Adjoint:
             objective = al.add(objective, whole)
         return objective
 
-    def held(self, node: Node) -> Memory:
+    def held(self, node: Node) -> Held:
         name = self.owner(node)
         assert name is not None, node
         return name
@@ -353,18 +354,6 @@ class Adjoint:
             type=memory.type,
         )
 
-    def closed(self, root: Node, fired: frozenset[str]) -> Node:
-        """An equation over old values, and what the steps give."""
-        done: dict[Node, Node] = {}
-        for node in walk(root):
-            if node.op != "now" or isinstance(node["memory"], Total | Counter):
-                done[node] = self.al.remake(node, [done[a] for a in node.args])
-            elif self.level_of(node["memory"]) in fired:
-                done[node] = self.closed(self.clock.ticks.next[node["memory"]], fired)
-            else:
-                done[node] = self.al.make("read", type=node.type, memory=node["memory"])
-        return done[root]
-
     # -- what the tape keeps
 
     @property
@@ -373,12 +362,11 @@ class Adjoint:
 
     def leaves(self) -> list[Node]:
         """What the derivatives read that changes between two ticks of the viewer."""
-        roots = [n for b in self.backs for n in (*b.bars.values(), *b.found.values())]
         return [
             n
-            for n in walk(*roots)
+            for n in walk(*(root for back in self.backs for root in back.roots))
             if n.op in ("read", "now", "weight", "input")
-            and not isinstance(dict(n.attrs).get("memory"), Bar)
+            and not isinstance(name_of(n), Bar)
             and self.owner(n) not in self.viewer.memories
         ]
 
@@ -386,10 +374,12 @@ class Adjoint:
         """Does the tape begin anew? At the viewer's tick; where it would tick and has heard no
         term, if all it sees through restarts.
         """
-        restarts = len(self.streams) == 1 and {self.level_of(n) for n in self.moved} <= set(
-            kind.restarted
+        if kind.at(self.viewer.name):
+            return True
+        silent = self.viewer.name in kind.silent and len(self.streams) == 1
+        return silent and all(
+            not isinstance(n, Fold) and self.states[n].level in kind.restarted for n in self.moved
         )
-        return kind.at(self.viewer.name) or (self.viewer.name in kind.silent and restarts)
 
     def fits(self, kind: Kind, row: float) -> bool:
         """Is there room on the tape, which stands at `row`, for one more period of the viewer after
@@ -397,5 +387,5 @@ class Adjoint:
         """
         if self.viewer.name not in kind.silent or self.anew(kind):
             return True
-        event = self.event(kind)
-        return row + (self.code(event) > 0 and not ends(event)) + self.count() <= self.rows
+        code = self.code(kind)
+        return row + (code > 0 and not self.backs[code - 1].ends) + self.count() <= self.rows

@@ -105,15 +105,16 @@ class Counter:
 
 @dataclass(frozen=True)
 class Bar:
-    """The cotangent of a memory or a fold."""
+    """The cotangent of what a state holds."""
 
-    of: Memory
+    of: Held
 
     def __str__(self) -> str:
         return f"bar {self.of}"
 
 
 Memory = str | Fold  # what an equation moves
+Held = str | Fold | Copy  # what is, or was, the value of a memory
 Name = str | Fold | Copy | Total | Counter
 Heard = Input | Total  # what an equation takes of one step, or of a stretch of them
 
@@ -134,9 +135,11 @@ def heard(node: Node) -> Heard | None:
     return name if isinstance(name, Input | Total) else None
 
 
-def owner(program: Program, node: Node) -> Memory | None:
-    """The memory whose value a read, or a weight, is."""
-    if node.op in STATE:
-        name: Memory = node["memory"]
-        return name
-    return program.weights[node["name"]].owner if node.op == "weight" else None
+def owner(program: Program, node: Node) -> Held | None:
+    """What a read, or a weight, is the value of."""
+    if node.op == "weight":
+        return program.weights[node["name"]].owner
+    if node.op == "held" and node["clock"].unit == "step":
+        return Copy(node["memory"], node["clock"])
+    name: Held | None = node["memory"] if node.op in STATE else None
+    return name

@@ -15,7 +15,7 @@ from nldsl.core.nodes import Node, Tree, walk
 from nldsl.core.program import Memory, Program
 from nldsl.core.timing import at_tokens
 from nldsl.schedule.adjoints import Adjoint
-from nldsl.schedule.named import Heard, Input, Total, heard, input_of
+from nldsl.schedule.named import Copy, Heard, Input, Total, heard, input_of
 from nldsl.schedule.step_states import StepStates, step_states
 from nldsl.schedule.ticks import Ticks
 from nldsl.schedule.timetable import Timetable, timetable_of
@@ -45,8 +45,8 @@ class StepClock:
         return [given for given in found if given.what == "grad"]
 
     @property
-    def taped(self) -> list[tuple[str, str]]:
-        """Memories and streams whose gradients the tapes keep."""
+    def taped(self) -> list[tuple[str | Copy, str]]:
+        """Memories, copies and streams whose gradients the tapes keep."""
         pairs = ((n, s) for a in self.adjoints for s in a.streams for n in a.targets)
         return list(dict.fromkeys(pairs))
 

@@ -19,7 +19,7 @@ from functools import reduce
 
 from nldsl.core.laws import check_node
 from nldsl.core.nodes import Node, Type, walk
-from nldsl.core.program import NEVER, STATE, Clock, Memory, Program
+from nldsl.core.program import NEVER, STATE, Clock, Level, Memory, Program
 from nldsl.schedule import instant
 from nldsl.schedule.named import (
     Copy,
@@ -112,6 +112,7 @@ class Instants:
             for level, terms in needs.items()
             if terms
         }
+        self.viewers = [level for level in ticks.roots if level.objectives]
         self._settled: dict[str, Node] = {}
 
     # -- states
@@ -144,9 +145,8 @@ class Instants:
     def copy(self, copy: Copy) -> State:
         memory = self.program.memories[copy.memory]
         before = self.read(copy, memory.type)
-        left = instant.copied(
-            self.settled(memory.name), before, self.restarts(memory), copy.clock, self.when
-        )
+        kept, left = self.cut(memory.level, before), self.settled(memory.name)
+        left = instant.copied(left, kept, self.restarts(memory), copy.clock, self.when)
         start = self.read(memory.name, memory.type)
         return State(copy, memory.type, memory.level, start, before, left)
 
@@ -180,8 +180,9 @@ class Instants:
         """The tick: the equation where the clock ticks, if its level has heard something."""
         if name not in self.ticks.next:
             return self.read(name, self.program.memories[str(name)].type)
-        equation = self.ticks.next[name]
-        return self.ticked(self.ticks.level_of(name), equation, self.read(name, equation.type))
+        level, equation = self.ticks.level_of(name), self.ticks.next[name]
+        new = equation if isinstance(name, Fold) else self.hidden(level, equation, "none")
+        return self.ticked(level, new, self.read(name, equation.type))
 
     def ticked(self, level: str, new: Node, before: Node) -> Node:
         silent = self.silent.get(self.ticks.root_of(level))
@@ -191,12 +192,9 @@ class Instants:
     def settled(self, name: str) -> Node:
         if name not in self._settled:
             memory = self.program.memories[name]
-            now = self.now(name, memory.type) if name in self.ticks.next else None
+            value = self.cut(memory.level, self.now(name, memory.type))
             self._settled[name] = instant.settled(
-                now or self.read(name, memory.type),
-                self.restarts(memory),
-                lambda: self.begun(memory),
-                self.when,
+                value, self.restarts(memory), lambda: self.begun(memory), self.when
             )
         return self._settled[name]
 
@@ -213,7 +211,7 @@ class Instants:
         def newest(node: Node) -> Node:
             other = self.program.memories[str(owner(self.program, node))]
             if node.op != "weight" and self.program.slower(level, self.program.level(other.name)):
-                return self.now(other.name, other.type)
+                return self.cut(other.level, self.now(other.name, other.type))
             left = self.settled(other.name)
             if node.op != "weight" or other.slots is None:
                 return left
@@ -228,6 +226,28 @@ class Instants:
             return self.when(stretch, new, now)
         ended = self.ticked(stretch, new, now)
         return self.when(self.program.levels[stretch].reset, new, ended)
+
+    # -- who sees
+
+    def cut(self, level: str, value: Node) -> Node:
+        """Constant, at the ticks of a clock, for those who see no further back."""
+        root = self.program.root(self.program.levels[level])
+        for clock in dict.fromkeys(b.depth for b in root.bptt if isinstance(b.depth, Clock)):
+            hidden = self.hidden(level, value, clock)
+            value = value if hidden is value else self.when(clock, hidden, value)
+        return value
+
+    def hidden(self, level: str, value: Node, far: str | Clock) -> Node:
+        """Constant for the learners that see so far through a level and no further."""
+        blind = tuple(
+            viewer.name
+            for viewer in self.viewers
+            if viewer.name != self.ticks.root_of(level)
+            and self.program.horizon(viewer, self.program.levels[level]) == far
+        )
+        if not blind:
+            return value
+        return self.al.make("constant_for", value, type=value.type, learners=blind)
 
     # -- nodes
 
@@ -257,9 +277,11 @@ class Moved:
 
 
 class At:
-    """A step of one kind. `moved`: the states that it changes."""
+    """A step of one kind. `moved`: the states that it changes. As a viewer sees it, what is
+    constant for the viewer is in `stop`, and its own memories are as the step leaves them.
+    """
 
-    def __init__(self, made: StepStates, kind: Kind) -> None:
+    def __init__(self, made: StepStates, kind: Kind, viewer: Level | None = None) -> None:
         self.made, self.kind, self.al = made, kind, made.ticks.al
         table = made.table
         self._ticking = {table.clocks[name] for name in (*kind.fired, *kind.silent)}
@@ -268,6 +290,9 @@ class At:
             test: any(made.ticks.root_of(name) == level for name in kind.silent)
             for level, test in made.silent.items()
         }
+        self._viewer = viewer.name if viewer else ""
+        own = [made.states[name] for name in viewer.memories] if viewer else []
+        self._own = {state.next: self.before(state) for state in own}
         self._done: dict[Node, Node] = {}
         self.moved = {
             state.name: Moved(self.decide(state.after), self.decide(state.next))
@@ -296,7 +321,13 @@ class At:
     def chosen(self, node: Node) -> Node:
         """The branch of a choice that is taken in this kind of step."""
         while True:
-            if node.op == "when":
+            if node in self._own:
+                return self._own[node]
+            if node.op == "constant_for":
+                if self._viewer in node["learners"]:
+                    return node
+                node = node.args[0]
+            elif node.op == "when":
                 node = node.args[node["clock"] not in self._ticking]
             elif node.op == "where" and node.args[0] in self._silent:
                 node = node.args[1 if self._silent[node.args[0]] else 2]
@@ -320,9 +351,11 @@ class At:
         return self._done[root]
 
     def _remade(self, node: Node, args: list[Node]) -> Node:
-        if all(a is b for a, b in zip(args, node.args, strict=True)):
+        if node.op != "constant_for" and all(a is b for a, b in zip(args, node.args, strict=True)):
             return node
         self.al.span = node.span
+        if node.op == "constant_for":
+            return self.al.make("stop", *args, type=node.type)
         made = self.al.remake(node, args)
         if name := self.al.names.get(node):
             self.al.called(made, name)

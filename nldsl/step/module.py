@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from nldsl.core.nodes import Tree, walk
 from nldsl.core.program import ENDS, Memory, Program
+from nldsl.schedule.named import Copy
 from nldsl.schedule.plan import Schedule
 from nldsl.schedule.timetable import Timetable
 from nldsl.step.emit import Emitted, Emitter, quotes
 from nldsl.step.layout import WIDTH, fold
 from nldsl.step.loading import loaded_name, loads
 from nldsl.step.runtime.library import copied
-from nldsl.step.state import layout, leaf_name, ticks_of
+from nldsl.step.state import layout, leaves_of, ticks_of
 from nldsl.step.updates import Updates, drawn
 
 IMPORTS = """from __future__ import annotations
@@ -161,13 +162,12 @@ def step_kinds(emitted: Emitted, updates: Updates) -> str:
 def learners(program: Program, updates: Updates) -> dict[str, dict[str, tuple[list[str], bool]]]:
     """See `emitted.LEARNERS`."""
     found: dict[str, dict[str, tuple[list[str], bool]]] = {}
-    for name, stream in dict.fromkeys(
-        [*((g.memory, g.stream) for g in updates.clock.hears), *updates.clock.taped]
-    ):
-        memory = program.memories[name]
+    heard: list[tuple[str | Copy, str]] = [(g.memory, g.stream) for g in updates.clock.hears]
+    for name, stream in dict.fromkeys([*heard, *updates.clock.taped]):
+        memory = program.memories[name.memory if isinstance(name, Copy) else name]
         tree = isinstance(memory.type, Tree)
-        leaves = [leaf_name(memory, path) for path in (memory.type.paths() if tree else ("",))]
-        found.setdefault(stream, {})[name] = (leaves, tree)
+        leaves = leaves_of(memory, str(name))
+        found.setdefault(stream, {})[str(name)] = (leaves, tree)
     return found
 
 

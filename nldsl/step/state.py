@@ -104,20 +104,21 @@ def layout(program: Program, names: Collection[str]) -> dict[str, tuple[str, int
         memory = program.memories.get(name.split("@")[0])
         if memory is None or program.levels[memory.level].parent is not None:
             continue
+        tree = isinstance(memory.type, Tree)
+        shapes = [shape for _, shape in memory.type.leaves] if tree else [memory.type]
         at = 0
-        for path, shape in (
-            memory.type.leaves if isinstance(memory.type, Tree) else (("", memory.type),)
-        ):
-            leaf = (
-                leaf_name(memory, path)
-                if name == memory.name
-                else f"{name}.{path}"
-                if path
-                else name
-            )
+        for leaf, shape in zip(leaves_of(memory, name), shapes):
             out[leaf] = (name, at, at + numel(shape), [a.size for a in shape])
             at += numel(shape)
     return out
+
+
+def leaves_of(memory: Memory, name: str) -> list[str]:
+    """The names of the arrays of a memory, or of a copy of it."""
+    paths = memory.type.paths() if isinstance(memory.type, Tree) else ("",)
+    if name == memory.name:
+        return [leaf_name(memory, path) for path in paths]
+    return [f"{name}.{path}" if path else name for path in paths]
 
 
 def leaf_name(memory: Memory, path: str) -> str:

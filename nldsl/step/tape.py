@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nldsl.core.nodes import Node, walk
-from nldsl.schedule.adjoints import Adjoint, Back, Event, ends
-from nldsl.schedule.named import Bar, Memory, name_of
+from nldsl.schedule.adjoints import Adjoint, Back
+from nldsl.schedule.named import Bar, Held, name_of
 from nldsl.schedule.step_states import At
 from nldsl.schedule.timetable import Kind
 from nldsl.step.flat import shape_of
@@ -21,7 +21,7 @@ from nldsl.step.names import last
 from nldsl.step.source import parts
 
 if TYPE_CHECKING:
-    from nldsl.step.updates import Root, Updates
+    from nldsl.step.updates import Root, Text, Updates
 
 Sizes = tuple[int, ...]
 
@@ -38,7 +38,7 @@ class Tape:
         self.held: list[str] = []
         self.body = ""
 
-    def heard(self, memory: Memory, stream: str) -> str:
+    def heard(self, memory: Held, stream: str) -> str:
         """The rows of what the steps gave for the values of a memory."""
         return f"{self.name}|{memory}|{stream}"
 
@@ -64,7 +64,7 @@ class Tape:
         """Defines the functions of the tape."""
         names, learners = self.adjoint.moved, self.adjoint.learners
         bars = {name: f"b{i + 1}" for i, name in enumerate(names)}
-        found = {name: f"o{i + 1}" for i, name in enumerate(learners)}
+        found: dict[Held, str] = {name: f"o{i + 1}" for i, name in enumerate(learners)}
         stack = {name: f"s{i + 1}" for i, name in enumerate(self.adjoint.targets)}
         given = [*bars.values(), *found.values()]
         labels = {x: Label(f"bar_{last(str(n))}") for n, x in [*bars.items(), *found.items()]}
@@ -82,7 +82,7 @@ class Tape:
                 at = bars[name]
                 results[at] = f"torch.where(event == {code}, c{code}[{i}], {results[at]})"
             for i, name in enumerate(back.found, len(back.bars)):
-                at = found[str(name)]
+                at = found[name]
                 more = f"{at} + c{code}[{i}]"
                 results[at] = f"torch.where(event == {code}, {more}, {results[at]})"
         if self.held:
@@ -90,7 +90,7 @@ class Tape:
         draft = Draft(("carry", "row", "held"), lines, parts(list(results.values())), labels, {})
         self.body = self.updates.define("seen", draft)
 
-    def back(self, back: Back, bars: Mapping[Memory, str]) -> str:
+    def back(self, back: Back, bars: Mapping[Held, str]) -> str:
         """A call of the derivative of an event, in the function of a row."""
 
         def text(node: Node) -> str | None:
@@ -139,45 +139,55 @@ class Tape:
         """Lines of a tick that note its event, before anything is written: or begin the tape anew,
         at the viewer's own tick.
         """
-        event = self.adjoint.event(kind)
+        code = self.adjoint.code(kind)
         if self.adjoint.anew(kind):
-            code = self.adjoint.code(Event(frozenset(), event.restarted, frozenset()))
-            return [*(f'S["{name}"].zero_()' for name in self.rows()), *self.first(code)]
-        code = self.adjoint.code(event)
+            zeros = [f'S["{name}"].zero_()' for name in self.rows()]
+            return zeros + self.first(code, lambda node: self.updates.text(at.decide(node)))
+        ended = [h.input.stream for h in self.adjoint.heard if kind.at(h.since)]
+        zeros = [
+            f'S["{self.heard(n, stream)}"].zero_()'
+            for stream in dict.fromkeys(ended)
+            for n in self.adjoint.targets
+        ]
         if not code:
-            return []
-        back = self.adjoint.backs[code - 1]
-        used = set(walk(*back.bars.values(), *back.found.values()))
+            return zeros
         new = "at = at + 1"
-        if ends(event):
+        if self.adjoint.backs[code - 1].ends:
             new = f"at = at + ({self.event}[at] != {float(code)})"
         return [
+            *zeros,
             f"at = {self.row}.long().view(1)",
             new,
             f"note({self.event}, at, {float(code)})",
             *(
                 f'note(S["{rows}"], at, {self.updates.text(at.decide(node))})'
-                for rows, node in zip(self.kept_rows(), self.kept)
-                if node in used
+                for rows, node in self.used(code)
             ),
         ]
 
-    def first(self, code: int) -> list[str]:
+    def used(self, code: int) -> list[tuple[str, Node]]:
+        """What the derivative of an event reads, with the rows that keep it."""
+        met = set(walk(*self.adjoint.backs[code - 1].roots))
+        return [(rows, n) for rows, n in zip(self.kept_rows(), self.kept) if n in met]
+
+    def first(self, code: int, text: Text) -> list[str]:
         """A tape begins with the event that the first values came from, if it changes anything."""
-        return [f"{self.event}[0] = {float(code)}"] if code else []
+        if not code:
+            return []
+        kept = [f'S["{rows}"][0] = {text(node)}' for rows, node in self.used(code)]
+        return [f"{self.event}[0] = {float(code)}", *kept]
 
     def birth(self) -> list[str]:
-        return self.first(self.adjoint.birth)
+        return self.first(self.adjoint.birth, self.updates.text)
 
     def after(self, kind: Kind) -> list[str]:
         """Lines that keep the place on the tape."""
+        code = self.adjoint.code(kind)
         if self.adjoint.anew(kind):
             return [f"{self.row}.zero_()"]
-        event = self.adjoint.event(kind)
-        code = self.adjoint.code(event)
         if not code:
             return []
-        if ends(event):
+        if self.adjoint.backs[code - 1].ends:
             return [f"{self.row}.add_({self.event}[{self.row}.long()] != {float(code)})"]
         return [f"{self.row}.add_(1)"]
 
