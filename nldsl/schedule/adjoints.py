@@ -88,7 +88,8 @@ class Adjoint:
             and h.input.what == "grad"
             and self.program.memories[h.input.memory].level == viewer.name
         ]
-        self.streams = list(dict.fromkeys(h.input.stream for h in self.heard))
+        self.stretches = list(dict.fromkeys((h.input.stream, h.since) for h in self.heard))
+        self.streams = list(dict.fromkeys(stream for stream, _ in self.stretches))
         streams = [clock.ticks.streams[s] for s in self.streams]
         candidates = self.depending() if self.heard else []
         self.targets = [
@@ -209,13 +210,6 @@ class Adjoint:
         known: set[Held] = {*self.moved, *self.viewer.memories}
         for name in self.moved:  # the limit `second_derivative`
             assert not any(self.hears(n, known) for n in self.moving(name)), name
-        if len({(h.input.stream, h.since) for h in self.heard}) > len(self.streams):
-            short = self.viewer.name.rsplit(".", 1)[-1]
-            raise Unsupported(
-                f"`{short}` sees through faster ticks over two stretches of one stream",
-                span=self.viewer.span,
-                help="one of them",
-            )
 
     # -- steps
 
@@ -376,7 +370,7 @@ class Adjoint:
         """
         if kind.at(self.viewer.name):
             return True
-        silent = self.viewer.name in kind.silent and len(self.streams) == 1
+        silent = self.viewer.name in kind.silent and len(self.stretches) == 1
         return silent and all(
             not isinstance(n, Fold) and self.states[n].level in kind.restarted for n in self.moved
         )

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from nldsl.core.nodes import Node, walk
 from nldsl.schedule.adjoints import Adjoint, Back
-from nldsl.schedule.named import Bar, Held, name_of
+from nldsl.schedule.named import Bar, Held, Stretch, name_of
 from nldsl.schedule.step_states import At
-from nldsl.schedule.timetable import Kind
+from nldsl.schedule.timetable import Kind, spoken
 from nldsl.step.flat import shape_of
 from nldsl.step.listing import Draft, Label
 from nldsl.step.names import last
@@ -38,9 +38,10 @@ class Tape:
         self.held: list[str] = []
         self.body = ""
 
-    def heard(self, memory: Held, stream: str) -> str:
-        """The rows of what the steps gave for the values of a memory."""
-        return f"{self.name}|{memory}|{stream}"
+    def heard(self, memory: Held, stream: str, since: Stretch) -> str:
+        """The rows of what the steps of a stretch gave for the values of a memory."""
+        more = "" if since == self.adjoint.viewer.name else f"|{spoken(since)}"
+        return f"{self.name}|{memory}|{stream}{more}"
 
     def kept_rows(self) -> list[str]:
         return [f"{self.name}|kept {i + 1}" for i in range(len(self.kept))]
@@ -48,9 +49,9 @@ class Tape:
     def rows(self) -> dict[str, Sizes]:
         """What has a row for each event, and the sizes of one."""
         out: dict[str, Sizes] = {f"{self.name}|event": ()}
-        for stream in self.adjoint.streams:
+        for stretch in self.adjoint.stretches:
             for name in self.adjoint.targets:
-                out[self.heard(name, stream)] = shape_of(self.adjoint.bar(name).type)
+                out[self.heard(name, *stretch)] = shape_of(self.adjoint.bar(name).type)
         kept = (shape_of(n.type) if n.type else () for n in self.kept)
         return out | dict(zip(self.kept_rows(), kept))
 
@@ -112,24 +113,25 @@ class Tape:
         """Lines before a tick: the step's part of the tape; at the viewer's tick the way back."""
         lines = [f"at = {self.row}.long().view(1)"]
         lines += [
-            f'S["{self.heard(n, s)}"].index_add_(0, at, G["{n}|{s}"][None])'
-            for s in self.adjoint.streams
+            f'S["{self.heard(n, s, since)}"].index_add_(0, at, G["{n}|{s}"][None])'
+            for s, since in self.adjoint.stretches
             for n in self.adjoint.targets
         ]
         if self.adjoint.viewer.name in kind.fired:
-            lines += [line for stream in self.adjoint.streams for line in self.replay(stream)]
+            lines += [line for each in self.adjoint.stretches for line in self.replay(*each)]
         return lines
 
-    def replay(self, stream: str) -> list[str]:
+    def replay(self, stream: str, since: Stretch) -> list[str]:
         """The way back over the tape, which adds to what the viewer's own reads were given."""
-        heard = [self.heard(n, stream) for n in self.adjoint.targets]
-        tapes = [f'S["{name}"]' for name in (f"{self.name}|event", *heard, *self.kept_rows())]
+        rows = [self.heard(n, stream, since) for n in self.adjoint.targets]
+        tapes = [f'S["{name}"]' for name in (f"{self.name}|event", *rows, *self.kept_rows())]
         carry = [f'zeros(S["{n}"])' for n in [*self.adjoint.moved, *self.adjoint.learners]]
         lines = [
             f"found = replay({self.body}, ({', '.join(carry)},), ({', '.join(tapes)},), "
             f"({''.join(h + ', ' for h in self.held)}), mode)"
         ]
-        totals = {h.input.memory: h for h in self.adjoint.heard if h.input.stream == stream}
+        heard = [h for h in self.adjoint.heard if (h.input.stream, h.since) == (stream, since)]
+        totals = {h.input.memory: h for h in heard}
         for i, name in enumerate(self.adjoint.learners, len(self.adjoint.moved)):
             if name in totals:
                 lines.append(f'S["{totals[name]}"].add_(found[{i}])')
@@ -143,11 +145,11 @@ class Tape:
         if self.adjoint.anew(kind):
             zeros = [f'S["{name}"].zero_()' for name in self.rows()]
             return zeros + self.first(code, lambda node: self.updates.text(at.decide(node)))
-        ended = [h.input.stream for h in self.adjoint.heard if kind.at(h.since)]
         zeros = [
-            f'S["{self.heard(n, stream)}"].zero_()'
-            for stream in dict.fromkeys(ended)
+            f'S["{self.heard(n, stream, since)}"].zero_()'
+            for stream, since in self.adjoint.stretches
             for n in self.adjoint.targets
+            if kind.at(since)
         ]
         if not code:
             return zeros
