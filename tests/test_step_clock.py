@@ -251,6 +251,72 @@ def test_how_far_a_slower_level_sees(depth: str) -> None:
     agrees(two("F + 0.3 * (slow.S - F) .* F - 0.1 * stop(grad(F))", 12, depth), 14)
 
 
+SEEN = """nldsl 1
+dim c = 3
+input x: [c]
+clock two = 2 step
+clock four = 4 step
+level fast every FAST step {
+    memory F: [c] = START
+    context x
+    minimize mean(loss over period)
+    F <- 0.9 * F - 0.1 * stop(grad(F)) + MORE
+    reset every 8 step
+    bptt full
+}
+level other every step {
+    memory H: [c] = 1
+    H <- 0.8 * H + 0.1
+    bptt none
+}
+level middle every 2 step {
+    memory G: [c] = slow.S
+    G <- 0.9 * G + STEP
+    bptt full
+}
+level slow every 4 step {
+    memory S: [c] = random
+    context x
+    minimize OBJECTIVE
+    S <- S - 0.1 * grad(S)
+    bptt none
+}
+loss = |(READ) .* linear(x, [c]) + middle.G - next(x)|^2
+level training every step {
+    memory W: weights
+    context x
+    minimize mean(loss over period)
+    W <- W - 0.05 * grad(W)
+}
+"""
+USUAL = {
+    "FAST": "1",
+    "START": "slow.S",
+    "MORE": "0.1 * other.H",
+    "STEP": "0.1 * slow.S",
+    "OBJECTIVE": "mean(loss over period)",
+    "READ": "fast.F",
+}
+SIGHTS = {
+    "a copy": {"READ": "fast.F + fast.F@four"},
+    "a copy of what restarts": {"READ": "fast.F / 2 + fast.F@four", "START": "slow.S .* other.H"},
+    "a start from what is seen through": {"START": "middle.G"},
+    "a start by what moves": {"START": "slow.S .* other.H"},
+    "a start of the same pace": {"FAST": "4", "MORE": "0.1"},
+    "a sum over ticks": {"STEP": "sum(fast.F over period)"},
+    "a shorter stretch": {"OBJECTIVE": "mean(loss over two)"},
+    "two stretches": {"OBJECTIVE": "mean(loss over two) + 2 * mean(loss over period)"},
+}
+
+
+@pytest.mark.parametrize("name", SIGHTS)
+def test_what_a_slower_level_sees_through(name: str) -> None:
+    text = SEEN
+    for word, said in (USUAL | SIGHTS[name]).items():
+        text = text.replace(word, said)
+    agrees(load_text(text), 17)
+
+
 def test_a_fresh_draw_at_each_restart() -> None:
     text = (
         TWO.replace("fast.F(h)", "fast.F(slow.S(h))")

@@ -55,8 +55,6 @@ LIMITS: tuple[Limit, ...] = (
     ticks.curved_in_its_stretch,
     ticks.weighed_apart,
     ticks.second_derivative,
-    ticks.stretch_seen_through,
-    ticks.start_seen_through,
 )
 
 

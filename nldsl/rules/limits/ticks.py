@@ -13,7 +13,7 @@ from nldsl.diagnostic import Diagnostic
 from nldsl.rules.flow import reach
 from nldsl.rules.limits.facts import Facts, unbound
 from nldsl.rules.limits.streams import refused
-from nldsl.rules.words import head_of, short
+from nldsl.rules.words import short
 
 ELSEWHERE = ("input", "random", "load", "grad_stream", "ahead")
 
@@ -294,31 +294,3 @@ def _sights(facts: Facts) -> list[tuple[Sight, list[str]]]:
         return []
     found = [(sight, sight.moved()) for sight in (Sight(facts, v) for v in facts.learners)]
     return [(sight, moved) for sight, moved in found if moved]
-
-
-def stretch_seen_through(facts: Facts) -> Iterator[Diagnostic]:
-    """A stretch of ticks that a slower level sees through."""
-    for sight, moved in _sights(facts):
-        for name in moved:
-            for node in facts.near(facts.updates[name]):
-                if node.op == "fold" and facts.local(node.args[0]) and not _waits(node):
-                    if any(facts.owner(n) in moved for n in facts.near(node)):
-                        yield refused(
-                            f"a stretch of ticks that `{short(sight.viewer.name)}` sees through",
-                            node.span,
-                            "`bptt none`",
-                        )
-
-
-def start_seen_through(facts: Facts) -> Iterator[Diagnostic]:
-    """A start from a memory that a slower level sees through."""
-    for sight, moved in _sights(facts):
-        for name in moved:
-            start = facts.program.memories[name].start
-            for node in walk(start) if start is not None else ():
-                if facts.owner(node) in moved and facts.level(name).reset.period:
-                    yield refused(
-                        f"a start from a memory that `{short(sight.viewer.name)}` sees through",
-                        node.span or head_of(facts.level(name)),
-                        f"a start from `{short(sight.viewer.name)}`, or `bptt none`",
-                    )
