@@ -372,7 +372,7 @@ def run_of(
 def spec_and_data(
     spec: Path | None, data: Path | None, resume: Path | None
 ) -> tuple[Path | None, Path | None]:
-    """A run that is resumed has its spec: what is named alone beside it is DATA, unless it is a .nl
+    """A run that is resumed has its spec: a path alone beside it is DATA, unless it is a .nl
     file.
     """
     if resume is not None and data is None and spec is not None and spec.suffix != ".nl":

@@ -67,5 +67,5 @@ def explanations() -> dict[str, Explanation]:
 
 
 def near(code: str) -> list[str]:
-    """Codes that somebody who wrote this may have meant."""
+    """Codes that are near the one written."""
     return get_close_matches(code.upper(), explanations(), n=3, cutoff=0.6)

@@ -2,8 +2,8 @@
 
     text -> ast -> graph (core equations, levels), checked -> schedule -> python -> compiled step
 
-A stage takes what the one before it made and changes nothing in it. `passed` tells who watches the
-name of each stage and what it made (`stages.DUMPS` prints it), and checks its laws where the
+A stage takes what the one before it made and changes nothing in it. `passed` hands the name of each
+stage and its result to `watch` (`stages.DUMPS` prints it), and checks its laws where the
 environment variable NLDSL_LAWS is set, as it is in every test.
 """
 
@@ -32,7 +32,7 @@ Law = Callable[[Made], None]
 
 
 def unwatched(stage: str, made: object) -> None:
-    """Nobody is told."""
+    """Ignores the stage."""
 
 
 def lawless(made: object) -> None:
@@ -40,7 +40,7 @@ def lawless(made: object) -> None:
 
 
 def passed(stage: str, made: Made, watch: Watch, law: Law[Made] = lawless) -> Made:
-    """The result of a stage, checked and shown to `watch`. Raises AssertionError for what breaks a
+    """The result of a stage, checked and shown to `watch`. Raises AssertionError if it breaks a
     law.
     """
     if os.environ.get("NLDSL_LAWS"):
@@ -80,9 +80,9 @@ def compile_program(
     files: Files | None = None,
     watch: Watch = unwatched,
 ) -> CompiledStep:
-    """Checked program -> its training step; `files` holds what it loads.
+    """Checked program -> its training step; `files` holds the tensors that it loads.
 
-    Raises Diagnostics (N8xx) for what has no lowering yet.
+    Raises Diagnostics (N8xx) if a part of it has no lowering.
     """
     from nldsl.schedule.faults import told  # torch is imported where something is to run
     from nldsl.schedule.plan import schedule

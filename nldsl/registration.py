@@ -9,8 +9,8 @@
         derivative=lambda y, x: (1 - abs(y)) ** 2,
     )
 
-From then on `softsign(x)` stands in texts as `tanh(x)` does. What is said is held against itself
-before it is taken: code, rule, derivative, folding and sign must agree at a few points.
+From then on `softsign(x)` stands in texts as `tanh(x)` does. The call compares its arguments before
+it accepts them: code, rule, derivative, folding and sign must agree at a few points.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def register(
     """Adds the elementwise operator `name` of `arity` arguments (1 to 3) to the language.
 
     `text` is torch code on tensors, entry by entry, `{0}` the first argument; it may name `torch`
-    and `F`. `rule` is the interpreter's, on float64 tensors, told apart from the code.
+    and `F`. `rule` is the interpreter's, on float64 tensors, written apart from the code.
     `derivative(y, *arguments)` is dy/dx, or one for each argument, in arithmetic and in elementwise
     operators by their names (`x.sigmoid()`); y is the value. `fold` is its value on numbers, `sign`
     "positive" or "nonnegative" if all its values are. `safe = (i, c)`: its slope is infinite

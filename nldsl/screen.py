@@ -15,7 +15,9 @@ PIPE_CLOSED = 128 + signal.SIGPIPE  # what a shell says of a process that SIGPIP
 
 
 class Screen(Console):
-    """Standard output, or `file`. When its reader has gone, what `closed` says happens."""
+    """Standard output, or `file`. When its reader has gone, the process ends as a shell ends one at
+    SIGPIPE.
+    """
 
     def __init__(
         self,

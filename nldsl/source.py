@@ -43,8 +43,8 @@ class Span:
 
 
 def decoded(data: bytes) -> str:
-    """The text of a file, without the mark that it may begin with. What is not UTF-8, or what the
-    mark says, becomes U+FFFD, which is refused at its place.
+    """The text of a file, without the mark that it may begin with. Bytes that are not UTF-8, or not
+    in the encoding of the byte-order mark, become U+FFFD, which is refused at its place.
     """
     coding = next((coding for mark, coding in MARKS.items() if data.startswith(mark)), "utf-8-sig")
     return data.decode(coding, errors="replace")

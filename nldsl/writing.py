@@ -1,6 +1,6 @@
 """Writes a file whole or not at all.
 
-What a reader finds is the old content or the new.
+A reader finds the old content or the new.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ DRAFT = ".partial"  # after the name of a file that is being written
 
 
 def replace(path: Path, content: bytes | str) -> None:
-    """Write beside the file, wait for the disk, rename. What is not a regular file (a pipe, a
-    terminal) is written to directly. Raises OSError; then the file that was there stays."""
+    """Write beside the file, wait for the disk, rename. A path that is not a regular file (a pipe,
+    a terminal) is written to directly. Raises OSError; then the file that was there stays.
+    """
     given = content.encode() if isinstance(content, str) else content
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file() and not path.is_dir():

@@ -147,7 +147,7 @@ class Builder:
         return self._outward(op, args, shape) or self.make(op, *args, type=shape)
 
     def _outward(self, op: str, args: Sequence[Node], shape: Type) -> Node | None:
-        """Of arguments that are broadcast alike, the broadcast of the result."""
+        """The broadcast of the result, where all arguments are broadcast along the same axes."""
         broad = [a for a in args if a.op == "spread" and a.args[0].op != "const"]
 
         def alike(a: Node) -> bool:
@@ -259,7 +259,7 @@ class Builder:
 
 
 class Term:
-    """A value in a formula: what is written with it becomes nodes.
+    """A value in a formula: arithmetic with it makes nodes.
 
     lambda y, x: 1 - y * y       the derivative of tanh
     lambda y, x: x.sigmoid()     any elementwise operator by its name

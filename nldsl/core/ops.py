@@ -6,9 +6,9 @@
     by index   gather cross_entropy                    time        conv rope attend ahead fold ..
     gradients  grad grad_stream stop                   schedule    ended replay when constant_for
 
-A row says all of an operator but what it means on numbers in time, which the interpreter says apart
-(oracle/operators.py): its name, what it is, arguments, attributes, law of shapes, constant folding,
-what it simplifies to, derivative, sign, torch code (`Op` in build.py says each field). Laws,
+A row holds everything about an operator but its meaning on numbers in time, which the interpreter
+defines apart (oracle/operators.py): name, description, arguments, attributes, type law, constant
+folding, simplification, derivative, sign, torch code (`Op` in build.py describes each field). Laws,
 simplifications and derivatives of more than a line are functions of shapes.py, simplify.py and
 derivatives.py. A new elementwise operator is a row here and a line there.
 """

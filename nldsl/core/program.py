@@ -5,8 +5,8 @@ together.
 
     recall.M  first start, restart sequence, then (1 - forget) * read(M) + now(S)   every token
 
-What follows from these records alone is a method of `Program`: which level is slower, how far it
-sees through the ticks of another, whose value a read is.
+Methods of `Program` compute everything that follows from these records alone: which level is
+slower, how far it sees through the ticks of another, the owner of a read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Clock:
     """A timetable: ticks after units `phase + period`, `phase + 2 period`, ...; never at 0.
 
     `unit` is one of `UNITS`; "never" has period 0, "update" ends at the level that is called.
-    `name` is what the text calls it.
+    `name` is its name in the text.
     """
 
     unit: str
@@ -125,7 +125,7 @@ class Bptt:
 
 @dataclass(frozen=True)
 class Clause:
-    """Words in the text of a level, for those who point at them.
+    """Words in the text of a level, for findings that point at them.
 
     `word`     says what they are         `name`                      `span`
     minimize   an objective                                           the objective

@@ -24,7 +24,7 @@ OF_EVERY_TOKEN = ("input", "rope", "conv", "window", "held_stream")
 
 def sample_clocks(program: Program, root: Node) -> set[Clock]:
     """The clocks at whose ticks a stream has its instants, the terms of a window over it; every
-    token, for what depends on nothing slower alone.
+    token, unless it depends on slower values alone.
     """
     return sample_clocks_of(program, [root])[root]
 
@@ -76,7 +76,7 @@ def first_sample(clock: Clock, first: int) -> int:
 
 
 class ValidFrom:
-    """The first token at which a node has a value; 0 for what always has one."""
+    """The first token at which a node has a value; 0 of a stream that always has one."""
 
     def __init__(self) -> None:
         self._first: dict[Node, int] = {}

@@ -187,7 +187,7 @@ def assigned(text: Wording, i: int) -> Mistake | None:
 
 
 def letter(text: Wording, i: int) -> Mistake | None:
-    """A letter or a sign of another alphabet, told once however often it stands there."""
+    """A letter or a sign of another alphabet, reported once however often it stands there."""
     word = text.words[i]
     if word.kind != "stray":
         return None

@@ -178,7 +178,7 @@ FUNCTIONS = {
 
 
 def in_ascii(word: str) -> str:
-    """`η_t` -> `eta_t`, `größe` -> `grosse`; nothing for what has no letters like these."""
+    """`η_t` -> `eta_t`, `größe` -> `grosse`; None where a letter has no such form."""
     spelt = "".join(_spelt(letter) for letter in word.replace("ß", "ss"))
     return spelt if spelt.isascii() and spelt.isidentifier() and spelt[0] != "_" else ""
 

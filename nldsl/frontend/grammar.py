@@ -47,7 +47,7 @@ def parser() -> Lark:
 
 
 def analyse(cache: str | bool = False) -> Lark:
-    """The grammar, analysed; `cache` is the file where lark keeps what it found, without the text
+    """The grammar, analysed; `cache` is the file in which lark keeps its analysis, without the text
     of the grammar.
     """
     return Lark(

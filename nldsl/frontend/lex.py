@@ -195,9 +195,7 @@ def _number_faults(text: str, span: Span, after_value: bool) -> list[Diagnostic]
 
 
 def _plain_number(text: str) -> str:
-    """`.5`, `1.`, `1E+3`, `1_000`, `0x10` as nldsl writes them; nothing for what is another
-    thing.
-    """
+    """`.5`, `1.`, `1E+3`, `1_000`, `0x10` as nldsl writes them; None for any other word."""
     if re.fullmatch("0[xXbBoO][0-9A-Fa-f]+", text):
         base = {"x": 16, "b": 2, "o": 8}[text[1].lower()]
         return (

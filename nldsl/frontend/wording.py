@@ -27,7 +27,7 @@ ELSE = frozenset("elif else except finally".split())
 
 
 class Wording:
-    """Words are told by their numbers; `i` to `j` are those from i on before j."""
+    """Words are named by their numbers; `i` to `j` are those from i on before j."""
 
     def __init__(self, words: list[Word], places: Places) -> None:
         self.words, self.places = words, places

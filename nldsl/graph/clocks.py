@@ -54,8 +54,8 @@ def rate_of(rate: syntax.Every | syntax.Never, site: Site) -> Clock:
 
 
 def default_reset(clock: Clock) -> Clock:
-    """Two facts of the clock: what counts tokens begins anew with each sequence, all else
-    lives on.
+    """Two facts of the clock: a level that counts tokens restarts with each sequence, every other
+    level does not.
     """
     return (
         Clock("sequence", 1, 0, "sequence")

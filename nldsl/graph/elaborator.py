@@ -44,8 +44,8 @@ class Poisoned(Exception):
 
 
 class Elaborator:
-    """One elaboration: what is known, made and found so far. `shapes`, `arrays`, `naming` and
-    `owners` are its parts; `level_of` says the level of each memory once all are declared.
+    """One elaboration: what it knows, has made and has found so far. `shapes`, `arrays`, `naming`
+    and `owners` are its parts; `level_of` says the level of each memory once all are declared.
     """
 
     shapes: Shapes
@@ -227,9 +227,7 @@ def _is_number(text: str) -> bool:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like this one, if one is; what is known by this very name is not
-    meant here.
-    """
+    """The known name that is most like this one, if one is; this very name is left out."""
     return next(iter(difflib.get_close_matches(name, sorted(set(known) - {name}), 1)), "")
 
 

@@ -212,7 +212,7 @@ def count(op: str, a: Num, b: Num, site: Site) -> Num:
 
 
 def factor(op: str, a: Num | Array, b: Value, site: Site) -> Num | Array:
-    """Arithmetic on what `I` is multiplied by."""
+    """Arithmetic on the factor of `I`."""
     found = arithmetic(op, a, b, site)
     assert isinstance(found, Num | Array)
     return found

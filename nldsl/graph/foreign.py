@@ -219,8 +219,8 @@ def formed(last: str, start: int, end: int, given: list[str], span: Span) -> Adv
 
 
 def arguments(text: str, at: int) -> tuple[list[str], int] | None:
-    """The arguments of the call whose bracket opens at `at`, and the place behind it; None of what
-    cannot be told by brackets.
+    """The arguments of the call whose bracket opens at `at`, and the place behind it; None where
+    brackets do not part them.
     """
     if not text.startswith("(", at):
         return None

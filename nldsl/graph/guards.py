@@ -74,7 +74,9 @@ def once(fact: Callable[[Guards, Node], bool]) -> Callable[[Guards, Node], bool]
 
 
 def guarded(elaborator: Elaborator, program: Program) -> None:
-    """Every branch rebuilt where it has to be; what a level takes as `context` stays one stream."""
+    """Every branch rebuilt where it has to be; a stream in the `context` of a level stays one
+    stream.
+    """
     guards, order = Guards(elaborator), in_order(program)
     if not any(node.op in CHOICES for node in order):
         return
@@ -122,7 +124,7 @@ def in_order(program: Program) -> list[Node]:
 
 
 class Guards:
-    """Rebuilds branches. A mask has the shape of what it masks, or () for all of it."""
+    """Rebuilds branches. A mask has the shape of the node that it masks, or () for all of it."""
 
     def __init__(self, elaborator: Elaborator) -> None:
         self.elaborator, self.shapes, self.node = elaborator, Shapes(elaborator), elaborator.node

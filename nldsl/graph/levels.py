@@ -23,7 +23,7 @@ from nldsl.source import Span
 
 
 class Spanned(Protocol):
-    """Words of a text, or what was made of them."""
+    """Words of a text, or a value made of them."""
 
     @property
     def span(self) -> Span | None: ...

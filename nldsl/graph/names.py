@@ -68,7 +68,9 @@ def calls_in(node: syntax.Syntax) -> Iterable[syntax.Call]:
 
 
 class Naming:
-    """Remembers what each def makes, for each choice of its definition arguments."""
+    """Remembers the weights and levels that each def makes, for each choice of its definition
+    arguments.
+    """
 
     def __init__(self) -> None:
         self.known: dict[tuple[int, tuple[tuple[str, int], ...]], Makes] = {}

@@ -18,7 +18,7 @@ STREAMS = ("input", "rope", "held_stream")
 def reported(statement: syntax.Report, site: Site) -> Thunk[Array]:
     """Its value, to be worked out with the streams of the file.
 
-    Reports N202 for what is not an array, N204 for more than one number.
+    Reports N202 if it is not an array, N204 if it is more than one number.
     """
     elaborator, span = site.elaborator, statement.value.span
 

@@ -223,7 +223,7 @@ class Scope:
         return found[0] if found else None
 
     def settle(self) -> None:
-        """Work out what nothing has asked for: it may be wrong too."""
+        """Work out the values that nothing has asked for: they may be wrong too."""
         for entry in self.names.values():
             for thunk in (entry.base, *(version for _, version in entry.versions)):
                 if isinstance(thunk, Thunk) and thunk.name:

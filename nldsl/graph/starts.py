@@ -1,4 +1,4 @@
-"""Starts of memories: constants, `random`, `learned`, `load`, and what other memories hold.
+"""Starts of memories: constants, `random`, `learned`, `load`, and the values of other memories.
 
 They read no streams.
 """

@@ -167,7 +167,7 @@ def bptt(statement: syntax.Bptt, site: Site) -> None:
 
 @make.register(syntax.Level)
 def level(statement: syntax.Level, site: Site) -> None:
-    """Makes the level; where that fails, its name stands for what could not be made."""
+    """Makes the level; where that fails, its name stands for a poisoned value."""
     try:
         instance(statement, site)
     except Poisoned:
@@ -177,7 +177,7 @@ def level(statement: syntax.Level, site: Site) -> None:
 
 
 def poisoned(elaborator: Elaborator) -> Thunk[NoReturn]:
-    """Stands for what could not be made, so that its readers are not findings as well."""
+    """A value that could not be made; reading it is not a second finding."""
 
     def fail() -> NoReturn:
         raise Poisoned
@@ -304,7 +304,7 @@ def version(statement: syntax.Update, site: Site) -> None:
 
 
 def has_versions(name: syntax.Name, entry: Entry, elaborator: Elaborator) -> None:
-    """Fails of what is one thing throughout: a def, a clock, a level, a dim."""
+    """Fails if the name has one value throughout: that of a def, a clock, a level, a dim."""
     base = entry.base.force() if entry.constant and isinstance(entry.base, Thunk) else entry.base
     if isinstance(base, Definition | ClockValue | LevelInstance | Family) or (
         name.text in elaborator.dims and base is elaborator.dims[name.text][0]

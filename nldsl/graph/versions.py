@@ -85,7 +85,7 @@ class Versions:
         return [(arg, where) for arg in node.args]
 
     def others(self, objective: Node, memory: str) -> list[Node]:
-        """Reads of what the text above an objective made of the level's other memories."""
+        """Reads of the values that the text above an objective gave the level's other memories."""
         self.survey(objective)
         level, found, stack = self.level(memory), dict[Node, None](), [objective]
         while stack:

@@ -44,8 +44,8 @@ class Result:
 
 
 class Oracle:
-    """`planned_steps` is the length of the run, from which `ticks` follows; `files` holds what
-    `load` reads.
+    """`planned_steps` is the length of the run, from which `ticks` follows; `files` holds the
+    tensors that `load` reads.
     """
 
     def __init__(

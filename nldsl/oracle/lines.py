@@ -51,8 +51,8 @@ def cut(value: Value, blind: frozenset[str]) -> Value:
 
 
 def mark(value: Value, lanes: int) -> Value:
-    """The same value as an object of its own that one can differentiate in: what adding a fresh
-    zero to it would do.
+    """The same value as an object of its own that one can differentiate in: as adding a fresh zero
+    to it would make it.
     """
 
     def copy(x: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class Inside:
 
 
 class Facts:
-    """What a program says of its levels and nodes at every instant."""
+    """Facts about the levels and nodes of a program that hold at every instant."""
 
     def __init__(self, program: Program) -> None:
         self.program = program

@@ -226,8 +226,8 @@ class Meaning:
         )
 
     def _cut_since(self, level: Level, value: Value, line: Line, since: int, i: int) -> Value:
-        """A value that is kept since an instant, and what it has become a constant for before
-        instant i.
+        """A value that is kept since an instant, a constant for the learners that a cut before
+        instant i hides it from.
         """
         blind = frozenset(
             name

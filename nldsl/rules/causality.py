@@ -18,8 +18,8 @@ from nldsl.source import Span
 
 
 def cycles(program: Program) -> Iterator[Diagnostic]:
-    """`l.M@after` is the value after this instant's tick, so the tick may not need what is computed
-    from it.
+    """`l.M@after` is the value after this instant's tick, so the tick may not need a value that is
+    computed from it.
 
     Cycles among definitions alone are met where names are looked up (N401); these pass through a
     tick.
@@ -313,7 +313,7 @@ def stale_reads(program: Program) -> Iterator[Diagnostic]:
 
 
 def _outside(program: Program, read: Node, way: list[Node]) -> Span | None:
-    """The words of a read, or of what reads it if those stand in the memory's own level."""
+    """The words of a read; of its reader, if they stand in the memory's own level."""
     level = program.levels[program.memories[read["memory"]].level].span
     return next(
         (node.span for node in reversed(way) if level is None or not _within(node.span, level)),

@@ -169,8 +169,8 @@ def _suspects(program: Program) -> Callable[[Level, Node], bool]:
 
 
 def _within_a_tick(program: Program, steps: bool) -> Callable[[Node], Iterable[Node]]:
-    """From a node to what it needs at the same tick; a stretch gathers what came before, at a step
-    clock a stretch of steps alone.
+    """From a node to the nodes that it needs at the same tick; a stretch gathers what came before,
+    at a step clock a stretch of steps alone.
     """
 
     def into(node: Node) -> Iterable[Node]:
@@ -253,7 +253,7 @@ def reset_periods(program: Program) -> Iterator[Diagnostic]:
 
 
 def _misses(reset: Clock, clock: Clock) -> tuple[str, str]:
-    """Why a reset is not at a tick of this clock, and what would be."""
+    """The reason why a reset is not at a tick of this clock, and a reset that is."""
     if reset.unit != clock.unit:
         return (
             f"a level that ticks every {every(clock)} cannot restart every {every(reset)}, "

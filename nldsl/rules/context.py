@@ -70,8 +70,8 @@ def missing_context(program: Program) -> Iterator[Diagnostic]:
 
 
 def unused_context(program: Program) -> Iterator[Diagnostic]:
-    """A context stream is met by an objective. What the equation alone reads (rates, gates) is no
-    data and is not listed.
+    """A context stream is met by an objective. Streams that the equation alone reads (rates, gates)
+    are not data and are not listed.
 
     context k, v, q   minimize |M(k) - v|^2                                  # N611: q
     context k, v      minimize |M(k) - v|^2
@@ -105,7 +105,7 @@ def unused_context(program: Program) -> Iterator[Diagnostic]:
 
 
 def _forms(stream: Node) -> Iterator[Node]:
-    """The stream, and what it is before changes of shape."""
+    """The stream, and its values before changes of shape."""
     yield stream
     while stream.op in SHAPE_ONLY:
         stream = stream.args[0]

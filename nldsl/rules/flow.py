@@ -18,7 +18,7 @@ REORDERED = ("permute", "reshape")
 
 
 def equations(program: Program) -> dict[str, list[Node]]:
-    """By level, what its memories become, those of the optimizers that it calls included."""
+    """By level, the next values of its memories, those of the optimizers that it calls included."""
     found: dict[str, list[Node]] = {name: [] for name in program.levels}
     for memory in program.memories.values():
         if memory.next is not None:
@@ -90,8 +90,7 @@ def beneath(
     """Of every node met from `roots`, the marks (bits of a number) of itself and of all that lies
     beneath it.
 
-    What a rule looks for in many equations that share their streams is looked for once. `into` may
-    not lead in a circle.
+    Equations that share their streams share the search. `into` may not lead in a circle.
     """
     into = into or (lambda node: node.args)
     found: dict[Node, int] = {}
@@ -131,7 +130,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 def knots(needs: Mapping[T, Iterable[T]]) -> list[set[T]]:
-    """The sets of things that need each other in a circle; an empty list of what has an order."""
+    """The sets of things that need each other in a circle; an empty list if there is an order."""
     try:
         graphlib.TopologicalSorter(needs).prepare()
         return []

@@ -95,7 +95,7 @@ def unreached_weights(program: Program) -> Iterator[Diagnostic]:
 
 
 def _outside(node: Node) -> tuple[Node, ...]:
-    """An equation without what its gradients differentiate: that may be the whole network."""
+    """An equation without the objectives of its gradients: that may be the whole network."""
     return () if node.op == "grad" else node.args
 
 

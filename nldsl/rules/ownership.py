@@ -15,8 +15,8 @@ from nldsl.rules.words import head_of, rate_of, short
 
 
 def memories_that_never_move(program: Program) -> Iterator[Diagnostic]:
-    """A level that ticks moves each of its memories; what is only read belongs to a level `never`,
-    or is a weight.
+    """A level that ticks moves each of its memories; a memory that is only read belongs to a level
+    `never`, or is a weight.
 
     level recall every token { memory M .. memory N ..   M <- M + N * k }  # N114: N stays
     level recall every token { memory M ..  M <- M + N * k }   level fixed never { memory N .. }
@@ -40,7 +40,7 @@ def memories_that_never_move(program: Program) -> Iterator[Diagnostic]:
 
 
 def weights_within_a_sequence(program: Program) -> Iterator[Diagnostic]:
-    """The weights of a network are one value for all sequences: who owns them ticks between
+    """The weights of a network are one value for all sequences: their owner ticks between
     sequences.
 
     level training every 4 token { memory W: weights .. }              # N117

@@ -41,7 +41,7 @@ def context_names(level: Level) -> list[tuple[str, Span | None]]:
 
 
 def short(qualified: str) -> str:
-    """`loss.layer[2].recall.M` is `M` to those who wrote it."""
+    """`loss.layer[2].recall.M` is `M` in the text."""
     return qualified.rsplit(".", 1)[-1]
 
 

@@ -5,8 +5,8 @@
     causality(subject, batch, t) == 0.0    later tokens change nothing earlier
 
 Every function returns the largest deviation that it found, relative to `max(1, max|expected|)` for
-each tensor; what is not a number deviates by infinity. `causality`, `independence`, `stillness` and
-`repeatability` must be exactly zero.
+each tensor; a value that is not a number deviates by infinity. `causality`, `independence`,
+`stillness` and `repeatability` must be exactly zero.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Subject:
         position: int = 0,
         weights: Mapping[str, Tensor] | None = None,
     ) -> tuple[dict[str, Tensor], Carry]:
-        """All streams over the tokens of a batch, and what goes on after them."""
+        """All streams over the tokens of a batch, and the carry after them."""
         w = self.state.views if weights is None else weights
         inputs = self.step.place(batch)
         first = next(iter(inputs.values()))
@@ -204,7 +204,7 @@ def agreement(subject: Subject, batches: Sequence[Batch]) -> dict[str, float]:
 
 
 def _agreement_of_one_pass(subject: Subject, oracle: Oracle, batch: Batch) -> dict[str, float]:
-    """Streams, what is carried, and gradients of one batch."""
+    """Streams, the carry, and gradients of one batch."""
     program, result = subject.program, oracle.run(batch)
     with torch.no_grad():
         outputs, carry = subject.forward(batch)
@@ -246,8 +246,8 @@ def carried(program: Program, carry: Mapping[str, Tensor]) -> dict[str, Value]:
 
 
 def causality(subject: Subject, batch: Batch, at: int, seed: int = 0) -> float:
-    """Tokens from `at` on are replaced; what is said before them may not change. Streams that look
-    ahead are one token behind, those that begin late lack their first rows.
+    """Tokens from `at` on are replaced; values before them may not change. Streams that look ahead
+    are one token behind, those that begin late lack their first rows.
     """
     other = {name: x.clone() for name, x in batch.items()}
     for name, x in other.items():
@@ -300,8 +300,8 @@ def _elsewhere(program: Program, name: str, x: Tensor, seed: int) -> Tensor:
 
 
 def splits(subject: Subject, batch: Batch) -> float:
-    """A sequence cut in two at every token, with what is carried handed on, against one pass:
-    streams and what is carried.
+    """A sequence cut in two at every token, the carry handed on, against one pass: streams and
+    carry.
     """
     with torch.no_grad():
         whole, last = subject.forward(batch)
@@ -351,7 +351,7 @@ def stillness(subject: Subject, batches: Sequence[Batch]) -> tuple[list[tuple[st
 
 def stillness_within(subject: Subject, batch: Batch) -> float:
     """Token by token: how far a memory of the token clock moved at a token at which neither its
-    clock nor its reset ticks. What waits for the next token is due one token later.
+    clock nor its reset ticks. A tick that waits for the next token is due one token later.
     """
     worst, tokens, carry, old = 0.0, next(iter(batch.values())).shape[1], None, None
     with torch.no_grad():
@@ -409,7 +409,7 @@ def repeatability(
 
 
 def slope(subject: Subject, batch: Batch, seed: int = 0) -> float:
-    """The gradient of the first heard stream's sum along a random direction, against central
+    """The gradient of the first learned-from stream's sum along a random direction, against central
     differences of fourth order: the best of several distances, since unit lengths and norms of
     small vectors bend sharply.
     """

@@ -9,7 +9,7 @@ from nldsl.testing.streams import gate, projection, stream, used
 
 
 def told(p: Page, per: bool, lines: list[str], tag: str = "", source: str = "x") -> Told:
-    """Declares what a level is told, made of a stream [d], and returns the names."""
+    """Declares the data of a level, made of a stream [d], and returns the names."""
     axes = "head, e" if per else "e"
     lines.append(f"k{tag} = {projection(p, axes, True, source)}")
     lines.append(f"v{tag} = {projection(p, axes, False, source)}")
@@ -39,7 +39,7 @@ def told(p: Page, per: bool, lines: list[str], tag: str = "", source: str = "x")
 
 
 def single(p: Page) -> Layer:
-    """One memory, told by projections."""
+    """One memory that learns from projections."""
     lines: list[str] = []
     per = p.maybe(2)
     data = told(p, per, lines)
@@ -49,7 +49,7 @@ def single(p: Page) -> Layer:
 
 
 def chain(p: Page) -> Layer:
-    """One memory makes what another is told: its key, its value, its rate or its gate."""
+    """One memory makes data of another: its key, its value, its rate or its gate."""
     p.nested = True
     lines: list[str] = []
     per = p.maybe(2)
@@ -285,9 +285,7 @@ def dual(p: Page) -> Layer:
 
 
 def featured(p: Page) -> Layer:
-    """Keys and queries by their products; what is not far back counts, each token by its own
-    weight.
-    """
+    """Keys and queries by their products; recent tokens count, each by its own weight."""
     p.use("features", "polynomial")
     p.use("layers", "unit")
     p.dims["f"] = "e + e * e"

@@ -68,7 +68,7 @@ class Asked:
 
 
 def moves(p: Page, told: Told, asked: Asked) -> list[str]:
-    """Equations of M, of an optimizer's step, and of what else the level remembers."""
+    """Equations of M, of an optimizer's step, and of the level's other memory."""
     rate, keep = told.rate, told.keep
     if asked.periodic:
         rate, keep = (x if number(x) else f"mean({x} over period)" for x in (rate, keep))

@@ -78,8 +78,8 @@ class Drawn:
     """A program and how much data to run it on: `batch` sequences of `length` tokens, random by
     `seed`.
 
-    `files` are the names and texts of the files that it imports; `nested`: one memory makes what
-    another is told; `edges`: numbers that are exactly 0, 1 or -1, or tiny, are among the data.
+    `files` are the names and texts of the files that it imports; `nested`: one memory makes data of
+    another; `edges`: numbers that are exactly 0, 1 or -1, or tiny, are among the data.
     """
 
     text: str
@@ -186,9 +186,9 @@ def programs(
     kinds: Sequence[Kind] = KINDS,
     edges: bool = False,
 ) -> Drawn:
-    """Valid programs that are lowered; what is drawn beyond that is drawn again.
+    """Valid programs that are lowered; any other draw is repeated.
 
-    `kinds` narrows what their layers are: functions of `nldsl.testing.mixers` and
+    `kinds` narrows their layers: functions of `nldsl.testing.mixers` and
     `nldsl.testing.recurrences`.
     """
     drawn = written(lambda n: draw(st.integers(0, n - 1)), kinds, edges)
@@ -330,7 +330,7 @@ def result(p: Page, layer: Layer) -> str:
 
 
 def heard(p: Page, last: str) -> list[str]:
-    """The task loss, and what is reported instead of it."""
+    """The task loss, and the report, if there is one."""
     lines = [f"answer = linear({last}, [{'vocab' if p.language else 'c'}])"] if last else []
     if p.language:
         lines += [

@@ -4,8 +4,8 @@
     def test_mine(subject, drawn):          # subject: see laws.py
         assert laws.splits(subject, drawn.batches(subject.program, 1)[0]) <= laws.EXACT
 
-What is drawn but not judged is counted: programs that this compiler does not lower, by what it says
-of them, and programs so sensitive that rounding alone would decide.
+Programs that are drawn but not judged are counted: those that this compiler does not lower, by its
+message, and those so sensitive that rounding alone would decide.
 """
 
 from __future__ import annotations

@@ -33,9 +33,7 @@ def looped(p: Page) -> Layer:
 
 
 def begun(p: Page) -> Layer:
-    """A memory that starts within the sequence, again and again, from what a slower one holds by
-    then.
-    """
+    """A memory that restarts within the sequence from the current value of a slower one."""
     p.nested = True
     lines: list[str] = []
     per = p.maybe(2)
@@ -73,7 +71,7 @@ def begun(p: Page) -> Layer:
 
 
 def foreseeing(p: Page) -> Layer:
-    """A memory that learns to say what comes next."""
+    """A memory that learns to predict the next token."""
     p.use("layers", "unit")
     form = p.pick("stream", "data", "window")
     keep = p.pick("M", "keep * M")
@@ -171,7 +169,7 @@ class TaskLevels:
         )
 
     def nested(self) -> list[str]:
-        """Two levels: the fast one starts at what the slow one holds."""
+        """Two levels: the fast one starts at the value of the slow one."""
         p = self.p
         p.nested = True
         fast, up = p.pick(("2", "4"), ("1", "2"), ("2", "6"))
@@ -234,8 +232,8 @@ def tasked(p: Page) -> Layer:
 
 
 def stale_stream(p: Page) -> Layer:
-    """A level that learns from what a stream was when a clock last ticked; before that there is
-    nothing to learn from.
+    """A level that learns from the value of a stream at the last tick of a clock; before the first
+    tick it has no data.
     """
     clock = p.clock()
     window = p.pick("", "", "sum({} over sequence)")

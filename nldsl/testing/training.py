@@ -225,7 +225,7 @@ def second(p: Page, of: str, matrices: bool = False) -> list[str]:
 
 
 def generated(p: Page, whole: str) -> list[str]:
-    """The network that makes the steps is what a slower level learns."""
+    """A slower level learns the network that makes the steps."""
     p.use("optimizers", "momentum")
     p.define(
         "def rule(s: [2]) -> [] {\n    out = affine(tanh(affine(s, [3])), [2])\n    return out[0] "

@@ -112,7 +112,7 @@ def of_this_project(path: Path) -> bool:
 
 
 def tensors_of(path: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of a file. Raises N712 if a byte of what this project wrote is another."""
+    """Every tensor of a file. Raises N712 if a byte differs from those that were written."""
     with opened(path) as file:
         header = file.metadata() or {}
         found = {name: file.get_tensor(name) for name in file.keys()}

@@ -43,7 +43,7 @@ def unused(folder: Path, stem: str) -> Path:
 def alone_in(folder: Path) -> Iterator[None]:
     """While one process begins a run in a folder, another waits.
 
-    Raises N715 if the folder holds a run, or what one saved.
+    Raises N715 if the folder holds a run, or a file that one saved.
     """
     try:
         number = os.open(folder, os.O_RDONLY)
@@ -63,7 +63,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def is_record(folder: Path) -> bool:
-    """Does run.json say what a run is made of? An empty or a cut one does not."""
+    """Does run.json hold a whole record? An empty or a cut one does not."""
     try:
         recorded(folder)
     except Diagnostics:

@@ -24,7 +24,7 @@ DRAIN_SECONDS = 0.5  # metrics are fetched from the device at most this often
 
 
 class NotFinite(Exception):
-    """The loss of a step, or what is to be saved after it, is not a number."""
+    """The loss of a step, or a tensor that would be saved after it, is not a number."""
 
     def __init__(self, step: int, what: str) -> None:
         self.step, self.what = step, what

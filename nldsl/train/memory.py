@@ -1,4 +1,4 @@
-"""LANES -> FILE -> LANES: what was learned while reading, apart from the weights that read.
+"""LANES -> FILE -> LANES: the memories that learned while reading, apart from the weights.
 
 A run writes `memory.safetensors` at every save, beside its checkpoint (which holds the lanes too,
 so that a resume needs one file). Any run of the same spec can begin with it, whatever it has

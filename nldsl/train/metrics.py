@@ -58,7 +58,7 @@ class Journal:
 
     def cut(self, step: int) -> int:
         """Keep the lines up to the first one of a later step than `step`, and no broken line behind
-        it. Returns the last step that is told of; raises N712 at a broken line before `step`.
+        it. Returns the last step in it; raises N712 at a broken line before `step`.
         """
         kept = last = 0
         for number, line in enumerate(read(self.path).splitlines(keepends=True), 1):
@@ -138,8 +138,8 @@ WEIGHT = 0.05  # of the newest step in the thick line
 
 
 def averaged(values: list[float]) -> list[float]:
-    """A running mean that forgets, without a bias to the first value: the weights of what was seen
-    add up to 1.
+    """A running mean that forgets, without a bias to the first value: the weights of the losses
+    seen so far add up to 1.
     """
     mean, kept, found = 0.0, 1.0, []
     for value in values:

@@ -31,7 +31,8 @@ class Model(BaseModel):
 
 class Settings(Model):
     """The settings of the command line, beside the spec. `data` None is a default; lengths in
-    tokens; `memory` is what lanes begin with, `load` where files that the spec loads lie.
+    tokens; `memory` is the file with which lanes begin, `load` the paths of files that the spec
+    loads.
     """
 
     sets: dict[str, str] = {}

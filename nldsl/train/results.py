@@ -60,7 +60,7 @@ def finish(
 def written(
     run: Run, step: CompiledStep, state: State, prompt: bytes, journal: Journal, display: Display
 ) -> None:
-    """Let the model go on with a prompt, and say what it writes."""
+    """Let the model go on with a prompt; the text that it writes."""
     try:
         text, _ = sample(step, state, prompt, LENGTH, run.settings.seed, lanes=step.seats(1))
     except FloatingPointError:
@@ -88,8 +88,8 @@ def score_data(
     warn: Callable[[tuple[Diagnostic, ...]], None] = lambda findings: None,
 ) -> Result:
     """Score the saved model on the run's held-out data, or on all of another text or table.
-    Documents begin with the memory in `begin`; what the last ones left is written to `remember`.
-    `warn` hears what was noticed in the other text.
+    Documents begin with the memory in `begin`; the memories that the last ones leave are written to
+    `remember`. `warn` gets the findings about the other text.
     """
     s = run.settings
     length = length or s.length

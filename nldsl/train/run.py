@@ -86,7 +86,7 @@ class Run:
 def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
     """Make a run folder.
 
-    The program and the text are read first: what is rejected leaves no folder behind.
+    The program and the text are read first: a rejected run leaves no folder behind.
     """
     texts = texts_of(spec)
     program = pipeline.load_text(text_of(spec), spec.name, settings.sets, [spec.parent])
@@ -179,7 +179,7 @@ def resume(folder: Path, given: Mapping[str, object], spec: Path | None = None) 
 
 
 def program_again(folder: Path, record: Record) -> Program:
-    """From the texts of the record: what lies in the folder beside it may have been touched."""
+    """From the texts of the record: the files in the folder may have been edited."""
     program = program_of(record.texts, record.spec, record.settings.sets)
     if dict(program.dims) != record.dims:
         raise faults.damaged_record(

@@ -25,8 +25,8 @@ def sample(
     lanes: Lanes | None = None,
     freeze: bool = False,
 ) -> tuple[bytes, Lanes]:
-    """`n` bytes after `prompt` (at least one byte), and what the only lane of `lanes` holds then;
-    temperature 0 takes the likeliest byte each time, `freeze` stops learning.
+    """`n` bytes after `prompt` (at least one byte), and the memories of the only lane of `lanes`
+    then; temperature 0 takes the likeliest byte each time, `freeze` stops learning.
     """
     generator = torch.Generator().manual_seed(seed)
     ids = torch.tensor([list(prompt)], dtype=torch.int64)
@@ -35,7 +35,9 @@ def sample(
 
 
 def readable(text: bytes) -> str:
-    """As text: what is not UTF-8 or would move the cursor of a terminal is shown as an escape."""
+    """As text: bytes that are not UTF-8, or would move the cursor of a terminal, are shown as
+    escapes.
+    """
     decoded = text.decode("utf-8", errors="backslashreplace")
     return "".join(
         c

@@ -9,7 +9,7 @@ tokens.
 
 What is scored is the mean over the terms of one stream: what the text reports, or `loss`. It does
 not depend on how many sequences are read together: lanes that have nothing left to read go on with
-what counts for nothing.
+sequences that do not count.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def score(
     beside: bool = True,
 ) -> tuple[Result, Lanes]:
     """Predict `held_out` as planned, `piece` tokens at a time with the state carried. Documents
-    begin with what `lanes` hold; what the lanes hold in the end is returned too. The predictors
-    `beside` are fitted on the training part of `data`.
+    begin with the memories of `lanes`; those at the end are returned too. The predictors `beside`
+    are fitted on the training part of `data`.
     """
     lost: dict[int, float] = {}
     now, terms = lanes, 0
@@ -75,8 +75,8 @@ def score(
 
 
 def in_bits(program: Program, node: Node, *names: str) -> bool:
-    """Is the stream what a text's next byte costs and nothing else, so that it is a number of bits?
-    The text says so where it gives it one of the `names`, the first that it has.
+    """Is the stream the cross entropy of a text's next byte and nothing else, so that it is a
+    number of bits? The text says so where it gives it one of the `names`, the first that it has.
     """
     name = next((name for name in names if program.outputs.get(name) is node), "")
     return (

@@ -1,4 +1,6 @@
-"""A run -> the same run, trained: to its last step, to an interrupt, or to what is not finite."""
+"""A run -> the same run, trained: to its last step, to an interrupt, or to a loss that is not
+finite.
+"""
 
 from __future__ import annotations
 
@@ -101,8 +103,8 @@ def ready(
 
 
 def scored(run: Run, journal: Journal) -> bool:
-    """Is every step done and the score told, and what was saved whole? Raises N712 if what was
-    saved is gone.
+    """Is every step done and scored, and the checkpoint whole? Raises N712 if the checkpoint is
+    gone.
     """
     saved = runs.saved_of(run)
     if saved is None and (before := metrics.events(journal.path, "saved")):
@@ -194,7 +196,7 @@ def due(save_every: int | None) -> Callable[[int], bool]:
 def saver(
     run: Run, journal: Journal, display: Display, interrupt: Interrupt
 ) -> Callable[[State], None]:
-    """Save, then announce: what is announced is on the disk, metrics included.
+    """Save, then announce: a save that it announces is on the disk, metrics included.
 
     Raises NotFinite, and saves nothing, if a tensor is not.
     """

@@ -191,7 +191,7 @@ class Objective:
 
 
 def gate(node: Node) -> bool:
-    """A number, or one spread over the axes of what it weighs."""
+    """A number, or one spread over the axes of the value that it weighs."""
     return (
         node.type == ()
         or (node.op == "spread" and len(node.args[0].shape) < len(node.shape))
@@ -271,7 +271,7 @@ class Layer:
 
 
 def layers(program: Program, level: Level, nodes: list[Node]) -> list[Layer]:
-    """Every weight of a level's memories with what is put into it."""
+    """Every weight of a level's memories with its input."""
     own = set(level.memories)
     forward = set(within(program, level.objectives, own))
     carried: dict[Node, str] = {}  # nodes that are a weight, its axes moved

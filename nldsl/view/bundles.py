@@ -20,7 +20,7 @@ FAN = 3  # or so many ends of a fan, which has one label
 
 @dataclass(frozen=True)
 class Giver:
-    """A node and what it hands on: the kind, the BPTT length, the names."""
+    """A node and the knowledge that it hands on: the kind, the BPTT length, the names."""
 
     name: str
     kind: str

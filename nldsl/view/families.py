@@ -1,7 +1,7 @@
 """LEVEL GRAPH -> FAMILIES: boxes that are alike are one node, edges one that counts them.
 
-`family_graph` folds what differs in its names alone; `at_most` folds further, for a picture: first
-the turns of a loop, then what shares a name, then what shares a rank, then a clock, until few
+`family_graph` folds boxes that differ in their names alone; `at_most` folds further, for a picture:
+first the turns of a loop, then what shares a name, then what shares a rank, then a clock, until few
 enough are left. No edge is lost: `count` adds up to the level graph's edges.
 """
 

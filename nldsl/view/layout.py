@@ -1,7 +1,7 @@
 """BOXES, LINES -> THEIR PLACES, by Graphviz (compiled to WebAssembly: no system package).
 
 Rows are given, top to bottom; Graphviz orders what stands in a row, routes the lines around the
-boxes and keeps room for labels. What is drawn can be stretched to a page, without its text.
+boxes and keeps room for labels. The drawing can be stretched to a page, without its text.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def placed(
     font: float,
     page: tuple[float, float] | None = None,
 ) -> Placed:
-    """As small as can be, or stretched to a page that is no smaller."""
+    """As small as can be, or stretched to a page that is at least as large."""
     found = json.loads(render(_dot(items, lines, font, page), format="json"))
     left, bottom, right, top = map(float, found["bb"].split(","))
     at = {

@@ -4,7 +4,7 @@ order relation.
 Edges go from the one that gives to the one that takes; `kind` is one of the paper's five kinds of
 knowledge transfer (transfer.py) or `context`, an input that a level learns from. Boxes are ordered
 as in 2512.24695v1, Def. 2: A is faster than B if it ticks more often, or equally often and B needs
-A's state first; what is left is one level. Attention, which keeps nothing but its pairs and is
+A's state first; the boxes left are one level. Attention, which keeps nothing but its pairs and is
 solved anew at each read, is faster than all.
 """
 

@@ -1,7 +1,7 @@
 """LEVEL GRAPH -> SVG: one page for a slide, slow levels above fast ones.
 
 A band is a clock, a box a family of memories with its size and clock, a line what one hands on to
-another in the colour of its kind. Each says at length what it stands for when it is pointed at.
+another in the colour of its kind. Each explains itself at length when it is pointed at.
 """
 
 from __future__ import annotations

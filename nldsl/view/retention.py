@@ -132,7 +132,7 @@ class Update:
         return Rule("by the equation", called(node), "by the equation")
 
     def size(self, terms: list[Term]) -> str:
-        """-dE/dg where the gradient itself is what is added."""
+        """-dE/dg where the gradient itself is added."""
         sizes = [(-t.sign, t.coefficient()) for t in terms if peeled(t.kernel).op == "grad"]
         return (
             joined(sizes)
@@ -218,7 +218,7 @@ class Update:
         right: tuple[str, ...] = (),
         under: tuple[str, ...] = (),
     ) -> Iterator[Term]:
-        """The sum that a node is, as far as it is linear in what it carries."""
+        """The sum that a node is, as far as it is linear in the values that it carries."""
         op, args = node.op, node.args
         if not self.carries(node):
             yield Term(sign, left, right, under, node)

@@ -35,7 +35,9 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 @dataclass(frozen=True)
 class Sketch:
-    """`scale` is how much the page had to grow; `words` of a box are its name and what it is."""
+    """`scale` is how much the page had to grow; `words` of a box are its name and its
+    description.
+    """
 
     font: float
     scale: float
@@ -71,7 +73,7 @@ def sketched(graph: nx.MultiDiGraph[str], width: float, height: float) -> Sketch
 
 
 def _ways(graph: nx.MultiDiGraph[str]) -> list[tuple[float, dict[str, int]]]:
-    """Ways to put boxes in rows, and what each is worth."""
+    """Ways to put boxes in rows, and the value of each."""
     return [(1, by_caller(graph)), (0.95, by_rank(graph)), (0.85, by_clock(graph))]
 
 
@@ -106,7 +108,7 @@ def homes(graph: nx.MultiDiGraph[str]) -> dict[str, str]:
 
 
 def by_clock(graph: nx.MultiDiGraph[str]) -> dict[str, int]:
-    """A row for each clock: what ticks equally often stands side by side."""
+    """A row for each clock: boxes that tick equally often stand side by side."""
     rank = {name: data.get("rank", -1) for name, data in graph.nodes(data=True)}
     first: dict[str, int] = {}
     for name in sorted(rank, key=rank.__getitem__):
@@ -233,7 +235,7 @@ def _label(giver: Giver, font: float) -> tuple[str, ...]:
 
 
 def _to_point(bundle: Bundle, point: Item, font: float, row: dict[str, int]) -> Iterator[Line]:
-    """Lines to a point and away from it; who gives and takes has one with two arrows."""
+    """Lines to a point and away from it; a box that gives and takes has one with two arrows."""
     givers = {giver.name: giver for giver in bundle.givers}
     labels = {name: _label(giver, font) for name, giver in givers.items()}
     if len(bundle.takers) == 1 and len(set(labels.values())) == 1:

@@ -29,7 +29,7 @@ KINDS = ("direct", "non-parametric", "backpropagation", "initialisation", "gener
 
 @dataclass(frozen=True)
 class Transfer:
-    """`of` is what is handed on, `depth` the BPTT length where a gradient passes."""
+    """`of` is the value that is handed on, `depth` the BPTT length where a gradient passes."""
 
     giver: str
     taker: str

@@ -17,7 +17,7 @@ STRETCHES = ("fold", "window")
 
 
 def outlives(life: Clock) -> bool:
-    """Does what restarts at ticks of this clock outlive a sequence?"""
+    """Does a memory that restarts at ticks of this clock outlive a sequence?"""
     return (
         life.unit in ("never", ENDS)
         or life.unit == "sequence"

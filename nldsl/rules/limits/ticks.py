@@ -222,7 +222,7 @@ class Sight:
         return start is not None and any(self.facts.owner(n) in known for n in walk(start))
 
     def reads(self, name: str, known: set[str]) -> bool:
-        """Has the update a derivative in what is known to depend on the viewer?"""
+        """Has the update a derivative in a memory that is known to depend on the viewer?"""
         met, hit = reach([self.facts.updates[name]], into=self._slopes), False
         for node in met:
             if self._waits(node) and self.stream(node) & known:

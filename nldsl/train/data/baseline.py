@@ -30,7 +30,7 @@ class Order2:
 
     def nats(self, text: np.ndarray, places: np.ndarray) -> np.ndarray:
         """-ln p of the bytes at `places` [n] of a uint8 text, each given the two before it, the
-        first ones given what there is: float64 [n].
+        first ones given those that there are: float64 [n].
         """
         s, before, first = (
             np.where(places >= back, text[np.maximum(places - back, 0)], 0).astype(np.int64)

@@ -42,7 +42,7 @@ class Cost:
     table.
 
     `in_bits`: it is the cross entropy of the next byte, in nats, and nothing else; `ahead`: how
-    many tokens later what it predicts stands.
+    many tokens later the predicted token stands.
     """
 
     total: float
@@ -101,7 +101,7 @@ class Dataset(Protocol):
 
     @property
     def findings(self) -> tuple[Diagnostic, ...]:
-        """Warnings about what was read."""
+        """Warnings about the files."""
 
     def batch(
         self, seed: int, step: int, micro: int, batch: int, length: int, onward: bool = False

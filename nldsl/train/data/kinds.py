@@ -22,7 +22,7 @@ class Kind(Protocol):
         """The data at `path` for the program, or its default. Raises N701 to N709."""
 
     def whole(self, path: Path, trained: Data) -> Dataset:
-        """All of another file or folder, held out, scaled as what was trained on was."""
+        """All of another file or folder, held out, scaled as the training data were."""
 
 
 KINDS: tuple[Kind, ...] = (text, table)

@@ -48,7 +48,7 @@ def windows(documents: list[Extent], length: int, limit: int, shared: int = 1) -
     all.
 
     Sequences lie within one document [begin, end) and overlap by the `shared` tokens that have no
-    term at the end of one, so that none is scored twice; what is left at the end of a document is
+    term at the end of one, so that none is scored twice; a remainder at the end of a document is
     not scored. If they are more than `limit` allows, they are taken evenly spread.
     """
     starts = [

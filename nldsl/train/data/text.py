@@ -5,9 +5,10 @@ bytes a step sees.
     ids = corpus.batch(seed=0, step=1, micro=0, batch=4, length=256)   # LongTensor [4, 256]
 
 Documents are joined by the byte 0, which occurs nowhere else: a 0 inside a text is a document
-boundary, and ticks `document`. What is not text is refused, in a folder left out; see filetype.py.
-About one byte in twenty is held out, by whole documents where there are enough of them. A batch is
-a pure function of (seed, step, lane), so a resumed run needs no iterator to go on exactly.
+boundary, and ticks `document`. A file that is not text is refused, in a folder left out; see
+filetype.py. About one byte in twenty is held out, by whole documents where there are enough of
+them. A batch is a pure function of (seed, step, lane), so a resumed run needs no iterator to go on
+exactly.
 """
 
 from __future__ import annotations
@@ -264,8 +265,8 @@ def corpus(
     binary: int = 0,
     findings: tuple[Diagnostic, ...] = (),
 ) -> Corpus:
-    """Part the bytes into documents, remove duplicates and divide them. What is kept of a text
-    beside its bytes is a few numbers for each document.
+    """Part the bytes into documents, remove duplicates and divide them. Beside its bytes, a few
+    numbers are kept for each document.
     """
     unique: Documents = {}
     given = 0
@@ -311,7 +312,7 @@ def undivided(texts: Bytes, unique: Documents) -> tuple[list[Extent], list[Exten
 
 
 def documents(texts: Bytes) -> Iterator[Extent]:
-    """[begin, end) of what stands between bytes 0, empty ones left out."""
+    """[begin, end) of the documents between bytes 0, empty ones left out."""
     begin = 0
     for end in [*boundaries(texts).tolist(), len(texts)]:
         if end > begin:

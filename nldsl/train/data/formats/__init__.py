@@ -36,7 +36,7 @@ def reads(*suffixes: str) -> Callable[[Reader], Reader]:
 
 
 def readers() -> dict[str, Reader]:
-    """Suffix -> reader, of every file of this folder and of what else has registered."""
+    """Suffix -> reader, of every file of this folder and of all others that have registered."""
     for file in pkgutil.iter_modules(__path__, f"{__name__}."):
         import_module(file.name)
     return dict(_READERS)

@@ -84,7 +84,7 @@ def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def is_heading(row: list[str]) -> bool:
-    """Does it name columns? What stands for a value that is missing names nothing."""
+    """Does it name columns? A mark for a missing value is not a name."""
     return not any(is_number(cell) for cell in row) and any(
         cell.strip().lower() not in MISSING for cell in row
     )
