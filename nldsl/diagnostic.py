@@ -48,6 +48,10 @@ class Advice(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Diagnostic:
+    """One finding: `code` and `message`, the words at `span` under a `label`, further `notes` with
+    their places, `help` and the edits that do what it says.
+    """
+
     code: str
     message: str
     span: Span | None = None

@@ -28,6 +28,8 @@ SNIPPET = re.compile(r"^```(wrong|right)\n(.*?)^```$\n*", re.MULTILINE | re.DOTA
 
 @dataclass(frozen=True)
 class Explanation:
+    """The text of one code: title, reason, and a wrong and a right program."""
+
     code: str
     title: str
     why: str

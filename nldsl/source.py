@@ -15,6 +15,8 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Source:
+    """A text and its name in messages."""
+
     name: str
     text: str
 

@@ -208,6 +208,9 @@ class Builder:
         return x if x.type == shape else self.make("reshape", x, type=shape)
 
     def sum(self, x: Node, dims: Iterable[int]) -> Node:
+        """Over the axes `dims`, counted in x. A sum over an axis that was broadcast is a product
+        with its size.
+        """
         dims = tuple(sorted(dims))
         if not dims:
             return x
@@ -230,6 +233,7 @@ class Builder:
         return self.make("total", x, type=shape, keep=keep)
 
     def einsum(self, eq: str, a: Node, b: Node) -> Node:
+        """The product of a and b by `eq`, "hij,hj->hi"; 0 where one of them is."""
         left, out = eq.split("->")
         la, lb = left.split(",")
         sizes = dict(zip(la + lb, a.shape + b.shape, strict=True))

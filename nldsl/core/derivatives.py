@@ -34,6 +34,7 @@ def slopes(formula: Callable[..., Term | float | tuple[Term | float, ...]]) -> R
 
 
 def zero(build: Builder, y: Node, bar: Node) -> list[Node | None]:
+    """None for each argument: a derivative that is zero everywhere."""
     return [None] * len(y.args)
 
 
@@ -49,6 +50,9 @@ def fit(build: Builder, bar: Node, arg: Node) -> Node:
 
 
 def power(build: Builder, y: Node, bar: Node) -> list[Node | None]:
+    """x^n: dx = n x^(n-1), dn = x^n log x. Of a root, 0 < n < 1, dx is 0 at 0; a constant n has no
+    cotangent.
+    """
     x, n = y.args
     power = number(n)
     if power is not None and 0 < power < 1:  # a root, as below
@@ -109,6 +113,7 @@ def rooted(build: Builder, y: Node, bar: Node, slope: Node) -> Node:
 
 
 def cross_entropy(build: Builder, y: Node, bar: Node) -> list[Node | None]:
+    """Logits [.., vocab]: softmax minus the picked row of the identity, times bar [..]."""
     logits, ids = y.args
     axis = logits.shape[-1]
     rows = build.make("gather", build.make("eye", type=(axis, axis)), ids, type=(axis,))
@@ -154,6 +159,7 @@ def join(build: Builder, y: Node, bar: Node) -> list[Node]:
 
 
 def diag(build: Builder, y: Node, bar: Node) -> list[Node]:
+    """The diagonal of bar [.., n, n]."""
     eye = build.make("eye", type=y.shape[-2:])
     return [
         build.sum(
@@ -164,6 +170,7 @@ def diag(build: Builder, y: Node, bar: Node) -> list[Node]:
 
 
 def einsum(build: Builder, y: Node, bar: Node) -> list[Node]:
+    """The product of bar with the other argument, by letters; for each argument."""
     left, out = y["eq"].split("->")
     la, lb = left.split(",")
     return [
@@ -184,17 +191,20 @@ def einsum_arg(
 
 
 def summed(build: Builder, y: Node, bar: Node) -> list[Node]:
+    """bar, broadcast back over `dims`."""
     x = y.args[0]
     kept = tuple(d for d in range(len(x.shape)) if d not in y["dims"])
     return [build.spread(bar, x.type, kept)]
 
 
 def averaged(build: Builder, y: Node, bar: Node) -> list[Node]:
+    """bar, broadcast back over `dims`, divided by the number of entries."""
     n = math.prod(y.args[0].shape[d].size for d in y["dims"])
     return [build.mul(summed(build, y, bar)[0], build.const(1 / n))]
 
 
 def spread(build: Builder, y: Node, bar: Node) -> list[Node]:
+    """The sum of bar over the axes that were broadcast, in the order of the argument's axes."""
     if isinstance(y.type, Tree):
         return [fit(build, bar, y.args[0])]
     dims = y["dims"]
@@ -209,10 +219,12 @@ def spread(build: Builder, y: Node, bar: Node) -> list[Node]:
 
 
 def total(build: Builder, y: Node, bar: Node) -> list[Node]:
+    """bar, broadcast over each leaf."""
     return [build.spread(bar, y.args[0].type, tuple(range(y["keep"])))]
 
 
 def leaf(build: Builder, y: Node, bar: Node) -> list[Node]:
+    """A tree with bar at this leaf, 0 at the others."""
     tree = y.args[0].tree
     return [
         build.make(
@@ -224,6 +236,7 @@ def leaf(build: Builder, y: Node, bar: Node) -> list[Node]:
 
 
 def permute(build: Builder, y: Node, bar: Node) -> list[Node]:
+    """bar by the inverse permutation."""
     inverse = [0] * len(y["dims"])
     for i, d in enumerate(y["dims"]):
         inverse[d] = i
@@ -231,6 +244,7 @@ def permute(build: Builder, y: Node, bar: Node) -> list[Node]:
 
 
 def softmax(build: Builder, y: Node, bar: Node) -> list[Node]:
+    """y (bar - sum(bar y)) along `dim`."""
     dim = y["dim"] % len(y.shape)
     kept = tuple(d for d in range(len(y.shape)) if d != dim)
     dot = build.spread(build.sum(build.mul(bar, y), [dim]), y.type, kept)
@@ -238,6 +252,7 @@ def softmax(build: Builder, y: Node, bar: Node) -> list[Node]:
 
 
 def select(build: Builder, y: Node, bar: Node) -> list[Node]:
+    """bar at the place that was selected, 0 at the others."""
     x = y.args[0]
     dim = y["dim"] % len(x.shape)
     kept = tuple(d for d in range(len(x.shape)) if d != dim)
@@ -262,6 +277,7 @@ def pick(first: str) -> Rule:
 
 
 def where(build: Builder, y: Node, bar: Node) -> list[Node | None]:
+    """bar where its branch is chosen, 0 elsewhere; None for the test."""
     test, a, b = y.args
     zero = build.const(0)
     return [
@@ -272,12 +288,14 @@ def where(build: Builder, y: Node, bar: Node) -> list[Node | None]:
 
 
 def stack(build: Builder, y: Node, bar: Node) -> list[Node]:
+    """The places of bar along `dim`."""
     dim = y["dim"] % len(y.shape)
     shape = tuple(a for i, a in enumerate(y.shape) if i != dim)
     return [build.make("select", bar, type=shape, dim=dim, index=i) for i in range(len(y.args))]
 
 
 def tree(build: Builder, y: Node, bar: Node) -> list[Node]:
+    """Each leaf of bar."""
     assert isinstance(y.type, Tree)
     return [
         build.make("leaf", bar, type=a.type, path=p)
@@ -290,6 +308,7 @@ def reshape(build: Builder, y: Node, bar: Node) -> list[Node]:
 
 
 def divided(build: Builder, y: Node, bar: Node) -> list[Node]:
+    """a / b = y: da = bar / b, db = -bar y / b."""
     a, b = y.args
     return [
         fit(build, build.div(bar, b), a),

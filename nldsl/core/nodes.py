@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Axis:
+    """A named axis with its size; two axes are equal if both are."""
+
     name: str
     size: int
 

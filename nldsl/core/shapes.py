@@ -91,6 +91,7 @@ def alike(node: Node) -> bool:
 
 
 def ended(node: Node) -> bool:
+    """The value's type; a flag [] for each clock."""
     flags = node.args[1:]
     return (
         node.type == node.args[0].type
@@ -100,6 +101,7 @@ def ended(node: Node) -> bool:
 
 
 def spread(node: Node) -> bool:
+    """Axis i of the argument is axis dims[i] of the result, or of each leaf."""
     inner, out, dims = node.args[0].type, node.type, node["dims"]
     if isinstance(inner, Tree):
         return False
@@ -156,6 +158,9 @@ number = of_arrays(lambda node, types, out: out == ())
 
 
 def product(eq: str, types: list[Shape], out: Shape) -> bool:
+    """Do the letters of an einsum fit the axes, one size a letter, and no letter twice in one
+    operand?
+    """
     left, _, right = eq.partition("->")
     bound: dict[str, int] = {}
     for letters, type_ in zip((*left.split(","), right), (*types, out), strict=True):
@@ -170,6 +175,7 @@ def product(eq: str, types: list[Shape], out: Shape) -> bool:
 
 
 def attended(group: tuple[str, str, object], q: Shape, k: Shape, v: Shape, out: Shape) -> bool:
+    """Do the einsums of one pair of `attend` fit query, key, value and result?"""
     scores, _, letters = group[0].partition("->")
     one = dict(zip(scores.replace(",", ""), (*q, *k), strict=True))
     between = tuple(one[letter] for letter in letters)

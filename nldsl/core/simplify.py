@@ -17,6 +17,7 @@ def as_wide(a: Node, b: Node) -> bool:
 
 
 def add(build: Builder, args: Sequence[Node]) -> Node | None:
+    """0 + b -> b, a + 0 -> a, a + a -> 2 a"""
     a, b = args
     if number(a) == 0 and as_wide(b, a):
         return b
@@ -26,6 +27,7 @@ def add(build: Builder, args: Sequence[Node]) -> Node | None:
 
 
 def sub(build: Builder, args: Sequence[Node]) -> Node | None:
+    """a - 0 -> a, 0 - b -> -b"""
     a, b = args
     if number(b) == 0 and as_wide(a, b):
         return a
@@ -33,11 +35,13 @@ def sub(build: Builder, args: Sequence[Node]) -> Node | None:
 
 
 def neg(build: Builder, args: Sequence[Node]) -> Node | None:
+    """-0 -> 0, -(-x) -> x"""
     (a,) = args
     return a if number(a) == 0 else a.args[0] if a.op == "neg" else None
 
 
 def mul(build: Builder, args: Sequence[Node]) -> Node | None:
+    """0 x -> 0, 1 x -> x, -1 x -> -x, 2 (3 x) -> 6 x"""
     for x, y in (args, args[::-1]):
         value = number(x)
         if value == 0:
@@ -54,6 +58,7 @@ def mul(build: Builder, args: Sequence[Node]) -> Node | None:
 
 
 def div(build: Builder, args: Sequence[Node]) -> Node | None:
+    """0 / b -> 0, a / 1 -> a"""
     a, b = args
     if number(a) == 0:
         return build.const(0, widest(a, b))
@@ -61,6 +66,7 @@ def div(build: Builder, args: Sequence[Node]) -> Node | None:
 
 
 def pow(build: Builder, args: Sequence[Node]) -> Node | None:
+    """a ^ 1 -> a, a ^ 0 -> 1"""
     a, b = args
     value = number(b)
     if value == 1 and as_wide(a, b):
@@ -69,5 +75,6 @@ def pow(build: Builder, args: Sequence[Node]) -> Node | None:
 
 
 def where(build: Builder, args: Sequence[Node]) -> Node | None:
+    """0 if both branches are 0"""
     _, a, b = args
     return build.const(0, widest(*args)) if number(a) == 0 and number(b) == 0 else None

@@ -60,6 +60,7 @@ class Page:
                 self.line(node)
 
     def line(self, node: Node) -> None:
+        """Names a node and appends its line."""
         name = node.name
         if not name or name in self.taken:
             name = f"%{len(self.names)}"
@@ -72,6 +73,7 @@ class Page:
         self.lines.append(f"  {name} = {node.op}({', '.join(args)}): {typed(node.type)}")
 
     def name(self, node: Node) -> str:
+        """The name of a node, or a leaf written out."""
         if node.op == "const":
             return number(node["value"])
         if node.op == "input":
@@ -106,6 +108,7 @@ class Page:
                 yield f"    next {self.name(memory.next)}"
 
     def attr(self, value: object) -> str:
+        """An attribute: nodes and clocks by name, numbers in ten digits."""
         if isinstance(value, Node):
             return self.name(value)
         if isinstance(value, Clock):
@@ -122,6 +125,7 @@ def number(value: Constant) -> str:
 
 
 def typed(type_: Type) -> str:
+    """`[head, e]`, `{W1: [h, e]}`; of a large tree the number of leaves."""
     if isinstance(type_, Tree):
         if len(type_.leaves) > 8:
             return "{" + f"{len(type_.leaves)} leaves" + "}"

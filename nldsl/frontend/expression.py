@@ -29,6 +29,8 @@ def spanned() -> Any:
 
 @dataclass(frozen=True)
 class Name(Syntax):
+    """A name, or a unit of time where one stands."""
+
     text: str
     span: Span = spanned()
 

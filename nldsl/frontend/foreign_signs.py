@@ -95,6 +95,7 @@ def comment(text: Wording, i: int) -> Mistake | None:
 
 
 def floor_division(text: Wording, i: int, j: int) -> Mistake:
+    """`a // b`"""
     left, right = text.term_before(i), text.operand_behind(j)
     fix: tuple[Edit, ...] = ()
     if left is not None and right is not None:

@@ -50,6 +50,8 @@ OPENING = {close: open for open, close in CLOSING.items()}
 
 @dataclass(frozen=True)
 class Word:
+    """A word of the text: `kind` is the pattern that matched, `start` its first character."""
+
     kind: str
     text: str
     start: int

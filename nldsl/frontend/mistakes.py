@@ -78,6 +78,7 @@ class Entry:
 
 
 def read_entries(text: str) -> list[Entry]:
+    """The messages in the text of grammar/syntax_errors.nl, each with its snippets."""
     entries: list[Entry] = []
     snippet: list[str] = []
 
@@ -154,6 +155,9 @@ def place_of(refused: Refusal, words: list[Word]) -> int:
 
 
 def explain_mistake(refused: Refusal, words: list[Word], places: Places) -> Diagnostic:
+    """The diagnostic for a refused word: a reserved word used as a name, an expression that is
+    missing, the message of an example, or the words that could have stood there.
+    """
     i = place_of(refused, words)
     before = words[i - 1].text if i else ""
     if i < len(words):

@@ -28,6 +28,7 @@ MOST_MISTAKES = 20
 
 
 def parse(source: Source) -> File:
+    """The syntax tree of a source. Raises Diagnostics with every mistake in it."""
     places = Places.of(source)
     words_read, comments = lex.scan(places)
     accepted = attempt(source.text)

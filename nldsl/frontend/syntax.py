@@ -171,6 +171,8 @@ class Def(Syntax):
 
 @dataclass(frozen=True)
 class Level(Syntax):
+    """`level recall per head every token { .. }`"""
+
     member: Member
     per: Name | None
     rate: Every | Never

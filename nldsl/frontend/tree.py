@@ -94,6 +94,7 @@ class _Builder(Transformer_NonRecursive[Any, Any]):
 
 
 def build(tree: Tree[Any], comments: tuple[Comment, ...], whole: Span) -> File:
+    """The file of lark's tree; `whole` is the span of all text."""
     version: Any
     version, *parts = tree.children
     builder = _Builder(whole.source)

@@ -16,6 +16,7 @@ from nldsl.frontend.syntax import Block, Comment, File, Statement, Syntax
 
 
 def unparse(file: File) -> str:
+    """The text of a file in the standard layout."""
     printer = _Printer(file)
     printer.line(f"nldsl {file.version.text}", 0, file.version)
     printer.statements(file.statements, 0)

@@ -55,6 +55,7 @@ def compared(arg: syntax.Named, call: syntax.Call) -> Advice:
 
 
 def outside_memory(name: str, call: syntax.Call, site: Site) -> None:
+    """Fails with N208 inside a def that is a memory's type."""
     if site.scope.template:
         site.elaborator.fail(
             "N208",
@@ -65,6 +66,7 @@ def outside_memory(name: str, call: syntax.Call, site: Site) -> None:
 
 
 def positional(call: syntax.Call, site: Site) -> list[syntax.Expr]:
+    """The arguments of a call that takes them by place alone, at least one."""
     found: list[syntax.Expr] = []
     for arg in call.args:
         if isinstance(arg, syntax.Named | syntax.Window):

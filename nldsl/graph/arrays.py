@@ -61,6 +61,7 @@ class Arrays:
         return Array(self.apply(op, *nodes), hidden)
 
     def binary(self, op: str, a: Array, b: Array) -> Array:
+        """An operator of two arrays whose visible axes meet by name, or of trees leaf by leaf."""
         if not OPS[op].test:
             self.numbers(a, b)
         if a.is_tree or b.is_tree:
@@ -74,6 +75,7 @@ class Arrays:
         return Array(self.apply(op, x, y), hidden)
 
     def trees(self, op: str, a: Array, b: Array) -> Array:
+        """An operator of a tree and a tree of the same weights, or of a tree and an array."""
         if a.is_tree and b.is_tree:
             if a.node.tree.paths() != b.node.tree.paths():
                 self.elaborator.fail(
@@ -103,6 +105,7 @@ class Arrays:
         )
 
     def where(self, c: Array, a: Array, b: Array) -> Array:
+        """`where(c, a, b)` entry by entry; a condition that is known chooses one branch."""
         self.numbers(a, b)
         if any(value.is_tree for value in (c, a, b)):
             return self.leaf_by_leaf("where", (c, a, b))

@@ -21,6 +21,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def attend(call: syntax.Call, site: Site) -> Array:
+    """`attend(q, k1 -> v1, ..)`; the pairs of all arguments share one softmax."""
     elaborator = site.elaborator
     if site.scope.template:
         elaborator.fail(

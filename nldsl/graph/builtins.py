@@ -108,6 +108,7 @@ def stack(parts: list[Array], site: Site) -> Array:
 
 
 def join_axes(call: syntax.Call, site: Site) -> Array:
+    """`join(a, b, ..)`: arrays of one axis, one behind the other."""
     parts, elaborator = [array(arg, site) for arg in positional(call, site)], site.elaborator
     for part, arg in zip(parts, call.args, strict=True):
         if part.is_tree or len(part.seen) != 1:
@@ -130,6 +131,7 @@ def join_axes(call: syntax.Call, site: Site) -> Array:
 
 
 def flat(call: syntax.Call, site: Site) -> Array:
+    """`flat(x)`: one axis of all entries."""
     x = one_array(call, site)
     n = numel(x.seen)
     type_ = (*(h.axis for h in x.hidden), Axis(str(n), n))
@@ -204,6 +206,7 @@ def of_axes(x: Array, axes: tuple[Axis, ...], site: Site) -> Array:
 
 
 def diag(call: syntax.Call, site: Site) -> Array:
+    """`diag(x)`: [.., n] -> [.., n, n]."""
     x = one_array(call, site)
     if not x.seen:
         site.elaborator.fail("N204", "`diag` takes an array with an axis", call.span)
@@ -218,6 +221,7 @@ def one_array(call: syntax.Call, site: Site) -> Array:
 
 
 def shape(call: syntax.Call, site: Site) -> Items:
+    """`shape(x)`: a list of sizes; of a tree, a list for each leaf."""
     x = as_array(evaluate(given(call, site, "x")["x"], site), site, call.span)
     if x.is_tree:
         leaves = site.elaborator.shapes.leaves(x)
@@ -253,6 +257,8 @@ def elementwise(op: str) -> Callable[[syntax.Call, Site], Num | Array]:
 
 
 def extreme(op: str) -> Callable[[syntax.Call, Site], Num | Array]:
+    """`max(a, b, ..)` and `min(a, b, ..)`, entry by entry; of numbers, a number."""
+
     def build(call: syntax.Call, site: Site) -> Num | Array:
         values = [evaluate(arg, site) for arg in positional(call, site)]
         if len(values) < 2:
@@ -275,6 +281,7 @@ def extreme(op: str) -> Callable[[syntax.Call, Site], Num | Array]:
 
 
 def where(call: syntax.Call, site: Site) -> Value:
+    """`where(condition, a, b)`; a condition that is a number chooses before the run."""
     args = given(call, site, "condition", "a", "b")
     values = [evaluate(arg, site) for arg in args.values()]
     if isinstance(values[0], Num):
@@ -296,6 +303,7 @@ def where(call: syntax.Call, site: Site) -> Value:
 
 
 def softmax(call: syntax.Call, site: Site) -> Array:
+    """`softmax(x)` along the last axis, `softmax(x, n)` along n."""
     args = given(call, site, "x", optional=("axis",))
     x, elaborator = array(args["x"], site), site.elaborator
     if "axis" in args:
@@ -304,6 +312,7 @@ def softmax(call: syntax.Call, site: Site) -> Array:
 
 
 def rows(x: Array, site: Site) -> Array:
+    """Softmax along the last axis; of a tree, leaf by leaf."""
     shapes = site.elaborator.shapes
     if x.is_tree:
         return shapes.tree([(path, rows(leaf, site)) for path, leaf in shapes.leaves(x)])
@@ -315,6 +324,7 @@ def rows(x: Array, site: Site) -> Array:
 
 
 def cross_entropy(call: syntax.Call, site: Site) -> Array:
+    """`cross_entropy(logits, i)`: [.., vocab] and a stream of `index(vocab)` -> [..]."""
     args, elaborator = given(call, site, "x", "i"), site.elaborator
     x, i = array(args["x"], site), array(args["i"], site)
     if x.is_tree or len(x.seen) != 1:
@@ -335,6 +345,8 @@ def cross_entropy(call: syntax.Call, site: Site) -> Array:
 
 
 def through(op: str) -> Callable[[syntax.Call, Site], Array]:
+    """`next(x)` and `stop(x)`: a node of the same axes."""
+
     def build(call: syntax.Call, site: Site) -> Array:
         if op == "ahead":
             outside_memory("next", call, site)
@@ -345,6 +357,7 @@ def through(op: str) -> Callable[[syntax.Call, Site], Array]:
 
 
 def rope(call: syntax.Call, site: Site) -> Array:
+    """`rope(x, base)`: rotates the halves of the last axis, whose size is even."""
     args, elaborator = given(call, site, "x", optional=("base",)), site.elaborator
     x, base = (
         array(args["x"], site),
@@ -362,6 +375,7 @@ def rope(call: syntax.Call, site: Site) -> Array:
 
 
 def range_(call: syntax.Call, site: Site) -> Items:
+    """`range(n)`: the numbers 0 .. n - 1."""
     n = given(call, site, "n")["n"]
     size = site.elaborator.whole(evaluate(n, site), n.span)
     if size > 20_000:
@@ -370,6 +384,8 @@ def range_(call: syntax.Call, site: Site) -> Items:
 
 
 def misplaced(where: str, remedy: str) -> Callable[[syntax.Call, Site], Value]:
+    """A function that may not stand here; its call is N209 with this remedy."""
+
     def build(call: syntax.Call, site: Site) -> NoReturn:
         site.elaborator.fail(
             "N209", f"`{name_of(call)}` stands only {where}", call.span, help=remedy
@@ -379,6 +395,7 @@ def misplaced(where: str, remedy: str) -> Callable[[syntax.Call, Site], Value]:
 
 
 def load(call: syntax.Call, site: Site) -> Array:
+    """`load("file", "theirs" -> ours, ..)` in the start of a memory."""
     if site.scope.start is None:
         site.elaborator.fail(
             "N209",

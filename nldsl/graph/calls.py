@@ -86,6 +86,9 @@ def arguments(
 
 
 def frame(callee: Definition, expr: syntax.Syntax, site: Site, path: str) -> Scope:
+    """The scope of a call: it sees the file of the def, not that of the caller. Fails with N108 on
+    recursion, N212 on too many calls.
+    """
     elaborator = site.elaborator
     callers = site.scope.home().callers
     elaborator.count_call(expr.span)
@@ -192,6 +195,9 @@ class MappedAxes:
 
 @called.register(Definition)
 def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Value:
+    """Inlines a def. An argument that is a tree and meets a parameter with axes is mapped over its
+    leaves, and all trees with the same leaves along with it.
+    """
     elaborator = site.elaborator
     named = isinstance(expr.callee, syntax.Name)
     makes = elaborator.naming.of_call(expr, site.scope) if named else None

@@ -69,6 +69,7 @@ def elaborate(
 
 
 def program(file: File, source: Source, sets: dict[str, str], search: Sequence[Path]) -> Program:
+    """Runs the passes on the main file."""
     elaborator = Elaborator(sets)
     elaborator.shapes = Shapes(elaborator)
     elaborator.arrays = Arrays(elaborator.shapes)
@@ -93,6 +94,7 @@ def program(file: File, source: Source, sets: dict[str, str], search: Sequence[P
 
 
 def input_node(statement: Input, scope: Scope) -> Array:
+    """`input x: [d]`, `input ids: index(n)`."""
     elaborator, name, kind = scope.elaborator, statement.name.text, statement.type
     statements.hides(statement.name, scope)
     site = Site(scope, ())

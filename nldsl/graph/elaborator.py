@@ -133,6 +133,7 @@ class Elaborator:
         notes: Iterable[tuple[str, Span | None]] = (),
         fix: tuple[Edit, ...] = (),
     ) -> NoReturn:
+        """Records an error and raises Poisoned, which ends the statement."""
         self.report(code, message, span or self.span, label, help, notes, fix=fix)
         if code == TOO_LARGE:
             raise Diagnostics(self.findings)  # nothing else would be looked at in good time
@@ -145,6 +146,7 @@ class Elaborator:
     # ---- nodes
 
     def node(self, op: str, *args: Node, type: Type, **attrs: Hashable) -> Node:
+        """A node at the present place. Fails with N212 beyond `MOST_NODES`."""
         if self.build.made > MOST_NODES:
             self.fail(
                 "N212",
@@ -154,6 +156,7 @@ class Elaborator:
         return self.build.make(op, *args, type=type, span=None, turn=(), called="", **attrs)
 
     def count_call(self, span: Span) -> None:
+        """Counts the calls of defs. Fails with N212 beyond `MOST_CALLS`."""
         self.calls += 1
         if self.calls > MOST_CALLS:
             self.fail(
@@ -165,6 +168,7 @@ class Elaborator:
 
     @contextmanager
     def at(self, span: Span | None, turn: tuple[str, ...]) -> Iterator[None]:
+        """While this lasts, new nodes and findings are of these words."""
         before = self.span, self.turn
         self.span, self.turn = self.build.span, self.build.turn = span, turn
         try:
@@ -182,6 +186,7 @@ class Elaborator:
         return Axis(num.text if not _is_number(num.text) else str(size), size)
 
     def whole(self, num: Value, span: Span | None = None, least: int = 0) -> int:
+        """A whole number of at least `least`. Fails with N202, N206 or N212."""
         if not isinstance(num, Num):
             self.fail("N202", "a number known before the run is needed here", span)
         if (

@@ -77,6 +77,7 @@ def name(expr: syntax.Name, site: Site) -> Value:
 
 @form.register(syntax.Binary)
 def binary(expr: syntax.Binary, site: Site) -> Value:
+    """`a op b`; `|x|^2` is a sum of squares without a root."""
     if expr.op == "^" and isinstance(expr.left, syntax.Norm):
         return power_of_norm(expr, site)
     left, right = evaluate(expr.left, site), evaluate(expr.right, site)
@@ -97,6 +98,9 @@ def entrywise(expr: syntax.Binary) -> tuple[Edit, ...]:
 def arithmetic(
     op: str, a: Value, b: Value, site: Site, dotted: tuple[Edit, ...] = ()
 ) -> Num | Eye | Row | Array:
+    """An operator on two values: numbers before the run, `I`, rows `v^T`, arrays. `dotted` are the
+    edits that write it entry by entry.
+    """
     elaborator, arrays = site.elaborator, site.elaborator.arrays
     if isinstance(a, Num) and isinstance(b, Num):
         return count(op, a, b, site)
@@ -155,6 +159,9 @@ def times_row(a: Value, row: Row, site: Site) -> Array | Row:
 
 
 def product(x: Array, y: Array, site: Site, dotted: tuple[Edit, ...] = ()) -> Array:
+    """`a * b` of arrays: a number times anything, a product over the axis that both have; of trees,
+    leaf by leaf.
+    """
     arrays = site.elaborator.arrays
     shapes = arrays.shapes
     if x.is_scalar or y.is_scalar:
@@ -242,6 +249,7 @@ def with_identity(op: str, a: Value, b: Value, site: Site) -> Num | Eye | Row | 
 
 @form.register(syntax.Unary)
 def unary(expr: syntax.Unary, site: Site) -> Value:
+    """`-a`, `+a`"""
     value = evaluate(expr.operand, site)
     if expr.op == "+":
         return value
@@ -258,6 +266,7 @@ def order(norm: syntax.Norm, site: Site) -> Num:
 
 
 def sum_of_powers(norm: syntax.Norm, p: Num, site: Site) -> Array:
+    """|a|_p^p, over all visible axes and leaves."""
     arrays, value = site.elaborator.arrays, array(norm.value, site)
     shapes = arrays.shapes
     if p.value == 2:
@@ -309,6 +318,7 @@ def transpose(expr: syntax.Transpose, site: Site) -> Value:
 
 
 def transposed(value: Array, site: Site) -> Array | Row:
+    """The last two axes exchanged; of one axis a row, of a tree leaf by leaf."""
     shapes = site.elaborator.shapes
     if value.is_tree:
         leaves = [(path, transposed(leaf, site)) for path, leaf in shapes.leaves(value)]
@@ -330,6 +340,9 @@ def transposed(value: Array, site: Site) -> Array | Row:
 
 @form.register(syntax.Index)
 def index(expr: syntax.Index, site: Site) -> Value:
+    """`a[i]`: a member of a family, an item of a list, or a place of the first axis, said by a
+    number or by a stream of `index(n)`.
+    """
     elaborator, value = site.elaborator, evaluate(expr.value, site)
     where = evaluate(expr.index, site)
     if isinstance(value, Array | MemoryValue | Items) and not isinstance(where, Num):
@@ -388,6 +401,7 @@ def leaf(value: Array | Num | Row | Eye | Items, expr: syntax.Field, site: Site)
 
 @form.register(syntax.Instant)
 def instant(expr: syntax.Instant, site: Site) -> MemoryValue | Array:
+    """`M@after`, `M@c`, `x@c`"""
     elaborator, value = site.elaborator, evaluate(expr.value, site)
     if expr.clock.text == "after":
         if not isinstance(value, MemoryValue) or value.version is not None:

@@ -34,6 +34,9 @@ class Files:
         self.own: set[Path] = set()  # where the main file itself may lie
 
     def main(self, file: syntax.File, source: Source) -> Scope:
+        """The scope of the main file with its constants; reports each `--set` of an unknown
+        name.
+        """
         self.elaborator.main = scope = Scope(self.elaborator, "file", None)
         folder = Path(source.name).parent
         self.own = {
@@ -84,6 +87,9 @@ class Files:
                     pass
 
     def load(self, imported: syntax.Name, scope: Scope, folder: Path | None) -> None:
+        """Imports a file: from the folder of the importing file, the search path, or the
+        library.
+        """
         elaborator = self.elaborator
         path = Path(os.path.realpath(self.found(imported, folder)))
         if path not in self.scopes:
@@ -141,6 +147,7 @@ class Files:
         return path
 
     def dim(self, binding: syntax.Binding, scope: Scope, file: str) -> None:
+        """`dim d = 4`"""
         elaborator, name = self.elaborator, binding.name
 
         def run() -> Num:
@@ -163,6 +170,7 @@ class Files:
         define(scope, name, Thunk(elaborator, run, name.text, name.span))
 
     def clock(self, statement: syntax.Clock, scope: Scope, file: str) -> None:
+        """`clock c = 4 token phase 1`"""
         elaborator, name = self.elaborator, statement.name
 
         def run() -> ClockValue:
@@ -179,6 +187,7 @@ class Files:
         define(scope, name, Thunk(elaborator, run, name.text, name.span))
 
     def literal(self, statement: syntax.Define, scope: Scope, file: str) -> None:
+        """`name = 3`, `name = [1, 4]`: a constant that `--set` can replace."""
         elaborator, name = self.elaborator, statement.name
 
         def run() -> Value:
@@ -209,6 +218,7 @@ class Files:
 
 
 def define(scope: Scope, name: syntax.Name, base: Named) -> None:
+    """A constant of a file; fails of names that an import or the language has."""
     if name.text in scope.imported:
         scope.elaborator.report(
             "N104",

@@ -136,6 +136,7 @@ class Guards:
         self._made: dict[tuple[Node, Node, frozenset[Node]], Node] = {}
 
     def look(self, order: list[Node]) -> None:
+        """Rebuilds every node, arguments first."""
         met: set[tuple[object, ...]] = (
             set()
         )  # many levels learn from one loss, each over a period of its own
@@ -153,6 +154,7 @@ class Guards:
             )  # known of its arguments: no chain is followed to its end
 
     def in_objective(self, objective: Node, context: frozenset[Node]) -> None:
+        """Notes the context of an objective at each choice in it."""
         seen: set[Node] = set()
         stack = [objective]
         while stack:
@@ -165,6 +167,7 @@ class Guards:
                 self.fixed[node] = self.fixed.get(node, frozenset()) | context
 
     def rebuilt(self, node: Node) -> Node:
+        """The node on rebuilt arguments; a choice with guarded branches."""
         args, attrs = [self.done[arg] for arg in node.args], dict(node.attrs)
         if node.op == "grad":
             attrs["context"] = tuple(self.done[n] for n in node["context"])
@@ -204,6 +207,7 @@ class Guards:
         )
 
     def branch(self, node: Node, test: Node, when: bool, fixed: frozenset[Node]) -> Node:
+        """A branch that is harmless in the entries where the test does not choose it."""
         if not self.has_steep(node):
             return node
         while test.op == "spread" and test.args[0].type == ():
@@ -215,6 +219,7 @@ class Guards:
 
     @once
     def has_steep(self, node: Node) -> bool:
+        """Is there an operator at or below the node whose derivative may be infinite?"""
         return (
             (OPS[node.op].elementwise or node.op in THROUGH)
             and isinstance(node.type, tuple)
@@ -223,6 +228,7 @@ class Guards:
         )
 
     def guarded(self, node: Node, mask: Node, fixed: frozenset[Node]) -> Node:
+        """The node with a harmless number for each steep argument, under the mask."""
         if node in fixed or not self.has_steep(node):
             return node
         key = node, mask, fixed

@@ -30,6 +30,10 @@ class Spanned(Protocol):
 
 
 class LevelInstance:
+    """A level in one place of the program: its clauses as they are met, its memories, and thunks
+    for objectives, context and clauses.
+    """
+
     def __init__(
         self, elaborator: Elaborator, text: syntax.Level, around: Scope, place: Place, name: str
     ) -> None:
@@ -98,6 +102,8 @@ class LevelInstance:
         return found
 
     def add_objective(self, text: syntax.Minimize, site: Site) -> None:
+        """`minimize e`; N204 if e is not one number."""
+
         def run() -> Array:
             value = as_array(evaluate(text.objective, site), site, text.objective.span)
             if not value.is_scalar:
@@ -163,6 +169,9 @@ class LevelInstance:
                 )
 
     def check(self) -> None:
+        """Reports N502, N503 and N612: a level without memory or update, and an objective without
+        context.
+        """
         elaborator, text = self.elaborator, self.text
         if not self.memories:
             elaborator.report(

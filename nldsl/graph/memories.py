@@ -42,6 +42,10 @@ class MemoryType:
 
 
 class MemoryInstance(Bound):
+    """A memory of a level instance: thunks for type and start, and its versions in the order of the
+    text.
+    """
+
     def __init__(self, level: LevelInstance, text: syntax.Memory, site: Site) -> None:
         self.level, self.text, self.site, self.elaborator = level, text, site, site.elaborator
         self.name = join(level.name, text.name.text)
@@ -127,6 +131,7 @@ class MemoryInstance(Bound):
         return array
 
     def part(self, value: MemoryValue, name: syntax.Name) -> MemoryValue:
+        """`M.W2`: a read of one leaf, or of the leaves below a name."""
         tree = self.type.force().core
         prefix = ".".join([*(value.path.split("/") if value.path else []), name.text])
         paths = tree.paths() if isinstance(tree, Tree) else ()
@@ -146,6 +151,7 @@ class MemoryInstance(Bound):
         return replace(value, path=f"{value.path}/{name.text}" if value.path else name.text)
 
     def add_version(self, text: syntax.Update, site: Site) -> None:
+        """`M <- e` or `M.W2 <- e`: a version from this place on."""
         count = len(self.versions)
 
         def run() -> Node:

@@ -83,6 +83,9 @@ class Naming:
         return self.of(definition(name_of(call), scope), call, lambda name: definition(name, scope))
 
     def of(self, callee: Callee, call: syntax.Call, resolve: Callable[[str], Callee]) -> Makes:
+        """The weights and levels of a call of `callee`; `resolve` finds the definitions that it
+        names as arguments.
+        """
         if isinstance(callee, Builtin):
             return ONE if callee.name in MAKERS else NOTHING
         if not isinstance(callee, Definition):
@@ -112,6 +115,8 @@ class Naming:
         return self.known[key]
 
     def body(self, callee: Definition, bound: dict[str, Callee], params: list[str]) -> Makes:
+        """The weights and levels in the body of a def, for these definition arguments."""
+
         def resolve(name: str) -> Callee:
             return bound.get(name) if name in params else definition(name, callee.scope)
 

@@ -101,6 +101,8 @@ class Part:
 
 
 class Owners:
+    """The memories of weights of one program, and the weights that each claims."""
+
     def __init__(self, elaborator: Elaborator) -> None:
         self.elaborator = elaborator
         self.parts: list[Part] = []

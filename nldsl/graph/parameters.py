@@ -46,6 +46,7 @@ def component(call: syntax.Call, site: Site) -> str:
 
 
 def weight(call: syntax.Call, site: Site) -> Array:
+    """`weight([d], init = 0)`: a parameter, N(0, 1 / last axis) or filled."""
     args = given(call, site, "shape", optional=("init",))
     shape = axes_of(args["shape"], site)
     if "init" not in args:
@@ -68,6 +69,7 @@ def weight(call: syntax.Call, site: Site) -> Array:
 
 
 def plain(value: Value, site: Site, span: Span) -> Fill:
+    """A number or nested list of numbers as Python has them. Fails with N202."""
     if isinstance(value, Num):
         return float(value.value)
     if isinstance(value, Items) and value.paths is None:
@@ -78,6 +80,7 @@ def plain(value: Value, site: Site, span: Span) -> Fill:
 
 
 def linear(call: syntax.Call, site: Site, name: str = "") -> Array:
+    """`linear(x, [out])`: W [out, in] x over all visible axes of x; W is N(0, 1 / in)."""
     args = given(call, site, "x", "out")
     x, out, elaborator = array(args["x"], site), axes_of(args["out"], site), site.elaborator
     if x.is_tree:
@@ -91,6 +94,7 @@ def linear(call: syntax.Call, site: Site, name: str = "") -> Array:
 
 
 def affine(call: syntax.Call, site: Site) -> Array:
+    """`affine(x, [out])`: `linear` and a bias [out] that starts at 0."""
     y = linear(call, site)
     return site.elaborator.arrays.binary(
         "add",
@@ -100,6 +104,9 @@ def affine(call: syntax.Call, site: Site) -> Array:
 
 
 def conv(call: syntax.Call, site: Site) -> Array:
+    """`conv(x, n)`: a causal convolution over n tokens; the kernel [n, ..] has a number for each of
+    them and each entry of x.
+    """
     args, elaborator = given(call, site, "x", "n"), site.elaborator
     outside_memory("conv", call, site)
     x, n = array(args["x"], site), axis_of(args["n"], site)
@@ -116,6 +123,7 @@ def conv(call: syntax.Call, site: Site) -> Array:
 
 
 def embed(call: syntax.Call, site: Site) -> Array:
+    """`embed(ids, [d])`: a row of a table [vocab, d]."""
     args = given(call, site, "ids", "out")
     ids, out = array(args["ids"], site), axes_of(args["out"], site)
     if ids.vocab is None:

@@ -32,6 +32,9 @@ def plain(call: syntax.Call) -> list[syntax.Expr]:
 
 
 def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Array:
+    """`M <- prox(P, eta)` as an equation. Fails with N506 where the objective is not a square of
+    one key.
+    """
     elaborator, call = memory.elaborator, text.value
     assert isinstance(call, syntax.Call)
     arrays, args = elaborator.arrays, plain(call)

@@ -124,6 +124,8 @@ class Start(Protocol):
 
 @dataclass
 class Entry:
+    """A name in a scope: its first value, and its versions in the order of the text."""
+
     base: Named
     span: Span | None = None
     constant: bool = False  # visible in the defs of its file
@@ -188,6 +190,7 @@ class Scope:
             scope = scope.parent
 
     def define(self, name: syntax.Name, base: Named, constant: bool = False) -> Entry:
+        """A new name in this scope; N105 if it is there already."""
         if name.text in self.names:
             self.elaborator.report(
                 "N105",
@@ -300,6 +303,7 @@ class Site:
 
 
 def hide_axis(elaborator: Elaborator, value: Value, hidden: Hidden) -> Value:
+    """The value as a place reads it that lies behind a level `per` this axis."""
     if isinstance(value, Array) and hidden not in value.hidden:
         return elaborator.shapes.absorb(value, hidden)
     if isinstance(value, MemoryValue):
@@ -323,6 +327,9 @@ def show_axes(elaborator: Elaborator, value: Value, which: tuple[Hidden, ...]) -
 
 
 def unknown(site: Site, name: syntax.Name) -> NoReturn:
+    """Fails with N102 for a stream inside a def, else N101 with the nearest known name, an import,
+    or the word of this language for a foreign one.
+    """
     elaborator = site.elaborator
     for scope in site.scope.chain():
         if name.text in scope.names:

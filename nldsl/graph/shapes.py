@@ -38,6 +38,7 @@ class Shapes:
         return Array(self.node("tree", *(node for _, node in full), type=type_), hidden)
 
     def leaf(self, array: Array, path: str) -> Array:
+        """One leaf of a tree."""
         node = array.node
         assert isinstance(node.type, Tree)
         if node.op == "tree":
@@ -45,6 +46,7 @@ class Shapes:
         return Array(self.node("leaf", node, type=node.type.shape(path), path=path), array.hidden)
 
     def leaves(self, array: Array) -> list[tuple[str, Array]]:
+        """The leaves of a tree by path."""
         node = array.node
         assert isinstance(node.type, Tree)
         if node.op == "tree":
@@ -84,6 +86,7 @@ class Shapes:
         return tuple(found[order] for order in sorted(found))
 
     def permute(self, node: Node, dims: Sequence[int]) -> Node:
+        """Axis i of the result is axis dims[i]; two permutations are one."""
         if list(dims) == list(range(len(dims))):
             return node
         if node.op == "permute":
@@ -154,6 +157,9 @@ class Shapes:
         return Array(self.permute(array.node, dims), (*array.hidden, hidden), array.vocab)
 
     def merge(self, a: Shape, b: Shape) -> Match:
+        """The axes of two shapes together. Fails with N201 for axes of one size and two names, or
+        one name and two sizes.
+        """
         found = match(a, b)
         if found.clash:
             left, right = found.clash

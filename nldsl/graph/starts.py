@@ -84,6 +84,7 @@ def initial(shape: Shape) -> Leaf:
 
 
 def random(memory: MemoryInstance, path: str, shape: Shape, leaf: Leaf) -> Node:
+    """`random`: a draw from the seed, with the scale that the weight has in its def."""
     elaborator = memory.elaborator
     if leaf.init == "fill":
         return filled(memory, shape, leaf)
@@ -96,6 +97,7 @@ def random(memory: MemoryInstance, path: str, shape: Shape, leaf: Leaf) -> Node:
 
 
 def filled(memory: MemoryInstance, shape: Shape, leaf: Leaf) -> Node:
+    """The constant with which a weight of a def starts."""
     elaborator = memory.elaborator
     if isinstance(leaf.fill, list):
         value = elaborator.node(
@@ -123,6 +125,7 @@ def learned(memory: MemoryInstance, path: str, shape: Shape, leaf: Leaf) -> Node
 
 
 def slot(memory: MemoryInstance, name: str, shape: Shape, leaf: Leaf, owner: str | None) -> Weight:
+    """The weight that holds a start, or a memory of weights."""
     fill = leaf.fill
     if isinstance(fill, list):
         for axis in reversed(shape[: len(shape) - len(leaf.shape)]):

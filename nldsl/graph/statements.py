@@ -25,6 +25,7 @@ from nldsl.source import Span
 
 @declare.register(syntax.Define)
 def define(statement: syntax.Define, site: Site) -> None:
+    """`x = e`: a thunk under its name."""
     scope, name = site.scope, statement.name
     if name.text in scope.names and scope.names[name.text].constant and scope.kind == "file":
         return  # a literal of the file, declared before
@@ -45,6 +46,7 @@ def define(statement: syntax.Define, site: Site) -> None:
 
 @declare.register(syntax.Clock)
 def declare_clock(statement: syntax.Clock, site: Site) -> None:
+    """`clock c = ..` in a def."""
     if site.scope.kind != "file":  # those of the file are known by now
         hides(statement.name, site.scope)
         site.scope.define(
@@ -60,6 +62,7 @@ def declare_clock(statement: syntax.Clock, site: Site) -> None:
 
 @declare.register(syntax.Memory)
 def declare_memory(statement: syntax.Memory, site: Site) -> None:
+    """`memory M: type = start`"""
     scope = site.scope
     if statement.name.text in scope.names:
         scope.define(statement.name, poisoned(site.elaborator))  # says that it is there twice
@@ -85,6 +88,7 @@ def next_version(statement: syntax.Define, scope: Scope) -> bool:
 
 
 def hides(name: syntax.Name, scope: Scope) -> None:
+    """Reports N103 for a name that an outer scope or the language has."""
     outer = scope.hides(name.text)
     if outer is not None:
         notes = [("the outer one", outer.span)] if outer.span else []
@@ -102,6 +106,7 @@ def hides(name: syntax.Name, scope: Scope) -> None:
 
 
 def definition(statement: syntax.Define, site: Site) -> Value:
+    """The value of `x = e` or `x: [d] = e`."""
     value = evaluate(statement.value, site)
     if statement.shape is not None:
         value = calls.check_shape(value, statement.shape, site, f"`{statement.name.text}`")
@@ -186,6 +191,9 @@ def poisoned(elaborator: Elaborator) -> Thunk[NoReturn]:
 
 
 def instance(statement: syntax.Level, site: Site) -> None:
+    """Makes a level, or a member of a family; its equations are put off until all around is
+    declared.
+    """
     scope, elaborator, member = site.scope, site.elaborator, statement.member
     if scope.template:
         elaborator.fail(
@@ -239,6 +247,7 @@ def join_family(found: LevelInstance, index: Num, member: syntax.Member, home: S
 
 @make.register(syntax.For)
 def unroll(statement: syntax.For, site: Site) -> None:
+    """`for i in items { .. }`: the block once for each item, in a scope of its own."""
     scope, elaborator = site.scope, site.elaborator
     items = evaluate(statement.items, site)
     if not isinstance(items, Items) or items.paths is not None:
@@ -268,6 +277,7 @@ def unroll(statement: syntax.For, site: Site) -> None:
 
 @make.register(syntax.Update)
 def version(statement: syntax.Update, site: Site) -> None:
+    """`M <- e` of a memory of this level, or `x <- e` of a stream."""
     scope, elaborator, name = site.scope, site.elaborator, statement.place.names[0]
     entry = next(
         (inner.names[name.text] for inner in up_to_home(scope) if name.text in inner.names), None
@@ -319,6 +329,7 @@ def has_versions(name: syntax.Name, entry: Entry, elaborator: Elaborator) -> Non
 
 
 def up_to_home(scope: Scope) -> list[Scope]:
+    """The scopes from here to the def or file around, both included."""
     found = []
     for inner in scope.chain():
         found.append(inner)

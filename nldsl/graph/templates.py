@@ -121,6 +121,7 @@ def template_of_tree(
 def shaped_template(
     callee: Definition, shape: Shape, bound: dict[str, Thunk[Value]], site: Site, kind: syntax.Kind
 ) -> Template:
+    """The template of a def for an input with these axes. Fails with N207 if it has no weights."""
     elaborator = site.elaborator
     leaves: list[Leaf] = []
 
@@ -178,6 +179,7 @@ def enter(
 
 @called.register(MemoryValue)
 def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Value:
+    """`M(x)`: the def of the memory's type on its weights."""
     elaborator = site.elaborator
     kind = value.memory.type.force().template
     if kind is None or value.path:

@@ -18,12 +18,17 @@ Key = tuple[Node, str]  # a node, and the memory (or the level) in whose objecti
 
 
 class Versions:
+    """Resolves nodes, each once for every level in whose objective it stands."""
+
     def __init__(self, elaborator: Elaborator) -> None:
         self.elaborator = elaborator
         self.done: dict[Key, Node] = {}
         self.open: dict[Node, frozenset[str]] = {}
 
     def resolve(self, root: Node, level: str = "") -> Node:
+        """The node with versions in the place of reads; `level` is the one whose equation or
+        objective it is.
+        """
         self.survey(root)
         stack = [self.key(root, level)]
         goal = stack[0]
@@ -72,6 +77,7 @@ class Versions:
                 )
 
     def needs(self, node: Node, where: str) -> list[tuple[Node, str]]:
+        """The nodes, each with its level, on which a resolved node depends."""
         if node.op == "plain":
             memory, _, k = node["memory"].rpartition("#")
             if not memory or k == "0" or where in (memory, self.level(memory)):
@@ -102,6 +108,7 @@ class Versions:
         return self.elaborator.level_of.get(name, name)
 
     def rebuilt(self, node: Node, where: str, args: list[Node]) -> Node:
+        """The node on resolved arguments; a numbered read becomes its version."""
         elaborator = self.elaborator
         if node.op == "plain":
             memory, _, k = node["memory"].rpartition("#")

@@ -38,6 +38,8 @@ def stretch(over: syntax.Stretch, site: Site) -> Stretch:
 
 
 def reduction(how: str) -> Callable[[syntax.Call, Site], Array]:
+    """`sum(..)` or `mean(..)`, as `how` says."""
+
     def build(call: syntax.Call, site: Site) -> Array:
         elaborator, arrays = site.elaborator, site.elaborator.arrays
         if len(call.args) == 1 and isinstance(call.args[0], syntax.Window):

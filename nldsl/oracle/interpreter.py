@@ -104,6 +104,7 @@ class Oracle:
 
     @property
     def weights(self) -> dict[str, Tensor]:
+        """Every weight by name, after the steps so far."""
         now, values = {n: w.clone() for n, w in self._meaning.initial.items()}, self.memories
         for memory in self._slow:
             value = values[memory.name]

@@ -94,6 +94,7 @@ class Line:
         return bool(self.inputs[i][ENDS].item())
 
     def copy(self) -> Line:
+        """The same line to go on with, its last instant apart."""
         return Line(
             self.unit,
             self.lanes,
@@ -193,6 +194,8 @@ class Facts:
         return level
 
     def slower(self, a: Level, b: Level) -> bool:
+        """Does level a tick less often than level b, each by its calling level?"""
+
         def pace(level: Level) -> tuple[int, int]:
             clock = self.root(level).clock
             return ["token", "sequence", "document", "step", "never"].index(

@@ -48,6 +48,7 @@ class Meaning:
     # -- clocks
 
     def fires(self, clock: Clock, line: Line, i: int) -> bool:
+        """Does a clock tick at instant i of a line?"""
         if clock.unit == "never":
             return False
         if line.unit == "step":

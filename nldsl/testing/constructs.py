@@ -119,6 +119,7 @@ ALL = FORMS | OPERATORS | BUILTINS | NAMES
 
 @cache
 def library() -> dict[str, s.Def]:
+    """The definitions of the library by name."""
     found = {}
     for path in sorted(STANDARD.glob("*.nl")):
         for statement in parse(Source(path.name, path.read_text(encoding="utf-8"))).statements:

@@ -81,6 +81,7 @@ def all_alternatives() -> frozenset[str]:
 
 
 def alternatives(text: str) -> frozenset[str]:
+    """The alternatives of grammar rules by which the parser reduces a text."""
     reading = parser().parse_interactive(text)
     conf = reading.parser_state.parse_conf
     reductions = _Reductions(conf.callbacks)

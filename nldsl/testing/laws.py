@@ -37,6 +37,9 @@ Carry = dict[str, Tensor]  # what goes on after the tokens of a batch
 
 
 def deviation(found: Tensor, wanted: Tensor) -> float:
+    """max|found - wanted| / max(1, max|wanted|); infinity where one is not finite, or the shapes
+    differ.
+    """
     if found.shape != wanted.shape or not (
         bool(found.isfinite().all()) and bool(wanted.isfinite().all())
     ):

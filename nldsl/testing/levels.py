@@ -126,6 +126,7 @@ def network(p: Page, kind: str) -> str:
 
 
 def learner(p: Page, name: str, told: Told, kinds: tuple[str, ...] = KINDS) -> Learned:
+    """A level `name` with a memory M of one of `kinds` that learns from these data."""
     kind = p.pick(*kinds)
     body, value = memory(p, kind)
     body = [line.replace("shape(k)", f"shape({told.k})") for line in body]

@@ -131,6 +131,7 @@ class Page:
             (self.pieces if movable and self.apart else self.defs).append(text)
 
     def head(self) -> list[str]:
+        """The lines above: version, imports, dims, constants, clocks, inputs, definitions."""
         lines = ["nldsl 1"]
         if self.imports or self.pieces:
             lines.append(

@@ -37,6 +37,8 @@ REPEATABLE = settings(  # the same programs at every run
 
 @dataclass
 class Tally:
+    """Counts of the programs that were drawn: judged, not lowered, too sensitive."""
+
     judged: set[str] = field(default_factory=set)
     rejected: Counter[str] = field(default_factory=Counter)  # not lowered: code and message
     unsteady: set[str] = field(default_factory=set)

@@ -53,6 +53,7 @@ def compared(
 def timed(
     program: Program, capture: str, steps: int, batch: int, length: int, device: str, precision: str
 ) -> Timing:
+    """Times one capture: seconds to compile, and the median of `steps` steps."""
     data = random_batch(program, batch, length, device)
     began = time.perf_counter()
     step = pipeline.compile_program(

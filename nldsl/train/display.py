@@ -61,6 +61,8 @@ def shown_on(console: Console) -> Display:
 
 
 class Lines(Display):
+    """Plain lines, one every few seconds."""
+
     def __init__(self, console: Console) -> None:
         self.console = console
         self._what: str | None = None
@@ -102,6 +104,8 @@ class Lines(Display):
 
 
 class Live(Display):
+    """One line that is redrawn, on a terminal."""
+
     def __init__(self, console: Console) -> None:
         self.console = console
         self._progress: Progress | None = None

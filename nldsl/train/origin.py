@@ -202,6 +202,7 @@ def reads(node: Node, earlier: list[Node]) -> Iterator[str]:
 def in_gradients(
     plain: CompiledStep, here: State, batches: list[dict[str, Tensor]]
 ) -> Origin | None:
+    """The first gradient of a memory that is not finite, with the weight it is of."""
     module, program = plain.module, plain.program
     places = layout(program, here.tensors)
     for i, batch in enumerate(batches):

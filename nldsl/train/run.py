@@ -45,6 +45,8 @@ FREE = ("data", "load", "steps")  # settings that may differ when a run goes on
 
 @dataclass(frozen=True, eq=False)
 class Run:
+    """A run folder that is open: settings, program, data and loaded files."""
+
     folder: Path
     settings: Settings
     program: Program

@@ -47,6 +47,9 @@ def train(run: Run, display: Display, save_every: int | None) -> bool:
 def carried_out(
     run: Run, display: Display, journal: Journal, save_every: int | None, interrupt: Interrupt
 ) -> bool:
+    """Trains to the last step and scores; False if it was interrupted. Raises Diagnostics for a
+    loss that is not finite.
+    """
     s = run.settings
     step, state = ready(run, display, journal, interrupt)
     save = saver(run, journal, display, interrupt)
@@ -118,6 +121,7 @@ def scored(run: Run, journal: Journal) -> bool:
 
 
 def finished(run: Run) -> str:
+    """The sentence for a run that has nothing left to do."""
     steps = run.settings.steps
     return (
         f"{run.folder} is finished: all {steps:,} steps are done, and scored. Score it again with "

@@ -104,6 +104,8 @@ def within(program: Program, roots: Iterable[Node], but: Collection[str]) -> Ite
 
 
 class Objective:
+    """One objective of a memory, as pairs of key and value."""
+
     def __init__(self, level: Level) -> None:
         self.names = flows(level)
         self.task = is_task(level)

@@ -46,6 +46,8 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Box:
+    """One associative memory with the attributes of the table, each as short text."""
+
     rank: int  # place in the order of Def. 2; equal ranks are one level
     kind: str  # "memory", "attention" or "layer"
     clock: str  # when it is updated, when it restarts

@@ -86,6 +86,7 @@ def made_of(node: Node, names: Names = NONE) -> list[str]:
 
 
 def clock_text(clock: Clock) -> str:
+    """`chunk`, `token`, `4 token`"""
     return (
         clock.name
         if clock.name.isidentifier()

@@ -23,6 +23,7 @@ BYTES = {"float64": 8, "float32": 4, "bfloat16": 4}
 
 
 def timetable_table(step: CompiledStep) -> Table:
+    """A row for each tick kind: its first step, and the levels that tick and restart."""
     table = Table(
         title=f"Timetable: repeats every {step.schedule.table.hyperperiod} steps",
         title_justify="left",
@@ -47,6 +48,7 @@ def counted(program: Program, levels: tuple[str, ...]) -> str:
 
 
 def lowering_table(step: CompiledStep) -> Table:
+    """A row for each lowering: memories, chunk, form, and the values that they read."""
     table = Table(title="Memories that learn while they read", title_justify="left")
     for column in ("memory", "chunk", "lowering, reads"):
         table.add_column(column, overflow="fold")

@@ -81,6 +81,8 @@ def names_of_attention(nodes: Iterable[Node]) -> dict[Node, str]:
 
 
 class Transfers:
+    """The transfers of one program, each kind found by a method."""
+
     def __init__(self, program: Program, attention: dict[Node, str]) -> None:
         self.program = program
         self.attention = attention

@@ -187,6 +187,7 @@ def read(path: Path, divide: Divide | None = None) -> Corpus:
 
 
 def read_folder(path: Path, divide: Divide) -> Corpus:
+    """The corpus of the text files below a folder. Raises N70x if there is none."""
     kinds: Counter[str] = Counter()
     texts, lines = bytearray(), 0
     for file in files_below(path):
