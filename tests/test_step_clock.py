@@ -309,12 +309,16 @@ SIGHTS = {
 }
 
 
+def seen(said: dict[str, str]) -> str:
+    text = SEEN
+    for word, words in (USUAL | said).items():
+        text = text.replace(word, words)
+    return text
+
+
 @pytest.mark.parametrize("name", SIGHTS)
 def test_what_a_slower_level_sees_through(name: str) -> None:
-    text = SEEN
-    for word, said in (USUAL | SIGHTS[name]).items():
-        text = text.replace(word, said)
-    agrees(load_text(text), 17)
+    agrees(load_text(seen(SIGHTS[name])), 17)
 
 
 def test_a_fresh_draw_at_each_restart() -> None:
@@ -359,8 +363,9 @@ def test_a_second_derivative_of_the_network_is_refused() -> None:
         .replace("DEPTH", "full")
         .replace("START", "slow.S"),
         LEARNED.replace("FIRST", "g").replace("SECOND", "adam(g)").replace("DEPTH", "4 step"),
+        seen(SIGHTS["a copy of what restarts"]),
     ],
-    ids=["start", "optimizer"],
+    ids=["start", "optimizer", "copy"],
 )
 def test_captures_compute_the_same(text: str) -> None:
     program = load_text(text)

@@ -220,10 +220,11 @@ class CompiledStep(Reading):
         }
         with torch._dynamo.config.patch(trace_autograd_ops=True):
             self.module[f"before_{kind + 1}"](state.tensors, self.terms(inputs))
-            done = self._kinds[kind](state.tensors, inputs, D, self._planned, self.mode, seat)
-            self.module[f"after_{kind + 1}"](state.tensors, done[1])
-        self._keep(state, [inputs], [done[2]])
-        return done[:2]
+            step = self._kinds[kind]
+            sums, terms, last = step(state.tensors, inputs, D, self._planned, self.mode, seat)
+            self.module[f"after_{kind + 1}"](state.tensors, terms)
+        self._keep(state, [inputs], [last])
+        return sums, terms
 
     def _apart(
         self, name: str, state: State, inputs: Sequence[Batch], D: Mapping[str, Tensor]

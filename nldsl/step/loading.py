@@ -31,7 +31,7 @@ def loads(program: Program) -> list[Node]:
 
 
 def loaded_name(node: Node) -> str:
-    return "|".join([node["file"], node["key"], *(str(a.size) for a in node.type)])
+    return "|".join([node["file"], node["key"], *(str(a.size) for a in node.shape)])
 
 
 def loaded(program: Program, files: Files) -> dict[str, Tensor]:
@@ -50,14 +50,14 @@ def loaded(program: Program, files: Files) -> dict[str, Tensor]:
     return {
         loaded_name(node): files[node["file"]][node["key"]]
         .detach()
-        .reshape([a.size for a in node.type])
+        .reshape([a.size for a in node.shape])
         .double()
         for node in nodes
     }
 
 
 def misfit(node: Node, file: Mapping[str, Tensor]) -> Diagnostic | None:
-    key, sizes = node["key"], [a.size for a in node.type]
+    key, sizes = node["key"], [a.size for a in node.shape]
     tensor = file.get(key)
     if tensor is None:
         return Diagnostic(
@@ -74,7 +74,7 @@ def misfit(node: Node, file: Mapping[str, Tensor]) -> Diagnostic | None:
         return Diagnostic(
             "N732",
             f"`{key}` of `{node['file']}` is {list(tensor.shape)}, what starts from it is "
-            f"[{', '.join(map(str, node.type))}]",
+            f"[{', '.join(map(str, node.shape))}]",
             node.span,
             help="the same sizes, or neighbouring axes joined",
         )

@@ -165,9 +165,8 @@ def learners(program: Program, updates: Updates) -> dict[str, dict[str, tuple[li
     heard: list[tuple[str | Copy, str]] = [(g.memory, g.stream) for g in updates.clock.hears]
     for name, stream in dict.fromkeys([*heard, *updates.clock.taped]):
         memory = program.memories[name.memory if isinstance(name, Copy) else name]
-        tree = isinstance(memory.type, Tree)
         leaves = leaves_of(memory, str(name))
-        found.setdefault(stream, {})[str(name)] = (leaves, tree)
+        found.setdefault(stream, {})[str(name)] = (leaves, isinstance(memory.type, Tree))
     return found
 
 
@@ -198,7 +197,7 @@ def tables_alone(
     return {
         "STATE": updates.state,
         "DRAWS": draws,
-        "FILES": {loaded_name(n): [a.size for a in n.type] for n in loads(program)},
+        "FILES": {loaded_name(n): [a.size for a in n.shape] for n in loads(program)},
         "STARTS": [*emitted.loads, *emitted.randoms],
         "BORN": slow,
         "RESTARTS": {name: (c.period, c.phase) for name, c in table.resets.items()},
@@ -220,7 +219,7 @@ def clocks_of(table: Timetable) -> list[tuple[int, int]]:
 
 def inputs_of(program: Program) -> dict[str, tuple[int | str, list[int]]]:
     found: dict[str, tuple[int | str, list[int]]] = {
-        name: (program.vocab.get(name, "number"), [a.size for a in node.type])
+        name: (program.vocab.get(name, "number"), [a.size for a in node.shape])
         for name, node in program.inputs.items()
     }
     return found | ({ENDS: ("end", [])} if program.counts(ENDS) else {})
@@ -233,18 +232,15 @@ def starts_of(program: Program, memory: Memory) -> dict[str, tuple[str, bool, li
             drawn(n): (
                 memory.level,
                 False,
-                [(n["name"], [a.size for a in n.type], "normal", n["scale"])],
+                [(n["name"], [a.size for a in n.shape], "normal", n["scale"])],
             )
             for n in walk(memory.start)
             if n.op == "random"
         }
     assert memory.slots is not None, memory.name
-    tree = isinstance(memory.type, Tree)
-    weights = [
-        program.weights[memory.slots[path]] for path in (memory.type.paths() if tree else ("",))
-    ]
+    weights = [program.weights[leaf] for leaf in leaves_of(memory, memory.name)]
     rows: list[object] = [
         (w.name, [a.size for a in w.shape], w.init, w.fill if w.init == "fill" else w.scale)
         for w in weights
     ]
-    return {memory.name: (memory.level, tree, rows)}
+    return {memory.name: (memory.level, isinstance(memory.type, Tree), rows)}

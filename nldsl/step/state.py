@@ -82,7 +82,7 @@ def _drawn(
                 out[drawn(node)] = files[drawn(node)]
             if node.op == "random":
                 out[drawn(node)] = normal(
-                    seed, node["name"], [a.size for a in node.type], node["scale"], number
+                    seed, node["name"], [a.size for a in node.shape], node["scale"], number
                 )
         return out
     assert memory.slots is not None, memory.name
@@ -104,8 +104,8 @@ def layout(program: Program, names: Collection[str]) -> dict[str, tuple[str, int
         memory = program.memories.get(name.split("@")[0])
         if memory is None or program.levels[memory.level].parent is not None:
             continue
-        tree = isinstance(memory.type, Tree)
-        shapes = [shape for _, shape in memory.type.leaves] if tree else [memory.type]
+        type = memory.type
+        shapes = [s for _, s in type.leaves] if isinstance(type, Tree) else [type]
         at = 0
         for leaf, shape in zip(leaves_of(memory, name), shapes):
             out[leaf] = (name, at, at + numel(shape), [a.size for a in shape])

@@ -164,11 +164,10 @@ class Updates:
 
     # -- ticks
 
-    def tick(self, kind: Kind) -> list[str]:
+    def tick(self, kind: Kind, at: At) -> list[str]:
         """Totals first, in place, so that S holds their new values; then new values from old ones;
         then what the step leaves.
         """
-        at = At(self.clock.states, kind)
         lines = [
             f'S["{name}"].add_({given(name.input)})'
             for name in at.moved
@@ -241,11 +240,10 @@ class Updates:
 
     # -- source
 
-    def counts(self, kind: Kind) -> tuple[list[str], list[str]]:
+    def counts(self, kind: Kind, at: At) -> tuple[list[str], list[str]]:
         """Lines that keep the counters: before the updates of a tick kind and after. They stay
         outside the graphs: a compiled CPU graph loses in-place writes to scalars.
         """
-        at = At(self.clock.states, kind)
         before, after = [], [line for tape in self.tapes for line in tape.after(kind)]
         for name, moved in at.moved.items():
             if isinstance(name, Total) and counts(name):
@@ -258,12 +256,13 @@ class Updates:
 
     def kind(self, name: str | int, kind: Kind) -> str:
         """Source of the functions of one tick kind."""
-        before, after = self.counts(kind)
+        at = At(self.clock.states, kind)
+        before, after = self.counts(kind, at)
         hear = [line for tape in self.tapes for line in tape.hear(kind)]
         return "\n\n".join(
             [
                 *([block(f"hear_{name}(S, G, mode)", hear)] if hear else []),
-                block(f"tick_{name}(S, G, V, N, D, planned)", self.tick(kind)),
+                block(f"tick_{name}(S, G, V, N, D, planned)", self.tick(kind, at)),
                 block(f"before_{name}(S, N)", before),
                 block(f"after_{name}(S, N)", after),
             ]
