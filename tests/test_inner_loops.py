@@ -48,6 +48,18 @@ def descent(x: [n], eta) -> [n] {
     return y
 }
 """
+
+
+def in_a_row(periods: str, depth: str) -> str:
+    """Levels of these periods, each of which reads what the one before it made."""
+    learner = level("ffn[p]", "p token", "F - 0.5 * grad(F)", depth, "sum(loss over period)")
+    return network(f"""
+    for p in {periods} {{{learner}
+        x <- x + ffn[p].F(rmsnorm(x))
+    }}
+    return x""")
+
+
 SPECS = {
     "one": network(level("fast", "2 token", "F - 0.5 * grad(F)") + READ),
     "two layers": network(level("fast", "3 token", "F - 0.5 * grad(F)") + READ, 2),
@@ -82,37 +94,9 @@ SPECS = {
         )
         + READ
     ),
-    "sequential": network(
-        """
-    for p in [2, 4] {"""
-        + level(
-            "ffn[p]", "p token", "F - 0.5 * grad(F)", "full by training", "sum(loss over period)"
-        )
-        + """
-        x <- x + ffn[p].F(rmsnorm(x))
-    }
-    return x"""
-    ),
-    "uneven": network(
-        """
-    for p in [2, 3] {"""
-        + level(
-            "ffn[p]", "p token", "F - 0.5 * grad(F)", "full by training", "sum(loss over period)"
-        )
-        + """
-        x <- x + ffn[p].F(rmsnorm(x))
-    }
-    return x"""
-    ),
-    "seen": network(
-        """
-    for p in [2, 4] {"""
-        + level("ffn[p]", "p token", "F - 0.5 * grad(F)", "full", "sum(loss over period)")
-        + """
-        x <- x + ffn[p].F(rmsnorm(x))
-    }
-    return x"""
-    ),
+    "sequential": in_a_row("[2, 4]", "full by training"),
+    "uneven": in_a_row("[2, 3]", "full by training"),
+    "seen": in_a_row("[2, 4]", "full"),
     "independent": network(
         """
     y = 0

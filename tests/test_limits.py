@@ -158,7 +158,7 @@ def test_what_looks_back_at_values_without_a_time(past: str) -> None:
     made = load_text(LOOKING_BACK.replace("PAST", past))
     subject = laws.Subject(made)
     found = laws.agreement(subject, [data(made, 2, length, length) for length in (6, 1, 7)])
-    assert not {name: x for name, x in found.items() if not x <= laws.EXACT}
+    assert not laws.beyond(found)
     assert laws.splits(subject.restart(), data(made, 2, 7, 0)) <= laws.EXACT
 
 
