@@ -260,7 +260,7 @@ def test_the_score_does_not_depend_on_the_batch(outlives: bool, tmp_path: Path) 
 
 def scored(opened: runs.Run, step: Any, state: Any, limit: int) -> Result:
     plan = planned(
-        opened.data.extents(opened.data.held_out), opened.settings.batch, 16, limit, opened.onward
+        opened.data.extents(opened.data.held_out), opened.settings.batch, 16, limit, opened.stateful
     )
     return score(
         step, state, opened.data, opened.data.held_out, plan, 16, 16, step.seats(plan.lanes)

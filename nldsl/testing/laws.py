@@ -98,7 +98,7 @@ class Subject:
             ),
         ]
 
-        def heard(node: Node) -> bool:
+        def is_live(node: Node) -> bool:
             memory = self.program.memories[node["memory"]]
             return not self.program.levels[memory.level].clock.inner or any(
                 c.startswith(memory.name) for c in live
@@ -109,7 +109,7 @@ class Subject:
             for name, node in self.program.outputs.items()
             if id(node) in moved
             and not isinstance(node.type, Tree)
-            and all(heard(n) for n in walk(node) if n.op in STATE)
+            and all(is_live(n) for n in walk(node) if n.op in STATE)
         }
 
     def restart(self) -> Subject:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nldsl.testing.moves import Asked, Told, lifetime, moves
+from nldsl.testing.moves import Case, LevelData, lifetime, moves
 from nldsl.testing.page import Page, block
 
 NETWORKS = {
@@ -125,46 +125,46 @@ def network(p: Page, kind: str) -> str:
     return f"{kind} = {p.pick('learned', 'random', '0.5 * learned', loaded)}"
 
 
-def learner(p: Page, name: str, told: Told, kinds: tuple[str, ...] = KINDS) -> Learned:
+def learner(p: Page, name: str, data: LevelData, kinds: tuple[str, ...] = KINDS) -> Learned:
     """A level `name` with a memory M of one of `kinds` that learns from these data."""
     kind = p.pick(*kinds)
     body, value = memory(p, kind)
-    body = [line.replace("shape(k)", f"shape({told.k})") for line in body]
+    body = [line.replace("shape(k)", f"shape({data.k})") for line in body]
     rhythm = (
         p.pick(*["every token"] * 5, "every 2 token", "every 3 token phase 1", "clock")
-        if not told.target
+        if not data.target
         else "every token"
     )
     if rhythm == "clock":
         rhythm = f"every {p.clock()}"
     periodic = rhythm != "every token"
-    target, context = told.v, [told.k, told.v]
-    if told.target:
+    target, context = data.v, [data.k, data.v]
+    if data.target:
         target = "target"
-        body.append(f"target = {value(f'M@{told.target}', told.v)}")
+        body.append(f"target = {value(f'M@{data.target}', data.v)}")
     extra = kind == "matrix" and not periodic and p.maybe(6)
     if extra:
         body.insert(1, "memory B: [e] = 0")
-    lines, goal, form = objective(p, value("M", told.k) + (" + B" if extra else ""), target)
+    lines, goal, form = objective(p, value("M", data.k) + (" + B" if extra else ""), target)
     summed = windowed = False
     if periodic:
         summed = kind == "matrix" and p.maybe(4)
         goal = goal if summed else f"{p.pick('sum', 'mean')}({goal} over period)"
     elif p.maybe(6):
         windowed = True
-        if told.weight and p.maybe():
-            goal = f"{told.weight} * {goal}" if goal[0] not in "-" else goal
-            context += [told.weight] if told.weight in goal else []
+        if data.weight and p.maybe():
+            goal = f"{data.weight} * {goal}" if goal[0] not in "-" else goal
+            context += [data.weight] if data.weight in goal else []
         goal = f"{p.pick('sum', 'mean')}({goal} over {p.span()})"
     body.append("context " + ", ".join(dict.fromkeys(context)))
     body += lines
     body.append(f"minimize {goal}")
-    goal_name = "" if windowed or told.target else form
-    body += moves(p, told, Asked(kind, periodic, summed, extra, goal_name))
+    goal_name = "" if windowed or data.target else form
+    body += moves(p, data, Case(kind, periodic, summed, extra, goal_name))
     body += lifetime(p, rhythm)
     return Learned(
         name,
-        block(f"level {name}{' per head' if told.per else ''} {rhythm}", body),
+        block(f"level {name}{' per head' if data.per else ''} {rhythm}", body),
         value,
     )
 

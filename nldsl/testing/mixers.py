@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from nldsl.testing.levels import NETWORKS, learner
-from nldsl.testing.moves import Told
+from nldsl.testing.moves import LevelData
 from nldsl.testing.page import Layer, Page, block
 from nldsl.testing.streams import gate, projection, stream, used
 
 
-def told(p: Page, per: bool, lines: list[str], tag: str = "", source: str = "x") -> Told:
+def level_data(p: Page, per: bool, lines: list[str], tag: str = "", source: str = "x") -> LevelData:
     """Declares the data of a level, made of a stream [d], and returns the names."""
     axes = "head, e" if per else "e"
     lines.append(f"k{tag} = {projection(p, axes, True, source)}")
@@ -35,14 +35,14 @@ def told(p: Page, per: bool, lines: list[str], tag: str = "", source: str = "x")
     if p.maybe(3):
         weight = f"worth{tag}"
         lines.append(f"{weight} = {gate(p, per, '1', '0', source)}")
-    return Told(f"k{tag}", f"v{tag}", rate, keep, per, channel, weight)
+    return LevelData(f"k{tag}", f"v{tag}", rate, keep, per, channel, weight)
 
 
 def single(p: Page) -> Layer:
     """One memory that learns from projections."""
     lines: list[str] = []
     per = p.maybe(2)
-    data = told(p, per, lines)
+    data = level_data(p, per, lines)
     lines.append(f"q = {projection(p, 'head, e' if per else 'e', True)}")
     level = learner(p, "recall", data)
     return Layer([*lines, *level.lines, f"y = {level.read(p, 'q')}"], "y")
@@ -54,11 +54,11 @@ def chain(p: Page) -> Layer:
     lines: list[str] = []
     per = p.maybe(2)
     axes = "head, e" if per else "e"
-    first = told(p, per, lines)
+    first = level_data(p, per, lines)
     lines.append(f"q = {projection(p, axes, True)}")
     level = learner(p, "maker", first)
     lines += [*level.lines, f"made = {level.read(p, 'q')}"]
-    second = told(p, per, lines, "2")
+    second = level_data(p, per, lines, "2")
     p.use("layers", "unit")
     role = p.pick("value", "key", "rate", "keep")
     if role == "key":
@@ -69,7 +69,7 @@ def chain(p: Page) -> Layer:
             f"{'speed' if role == 'rate' else 'hold'} = {peak} * sigmoid(sum(weight([{axes}]) .* "
             f"made, e) + {bias})"
         )
-    second = Told(
+    second = LevelData(
         "key" if role == "key" else second.k,
         "made" if role == "value" else second.v,
         "speed" if role == "rate" else second.rate,

@@ -16,7 +16,7 @@ MATRIX_STEPS = tuple(
 
 
 @dataclass(frozen=True)
-class Told:
+class LevelData:
     """The names that a level can use: streams, numbers, or numbers that depend on the data; `per`:
     for each head.
     """
@@ -36,7 +36,7 @@ def number(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Case:
     """The facts that decide which updates a memory M can have. `periodic`: it does not tick at
     every token; `summed`: the objective is one for each token; `goal` is the objective's name,
     empty where it stands in a window.
@@ -67,17 +67,17 @@ class Asked:
         )
 
 
-def moves(p: Page, told: Told, asked: Asked) -> list[str]:
+def moves(p: Page, data: LevelData, case: Case) -> list[str]:
     """Equations of M, of an optimizer's step, and of the level's other memory."""
-    rate, keep = told.rate, told.keep
-    if asked.periodic:
+    rate, keep = data.rate, data.keep
+    if case.periodic:
         rate, keep = (x if number(x) else f"mean({x} over period)" for x in (rate, keep))
-    at = "M" if asked.periodic or p.maybe(2) else f"M@{told.target or p.clock()}"
-    weight = f"{told.weight} * " if told.weight and asked.summed else ""
-    slope = f"sum({weight}grad(M) over period)" if asked.summed else f"grad({at})"
-    form = p.pick(*asked.forms(at))
+    at = "M" if case.periodic or p.maybe(2) else f"M@{data.target or p.clock()}"
+    weight = f"{data.weight} * " if data.weight and case.summed else ""
+    slope = f"sum({weight}grad(M) over period)" if case.summed else f"grad({at})"
+    form = p.pick(*case.forms(at))
     if form == "twice":
-        own = slope if asked.summed else "grad(M)"
+        own = slope if case.summed else "grad(M)"
         lines = [f"M <- {keep} * M", f"M <- M - {rate} * {own}"]
     elif form == "closed":
         lines = [f"M <- prox({p.pick('M', keep + ' * M')}, {rate})"]
@@ -86,14 +86,14 @@ def moves(p: Page, told: Told, asked: Asked) -> list[str]:
     elif form == "late":
         lines = [f"M <- where(tick >= 3, M - {rate} * {slope}, M)"]
     elif form == "parts":
-        added = step(p, slope, rate, keep, asked.kind)
-        erase = f"({keep} * I - {rate} * {told.k} * {told.k}^T)"
-        lines = [f"S = {added}", *by_leaf(asked.kind, keep, erase)]
+        added = step(p, slope, rate, keep, case.kind)
+        erase = f"({keep} * I - {rate} * {data.k} * {data.k}^T)"
+        lines = [f"S = {added}", *by_leaf(case.kind, keep, erase)]
     elif form in ("simplex", "entropy", "l2", "elastic"):
         lines = [retained(p, form, slope, rate, keep)]
     else:
-        lines = kept(p, form, told, slope, rate, keep, asked.kind)
-    return [*lines, f"B <- B - {rate} * grad(B)"] if asked.extra else lines
+        lines = kept(p, form, data, slope, rate, keep, case.kind)
+    return [*lines, f"B <- B - {rate} * grad(B)"] if case.extra else lines
 
 
 def by_leaf(kind: str, keep: str, erase: str) -> list[str]:
@@ -124,13 +124,15 @@ def retained(p: Page, form: str, slope: str, rate: str, keep: str) -> str:
     return f"M <- elastic_step(M, {slope}, 0.05, 8, 1)"
 
 
-def kept(p: Page, form: str, told: Told, slope: str, rate: str, keep: str, kind: str) -> list[str]:
+def kept(
+    p: Page, form: str, data: LevelData, slope: str, rate: str, keep: str, kind: str
+) -> list[str]:
     """A retention of M and a step, by an optimizer or not."""
     held = {
         "plain": "M",
         "kept": p.pick(f"{keep} * M", f"(1 - {keep}) * M"),
-        "channel": f"M * diag({told.channel or told.k})",
-        "erase": f"M * ({keep} * I - {rate} * {told.k} * {told.k}^T)",
+        "channel": f"M * diag({data.channel or data.k})",
+        "erase": f"M * ({keep} * I - {rate} * {data.k} * {data.k}^T)",
     }[form]
     if p.maybe(2):
         return [f"S = {step(p, slope, rate, keep, kind)}", f"M <- {held} + S"]
@@ -172,7 +174,7 @@ def step(p: Page, slope: str, rate: str, keep: str, kind: str) -> str:
 
 def own(p: Page, slope: str) -> str:
     """A trace of the gradients, without an objective; or one of their sums."""
-    every, told = p.pick(("every update", "g"), ("every 2 update", "sum(g over period)"))
+    every, gradient = p.pick(("every update", "g"), ("every 2 update", "sum(g over period)"))
     p.define(
         "\n".join(
             [
@@ -181,7 +183,7 @@ def own(p: Page, slope: str) -> str:
                     [
                         *block(
                             f"level trace {every}",
-                            ["memory m: like g = 0", f"m <- 0.5 * m - 0.05 * {told}"],
+                            ["memory m: like g = 0", f"m <- 0.5 * m - 0.05 * {gradient}"],
                         ),
                         "return trace.m@after",
                     ],

@@ -245,14 +245,14 @@ def written(choose: Choose, kinds: Sequence[Kind], edges: bool = False) -> Drawn
         text = [f"x = {embedded(p)}", *layer.lines, f"out = {out}"]
         last, whole = "x + out", ""
     else:
-        text, last, whole = framed(p, layer, out, slow, frame, wants_loss)
-    text += heard(p, last)
+        text, last, whole = network_around(p, layer, out, slow, frame, wants_loss)
+    text += task_loss(p, last)
     text += training(p, whole)
     program = "\n".join([*p.head(), *text]) + "\n"
     return Drawn(program, 1 + choose(3), 1 + choose(9), choose(100), p.files(), p.nested, edges)
 
 
-def framed(
+def network_around(
     p: Page,
     layer: Layer,
     out: str,
@@ -282,7 +282,7 @@ def framed(
         p.dims.pop("c", None)
         return ["answer = language_model(ids, mix, d, 1, vocab)"], "", ""
     if frame == "argument":
-        return handed(p)
+        return network_that_takes_it(p)
     many = p.pick(1, 2) if frame == "layers" else 0
     p.parts = ["whole.x", "whole.layer[0].rmsnorm"] if many else ["whole.x"]
     p.nested = p.nested or many == 2
@@ -296,7 +296,7 @@ def framed(
     return [f"whole = model({arguments})"], p.pick("whole", "rmsnorm(whole)"), "whole"
 
 
-def handed(p: Page) -> tuple[list[str], str, str]:
+def network_that_takes_it(p: Page) -> tuple[list[str], str, str]:
     """A network that takes the layer's definition as an argument."""
     body = [
         f"x = {embedded(p, 'source')}",
@@ -329,7 +329,7 @@ def result(p: Page, layer: Layer) -> str:
     return f"{first} + {layer.side}" if layer.side else first
 
 
-def heard(p: Page, last: str) -> list[str]:
+def task_loss(p: Page, last: str) -> list[str]:
     """The task loss, and the report, if there is one."""
     lines = [f"answer = linear({last}, [{'vocab' if p.language else 'c'}])"] if last else []
     if p.language:

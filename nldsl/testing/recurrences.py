@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nldsl.testing.levels import NETWORKS, learner
-from nldsl.testing.mixers import told
+from nldsl.testing.mixers import level_data
 from nldsl.testing.page import Layer, Page, block
 from nldsl.testing.streams import gate, projection, stream, used
 
@@ -16,7 +16,7 @@ def looped(p: Page) -> Layer:
     per = p.maybe(2)
     axes = "head, e" if per else "e"
     lines = [f"ask = {projection(p, axes, True)}"]
-    data = told(p, per, lines, source="mixed")
+    data = level_data(p, per, lines, source="mixed")
     level = learner(p, "recall", data, ("matrix", "matrix", "net", "residual", "vector"))
     lines.append(f"heard = linear({level.read(p, 'ask', 'clock', 'clock', '')}, [d])")
     mixed = p.pick(
@@ -37,7 +37,7 @@ def begun(p: Page) -> Layer:
     p.nested = True
     lines: list[str] = []
     per = p.maybe(2)
-    data = told(p, per, lines)
+    data = level_data(p, per, lines)
     lines.append(f"q = {projection(p, 'head, e' if per else 'e', True)}")
     kind, said = p.pick(("[e, e]", "{} * {}"), ("net", "{}({})"))
     if kind == "net":

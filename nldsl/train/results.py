@@ -39,7 +39,7 @@ def finish(
         s.batch,
         s.length,
         limit,
-        run.onward,
+        run.stateful,
         step.extent(step.scored[1])[1],
     )
     seats = step.seats(chosen.lanes)
@@ -104,7 +104,7 @@ def score_data(
     if longest < length:
         raise faults.too_short(str(path or other.name), "held-out", longest, length, other.unit)
     absent = step.extent(step.scored[1])[1]
-    chosen = planned(documents, s.batch, length, limit, run.onward, absent)
+    chosen = planned(documents, s.batch, length, limit, run.stateful, absent)
     result, left = score(
         step,
         state,

@@ -61,7 +61,7 @@ class Run:
         return self.dataset
 
     @property
-    def onward(self) -> bool:
+    def stateful(self) -> bool:
         """Does a lane read on in the next step where it stopped, because something in it outlives a
         sequence?
         """
@@ -78,7 +78,7 @@ class Run:
                 name: x.to(s.device)
                 for name, x in batch(
                     self.program,
-                    self.data.batch(s.seed, n, micro, s.batch, s.length, self.onward),
+                    self.data.batch(s.seed, n, micro, s.batch, s.length, self.stateful),
                 ).items()
             }
             for micro in range(s.accumulate)

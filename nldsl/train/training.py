@@ -153,7 +153,7 @@ def plan(run: Run, step: CompiledStep, done: int, told: int) -> str:
         f"{micro}{s.batch} sequences of {s.length} {unit} a step, {s.steps:,} steps = "
         f"{s.steps * tokens:,} {unit}; seed {s.seed}; {run.folder}"
     )
-    if run.onward:
+    if run.stateful:
         text += (
             f"\nstateful memories: each of {s.batch * s.accumulate} batch lanes continues its text "
             "from the previous step"

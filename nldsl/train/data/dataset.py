@@ -104,7 +104,7 @@ class Dataset(Protocol):
         """Warnings about the files."""
 
     def batch(
-        self, seed: int, step: int, micro: int, batch: int, length: int, onward: bool = False
+        self, seed: int, step: int, micro: int, batch: int, length: int, stateful: bool = False
     ) -> Tokens:
         """The micro-batch `micro` (from 0) of step `step` (from 1): [batch, length, ..] of `train`;
         see `sequences.places`.

@@ -18,19 +18,19 @@ Extent = tuple[int, int]  # [begin, end) of a document
 
 
 def places(
-    size: int, seed: int, step: int, micro: int, batch: int, length: int, onward: bool
+    size: int, seed: int, step: int, micro: int, batch: int, length: int, stateful: bool
 ) -> Places:
     """Positions [batch, length] in a stream of `size` that the micro-batch `micro` (from 0) of step
     `step` (from 1) reads.
 
     Lanes are counted over the micro-batches, so 2 micro-batches of 4 are one of 8. Starts are drawn
-    with replacement from every position; `onward`, only the first of each lane is, and it goes on
+    with replacement from every position; `stateful`, only the first of each lane is, and it goes on
     where it stopped, after the last position with the first.
     """
     lanes = range(micro * batch, (micro + 1) * batch)
     starts = [
         draw(seed, 0, lane, size) + (step - 1) * length
-        if onward
+        if stateful
         else draw(seed, step, lane, size - length + 1)
         for lane in lanes
     ]
@@ -120,12 +120,12 @@ class Plan:
 
 
 def planned(
-    documents: list[Extent], batch: int, length: int, limit: int, onward: bool, shared: int = 1
+    documents: list[Extent], batch: int, length: int, limit: int, stateful: bool, shared: int = 1
 ) -> Plan:
-    """Sequences each from the start state; `onward`, whole documents, sequence after sequence in
+    """Sequences each from the start state; `stateful`, whole documents, sequence after sequence in
     one lane. `shared` tokens at the end of a sequence have no term in it.
     """
-    if onward:
+    if stateful:
         return Plan(*readings(documents, batch, length, limit))
     starts = windows(documents, length, limit, shared)
     counts = np.arange(-(-len(starts) // batch) * batch) < len(starts)

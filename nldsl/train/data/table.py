@@ -72,10 +72,12 @@ class Series:
     findings: tuple[Diagnostic, ...] = ()  # warnings
 
     def batch(
-        self, seed: int, step: int, micro: int, batch: int, length: int, onward: bool = False
+        self, seed: int, step: int, micro: int, batch: int, length: int, stateful: bool = False
     ) -> Tokens:
         """float64 [batch, length, channel]; see `sequences.places`."""
-        return slices(self.train, places(len(self.train), seed, step, micro, batch, length, onward))
+        return slices(
+            self.train, places(len(self.train), seed, step, micro, batch, length, stateful)
+        )
 
     def given(self) -> Table:
         """The values as they were given, up to rounding."""

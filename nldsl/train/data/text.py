@@ -98,10 +98,12 @@ class Corpus:
     findings: tuple[Diagnostic, ...] = ()  # warnings
 
     def batch(
-        self, seed: int, step: int, micro: int, batch: int, length: int, onward: bool = False
+        self, seed: int, step: int, micro: int, batch: int, length: int, stateful: bool = False
     ) -> Tokens:
         """uint8 [batch, length]; see `sequences.places`."""
-        return slices(self.train, places(len(self.train), seed, step, micro, batch, length, onward))
+        return slices(
+            self.train, places(len(self.train), seed, step, micro, batch, length, stateful)
+        )
 
     def extents(self, tokens: Tokens) -> list[Extent]:
         return extents(tokens)
