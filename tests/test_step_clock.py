@@ -316,9 +316,56 @@ def seen(said: dict[str, str]) -> str:
     return text
 
 
+@pytest.mark.parametrize("silent", [(), (2, 7)])
 @pytest.mark.parametrize("name", SIGHTS)
-def test_what_a_slower_level_sees_through(name: str) -> None:
-    agrees(load_text(seen(SIGHTS[name])), 17)
+def test_what_a_slower_level_sees_through(name: str, silent: tuple[int, ...]) -> None:
+    agrees(load_text(seen(SIGHTS[name])), 17, silent)
+
+
+@pytest.mark.parametrize("silent", [(), (2,), (3, 4)])
+@pytest.mark.parametrize(
+    "taken",
+    [
+        "sum(fast.F over period)",
+        "mean(fast.F over period)",
+        "mean(fast.F over eight) - mean(other.H over eight)",
+    ],
+)
+def test_sums_over_ticks_of_faster_levels(taken: str, silent: tuple[int, ...]) -> None:
+    """A value is a term at each tick of its clock, whether or not its level has heard something."""
+    agrees(
+        load_text(f"""nldsl 1
+dim c = 3
+input x: [c]
+clock eight = 8 step
+level fast every step {{
+    memory F: [c] = 1
+    context x
+    minimize mean(loss over period)
+    F <- 0.9 * F - 0.1 * stop(grad(F))
+    bptt none
+}}
+level other every 2 step {{
+    memory H: [c] = 1
+    H <- 0.9 * H
+    bptt none
+}}
+level middle every 4 step {{
+    memory G: [c] = 0
+    G <- 0.9 * G + {taken}
+    bptt none
+}}
+loss = |fast.F .* linear(x, [c]) + middle.G - next(x)|^2
+level training every step {{
+    memory W: weights
+    context x
+    minimize mean(loss over period)
+    W <- W - 0.05 * grad(W)
+}}
+"""),
+        13,
+        silent,
+    )
 
 
 def test_a_fresh_draw_at_each_restart() -> None:

@@ -21,7 +21,7 @@ through it; nothing else is said of ticks, restarts, copies and the end of sight
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nldsl.core.build import number
@@ -112,11 +112,11 @@ class Adjoint:
         self.birth = self.number(self.born())
         for kind in self.clock.table.events:
             silent = [n for n in kind.fired if needs.get(self.clock.ticks.root_of(n))]
-            quiet = Kind(
-                tuple(n for n in kind.fired if n not in silent),
-                kind.restarted,
-                kind.clocks,
-                tuple(silent),
+            quiet = replace(
+                kind,
+                fired=tuple(n for n in kind.fired if n not in silent),
+                silent=tuple(silent),
+                unheard=frozenset(h for terms in needs.values() for h in terms),
             )
             for each in (kind, quiet):
                 self.number(self.first(each) if self.anew(each) else self.back(each))

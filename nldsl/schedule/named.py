@@ -12,10 +12,11 @@ bar W                   the cotangent of W
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
-from nldsl.core.nodes import Node
+from nldsl.core.nodes import Node, walk
 from nldsl.core.program import STATE, Clock, Program
 from nldsl.schedule.timetable import spoken
 
@@ -133,6 +134,17 @@ def heard(node: Node) -> Heard | None:
     """What of the steps a node is, if it is that."""
     name = dict(node.attrs).get({"input": "name", "now": "memory"}.get(node.op, ""))
     return name if isinstance(name, Input | Total) else None
+
+
+def taken(equations: Iterable[Node]) -> list[Heard]:
+    """What equations take of the steps."""
+    found = (heard(node) for node in walk(*equations))
+    return list(dict.fromkeys(h for h in found if h is not None))
+
+
+def terms_of(found: Iterable[Heard]) -> tuple[Heard, ...]:
+    """The numbers of terms of what is heard."""
+    return tuple(dict.fromkeys(h.terms for h in found if input_of(h).what != "terms"))
 
 
 def owner(program: Program, node: Node) -> Held | None:

@@ -8,14 +8,14 @@ heard   grad W|loss            the gradient of the sum of `loss` over the tokens
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from nldsl.core.nodes import Node, Tree, walk
+from nldsl.core.nodes import Node, Tree
 from nldsl.core.program import Memory, Program
 from nldsl.core.timing import at_tokens
 from nldsl.schedule.adjoints import Adjoint
-from nldsl.schedule.named import Copy, Heard, Input, Total, heard, input_of
+from nldsl.schedule.named import Copy, Heard, Input, Total, input_of, taken, terms_of
 from nldsl.schedule.step_states import StepStates, step_states
 from nldsl.schedule.ticks import Ticks
 from nldsl.schedule.timetable import Timetable, timetable_of
@@ -67,17 +67,6 @@ def step_clock(program: Program) -> StepClock:
     clock = StepClock(program, table, ticks, states, heard, needs, found or said(program), owners)
     adjoints = [Adjoint(clock, level) for level in ticks.roots]
     return replace(clock, adjoints=tuple(a for a in adjoints if a.moved))
-
-
-def taken(equations: Iterable[Node]) -> list[Heard]:
-    """What equations take of the steps."""
-    found = (heard(node) for node in walk(*equations))
-    return list(dict.fromkeys(h for h in found if h is not None))
-
-
-def terms_of(found: Iterable[Heard]) -> list[Heard]:
-    """The numbers of terms of what is heard."""
-    return list(dict.fromkeys(h.terms for h in found if input_of(h).what != "terms"))
 
 
 def said(program: Program) -> dict[str, Node]:

@@ -44,15 +44,15 @@ GONE = ("grad", "grad_stream", "fold", "held", "tick", "plain")
 
 @dataclass(frozen=True, eq=False)
 class StepStates:
-    """`silent`: of each level that hears streams, and those that it calls, whether one of them has
-    had no term since its last tick; then it does not tick.
+    """`silent`: a test of whether one of some numbers of terms is 0, and which. A level that hears
+    streams, and what it calls, does not tick without terms.
     """
 
     program: Program
     table: Timetable
     ticks: Ticks
     states: Mapping[Name, State]
-    silent: Mapping[str, Node]
+    silent: Mapping[Node, Collection[Heard]]
 
     def roots(self) -> list[Node]:
         return [node for s in self.states.values() for node in (s.start, s.after, s.next)]
@@ -104,14 +104,8 @@ class Instants:
         self.owners = {
             slot: m for m in self.program.memories.values() for slot in (m.slots or {}).values()
         }
-        self.silent = {
-            level: reduce(
-                lambda a, b: self.al.apply("max", a, b),
-                [self.al.apply("le", ticks.taken(n, ()), self.al.const(0)) for n in terms],
-            )
-            for level, terms in needs.items()
-            if terms
-        }
+        self.needs = needs
+        self.silent: dict[Node, Collection[Heard]] = {}
         self.viewers = [level for level in ticks.roots if level.objectives]
         self._settled: dict[str, Node] = {}
 
@@ -181,13 +175,25 @@ class Instants:
         if name not in self.ticks.next:
             return self.read(name, self.program.memories[str(name)].type)
         level, equation = self.ticks.level_of(name), self.ticks.next[name]
-        new = equation if isinstance(name, Fold) else self.hidden(level, equation, "none")
-        return self.ticked(level, new, self.read(name, equation.type))
+        before = self.read(name, equation.type)
+        if isinstance(name, Fold):  # its value may be there though the level does not tick
+            new = self.unless_silent(self.ticks.terms[name], equation, before)
+            return self.when(self.program.levels[level].clock, new, before)
+        return self.ticked(level, self.hidden(level, equation, "none"), before)
 
     def ticked(self, level: str, new: Node, before: Node) -> Node:
-        silent = self.silent.get(self.ticks.root_of(level))
-        value = new if silent is None else self.al.where(silent, before, new)
+        value = self.unless_silent(self.needs[self.ticks.root_of(level)], new, before)
         return self.when(self.program.levels[level].clock, value, before)
+
+    def unless_silent(self, needs: Collection[Heard], new: Node, before: Node) -> Node:
+        """What it was where one of the numbers of terms is 0."""
+        if not needs:
+            return new
+        al = self.al
+        zero = [al.apply("le", self.ticks.taken(terms, ()), al.const(0)) for terms in needs]
+        test = reduce(lambda a, b: al.apply("max", a, b), zero)
+        self.silent[test] = needs
+        return al.where(test, before, new)
 
     def settled(self, name: str) -> Node:
         if name not in self._settled:
@@ -287,8 +293,8 @@ class At:
         self._ticking = {table.clocks[name] for name in (*kind.fired, *kind.silent)}
         self._ticking |= {*kind.clocks, *(table.resets[name] for name in kind.restarted)}
         self._silent = {
-            test: any(made.ticks.root_of(name) == level for name in kind.silent)
-            for level, test in made.silent.items()
+            test: any(terms in kind.unheard for terms in needs)
+            for test, needs in made.silent.items()
         }
         self._viewer = viewer.name if viewer else ""
         own = [made.states[name] for name in viewer.memories] if viewer else []

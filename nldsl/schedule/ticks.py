@@ -13,6 +13,7 @@ what the step gives, `input "grad W|loss"`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from nldsl.core.build import Builder, number
 from nldsl.core.nodes import Node, Type, walk
@@ -30,6 +31,8 @@ from nldsl.schedule.named import (
     Total,
     heard,
     input_of,
+    taken,
+    terms_of,
 )
 
 ELSEWHERE = ("held_stream", "input", "random", "load", "window", "grad_stream", "ahead")
@@ -47,7 +50,8 @@ class Ticks:
         self.next: dict[Memory, Node] = {}
         self.copies: dict[Copy, None] = {}
         self.streams: dict[str, Node] = {}
-        self._folded: dict[tuple[Node, Stretch], Node] = {}
+        self.terms: dict[Fold, tuple[Heard, ...]] = {}  # without which it takes nothing
+        self._folded: dict[tuple[Node, Fold, tuple[Heard, ...]], Node] = {}
         self._local: dict[Node, bool] = {}
         self._varied: dict[tuple[Node, str], Node] = {}
         self.roots = [
@@ -190,17 +194,21 @@ class Ticks:
         # the limit `stretch_of_several`
         assert "" not in pulse and len({self.root_of(p) for p in pulse}) == 1, node
         level = max(pulse, key=lambda p: (levels[p].parent is None, -levels[p].clock.period))
-        total = self._accumulator(value, level, node["since"])
+        terms = terms_of(taken([value]))
+        total = self._accumulator(value, Fold(0, level, node["since"]), terms)
         if node["how"] == "sum":
             return total
-        return self.al.div(total, self._accumulator(self.al.const(1), level, node["since"]))
+        one = self.al.const(1)
+        return self.al.div(total, self._accumulator(one, Fold(0, level, node["since"]), terms))
 
-    def _accumulator(self, value: Node, level: str, since: Stretch) -> Node:
-        if (value, since) not in self._folded:
-            fold = Fold(len(self.folds) + 1, level, since)
+    def _accumulator(self, value: Node, like: Fold, terms: tuple[Heard, ...]) -> Node:
+        key = (value, like, terms)
+        if key not in self._folded:
+            fold = replace(like, number=len(self.folds) + 1)
+            self.terms[fold] = terms
             self.next[fold] = self.al.add(self.al.make("read", type=value.type, memory=fold), value)
-            self._folded[value, since] = self.al.make("now", type=value.type, memory=fold)
-        return self._folded[value, since]
+            self._folded[key] = self.al.make("now", type=value.type, memory=fold)
+        return self._folded[key]
 
     def pulse(self, root: Node) -> set[str]:
         """The levels at whose ticks a value is made; "" if at every step."""

@@ -7,7 +7,7 @@ Restarts, and clocks that take copies, begin windows or cut gradients, split kin
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 
 from nldsl.core.nodes import walk
@@ -19,13 +19,14 @@ MAX_HYPERPERIOD = 1_000_000
 @dataclass(frozen=True)
 class Kind:
     """The levels that tick, those that restart, the other clocks that tick, and levels that would
-    tick and have heard no term.
+    tick and have heard no term. `unheard`: the numbers of terms that are 0.
     """
 
     fired: tuple[str, ...]
     restarted: tuple[str, ...] = ()
     clocks: tuple[Clock, ...] = ()
     silent: tuple[str, ...] = ()
+    unheard: frozenset[Hashable] = frozenset()
 
     def at(self, span: str | Clock) -> bool:
         """Does a stretch since a level's own tick, or since a clock's, end here?"""

@@ -262,22 +262,21 @@ class CompiledStep(Reading):
         """
         clock = self.schedule.steps
         kind = clock.table.event(state.step + 1)
-        silent = {
-            level
-            for level, needs in clock.needs.items()
-            if any(not terms[input_of(h).stream] and not self._waits(state, h) for h in needs)
+        unheard = {
+            h
+            for needs in clock.needs.values()
+            for h in needs
+            if not terms[input_of(h).stream] and not self._waits(state, h)
         }
-        quiet = {n for n in kind.fired if clock.ticks.root_of(n) in silent}
+        quiet = {n for n in kind.fired if unheard & {*clock.needs[clock.ticks.root_of(n)]}}
         kind = replace(
             kind,
             fired=tuple(n for n in kind.fired if n not in quiet),
             silent=tuple(n for n in kind.fired if n in quiet),
+            unheard=frozenset(unheard),
         )
-        name = (
-            "rare_"
-            + "_".join(str(self.schedule.table.fired(state.step + 1).index(n)) for n in kind.fired)
-            + f"_{self.schedule.table.kind(state.step + 1)}"
-        )
+        lacking = "_".join(str(i) for i, h in enumerate(clock.heard) if h in unheard)
+        name = f"rare_{self.schedule.table.kind(state.step + 1)}_without_{lacking}"
         if f"tick_{name}" not in self.module:
             known = len(self.updates.texts)
             with told(self.program):
