@@ -17,7 +17,7 @@ from nldsl.core.timing import at_tokens
 from nldsl.schedule.adjoints import Adjoint
 from nldsl.schedule.named import Copy, Heard, Input, Total, input_of, taken, terms_of
 from nldsl.schedule.step_states import StepStates, step_states
-from nldsl.schedule.ticks import Ticks
+from nldsl.schedule.ticks import Ticks, ticks
 from nldsl.schedule.timetable import Timetable, timetable_of
 
 
@@ -53,19 +53,19 @@ class StepClock:
 
 def step_clock(program: Program) -> StepClock:
     """Raises Unsupported for what a step cannot give its levels."""
-    ticks, table = Ticks(program), timetable_of(program)
-    used = taken(ticks.next.values())
+    made, table = ticks(program), timetable_of(program)
+    used = taken(made.next.values())
     heard = tuple(dict.fromkeys([*used, *terms_of(used)]))
-    names = {level.name: ticks.memories(level.name) for level in ticks.roots}
-    needs = {name: terms_of(taken(ticks.next[m] for m in names[name])) for name in names}
-    states = step_states(ticks, table, needs, [h for h in heard if isinstance(h, Total)])
-    streams = dict.fromkeys(input_of(h).stream for h in heard)
+    moved = {level.name: made.memories(level.name) for level in made.roots}
+    needs = {name: terms_of(taken(made.next[m] for m in moved[name])) for name in moved}
+    states = step_states(made, table, needs, [h for h in heard if isinstance(h, Total)])
+    wanted = {input_of(h).stream for h in heard}
+    streams = {name: node for name, node in made.streams.items() if name in wanted}
     owners = {
         slot: (m, path) for m in program.memories.values() for path, slot in (m.slots or {}).items()
     }
-    found = {name: ticks.streams[name] for name in ticks.streams if name in streams}
-    clock = StepClock(program, table, ticks, states, heard, needs, found or said(program), owners)
-    adjoints = [Adjoint(clock, level) for level in ticks.roots]
+    clock = StepClock(program, table, made, states, heard, needs, streams or said(program), owners)
+    adjoints = [Adjoint(clock, level) for level in made.roots]
     return replace(clock, adjoints=tuple(a for a in adjoints if a.moved))
 
 

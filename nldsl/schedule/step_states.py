@@ -86,7 +86,8 @@ def step_states(
     made = Instants(ticks, needs)
     states: dict[Name, State] = {}
     order = [name for level in ticks.roots for name in ticks.memories(level.name)]
-    slow = [m.name for m in ticks.program.memories.values() if ticks.slow(m.name)]
+    program = ticks.program
+    slow = [m for m in program.memories if not program.level(m).clock.inner]
     for name in dict.fromkeys([*order, *slow]):
         states[name] = made.fold(name) if isinstance(name, Fold) else made.memory(name)
     counters = [Counter(m.name) for root in ticks.roots for m in ticks.family(root)]
@@ -101,9 +102,6 @@ class Instants:
 
     def __init__(self, ticks: Ticks, needs: Mapping[str, Collection[Heard]]) -> None:
         self.ticks, self.program, self.al = ticks, ticks.program, ticks.al
-        self.owners = {
-            slot: m for m in self.program.memories.values() for slot in (m.slots or {}).values()
-        }
         self.needs = needs
         self.silent: dict[Node, Collection[Heard]] = {}
         self.viewers = [level for level in ticks.roots if level.objectives]

@@ -13,7 +13,7 @@ what the step gives, `input "grad W|loss"`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from nldsl.core.build import Builder, number
 from nldsl.core.nodes import Node, Type, walk
@@ -38,11 +38,80 @@ from nldsl.schedule.named import (
 ELSEWHERE = ("held_stream", "input", "random", "load", "window", "grad_stream", "ahead")
 
 
+@dataclass(frozen=True, eq=False)
 class Ticks:
-    """`next`: memory or fold -> equation.
-
-    `streams`: the token streams that levels hear, by name.
+    """`next`: memory or fold -> equation. `terms`: of a fold, the numbers of terms without which it
+    takes nothing. `copies`: those that equations or streams read. `streams`: the token streams that
+    levels hear, by name. `roots`: the levels that no other calls.
     """
+
+    program: Program
+    al: Builder
+    roots: tuple[Level, ...]
+    next: Mapping[Memory, Node]
+    terms: Mapping[Fold, tuple[Heard, ...]]
+    copies: tuple[Copy, ...]
+    streams: Mapping[str, Node]
+
+    def family(self, level: Level) -> list[Level]:
+        """A level and the optimizers that it calls."""
+        return family(self.program, level)
+
+    def level_of(self, name: Memory) -> str:
+        """The level at whose ticks a memory or fold moves."""
+        return name.level if isinstance(name, Fold) else self.program.memories[name].level
+
+    def root_of(self, level: str) -> str:
+        return root_of(self.program, level)
+
+    def memories(self, root: str) -> list[Memory]:
+        """Everything that moves in the ticks of a level and of the optimizers that it calls."""
+        return [name for name in self.next if self.root_of(self.level_of(name)) == root]
+
+    def taken(self, what: Heard, type: Type) -> Node:
+        """What one step gives, or the steps of a stretch."""
+        return given(self.al, what, type)
+
+
+def ticks(program: Program) -> Ticks:
+    """The equations of the levels that tick with the steps."""
+    made = Equations(program)
+    levels = program.levels.values()
+    roots = tuple(x for x in levels if x.clock.unit == "step" and x.parent is None)
+    for level in roots:
+        for member in family(program, level):
+            for name in member.memories:
+                after = program.memories[name].next
+                assert after is not None
+                made.next[name] = made.rewrite(after)
+    after_all = (m.next for m in program.memories.values() if m.next is not None)
+    for node in walk(*program.outputs.values(), *after_all):
+        if node.op == "held" and made.slow(node["memory"]) and node["clock"].unit == "step":
+            made.held(node)  # streams read copies too
+    copies = tuple(made.copies)
+    return Ticks(program, made.al, roots, made.next, made.terms, copies, made.streams)
+
+
+def family(program: Program, level: Level) -> list[Level]:
+    out = [level]
+    for member in out:
+        out += [level for level in program.levels.values() if level.parent == member.name]
+    return out
+
+
+def root_of(program: Program, level: str) -> str:
+    return program.root(program.levels[level]).name
+
+
+def given(al: Builder, what: Heard, type: Type) -> Node:
+    """What one step gives, or the steps of a stretch, this one included."""
+    if isinstance(what, Total):
+        return al.make("now", type=type, memory=what)
+    return al.make("input", type=type, name=what)
+
+
+class Equations:
+    """Makes the equations of a program; see `Ticks`."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -50,46 +119,10 @@ class Ticks:
         self.next: dict[Memory, Node] = {}
         self.copies: dict[Copy, None] = {}
         self.streams: dict[str, Node] = {}
-        self.terms: dict[Fold, tuple[Heard, ...]] = {}  # without which it takes nothing
+        self.terms: dict[Fold, tuple[Heard, ...]] = {}
         self._folded: dict[tuple[Node, Fold, tuple[Heard, ...]], Node] = {}
         self._local: dict[Node, bool] = {}
         self._varied: dict[tuple[Node, str], Node] = {}
-        self.roots = [
-            level
-            for level in program.levels.values()
-            if level.clock.unit == "step" and level.parent is None
-        ]
-        for level in self.roots:
-            for member in self.family(level):
-                for name in member.memories:
-                    after = program.memories[name].next
-                    assert after is not None
-                    self.next[name] = self.rewrite(after)
-        after_all = (m.next for m in program.memories.values() if m.next is not None)
-        for node in walk(*program.outputs.values(), *after_all):
-            if node.op == "held" and self.slow(node["memory"]) and node["clock"].unit == "step":
-                self.held(node)  # streams read copies too
-
-    def family(self, level: Level) -> list[Level]:
-        out = [level]
-        for member in out:
-            out += [level for level in self.program.levels.values() if level.parent == member.name]
-        return out
-
-    def level_of(self, name: Memory) -> str:
-        """The level at whose ticks a memory or fold moves."""
-        return name.level if isinstance(name, Fold) else self.program.memories[name].level
-
-    def root_of(self, level: str) -> str:
-        return self.program.root(self.program.levels[level]).name
-
-    def memories(self, root: str) -> list[Memory]:
-        """Everything that moves in the ticks of a level and of the optimizers that it calls."""
-        return [name for name in self.next if self.root_of(self.level_of(name)) == root]
-
-    @property
-    def folds(self) -> list[Fold]:
-        return [name for name in self.next if isinstance(name, Fold)]
 
     # -- equations
 
@@ -164,12 +197,6 @@ class Ticks:
         clock = self.clock(since)
         return clock.unit == "step" and (clock.period > 1 or clock.phase > 0)
 
-    def taken(self, what: Heard, type: Type) -> Node:
-        """What one step gives, or the steps of a stretch, this one included."""
-        if isinstance(what, Total):
-            return self.al.make("now", type=type, memory=what)
-        return self.al.make("input", type=type, name=what)
-
     # -- folds
 
     def fold(self, node: Node, done: Mapping[Node, Node]) -> Node:
@@ -179,8 +206,8 @@ class Ticks:
             stream = self.stream(self.variant(term))
             what = Input("sum", stream)
             found: Heard = Total(what, since) if self.keeps(since) else what
-            total = self.taken(found, node.type)
-            return total if node["how"] == "sum" else al.div(total, self.taken(found.terms, ()))
+            total = given(self.al, found, node.type)
+            return total if node["how"] == "sum" else al.div(total, given(self.al, found.terms, ()))
         value = done[term]
         if any(n.op == "plain" for n in walk(value)):  # waits for a gradient
             return al.make(
@@ -192,7 +219,7 @@ class Ticks:
         """The fold of `value`, made at the ticks at which `term` is."""
         levels, pulse = self.program.levels, self.pulse(term)
         # the limit `stretch_of_several`
-        assert "" not in pulse and len({self.root_of(p) for p in pulse}) == 1, node
+        assert "" not in pulse and len({root_of(self.program, p) for p in pulse}) == 1, node
         level = max(pulse, key=lambda p: (levels[p].parent is None, -levels[p].clock.period))
         terms = terms_of(taken([value]))
         total = self._accumulator(value, Fold(0, level, node["since"]), terms)
@@ -204,7 +231,7 @@ class Ticks:
     def _accumulator(self, value: Node, like: Fold, terms: tuple[Heard, ...]) -> Node:
         key = (value, like, terms)
         if key not in self._folded:
-            fold = replace(like, number=len(self.folds) + 1)
+            fold = replace(like, number=len(self.terms) + 1)
             self.terms[fold] = terms
             self.next[fold] = self.al.add(self.al.make("read", type=value.type, memory=fold), value)
             self._folded[key] = self.al.make("now", type=value.type, memory=fold)
@@ -268,7 +295,7 @@ class Ticks:
         stream = self.streams[input_of(found).stream]
         seen = self.variant(stream, self.program.memories[memory].level)
         what = Input("grad", self.stream(seen), memory)
-        return self.taken(Total(what, found.since) if isinstance(found, Total) else what, type)
+        return given(self.al, Total(what, found.since) if isinstance(found, Total) else what, type)
 
     @staticmethod
     def reached(root: Node, constant: frozenset[Node]) -> list[Node]:
