@@ -251,6 +251,10 @@ class Builder:
             return self.apply(node.op, *args)
         if row.remake is not None:
             return row.remake(self, node, args)
+        return self.again(node, args)
+
+    def again(self, node: Node, args: Sequence[Node], **changed: Hashable) -> Node:
+        """The same equation on other arguments, as it is said, with some attributes `changed`."""
         return self.make(
             node.op,
             *args,
@@ -258,7 +262,7 @@ class Builder:
             span=node.span,
             turn=node.turn,
             called=node.name,
-            **dict(node.attrs),
+            **(dict(node.attrs) | changed),
         )
 
 

@@ -9,7 +9,7 @@ multiplied by infinity on its way back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from nldsl.core.build import number
 from nldsl.core.nodes import Node, Shape, walk
@@ -168,9 +168,10 @@ class Guards:
 
     def rebuilt(self, node: Node) -> Node:
         """The node on rebuilt arguments; a choice with guarded branches."""
-        args, attrs = [self.done[arg] for arg in node.args], dict(node.attrs)
+        args = [self.done[arg] for arg in node.args]
+        changed: dict[str, Hashable] = {}
         if node.op == "grad":
-            attrs["context"] = tuple(self.done[n] for n in node["context"])
+            changed["context"] = tuple(self.done[n] for n in node["context"])
         with self.elaborator.at(node.span, node.turn):
             if (
                 node.op in CHOICES
@@ -180,17 +181,9 @@ class Guards:
                 return self.choice(
                     node, args, frozenset(self.done[n] for n in self.fixed.get(node, ()))
                 )
-        if args == list(node.args) and attrs == dict(node.attrs):
+        if args == list(node.args) and changed.items() <= dict(node.attrs).items():
             return node
-        return self.elaborator.build.make(
-            node.op,
-            *args,
-            type=node.type,
-            span=node.span,
-            turn=node.turn,
-            called=node.name,
-            **attrs,
-        )
+        return self.elaborator.build.again(node, args, **changed)
 
     def choice(self, node: Node, args: list[Node], fixed: frozenset[Node]) -> Node:
         """`where`, `max`, `min` of branches that are harmless unless chosen; the first at a tie."""

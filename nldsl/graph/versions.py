@@ -7,6 +7,7 @@ the text above had made of it, and a constant for this gradient.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from nldsl.core.nodes import Node, Tree
@@ -126,12 +127,12 @@ class Versions:
         """The node on other arguments; a leaf of a tree, and a tree of a tree's leaves, are what
         they were taken from.
         """
-        attrs = dict(node.attrs)
+        changed: dict[str, Hashable] = {}
         if node.op == "grad":
             named, others = args[2 : 2 + len(node["context"])], args[2 + len(node["context"]) :]
             leaves = [leaf for n in others if n.op == "tree" for leaf in n.args]
-            attrs["context"] = (*named, *dict.fromkeys([*others, *leaves]))
-            if args[:2] == list(node.args) and attrs["context"] == node["context"]:
+            changed["context"] = (*named, *dict.fromkeys([*others, *leaves]))
+            if args[:2] == list(node.args) and changed["context"] == node["context"]:
                 return node
             args = args[:2]
         elif all(a is b for a, b in zip(args, node.args, strict=True)):
@@ -147,12 +148,4 @@ class Versions:
             for a, p in zip(args, node.tree.paths(), strict=True)
         ):
             return args[0].args[0]
-        return self.elaborator.build.make(
-            node.op,
-            *args,
-            type=node.type,
-            span=node.span,
-            turn=node.turn,
-            called=node.name,
-            **attrs,
-        )
+        return self.elaborator.build.again(node, args, **changed)
