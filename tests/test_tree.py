@@ -76,7 +76,7 @@ INTERPRETER = {
 # Folders that are being rebuilt.
 REBUILT = ("schedule/", "step/")
 # Signatures of these say what everything is.
-TYPED = ("core", "graph", "rules", "oracle", "schedule", "step", "train")
+TYPED = ("core", "graph", "rules", "oracle", "schedule", "step", "view", "train")
 # Called by tests alone, which hold the package to them.
 HELD_BY_TESTS = {
     "diagnostic.py: edited",

@@ -28,7 +28,7 @@ from nldsl.view.associations import (
 )
 from nldsl.view.express import called, clock_text, last, numbers, type_text
 from nldsl.view.folding import anywhere, folded, natural, relative
-from nldsl.view.level_graph import level_graph
+from nldsl.view.level_graph import data_of, level_graph, node_data
 from nldsl.view.retention import EUCLIDEAN, Rule, rules
 from nldsl.view.transfer import KINDS, depth
 
@@ -75,7 +75,7 @@ def boxes(program: Program) -> list[tuple[tuple[str, ...], Box]]:
     attention = {a.node: a for a in attentions(program, nodes)}
     found: dict[Box, list[str]] = {}
     for name, data in sorted(
-        ((n, d) for n, d in graph.nodes(data=True) if "rank" in d), key=lambda item: item[1]["rank"]
+        ((n, d) for n, d in node_data(graph) if "rank" in d), key=lambda item: item[1]["rank"]
     ):
         if data["kind"] == "attention":
             found.setdefault(_attention(attention[data["node"]], graph, name), []).append(name)
@@ -121,7 +121,7 @@ def _level(program: Program, level: Level, graph: nx.MultiDiGraph[str], nodes: l
         for rule in _parts(own[m.name])
     ]
     return Box(
-        graph.nodes[level.name]["rank"],
+        data_of(graph, level.name)["rank"],
         "memory",
         _clock(level),
         _frequency(level.clock),
@@ -294,7 +294,7 @@ def _spoken(node: Node) -> str:
 def _transfer(graph: nx.MultiDiGraph[str], name: str) -> tuple[str, ...]:
     """The knowledge that a box takes from others, a line for each way and giver."""
     groups: dict[tuple[str, str, str], dict[str, None]] = {}
-    level: Level | None = graph.nodes[name].get("level")
+    level: Level | None = data_of(graph, name).get("level")
     caller = level.parent if level is not None else None
     flows = level.flows if level is not None else ()
     for giver, _, data in graph.in_edges(name, data=True):

@@ -14,6 +14,8 @@ from itertools import combinations
 
 import networkx as nx
 
+from nldsl.view.level_graph import edge_data
+
 LEAST = 2  # lines that a point must save,
 FAN = 3  # or so many ends of a fan, which has one label
 
@@ -40,7 +42,7 @@ class Bundle:
 def bundles(graph: nx.MultiDiGraph[str], alone: Set[str]) -> Iterator[Bundle]:
     """Bundles that hold every edge once; most have one giver and one taker."""
     counts: dict[Giver, dict[str, int]] = {}
-    for name, taker, data in graph.edges(data=True):
+    for name, taker, data in edge_data(graph):
         giver = Giver(name, data["kind"], data["depth"], data["of"])
         counts.setdefault(giver, {})[taker] = data["count"]
     for kind in dict.fromkeys(giver.kind for giver in counts):

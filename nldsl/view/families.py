@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import networkx as nx
 
@@ -17,9 +16,9 @@ from nldsl.core.program import Program
 from nldsl.view.boxes import boxes
 from nldsl.view.express import last
 from nldsl.view.folding import folded
-from nldsl.view.level_graph import level_graph
+from nldsl.view.level_graph import EdgeData, NodeData, data_of, edge_data, level_graph, node_data
 
-Key = Callable[[str, dict[str, Any]], object]
+Key = Callable[[str, NodeData], object]
 
 
 def family_graph(program: Program) -> nx.MultiDiGraph[str]:
@@ -28,13 +27,10 @@ def family_graph(program: Program) -> nx.MultiDiGraph[str]:
     `depth`, `of` and `count`."""
     graph, found = level_graph(program), boxes(program)
     owner = {memory: level.name for level in program.levels.values() for memory in level.memories}
-    for name, data in graph.nodes(data=True):
-        data.update(
-            members=(name,),
-            boxes=(),
-            layers=0,
-            callers=frozenset({data["level"].parent} - {None}) if "level" in data else frozenset(),
-        )
+    for name, data in node_data(graph):
+        data["members"], data["boxes"], data["layers"] = (name,), (), 0
+        caller = data["level"].parent if "level" in data else None
+        data["callers"] = frozenset() if caller is None else frozenset({caller})
     for names, box in found:
         for name in names:
             if box.kind == "layer":
@@ -42,11 +38,11 @@ def family_graph(program: Program) -> nx.MultiDiGraph[str]:
                 memory = (weight.owner if weight is not None else None) or next(
                     m for m in owner if f"{name}.".startswith(f"{m}.")
                 )
-                graph.nodes[owner[memory]]["layers"] += 1
+                data_of(graph, owner[memory])["layers"] += 1
             else:
-                graph.nodes[name]["boxes"] = (box,)
-    for *_, data in graph.edges(data=True):
-        data["count"] = 1
+                data_of(graph, name)["boxes"] = (box,)
+    for *_, edge in edge_data(graph):
+        edge["count"] = 1
     return contracted(
         graph,
         {name: folded(names) for names, box in found if box.kind != "layer" for name in names},
@@ -56,33 +52,30 @@ def family_graph(program: Program) -> nx.MultiDiGraph[str]:
 def contracted(graph: nx.MultiDiGraph[str], into: Mapping[str, str]) -> nx.MultiDiGraph[str]:
     """Each node in the place of those that go into it, with one edge of each kind and depth."""
     out: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-    for name, data in graph.nodes(data=True):
+    for name, data in node_data(graph):
         new = into.get(name, name)
         if new not in out:
             out.add_node(new, **data)
             continue
-        node = out.nodes[new]
-        node.update(
-            members=node["members"] + data["members"],
-            layers=node["layers"] + data["layers"],
-            boxes=tuple(dict.fromkeys(node["boxes"] + data["boxes"])),
-            callers=node["callers"] | data["callers"],
-            rank=max(node["rank"], data["rank"]),
-        )
-    edges: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
-    for giver, taker, data in graph.edges(data=True):
-        edges.setdefault(
-            (into.get(giver, giver), into.get(taker, taker), data["kind"], data["depth"]), []
-        ).append(data)
+        node = data_of(out, new)
+        node["members"] += data["members"]
+        node["layers"] += data["layers"]
+        node["boxes"] = tuple(dict.fromkeys(node["boxes"] + data["boxes"]))
+        node["callers"] |= data["callers"]
+        node["rank"] = max(node["rank"], data["rank"])
+    edges: dict[tuple[str, str, str, str], list[EdgeData]] = {}
+    for giver, taker, edge in edge_data(graph):
+        ends = into.get(giver, giver), into.get(taker, taker)
+        edges.setdefault((*ends, edge["kind"], edge["depth"]), []).append(edge)
     for (giver, taker, kind, depth), found in edges.items():
-        of = dict.fromkeys(text for data in found for text in data["of"].split(", "))
+        of = dict.fromkeys(text for edge in found for text in edge["of"].split(", "))
         out.add_edge(
             giver,
             taker,
             kind=kind,
             depth=depth,
             of=", ".join(of),
-            count=sum(data["count"] for data in found),
+            count=sum(edge["count"] for edge in found),
         )
     return out
 
@@ -104,16 +97,16 @@ def at_most(graph: nx.MultiDiGraph[str], most: int) -> nx.MultiDiGraph[str]:
     """The loops folded, and more where that leaves more than `most` boxes beside the inputs."""
     for key in KEYS:
         groups: dict[object, list[str]] = {}
-        for name, data in graph.nodes(data=True):
+        for name, data in node_data(graph):
             if data["kind"] != "input":
                 groups.setdefault(key(name, data), []).append(name)
         into = {
-            name: folded([m for n in names for m in graph.nodes[n]["members"]])
+            name: folded([m for n in names for m in data_of(graph, n)["members"]])
             for names in groups.values()
             if len(names) > 1
             for name in names
         }
         graph = contracted(graph, into)
-        if sum(data["kind"] != "input" for _, data in graph.nodes(data=True)) <= most:
+        if sum(data["kind"] != "input" for _, data in node_data(graph)) <= most:
             break
     return graph

@@ -11,13 +11,54 @@ solved anew at each read, is faster than all.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 import networkx as nx
 
 from nldsl.core.nodes import Node, walk
-from nldsl.core.program import Program
+from nldsl.core.program import Level, Program
 from nldsl.view.express import called
 from nldsl.view.transfer import Transfers, names_of_attention, owner
+
+if TYPE_CHECKING:
+    from nldsl.view.boxes import Box
+
+
+class NodeData(TypedDict, total=False):
+    """Attributes of a box of the graph. `family_graph` adds the last four."""
+
+    kind: Literal["input", "level", "attention"]
+    level: Level
+    node: Node
+    rank: int
+    members: tuple[str, ...]
+    boxes: tuple[Box, ...]
+    layers: int
+    callers: frozenset[str]
+
+
+class EdgeData(TypedDict, total=False):
+    """Attributes of an edge. `family_graph` adds `count`."""
+
+    kind: str
+    of: str
+    depth: str
+    count: int
+
+
+def node_data(graph: nx.MultiDiGraph[str]) -> Iterator[tuple[str, NodeData]]:
+    """Each box with its attributes."""
+    yield from cast("Iterator[tuple[str, NodeData]]", graph.nodes(data=True))
+
+
+def edge_data(graph: nx.MultiDiGraph[str]) -> Iterator[tuple[str, str, EdgeData]]:
+    """Each edge, giver and taker, with its attributes."""
+    yield from cast("Iterator[tuple[str, str, EdgeData]]", graph.edges(data=True))
+
+
+def data_of(graph: nx.MultiDiGraph[str], name: str) -> NodeData:
+    """The attributes of a box."""
+    return cast(NodeData, graph.nodes[name])
 
 
 def level_graph(program: Program) -> nx.MultiDiGraph[str]:
@@ -50,7 +91,7 @@ def level_graph(program: Program) -> nx.MultiDiGraph[str]:
             graph.add_edge(name, level.name, kind="context", of=name, depth="")
     for rank, names in enumerate(ordered(program, list(attention.values()))):
         for name in names:
-            graph.nodes[name]["rank"] = rank
+            data_of(graph, name)["rank"] = rank
     return graph
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import networkx as nx
+
+from nldsl.view.level_graph import EdgeData, NodeData, edge_data, node_data
 
 SHAPES = {"input": ('[/"', '"/]'), "level": ('["', '"]'), "attention": ('(["', '"])')}
 
 
-def caption(name: str, data: dict[str, Any], newline: str) -> str:
+def caption(name: str, data: NodeData, newline: str) -> str:
     """The caption of a box: its name and how often it is updated."""
     if data["kind"] == "input":
         return name
@@ -24,7 +24,7 @@ def caption(name: str, data: dict[str, Any], newline: str) -> str:
     )
 
 
-def handed_on(data: dict[str, Any]) -> str:
+def handed_on(data: EdgeData) -> str:
     """The label of an edge: its kind, and the BPTT length where there is one."""
     return f"{data['kind']}" + (f", bptt {data['depth']}" if data["depth"] else "")
 
@@ -33,9 +33,9 @@ def mermaid(graph: nx.MultiDiGraph[str]) -> str:
     """The graph as a Mermaid flowchart."""
     ids = {name: f"n{i}" for i, name in enumerate(graph.nodes)}
     lines = ["flowchart TB"]
-    for name, data in graph.nodes(data=True):
+    for name, data in node_data(graph):
         left, right = SHAPES[data["kind"]]
         lines.append(f"    {ids[name]}{left}{caption(name, data, '<br/>')}{right}")
-    for a, b, data in graph.edges(data=True):
-        lines.append(f'    {ids[a]} -->|"{handed_on(data)}"| {ids[b]}')
+    for a, b, edge in edge_data(graph):
+        lines.append(f'    {ids[a]} -->|"{handed_on(edge)}"| {ids[b]}')
     return "\n".join(dict.fromkeys(lines)) + "\n"

@@ -13,6 +13,7 @@ import networkx as nx
 
 from nldsl.view.families import at_most
 from nldsl.view.layout import LEADING, Item, Line, Placed, Point, shifted
+from nldsl.view.level_graph import data_of, edge_data, node_data
 from nldsl.view.sketch import Sketch, clock_of, for_all, measured, sketched
 
 WIDTH, HEIGHT = 1600, 900
@@ -37,7 +38,7 @@ STYLES = {
 
 def svg(graph: nx.MultiDiGraph[str], title: str = "Levels") -> str:
     """The graph as a picture."""
-    edges = sum(data["count"] for *_, data in graph.edges(data=True))
+    edges = sum(data["count"] for *_, data in edge_data(graph))
     graph = at_most(graph, MOST)
     shared = for_all(graph)
     foot = BOTTOM + (STRIP if shared else 0)
@@ -69,7 +70,7 @@ def svg(graph: nx.MultiDiGraph[str], title: str = "Levels") -> str:
 
 
 def _summary(graph: nx.MultiDiGraph[str], edges: int) -> str:
-    boxes = (data for _, data in graph.nodes(data=True) if data["kind"] != "input")
+    boxes = (data for _, data in node_data(graph) if data["kind"] != "input")
     members = sum(len(data["members"]) for data in boxes)
     return f"slow above, fast below; {members:,} memories; {edges:,} transfers"
 
@@ -85,7 +86,7 @@ def _bands(
     spans: dict[str, list[Item]] = {}
     for item in sorted(here.items, key=lambda item: item.row):
         if not item.round:
-            clock = clock_of(graph.nodes[item.name])
+            clock = clock_of(data_of(graph, item.name))
             spans.setdefault(NO_CLOCK.get(clock, clock), []).append(item)
     spread = [
         (min(i.y - i.height / 2 for i in items), max(i.y + i.height / 2 for i in items))
@@ -126,7 +127,7 @@ def _box(root: Element, item: Item, graph: nx.MultiDiGraph[str], sketch: Sketch)
         circle = _shape(root, "circle", cx=item.x, cy=item.y, r=item.width / 2)
         circle.attrib |= {"class": "point", "id": item.name, "fill": STYLES[kind][0]}
         return
-    data, font = graph.nodes[item.name], sketch.font
+    data, font = data_of(graph, item.name), sketch.font
     box = SubElement(root, "g", {"class": "box", "id": item.name})
     memories = ["; ".join(found.memory) for found in data["boxes"]]
     SubElement(box, "title").text = "\n".join([*data["members"], *memories])

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
-from typing import Any
 
 import networkx as nx
 
@@ -23,6 +22,7 @@ from nldsl.view.express import clock_text
 from nldsl.view.folding import broken, shown
 from nldsl.view.labels import labelled
 from nldsl.view.layout import LEADING, Item, Line, Placed, filled, placed
+from nldsl.view.level_graph import NodeData, data_of, node_data
 
 SMALLEST, LARGEST = 14, 24  # of a font
 WRAPS = (28, 23, 20, 18, 16, 15, 14, 13, 12.5, 12, 11, 10)  # widths of a box, in sizes of the font
@@ -79,41 +79,40 @@ def _ways(graph: nx.MultiDiGraph[str]) -> list[tuple[float, dict[str, int]]]:
 
 def by_rank(graph: nx.MultiDiGraph[str]) -> dict[str, int]:
     """A row for each place in the order of Def. 2; 0 is the slowest, inputs stand below all."""
-    return _rows({name: data.get("rank", -1) for name, data in graph.nodes(data=True)})
+    return _rows({name: data.get("rank", -1) for name, data in node_data(graph)})
 
 
 def by_caller(graph: nx.MultiDiGraph[str]) -> dict[str, int]:
     """The same, but an optimizer stands beside the level that calls it."""
     home = homes(graph)
-    return _rows({name: graph.nodes[home[name]].get("rank", -1) for name in graph.nodes})
+    return _rows({name: data_of(graph, home[name]).get("rank", -1) for name in graph.nodes})
 
 
 def homes(graph: nx.MultiDiGraph[str]) -> dict[str, str]:
     """Of each box the one that it stands beside: an optimizer's only caller, if that ticks with it
     and calls no other, else itself."""
-    node_of = {member: name for name, data in graph.nodes(data=True) for member in data["members"]}
+    node_of = {member: name for name, data in node_data(graph) for member in data["members"]}
     callers = {
-        name: {node_of[caller] for caller in data["callers"]}
-        for name, data in graph.nodes(data=True)
+        name: {node_of[caller] for caller in data["callers"]} for name, data in node_data(graph)
     }
     called = Counter(caller for found in callers.values() for caller in found)
     home: dict[str, str] = {}
-    ranks: dict[str, int] = {name: data.get("rank", -1) for name, data in graph.nodes(data=True)}
+    ranks: dict[str, int] = {name: data.get("rank", -1) for name, data in node_data(graph)}
     for name in sorted(graph, key=lambda name: -ranks[name]):
         caller = next(iter(callers[name]), name)
         pair = len(callers[name]) == called[caller] == 1
-        pair = pair and clock_of(graph.nodes[caller]) == clock_of(graph.nodes[name])
+        pair = pair and clock_of(data_of(graph, caller)) == clock_of(data_of(graph, name))
         home[name] = home.get(caller, caller) if pair else name
     return home
 
 
 def by_clock(graph: nx.MultiDiGraph[str]) -> dict[str, int]:
     """A row for each clock: boxes that tick equally often stand side by side."""
-    rank = {name: data.get("rank", -1) for name, data in graph.nodes(data=True)}
+    rank = {name: data.get("rank", -1) for name, data in node_data(graph)}
     first: dict[str, int] = {}
     for name in sorted(rank, key=rank.__getitem__):
-        first.setdefault(clock_of(graph.nodes[name]), rank[name])
-    return _rows({name: first[clock_of(graph.nodes[name])] for name in rank})
+        first.setdefault(clock_of(data_of(graph, name)), rank[name])
+    return _rows({name: first[clock_of(data_of(graph, name))] for name in rank})
 
 
 def _rows(rank: dict[str, int]) -> dict[str, int]:
@@ -121,7 +120,7 @@ def _rows(rank: dict[str, int]) -> dict[str, int]:
     return {name: order.index(place) for name, place in rank.items()}
 
 
-def clock_of(data: dict[str, Any]) -> str:
+def clock_of(data: NodeData) -> str:
     """The clock of a box, in words."""
     if data["kind"] != "level":
         return {"attention": "at every read", "input": "input"}[data["kind"]]
@@ -131,10 +130,10 @@ def clock_of(data: dict[str, Any]) -> str:
 
 def for_all(graph: nx.MultiDiGraph[str]) -> list[str]:
     """The inputs that every level learns from: said once, not drawn to each."""
-    levels = {name for name, data in graph.nodes(data=True) if data["kind"] == "level"}
+    levels = {name for name, data in node_data(graph) if data["kind"] == "level"}
     return [
         name
-        for name, data in graph.nodes(data=True)
+        for name, data in node_data(graph)
         if data["kind"] == "input" and len(levels) > 1 and levels == set(graph.successors(name))
     ]
 
@@ -142,7 +141,7 @@ def for_all(graph: nx.MultiDiGraph[str]) -> list[str]:
 def _made(
     graph: nx.MultiDiGraph[str], row: dict[str, int], font: float, wrap: float
 ) -> tuple[Words, list[Item], list[Line]]:
-    words = {name: _words(name, data, font, wrap) for name, data in graph.nodes(data=True)}
+    words = {name: _words(name, data, font, wrap) for name, data in node_data(graph)}
     home = homes(graph)
     items = [
         _box(
@@ -153,7 +152,7 @@ def _made(
     lines: list[Line] = []
     alone = {
         name
-        for name, data in graph.nodes(data=True)
+        for name, data in node_data(graph)
         if len(data["members"]) == 1 and not graph.has_edge(name, name)
     }
     for i, bundle in enumerate(bundles(graph, alone)):
@@ -169,9 +168,7 @@ def _made(
     return words, items, lines
 
 
-def _words(
-    name: str, data: dict[str, Any], font: float, wrap: float
-) -> tuple[list[str], list[str]]:
+def _words(name: str, data: NodeData, font: float, wrap: float) -> tuple[list[str], list[str]]:
     if data["kind"] == "input":
         return [name], []
     boxes = data["boxes"]
