@@ -196,12 +196,14 @@ def test_functions_fit_a_screen() -> None:
 
 
 def test_lines_fit_the_page() -> None:
+    texts = (
+        *(ROOT / name for name in ("Makefile", "pyproject.toml", "grammar/nl.lark")),
+        *(path for kind in ("py", "nl") for path in ROOT.glob(f"[!.]*/**/*.{kind}")),
+    )
     wide = {
         f"{path.relative_to(ROOT)}:{number}"
-        for path in (
-            *FILES,
-            *(p for p in sorted((ROOT / "tests").rglob("*.py")) if "golden" not in p.parts),
-        )
+        for path in texts
+        if not {"golden", "build"} & set(path.parts)
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if len(line) > WIDEST
     }
