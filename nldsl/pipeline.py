@@ -1,6 +1,7 @@
 """The compiler: one line a stage, top to bottom.
 
-    text -> ast -> graph (core equations, levels), checked -> schedule -> python -> compiled step
+    text -> ast -> graph (core equations, levels), checked -> states -> schedule -> python
+         -> compiled step
 
 A stage takes what the one before it made and changes nothing in it. `passed` hands the name of each
 stage and its result to `watch` (`stages.DUMPS` prints it), and checks its laws where the
@@ -22,6 +23,7 @@ from nldsl.rules import check
 from nldsl.source import Source, decoded
 
 if TYPE_CHECKING:
+    from nldsl.schedule.plan import Schedule
     from nldsl.step.compile import CompiledStep
     from nldsl.step.loading import Files
 
@@ -70,6 +72,19 @@ def load_text(
     return passed("graph", check(program), watch, check_program)
 
 
+def scheduled(program: Program, watch: Watch = unwatched) -> Schedule:
+    """Checked program -> its states, both clocks -> what is computed in what order."""
+    from nldsl.schedule.plan import schedule  # torch is imported where something is to run
+    from nldsl.schedule.states import states
+    from nldsl.schedule.step_clock import step_clock
+    from nldsl.schedule.step_states import check_clocks
+
+    steps = step_clock(program)
+    tokens = states(program, steps.streams)
+    passed("states", (tokens, steps.states), watch, check_clocks)
+    return passed("schedule", schedule(tokens, steps), watch)
+
+
 def compile_program(
     program: Program,
     device: str = "cpu",
@@ -84,18 +99,11 @@ def compile_program(
 
     Raises Diagnostics (N8xx) if a part of it has no lowering.
     """
-    from nldsl.schedule.faults import told  # torch is imported where something is to run
-    from nldsl.schedule.plan import schedule
-    from nldsl.schedule.states import states
-    from nldsl.schedule.step_clock import step_clock
-    from nldsl.schedule.step_states import check_clocks
+    from nldsl.schedule.faults import told
     from nldsl.step.compile import CompiledStep
     from nldsl.step.module import emit
 
     with told(program):
-        if watch is not unwatched:  # beside the schedule, which does not read it yet
-            clocks = states(program), step_clock(program).states
-            passed("states", clocks, watch, check_clocks)
-        plan = passed("schedule", schedule(program), watch)
+        plan = scheduled(program, watch)
         source = passed("python", emit(plan, precision, planned_steps), watch)
         return CompiledStep(plan, source, device, capture, planned_steps, accumulate, files)

@@ -63,7 +63,7 @@ def schedule(made: Schedule) -> str:
             f"{len(block.outputs)} out"
         )
         lines += [
-            f"    region {item.name}: {', '.join(cell.name for cell in item.cells)}; chunk "
+            f"    region {item.name}: {', '.join(state.name for state in item.states)}; chunk "
             f"{item.chunk}{'' if item.fixed else ' (any: exact)'}"
             for item in block.items
             if isinstance(item, Region)

@@ -70,7 +70,7 @@ class StateMachine:
             shape = [axis.size for axis in node.type]
             return normal(self.oracle._meaning.seed, node["name"], shape, node["scale"])[None]
         if node.op == "when":
-            new = self.value(node.args[0], line, t) if self.ticks(node, t) else ABSENT
+            new = self.value(node.args[0], line, t) if self.ticks(node, line, t) else ABSENT
             return self.value(node.args[1], line, t) if new is ABSENT else new
         if node.op == "constant_for":
             return cut(self.value(node.args[0], line, t), frozenset(node["learners"]))
@@ -99,8 +99,10 @@ class StateMachine:
             self.marks[name].append((value, known[0]))
         return known[0]
 
-    def ticks(self, node: Node, t: int) -> bool:
+    def ticks(self, node: Node, line: Line, t: int) -> bool:
         clock: Clock = node["clock"]
+        if node.args[2:]:
+            return bool(self.value(node.args[2], line, t).any())
         if clock.unit != "token" or t < node["first"] or t >= self.length - node["late"]:
             return False
         return clock.ticks(t + 1)

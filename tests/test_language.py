@@ -40,10 +40,10 @@ from nldsl.explanation import explanations
 from nldsl.graph.built_in import FUNCTIONS
 from nldsl.oracle.interpreter import Oracle
 from nldsl.oracle.operators import APPLY
-from nldsl.pipeline import load_text
+from nldsl.pipeline import load_text, scheduled
 from nldsl.rules.limits import LIMITS
-from nldsl.schedule.cells import Unsupported
-from nldsl.schedule.plan import moving, plan, schedule
+from nldsl.schedule.faults import Unsupported
+from nldsl.schedule.plan import moving, plan
 from nldsl.step.compile import load_module
 from nldsl.step.emit import Emitter
 from nldsl.step.module import in_precision
@@ -129,7 +129,7 @@ def apart(program: Program, batches: list[dict[str, Tensor]]) -> float:
     streams = {
         name: node
         for name, node in program.outputs.items()
-        if id(node) in moving(program.outputs.values())
+        if node in moving(program.outputs.values())
     }
     module = load_module(in_precision(Emitter(plan(program, streams)).emit(), "float64"), "streams")
     batch, weights = (
@@ -233,7 +233,7 @@ OUTPUTS = {
     "weights": lambda said, body: ("", weights(said)),
     "schedule": lambda said, body: (
         "",
-        stages.schedule(schedule(said.program)),
+        stages.schedule(scheduled(said.program)),
     ),
 }
 

@@ -159,20 +159,20 @@ def test_a_new_lowering_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row before the others takes the forms that it applies to, by its code and its name."""
 
     def applies(form: Form) -> bool:
-        if not isinstance(form, AffineForm) or len(form.recurrence.region.cells) != 1:
+        if not isinstance(form, AffineForm) or len(form.recurrence.region.ticking) != 1:
             return False
-        (cell,) = form.recurrence.region.cells
-        return cell.next.op == "add" and cell.next.args[1] in form.recurrence.inputs
+        (state,) = form.recurrence.region.ticking
+        return state.tick.op == "add" and state.tick.args[1] in form.recurrence.inputs
 
     def emit(form: AffineForm, body: Body) -> Texts:
-        fn, (cell,) = body.fn, form.recurrence.region.cells
-        added = fn.value(cell.next.args[1])
+        fn, (cell,) = body.fn, form.recurrence.region.ticking
+        added = fn.value(cell.tick.args[1])
         text = f"{body.state[cell.name].text}.unsqueeze(1) + {added.text}.cumsum(1)"
-        total = fn.let(text, "BT", cell.shape)
+        total = fn.let(text, "BT", cell.type)
         for node in body.region.inside:
             if node.op == "now":
                 fn.bind(node, total.text, "BT")
-        last = fn.let(f"{total.text}[:, -1]", "B", cell.shape)
+        last = fn.let(f"{total.text}[:, -1]", "B", cell.type)
         return {cell.name: last.text}, [fn.value(x).text for x in body.region.outputs]
 
     row = Lowering(lambda form: "running sum", applies, emit)

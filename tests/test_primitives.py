@@ -44,9 +44,8 @@ ALONE = {  # primitives of fewer than two systems, and why they are there
     "load": "a start from a file",
     "held_stream": "x@c beside M@c",
     "solve": "`prox` of squares over a stretch",
-    "ended": "where documents end: a text that forgets there",
     "grad_stream": "the error signal of a stream",
-    **dict.fromkeys(("when", "constant_for"), "of states and equations, which no program says"),
+    "constant_for": "of states, which are scheduled as the learners of the step clock see them",
 }
 
 
@@ -132,7 +131,9 @@ def test_python_knows_no_system() -> None:
 def operators(name: str) -> set[str]:
     """Of the program, and of what its inner gradients and trees became."""
     forward = subject(name).step.schedule.forward
-    arrays = walk(*forward.outputs.values(), *(cell.next for cell in forward.cells.cells.values()))
+    arrays = walk(
+        *forward.outputs.values(), *(x for s in forward.states.values() for x in (s.after, s.next))
+    )
     return {node.op for nodes in (subject(name).program.nodes(), arrays) for node in nodes}
 
 

@@ -53,9 +53,8 @@ def test_the_laws_of_the_core_hold_of_what_is_scheduled(name: str) -> None:
         walk(
             *(
                 node
-                for cell in step.schedule.forward.cells.cells.values()
-                for node in (cell.start, cell.next)
-                if node is not None
+                for state in step.schedule.forward.states.values()
+                for node in (state.start, state.after, state.next)
             ),
             *step.updates.ticks.next.values(),
         )

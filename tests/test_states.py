@@ -12,7 +12,9 @@ from family import SPECS, tiny
 from state_machine import StateMachine, StepMachine
 
 from nldsl import stages
+from nldsl.core.nodes import Node, Tree
 from nldsl.core.program import Program
+from nldsl.core.timing import at_tokens
 from nldsl.oracle.interpreter import Oracle
 from nldsl.oracle.operators import ABSENT
 from nldsl.schedule.states import check_states, states
@@ -24,6 +26,12 @@ torch.set_num_threads(1)
 EXACT, LENGTH = 1e-9, 7
 
 
+def at_tokens_of(program: Program) -> dict[str, Node]:
+    """The outputs that have a value for each token."""
+    arrays = {n: x for n, x in program.outputs.items() if not isinstance(x.type, Tree)}
+    return {name: node for name, node in arrays.items() if at_tokens(program, node)}
+
+
 def apart(a: torch.Tensor, b: torch.Tensor) -> float:
     a, b = a.detach(), b.detach()
     return float((a - b).abs().max() / max(1.0, float(b.abs().max()))) if b.numel() else 0.0
@@ -31,7 +39,7 @@ def apart(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def held_to_the_interpreter(program: Program, files: dict, seed: int) -> None:
     batch = data(program, 2, LENGTH, seed)
-    made = states(program)
+    made = states(program, at_tokens_of(program))
     check_states(made)
     oracle = Oracle(program, seed=seed, files=files)
     found = oracle.run(batch)
@@ -62,7 +70,7 @@ def test_drawn_programs(seed: int) -> None:
 
 
 def test_printed() -> None:
-    text = stages.states(states(tiny("titans")))
+    text = stages.states(states(tiny("titans"), at_tokens_of(tiny("titans"))))
     state = re.search(r"^state loss.layer\[0\].mixer.recall.M.W1: .*\n((?:  .*\n)+)", text, re.M)
     assert state and "start" in state[1] and "after" in state[1] and "next" in state[1]
     assert "when(" in text and not re.search(r"= (grad|fold|held|stop)\(", text)

@@ -465,14 +465,6 @@ GRADIENTS = (
 # what the schedule adds
 OF_A_SCHEDULE = (
     Op(
-        "ended",
-        "(value, a stream for each of `clocks`): the value; the streams are 1 where documents end "
-        "for these clocks",
-        None,
-        ("clocks",),
-        shapes.ended,
-    ),
-    Op(
         "replay",
         "(term, value of each `plain` of names): a fold or window whose terms see these memories",
         None,
@@ -482,10 +474,10 @@ OF_A_SCHEDULE = (
     Op(
         "when",
         "(a, b): a where the clock ticks, from the token `first` on and not at the last `late` "
-        "tokens of a sequence; else b",
-        2,
+        "tokens of a sequence; else b. A third argument is 1 where a clock of documents ticks",
+        None,
         ("clock", "first", "late"),
-        shapes.alike,
+        shapes.when,
     ),
     Op("constant_for", "x, with derivative zero for these learners", 1, ("learners",), shapes.same),
 )

@@ -54,6 +54,7 @@ class Clock:
 
 
 TOKEN = Clock("token", 1)
+SEQUENCE = Clock("sequence", 1)
 NEVER = Clock("never", 0)
 
 # the stream of a batch [lane, token] that is true where a document ends; no input of a text can

@@ -86,17 +86,13 @@ def terms(node: Node) -> bool:
     return node.type == node.args[0].type and len(node.args) == 1 + len(node["names"])
 
 
-def alike(node: Node) -> bool:
-    return all(arg.type == node.type for arg in node.args)
-
-
-def ended(node: Node) -> bool:
-    """The value's type; a flag [] for each clock."""
-    flags = node.args[1:]
+def when(node: Node) -> bool:
+    """Two values of one type; of a clock of documents, a flag [] beside them."""
+    values, flags = node.args[:2], node.args[2:]
     return (
-        node.type == node.args[0].type
-        and len(flags) == len(node["clocks"])
-        and all(flag.type == () for flag in flags)
+        len(flags) <= 1
+        and all(a.type == node.type for a in values)
+        and all(f.type == () for f in flags)
     )
 
 

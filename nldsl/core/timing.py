@@ -15,7 +15,7 @@ import math
 from collections.abc import Collection
 
 from nldsl.core.nodes import Node, walk
-from nldsl.core.program import STATE, TOKEN, Clock, Program
+from nldsl.core.program import STATE, TOKEN, Clock, Level, Program
 
 # what looks back sees something else at each token
 LOOKS_BACK = ("conv", "rope", "attend", "window", "held_stream")
@@ -105,6 +105,17 @@ class ValidFrom:
         if node.op in ("conv", "grad", "replay"):
             return args[0]
         return max([0, *args]) - (node.op == "ahead" and max(args) > 0)
+
+
+def first_tick(program: Program, valid_from: ValidFrom, level: Level | None) -> int:
+    """The first token at which a level may tick: where the objectives that it and its callers read
+    have a term.
+    """
+    found = 0
+    while level is not None:
+        found = max([found, *(valid_from(objective) for objective in level.objectives)])
+        level = program.levels.get(level.parent or "")
+    return found
 
 
 def lookahead(*roots: Node) -> dict[Node, int]:

@@ -2,6 +2,7 @@
 derivatives.
 
     recall.M : tree(W2, W1)            recall.M.W2, recall.M.W1 : two cells
+    held(recall.M, chunk)              read(recall.M.W2@chunk), ..: copies are states too
     grad(|plain(M)(k) - v|^2, P)       2 einsum("hi,hj->hij", .., k), ...
 
 A *cell* is one array of one memory. Everything the forward pass of a step needs is expressed over
@@ -11,50 +12,55 @@ not touched here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nldsl.core.build import Builder
 from nldsl.core.flow import learners_through, seen_by_learners, takes
 from nldsl.core.nodes import Node, Shape, Tree, walk
 from nldsl.core.ops import OPS
-from nldsl.core.program import ENDS, NEVER, READS, STATE, TOKEN, Clock, Level, Program
-from nldsl.core.timing import ValidFrom, sample_clocks
+from nldsl.core.program import (
+    ENDS,
+    NEVER,
+    READS,
+    SEQUENCE,
+    STATE,
+    TOKEN,
+    Clock,
+    Level,
+    Program,
+)
+from nldsl.core.timing import ValidFrom, first_tick, sample_clocks
 from nldsl.schedule.faults import Unsupported
-from nldsl.schedule.objectives import Objectives, Slope, Value, plains
+from nldsl.schedule.objectives import Objectives, Slope, Sum, Value, plains
 from nldsl.schedule.timetable import outlives, spoken
 
 
 @dataclass
 class Cell:
-    """One array memory on the token clock.
+    """One array memory on the token clock while its equations are gathered.
 
-    `next` is its value after a tick of `clock`; between ticks it is held.
+    `next` is its value after a tick of `clock`; between ticks it is held. `memory`: the one of the
+    text of which it is a leaf, none of sums and counts.
     """
 
     name: str
-    shape: Shape
+    type: Shape
     level: str
     clock: Clock
     reset: Clock
     start: Node
     next: Node
-    cut: Clock | None = None  # slower learners see no further back than the last tick of this clock
-    first: int = (
-        0  # it does not move before this token of a sequence: what it learns from has no value yet
-    )
+    memory: str = ""
+    first: int = 0  # the first token at which it may tick: before, nothing has a value for it
     kept: int = 0  # resets before this token are skipped, with the tick that they come after
-    life: Clock = Clock(
-        "sequence", 1
-    )  # what ends it: `never`, or so many sequences, and it goes on in its lane's next sequence
+    life: Clock = SEQUENCE  # what ends it: `never`, or so many sequences
 
     @property
-    def lasts(self) -> bool:
-        return outlives(self.life)
-
-    @property
-    def ends(self) -> Clock | None:
-        """The documents after which it starts anew, if it does."""
-        return next((clock for clock in (self.reset, self.life) if clock.unit == ENDS), None)
+    def restarts(self) -> list[Clock]:
+        """The clocks at whose ticks it starts anew, all but those of a lane's first sequence."""
+        life = self.life if outlives(self.life) else SEQUENCE
+        return [c for c in dict.fromkeys((self.reset, life)) if c != NEVER]
 
 
 class Cells(Objectives):
@@ -64,17 +70,16 @@ class Cells(Objectives):
         self.program = program
         self.al = Builder(OPS)
         self.cells: dict[str, Cell] = {}
-        self.between: dict[str, Cell] = {}  # those that tick between runs of the network, not in it
-        self._done: dict[int, Value] = {}
-        self._keep: list[Node] = []  # ids in _done stay valid while their nodes live
-        self._folds: dict[tuple[int, str, Clock, int, Clock], Node] = {}
+        self.copies: dict[
+            str, tuple[str, Clock]
+        ] = {}  # name of a copy -> cell, and when it is made
+        self._done: dict[Node, Value] = {}
+        self._folds: dict[tuple[Node, str, Clock, int, Clock], Node] = {}
         self.horizons: dict[str, str | Clock | None] = {}  # by level, what `sight` says
-        self.waiting: dict[int, Clock] = {}  # folds kept as they are -> the clock of their terms
+        self.waiting: dict[Node, Clock] = {}  # folds kept as they are -> the clock of their terms
         self.valid_from = ValidFrom()
         self.slopes: list[Slope] = []
-        self.terms: dict[
-            str, tuple[Node, str, Clock]
-        ] = {}  # cell of a fold -> what it adds up, since which level's or clock's tick
+        self.sums: dict[str, Sum] = {}
 
     def array(self, node: Node) -> Node:
         """The array form of a node that is not a tree, with every cell it reaches registered."""
@@ -86,8 +91,8 @@ class Cells(Objectives):
                 x for slope in self.slopes for x in (slope.objective, *slope.streams.values())
             ]
             for part in walk(*pending):
-                if part.op in STATE and part["memory"] not in self.cells:
-                    self._register(part)
+                if part.op in STATE and self.source(part["memory"]) not in self.cells:
+                    self._register(self.source(part["memory"]), part.shape)
             known = [c for c in self.cells.values() if c.next is None]
             pending = []
             for cell in known:
@@ -99,13 +104,12 @@ class Cells(Objectives):
 
     def value(self, node: Node) -> Value:
         for part in walk(node):
-            if id(part) not in self._done:
-                self._keep.append(part)
+            if part not in self._done:
                 self.al.span, self.al.turn = part.span, part.turn
-                self._done[id(part)] = self._rewrite(part)
+                self._done[part] = self._rewrite(part)
                 if part.name:
-                    self.al.called(self._done[id(part)], part.name)
-        return self._done[id(node)]
+                    self.al.called(self._done[part], part.name)
+        return self._done[node]
 
     # -- memories
 
@@ -135,11 +139,17 @@ class Cells(Objectives):
             )
             return self.al.make("weight", type=shape, name=slot)
         name = memory.name if path is None else f"{memory.name}.{path}"
-        attrs = dict(node.attrs) | {"memory": name}
-        return self.al.make(node.op, type=shape, span=node.span, turn=node.turn, **attrs)
+        op = node.op
+        if op == "held":
+            copy = f"{name}@{node['clock'].name or spoken(node['clock'])}"
+            op, name, _ = "read", copy, self.copies.setdefault(copy, (name, node["clock"]))
+        return self.al.make(op, type=shape, span=node.span, turn=node.turn, memory=name)
 
-    def _register(self, atom: Node) -> None:
-        name = atom["memory"]
+    def source(self, name: str) -> str:
+        """The cell whose value a read is, now or as it was."""
+        return self.copies[name][0] if name in self.copies else name
+
+    def _register(self, name: str, type: Shape) -> None:
         owner = next(
             (
                 m
@@ -161,15 +171,23 @@ class Cells(Objectives):
             raise Unsupported(
                 f"`reset every {level.reset.period} {level.reset.unit}` of a memory on the token "
                 "clock",
-                atom,
+                None,
                 "`reset every sequence`, every n of them, or `reset never`",
                 level.span,
             )
         if outlives(level.reset):
             self._seen_within_a_step(level)
         self.cells[name] = Cell(
-            name, atom.type, level.name, level.clock, level.reset, None, None, life=level.reset
-        )  # type: ignore[arg-type]
+            name,
+            type,
+            level.name,
+            level.clock,
+            level.reset,
+            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            owner.name,
+            life=level.reset,
+        )
 
     def _seen_within_a_step(self, level: Level) -> None:
         """What a lane carries into a step is a constant there: right for learners that tick at
@@ -187,21 +205,13 @@ class Cells(Objectives):
                 )
 
     def _fill(self, cell: Cell) -> None:
-        memory = next(
-            m
-            for m in self.program.memories.values()
-            if m.level == cell.level
-            and (
-                cell.name == m.name
-                or (isinstance(m.type, Tree) and cell.name.startswith(m.name + "."))
-            )
-        )
+        memory = self.program.memories[cell.memory]
         path = None if cell.name == memory.name else cell.name[len(memory.name) + 1 :]
         assert memory.start is not None and memory.next is not None, memory.name
         start, after = self.value(memory.start), self.value(memory.next)
-        cell.start = self._as_leaf(start, path, cell.shape)
+        cell.start = self._as_leaf(start, path, cell.type)
         cell.first = self.first_tick(cell.level)
-        cell.next = self._as_leaf(after, path, cell.shape)
+        cell.next = self._as_leaf(after, path, cell.type)
         if cell.reset.unit in ("token", ENDS) and any(n.op == "random" for n in walk(cell.start)):
             raise Unsupported("a start drawn anew within a sequence", cell.start, "a learned start")
         level = self.program.levels[cell.level]
@@ -217,25 +227,20 @@ class Cells(Objectives):
                 "one `bptt` for all whose weights reach these updates, or `stop(..)` on the way",
                 level.span,
             )
-        if far == "none":
-            cell.next = self.al.make("stop", cell.next, type=cell.shape)
-        elif isinstance(far, Clock) and far.unit == ENDS:
+        if isinstance(far, Clock) and far.unit == ENDS:
             raise Unsupported(
                 "`bptt` to the end of a document",
                 cell.next,
                 "`bptt full`, if the memory starts anew there",
             )
-        elif far != "full":
-            cell.cut = far  # type: ignore[assignment]
 
     def _starts_from(self, cell: Cell, node: Node) -> None:
         """A start from another memory of the token clock is taken after the ticks of its
         instant.
         """
         level = self.program.levels[cell.level]
-        other = next(
-            m for m in self.program.memories.values() if self._belongs(node["memory"], m.name)
-        )
+        name = self.source(node["memory"])
+        other = next(m for m in self.program.memories.values() if self._belongs(name, m.name))
         if outlives(cell.reset) or outlives(self.program.levels[other.level].reset):
             raise Unsupported(
                 "a start from a memory, of which one outlives a sequence",
@@ -245,72 +250,21 @@ class Cells(Objectives):
             )
 
     def first_tick(self, name: str) -> int:
-        """The first token at which a level may tick: where an objective that it reads has a
-        term.
-        """
-        level = self.program.levels.get(name)
-        if level is None:
-            return 0
-        firsts = {self.valid_from(objective) for objective in level.objectives}
-        if len(firsts) > 1:
-            raise Unsupported(
-                "objectives of one level that begin to have terms at different tokens",
-                level.objectives[0],
-                "two levels",
-                level.span,
-            )
-        first = max(*firsts, 0, self.first_tick(level.parent or ""))
-        if first and level.reset.unit in ("token", ENDS):
-            raise Unsupported(
-                "a reset within the sequence of a level whose first ticks are skipped",
-                None,
-                "`reset every sequence`",
-                level.span,
-            )
-        return first
+        """The first token at which a level may tick: where what it learns from has a term."""
+        return first_tick(self.program, self.valid_from, self.program.levels.get(name))
 
     def _as_leaf(self, value: Value, path: str | None, shape: Shape) -> Node:
-        node = value[path] if isinstance(value, dict) else value
+        node = value[path or ""] if isinstance(value, dict) else value
         return node if node.type == shape else self.al.scale_to(node, self.al.const(0, shape))
 
     # -- nodes
 
     def _rewrite(self, node: Node) -> Value:
-        al, args = self.al, [self._done[id(a)] for a in node.args]
-        if node.op in READS:
-            if isinstance(node.type, Tree):
-                return {path: self._atom(node, path, shape) for path, shape in node.type.leaves}
-            return self._atom(node, None, node.type)
-        if node.op == "leaf":
-            return args[0][node["path"]]
-        if node.op == "tree":
-            return dict(zip(node.type.paths(), args))
-        if node.op == "total":
-            tree = args[0] if isinstance(args[0], dict) else {"": args[0]}
-            parts = [al.sum(x, range(node["keep"], len(x.type))) for x in tree.values()]
-            out = parts[0]
-            for part in parts[1:]:
-                out = al.add(out, part)
-            return out
-        if node.op == "grad":
-            return self._gradient(node, *args)
-        if node.op == "grad_stream":
-            return self._error_signal(node, *args)
-        if node.op == "tick":
-            return self._count(node)
-        if node.op == "window":
-            self._terms_of(node)
-        if node.op in ("fold", "window", "ahead", "stop") and isinstance(args[0], dict):
-            return {
-                path: self._stretch(node, x, self._terms_of(node))
-                if node.op == "fold"
-                else al.make(
-                    node.op, x, type=x.type, span=node.span, turn=node.turn, **dict(node.attrs)
-                )
-                for path, x in args[0].items()
-            }
-        if node.op == "fold":
-            return self._stretch(node, args[0], self._terms_of(node))
+        args = [self._done[a] for a in node.args]
+        if node.op in REWRITTEN:
+            return REWRITTEN[node.op](self, node, args)
+        if isinstance(node.type, Tree):
+            return self._leaf_by_leaf(node, node.type, args)
         if node.op == "held_stream" and node["clock"].unit == ENDS:
             raise Unsupported(
                 "a stream as it was where a document ended",
@@ -326,30 +280,72 @@ class Cells(Objectives):
                 node,
                 "`over sequence`, or over the last n tokens",
             )
+        return self.al.remake(node, [array(a) for a in args])
+
+    def _read(self, node: Node, args: list[Value]) -> Value:
         if isinstance(node.type, Tree):
-            if not OPS[node.op].elementwise and node.op not in ("random", "load"):
-                raise Unsupported(f"`{node.op}` of a tree", node)
-            if not args:
-                return {
-                    path: al.make(
-                        node.op,
-                        type=shape,
-                        **(dict(node.attrs) | {"name": f"{node['name']}.{path}"}),
-                    )
-                    for path, shape in node.type.leaves
-                }
-            leaves = {}
-            for path, shape in node.type.leaves:
-                parts = [a[path] if isinstance(a, dict) else a for a in args]
-                full = [
-                    p if p.type in ((), shape) else al.spread(p, shape, tuple(range(len(p.type))))
-                    for p in parts
-                ]
-                if all(p.type == () for p in full):
-                    full[0] = al.spread(full[0], shape, ())
-                leaves[path] = al.apply(node.op, *full)
-            return leaves
-        return al.remake(node, args)
+            return {path: self._atom(node, path, shape) for path, shape in node.type.leaves}
+        return self._atom(node, None, node.type)
+
+    def _leaf(self, node: Node, args: list[Value]) -> Value:
+        (tree,) = args
+        assert isinstance(tree, dict)
+        return tree[node["path"]]
+
+    def _tree(self, node: Node, args: list[Value]) -> Value:
+        return dict(zip(node.tree.paths(), map(array, args), strict=True))
+
+    def _total(self, node: Node, args: list[Value]) -> Value:
+        parts = leaves(args[0]).values()
+        first, *others = (self.al.sum(x, range(node["keep"], len(x.shape))) for x in parts)
+        for part in others:
+            first = self.al.add(first, part)
+        return first
+
+    def _fold(self, node: Node, args: list[Value]) -> Value:
+        """A stretch of each leaf."""
+        terms = self._terms_of(node)
+        return self._each(args[0], lambda x: self._stretch(node, x, terms))
+
+    def _window(self, node: Node, args: list[Value]) -> Value:
+        self._terms_of(node)
+        return self._same(node, args)
+
+    def _same(self, node: Node, args: list[Value]) -> Value:
+        """The operator of each leaf."""
+        attrs = dict(node.attrs)
+        return self._each(
+            args[0],
+            lambda x: self.al.make(
+                node.op, x, type=x.type, span=node.span, turn=node.turn, called=node.name, **attrs
+            ),
+        )
+
+    @staticmethod
+    def _each(value: Value, of: Callable[[Node], Node]) -> Value:
+        return {path: of(x) for path, x in value.items()} if isinstance(value, dict) else of(value)
+
+    def _leaf_by_leaf(self, node: Node, tree: Tree, args: list[Value]) -> Value:
+        al = self.al
+        if not OPS[node.op].elementwise and node.op not in ("random", "load"):
+            raise Unsupported(f"`{node.op}` of a tree", node)
+        if not args:
+            attrs = dict(node.attrs)
+            return {
+                path: al.make(node.op, type=shape, **(attrs | {"name": f"{node['name']}.{path}"}))
+                for path, shape in tree.leaves
+            }
+        made = {}
+        for path, shape in tree.leaves:
+            parts = [a[path] if isinstance(a, dict) else a for a in args]
+            full = [
+                p if p.type in ((), shape) else al.spread(p, shape, range(len(p.shape)))
+                for p in parts
+            ]
+            if all(p.type == () for p in full):
+                full[0] = al.spread(full[0], shape, ())
+            made[path] = al.apply(node.op, *full)
+        return made
 
     def _terms_of(self, stretch: Node) -> Clock:
         """The clock of the terms, one of which at least stands in each stretch."""
@@ -380,7 +376,7 @@ class Cells(Objectives):
             fold = al.make(
                 "fold", term, type=term.type, span=node.span, turn=node.turn, **dict(node.attrs)
             )
-            self.waiting[id(fold)] = terms
+            self.waiting[fold] = terms
             return fold
         since = node["since"]
         level = since if isinstance(since, str) else ""
@@ -397,20 +393,20 @@ class Cells(Objectives):
         )  # nothing is shown before the first term
 
     def _accumulator(self, term: Node, level: str, clock: Clock, first: int, terms: Clock) -> Node:
-        key = (id(term), level, clock, first, terms)
+        key = (term, level, clock, first, terms)
         if key not in self._folds:
             name = f"{level}.fold.".lstrip(".") + str(
                 1 + sum(other[1] == level for other in self._folds)
             )
-            life = self.program.levels[level].reset if level else Clock("sequence", 1)
+            life = self.program.levels[level].reset if level else SEQUENCE
             before = self.al.make("read", type=term.type, memory=name)
             reset = clock if clock.unit in ("token", ENDS) else NEVER
             self._folds[key] = self.al.make("now", type=term.type, memory=name)
             self.valid_from.mark(self._folds[key], first)
-            self.terms[name] = term, level, clock
+            self.sums[name] = Sum(term, level, clock)
             self.cells[name] = Cell(
                 name,
-                term.type,
+                term.shape,
                 level,
                 terms,
                 reset,
@@ -444,3 +440,29 @@ class Cells(Objectives):
             )
         count = self.al.make("now", type=(), memory=name)
         return self.al.apply("max", count, self.al.const(1)) if self.cells[name].first else count
+
+
+def array(value: Value) -> Node:
+    """A value that is not a tree."""
+    assert isinstance(value, Node)
+    return value
+
+
+def leaves(value: Value) -> dict[str, Node]:
+    """By path; of an array, itself."""
+    return value if isinstance(value, dict) else {"": value}
+
+
+REWRITTEN: dict[str, Callable[[Cells, Node, list[Value]], Value]] = {
+    **dict.fromkeys(READS, Cells._read),
+    "leaf": Cells._leaf,
+    "tree": Cells._tree,
+    "total": Cells._total,
+    "grad": lambda cells, node, args: cells._gradient(node, array(args[0]), args[1]),
+    "grad_stream": lambda cells, node, args: cells._error_signal(node, array(args[0]), args[1]),
+    "tick": lambda cells, node, args: cells._count(node),
+    "fold": Cells._fold,
+    "window": Cells._window,
+    "ahead": Cells._same,
+    "stop": Cells._same,
+}

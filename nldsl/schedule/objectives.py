@@ -26,7 +26,7 @@ from nldsl.schedule.timetable import outlives
 Value = Node | dict[str, Node]
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Slope:
     """The derivative of `objective`, summed over the window of `level`, that only a run of the
     network gives. `atoms`: memory cell, or the name of one of `streams`, -> the input that stands
@@ -39,6 +39,20 @@ class Slope:
     streams: dict[str, Node]
     span: Node  # where the text asks for it
 
+    @property
+    def inputs(self) -> dict[str, str | Node]:
+        """Name of each input -> the cell, or the stream, in which it is the derivative."""
+        return {atom["name"]: self.streams.get(of, of) for of, atom in self.atoms.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """What a cell adds up: the terms since the tick of a level ("" if none), or of a clock."""
+
+    term: Node
+    level: str
+    clock: Clock
+
 
 class Objectives(ABC):
     """What `Cells` does with gradients; the array form of every argument is in `_done`."""
@@ -46,9 +60,10 @@ class Objectives(ABC):
     program: Program
     al: Builder
     slopes: list[Slope]
-    terms: dict[str, tuple[Node, str, Clock]]
-    waiting: dict[int, Clock]
-    _done: dict[int, Value]
+    sums: dict[str, Sum]
+    copies: dict[str, tuple[str, Clock]]
+    waiting: dict[Node, Clock]
+    _done: dict[Node, Value]
 
     def on_token(self, memory: str) -> bool:
         return self.program.levels[self.program.memories[memory].level].clock.unit == "token"
@@ -59,11 +74,8 @@ class Objectives(ABC):
 
     def _gradient(self, node: Node, objective: Node, point: Value) -> Value:
         memory = node["memory"]
-        context = frozenset(
-            self._done[id(c)]
-            for c in node["context"]
-            if id(c) in self._done and isinstance(self._done[id(c)], Node)
-        )
+        found = (self._done.get(c) for c in node["context"])
+        context = frozenset(value for value in found if isinstance(value, Node))
         inside = [n for n in plains(objective) if self._belongs(n["memory"], memory)]
         if reaches(self.program, node):
             return self._task_gradient(node, objective, point, context)
@@ -75,7 +87,7 @@ class Objectives(ABC):
                 "plain", type=value.type, memory=name
             )
             wrt.append(atom)
-            bind[id(atom)] = value
+            bind[atom] = value
         slopes = self._slopes(node, objective, wrt, context, bind)
         return dict(zip(at, slopes)) if isinstance(point, dict) else slopes[0]
 
@@ -101,17 +113,21 @@ class Objectives(ABC):
                 f"grad({memory.rsplit('.', 1)[-1]})",
             )
         held = {
-            id(n) for n in walk(objective) if n.op == "read" and self._belongs(n["memory"], memory)
+            n
+            for n in walk(objective)
+            if n.op == "read"
+            and n["memory"] not in self.copies
+            and self._belongs(n["memory"], memory)
         }
         for part in self._reached(objective, frozenset()):
-            if part in context and part.op != "input" and any(id(n) in held for n in walk(part)):
+            if part in context and part.op != "input" and any(n in held for n in walk(part)):
                 raise Unsupported(
                     f"a stream in `context` that `{memory}` took part in",
                     part,
                     "leave it out of `context`",
                 )
         plain = {
-            id(n): self.al.make("read", type=n.type, memory=n["memory"])
+            n: self.al.make("read", type=n.type, memory=n["memory"])
             for n in plains(objective)
             if self._belongs(n["memory"], memory)
         }
@@ -150,13 +166,13 @@ class Objectives(ABC):
         """Sums since a tick as what they were before this instant, and its term, which `stream`
         may be a part of.
         """
-        bind = {id(stream): stream}
+        bind = {stream: stream}
         for node in walk(root):
-            if node.op == "now" and node["memory"] in self.terms:
+            if node.op == "now" and node["memory"] in self.sums:
                 before = self.al.make("read", type=node.type, memory=node["memory"])
-                term = self._present(self.terms[node["memory"]][0], stream)
+                term = self._present(self.sums[node["memory"]].term, stream)
                 if any(part is stream for part in walk(term)):
-                    bind[id(node)] = self.al.add(before, term)
+                    bind[node] = self.al.add(before, term)
         return self.substitute(root, bind)
 
     def _slot(self, name: str, like: Node) -> Node:
@@ -168,7 +184,7 @@ class Objectives(ABC):
         objective: Node,
         wrt: list[Node],
         context: frozenset[Node],
-        bind: dict[int, Node],
+        bind: dict[Node, Node],
     ) -> list[Node]:
         """The derivative of a fold is the fold of the derivative, where the memory does not move
         within the stretch; else the terms of the stretch are evaluated again at the memory of this
@@ -194,33 +210,33 @@ class Objectives(ABC):
             for i, slope in enumerate(inner):
                 if number(slope) != 0:
                     part = (
-                        self._stretch(fold, self._bound(slope, bind), self.waiting[id(fold)])
+                        self._stretch(fold, self._bound(slope, bind), self.waiting[fold])
                         if once
-                        else self._replay(fold, slope, bind | {id(seed): self._bound(bar, bind)})
+                        else self._replay(fold, slope, bind | {seed: self._bound(bar, bind)})
                     )
                     total[i] = al.add(
                         total[i], part if scale is None else al.mul(al.const(scale), part)
                     )
         return total
 
-    def _bound(self, root: Node, bind: dict[int, Node]) -> Node:
+    def _bound(self, root: Node, bind: dict[Node, Node]) -> Node:
         """The value of an expression of an objective, at the memories of this instant."""
         for fold in walk(root):
             if fold.op in ("fold", "window"):
                 self._alone(fold, bind)
-        bind = bind | {id(n): self._beside(n) for n in plains(root) if id(n) not in bind}
+        bind = bind | {n: self._beside(n) for n in plains(root) if n not in bind}
         again = {
-            id(f): self._replay(f, f.args[0], bind)
+            f: self._replay(f, f.args[0], bind)
             for f in walk(root)
             if f.op in ("fold", "window") and plains(f.args[0])
         }
         return self.substitute(root, bind | again)
 
-    def _alone(self, fold: Node, bind: Mapping[int, Node]) -> None:
+    def _alone(self, fold: Node, bind: Mapping[Node, Node]) -> None:
         """Terms that are evaluated again see the memory of this instant, and another memory as it
         was at theirs, which is not kept.
         """
-        if other := next((n for n in plains(fold.args[0]) if id(n) not in bind), None):
+        if other := next((n for n in plains(fold.args[0]) if n not in bind), None):
             raise Unsupported(
                 f"a stretch of terms in which `{other['memory']}` moves too",
                 fold,
@@ -233,7 +249,7 @@ class Objectives(ABC):
         """
         return self.al.make("read", type=plain.type, memory=plain["memory"])
 
-    def _replay(self, fold: Node, term: Node, bind: dict[int, Node]) -> Node:
+    def _replay(self, fold: Node, term: Node, bind: dict[Node, Node]) -> Node:
         """The terms of a stretch, each of its own instant but for the memories, which are those of
         this one.
         """
@@ -248,7 +264,7 @@ class Objectives(ABC):
         inner = plains(term)
         if not inner:
             return (
-                self._stretch(fold, term, self.waiting[id(fold)])
+                self._stretch(fold, term, self.waiting[fold])
                 if fold.op == "fold"
                 else self.al.make(
                     "window",
@@ -274,7 +290,7 @@ class Objectives(ABC):
                 "sequence`",
                 level.span,
             )
-        values = [bind[id(n)] if id(n) in bind else self._beside(n) for n in inner]
+        values = [bind[n] if n in bind else self._beside(n) for n in inner]
         return self.al.make(
             "replay",
             term,
@@ -295,10 +311,11 @@ class Objectives(ABC):
         point = node.args[1]
         if not any(n.op in (*STATE, "input", "weight") for n in walk(point)):
             return fold.op == "fold"
-        if point.op == "held":
+        if point.op == "read" and point["memory"] in self.copies:
+            _, clock = self.copies[point["memory"]]
             return (
-                fold["since"] == point["clock"]
-                and self._restarts_with(self.program.levels[level].reset, point["clock"])
+                fold["since"] == clock
+                and self._restarts_with(self.program.levels[level].reset, clock)
                 or (fold["since"] == level and self.program.levels[level].clock.period == 1)
             )
         return (
@@ -337,27 +354,27 @@ class Objectives(ABC):
         seen, stack, out = set(), [root], []
         while stack:
             node = stack.pop()
-            if id(node) not in seen and id(node) not in stop:
-                seen.add(id(node))
+            if node not in seen and node not in stop:
+                seen.add(node)
                 out.append(node)
                 stack.extend(node.args)
         return out
 
-    def substitute(self, root: Node, bind: Mapping[int, Node]) -> Node:
-        done: dict[int, Node] = {}
+    def substitute(self, root: Node, bind: Mapping[Node, Node]) -> Node:
+        done: dict[Node, Node] = {}
         for node in walk(root):
-            if id(node) in bind:
-                done[id(node)] = bind[id(node)]
-            elif any(done[id(a)] is not a for a in node.args):
-                args = [done[id(a)] for a in node.args]
+            if node in bind:
+                done[node] = bind[node]
+            elif any(done[a] is not a for a in node.args):
+                args = [done[a] for a in node.args]
                 if node.op == "replay":  # its memories have their values
                     args[0] = node.args[0]
-                done[id(node)] = self.al.remake(node, args)
-                if id(node) in self.waiting:
-                    self.waiting[id(done[id(node)])] = self.waiting[id(node)]
+                done[node] = self.al.remake(node, args)
+                if node in self.waiting:
+                    self.waiting[done[node]] = self.waiting[node]
             else:
-                done[id(node)] = node
-        return done[id(root)]
+                done[node] = node
+        return done[root]
 
 
 def plains(root: Node) -> list[Node]:
@@ -365,8 +382,8 @@ def plains(root: Node) -> list[Node]:
     seen, stack, found = set(), [root], []
     while stack:
         node = stack.pop()
-        if id(node) not in seen:
-            seen.add(id(node))
+        if node not in seen:
+            seen.add(node)
             found += [node] if node.op == "plain" else []
             stack.extend(reversed(node.args[node.op == "replay" :]))
     return found

@@ -11,16 +11,19 @@ ids        all that depends on the rest: run piece by piece, since its memories 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from nldsl.core.build import Builder
 from nldsl.core.flow import seen_by_learners, takes
 from nldsl.core.nodes import Node, walk
 from nldsl.core.ops import OPS
-from nldsl.core.program import NEVER, STATE, TOKEN, Clock, Level, Program
-from nldsl.core.timing import LOOKS_BACK
-from nldsl.schedule.cells import Cell, Cells, Slope, Unsupported
+from nldsl.core.program import STATE, TOKEN, Clock, Level, Program
+from nldsl.core.timing import LOOKS_BACK, first_tick
+from nldsl.schedule.faults import Unsupported
+from nldsl.schedule.objectives import Slope
+from nldsl.schedule.states import State, States
 
 if TYPE_CHECKING:
     from nldsl.schedule.plan import Region
@@ -42,31 +45,20 @@ class Formula:
 @dataclass(eq=False)
 class Family:
     level: Level
-    cells: list[Cell]
+    states: list[State]
     waits: bool  # does its tick need the next token?
     first: int  # the first token at which it may tick
     slopes: list[int] = field(default_factory=list)
     tick: Formula = field(default_factory=Formula)
-    copies: list[tuple[str, Clock]] = field(default_factory=list)
+    copies: list[State] = field(default_factory=list)
 
     @property
     def clock(self) -> Clock:
         return self.level.clock
 
-    @property
-    def reset(self) -> Clock:
-        return self.level.reset if self.level.reset.unit == "token" else NEVER
-
     def marks(self) -> list[Clock]:
         """Clocks at whose ticks something of the family changes."""
-        resets = [c.reset for c in self.cells if c.reset.unit == "token"]
-        return [
-            self.clock,
-            self.reset,
-            *resets,
-            *(c for _, c in self.copies),
-            *(c.cut for c in self.cells if c.cut is not None),
-        ]
+        return [self.clock, *(c for s in (*self.states, *self.copies) for c in s.settles)]
 
 
 @dataclass(eq=False)
@@ -77,12 +69,12 @@ class Online:
     objectives: list[Formula]
     rows: dict[str, Node]
     folds: dict[
-        int, tuple[Node, str, Clock | str | int]
+        Node, tuple[Node, str, Clock | str | int]
     ]  # what stands for a stretch of an objective -> term, sum or mean, stretch
-    held: dict[int, str] = field(default_factory=dict)  # node -> memory or copy that it reads
+    held: dict[Node, str] = field(default_factory=dict)  # node -> memory or copy that it reads
     given: list[Node] = field(default_factory=list)
-    ids: set[int] = field(default_factory=set)
-    steady: set[int] = field(default_factory=set)  # change between pieces only
+    ids: set[Node] = field(default_factory=set)
+    steady: set[Node] = field(default_factory=set)  # change between pieces only
     pending: set[str] = field(
         default_factory=set
     )  # other cells whose last tick waits for the next token
@@ -94,82 +86,71 @@ class Online:
         return list(dict.fromkeys(c for c in found if c.period))
 
 
-def families(cells: Cells) -> list[Family]:
+def families(made: States, states: Mapping[str, State]) -> list[Family]:
     """The levels whose equations take a slope, with their children."""
-    program = cells.program
-    atoms = {id(a): i for i, s in enumerate(cells.slopes) for a in s.atoms.values()}
-    used = {
-        c.name: {atoms[id(n)] for n in walk(c.next) if id(n) in atoms} for c in cells.cells.values()
-    }
-    homes = {c.name: program.root(program.levels[c.level]) for c in cells.cells.values() if c.level}
+    program = made.program
+    atoms = {a: i for i, s in enumerate(made.slopes) for a in s.atoms.values()}
+    ticking = {name: s for name, s in states.items() if not s.copies}
+    used = {name: {atoms[n] for n in walk(s.tick) if n in atoms} for name, s in ticking.items()}
+    homes = {n: program.root(program.levels[s.level]) for n, s in ticking.items() if s.level}
     out = []
-    for level in dict.fromkeys(level.name for name, level in homes.items() if used[name]):
+    for level in dict.fromkeys(home.name for name, home in homes.items() if used[name]):
+        mine = {n: ticking[n] for n, home in homes.items() if home.name == level}
         mine = {
-            c.name: c
-            for c in cells.cells.values()
-            if c.name in homes and homes[c.name].name == level
-        }
-        mine = {
-            n: c
-            for n, c in mine.items()
-            if n not in cells.terms
+            n: s
+            for n, s in mine.items()
+            if n not in made.sums
             or used[n]
-            or any(x.op == "now" and x["memory"] in mine for x in walk(c.next))
+            or any(x.op == "now" and x["memory"] in mine for x in walk(s.tick))
         }
         slopes = sorted(set().union(*(used[n] for n in mine)))
         home = program.levels[level]
         for i in slopes:
-            if (name := cells.slopes[i].level) and program.levels[name].clock != home.clock:
+            if (name := made.slopes[i].level) and program.levels[name].clock != home.clock:
                 raise Unsupported(
                     "the gradient of a task loss on another clock than that of the level around",
-                    cells.slopes[i].span,
+                    made.slopes[i].span,
                 )
-        out.append(
-            Family(
-                home,
-                list(mine.values()),
-                any(n.op == "ahead" for n in walk(*home.objectives)),
-                cells.first_tick(level),
-                slopes,
-            )
-        )
-    if stray := next((c for c in cells.cells.values() if used[c.name] and not c.level), None):
+        first = first_tick(program, made.valid_from, home)
+        waits = _waits(program, level)
+        out.append(Family(home, list(mine.values()), waits, first, slopes))
+    if stray := next((s for name, s in ticking.items() if used[name] and not s.level), None):
         raise Unsupported(
             "a stretch of the gradient of a task loss since the tick of a clock",
-            stray.next,
+            stray.tick,
             "over period",
         )
-    return sorted(
-        out, key=lambda f: -f.clock.period
-    )  # of two that start at one instant the slow one comes first
+    # of two that start at one instant the slow one comes first
+    return sorted(out, key=lambda f: -f.clock.period)
 
 
-def begin(cells: Cells, roots: Mapping[str, Node], found: list[Family]) -> Online:
+def begin(made: States, states: Mapping[str, State], found: list[Family]) -> Online:
     """The families with what their ticks and gradients take.
 
     `ids` and `given` follow once regions are known: see `divide`.
     """
-    owned = {c.name: f for f in found for c in f.cells}
-    for cell, node in (
-        (c, n) for f in found for c in f.cells for n in takes(c.start) if n["memory"] not in owned
+    owned = {s.name: f for f in found for s in f.states}
+    owned |= {n: owned[s.copies] for n, s in states.items() if s.copies in owned}
+    for state, node in (
+        (s, n) for f in found for s in f.states for n in takes(s.start) if n["memory"] not in owned
     ):
         raise Unsupported(
-            f"a start of `{cell.name}` from `{node['memory']}`, which does not learn from the loss "
-            "of the network",
-            cell.start,
+            f"a start of `{state.name}` from `{node['memory']}`, which does not learn from the "
+            "loss of the network",
+            state.start,
             "an objective for both that reads the loss, or a learned start",
         )
-    slopes = cells.slopes
+    slopes = list(made.slopes)
     everything = list(
         walk(
-            *roots.values(),
-            *(c.next for c in cells.cells.values()),
+            *made.outputs.values(),
+            *(x for s in states.values() for x in s.equations),
             *(x for s in slopes for x in (s.objective, *s.streams.values())),
         )
     )
-    atoms = {id(a) for s in slopes for a in s.atoms.values()}
-    for name, node in roots.items():
-        if any(id(n) in atoms for n in walk(node)):
+    atoms = {a for s in slopes for a in s.atoms.values()}
+    for name, node in made.outputs.items():
+        if any(n in atoms for n in walk(node)):
             raise Unsupported(
                 f"`{name}` takes the derivative of a stream, which only ticks of memories know",
                 node,
@@ -177,91 +158,88 @@ def begin(cells: Cells, roots: Mapping[str, Node], found: list[Family]) -> Onlin
     streaming = _streaming(everything, atoms, owned)
     online = Online(found, slopes, [], [], {}, {})
     for node in everything:
-        if node.op in STATE and node["memory"] in owned:
-            family = owned[node["memory"]]
-            if node.op == "held":
-                online.held[id(node)] = (
-                    f"{node['memory']}@{node['clock'].name or node['clock'].period}"
-                )
-                if (node["memory"], node["clock"]) not in family.copies:
-                    family.copies.append((node["memory"], node["clock"]))
-            elif node.op == "read":
-                online.held[id(node)] = node["memory"]
+        if node.op == "read" and node["memory"] in owned:
+            online.held[node] = node["memory"]
+            copy, family = states[node["memory"]], owned[node["memory"]]
+            if copy.copies and copy not in family.copies:
+                family.copies.append(copy)
     for slope in slopes:
-        online.objectives.append(_objective(cells, slope, streaming, online))
-        online.sees.append(_seen(cells.program, slope, found))
-    _share(cells, online)
+        online.objectives.append(_objective(made, slope, streaming, online))
+        online.sees.append(_seen(made.program, slope, found))
+    _share(made, online)
     for family in found:
-        own = {c.name for c in family.cells}
-        late = _above(
-            [c.next for c in family.cells],
-            lambda n: id(n) in atoms or n.op == "now" and n["memory"] in own,
-        )
-        taken = {
-            id(n)
-            for n in everything
-            if id(n) in atoms or id(n) in online.held and (n["memory"] not in own or n.op == "held")
-        }
-        family.tick = _formula([c.next for c in family.cells], late, taken, streaming)
-        for node in family.tick.inside:
-            if node.op == "now" and node["memory"] in owned and node["memory"] not in own:
-                raise Unsupported(
-                    f"`{node['memory']}` at the tick of another level",
-                    node,
-                    "read it without `@after`",
-                )
-        for node in family.tick.rows:
-            online.rows.setdefault(_row(online, node), node)
+        _take(online, family, everything, atoms, streaming, owned)
     for stream in (x for slope in online.slopes for x in slope.streams.values()):
         online.rows.setdefault(_row(online, stream), stream)
-    online.steady = (
-        {
-            id(n)
-            for n in everything
-            if id(n) not in streaming and any(id(p) in online.held for p in walk(n))
-        }
-        if found
-        else set()
-    )
+    if found:
+        held = _above(everything, lambda n: n in online.held)
+        online.steady = held - streaming
     return online
 
 
-def _share(cells: Cells, online: Online) -> None:
+def _take(
+    online: Online,
+    family: Family,
+    everything: list[Node],
+    atoms: set[Node],
+    streaming: set[Node],
+    owned: Mapping[str, Family],
+) -> None:
+    """What the tick of a family takes: gradients, what is held, and streams."""
+    own, ticks = {s.name for s in family.states}, [s.tick for s in family.states]
+    late = _above(ticks, lambda n: n in atoms or n.op == "now" and n["memory"] in own)
+    taken = {n for n in everything if n in atoms or n in online.held and n["memory"] not in own}
+    family.tick = _formula(ticks, late, taken, streaming)
+    for node in family.tick.inside:
+        if node.op == "now" and node["memory"] in owned and node["memory"] not in own:
+            raise Unsupported(
+                f"`{node['memory']}` at the tick of another level",
+                node,
+                "read it without `@after`",
+            )
+    for node in family.tick.rows:
+        online.rows.setdefault(_row(online, node), node)
+
+
+def _share(made: States, online: Online) -> None:
     """One derivative for all memories that hear one objective over one window: levels that tick
     together are constants for each other.
     """
-    signs: dict[tuple, int] = {}
+    signs: dict[Hashable, int] = {}
 
     def sign(slope: Slope) -> int:
-        made: dict[int, int] = {}
+        found: dict[Node, int] = {}
         for node in walk(slope.objective):
-            key: tuple = (node.op, *(made[id(a)] for a in node.args), node.attrs, node.type)
-            if id(node) in online.folds:
-                term, how, span = online.folds[id(node)]
-                key = ("stretch", id(term), how, "" if span == slope.level else span)
-            made[id(node)] = signs.setdefault(key, len(signs))
-        return made[id(slope.objective)]
+            key: Hashable = (node.op, *(found[a] for a in node.args), node.attrs, node.type)
+            if node in online.folds:
+                term, how, span = online.folds[node]
+                key = ("stretch", term, how, "" if span == slope.level else span)
+            found[node] = signs.setdefault(key, len(signs))
+        return found[slope.objective]
 
-    first: dict[tuple, int] = {}
+    first: dict[Hashable, int] = {}
     place: list[int] = []
     for i, slope in enumerate(online.slopes):
-        level = cells.program.levels.get(slope.level)
+        level = made.program.levels.get(slope.level)
+        first_of = first_tick(made.program, made.valid_from, level)
         key = (
             sign(slope),
             tuple(online.sees[i]),
-            level and (level.clock, level.reset, cells.first_tick(level.name)),
+            level and (level.clock, level.reset, first_of),
         )
         place.append(first.setdefault(key, i))
     for i, j in enumerate(place):
         if i != j:
-            online.slopes[j].atoms.update(online.slopes[i].atoms)
-            online.slopes[j].streams.update(online.slopes[i].streams)
+            one, other = online.slopes[j], online.slopes[i]
+            online.slopes[j] = replace(
+                one, atoms=one.atoms | other.atoms, streams=one.streams | other.streams
+            )
     kept = sorted(set(place))
     for family in online.families:
         family.slopes = sorted({kept.index(place[i]) for i in family.slopes})
-    online.slopes, online.objectives, online.sees = (
-        [xs[i] for i in kept] for xs in (online.slopes, online.objectives, online.sees)
-    )
+    online.slopes = [online.slopes[i] for i in kept]
+    online.objectives = [online.objectives[i] for i in kept]
+    online.sees = [online.sees[i] for i in kept]
 
 
 def _row(online: Online, node: Node) -> str:
@@ -272,56 +250,56 @@ def _row(online: Online, node: Node) -> str:
 
 
 def _streaming(
-    everything: Iterable[Node], atoms: set[int], owned: Mapping[str, Family]
-) -> set[int]:
-    """Ids of the nodes that have a value for each token between two ticks."""
-    ids: set[int] = set()
+    everything: Iterable[Node], atoms: set[Node], owned: Mapping[str, Family]
+) -> set[Node]:
+    """The nodes that have a value for each token between two ticks."""
+    ids: set[Node] = set()
     for node in everything:
         if (
             node.op == "input"
-            and id(node) not in atoms
+            and node not in atoms
             or node.op in LOOKS_BACK
-            or any(id(a) in ids for a in node.args)
+            or any(a in ids for a in node.args)
             or node.op in STATE
             and node["memory"] not in owned
         ):
-            ids.add(id(node))
+            ids.add(node)
     return ids
 
 
-def _above(roots: Iterable[Node], is_source: Callable[[Node], bool]) -> set[int]:
-    ids: set[int] = set()
+def _above(roots: Iterable[Node], is_source: Callable[[Node], bool]) -> set[Node]:
+    ids: set[Node] = set()
     for node in walk(*roots):
-        if is_source(node) or any(id(a) in ids for a in node.args):
-            ids.add(id(node))
+        if is_source(node) or any(a in ids for a in node.args):
+            ids.add(node)
     return ids
 
 
 def _formula(
-    roots: Iterable[Node], late: set[int], taken: set[int], streaming: set[int]
+    roots: Iterable[Node], late: set[Node], taken: set[Node], streaming: set[Node]
 ) -> Formula:
     """Walks down from what a tick computes: cheap operators are computed at the tick, of anything
     else its stream is taken.
     """
-    out, seen = Formula(), set[int]()
+    out, seen = Formula(), set[Node]()
     stack = [(node, False) for node in roots]
     while stack:
         node, ready = stack.pop()
         if ready:
             out.inside.append(node)
             continue
-        if id(node) in seen:
+        if node in seen:
             continue
-        seen.add(id(node))
-        moving = id(node) in late or id(node) in streaming or any(n.op in STATE for n in walk(node))
+        seen.add(node)
+        moving = node in late or node in streaming or any(n.op in STATE for n in walk(node))
         cheap = node.args and (
             OPS[node.op].elementwise or node.op in ("spread", "permute", "reshape")
         )
-        if id(node) in taken:
+        if node in taken:
             out.taken.append(node)
         elif not moving and node.op not in ("const", "eye"):
             out.statics.append(node)
-        elif id(node) in streaming and id(node) not in late and not cheap:
+        elif node in streaming and node not in late and not cheap:
             out.rows.append(node)
         else:
             stack.append((node, True))
@@ -329,26 +307,27 @@ def _formula(
     return out
 
 
-def _objective(cells: Cells, slope: Slope, streaming: set[int], online: Online) -> Formula:
+def _objective(made: States, slope: Slope, streaming: set[Node], online: Online) -> Formula:
     """The objective at its tick, from the terms of its stretches."""
-    stretches: dict[int, tuple[Node, str, Clock | str | int]] = {}
+    stretches: dict[Node, tuple[Node, str, Clock | str | int]] = {}
     # in a stream, a stretch is what the network gives
     for node in walk(slope.objective) if slope.level else ():
-        if node.op == "now" and node["memory"] in cells.terms:
-            term, level, clock = cells.terms[node["memory"]]
-            stretches[id(node)] = term, "sum", level if level == slope.level else clock
+        if node.op == "now" and node["memory"] in made.sums:
+            sums = made.sums[node["memory"]]
+            since = sums.level if sums.level == slope.level else sums.clock
+            stretches[node] = sums.term, "sum", since
         elif node.op in ("fold", "window"):
-            stretches[id(node)] = (
+            stretches[node] = (
                 node.args[0],
                 node["how"],
                 node["length"] if node.op == "window" else node["since"],
             )
     online.folds |= stretches
-    late = _above([slope.objective], lambda n: id(n) in stretches)
+    late = _above([slope.objective], lambda n: n in stretches)
     formula = _formula([slope.objective], late, set(stretches) | set(online.held), streaming)
     for node in formula.taken:
-        if id(node) in stretches and id(stretches[id(node)][0]) in streaming:
-            online.rows.setdefault(_row(online, stretches[id(node)][0]), stretches[id(node)][0])
+        if node in stretches and stretches[node][0] in streaming:
+            online.rows.setdefault(_row(online, stretches[node][0]), stretches[node][0])
     for node in formula.rows:
         online.rows.setdefault(_row(online, node), node)
     return formula
@@ -360,7 +339,7 @@ def _seen(program: Program, slope: Slope, found: list[Family]) -> list[int]:
     learner, out, homes = (
         program.levels[slope.level],
         [],
-        {c.name: f.level.name for f in found for c in f.cells},
+        {c.name: f.level.name for f in found for c in f.states},
     )
     for i, family in enumerate(found):
         far = program.horizon(learner, family.level)
@@ -376,7 +355,7 @@ def _seen(program: Program, slope: Slope, found: list[Family]) -> list[int]:
         elif starts := next(
             (
                 c
-                for c in family.cells
+                for c in family.states
                 if any(homes[n["memory"]] == learner.name for n in takes(c.start))
             ),
             None,
@@ -397,49 +376,42 @@ def _seen(program: Program, slope: Slope, found: list[Family]) -> list[int]:
     return out
 
 
-def tick_cells(family: Family) -> list[Cell]:
-    """The cells at a tick of the family: resets, copies and cuts come after it."""
-    every = TOKEN
+def at_a_tick(family: Family) -> list[State]:
+    """The states at a tick of the family: cuts, resets and copies come after it."""
+    al = Builder(OPS)
     return [
         replace(
-            c, clock=every if c.clock == family.clock else c.clock, reset=NEVER, cut=None, first=0
+            s,
+            after=s.tick if s.clock in (family.clock, TOKEN) else s.after,
+            next=al.make("now", type=s.type, memory=s.name),
         )
-        for c in family.cells
+        for s in family.states
     ]
 
 
-def divide(online: Online, cells: Cells, roots: Mapping[str, Node], regions: list[Region]) -> bool:
+def divide(
+    online: Online,
+    made: States,
+    live: Mapping[str, State],
+    roots: Mapping[str, Node],
+    regions: list[Region],
+) -> bool:
     """What has to be run piece by piece, to `ids`, and what it takes from the rest, to `given`.
 
     False if nothing has to.
     """
-    everything = list(walk(*roots.values(), *(c.next for r in regions for c in r.cells)))
-    place = {id(n): r for r in regions for n in r.inside}
+    everything = list(walk(*roots.values(), *(x for s in live.values() for x in s.equations)))
     ahead = [n for n in everything if n.op == "ahead"]
     after = _above(everything, lambda n: n.op == "ahead")
     late = {
-        id(r)
+        r
         for r in regions
-        if any(id(n) in after for n in [*r.inside, *r.inputs, *(c.next for c in r.cells)])
+        if any(n in after for n in (*r.inside, *r.inputs))
+        or any(x in after for s in r.states for x in s.equations)
     }
     if not online.families and not late:
         return False
-    seeds = (
-        set(online.held)
-        | {id(x) for s in online.slopes for x in s.streams.values()}
-        | {id(n) for n in ahead}
-    )
-    ids, found = set(seeds), set(late)
-    while True:
-        before = len(ids) + len(found)
-        for node in everything:
-            if id(place.get(id(node))) in found or any(id(a) in ids for a in node.args):
-                ids.add(id(node))
-        for region in regions:
-            if any(id(n) in ids for n in [*region.inside, *region.inputs]):
-                found.add(id(region))
-        if len(ids) + len(found) == before:
-            break
+    ids, found = _moved(online, everything, ahead, regions, late)
     for node in ahead:
         if any(n.op == "ahead" for n in walk(node.args[0])):
             raise Unsupported(
@@ -447,45 +419,65 @@ def divide(online: Online, cells: Cells, roots: Mapping[str, Node], regions: lis
                 node,
                 "`next` once",
             )
-        if id(node.args[0]) in ids:
+        if node.args[0] in ids:
             raise Unsupported(
                 "`next` of what a memory made that ticks by the gradient of a loss",
                 node,
                 "next of an input",
             )
+    place = {n for r in regions for n in r.inside}
+    taken = dict.fromkeys([*(n.args[0] for n in ahead), *online.rows.values()])
+    for node in everything:
+        if node in ids and node not in place and node.op != "ahead":
+            taken |= dict.fromkeys(node.args)
+    for region in found:
+        taken |= dict.fromkeys(region.inputs)
+    streams = _streaming(everything, set(), {})
     online.ids = ids
-    taken: dict[int, Node] = {id(n.args[0]): n.args[0] for n in ahead} | {
-        id(n): n for n in online.rows.values()
-    }
-    for item in [
-        *(n for n in everything if id(n) in ids and id(n) not in place and n.op != "ahead"),
-        *(r for r in regions if id(r) in found),
-    ]:
-        for node in item.inputs if not isinstance(item, Node) else item.args:
-            taken[id(node)] = node
-    moving = _streaming(everything, set(), {})
-    online.given = [n for n in taken.values() if id(n) not in ids and id(n) in moving]
-    program = cells.program
-    _as_seen_by_all(online, cells, [r for r in regions if id(r) in found])
+    online.given = [n for n in taken if n not in ids and n in streams]
+    _as_seen_by_all(online, made, found)
     online.pending = {
-        c.name
-        for r in regions
-        if id(r) in found
-        for c in r.cells
-        if c.level
-        and any(n.op == "ahead" for n in walk(*program.root(program.levels[c.level]).objectives))
+        s.name for r in found for s in r.ticking if s.level and _waits(made.program, s.level)
     }
     return True
 
 
-def _as_seen_by_all(online: Online, cells: Cells, regions: list[Region]) -> None:
+def _moved(
+    online: Online,
+    everything: list[Node],
+    ahead: list[Node],
+    regions: list[Region],
+    late: set[Region],
+) -> tuple[set[Node], list[Region]]:
+    """All nodes, and regions, that follow from what is held between ticks, from streams that are
+    differentiated in and from what is one token ahead."""
+    place = {n: r for r in regions for n in r.inside}
+    ids, found = {*online.held, *ahead}, set(late)
+    ids |= {x for s in online.slopes for x in s.streams.values()}
+    while True:
+        before = len(ids) + len(found)
+        for node in everything:
+            if place.get(node) in found or any(a in ids for a in node.args):
+                ids.add(node)
+        found |= {r for r in regions if any(n in ids for n in (*r.inside, *r.inputs))}
+        if len(ids) + len(found) == before:
+            return ids, [r for r in regions if r in found]
+
+
+def _waits(program: Program, level: str) -> bool:
+    """Does the tick of a level wait for the next token?"""
+    objectives = program.root(program.levels[level]).objectives
+    return any(n.op == "ahead" for n in walk(*objectives))
+
+
+def _as_seen_by_all(online: Online, made: States, regions: list[Region]) -> None:
     """A memory within a piece ticks in the one run that the families and the learners of the step
     clock differentiate.
     """
-    program = cells.program
-    fresh = {n["memory"] for r in regions for n in r.inside if n.op == "now"} - set(cells.terms)
-    for cell in (c for r in regions for c in r.cells if c.level and c.name not in cells.terms):
-        level = program.levels[cell.level]
+    program = made.program
+    fresh = {n["memory"] for r in regions for n in r.inside if n.op == "now"} - set(made.sums)
+    for state in (s for r in regions for s in r.ticking if s.level and s.name not in made.sums):
+        level = program.levels[state.level]
         for family in online.families:
             if not program.slower(family.level, level):
                 if (
@@ -498,7 +490,7 @@ def _as_seen_by_all(online: Online, cells: Cells, regions: list[Region]) -> None
                         span=level.span,
                         help=f"a multiple of {family.clock.period} tokens",
                     )
-                if cell.name in fresh and family.slopes:
+                if state.name in fresh and family.slopes:
                     raise Unsupported(
                         f"a read after the tick of `{level.name}`, which `{family.level.name}` is "
                         "too fast to see through",

@@ -10,7 +10,7 @@ learners  step-clock levels with the fold of the objective that they hear
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import networkx as nx
@@ -18,12 +18,12 @@ import networkx as nx
 from nldsl.core.flow import takes
 from nldsl.core.nodes import Node, numel, walk
 from nldsl.core.ops import OPS
-from nldsl.core.program import STATE, Clock, Program
-from nldsl.core.timing import LOOKS_BACK
-from nldsl.schedule.cells import Cell, Cells, Unsupported
-from nldsl.schedule.documents import mark_ends
+from nldsl.core.program import STATE, Program
+from nldsl.core.timing import LOOKS_BACK, ValidFrom
+from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.online import Online, begin, divide, families
-from nldsl.schedule.step_clock import StepClock, step_clock
+from nldsl.schedule.states import State, States, seen_by_steps, states
+from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.timetable import Timetable
 
 FREE_CHUNK = 64  # tokens per piece where nothing in the text fixes a chunk
@@ -31,24 +31,36 @@ FREE_CHUNK = 64  # tokens per piece where nothing in the text fixes a chunk
 
 @dataclass(eq=False)
 class Region:
-    """Cells that tick within a sequence and all equations that lie between them."""
+    """States that move within a sequence and all equations that lie between them."""
 
-    cells: list[Cell]
-    inside: list[Node]  # in dependence order: the equations of the cells and what is read from them
+    states: list[State]  # copies are the last
+    inside: list[Node]  # in dependence order: the states' equations and what is read from them
     inputs: list[Node]  # token streams computed before
     statics: list[Node]  # values without a time computed before
     outputs: list[Node]  # token streams handed on
-    holds: list[tuple[str, Clock]]  # copies (cell, clock) that some read sees
     chunk: int  # tokens per piece
     fixed: bool  # does the text fix the chunk (a clock is read or resets), or the compiler?
     turn: tuple[str, ...] = ()
     name: str = ""
 
+    @property
+    def ticking(self) -> list[State]:
+        """Those that tick: all but copies."""
+        return [state for state in self.states if not state.copies]
+
+    @property
+    def copies(self) -> frozenset[str]:
+        """Names of the others, which stand still in a piece."""
+        return frozenset(state.name for state in self.states if state.copies)
+
+
+Item = Node | Region
+
 
 @dataclass(eq=False)
 class Block:
     key: str
-    items: list[Node | Region]
+    items: list[Item]
     inputs: list[Node] = field(default_factory=list)
     outputs: list[Node] = field(default_factory=list)
     online: bool = False  # run piece by piece, between ticks of memories that learn from it
@@ -59,10 +71,13 @@ class Forward:
     """What some streams take: every stream, and every memory of the token clock, in order."""
 
     program: Program
-    cells: Cells
-    outputs: dict[str, Node]  # array form of what the forward pass returns
+    states: Mapping[str, State]  # those that a stream reaches, computed in regions
+    between: Mapping[str, State]  # those that tick between runs of the network, not in one
+    outputs: Mapping[str, Node]  # array form of what the forward pass returns
     regions: list[Region]
     blocks: list[Block]
+    names: Mapping[Node, str]  # what the text calls a value
+    valid_from: ValidFrom
     online: Online | None = None
 
 
@@ -79,236 +94,236 @@ class Schedule:
         return self.steps.table
 
 
-def moving(roots: Iterable[Node]) -> set[int]:
+def moving(roots: Iterable[Node]) -> set[Node]:
     """Ids of the nodes that have a value for each token: they reach an input or a token-clock
     memory, or look back.
     """
-    ids: set[int] = set()
+    ids: set[Node] = set()
     for node in walk(*roots):
         if (
             node.op == "input"
             or node.op in LOOKS_BACK
             or node.op in STATE
-            or any(id(a) in ids for a in node.args)
+            or any(a in ids for a in node.args)
         ):
-            ids.add(id(node))
+            ids.add(node)
     return ids
 
 
-def schedule(program: Program) -> Schedule:
-    """The whole schedule of a checked program. Raises Unsupported for what has no order."""
-    steps = step_clock(program)
-    return Schedule(program, plan(program, steps.streams), steps)
+def schedule(made: States, steps: StepClock) -> Schedule:
+    """The whole schedule of a program's states. Raises Unsupported for what has no order."""
+    return Schedule(made.program, forward(made), steps)
 
 
 def plan(program: Program, outputs: Mapping[str, Node]) -> Forward:
     """The forward schedule that computes `outputs` (named nodes of the program) and every memory
     that they read.
     """
-    cells = Cells(program)
-    roots = {name: cells.array(node) for name, node in outputs.items()}
-    online: Online | None = begin(cells, roots, families(cells))
-    wanted = {**roots, **online.rows}
-    _keep_reached(cells, wanted, {c.name for f in online.families for c in f.cells})
-    for cell in (c for family in online.families for c in family.cells if c.ends):
-        raise Unsupported(
-            "a memory that learns from the loss of the whole network and starts anew where "
-            "documents end",
-            cell.next,
-            "`reset every sequence`",
-        )
-    mark_ends(cells, wanted.values())
+    return forward(states(program, outputs))
+
+
+def forward(made: States) -> Forward:
+    """The forward schedule of the outputs of these states."""
+    seen = seen_by_steps(made)
+    online = begin(made, seen, families(made, seen))
+    wanted = {**made.outputs, **online.rows}
+    between = {s.name: s for family in online.families for s in family.states}
+    live = _reached(seen, wanted, between)
     links: list[tuple[str, str]] = []
     while True:
-        regions, conflict = _regions(cells, wanted, links)
+        regions, conflict = _regions(made.program, live, wanted, links)
         if conflict is None:
             break
         links.append(conflict)
-    if not divide(online, cells, wanted, regions):
-        online = None
-    blocks = _blocks(cells, wanted, regions, online)
-    return Forward(program, cells, roots, regions, blocks, online)
+    divided = online if divide(online, made, live, wanted, regions) else None
+    blocks = _blocks(live, wanted, regions, divided)
+    return Forward(
+        made.program,
+        live,
+        between,
+        made.outputs,
+        regions,
+        blocks,
+        made.names,
+        made.valid_from,
+        divided,
+    )
 
 
-def _keep_reached(cells: Cells, roots: Mapping[str, Node], ticking: set[str]) -> None:
-    """Sums that only the objectives of task losses speak of are not memories of their own.
-
-    Those in `ticking` tick between pieces.
+def _reached(
+    states: Mapping[str, State], roots: Mapping[str, Node], between: Mapping[str, State]
+) -> dict[str, State]:
+    """The states that the roots read, in their order. Sums that only the objectives of task losses
+    speak of are not memories of their own, and what ticks between pieces is not among them.
     """
     kept: set[str] = set()
     frontier = [*roots.values()]
     while frontier:
-        names = (
-            {n["memory"] for n in walk(*frontier) if n.op in STATE and n["memory"] in cells.cells}
-            - kept
-            - ticking
-        )
-        kept |= names
-        frontier = [x for name in names for x in (cells.cells[name].next, cells.cells[name].start)]
-    cells.between = {name: c for name, c in cells.cells.items() if name in ticking}
-    cells.cells = {name: c for name, c in cells.cells.items() if name in kept}
+        read = {n["memory"] for n in walk(*frontier) if n.op in STATE and n["memory"] in states}
+        read |= {states[name].copies for name in read} - {""}
+        read -= kept | set(between)
+        kept |= read
+        frontier = [x for name in read for x in (*states[name].equations, states[name].start)]
+    return {name: state for name, state in states.items() if name in kept}
 
 
-def _family(program: Program, level: str) -> str:
+def _root(program: Program, level: str) -> str:
     while level in program.levels and program.levels[level].parent:
         level = program.levels[level].parent  # type: ignore[assignment]
     return level
 
 
 def _regions(
-    cells: Cells, roots: Mapping[str, Node], links: list[tuple[str, str]]
+    program: Program,
+    live: Mapping[str, State],
+    roots: Mapping[str, Node],
+    links: list[tuple[str, str]],
 ) -> tuple[list[Region], tuple[str, str] | None]:
-    live = cells.cells
-    everything = list(walk(*roots.values(), *(c.next for c in live.values())))
-    graph: nx.DiGraph = nx.DiGraph()
-    for node in everything:
-        graph.add_node(id(node))
-        graph.add_edges_from((id(node), id(a)) for a in node.args)
-        if node.op in STATE and node["memory"] in live:
-            graph.add_edge(id(node), node["memory"])
-    families: dict[str, list[str]] = {}
-    for cell in live.values():
-        graph.add_edge(cell.name, id(cell.next))
-        families.setdefault(_family(cells.program, cell.level), []).append(cell.name)
-    pairs = (
-        [(a, b) for names in families.values() for a, b in zip(names, names[1:])]
-        + links
-        + _begun_from(live)
-    )
-    graph.add_edges_from(pairs + [(b, a) for a, b in pairs])
-
-    home: dict[int, int] = {}  # node id -> index of the component that holds a cell
-    groups: list[list[Cell]] = []
-    for component in nx.strongly_connected_components(graph):
-        members = [live[m] for m in component if isinstance(m, str)]
-        if members:
-            members.sort(key=lambda c: list(live).index(c.name))
-            for m in component:
-                if not isinstance(m, str):
-                    home[m] = len(groups)
-            groups.append(members)
-    for node in everything:  # what a replay evaluates again stands where it stands
-        if node.op == "replay" and id(node) in home:
-            home |= dict.fromkeys(again(node), home[id(node)])
-    of_cell = {c.name: i for i, cs in enumerate(groups) for c in cs}
-    token = moving([n for n in everything])
-    attached = _attach(everything, home, of_cell)
-    regions: list[Region] = []
+    """Regions, and two that must become one, if there are such."""
+    everything = list(walk(*roots.values(), *(x for s in live.values() for x in s.equations)))
+    groups, home = _needing_each_other(program, live, everything, links)
+    of_state = {s.name: i for i, members in enumerate(groups) for s in members}
+    token, attached = moving(everything), _attach(everything, home, of_state)
+    regions = []
     for i, members in enumerate(groups):
-        wanted = {id(n) for n in walk(*(c.next for c in members))}
+        wanted = set(walk(*(x for s in members for x in s.equations)))
         inside = [
             n
             for n in everything
-            if home.get(id(n)) == i
-            and (id(n) in wanted or n.op in STATE)
-            or attached.get(id(n)) == i
+            if home.get(n) == i and (n in wanted or n.op in STATE) or attached.get(n) == i
         ]
-        ids = {id(n) for n in inside}
-        for c in members:  # a next that does not depend on the memory itself
-            if id(c.next) not in ids and c.next.op in (*STATE, "ended"):
-                inside.append(c.next)
-                ids.add(id(c.next))
-        args = {id(a): a for n in inside for a in n.args if id(a) not in ids}
-        args |= {id(c.next): c.next for c in members if id(c.next) not in ids}
-        args |= {id(n): n for c in members for n in fixed_parts(c.start)}
-        args = {id(f): f for a in args.values() for f in narrow(a, token, ids)}
-        holds = sorted(
-            {(n["memory"], n["clock"]) for n in inside if n.op == "held"},
-            key=lambda h: (h[0], h[1].period, h[1].phase),
-        )
-        clocks = [c for _, c in holds if c.unit == "token"] + [
-            c.clock for c in members if c.clock.period > 1 or c.clock.phase
-        ]
-        clocks += [c.reset for c in members if c.reset.unit == "token"] + [
-            c.cut for c in members if c.cut is not None
-        ]
-        spans = [x for c in clocks for x in (c.period, c.phase) if x]
-        turn = next((n.turn for n in inside if n.turn), ())
-        name = _family(cells.program, members[0].level)
-        regions.append(
-            Region(
-                members,
-                inside,
-                [a for a in args.values() if id(a) in token],
-                [a for a in args.values() if id(a) not in token and a.op not in ("const", "eye")],
-                [],
-                holds,
-                math.gcd(*spans) if spans else FREE_CHUNK,
-                bool(spans),
-                turn,
-                name,
-            )
-        )
+        regions.append(_region(program, members, inside, token))
     _handed_on(regions, roots)
     return regions, _conflict(regions, everything)
 
 
-def _begun_from(live: Mapping[str, Cell]) -> list[tuple[str, str]]:
+def _needing_each_other(
+    program: Program,
+    live: Mapping[str, State],
+    everything: Iterable[Node],
+    links: list[tuple[str, str]],
+) -> tuple[list[list[State]], dict[Node, int]]:
+    """Groups of states that need each other within an instant, or belong together as memories of
+    one level, copies, or what is linked; and of a node on the way between them, which group.
+    """
+    graph: nx.DiGraph[Node | str] = nx.DiGraph()
+    for node in everything:
+        graph.add_node(node)
+        graph.add_edges_from((node, a) for a in node.args)
+        if node.op in STATE and node["memory"] in live:
+            graph.add_edge(node, node["memory"])
+    levels: dict[str, list[str]] = {}
+    for state in live.values():
+        graph.add_edges_from((state.name, x) for x in state.equations)
+        levels.setdefault(_root(program, state.level), []).append(state.name)
+    pairs = [(a, b) for names in levels.values() for a, b in zip(names, names[1:])]
+    pairs += [*links, *_begun_from(live)]
+    pairs += [(state.name, state.copies) for state in live.values() if state.copies]
+    graph.add_edges_from(pairs + [(b, a) for a, b in pairs])
+
+    home: dict[Node, int] = {}
+    groups: list[list[State]] = []
+    order = {name: i for i, name in enumerate(live)}
+    for component in nx.strongly_connected_components(graph):
+        if members := sorted((m for m in component if isinstance(m, str)), key=order.__getitem__):
+            home |= dict.fromkeys((m for m in component if isinstance(m, Node)), len(groups))
+            groups.append([live[m] for m in members])
+    for node in [n for n in home if n.op == "replay"]:  # what is evaluated again stands there too
+        home |= dict.fromkeys(again(node), home[node])
+    return groups, home
+
+
+def _region(program: Program, members: list[State], inside: list[Node], token: set[Node]) -> Region:
+    own = set(inside)
+    for state in members:  # a tick that does not depend on the memory itself
+        if not state.copies and state.tick not in own and state.tick.op in STATE:
+            inside.append(state.tick)
+            own.add(state.tick)
+    args = [a for n in inside for a in n.args if a not in own]
+    args += [x for s in members for x in s.equations if x not in own]
+    args += [n for s in members if s.restarts and takes(s.start) for n in fixed_parts(s.start)]
+    starts = [s.start for s in members if s.restarts and not takes(s.start)]
+    taken = dict.fromkeys(f for a in dict.fromkeys(args) for f in narrow(a, token, own))
+    fixed = [a for a in taken if a not in token and a.op not in ("const", "eye")]
+    used = {n["memory"] for n in inside if n.op in STATE}
+    copies = [s for s in members if s.copies and s.name in used]
+    copies.sort(key=lambda s: (s.copies, s.at.period, s.at.phase))
+    states = [*(s for s in members if not s.copies), *copies]
+    spans = [x for s in states for c in s.instants for x in (c.period, c.phase) if x]
+    return Region(
+        states,
+        inside,
+        [a for a in taken if a in token],
+        [*dict.fromkeys([*fixed, *starts])],
+        [],
+        math.gcd(*spans) if spans else FREE_CHUNK,
+        bool(spans),
+        next((n.turn for n in inside if n.turn), ()),
+        _root(program, members[0].level),
+    )
+
+
+def _begun_from(live: Mapping[str, State]) -> list[tuple[str, str]]:
     """A memory that starts within a sequence from what another holds by then is computed with
     it.
     """
     found = [
-        (cell, node)
-        for cell in live.values()
-        if cell.reset.unit == "token"
-        for node in takes(cell.start)
+        (state, node) for state in live.values() if state.restarts for node in takes(state.start)
     ]
-    for cell, node in found:
+    for state, node in found:
         if node["memory"] not in live:
             raise Unsupported(
-                f"a start of `{cell.name}` from `{node['memory']}`, which learns from the loss of "
+                f"a start of `{state.name}` from `{node['memory']}`, which learns from the loss of "
                 "the network",
-                cell.start,
+                state.start,
                 "an objective for both that reads `next`, or a learned start",
             )
-    return [(cell.name, node["memory"]) for cell, node in found]
+    return [(state.name, node["memory"]) for state, node in found]
 
 
 def fixed_parts(start: Node) -> list[Node]:
-    """Of a start that is taken from another memory: the largest parts that are not."""
-    if not takes(start):
-        return []
-    return [x for a in start.args for x in (fixed_parts(a) if takes(a) else [a])]
+    """The largest parts of a start that are not taken from another memory."""
+    return [x for a in start.args for x in fixed_parts(a)] if takes(start) else [start]
 
 
 def _handed_on(regions: list[Region], roots: Mapping[str, Node]) -> None:
     """Outputs of each region: its values that a stream outside or another region takes."""
-    place = {id(n): r for r in regions for n in r.inside}
-    seen: set[int] = set()
+    place = {n: r for r in regions for n in r.inside}
+    seen: set[Node] = set()
     stack = [*roots.values(), *(n for r in regions for n in r.inputs)]
     while stack:
         node = stack.pop()
-        if id(node) in seen:
+        if node in seen:
             continue
-        seen.add(id(node))
-        if id(node) in place:
-            place[id(node)].outputs.append(node)
+        seen.add(node)
+        if node in place:
+            place[node].outputs.append(node)
         else:
             stack.extend(node.args)
     for region in regions:
-        order = {id(n): i for i, n in enumerate(region.inside)}
-        region.outputs.sort(key=lambda n: order[id(n)])
+        order = {n: i for i, n in enumerate(region.inside)}
+        region.outputs.sort(key=lambda n: order[n])
 
 
-def again(node: Node) -> set[int]:
+def again(node: Node) -> set[Node]:
     """Of a replay: ids of what depends on the memories, and is evaluated again."""
-    found: set[int] = set()
+    found: set[Node] = set()
     for part in walk(node.args[0]):
-        if part.op == "plain" or any(id(a) in found for a in part.args):
-            found.add(id(part))
+        if part.op == "plain" or any(a in found for a in part.args):
+            found.add(part)
     return found
 
 
-def narrow(node: Node, token: set[int], inside: set[int]) -> list[Node]:
+def narrow(node: Node, token: set[Node], inside: set[Node]) -> list[Node]:
     """The smallest values from which cheap operators make the node: a region takes `k` and `rate`,
     not `rate * k * k^T`.
     """
     return _narrow(node, token, inside)[0]
 
 
-def _narrow(node: Node, token: set[int], inside: set[int]) -> tuple[list[Node], bool]:
+def _narrow(node: Node, token: set[Node], inside: set[Node]) -> tuple[list[Node], bool]:
     """And whether it is a matrix that a memory is multiplied with in parts: one with a diagonal."""
-    if id(node) in inside:
+    if node in inside:
         return [], False
     cheap = (
         OPS[node.op].elementwise
@@ -321,202 +336,178 @@ def _narrow(node: Node, token: set[int], inside: set[int]) -> tuple[list[Node], 
     if not cheap:
         return [node], False
     below = [_narrow(a, token, inside) for a in node.args]
-    parts = {id(f): f for found, _ in below for f in found}
+    parts = dict.fromkeys(f for found, _ in below for f in found)
     diagonal = node.op in ("diag", "eye") or any(d for _, d in below)
-    size = sum(numel(f.type) for f in parts.values() if id(f) in token)
-    if (
-        diagonal
-        or node.op == "const"
-        or size < numel(node.type)
-        or size == numel(node.type)
-        and node.op == "spread"
-    ):  # over axes of size 1
-        return list(parts.values()), diagonal
+    size, whole = sum(numel(f.shape) for f in parts if f in token), numel(node.shape)
+    one = size == whole and node.op == "spread"  # over axes of size 1
+    if diagonal or node.op == "const" or size < whole or one:
+        return list(parts), diagonal
     return [node], False
 
 
 def _attach(
-    everything: list[Node], home: dict[int, int], of_cell: dict[str, int]
-) -> dict[int, int]:
+    everything: list[Node], home: Mapping[Node, int], of_state: Mapping[str, int]
+) -> dict[Node, int]:
     """Reads that belong to a region though its memories do not need them: everything from a read of
     the state up to the last operator that consumes a value of the state, so that no per-token state
     leaves the region.
     """
-    state: dict[int, int] = {}  # value made of one region's state (and of nothing that moves)
-    depends: dict[
-        int, set[int]
-    ] = {}  # regions whose state is reached without crossing another region
-    consumer: dict[int, int] = {}
+    state: dict[Node, int] = {}  # a value made of one region's state, and of nothing that moves
+    depends: dict[Node, set[int]] = {}  # regions whose state is reached, crossing no other region
+    attached: dict[Node, int] = {}
     for node in everything:
-        if id(node) in home and node.op not in STATE:
-            depends[id(node)] = {home[id(node)]}
-            continue
-        if node.op in STATE:
-            owner = of_cell.get(node["memory"])
+        if node in home and node.op not in STATE:
+            depends[node] = {home[node]}
+        elif node.op in STATE:
+            owner = of_state.get(node["memory"])
             if owner is not None:
-                state[id(node)], depends[id(node)] = owner, {owner}
-            continue
-        near: set[int] = (
-            set().union(*(depends.get(id(a), set()) for a in node.args)) if node.args else set()
-        )
-        depends[id(node)] = near
-        owners = {state[id(a)] for a in node.args if id(a) in state}
-        if owners:
-            index = min(owners)
-            consumer[id(node)] = index
-            if (
-                all(id(a) in state or a.op in ("const", "weight", "eye") for a in node.args)
-                and len(owners) == 1
-            ):
-                state[id(node)] = index
-                del consumer[id(node)]
-    attached: dict[int, int] = {i: r for i, r in consumer.items() if i not in home}
-    needed: dict[int, set[int]] = {}
+                state[node], depends[node] = owner, {owner}
+        else:
+            depends[node] = {r for a in node.args for r in depends.get(a, ())}
+            owners = {state[a] for a in node.args if a in state}
+            still = all(a in state or a.op in ("const", "weight", "eye") for a in node.args)
+            if len(owners) == 1 and still:
+                state[node] = min(owners)
+            elif owners:
+                attached[node] = min(owners)
+    needed: dict[Node, set[int]] = {}
     for node in reversed(everything):
-        goal = needed.setdefault(id(node), set())
-        if id(node) in attached:
-            goal.add(attached[id(node)])
-        elif goal & depends.get(id(node), set()) and id(node) not in home and id(node) not in state:
-            attached[id(node)] = min(goal & depends[id(node)])
-            goal = {attached[id(node)]}
+        goal = needed.setdefault(node, set())
+        near = goal & depends.get(node, set())
+        if node in attached:
+            goal.add(attached[node])
+        elif near and node not in home and node not in state:
+            attached[node] = min(near)
+            goal = {attached[node]}
         for arg in node.args:
-            if id(arg) not in home or arg.op in STATE:
-                needed.setdefault(id(arg), set()).update(goal)
-    for node in everything:  # the reads themselves, and values made of state alone
-        if id(node) in state and id(node) not in home:
-            attached[id(node)] = state[id(node)]
-    return attached
+            if arg not in home or arg.op in STATE:
+                needed.setdefault(arg, set()).update(goal)
+    # the reads themselves, and values made of state alone
+    return attached | {n: r for n, r in state.items() if n not in home}
 
 
 def _conflict(regions: list[Region], everything: list[Node]) -> tuple[str, str] | None:
     """Two regions that need each other within one instant must become one; None when the regions
     are ordered.
     """
-    place = {id(n): r for r in regions for n in r.inside}
-    graph: nx.DiGraph = nx.DiGraph()
+    place = {n: r for r in regions for n in r.inside}
+    graph: nx.DiGraph[Item] = nx.DiGraph()
     for node in everything:
-        graph.add_node(place.get(id(node), id(node)))
+        graph.add_node(place.get(node, node))
         for arg in node.args:
-            a, b = place.get(id(node), id(node)), place.get(id(arg), id(arg))
+            a, b = place.get(node, node), place.get(arg, arg)
             if a is not b and a != b:
                 graph.add_edge(a, b)
     for region in regions:
-        for cell in region.cells:
-            target = place.get(id(cell.next), id(cell.next))
+        for equation in (x for s in region.states for x in s.equations):
+            target = place.get(equation, equation)
             if target is not region:
                 graph.add_edge(region, target)
     for component in nx.strongly_connected_components(graph):
         found = [m for m in component if isinstance(m, Region)]
         if len(found) > 1:
-            return found[0].cells[0].name, found[1].cells[0].name
+            return found[0].states[0].name, found[1].states[0].name
         if found and len(component) > 1:
             raise Unsupported(
-                f"a stream between two reads of `{found[0].cells[0].name}` cannot be ordered",
+                f"a stream between two reads of `{found[0].states[0].name}` cannot be ordered",
                 found[0].inside[0],
             )
     return None
 
 
 def _blocks(
-    cells: Cells, roots: Mapping[str, Node], regions: list[Region], online: Online | None
+    live: Mapping[str, State],
+    roots: Mapping[str, Node],
+    regions: list[Region],
+    online: Online | None,
 ) -> list[Block]:
     """Dependence order cut into regions and runs of streams of one outermost turn; values without a
     time are left to where they are used.
     """
-    order = list(
-        walk(
-            *roots.values(),
-            *(c.next for c in cells.cells.values()),
-            *(c.start for c in cells.cells.values()),
-        )
-    )
-    token = moving(order)
-    place: dict[int, Region] = {id(n): r for r in regions for n in r.inside}
-    items: dict[int, Node | Region] = {}
-    needs: dict[int, set[int]] = {}
+    moved = (x for s in live.values() for x in (*s.equations, s.start))
+    order = list(walk(*roots.values(), *moved))
+    place = {n: r for r in regions for n in r.inside}
+    late = online.ids if online else set[Node]()
+    given = {n for n in order if online and (n in online.held or n.op == "ahead")}
+    streams = moving(order) - given
 
-    ids = online.ids if online else set[int]()
-    given = {id(n) for n in order if online and (id(n) in online.held or n.op == "ahead")}
+    def made_by(nodes: Iterable[Node]) -> set[Item]:
+        return {place.get(n) or n for n in nodes if n in place or n in streams}
 
-    def late(item: Node | Region) -> bool:
-        return any(id(n) in ids for n in (item.inside if isinstance(item, Region) else [item]))
-
-    def handle(node: Node) -> int | None:
-        region = place.get(id(node))
-        if region is not None:
-            return id(region)
-        return id(node) if id(node) in token and id(node) not in given else None
-
-    wanted: set[int] = {id(n) for n in walk(*roots.values())}
-    for region in regions:
-        wanted |= {id(n) for x in region.inputs for n in walk(x)}
-    for node in order:
-        if (
-            id(node) in place
-            or id(node) not in token
-            or id(node) not in wanted
-            or id(node) in given
-        ):
-            continue
-        items[id(node)] = node
-        needs[id(node)] = {h for a in node.args if (h := handle(a)) is not None}
-    for region in regions:
-        items[id(region)] = region
-        needs[id(region)] = {h for a in region.inputs if (h := handle(a)) is not None}
-    users: dict[int, list[int]] = {}
-    for key, before in needs.items():
-        for b in before:
-            users.setdefault(b, []).append(key)
-    left = {key: len(before) for key, before in needs.items()}
-    ready = [key for key in items if left[key] == 0]
+    wanted = set(walk(*roots.values(), *(x for r in regions for x in r.inputs)))
+    items = [n for n in order if n in streams and n in wanted and n not in place]
+    needs: dict[Item, set[Item]] = {n: made_by(n.args) for n in items}
+    needs |= {r: made_by(r.inputs) for r in regions}
     blocks: list[Block] = []
-    while ready:  # streams of the current turn, then its regions, then the next turn
-        current = blocks[-1].key if blocks else ""
-        keys = {k: (items[k].turn[:1] or ("",))[0] for k in ready}
-        pick = min(
-            ready,
-            key=lambda k: (
-                late(items[k]),
-                keys[k] != current,
-                isinstance(items[k], Region),
-                keys[k] == "",
-            ),
-        )
-        alone, part = isinstance(items[pick], Region), late(items[pick])
+    for item in _in_turn(needs, late):
+        part, turn = _is_late(item, late), _turn(item)
         if (
             not blocks
-            or alone
-            or keys[pick] != current
+            or isinstance(item, Region)
+            or turn != blocks[-1].key
             or isinstance(blocks[-1].items[-1], Region)
             or blocks[-1].online != part
         ):
-            blocks.append(Block(keys[pick], [], online=part))
-        blocks[-1].items.append(items[pick])
+            blocks.append(Block(turn, [], online=part))
+        blocks[-1].items.append(item)
+    _interfaces(blocks, [*roots.values(), *(online.given if online else [])])
+    return blocks
+
+
+def _in_turn(needs: Mapping[Item, set[Item]], late: set[Node]) -> Iterator[Item]:
+    """Streams of the current turn, then its regions, then the next turn; the late ones last."""
+    users: dict[Item, list[Item]] = {}
+    for item, before in needs.items():
+        for other in before:
+            users.setdefault(other, []).append(item)
+    left = {item: len(before) for item, before in needs.items()}
+    ready = [item for item in needs if left[item] == 0]
+    current = ""
+    while ready:
+        pick = min(
+            ready,
+            key=lambda item: (
+                _is_late(item, late),
+                _turn(item) != current,
+                isinstance(item, Region),
+                _turn(item) == "",
+            ),
+        )
+        yield pick
+        current = _turn(pick)
         ready.remove(pick)
         for user in users.get(pick, []):
             left[user] -= 1
             if left[user] == 0:
                 ready.append(user)
-    _interfaces(blocks, [*roots.values(), *(online.given if online else [])], place)
-    return blocks
 
 
-def _interfaces(blocks: list[Block], roots: list[Node], place: dict[int, Region]) -> None:
-    made: dict[int, int] = {}
+def _turn(item: Item) -> str:
+    return item.turn[0] if item.turn else ""
+
+
+def _is_late(item: Item, late: set[Node]) -> bool:
+    return any(n in late for n in (item.inside if isinstance(item, Region) else [item]))
+
+
+def _interfaces(blocks: list[Block], roots: list[Node]) -> None:
+    made = {
+        node: i
+        for i, block in enumerate(blocks)
+        for item in block.items
+        for node in (item.outputs if isinstance(item, Region) else [item])
+    }
     for i, block in enumerate(blocks):
-        for item in block.items:
-            for node in item.outputs if isinstance(item, Region) else [item]:
-                made[id(node)] = i
-    for i, block in enumerate(blocks):
-        used: dict[int, Node] = {}
-        for item in block.items:
-            for node in item.inputs if isinstance(item, Region) else item.args:
-                used[id(node)] = node
-        block.inputs = [n for n in used.values() if id(n) in made and made[id(n)] != i]
+        used = dict.fromkeys(
+            node
+            for item in block.items
+            for node in (item.inputs if isinstance(item, Region) else item.args)
+        )
+        block.inputs = [n for n in used if n in made and made[n] != i]
         for node in block.inputs:
-            source = blocks[made[id(node)]]
+            source = blocks[made[node]]
             if node not in source.outputs:
                 source.outputs.append(node)
     for root in roots:
-        if id(root) in made and root not in blocks[made[id(root)]].outputs:
-            blocks[made[id(root)]].outputs.append(root)
+        if root in made and root not in blocks[made[root]].outputs:
+            blocks[made[root]].outputs.append(root)

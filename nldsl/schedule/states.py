@@ -8,82 +8,149 @@ No `grad`, `fold`, held copy, reset or `bptt` is left: a copy, a count, a sum si
 documents that have ended are states like any other. `when(clock, a, b)` is a where the clock ticks,
 else b; `constant_for(learners, x)` is x, with derivative zero for these learners. Every value is of
 one instant: `read` is a state before it, `now` after its tick.
-
-The order within one instant is written in `settled` alone: ticks, then cuts, then resets, then
-copies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nldsl.core.build import Builder
+from nldsl.core.flow import learners_through
 from nldsl.core.laws import check_node
-from nldsl.core.nodes import Node, Tree, Type, walk
+from nldsl.core.nodes import Node, Shape, walk
 from nldsl.core.ops import OPS
-from nldsl.core.program import ENDS, NEVER, STATE, Clock, Level, Program
-from nldsl.core.timing import at_tokens, lookahead
-from nldsl.schedule.cells import Cell, Cells
-from nldsl.schedule.documents import ended
-from nldsl.schedule.objectives import plains
-from nldsl.schedule.timetable import spoken
+from nldsl.core.program import ENDS, NEVER, STATE, TOKEN, Clock, Program
+from nldsl.core.timing import ValidFrom
+from nldsl.schedule import instant
+from nldsl.schedule.cells import Cells
+from nldsl.schedule.instants import Instants
+from nldsl.schedule.objectives import Slope, Sum, plains
 
 # what no equation of a state may hold
-GONE = ("grad", "grad_stream", "fold", "held", "ended", "tick")
+GONE = ("grad", "grad_stream", "fold", "held", "tick")
 
 
 @dataclass(frozen=True, eq=False)
-class State:
-    """`after`: its value after this instant's tick, which `now` reads; `next`: its value when the
-    instant is finished, which the next instant reads. Before the first instant it is `start`.
+class State(instant.State[str]):
+    """An array of the token clock. `memory`: the one of the text of which it is a leaf, none of
+    sums and counts. `copies`: of a copy, the state that it copies, at the ticks of `at`.
     """
 
-    name: str
-    type: Type
-    start: Node
-    after: Node
-    next: Node
+    type: Shape
+    memory: str = ""
+    copies: str = ""
+    at: Clock = NEVER
 
+    @property
+    def tick(self) -> Node:
+        """Its equation at a tick; of a copy, which has no ticks, itself."""
+        return self.after.args[0] if self.after.op == "when" else self.after
 
-@dataclass(frozen=True, eq=False)
-class Slope:
-    """Inputs that are derivatives of `objective` at this instant: in what is read of a state since
-    its level's last tick, or in a stream. `inputs`: their names, and what each is a derivative in.
-    """
+    @property
+    def clock(self) -> Clock:
+        """At whose ticks it moves."""
+        return self.after["clock"] if self.after.op == "when" else TOKEN
 
-    objective: Node
-    inputs: Mapping[str, str | Node]
-    level: str
+    @property
+    def first(self) -> int:
+        """The first token at which it may tick."""
+        return self.after["first"] if self.after.op == "when" else 0
+
+    @property
+    def seldom(self) -> bool:
+        """Does it stand still for more than a token, so that a tick ends a piece of tokens?"""
+        return (self.clock.period, self.clock.phase) != (1, 0)
+
+    @property
+    def ends(self) -> tuple[Node, ...]:
+        """What happens to it at clocks after its tick, the last first."""
+        found, node = [], self.next
+        while node.op == "when":
+            found.append(node)
+            node = node.args[1]
+        return tuple(found)
+
+    @property
+    def life(self) -> Clock:
+        """What ends it: so many sequences or documents, or nothing."""
+        ends = self.ends[1:] if self.copies else self.ends
+        clocks = [node["clock"] for node in ends]
+        return next((c for c in clocks if c.unit in ("sequence", ENDS)), NEVER)
+
+    @property
+    def settles(self) -> list[Clock]:
+        """The clocks of tokens at whose ticks something happens to it after its own."""
+        clocks = (node["clock"] for node in walk(self.next) if node.op == "when")
+        return list(dict.fromkeys(c for c in clocks if c.unit == "token"))
+
+    @property
+    def instants(self) -> list[Clock]:
+        """Its own clock too, if it ticks seldom."""
+        return [*([self.clock] if self.seldom else []), *self.settles]
+
+    @property
+    def restarts(self) -> bool:
+        """Does it start anew within a sequence?"""
+        return any(n["clock"].unit in ("token", ENDS) for n in self.ends if not self.copies)
+
+    @property
+    def equations(self) -> tuple[Node, ...]:
+        """What an instant works out for it: its tick, and whether documents end."""
+        flags = dict.fromkeys(n.args[2] for n in walk(self.next) if n.op == "when" and n.args[2:])
+        return (*(() if self.copies else (self.tick,)), *flags)
 
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """Of one clock, the token: `outputs` by name, over `states`."""
+    """Of one clock, the token: `outputs` by name, over `states`. `slopes`: inputs that are
+    derivatives of what a run of the network gives; `sums`: the states that add up terms.
+    """
 
     program: Program
     states: Mapping[str, State]
     outputs: Mapping[str, Node]
     slopes: tuple[Slope, ...]
+    sums: Mapping[str, Sum]
+    names: Mapping[Node, str]  # what the text calls a value
+    valid_from: ValidFrom
 
     def roots(self) -> list[Node]:
+        """Every equation."""
         found = [node for s in self.states.values() for node in (s.start, s.after, s.next)]
-        found += [x for s in self.slopes for x in s.inputs.values() if isinstance(x, Node)]
+        found += [x for s in self.slopes for x in s.streams.values()]
         return [*self.outputs.values(), *found, *(s.objective for s in self.slopes)]
 
 
-def states(program: Program) -> States:
-    """The states that the outputs of a program reach, those that have a value at each token.
+def states(program: Program, outputs: Mapping[str, Node]) -> States:
+    """The states that named nodes of a program reach, those that have a value at each token.
 
     Raises Unsupported for what has no array form.
     """
     cells = Cells(program)
-    roots = {
-        name: cells.array(node)
-        for name, node in program.outputs.items()
-        if not isinstance(node.type, Tree) and at_tokens(program, node)
+    roots = {name: cells.array(node) for name, node in outputs.items()}
+    at = Instants(cells, [*roots.values()])
+    made = {
+        c.name: State(c.name, c.type, c.level, c.start, at.after(c), at.settled(c), c.memory)
+        for c in list(cells.cells.values())
     }
-    return Instants(cells, roots).states(roots)
+    for name, (source, clock) in cells.copies.items():
+        cell = cells.cells[source]
+        before = cells.al.make("read", type=cell.type, memory=name)
+        made[name] = State(
+            name,
+            cell.type,
+            cell.level,
+            cell.start,
+            before,
+            at.copy(cell, clock, before),
+            cell.memory,
+            source,
+            clock,
+        )
+    names = cells.al.names
+    slopes = tuple(cells.slopes)
+    return States(program, made, roots, slopes, cells.sums, names, cells.valid_from)
 
 
 def check_states(made: States) -> None:
@@ -103,186 +170,26 @@ def check_states(made: States) -> None:
             assert value.type == state.type, state.name
 
 
-class Instants:
-    """Equations of the cells of a program, with their copies."""
-
-    def __init__(self, cells: Cells, roots: Mapping[str, Node]) -> None:
-        self.cells, self.program, self.al = cells, cells.program, Builder(OPS)
-        slopes = [x for s in cells.slopes for x in (s.objective, *s.streams.values())]
-        everything = [*roots.values(), *slopes]
-        everything += [node for c in cells.cells.values() for node in (c.next, c.start)]
-        self.copies = dict.fromkeys(
-            (n["memory"], n["clock"]) for n in walk(*everything) if n.op == "held"
-        )
-        for clock in self._documents():  # the count of documents is a state, too
-            ended(cells, clock)
-        self.lag = lookahead(*everything, *(term for term, _, _ in cells.terms.values()))
-        self._flat: dict[Node, Node] = {}
-        self._settled: dict[str, Node] = {}
-
-    def _documents(self) -> list[Clock]:
-        found = [c for cell in self.cells.cells.values() for c in (cell.reset, cell.life)]
-        found += [clock for _, clock in self.copies]
-        return [clock for clock in dict.fromkeys(found) if clock.unit == ENDS]
-
-    def states(self, roots: Mapping[str, Node]) -> States:
-        made = {}
-        for cell in list(self.cells.cells.values()):
-            start = self.flat(cell.start)
-            made[cell.name] = State(
-                cell.name, cell.shape, start, self.after(cell), self.settled(cell)
-            )
-        for name, clock in self.copies:
-            cell, copy = self.cells.cells[name], copied(name, clock)
-            before = self.al.make("read", type=cell.shape, memory=copy)
-            held = self.copy(cell, clock, before)
-            made[copy] = State(copy, cell.shape, made[name].start, before, held)
-        slopes = tuple(
-            Slope(
-                self.flat(s.objective),
-                {a["name"]: of for of, a in s.atoms.items() if of not in s.streams}
-                | {s.atoms[name]["name"]: self.flat(x) for name, x in s.streams.items()},
-                s.level,
-            )
-            for s in self.cells.slopes
-        )
-        return States(self.program, made, {n: self.flat(x) for n, x in roots.items()}, slopes)
-
-    # -- one instant
-
-    def after(self, cell: Cell) -> Node:
-        """The tick: the equation where the clock ticks, hidden from those who see no tick."""
-        equation = cell.next
-        if cell.level in self.cells.horizons and self.cells.horizons[cell.level] == "none":
-            if cell.name not in self.cells.terms and not cell.name.startswith("tick."):
-                equation = equation.args[0]  # `stop`, for the learners of the step clock
-        new = self.hidden(cell, self.flat(equation), "none")
-        if (
-            (cell.clock.period, cell.clock.phase) == (1, 0)
-            and not cell.first
-            and not self.late(cell)
-        ):
-            return new
-        before = self.al.make("read", type=cell.shape, memory=cell.name)
-        return self.when(cell.clock, new, before, cell.first, self.late(cell))
-
-    def late(self, cell: Cell) -> int:
-        """Tokens at the end of a sequence at which it does not tick: what it learns from is not
-        there yet."""
-        if cell.name in self.cells.terms:
-            return self.lag[self.cells.terms[cell.name][0]]
-        level = self.program.levels.get(cell.level)
-        found = 0
-        while level is not None:
-            lags = [lookahead(o)[o] for o in level.objectives]
-            found = max(found, min(lags, default=0))
-            level = self.program.levels.get(level.parent or "")
-        return found
-
-    def settled(self, cell: Cell) -> Node:
-        """Ticks, then cuts, then resets."""
-        if cell.name not in self._settled:
-            now = self.al.make("now", type=cell.shape, memory=cell.name)
-            value = self.cut(cell, now)
-            for clock in self.restarts(cell):
-                value = self.when(clock, self.begun(cell), value, cell.kept)
-            self._settled[cell.name] = value
-        return self._settled[cell.name]
-
-    def copy(self, cell: Cell, clock: Clock, before: Node) -> Node:
-        """Then copies, which hold what has restarted, too."""
-        value = self.cut(cell, before)
-        for at in (*self.restarts(cell), clock):
-            value = self.when(at, self.settled(cell), value)
-        return value
-
-    def restarts(self, cell: Cell) -> list[Clock]:
-        return [c for c in dict.fromkeys((cell.reset, cell.life)) if c != NEVER]
-
-    def begun(self, cell: Cell) -> Node:
-        """The start, from what other memories hold by then: of two that restart at one instant the
-        slow one comes first."""
-        bind = {}
-        for node in walk(cell.start):
-            if node.op in STATE:
-                other = self.cells.cells[node["memory"]]
-                now = self.al.make("now", type=other.shape, memory=other.name)
-                value = self.settled(other)
-                if self.slower(cell, other):
-                    value = self.cut(other, now)
-                bind[node] = value
-        return substituted(self.al, self.flat(cell.start), bind)
-
-    def slower(self, a: Cell, b: Cell) -> bool:
-        levels = self.program.levels
-        return self.program.slower(levels[a.level], levels[b.level])
-
-    # -- who sees
-
-    def cut(self, cell: Cell, value: Node) -> Node:
-        level = self.program.levels.get(cell.level)
-        if level is None or cell.name in self.cells.terms:
-            return value
-        for clock in dict.fromkeys(
-            b.depth for b in self.program.root(level).bptt if isinstance(b.depth, Clock)
-        ):
-            hidden = self.hidden(cell, value, clock)
-            value = value if hidden is value else self.when(clock, hidden, value)
-        return value
-
-    def hidden(self, cell: Cell, value: Node, far: str | Clock) -> Node:
-        """Constant for the learners that see so far and no further."""
-        level = self.program.levels.get(cell.level)
-        if level is None or cell.name in self.cells.terms:
-            return value
-        blind = tuple(
-            viewer.name
-            for viewer in learners(self.program)
-            if viewer.name != cell.level and self.program.horizon(viewer, level) == far
-        )
-        if not blind:
-            return value
-        return self.al.make("constant_for", value, type=value.type, learners=blind)
-
-    # -- nodes
-
-    def when(self, clock: Clock, a: Node, b: Node, first: int = 0, late: int = 0) -> Node:
-        if clock.unit == ENDS:
-            return self.al.make("where", self.flat(ended(self.cells, clock)), a, b, type=a.type)
-        return self.al.make("when", a, b, type=a.type, clock=clock, first=first, late=late)
-
-    def flat(self, root: Node) -> Node:
-        """The equation with its copies read as states."""
-        bind = {
-            n: self.al.make("read", type=n.type, memory=copied(n["memory"], n["clock"]))
-            for n in walk(root)
-            if n.op == "held"
-        }
-        if root not in self._flat:
-            self._flat[root] = substituted(self.al, root, bind)
-        return self._flat[root]
-
-
-def copied(memory: str, clock: Clock) -> str:
-    return f"{memory}@{spoken(clock)}"
-
-
-def learners(program: Program) -> list[Level]:
-    return [level for level in program.levels.values() if level.objectives]
-
-
-def substituted(al: Builder, root: Node, bind: Mapping[Node, Node]) -> Node:
-    """The equation with some nodes replaced, made anew as it stands."""
+def seen_by_steps(made: States) -> dict[str, State]:
+    """The states as the learners of the step clock see them, who see equally far: what is constant
+    for them is `stop`, what is constant for others is as it is.
+    """
+    al, levels = Builder(OPS), made.program.levels
+    hidden: dict[Node, bool] = {}
+    for state in (s for s in made.states.values() if s.memory):
+        viewers = {x.name for x in learners_through(made.program, levels[state.level])}
+        for node in (state.tick, *(when.args[0] for when in state.ends)):
+            if node.op == "constant_for":
+                hidden[node] = viewers <= set(node["learners"])
     done: dict[Node, Node] = {}
-    for node in walk(root):
+    for node in walk(*(x for s in made.states.values() for x in (s.after, s.next))):
         args = [done[a] for a in node.args]
-        done[node] = bind.get(node) or al.make(
-            node.op,
-            *args,
-            type=node.type,
-            span=node.span,
-            turn=node.turn,
-            called=node.name,
-            **dict(node.attrs),
-        )
-    return done[root]
+        if node.op == "constant_for":
+            done[node] = al.make("stop", *args, type=node.type) if hidden[node] else args[0]
+        else:
+            same = all(a is b for a, b in zip(args, node.args, strict=True))
+            done[node] = node if same else al.remake(node, args)
+    return {
+        name: replace(state, after=done[state.after], next=done[state.next])
+        for name, state in made.states.items()
+    }

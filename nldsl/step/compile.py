@@ -64,7 +64,7 @@ class CompiledStep(Reading):
         self.files = files or {}
         self.documents = self.program.counts(ENDS)
         self.heard = list(schedule.steps.streams)
-        self.valid_from = schedule.forward.cells.valid_from
+        self.valid_from = schedule.forward.valid_from
         self.capture, self.why = self.choose(capture)
         self.compile_seconds: dict[str, float] = {}
         self.module = load_module(self.source, "step")

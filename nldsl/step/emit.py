@@ -20,11 +20,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nldsl.core.nodes import Node, Shape, walk
-from nldsl.core.program import ENDS, STATE, Clock
+from nldsl.core.program import ENDS, NEVER, STATE, Clock
 from nldsl.core.timing import LOOKS_BACK, lookahead
-from nldsl.schedule.cells import Unsupported
 from nldsl.schedule.documents import flag
+from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.plan import Block, Forward, Region, moving
+from nldsl.schedule.states import State
+from nldsl.schedule.timetable import outlives
 from nldsl.step.layout import defined, fold
 from nldsl.step.listing import Draft, Known, Label, listing, shape_text, written
 from nldsl.step.loading import loaded_name
@@ -33,7 +35,7 @@ from nldsl.step.lowerings.body import stream_name
 from nldsl.step.lowerings.temporal import TEMPORAL, stream
 from nldsl.step.names import Names, short
 from nldsl.step.online import SINCE, Part
-from nldsl.step.regions import call_region, resets
+from nldsl.step.regions import call_region
 from nldsl.step.source import Fn, parts, prune
 
 
@@ -78,6 +80,7 @@ class Emitter:
         self.functions: dict[str, str] = {}  # body -> name
         self.texts: list[str] = []
         self.carries: dict[str, tuple[Shape, str]] = {}
+        self.kept: dict[str, State] = {}  # by name, the states that are carried
         self.lowering: dict[str, str] = {}
         self.chunk: dict[str, int] = {}
         self.lasting: dict[str, tuple[str, Clock, Clock]] = {}
@@ -87,18 +90,15 @@ class Emitter:
             str
         ] = []  # functions worth compiling: streams of a block, one piece of a region
         rows = list(schedule.online.rows.values()) if schedule.online else []
-        order = list(
-            walk(
-                *schedule.outputs.values(), *rows, *(c.next for c in schedule.cells.cells.values())
-            )
-        )
+        equations = (x for s in schedule.states.values() for x in s.equations)
+        order = list(walk(*schedule.outputs.values(), *rows, *equations))
         self.token = moving(order)
         self.known = Known(
-            schedule.cells.al.names,
+            schedule.names,
             schedule.program.lines,
             schedule.program.source.name if schedule.program.source else "",
         )
-        self.valid_from = schedule.cells.valid_from
+        self.valid_from = schedule.valid_from
         self.part = Part(schedule.online) if schedule.online else None
         if self.part:
             self.part.take(order)
@@ -125,21 +125,21 @@ class Emitter:
             self.texts.append(write(name))
         return self.functions[key]
 
-    def leaves(self, roots: Sequence[Node], stop: set[int]) -> list[Node]:
+    def leaves(self, roots: Sequence[Node], stop: set[Node]) -> list[Node]:
         """What the roots reach without crossing `stop`: weights (and held step-clock memories),
         inputs and values held between ticks, in order of use.
         """
         seen, out, stack = set(), [], list(reversed(roots))
         while stack:
             node = stack.pop()
-            if id(node) in seen or id(node) in stop:
+            if node in seen or node in stop:
                 continue
-            seen.add(id(node))
+            seen.add(node)
             if (
                 node.op in ("weight", "random", "load", "input")
                 or self.part
-                and id(node) in self.part.known
-                or (node.op == "read" and node["memory"] not in self.schedule.cells.cells)
+                and node in self.part.known
+                or (node.op == "read" and node["memory"] not in self.schedule.states)
             ):
                 out.append(node)
             else:
@@ -151,11 +151,11 @@ class Emitter:
         """What tells the tokens to what reads no stream."""
         return list(self.schedule.program.inputs.values())[:1]
 
-    def weights_of(self, roots: Sequence[Node], stop: set[int]) -> list[Node]:
+    def weights_of(self, roots: Sequence[Node], stop: set[Node]) -> list[Node]:
         return [
             n
             for n in self.leaves(roots, stop)
-            if n.op != "input" and not (self.part and id(n) in self.part.known)
+            if n.op != "input" and not (self.part and n in self.part.known)
         ]
 
     def weight(self, node: Node) -> str:
@@ -165,29 +165,29 @@ class Emitter:
         """Emits a block; returns its function and the line that calls it."""
         fn, carry = Fn(), Carry()
         made = {
-            id(n)
+            n
             for item in block.items
             for n in (item.outputs if isinstance(item, Region) else [item])
         }
-        inputs = {id(n): n for n in block.inputs}
+        inputs = {n: n for n in block.inputs}
         roots: list[Node] = []
         for item in block.items:
             roots += (
-                ((item.inputs or self.any_input) + item.statics + resets(item))
+                ((item.inputs or self.any_input) + item.statics)
                 if isinstance(item, Region)
                 else list(item.args)
             )
             if not isinstance(item, Region) and item.op in LOOKS_BACK:
-                roots += [] if any(id(a) in self.token for a in item.args) else self.any_input
+                roots += [] if any(a in self.token for a in item.args) else self.any_input
             if not isinstance(item, Region) and item.op == "input":
-                inputs.setdefault(id(item), item)
+                inputs.setdefault(item, item)
         weights = self.weights_of(roots, made | set(inputs))
         for node in self.leaves(roots, made | set(inputs)):
             if node not in weights:
-                inputs.setdefault(id(node), node)
+                inputs.setdefault(node, node)
         names = [f"x{i + 1}" for i in range(len(inputs))]
         for name, node in zip(names, inputs.values()):
-            fn.bind(node, name, "B" if self.part and id(node) in self.part.steady else "BT")
+            fn.bind(node, name, "B" if self.part and node in self.part.steady else "BT")
         for i, node in enumerate(weights):
             fn.bind(node, f"w{i + 1}", "")
         fn.like = next(
@@ -204,10 +204,10 @@ class Emitter:
                 continue
             fn.at = item
             self.stream(fn, carry, item)
-            fn.note(fn.env[id(item)], item)
+            fn.note(fn.env[item], item)
             if block.online and self.part:
                 self.part.nudge(fn, item)
-        results = [fn.tensor(fn.env[id(n)]) for n in block.outputs]
+        results = [fn.tensor(fn.env[n]) for n in block.outputs]
         nudges = self.part.nudges(block) if block.online and self.part else {}
         kept = [f"c{i + 1}" for i in range(len(carry.names))]
         given = [f"w{i + 1}" for i in range(len(weights))]
@@ -240,7 +240,7 @@ class Emitter:
         return {
             x: Label(
                 stream_name(node, self.known.names),
-                shape_text("B" if self.part and id(node) in self.part.steady else "BT", node.type),
+                shape_text("B" if self.part and node in self.part.steady else "BT", node.type),
             )
             for x, node in zip(raw, nodes)
         }
@@ -265,13 +265,13 @@ class Emitter:
             return text
         if node.op == "input":
             return f'inputs["{node["name"]}"]'
-        if id(node) not in self._locals:
+        if node not in self._locals:
             turn = "".join(f"_{i}" for i in re.findall(r"\d+", "".join(node.turn[:1])))
             name = stream_name(node, self.known.names) + turn
-            self._locals[id(node)] = self._taken.take(name)
-        return self._locals[id(node)]
+            self._locals[node] = self._taken.take(name)
+        return self._locals[node]
 
-    _locals: dict[int, str]
+    _locals: dict[Node, str]
     _taken: Names
 
     def stream(self, fn: Fn, carry: Carry, node: Node) -> None:
@@ -280,7 +280,7 @@ class Emitter:
         late = self.lag.get(node, 0)
         if node.op == "ahead":
             name = self.carry_name(node.args[0], "before", node.args[0].type, carry)
-            fn.env[id(node)] = fn.let(f"newest({args[0].text}, {name})", "BT", node.type)
+            fn.env[node] = fn.let(f"newest({args[0].text}, {name})", "BT", node.type)
             carry.results.append(f"{args[0].text}[:, -1:]")
             return
         if late:
@@ -292,9 +292,17 @@ class Emitter:
         if node.op in TEMPORAL:
             if late:
                 raise Unsupported(f"`{node.op}` of something one token ahead", node)
-            fn.env[id(node)] = fn.note(stream(self, fn, carry, node, args), node)
+            fn.env[node] = fn.note(stream(self, fn, carry, node, args), node)
             return
-        fn.env[id(node)] = fn.emit(node, args)
+        fn.env[node] = fn.emit(node, args)
+
+    def carry_state(self, state: State) -> None:
+        """A place in the carry for a memory, or a copy of one."""
+        self.carries[state.name] = state.type, "state"
+        self.kept[state.name] = state
+        if outlives(state.life):
+            copied = state.at if state.at.unit == "sequence" else NEVER
+            self.lasting[state.name] = state.copies or state.name, state.life, copied
 
     def carry_name(
         self, node: Node, kind: str, shape: Shape, carry: Carry, user: Node | None = None
@@ -330,7 +338,7 @@ class Emitter:
         results = {
             name: self.shown(node, self.local(node))
             for name, node in outputs.items()
-            if not self.part or id(node) not in self.part.online.ids
+            if not self.part or node not in self.part.online.ids
         }
         if self.part:
             lines, rows = self.part.emit(self, order)
@@ -367,26 +375,25 @@ class Emitter:
         exist yet.
         """
         fn = Fn("")
-        cells = self.schedule.cells.cells | self.schedule.cells.between
+        states = {**self.schedule.states, **self.schedule.between}
         live = [
-            *(c for r in self.schedule.regions for c in r.cells),
-            *self.schedule.cells.between.values(),
+            *(s for r in self.schedule.regions for s in r.ticking),
+            *self.schedule.between.values(),
         ]
-        weights = self.weights_of([c.start for c in live], set())
+        weights = self.weights_of([s.start for s in live], set())
         for node in weights:
             fn.bind(node, f'W["{weight_name(node)}"]', "")
             if node.op == "random":
                 self.randoms[weight_name(node)] = (node.type, node["scale"])
             if node.op == "load":
                 self.loads.append(loaded_name(node))
-        fn.like = fn.env[id(weights[0])].text if weights else "like"
-        fn.lazy |= dict.fromkeys(STATE, lambda node: fn.value(cells[node["memory"]].start))
+        fn.like = fn.env[weights[0]].text if weights else "like"
+        fn.lazy |= dict.fromkeys(STATE, lambda node: fn.value(states[node["memory"]].start))
         carry = {}
         for name, (shape, kind) in self.carries.items():
             sizes = ", ".join(str(a.size) for a in shape)
-            memory = name.split("@")[0]
             if kind == "state":
-                ref = fn.value(cells[memory].start)
+                ref = fn.value(self.kept[name].start)
                 carry[name] = f"{fn.tensor(ref)}.expand(batch, {sizes})"
             elif kind == "before":
                 carry[name] = "None"

@@ -51,7 +51,7 @@ class FlatFn(Fn):
         self.differentiated = False  # what looks through an update does so by equations
 
     def bind(self, node: Node, text: str, lead: str = "") -> Ref:
-        ref = self.env[id(node)] = Ref(text, lead, () if isinstance(node.type, Tree) else node.type)
+        ref = self.env[node] = Ref(text, lead, () if isinstance(node.type, Tree) else node.type)
         return ref
 
     def emit(self, node: Node, args: list[Ref]) -> Ref:

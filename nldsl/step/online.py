@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nldsl.core.flow import takes
 from nldsl.core.nodes import Node, walk
-from nldsl.core.program import NEVER, TOKEN, Clock
-from nldsl.schedule.cells import Cell, Unsupported
-from nldsl.schedule.online import Family, Online, tick_cells
-from nldsl.schedule.plan import Block, Region
+from nldsl.core.program import NEVER, STATE, TOKEN, Clock
+from nldsl.schedule.faults import Unsupported
+from nldsl.schedule.online import Family, Online, at_a_tick
+from nldsl.schedule.plan import Block, Region, fixed_parts
+from nldsl.schedule.timetable import outlives
 from nldsl.step.layout import defined
 from nldsl.step.listing import Draft
-from nldsl.step.lowerings.body import Body
+from nldsl.step.lowerings.body import Body, instants
 from nldsl.step.lowerings.token_scan import write_token
 from nldsl.step.regions import region_body
 from nldsl.step.source import Fn, parts, prune
@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 
 # of what is carried: as it stood when the oldest window opened that may have to be run again
 SINCE = "start of "
-
-
-def instants(clock: Clock, first: int = 0) -> tuple[int, int, int]:
-    """Ticks from the first token on at which there is something to learn from."""
-    return (clock.period, clock.phase, first) if clock.unit == "token" else (0, 0, 0)
 
 
 def record(**fields: object) -> str:
@@ -52,9 +47,9 @@ class Part:
         self.steady = online.steady
         self.ahead: list[Node] = []
         self.known = set(online.held)
-        self.names = {id(node): name for name, node in online.rows.items()}
-        self.streams = {id(x): name for s in online.slopes for name, x in s.streams.items()}
-        self.nudged: set[int] = set()
+        self.names = {node: name for name, node in online.rows.items()}
+        self.streams = {x: name for s in online.slopes for name, x in s.streams.items()}
+        self.nudged: set[Node] = set()
         self.carried: list[
             str
         ] = []  # what is carried also as it stood at the start of what is run again
@@ -62,11 +57,11 @@ class Part:
     def take(self, nodes: list[Node]) -> None:
         """Registers what is given one token later."""
         self.ahead = [n for n in dict.fromkeys(nodes) if n.op == "ahead"]
-        self.known |= {id(n) for n in self.ahead}
+        self.known |= {n for n in self.ahead}
 
     def given(self, node: Node) -> str | None:
-        if id(node) in self.online.held:
-            return f'held["{self.online.held[id(node)]}"]'
+        if node in self.online.held:
+            return f'held["{self.online.held[node]}"]'
         if node in self.ahead:
             return f"rows[{len(self.online.given) + self.ahead.index(node)}]"
         return f"rows[{self.online.given.index(node)}]" if node in self.online.given else None
@@ -78,30 +73,30 @@ class Part:
             n
             for item in block.items
             for n in (item.outputs if isinstance(item, Region) else [item])
-            if id(n) in self.streams
+            if n in self.streams
         ]
-        return {self.zero(n): f'held["{self.streams[id(n)]}"]' for n in made}
+        return {self.zero(n): f'held["{self.streams[n]}"]' for n in made}
 
     def zero(self, node: Node) -> str:
-        return "z" + self.streams[id(node)].removeprefix("nudge ")
+        return "z" + self.streams[node].removeprefix("nudge ")
 
     def nudge(self, fn: Fn, item: Node | Region) -> None:
         for node in item.outputs if isinstance(item, Region) else [item]:
-            if id(node) in self.streams:
+            if node in self.streams:
                 if isinstance(item, Region) and any(node in n.args for n in item.inside):
                     raise Unsupported(
                         "the derivative in a stream that a memory within the sequence takes part "
                         "in",
                         node,
                     )
-                ref = fn.env[id(node)]
+                ref = fn.env[node]
                 zero = self.zero(node)
-                fn.env[id(node)] = fn.let(
+                fn.env[node] = fn.let(
                     f"{fn.tensor(ref)} + {zero if ref.lead == 'B' else zero + '.unsqueeze(1)'}",
                     ref.lead or "B",
                     node.type,
                 )
-                self.nudged.add(id(node))
+                self.nudged.add(node)
 
     # -- functions
 
@@ -120,7 +115,7 @@ class Part:
                 if not isinstance(block.items[0], Region):
                     em.bodies.append(function)
         if missed := next(
-            (s for s in online.slopes if any(id(x) not in self.nudged for x in s.streams.values())),
+            (s for s in online.slopes if any(x not in self.nudged for x in s.streams.values())),
             None,
         ):
             raise Unsupported(
@@ -129,20 +124,20 @@ class Part:
                 "a stream that the loss is computed from",
             )
         names = {
-            name: self.names.setdefault(id(node), name)
+            name: self.names.setdefault(node, name)
             for name, node in schedule.outputs.items()
-            if id(node) in online.ids
+            if node in online.ids
         }
         made = {
-            self.names[id(node)]: node
+            self.names[node]: node
             for node in [*online.rows.values(), *schedule.outputs.values()]
-            if id(node) in self.names
+            if node in self.names
         }
         rows = {name: em.local(node, True) for name, node in made.items()}
         rows = {
             name: f"{text}.unsqueeze(1).expand(-1, rows[0].shape[1], "
             f"{'-1, ' * len(made[name].type)})"
-            if id(made[name]) in self.steady
+            if made[name] in self.steady
             else text
             for name, text in rows.items()
         }
@@ -153,7 +148,7 @@ class Part:
         ]
         em.texts.append(defined("piece(W, held, rows, carry, position, mode)", body))
         late = sorted(
-            {self.names[id(n)] for n in made.values() if any(x.op == "ahead" for x in walk(n))}
+            {self.names[n] for n in made.values() if any(x.op == "ahead" for x in walk(n))}
         )
         carried = [n for n in em.carries if n not in before]
         self.driver(em, carried, late)
@@ -174,24 +169,15 @@ class Part:
         fn = Fn("B")
         held: list[str] = []
         for family in online.families:
-            for cell in family.cells:
-                em.carries[cell.name] = cell.shape, "state"
-                held.append(cell.name)
-                if cell.lasts and family.clock != TOKEN:
+            for state in (*family.states, *family.copies):
+                em.carry_state(state)
+                held.append(state.name)
+                if outlives(state.life) and family.clock != TOKEN:
                     raise Unsupported(
                         "a window of a task loss that goes on in the next sequence",
                         span=family.level.span,
                         help="reset every sequence",
                     )
-                if cell.lasts:
-                    em.lasting[cell.name] = cell.name, cell.life, NEVER
-            for name, clock in family.copies:
-                key = f"{name}@{clock.name or clock.period}"
-                cell = next(c for c in family.cells if c.name == name)
-                em.carries[key] = cell.shape, "state"
-                held.append(key)
-                if cell.lasts:
-                    em.lasting[key] = name, cell.life, clock if clock.unit == "sequence" else NEVER
         self.carried = [*held, *carried]
         for i, node in enumerate(online.given):
             em.carries[f"rows.{i + 1}"] = node.type, "before"
@@ -209,7 +195,11 @@ class Part:
             for s in online.slopes
             for name, x in s.streams.items()
         ]
-        pending = sorted(name for name in carried if name.split("@")[0] in online.pending)
+        pending = sorted(
+            name
+            for name in carried
+            if name in em.kept and (em.kept[name].copies or name) in online.pending
+        )
         lines = [
             f"rows = {kept}",
             "begin = position + given[0].shape[1] - rows[0].shape[1]",
@@ -257,19 +247,18 @@ class Part:
         fn = Fn("B")
         fn.like = "next(iter(held.values()))"
         for node in em.weights_of(
-            formula.statics
-            + [online.folds[id(n)][0] for n in formula.taken if id(n) in online.folds],
+            formula.statics + [online.folds[n][0] for n in formula.taken if n in online.folds],
             set(),
         ):
             fn.bind(node, em.weight(node), "")
         for node in formula.rows:
-            fn.env[id(node)] = fn.let(f'rows["{self.names[id(node)]}"][:, -1]', "B", node.type)
+            fn.env[node] = fn.let(f'rows["{self.names[node]}"][:, -1]', "B", node.type)
         for node in formula.taken:
-            if id(node) in online.held:
-                fn.bind(node, f'held["{online.held[id(node)]}"]', "B")
+            if node in online.held:
+                fn.bind(node, f'held["{online.held[node]}"]', "B")
         for node in formula.taken:
-            if id(node) in online.folds:
-                term, how, span = online.folds[id(node)]
+            if node in online.folds:
+                term, how, span = online.folds[node]
                 whole = span in (slope.level, every)
                 if not whole and (
                     isinstance(span, str) or isinstance(span, Clock) and span.unit != "token"
@@ -288,21 +277,21 @@ class Part:
                     if isinstance(span, Clock)
                     else f"min({span}, stop - {start})"
                 )
-                if id(term) in self.names:
+                if term in self.names:
                     text = (
-                        f'rows["{self.names[id(term)]}"]'
+                        f'rows["{self.names[term]}"]'
                         + (
                             ""
                             if whole and not first
-                            else f"[:, rows[{self.names[id(term)]!r}].shape[1] - ({n}):]"
+                            else f"[:, rows[{self.names[term]!r}].shape[1] - ({n}):]"
                         )
                         + ".sum(1)"
                     )
                 else:
                     text = f"{fn.tensor(fn.value(term))} * ({n})"
-                fn.env[id(node)] = fn.let(
+                fn.env[node] = fn.let(
                     text + (f" / ({n})" if how == "mean" else ""),
-                    "B" if id(term) in self.names else fn.env[id(term)].lead,
+                    "B" if term in self.names else fn.env[term].lead,
                     node.type,
                 )
         result = fn.tensor(fn.value(slope.objective))
@@ -310,58 +299,61 @@ class Part:
         lines = prune(fn.lines, [result])
         return em.written("objective", Draft(given, lines, f"{result}.sum()", {}, fn.made))
 
-    def start(self, em: Emitter, cell: Cell) -> str:
-        """The function of what a memory starts from within a sequence: weights, and what slower
-        memories hold by then.
-        """
-        fn = Fn("B")
-        fn.like = f'now["{cell.name}"]'
-        for node in em.weights_of([cell.start], set()):
-            fn.bind(node, em.weight(node), "")
-        for node in takes(cell.start):
-            fn.bind(node, f'now["{node["memory"]}"]', "B")
-        result = fn.tensor(fn.value(cell.start))
-        draft = Draft(("W", "now"), prune(fn.lines, [result]), result, {}, fn.made)
-        function = em.written("begin", draft)
-        return f"lambda now: {function}(W, now)"
-
     def family(self, em: Emitter, fn: Fn, family: Family) -> str:
-        cells, formula = tick_cells(family), family.tick
+        states, formula = at_a_tick(family), family.tick
         inputs = [*formula.taken, *formula.rows]
-        taken = [self.online.held.get(id(n)) or self.names.get(id(n)) or n["name"] for n in inputs]
+        taken = [self.online.held.get(n) or self.names.get(n) or n["name"] for n in inputs]
         region = Region(
-            cells, formula.inside, inputs, formula.statics, [], [], 1, True, (), family.level.name
+            states, formula.inside, inputs, formula.statics, [], 1, True, (), family.level.name
         )
-        body = Body(region, inputs, [], "B", em.valid_from, timed=False)
+        body = Body(region, inputs, "B", em.valid_from, timed=False)
         function, clocks = region_body(em, body, *write_token(body))
         em.lowering[family.level.name] = (
             "between ticks: the network is run over each window, and its objective differentiated "
             "in what the window held"
         )
-        starts = [
-            f'("{c.name}", {self.start(em, c)}, {instants(c.reset)!r})'
-            for c in family.cells
-            if c.reset.unit == "token" or takes(c.start)
-        ]
-        keys = [
-            (f"{name}@{clock.name or clock.period}", name, instants(clock))
-            for name, clock in family.copies
-        ]
-        cuts = [(c.name, instants(c.cut)) for c in family.cells if c.cut is not None]
-        statics = parts([fn.tensor(fn.value(n)) for n in formula.statics])
-        names = tuple(c.name for c in family.cells)
         return record(
             every=instants(family.clock, family.first),
             waits=family.waits,
             slopes=tuple(family.slopes),
             tick=function,
-            cells=names,
+            moves=tuple(s.name for s in family.states),
             takes=tuple(taken),
-            statics=statics,
+            statics=parts([fn.tensor(fn.value(n)) for n in formula.statics]),
             clocks=tuple(clocks),
-            starts=parts(starts),
-            copies=tuple(keys),
-            copied={key: source for key, source, _ in keys},
-            cuts=tuple(cuts),
-            state=names + tuple(key for key, _, _ in keys),
+            state=tuple(s.name for s in (*family.states, *family.copies)),
+            **self.settling(em, fn, family),
         )
+
+    def settling(self, em: Emitter, fn: Fn, family: Family) -> dict[str, object]:
+        """What follows the ticks of an instant: its function, what that takes of others, which have
+        finished the instant if they are slower, and the clocks it asks for.
+        """
+        states = [*family.states, *family.copies]
+        others = {s.next: s.name for f in self.online.families if f is not family for s in f.states}
+        own, taken = {s.name for s in states}, dict[Node, str]()
+        stack, seen = [s.next for s in states], set[Node]()
+        while stack:
+            node = stack.pop()
+            if node in others or node.op in STATE and node["memory"] not in own:
+                taken[node] = others.get(node) or node["memory"]
+            elif node not in seen:
+                seen.add(node)
+                stack.extend(node.args)
+        fixed = dict.fromkeys(n for s in family.states for n in fixed_parts(s.start))
+        for node in em.weights_of([*fixed], set()):
+            fn.bind(node, em.weight(node), "")
+        region = Region(states, [], [*taken], [*fixed], [], 1, True, (), family.level.name)
+        body = Body(region, [*taken], "B", em.valid_from, timed=False, begins=True)
+        draft = body.draft(
+            {name: ref.text for name, ref in body.state.items()},
+            (),
+            em.known.names,
+            em.schedule.program.levels,
+        )
+        return {
+            "settle": em.written("settle", draft),
+            "others": tuple(taken.values()),
+            "starts": parts([fn.tensor(fn.value(n)) for n in fixed]),
+            "ends": tuple(body.clocks),
+        }

@@ -9,9 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from nldsl.core.flow import takes
 from nldsl.core.nodes import Node
-from nldsl.core.program import NEVER
 from nldsl.schedule.plan import Region
 from nldsl.step.listing import Made
 from nldsl.step.lowerings.affine import affine_form
@@ -33,12 +31,11 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     inputs = region.inputs or em.any_input
     streams = over_tokens(fn, [fn.value(n) for n in inputs])
     statics = [fn.value(n) for n in region.statics]
-    starts = [fn.value(s) for s in resets(region)]
     taken = [*taken_states(em, carry, region), *taken_rows(em, carry, region, streams[0])]
-    function, chunk, clocks = region_function(em, region, inputs, starts)
+    function, chunk, clocks = region_function(em, region, inputs)
     em.bodies.append(function)
     rows = parts([*streams, f"times({streams[0]}, position)"])
-    fixed = parts([fn.tensor(s) for s in [*statics, *starts]])
+    fixed = parts([fn.tensor(s) for s in statics])
     ticks = parts([str(clock) for clock in clocks])
     given = f"{function}, {parts(taken)}, {rows}, {fixed}, position, {chunk}, {ticks}, mode"
     after = [fn.fresh("n") for _ in taken]
@@ -50,7 +47,7 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     carry.results += after
     for text, node in zip(outs, region.outputs):
         fn.made[text] = Made(node, node)
-        fn.env[id(node)] = Ref(text, "BT", node.type)
+        fn.env[node] = Ref(text, "BT", node.type)
 
 
 def over_tokens(fn: Fn, given: list[Ref]) -> list[str]:
@@ -70,16 +67,9 @@ def over_tokens(fn: Fn, given: list[Ref]) -> list[str]:
 
 def taken_states(em: Emitter, carry: Carry, region: Region) -> list[str]:
     """Memories and their copies, from the call before."""
-    cells = {c.name: c for c in region.cells}
-    copies = [(f"{m}@{c.name or c.period}", m, c) for m, c in region.holds]
-    taken = []
-    for name, memory, clock in [*((c, c, NEVER) for c in cells), *copies]:
-        cell = cells[memory]
-        em.carries[name] = (cell.shape, "state")
-        if cell.lasts:
-            em.lasting[name] = (memory, cell.life, clock if clock.unit == "sequence" else NEVER)
-        taken.append(carry.take(name))
-    return taken
+    for state in region.states:
+        em.carry_state(state)
+    return [carry.take(state.name) for state in region.states]
 
 
 def taken_rows(em: Emitter, carry: Carry, region: Region, stream: str) -> list[str]:
@@ -96,17 +86,17 @@ def taken_rows(em: Emitter, carry: Carry, region: Region, stream: str) -> list[s
 
 
 def region_function(
-    em: Emitter, region: Region, inputs: list[Node], starts: list[Ref]
+    em: Emitter, region: Region, inputs: list[Node]
 ) -> tuple[str, int, list[tuple[int, int, int]]]:
     """The function of a piece, by the first lowering that applies; its tokens, and its clocks."""
     levels = em.schedule.program.levels
     heads = {
-        c.name: int(bool(c.shape) and c.level in levels and levels[c.level].per is not None)
-        for c in region.cells
+        s.name: int(bool(s.type) and s.level in levels and levels[s.level].per is not None)
+        for s in region.ticking
     }
     form = affine_form(Recurrence(region, tuple(inputs), heads))
     lowering = chosen(form)
-    body = Body(region, inputs, starts, lowering.lead, em.valid_from)
+    body = Body(region, inputs, lowering.lead, em.valid_from)
     after, outputs = lowering.emit(form, body)
     narrow = isinstance(form, AffineForm) and form.wide and not region.fixed
     em.lowering[region.name] = lowering.described(form)
@@ -127,14 +117,3 @@ def region_body(
         "return state, tuple(x.unsqueeze(1) for x in outs)",
     ]
     return em.define("region", "state, streams, statics, ends", lines), body.clocks
-
-
-def resets(region: Region) -> list[Node]:
-    """Starts that a region returns to within a sequence and that nothing in it moves: one for each
-    such cell, or none.
-    """
-    return (
-        [c.start for c in region.cells if not takes(c.start)]
-        if any(c.reset.unit == "token" or c.ends for c in region.cells)
-        else []
-    )

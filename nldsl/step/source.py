@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from nldsl.core.nodes import Node, Shape
 from nldsl.core.ops import OPS
-from nldsl.schedule.cells import Unsupported
+from nldsl.schedule.faults import Unsupported
 from nldsl.step.listing import PLAIN, Made
 
 
@@ -39,12 +39,12 @@ def wider(leads: Sequence[str]) -> str:
 class Fn:
     """Collects the lines of one function.
 
-    `given` maps node ids to values that exist before its first line.
+    `env` maps nodes to values that exist before its first line.
     """
 
     def __init__(self, lead: str = "BT") -> None:
         self.lines: list[str] = []
-        self.env: dict[int, Ref] = {}
+        self.env: dict[Node, Ref] = {}
         self.made: dict[str, Made] = {}  # what is known of each variable
         self.at: Node | None = None  # the node that is being written
         self._made: dict[str, Ref] = {}
@@ -71,7 +71,7 @@ class Fn:
         return other
 
     def bind(self, node: Node, text: str, lead: str) -> Ref:
-        ref = self.env[id(node)] = Ref(text, lead, node.type)
+        ref = self.env[node] = Ref(text, lead, node.type)
         return ref
 
     def fresh(self, stem: str = PLAIN) -> str:
@@ -135,20 +135,20 @@ class Fn:
         stack = [node]
         while stack:
             top = stack[-1]
-            if id(top) in self.env:
+            if top in self.env:
                 stack.pop()
                 continue
             if top.op in self.lazy:
-                self.env[id(top)] = self.lazy[top.op](top)
+                self.env[top] = self.lazy[top.op](top)
                 continue
-            waiting = [a for a in top.args if id(a) not in self.env]
+            waiting = [a for a in top.args if a not in self.env]
             if waiting:
                 stack.extend(reversed(waiting))
                 continue
             self.at = top
-            self.env[id(top)] = self.note(self.emit(top, [self.env[id(a)] for a in top.args]), top)
+            self.env[top] = self.note(self.emit(top, [self.env[a] for a in top.args]), top)
             stack.pop()
-        return self.env[id(node)]
+        return self.env[node]
 
     def emit(self, node: Node, args: list[Ref]) -> Ref:
         rule = self.rules.get(node.op) or RULES.get(node.op)
@@ -440,7 +440,6 @@ RULES: dict[str, Rule] = {
     "gather": _gather,
     "cross_entropy": _cross_entropy,
     "stop": _stop,
-    "ended": lambda fn, node, args: args[0],
 }
 
 

@@ -90,11 +90,11 @@ class Subject:
         """
         moved, schedule = moving(self.program.outputs.values()), self.step.schedule.forward
         live = [
-            *schedule.cells.cells,
+            *schedule.states,
             *(
                 cell.name
                 for family in (schedule.online.families if schedule.online else ())
-                for cell in family.cells
+                for cell in family.states
             ),
         ]
 
@@ -107,7 +107,7 @@ class Subject:
         return {
             name: node
             for name, node in self.program.outputs.items()
-            if id(node) in moved
+            if node in moved
             and not isinstance(node.type, Tree)
             and all(is_live(n) for n in walk(node) if n.op in STATE)
         }

@@ -133,7 +133,7 @@ def in_streams(plain: CompiledStep, here: State, batches: Batches) -> Origin | N
     """The first named stream that is not finite, or the memory through which it is not."""
     program, roots = plain.program, plain.schedule.steps.streams
     ids = moving(roots.values())
-    nodes = [n for n in walk(*roots.values()) if n.name and id(n) in ids and n.op != "input"]
+    nodes = [n for n in walk(*roots.values()) if n.name and n in ids and n.op != "input"]
     named = {f"{i}": n for i, n in enumerate(nodes)} | dict(roots)
     try:
         emitted = Emitter(plan(program, named)).emit()

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from nldsl.core.nodes import numel, walk
+from nldsl.core.nodes import Node, numel, walk
 from nldsl.core.program import Program
 from nldsl.schedule.plan import Region
 from nldsl.step.compile import CompiledStep
@@ -83,7 +83,7 @@ def members(program: Program, region: Region) -> str:
     callers.
     """
     first, *others = dict.fromkeys(
-        program.root(program.levels[c.level]).name for c in region.cells if c.level
+        program.root(program.levels[c.level]).name for c in region.ticking if c.level
     )
     around = first.rsplit(".", 2)[0] + "." if first.count(".") > 1 else ""
     return ", ".join([first, *(name.removeprefix(around) for name in others)])
@@ -94,15 +94,22 @@ def reads(program: Program, region: Region) -> str:
     kinds = {
         "now": "after this token's own write",
         "read": "before this token's write",
-        "held": "as it stood at the last tick of",
     }
-    homes = {c.name: program.root(program.levels[c.level]).name for c in region.cells if c.level}
+    states = {s.name: s for s in region.states if s.level}
+    homes = {name: program.root(program.levels[s.level]).name for name, s in states.items()}
     inside = set(region.inside)
     met = [(n, "") for n in walk(*region.outputs)] + [
-        (n, homes[c.name]) for c in region.cells if c.level for n in walk(c.next)
+        (n, homes[s.name]) for s in region.ticking if s.level for n in walk(s.tick)
     ]
+
+    def seen(node: Node) -> str:
+        state = states.get(node["memory"])
+        if state is None or not state.copies:
+            return kinds[node.op]
+        return f"as it stood at the last tick of {state.at.name or state.at.period}"
+
     found = dict.fromkeys(
-        kinds[n.op] + (f" {n['clock'].name or n['clock'].period}" if n.op == "held" else "")
+        seen(n)
         for n, home in met
         if n.op in kinds and n in inside and homes.get(n["memory"], home) != home
     )
@@ -116,7 +123,7 @@ def flops_per_token(step: CompiledStep) -> float:
     total = 0.0
     for node in walk(
         *step.schedule.forward.outputs.values(),
-        *(c.next for c in step.schedule.forward.cells.cells.values()),
+        *(s.tick for s in step.schedule.forward.states.values()),
     ):
         if node.op == "einsum":
             letters = dict(
@@ -136,13 +143,8 @@ def numbers_per_sequence(step: CompiledStep) -> int:
     sequence.
     """
     schedule = step.schedule.forward
-    copies = [
-        next(cell for cell in region.cells if cell.name == memory)
-        for region in schedule.regions
-        for memory, _ in region.holds
-    ]
-    cells = [cell for region in schedule.regions for cell in region.cells]
-    return sum(numel(cell.shape) for cell in (*cells, *schedule.cells.between.values(), *copies))
+    states = [state for region in schedule.regions for state in region.states]
+    return sum(numel(state.type) for state in (*states, *schedule.between.values()))
 
 
 def report(program: Program, step: CompiledStep) -> Group:

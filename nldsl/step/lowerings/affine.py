@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from nldsl.core.nodes import Node, Shape, walk
-from nldsl.schedule.cells import Cell
 from nldsl.schedule.objectives import plains
+from nldsl.schedule.states import State as Memory
 from nldsl.step.lowerings.forms import (
     ANSWERS,
     STATES,
@@ -86,11 +86,11 @@ def affine_form(recurrence: Recurrence) -> AffineForm | Obstacle:
             return form
         obstacle = analysis.obstacles[0]
         cell = recurrence.memories.get(obstacle.memory)
-        if cell is None or not 0 < len(cell.shape) - recurrence.heads[cell.name] <= 1:
+        if cell is None or not 0 < len(cell.type) - recurrence.heads[cell.name] <= 1:
             return obstacle
         recurrence = replace(
             recurrence,
-            heads={**recurrence.heads, cell.name: len(cell.shape)},
+            heads={**recurrence.heads, cell.name: len(cell.type)},
             entries=recurrence.entries | {cell.name},
         )
 
@@ -99,7 +99,7 @@ def affine_form(recurrence: Recurrence) -> AffineForm | Obstacle:
 class Analysis:
     """Kinds and rules of the nodes of one recurrence, or of the terms of one stretch in it."""
 
-    cells: Mapping[str, Cell]
+    cells: Mapping[str, Memory]
     heads: Mapping[str, int]
     read_before: frozenset[str]  # memories that something reads before this token's tick
     given: frozenset[Node]  # streams that are taken as they are
@@ -116,9 +116,7 @@ class Analysis:
     def of(cls, recurrence: Recurrence) -> Analysis:
         region, cells = recurrence.region, recurrence.memories
         known: dict[Node, Known] = {
-            n: Known("B")
-            for n in region.inside
-            if n.op == "held" or n.op == "read" and n["memory"] not in cells
+            n: Known("B") for n in region.inside if n.op == "read" and n["memory"] not in cells
         }
         known |= dict.fromkeys(recurrence.inputs, Known("BT"))
         known |= dict.fromkeys(region.statics, Known(""))
@@ -131,36 +129,36 @@ class Analysis:
         region, given = recurrence.region, set(self.known)
         if recurrence.entries:
             self.remarks[ENTRIES] = None
-        for cell in region.cells:
-            if cell.next.op == "ended":
-                self.obstacle(cell.next, "documents end in each lane where they will")
+        for state in region.states:
+            if any(when.args[2:] for when in state.ends):
+                self.obstacle(state.tick, "documents end in each lane where they will")
         for name in self.cells:
-            self.solve(name, self.cells[name].next)
+            self.solve(name, self.cells[name].tick)
         met: Marks = frozenset()
         for node in region.outputs:
             met |= self.tensor(self.value(node), node).marks
-        for cell in in_order(region.cells):
-            if recurrence.seldom(cell):
-                self.at_last_token(cell, given)
+        for state in in_order(region.ticking):
+            if state.seldom:
+                self.at_last_token(state, given)
         for node in region.inside:
             if node.op in TEMPORAL:
                 self.value(node)
         present = {node.op for node in region.inside}
         self.remarks |= {words: None for op, words in INSIDE.items() if op in present}
-        held = {n for n in region.inside if n.op == "held"}
+        held = {n for n in region.inside if n.op == "read" and n["memory"] in region.copies}
         return AffineForm(
             recurrence,
             self.updates,
             self.reads,
             self.solved,
-            not held.isdisjoint(within(region.cells, self.given)),
+            not held.isdisjoint(within(region.ticking, self.given)),
             met,
             tuple(self.remarks),
         )
 
-    def at_last_token(self, cell: Cell, given: set[Node]) -> None:
+    def at_last_token(self, memory: Memory, given: set[Node]) -> None:
         """What a memory that ticks at most at the end of the piece takes of this token."""
-        stack, seen = [cell.next], set(given)
+        stack, seen = [memory.tick], set(given)
         while stack:
             node = stack.pop()
             if node in seen:
@@ -177,7 +175,7 @@ class Analysis:
     def obstacle(self, node: Node, reason: str, memory: str = "") -> None:
         at = node.span or next((n.span for n in reversed([*walk(node)]) if n.span), None)
         if at is None and self.solving:
-            at = self.cells[self.solving[-1]].next.span
+            at = self.cells[self.solving[-1]].tick.span
         self.obstacles.append(Obstacle(node, reason, memory, at))
 
     @property
@@ -192,22 +190,22 @@ class Analysis:
         cell = self.cells[name]
         if name in self.solving:
             self.obstacle(node, f"`{name}` and `{self.current}` need each other at a token")
-            return State(cell.shape, self.heads[name])
+            return State(cell.type, self.heads[name])
         memo, self.memo = self.memo, {}  # what depends on the memory being solved is not kept
         self.solving.append(name)
         self.updates[name] = {}
-        state = self.as_state(self.value(cell.next), self.heads[name], cell.next)
+        state = self.as_state(self.value(cell.tick), self.heads[name], cell.tick)
         if cell.first:
             ticks, rests = Factor(None, "ticks"), Factor(None, "rests")
             state = self.added(
-                self.scaled(state, ticks, cell.next), replace(bare(state), gate=rests)
+                self.scaled(state, ticks, cell.tick), replace(bare(state), gate=rests)
             )
         self.solving.pop()
         self.memo = memo
         self.solved[name] = self.accumulated(cell, state)
         return self.solved[name]
 
-    def accumulated(self, cell: Cell, state: State) -> State:
+    def accumulated(self, cell: Memory, state: State) -> State:
         """The memory at every token, from its affine equation at one."""
         start = Initial(Factor(0.0)) if not cell.first else Initial(Factor())
         if not state.moves:
@@ -219,13 +217,13 @@ class Analysis:
             self.remarks[CHANNELS] = None
         if state.keys:
             if len(state.shape) != state.heads + 2:
-                self.obstacle(cell.next, f"an erase of `{cell.name}`, which is not a matrix")
+                self.obstacle(cell.tick, f"an erase of `{cell.name}`, which is not a matrix")
             rank = len(set(state.keys))
             self.remarks[HOUSEHOLDER + (f", {rank} a token" if rank > 1 else "")] = None
             before = tuple(map(over_piece, terms))
             marks |= met_by_contraction(before)
             terms += [Summed(kernel=True, dense=False)] * rank
-        if cell.next.op == "stop" and (cell.first or cell.name in self.read_before):
+        if cell.tick.op == "stop" and (cell.first or cell.name in self.read_before):
             terms = [start, *terms]
         return State(state.shape, state.heads, tuple(terms), channels=state.channels, marks=marks)
 
@@ -270,7 +268,7 @@ class Analysis:
         return Known("BT", None, marks) if terms else Known("", 0.0)
 
     def as_state(self, value: Kind, heads: int, node: Node, shape: Shape | None = None) -> State:
-        shape = self.cells[self.current].shape if shape is None else shape
+        shape = self.cells[self.current].type if shape is None else shape
         if isinstance(value, Answer):
             reason = "a vector that the memory answered is kept in it"
             self.obstacle(node, reason, self.current)
@@ -438,10 +436,10 @@ class Analysis:
         return Answer(x.heads, own + x.keys, rest, marks)
 
 
-def within(cells: Iterable[Cell], given: frozenset[Node]) -> set[Node]:
+def within(states: Iterable[Memory], given: frozenset[Node]) -> set[Node]:
     """What the equations of a recurrence's memories are made of, up to what it takes."""
     seen: set[Node] = set()
-    stack = [c.next for c in cells]
+    stack = [s.tick for s in states]
     while stack:
         node = stack.pop()
         if node not in seen and node not in given:
@@ -606,7 +604,7 @@ def _stop(form: Analysis, node: Node, x: Kind) -> tuple[Kind, Rule] | None:
     A part of an update that stops is not affine: the derivative would pass by the side of it.
     """
     assert not isinstance(x, Known)
-    whole = form.solving and form.cells[form.current].next.op == "stop"
+    whole = form.solving and form.cells[form.current].tick.op == "stop"
     if (isinstance(x, Answer) or x.moves) and not whole:
         return None
     return replace(x, keys=tuple(("stop", key) for key in x.keys)), Detach()

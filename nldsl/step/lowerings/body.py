@@ -1,9 +1,9 @@
 """One piece of a region as a function of its state: by matrix products over its tokens, or of one
 token.
 
-state      cells, held copies, rows of earlier tokens
+state      memories, their copies, rows of earlier tokens
 streams    the region's inputs, then the tokens' positions
-statics    values without a time, then the starts that cells return to
+statics    values without a time
 ends       for each clock, whether it ticks at the last token
 """
 
@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from nldsl.core.flow import takes
-from nldsl.core.nodes import Axis, Node, Shape
-from nldsl.core.program import ENDS, Clock
-from nldsl.schedule.cells import Cell, Unsupported
+from nldsl.core.nodes import Axis, Node, Shape, walk
+from nldsl.core.program import STATE, TOKEN, Clock
+from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.plan import Region
 from nldsl.step.listing import Draft, Label, shape_text
 from nldsl.step.lowerings.order import in_order
@@ -31,56 +30,45 @@ class Body:
 
     region: Region
     inputs: list[Node]
-    starts: list[Ref]
     lead: str
     first: Callable[[Node], int]  # the token at which a stream begins
     timed: bool = True  # are the tokens' positions the last of its streams?
+    begins: bool = False  # may a sequence begin with the instant?
     clocks: list[tuple[int, int, int]] = field(default_factory=list)
     spoken: list[str] = field(default_factory=list)  # what each of `clocks` is called
 
     def __post_init__(self) -> None:
-        if bad := next((x for x in self.region.inside if x.op == "grad_stream"), None):
-            raise Unsupported(
-                f"`grad` of a stream inside the recurrence of `{self.region.cells[0].name}`", bad
-            )
         region, fn = self.region, Fn(self.lead)
+        if bad := next((x for x in region.inside if x.op == "grad_stream"), None):
+            raise Unsupported(
+                f"`grad` of a stream inside the recurrence of `{region.states[0].name}`", bad
+            )
         self.fn = fn
-        self.ended = {
-            clock: node
-            for c in region.cells
-            if c.next.op == "ended"
-            for clock, node in zip(c.next["clocks"], c.next.args[1:], strict=True)
-        }
-        self.cells = {c.name: c for c in region.cells}
-        n = len(region.cells)
+        n = len(region.states)
         slots = keeps(region)
-        self.kept = [f"c{i + 1}" for i in range(n + len(region.holds) + len(slots))]
+        self.kept = [f"c{i + 1}" for i in range(n + len(slots))]
         self.streams = [f"x{i + 1}" for i in range(len(self.inputs) + 1)]  # tokens are the last
-        self.statics = [f"w{i + 1}" for i in range(len(region.statics) + len(self.starts))]
-        self.state = {c.name: Ref(self.kept[i], "B", c.shape) for i, c in enumerate(region.cells)}
-        self.slow = [c for c in in_order(region.cells) if c.clock.period > 1 or c.clock.phase]
+        self.statics = [f"w{i + 1}" for i in range(len(region.statics))]
+        self.state = {
+            s.name: Ref(text, "B", s.type)
+            for s, text in zip(region.states, self.kept, strict=False)
+        }
+        self.seldom = [s for s in in_order(region.ticking) if s.seldom]
         fn.like = self.like = self.kept[0]
-        self.given: dict[int, Ref] = {}  # what has a value before the first line
-        for node in region.inside:
-            if node.op == "held":
-                self.given[id(node)] = Ref(
-                    self.kept[n + region.holds.index((node["memory"], node["clock"]))],
-                    "B",
-                    node.type,
-                )
-            elif node.op == "read" and (
-                self.lead == "B" or node["memory"] in {c.name for c in self.slow}
-            ):
-                self.given[id(node)] = self.state[node["memory"]]
+        self.given: dict[Node, Ref] = {}  # what has a value before the first line
+        still = region.copies | {s.name for s in self.seldom}
+        for node in [*region.inside, *(a for s in region.ticking for a in s.after.args[1:2])]:
+            if node.op == "read" and (self.lead == "B" or node["memory"] in still):
+                self.given[node] = self.state[node["memory"]]
         for i, node in enumerate(self.inputs):
-            self.given[id(node)] = Ref(self.streams[i], self.lead, node.type)
+            self.given[node] = Ref(self.streams[i], self.lead, node.type)
         for i, node in enumerate(region.statics):
-            self.given[id(node)] = Ref(self.statics[i], "", node.type)
+            self.given[node] = Ref(self.statics[i], "", node.type)
         fn.env |= self.given
         self.past = Past(
             fn,
             slots,
-            self.kept[n + len(region.holds) :],
+            self.kept[n:],
             self.streams[-1] + (".reshape(-1)" if self.lead == "B" else "[0]"),
             self.first,
         )
@@ -125,10 +113,8 @@ class Body:
     def labels(self, names: Mapping[Node, str], levels: Collection[str]) -> dict[str, Label]:
         """What the parts of state, streams, statics and ends are called."""
         region = self.region
-        copies = [(f"{m}@{c.name or c.period}", self.cells[m].shape) for m, c in region.holds]
-        cells = [*((c.name, c.shape) for c in region.cells), *copies]
-        called = short([name for name, _ in cells], levels)
-        out = [Label(called[name], shape_text("B", shape)) for name, shape in cells]
+        called = short([s.name for s in region.states], levels)
+        out = [Label(called[s.name], shape_text("B", s.type)) for s in region.states]
         for kept in keeps(region):
             rows = "S" if kept.rows is None else str(kept.rows)
             name = f"{last(names.get(kept.node, kept.node.op))}_rows"
@@ -136,9 +122,10 @@ class Body:
         streams = [
             *(Label(stream_name(n, names), shape_text(self.lead, n.type)) for n in self.inputs)
         ]
+        starts = {s.start for s in region.states}
         statics = [
-            *(Label(static_name(n, names), shape_text("", n.type)) for n in region.statics),
-            *(Label("start", shape_text("", r.shape)) for r in self.starts),
+            Label("start" if n in starts else static_name(n, names), shape_text("", n.type))
+            for n in region.statics
         ]
         ticks = [Label(name, "does its clock tick at the last token?") for name in self.spoken]
         return dict(zip(self.kept, out)) | dict(
@@ -148,74 +135,63 @@ class Body:
             )
         )
 
-    # -- the end of an instant
+    # -- clocks
 
-    def flag(self, clock: Clock, first: int = 0) -> str:
-        if clock in self.ended:
-            return self.fn.value(self.ended[clock]).text
-        tick = (
-            (clock.period, clock.phase, first) if clock.unit == "token" else (0, 0, 0)
-        )  # a sequence ends between two calls
+    def chosen(self, fn: Fn) -> Callable[[Node], Ref]:
+        """How `when` is written in a function."""
+
+        def choose(node: Node) -> Ref:
+            new, old, *ends = node.args
+            clock, first = node["clock"], node["first"]
+            if ends:
+                tick = fn.value(ends[0]).text
+            elif clock.unit != "token" and not self.begins:
+                return fn.value(old)
+            elif clock == TOKEN and not first:
+                return fn.value(new)
+            else:
+                tick = self.tick(node)
+            was, now = self.expanded(fn, fn.value(old), node.type), fn.value(new)
+            text = fn.tensor(now) + ("" if now.lead else f".expand_as({was})")
+            return fn.let(f"select({tick}, {text}, {was})", "B", node.type)
+
+        return choose
+
+    def tick(self, when: Node) -> str:
+        """The name of what says whether a clock ticks at the last token."""
+        clock, tick = when["clock"], instants(when["clock"], when["first"])
         if tick not in self.clocks:
+            called = identifier(clock.name or f"every {clock.period} {clock.unit}")
             self.clocks.append(tick)
-            self.spoken.append(
-                f"{identifier(clock.name or f'every {clock.period} {clock.unit}')}_ends"
-            )
+            self.spoken.append(f"{called}_ends" if tick[0] else "begins")
         return f"e{self.clocks.index(tick) + 1}"
 
-    def select(self, clock: Clock, new: str, old: str, shape: Shape, first: int = 0) -> str:
-        return self.fn.let(f"select({self.flag(clock, first)}, {new}, {old})", "B", shape).text
-
-    def ticked(self, cell: Cell, text: str) -> str:
-        if cell in self.slow or cell.first:
-            return self.select(cell.clock, text, self.state[cell.name].text, cell.shape, cell.first)
-        return text
-
-    def begun(self, cell: Cell, after: dict[str, str]) -> str:
-        """Text of a start from what other memories hold by now."""
-        fn = self.fn.child()
-        fn.token_lead, fn.rules = "B", {}
-        fn.env = {i: r for i, r in self.given.items() if r.lead == ""}
-        for node in takes(cell.start):
-            fn.bind(node, after[node["memory"]], "B")
-        return fn.tensor(fn.value(cell.start))
-
     def settled(self, after: dict[str, str]) -> list[str]:
-        """Cuts, then resets, then copies: later tokens are cut, this one is not, and a start that
-        begins here is heard.
-        """
-        region, n = self.region, len(self.region.cells)
-        fixed = [c for c in region.cells if not takes(c.start)] if self.starts else []
-        starts = {c.name: self.statics[len(region.statics) + i] for i, c in enumerate(fixed)}
-        held: list[str] = []
+        """Texts of the states when the instant is finished."""
+        fn = self.fn.child()
+        fn.token_lead, fn.rules, fn.lazy = "B", {}, {}
+        fn.lazy["when"] = self.chosen(fn)
+        fn.env = dict(self.given)
+        for node in walk(*(s.next for s in self.region.states)):
+            if node.op in STATE and node["memory"] in self.state:
+                was = self.state[node["memory"]].text
+                fn.bind(node, after.get(node["memory"], was) if node.op == "now" else was, "B")
+        return [self.expanded(fn, fn.value(s.next), s.type) for s in self.region.states]
 
-        def restarted(cell: Cell, text: str, like: str) -> str:
-            for clock in dict.fromkeys(
-                c for c in (cell.reset, cell.ends) if c is not None and c.unit in ("token", ENDS)
-            ):
-                text = self.select(
-                    clock, f"{starts[cell.name]}.expand_as({like})", text, cell.shape, cell.kept
-                )
+    def expanded(self, fn: Fn, ref: Ref, shape: Shape) -> str:
+        """Text of the value with its batch dimension."""
+        text = fn.tensor(ref)
+        if ref.lead:
             return text
+        sizes = ", ".join(str(a.size) for a in shape)
+        return fn.let(f"{text}.expand({self.like}.shape[0], {sizes})", "B", shape).text
 
-        def hidden(cell: Cell, text: str) -> str:
-            return (
-                text
-                if cell.cut is None
-                else self.select(cell.cut, f"{text}.detach()", text, cell.shape)
-            )
 
-        for name, cell in sorted(
-            self.cells.items(), key=lambda item: -item[1].clock.period
-        ):  # slow ones first
-            if takes(cell.start) and cell.reset.unit == "token":
-                starts[name] = self.begun(cell, after)
-            after[name] = restarted(cell, hidden(cell, after[name]), self.state[name].text)
-        for k, (name, clock) in enumerate(region.holds):
-            cell = self.cells[name]
-            copy = self.select(clock, after[name], hidden(cell, self.kept[n + k]), cell.shape)
-            held.append(restarted(cell, copy, self.kept[n + k]))
-        return [*(after[c.name] for c in region.cells), *held]
+def instants(clock: Clock, first: int = 0) -> tuple[int, int, int]:
+    """Ticks from the first token on at which there is something to learn from; (0, 0, 0) where a
+    sequence begins.
+    """
+    return (clock.period, clock.phase, first) if clock.unit == "token" else (0, 0, 0)
 
 
 def stream_name(node: Node, names: Mapping[Node, str]) -> str:
@@ -236,13 +212,3 @@ def static_name(node: Node, names: Mapping[Node, str]) -> str:
     if node.op in ("weight", "random"):
         return last(node["name"])
     return last(names.get(node, node.op))
-
-
-def expand(fn: Fn, ref: Ref, like: str, shape: Shape) -> str:
-    """Text of the value with its batch dimension."""
-    text = fn.tensor(ref)
-    if ref.lead == "":
-        return fn.let(
-            f"{text}.expand({like}.shape[0], {', '.join(str(a.size) for a in shape)})", "B", shape
-        ).text
-    return text

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from nldsl.core.nodes import Node
-from nldsl.schedule.cells import Cell
+from nldsl.schedule.states import State
 from nldsl.step.lowerings.forms import (
     AffineForm,
     After,
@@ -59,7 +59,7 @@ class ChunkWriter:
     """
 
     fn: Fn
-    cells: Mapping[str, Cell]
+    cells: Mapping[str, State]
     states: Mapping[str, Ref]
     gates: Gates
     reads: Reads
@@ -88,8 +88,8 @@ class ChunkWriter:
         outer = self.memo, self.rules
         self.memo, self.rules = {}, self.updates[name]
         cell = self.cells[name]
-        state = self.reads.state(self.value(cell.next), self.gates.heads[name])
-        self.fn.at = cell.next
+        state = self.reads.state(self.value(cell.tick), self.gates.heads[name])
+        self.fn.at = cell.tick
         if cell.first:
             state = self.begun(state, cell)
         self.memo, self.rules = outer
@@ -100,13 +100,13 @@ class ChunkWriter:
         """The memory after the last token of the piece."""
         return self.reads.at_last_token(self.solve(name), self.states)
 
-    def begun(self, state: AffineState, cell: Cell) -> AffineState:
+    def begun(self, state: AffineState, cell: State) -> AffineState:
         """The memory stands still before the first token at which its level may tick."""
         ticks, rests = self.ticking(state, cell)
         still = AffineState(state.shape, state.heads, self_gate=rests)
         return self.gates.sum(self.gates.scale(state, ticks), still)
 
-    def ticking(self, state: AffineState, cell: Cell) -> tuple[Gate, Gate]:
+    def ticking(self, state: AffineState, cell: State) -> tuple[Gate, Gate]:
         """1 where the level may tick and 0 at the tokens before, and the other way round."""
         assert self.past is not None
         like, may = self.gates.like(state.heads), f"({self.past.t} >= {cell.first})"
@@ -115,9 +115,9 @@ class ChunkWriter:
         )
         return ticks, rests
 
-    def accumulated(self, cell: Cell, state: AffineState) -> AffineState:
+    def accumulated(self, cell: State, state: AffineState) -> AffineState:
         """The memory at every token, from its affine equation at one."""
-        start, stopped = self.states[cell.name], cell.next.op == "stop"
+        start, stopped = self.states[cell.name], cell.tick.op == "stop"
         if state.self_gate is None and not state.householder:
             if cell.name not in self.read_before:
                 return state
@@ -136,7 +136,7 @@ class ChunkWriter:
             terms = self.start_kept(cell, state, terms)
         return AffineState(state.shape, state.heads, tuple(terms), channels=state.channels)
 
-    def start_kept(self, cell: Cell, state: AffineState, terms: list[Term]) -> list[Term]:
+    def start_kept(self, cell: State, state: AffineState, terms: list[Term]) -> list[Term]:
         """Of a memory whose ticks nobody sees through, what has not ticked yet is still its start:
         at the tokens before the first tick, and where the first token reads it.
         """
@@ -245,7 +245,7 @@ class ChunkWriter:
         return found
 
     def found(self, node: Node) -> Value | None:
-        return self.memo.get(node) or self.fn.env.get(id(node))
+        return self.memo.get(node) or self.fn.env.get(node)
 
     def needs(self, node: Node) -> tuple[Node, ...]:
         """Arguments to evaluate first: of a right factor only the state."""
@@ -288,10 +288,10 @@ def heads_of(x: AffineState | Readout) -> int:
 def _plain(chunk: ChunkWriter, node: Node, rule: Plain) -> Ref:
     fn, refs = chunk.fn, []
     for arg, child in zip(chunk.args(node), node.args, strict=True):
-        fn.env[id(child)] = ref = fn.note(chunk.reads.tensor(arg), child)
+        fn.env[child] = ref = fn.note(chunk.reads.tensor(arg), child)
         refs.append(ref)
     fn.at = node
-    fn.env[id(node)] = out = fn.emit(node, refs)
+    fn.env[node] = out = fn.emit(node, refs)
     return out
 
 

@@ -14,8 +14,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from nldsl.core.nodes import Node, Shape, walk
-from nldsl.schedule.cells import Cell
 from nldsl.schedule.plan import Region
+from nldsl.schedule.states import State as Memory
 from nldsl.source import Span
 from nldsl.step.lowerings.patterns import Part
 
@@ -35,19 +35,15 @@ class Recurrence:
     entries: frozenset[str] = frozenset()
 
     @property
-    def memories(self) -> dict[str, Cell]:
+    def memories(self) -> dict[str, Memory]:
         """Those that tick at every token."""
-        return {c.name: c for c in self.region.cells if not self.seldom(c)}
+        return {s.name: s for s in self.region.ticking if not s.seldom}
 
     @property
     def read_before(self) -> frozenset[str]:
         """The memories that something reads before this token's tick."""
-        nodes = walk(*self.region.outputs, *(c.next for c in self.region.cells))
+        nodes = walk(*self.region.outputs, *(s.tick for s in self.region.ticking))
         return frozenset(n["memory"] for n in nodes if n.op == "read")
-
-    @staticmethod
-    def seldom(cell: Cell) -> bool:
-        return cell.clock.period > 1 or bool(cell.clock.phase)
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nldsl.core.nodes import walk
-from nldsl.schedule.cells import Cell, Unsupported
+from nldsl.schedule.faults import Unsupported
+from nldsl.schedule.states import State
 
 
-def in_order(cells: Sequence[Cell]) -> list[Cell]:
-    """Cells so that one whose `now` another reads comes first."""
-    names = {c.name: c for c in cells}
+def in_order(states: Sequence[State]) -> list[State]:
+    """States so that one whose `now` another reads comes first."""
+    names = {s.name: s for s in states}
     done: list[str] = []
 
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in done:
             return
         if name in path:
-            raise Unsupported(f"`{name}` at a token needs itself at that token", names[name].next)
-        for node in walk(names[name].next):
+            raise Unsupported(f"`{name}` at a token needs itself at that token", names[name].tick)
+        for node in walk(names[name].tick):
             if node.op == "now" and node["memory"] in names and node["memory"] != name:
                 visit(node["memory"], (*path, name))
         done.append(name)

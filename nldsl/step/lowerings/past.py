@@ -22,22 +22,20 @@ def data(node: Node) -> list[Node]:
     """Of a replay: the streams that its terms take as they were."""
     inner = again(node)
     token = moving([node.args[0]])
-    edge = [a for n in walk(node.args[0]) if id(n) in inner for a in n.args if id(a) not in inner]
-    return list(
-        {id(x): x for a in edge for x in narrow(a, token, set()) if id(x) in token}.values()
-    )
+    edge = [a for n in walk(node.args[0]) if n in inner for a in n.args if a not in inner]
+    return list({x: x for a in edge for x in narrow(a, token, set()) if x in token}.values())
 
 
 def keeps(region: Region) -> list[Kept]:
     """The slots of a region's state that hold earlier values of streams."""
-    found: dict[tuple[int, int | None], Kept] = {}
+    found: dict[tuple[Node, int | None], Kept] = {}
     for node in region.inside:
         several = (
             [Kept(x, reach(node["since"])) for x in data(node)]
             if node.op == "replay"
             else looks_back(node)
         )
-        found |= {(id(k.node), k.rows): k for k in several}
+        found |= {(k.node, k.rows): k for k in several}
     return list(found.values())
 
 
@@ -103,7 +101,7 @@ class Past:
             inner.bind(x, text, "BT")
             size = f"{text}.shape[1]"
         for plain, ref in zip(plains(node.args[0]), values, strict=True):
-            inner.env[id(plain)] = ref
+            inner.env[plain] = ref
         return inner, size
 
     def band(self, node: Node, size: str) -> str:

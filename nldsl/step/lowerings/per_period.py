@@ -13,8 +13,8 @@ def once(form: Form) -> bool:
     """Sums since the last tick are not memories that a reader knows."""
     if not isinstance(form, AffineForm):
         return False
-    cells = [c for c in form.recurrence.region.cells if ".fold." not in f".{c.name}"]
-    return bool(cells) and all(map(form.recurrence.seldom, cells))
+    memories = [s for s in form.recurrence.region.ticking if s.memory]
+    return bool(memories) and all(s.seldom for s in memories)
 
 
 PER_PERIOD = Lowering(

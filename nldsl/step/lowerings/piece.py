@@ -5,7 +5,7 @@ tick at its end, if at all.
 from __future__ import annotations
 
 from nldsl.core.nodes import Node
-from nldsl.step.lowerings.body import Body, expand
+from nldsl.step.lowerings.body import Body
 from nldsl.step.lowerings.chunk import ChunkWriter
 from nldsl.step.lowerings.forms import AffineForm
 from nldsl.step.lowerings.temporal import TEMPORAL
@@ -18,7 +18,7 @@ def write_piece(form: AffineForm, body: Body) -> tuple[dict[str, str], list[str]
     chunk = ChunkWriter.of(form, body.fn, body.state, body.past)
     after = {name: chunk.last(name) for name in chunk.cells}
     outputs = [chunk.reads.over_tokens(chunk.tensor(x)).text for x in body.region.outputs]
-    if body.slow:
+    if body.seldom:
         after |= at_end(chunk, body)
     for node in body.region.inside:  # what is kept although nothing of this piece needs it
         if node.op in TEMPORAL:
@@ -42,9 +42,9 @@ def at_end(chunk: ChunkWriter, body: Body) -> dict[str, str]:
         return Ref(after[name] if name in after else chunk.last(name), "B", node.type)
 
     last.lazy = {"now": now, "replay": taken, "read": taken, **{op: taken for op in TEMPORAL}}
-    for cell in body.slow:
-        value, like = last.value(cell.next), body.state[cell.name].text
-        after[cell.name] = body.ticked(cell, expand(last, value, like, cell.shape))
+    last.lazy["when"] = body.chosen(last)
+    for state in body.seldom:
+        after[state.name] = body.expanded(last, last.value(state.after), state.type)
     return after
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from nldsl.core.nodes import Axis, Node
 from nldsl.core.program import Clock
-from nldsl.schedule.cells import Unsupported
+from nldsl.schedule.faults import Unsupported
 from nldsl.step.source import Fn, Ref
 
 if TYPE_CHECKING:

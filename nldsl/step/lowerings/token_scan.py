@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nldsl.core.nodes import Node, walk
-from nldsl.step.lowerings.body import Body, expand
+from nldsl.step.lowerings.body import Body
 from nldsl.step.lowerings.lowering import Form, Lowering
 from nldsl.step.lowerings.order import in_order
 from nldsl.step.lowerings.past import data
@@ -20,13 +20,13 @@ def write_token(body: Body) -> tuple[dict[str, str], list[str]]:
 
     fn.lazy["replay"] = replay
     after: dict[str, str] = {}
-    for cell in in_order(region.cells):
-        value, like = fn.value(cell.next), body.state[cell.name].text
-        after[cell.name] = body.ticked(cell, expand(fn, value, like, cell.shape))
-        for node in walk(*region.outputs, *(c.next for c in region.cells)):
-            if node.op == "now" and node["memory"] == cell.name:
-                fn.bind(node, after[cell.name], "B")
-    outputs = [expand(fn, fn.value(x), body.like, x.type) for x in region.outputs]
+    fn.lazy["when"] = body.chosen(fn)
+    for state in in_order(region.ticking):
+        after[state.name] = body.expanded(fn, fn.value(state.after), state.type)
+        for node in walk(*region.outputs, *(s.tick for s in region.ticking)):
+            if node.op == "now" and node["memory"] == state.name:
+                fn.bind(node, after[state.name], "B")
+    outputs = [body.expanded(fn, fn.value(x), x.type) for x in region.outputs]
     for node in region.inside:
         if node.op in TEMPORAL:
             fn.value(node)

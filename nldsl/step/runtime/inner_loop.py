@@ -149,7 +149,7 @@ def advance(
         for f in due:
             new |= tick(f, given, stop)
         for f in able:
-            new |= settle(f, held | new, stop)
+            new |= settled(f, held | new, stop)
         state = state | {name: new[name] for name in new}
         if stop < last:
             renewed = {key for key in opened if ticks(key[0], stop) or ticks(key[1], stop)}
@@ -175,16 +175,7 @@ def slope(network, slopes: tuple, families: tuple, i: int, opened: dict, history
     def objective(point: dict) -> tuple:
         seen = dict(point)
         for k in s["sees"]:  # what starts with the window may start from what is differentiated in
-            fresh = started(families[k], begun | seen, origin)
-            seen |= (
-                {name: begun[name] for name in families[k]["state"]}
-                | fresh
-                | {
-                    name: fresh[source]
-                    for name, source, _ in families[k]["copies"]
-                    if source in fresh
-                }
-            )
+            seen |= settled(families[k], begun | seen, origin)
         values, _, (carry, _), state = advance(
             network,
             slopes,
@@ -212,34 +203,19 @@ def tick(f: dict, given: dict, stop: int) -> dict:
     """The new values of a family's memories."""
     flags = tuple(ticks(c, stop) for c in f["clocks"])
     new, _ = f["tick"](
-        tuple(given[n] for n in f["cells"]),
+        tuple(given[n] for n in f["moves"]),
         tuple(given[n].unsqueeze(1) for n in f["takes"]),
         f["statics"],
         flags,
     )
-    return dict(zip(f["cells"], new))
+    return dict(zip(f["moves"], new))
 
 
-def started(f: dict, now: dict, stop: int) -> dict:
-    """The memories that start after `stop` tokens, from what slower ones hold by then."""
-    return {
-        name: start(now).expand_as(now[name])
-        for name, start, clock in f["starts"]
-        if stop == 0 or ticks(clock, stop)
-    }
-
-
-def settle(f: dict, now: dict, stop: int) -> dict:
-    """What follows the ticks of an instant: cuts that end what slower learners see, resets, and
-    copies.
+def settled(f: dict, now: dict, stop: int) -> dict:
+    """What a family holds when the instant after `stop` tokens is finished. Doing it twice changes
+    nothing.
     """
-    cut = {source for source, clock in f["cuts"] if ticks(clock, stop)}
-    kept = {
-        name: now[name].detach() if name in cut or f["copied"].get(name) in cut else now[name]
-        for name in f["state"]
-    }
-    fresh = started(f, now, stop)
-    new = kept | fresh
-    for name, source, clock in f["copies"]:
-        new[name] = new[source] if source in fresh or ticks(clock, stop) else kept[name]
-    return new
+    held, others = (tuple(now[n] for n in f[names]) for names in ("state", "others"))
+    ends = tuple(ticks(c, stop) if c[0] else stop == 0 for c in f["ends"])
+    new, _ = f["settle"](held, others, f["starts"], ends)
+    return dict(zip(f["state"], new))
