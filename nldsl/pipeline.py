@@ -75,9 +75,9 @@ def load_text(
 def scheduled(program: Program, watch: Watch = unwatched) -> Schedule:
     """Checked program -> its states, both clocks -> what is computed in what order."""
     from nldsl.schedule.plan import schedule  # torch is imported where something is to run
-    from nldsl.schedule.states import states
     from nldsl.schedule.step_clock import step_clock
     from nldsl.schedule.step_states import check_clocks
+    from nldsl.schedule.token_states import states
 
     steps = step_clock(program)
     tokens = states(program, steps.streams)

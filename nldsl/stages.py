@@ -22,8 +22,8 @@ from nldsl.frontend import lex
 from nldsl.frontend.lex import Places
 from nldsl.frontend.syntax import File
 from nldsl.schedule.plan import Region, Schedule
-from nldsl.schedule.states import States
 from nldsl.schedule.step_states import StepStates
+from nldsl.schedule.token_states import States
 from nldsl.source import Source
 
 WIDTH = 120

@@ -21,8 +21,8 @@ from nldsl.oracle.lines import Inside, Line, cut, mark, viewed_by
 from nldsl.oracle.operators import ABSENT, APPLY, Value, conform, each, leaves, like
 from nldsl.oracle.time import TIME, instants
 from nldsl.schedule.named import Draw, Input, Name
-from nldsl.schedule.states import States
 from nldsl.schedule.step_states import StepStates
+from nldsl.schedule.token_states import States
 
 LOOKS = ("conv", "rope", "ahead", "held_stream", "attend", "window")
 

@@ -17,9 +17,9 @@ from nldsl.core.program import Program
 from nldsl.core.timing import at_tokens
 from nldsl.oracle.interpreter import Oracle
 from nldsl.oracle.operators import ABSENT
-from nldsl.schedule.states import check_states, states
 from nldsl.schedule.step_clock import step_clock
 from nldsl.schedule.step_states import check_step_states
+from nldsl.schedule.token_states import check_states, states
 from nldsl.testing import data, sample
 
 torch.set_num_threads(1)

@@ -253,12 +253,16 @@ class Builder:
             return row.remake(self, node, args)
         return self.again(node, args)
 
-    def again(self, node: Node, args: Sequence[Node], **changed: Hashable) -> Node:
-        """The same equation on other arguments, as it is said, with some attributes `changed`."""
+    def again(
+        self, node: Node, args: Sequence[Node], type: Type | None = None, **changed: Hashable
+    ) -> Node:
+        """The same equation on other arguments, as it is said, with another type or some attributes
+        `changed`.
+        """
         return self.make(
             node.op,
             *args,
-            type=node.type,
+            type=type,
             span=node.span,
             turn=node.turn,
             called=node.name,

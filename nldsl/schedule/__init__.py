@@ -1,8 +1,9 @@
 """CHECKED PROGRAM -> STATES -> SCHEDULE: which array is computed when, once a step, once a chunk or
 once a token.
 
-Takes the checked `Program` and the streams that are wanted of it, makes `States` of it (states.py),
-a flat text of equations, and gives a `Schedule` of these (plan.py).
+Takes the checked `Program` and the streams that are wanted of it, makes the states of both clocks
+(token_states.py, step_states.py), a flat text of equations, and gives a `Schedule` of these
+(plan.py).
 Guaranteed: every node stands before what reads it; each memory of the token clock is in exactly one
 region; a kind of step is listed once, with the first step it occurs at. What has a meaning and no
 order raises `Unsupported` with its words, which the driver makes N801.
@@ -10,14 +11,13 @@ order raises `Unsupported` with its words, which the driver makes N801.
     differentiate.py   the derivative of an objective, as nodes again
     cells.py           trees become arrays, folds memories that add up their terms
     objectives.py      `grad` becomes the derivative of its objective
-    instants.py        the order within one instant: ticks, cuts, resets, copies
     documents.py       where documents end, as streams and states
-    states.py          STATES of the token clock: each with its equations
+    instant.py         a state; the order within one instant, for every clock
+    token_states.py    states and equations of the token clock
     faults.py          what has a meaning and no lowering
     online.py          memories that learn from the loss of the whole network, and what is run
                        between their ticks
     plan.py            streams, regions, blocks; the length of a chunk; the whole `Schedule`
-    instant.py         a state; the order within one instant, for every clock
     named.py           what the step clock calls its values that no text has a name for
     ticks.py           levels of the step clock: what each memory becomes at a tick
     step_states.py     states and equations of the step clock; what a step of one kind leaves

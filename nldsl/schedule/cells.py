@@ -313,13 +313,7 @@ class Cells(Objectives):
 
     def _same(self, node: Node, args: list[Value]) -> Value:
         """The operator of each leaf."""
-        attrs = dict(node.attrs)
-        return self._each(
-            args[0],
-            lambda x: self.al.make(
-                node.op, x, type=x.type, span=node.span, turn=node.turn, called=node.name, **attrs
-            ),
-        )
+        return self._each(args[0], lambda x: self.al.again(node, [x], x.type))
 
     @staticmethod
     def _each(value: Value, of: Callable[[Node], Node]) -> Value:
@@ -330,11 +324,8 @@ class Cells(Objectives):
         if not OPS[node.op].elementwise and node.op not in ("random", "load"):
             raise Unsupported(f"`{node.op}` of a tree", node)
         if not args:
-            attrs = dict(node.attrs)
-            return {
-                path: al.make(node.op, type=shape, **(attrs | {"name": f"{node['name']}.{path}"}))
-                for path, shape in tree.leaves
-            }
+            name = node["name"]
+            return {p: al.again(node, (), shape, name=f"{name}.{p}") for p, shape in tree.leaves}
         made = {}
         for path, shape in tree.leaves:
             parts = [a[path] if isinstance(a, dict) else a for a in args]
@@ -373,9 +364,7 @@ class Cells(Objectives):
         """
         al = self.al
         if plains(term):
-            fold = al.make(
-                "fold", term, type=term.type, span=node.span, turn=node.turn, **dict(node.attrs)
-            )
+            fold = al.again(node, [term], term.type)
             self.waiting[fold] = terms
             return fold
         since = node["since"]

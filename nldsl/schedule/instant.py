@@ -63,15 +63,7 @@ def substituted(al: Builder, root: Node, bind: Mapping[Node, Node]) -> Node:
     done: dict[Node, Node] = {}
     for node in walk(root):
         args = [done[a] for a in node.args]
-        done[node] = bind.get(node) or al.make(
-            node.op,
-            *args,
-            type=node.type,
-            span=node.span,
-            turn=node.turn,
-            called=node.name,
-            **dict(node.attrs),
-        )
+        done[node] = bind.get(node) or al.again(node, args, node.type)
     return done[root]
 
 

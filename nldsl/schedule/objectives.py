@@ -266,14 +266,7 @@ class Objectives(ABC):
             return (
                 self._stretch(fold, term, self.waiting[fold])
                 if fold.op == "fold"
-                else self.al.make(
-                    "window",
-                    term,
-                    type=term.type,
-                    span=fold.span,
-                    turn=fold.turn,
-                    **dict(fold.attrs),
-                )
+                else self.al.again(fold, [term], term.type)
             )
         if isinstance(since, Clock) and since.unit == ENDS:
             raise Unsupported(

@@ -23,7 +23,7 @@ from nldsl.core.program import STATE, TOKEN, Clock, Level, Program
 from nldsl.core.timing import LOOKS_BACK, first_tick
 from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.objectives import Slope
-from nldsl.schedule.states import State, States
+from nldsl.schedule.token_states import State, States
 
 if TYPE_CHECKING:
     from nldsl.schedule.plan import Region

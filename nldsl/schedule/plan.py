@@ -22,9 +22,9 @@ from nldsl.core.program import STATE, Program
 from nldsl.core.timing import LOOKS_BACK, ValidFrom
 from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.online import Online, begin, divide, families
-from nldsl.schedule.states import State, States, seen_by_steps, states
 from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.timetable import Timetable
+from nldsl.schedule.token_states import State, States, seen_by_steps, states
 
 FREE_CHUNK = 64  # tokens per piece where nothing in the text fixes a chunk
 

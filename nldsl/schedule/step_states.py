@@ -33,9 +33,9 @@ from nldsl.schedule.named import (
     Total,
     owner,
 )
-from nldsl.schedule.states import States, check_states
 from nldsl.schedule.ticks import Ticks
 from nldsl.schedule.timetable import Kind, Timetable
+from nldsl.schedule.token_states import States, check_states
 
 State = instant.State[Name]
 # what no equation of a state may hold

@@ -25,8 +25,8 @@ from nldsl.core.timing import LOOKS_BACK, lookahead
 from nldsl.schedule.documents import flag
 from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.plan import Block, Forward, Region, moving
-from nldsl.schedule.states import State
 from nldsl.schedule.timetable import outlives
+from nldsl.schedule.token_states import State
 from nldsl.step.layout import defined, fold
 from nldsl.step.listing import Draft, Known, Label, listing, shape_text, written
 from nldsl.step.loading import loaded_name

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from nldsl.core.nodes import Node, Shape, walk
 from nldsl.schedule.objectives import plains
-from nldsl.schedule.states import State as Memory
+from nldsl.schedule.token_states import State as Memory
 from nldsl.step.lowerings.forms import (
     ANSWERS,
     STATES,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from nldsl.core.nodes import Node
-from nldsl.schedule.states import State
+from nldsl.schedule.token_states import State
 from nldsl.step.lowerings.forms import (
     AffineForm,
     After,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from nldsl.core.nodes import Node, Shape, walk
 from nldsl.schedule.plan import Region
-from nldsl.schedule.states import State as Memory
+from nldsl.schedule.token_states import State as Memory
 from nldsl.source import Span
 from nldsl.step.lowerings.patterns import Part
 

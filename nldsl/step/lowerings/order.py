@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nldsl.core.nodes import walk
 from nldsl.schedule.faults import Unsupported
-from nldsl.schedule.states import State
+from nldsl.schedule.token_states import State
 
 
 def in_order(states: Sequence[State]) -> list[State]:
