@@ -254,7 +254,7 @@ class Builder:
         return self.again(node, args)
 
     def again(
-        self, node: Node, args: Sequence[Node], type: Type | None = None, **changed: Hashable
+        self, node: Node, args: Sequence[Node], type: Type | None = None, /, **changed: Hashable
     ) -> Node:
         """The same equation on other arguments, as it is said, with another type or some attributes
         `changed`.
@@ -262,7 +262,7 @@ class Builder:
         return self.make(
             node.op,
             *args,
-            type=type,
+            type=node.type if type is None else type,
             span=node.span,
             turn=node.turn,
             called=node.name,
