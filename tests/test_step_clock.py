@@ -368,6 +368,45 @@ level training every step {{
     )
 
 
+BESIDE = """nldsl 1
+dim c = 2
+input x: [c]
+clock two = 2 step
+level first every 2 step {
+    memory M: [c] = 1
+    memory N: [c] = 0
+    M <- 0.9 * M + FIRST
+    N <- 0.5 * N + M
+    bptt full
+}
+level second every SECOND step {
+    memory M: [c] = first.M + 1
+    context x
+    minimize mean(loss over period) + |M|^2
+    M <- 0.9 * M + 0.1 * mean(first.N@after over period) - 0.1 * (stop(grad(M)) + 0.1 * M)
+    bptt none
+}
+loss = |(first.M + second.M@two + second.M) .* linear(x, [c]) - next(x)|^2 / 4
+level training every step {
+    memory W: weights
+    context x
+    minimize mean(loss over period)
+    W <- W - 0.05 * grad(W)
+}
+"""
+
+
+@pytest.mark.parametrize("second", ["2", "4"])
+@pytest.mark.parametrize("first", ["0.1 * second.M@after", "0.1 * second.M", "0.1"])
+def test_levels_that_read_each_other(first: str, second: str) -> None:
+    """A read after the tick is data; a start is seen by slower levels alone; of two levels at one
+    instant each memory stands behind those that it needs."""
+    text = BESIDE.replace("FIRST", first).replace("SECOND", second)
+    if "@after" in first:
+        text = text.replace("mean(first.N@after over period)", "first.M@two")
+    agrees(load_text(text), 9)
+
+
 def test_a_fresh_draw_at_each_restart() -> None:
     text = (
         TWO.replace("fast.F(h)", "fast.F(slow.S(h))")

@@ -247,7 +247,7 @@ class Meaning:
 
     def _start(self, memory: Memory, level: Level, line: Line, i: int) -> Value:
         """The start, after the ticks of instant i; `number` counts the resets in the life of this
-        memory.
+        memory. A level that is not slower does not see what it is made of.
         """
         first = line.first[min(i + 1, len(line) - 1)] if line.unit == "token" else 0
         number = sum(self.resets(level, line, j) for j in range(first, i + 1))
@@ -262,7 +262,9 @@ class Meaning:
                 for path, slot in memory.slots.items()
             }
             return drawn if isinstance(memory.type, Tree) else drawn[""]
-        return conform(self._start_value(memory.start, level, line, i, number), memory.type)
+        value = conform(self._start_value(memory.start, level, line, i, number), memory.type)
+        viewers = self.program.levels.items()
+        return cut(value, frozenset(n for n, x in viewers if not self.facts.slower(x, level)))
 
     def _start_value(self, node: Node, level: Level, line: Line, i: int, number: int) -> Value:
         step = i + 1 if line.unit == "step" else line.step[min(i + 1, len(line) - 1)]

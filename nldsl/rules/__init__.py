@@ -42,6 +42,7 @@ RULES: tuple[Rule, ...] = (
     clocks.cut_periods,
     clocks.counted_units,
     clocks.copy_periods,
+    clocks.timetable_without_end,
     clocks.many_tick_kinds,
     clocks.planned_ticks,
     causality.cycles,

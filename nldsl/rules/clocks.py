@@ -371,9 +371,35 @@ def _counting_documents(program: Program) -> Iterator[Span | None]:
             yield node.span
 
 
+def timetable_without_end(program: Program) -> Iterator[Diagnostic]:
+    """Periods of the step clock repeat within any run: of levels and what they call, of their
+    restarts, copies and stretches.
+
+    level a every 997 step   level b every 1009 step   level c every 1013 step      # N312
+    level a every 1000 step   level b every 2000 step   level c every 4000 step
+    """
+    steps = [x for x in program.levels.values() if x.clock.unit == "step"]
+    if not steps:
+        return
+    every_clock = [clock for level in steps for clock in (level.clock, level.reset)]
+    every_clock += [b.depth for x in steps for b in x.bptt if isinstance(b.depth, Clock)]
+    every_clock += [clock for node in walk(*program.roots()) for clock in clocks_of(node)]
+    periods = sorted({c.period for c in every_clock if c.unit == "step" and c.period})
+    hyper = math.lcm(*periods)
+    if hyper > LONGEST_HYPERPERIOD:
+        slow = max(steps, key=lambda level: (level.parent is None, level.clock.period))
+        said_periods = ", ".join(str(n) for n in periods)
+        yield Diagnostic(
+            "N312",
+            f"the periods {said_periods} repeat only after {hyper} steps",
+            rate_of(slow),
+            f"every {every(slow.clock)}",
+            help=f"periods of at most {LONGEST_HYPERPERIOD} steps that divide each other",
+        )
+
+
 def many_tick_kinds(program: Program) -> Iterator[Diagnostic]:
-    """Periods that do not divide each other make many kinds of step, each of them compiled, and a
-    long way to the first repetition.
+    """Periods that do not divide each other make many kinds of step, each of them compiled.
 
     level a every 2 step   level b every 3 step   level c every 5 step   .. 7 step  # N311: 16 kinds
     level a every 2 step   level b every 4 step   level c every 8 step   .. 8 step
@@ -384,26 +410,15 @@ def many_tick_kinds(program: Program) -> Iterator[Diagnostic]:
         if level.clock.unit == "step" and level.clock.period > 0 and level.parent is None
     ]
     periods = sorted({level.clock.period for level in slow})
-    if not periods:
-        return
     hyper = math.lcm(*periods)
     odd = next((b for a, b in pairwise(periods) if b % a), None)
-    if odd is None:
+    if odd is None or hyper > LONGEST_HYPERPERIOD:
         return
     at = next(level for level in slow if level.clock.period == odd)
-    instead = ", ".join(str(n) for n in harmonic(periods))
-    said_periods = ", ".join(str(n) for n in periods)
-    if hyper > LONGEST_HYPERPERIOD:
-        yield Diagnostic(
-            "N312",
-            f"the periods {said_periods} repeat only after {hyper} steps",
-            rate_of(at),
-            f"every {every(at.clock)}",
-            help=f"periods that divide each other: {instead}",
-        )
-        return
     count = len(tick_kinds([level.clock for level in slow], hyper))
     if count > MANY_KINDS:
+        said_periods = ", ".join(str(n) for n in periods)
+        instead = ", ".join(str(n) for n in harmonic(periods))
         yield Diagnostic(
             "N311",
             f"the periods {said_periods} make {count} kinds of step, each of them compiled",

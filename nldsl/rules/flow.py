@@ -147,12 +147,13 @@ def knots(needs: Mapping[T, Iterable[T]]) -> list[set[T]]:
 
 
 def shortest_ring(needs: Mapping[T, Iterable[T]]) -> list[T]:
-    """The shortest circle of things that all need each other."""
+    """The shortest circle of things that need each other."""
     import networkx as nx
 
     graph: nx.DiGraph[T] = nx.DiGraph()
     graph.add_edges_from((node, other) for node, others in needs.items() for other in others)
-    return min(([a] if a == b else nx.shortest_path(graph, b, a) for a, b in graph.edges), key=len)
+    edges = [edge for knot in knots(needs) for edge in graph.subgraph(knot).edges]
+    return min(([a] if a == b else nx.shortest_path(graph, b, a) for a, b in edges), key=len)
 
 
 def bare(node: Node) -> Node:

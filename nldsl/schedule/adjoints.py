@@ -32,7 +32,6 @@ from nldsl.schedule.differentiate import gradient, sum_of
 from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.named import (
     Bar,
-    Copy,
     Fold,
     Held,
     Total,
@@ -128,14 +127,12 @@ class Adjoint:
         return owner(self.program, node)
 
     def candidates(self) -> list[Held]:
-        """States that are not the viewer's own, nor copies of its own."""
-        ticks, own = self.clock.ticks, self.viewer.memories
+        """States of faster levels."""
         return [
             name
             for name, state in self.states.items()
             if isinstance(name, Held)
-            and ticks.root_of(state.level) != self.viewer.name
-            and not (isinstance(name, Copy) and name.memory in own)
+            and self.program.slower(self.viewer, self.program.levels[state.level])
         ]
 
     def depending(self) -> list[Held]:

@@ -68,17 +68,42 @@ def substituted(al: Builder, root: Node, bind: Mapping[Node, Node]) -> Node:
 
 
 def behind(names: Collection[N], needs: Callable[[N], Iterable[N]]) -> list[N]:
-    """Each behind those that it needs; else as they stand."""
+    """Each behind those that it needs, as far as they do not need it in turn; else as they
+    stand."""
     done: dict[N, None] = {}
+    begun: set[N] = set()
 
-    def visit(name: N, path: tuple[N, ...]) -> None:
-        assert name not in path, f"{name} needs itself at one instant"
-        if name not in done:
+    def visit(name: N) -> None:
+        if name not in begun:
+            begun.add(name)
             for other in needs(name):
-                if other in names and other != name:
-                    visit(other, (*path, name))
+                if other in names:
+                    visit(other)
             done[name] = None
 
     for name in names:
-        visit(name, ())
+        visit(name)
     return list(done)
+
+
+def together(
+    names: Collection[N], needs: Mapping[N, Collection[N]], group: Callable[[N], str]
+) -> list[list[N]]:
+    """Names that stand behind those that they need, by group; a group is divided only where another
+    must come between.
+    """
+    left, out = dict.fromkeys(names), []
+    whole: dict[str, list[N]] = {}
+    for name in names:
+        whole.setdefault(group(name), []).append(name)
+    order = behind(whole, lambda one: [group(x) for name in whole[one] for x in needs[name]])
+    while left:
+        before = len(left)
+        for one in order:
+            batch: list[N] = []
+            while ready := [n for n in left if group(n) == one and not left.keys() & needs[n]]:
+                batch += ready
+                left = {n: None for n in left if n not in ready}
+            out += [batch] if batch else []
+        assert len(left) < before, f"{next(iter(left))} needs itself at one instant"
+    return out

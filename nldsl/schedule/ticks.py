@@ -83,7 +83,7 @@ def ticks(program: Program) -> Ticks:
             for name in member.memories:
                 after = program.memories[name].next
                 assert after is not None
-                made.next[name] = made.rewrite(after)
+                made.next[name] = made.rewrite(after, level.name)
     after_all = (m.next for m in program.memories.values() if m.next is not None)
     for node in walk(*program.outputs.values(), *after_all):
         if node.op == "held" and made.slow(node["memory"]) and node["clock"].unit == "step":
@@ -126,7 +126,8 @@ class Equations:
 
     # -- equations
 
-    def rewrite(self, root: Node) -> Node:
+    def rewrite(self, root: Node, level: str) -> Node:
+        """The equation of a memory that moves in the ticks of a level."""
         done: dict[Node, Node] = {}
         for node in self.near(root):
             self.al.span = node.span
@@ -137,6 +138,8 @@ class Equations:
                 done[node] = self.fold(node, done)
             elif node.op == "held":
                 done[node] = self.held(node)
+            elif node.op == "now":
+                done[node] = self.now(node, level)
             elif node.op == "tick":
                 done[node] = self.al.make("now", type=(), memory=Counter(node["level"]))
             else:
@@ -183,6 +186,14 @@ class Equations:
 
     def slow(self, memory: str) -> bool:
         return not self.program.level(memory).clock.inner
+
+    def now(self, node: Node, level: str) -> Node:
+        """What another level's memory has become is data for that level."""
+        owner = self.program.root(self.program.level(node["memory"]))
+        new = self.al.make("now", type=node.type, memory=node["memory"])
+        if owner.name == level or not owner.objectives:
+            return new
+        return self.al.make("constant_for", new, type=node.type, learners=(owner.name,))
 
     def held(self, node: Node) -> Node:
         copy = Copy(node["memory"], node["clock"])

@@ -14,12 +14,12 @@ What a step leaves of each state is said in schedule/step_states.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from nldsl.core.build import number
 from nldsl.core.nodes import Node, Tree, Type, numel, walk
-from nldsl.schedule.instant import behind
+from nldsl.schedule.instant import behind, together
 from nldsl.schedule.named import Bar, Copy, Counter, Draw, Input, Memory, Name, Total, name_of
 from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.step_states import At
@@ -181,27 +181,22 @@ class Updates:
     def updates(self, at: At) -> list[str]:
         """New values: a call for each level that ticks, with the optimizers that it calls."""
         after = {n: at.moved[n].after for n in at.needed() if isinstance(n, Memory)}
-        roots: dict[str, list[Memory]] = {}
-        for name in after:
-            level = self.ticks.root_of(self.ticks.level_of(name))
-            roots.setdefault(level, []).append(name)
-
-        def read(names: Iterable[Memory]) -> list[Memory]:
-            nodes = walk(*(after[n] for n in names))
-            return [n["memory"] for n in nodes if n.op == "now" and n["memory"] in after]
-
-        def levels(level: str) -> list[str]:
-            return [self.ticks.root_of(self.ticks.level_of(n)) for n in read(roots[level])]
-
+        needs = {
+            name: {n["memory"] for n in walk(x) if n.op == "now" and n["memory"] in after}
+            for name, x in after.items()
+        }
         lines = []
-        for level in behind(roots, levels):
-            names = behind(roots[level], lambda name: read([name]))
+        for names in together(after, needs, self.root_of):
+            level = self.root_of(names[0])
             call = self.function("update", {n: after[n] for n in names}, self.texts_of(names))
             lines += [
                 f"# {level} every {self.program.levels[level].clock.period} step",
                 parts([f'new["{n}"]' for n in names]) + f" = {call}",
             ]
         return lines
+
+    def root_of(self, name: Memory) -> str:
+        return self.ticks.root_of(self.ticks.level_of(name))
 
     def left(self, at: At) -> list[str]:
         """What each state keeps. A value is worked out before anything is written."""

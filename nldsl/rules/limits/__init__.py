@@ -52,6 +52,7 @@ LIMITS: tuple[Limit, ...] = (
     ticks.stream_in_update,
     ticks.copy_in_update,
     ticks.stretch_of_several,
+    ticks.stretch_without_tick,
     ticks.curved_in_its_stretch,
     ticks.weighed_apart,
     ticks.second_derivative,

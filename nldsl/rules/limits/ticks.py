@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from nldsl.core.nodes import Node, walk
 from nldsl.core.ops import active
-from nldsl.core.program import STATE, Level
+from nldsl.core.program import STATE, Clock, Level
 from nldsl.core.timing import LOOKS_BACK
 from nldsl.diagnostic import Diagnostic
 from nldsl.rules.flow import reach
@@ -52,6 +52,35 @@ def stretch_of_several(facts: Facts) -> Iterator[Diagnostic]:
                     node.span,
                     "a stretch for each of them",
                 )
+
+
+def stretch_without_tick(facts: Facts) -> Iterator[Diagnostic]:
+    """A stretch on the step clock of another level's value, in which that level may not tick."""
+    for node, name in facts.ticking.items():
+        if node.op != "fold" or not facts.local(node.args[0]) or _waits(node):
+            continue
+        levels = [facts.program.levels[p] for p in _pulse(facts, node.args[0]) if p]
+        made = min((level.clock for level in levels), key=lambda c: c.period, default=None)
+        own = facts.level(name).clock
+        if (
+            made is None
+            or first_tick(made) <= first_tick(own)
+            and (
+                isinstance(node["since"], str)
+                and made.period <= own.period
+                or own.period % made.period == (own.phase - made.phase) % made.period == 0
+            )
+        ):
+            continue
+        yield refused(
+            "a stretch of a value of another level, which may not tick in it",
+            node.span,
+            "the memory itself, read without a stretch",
+        )
+
+
+def first_tick(clock: Clock) -> int:
+    return clock.phase + clock.period
 
 
 def _waits(fold: Node) -> bool:
