@@ -260,6 +260,23 @@ class CompiledStep(Reading):
         tick do not tick (language, section 5). Rare (sequences of one token), so its updates are
         written when it comes, and not compiled.
         """
+        kind = self._kind(state, terms)
+        heard = enumerate(self.schedule.steps.heard)
+        lacking = "_".join(str(i) for i, h in heard if h in kind.unheard)
+        name = f"rare_{self.schedule.table.kind(state.step + 1)}_without_{lacking}"
+        with told(self.program):
+            if f"tick_{name}" not in self.module:
+                known = len(self.updates.texts)
+                written = self.updates.kind(name, kind)
+                text = "\n".join([*self.updates.texts[known:], written])
+                exec(compile(text, f"<nldsl {name}>", "exec"), self.module)
+            self._require_rows(state, kind)
+        inputs = [self.place(b) for b in batches]
+        self.seat(state, sum(map(lanes_of, inputs)))
+        return self._apart(name, state, inputs, self.draws(state, kind))
+
+    def _kind(self, state: State, terms: Mapping[str, int]) -> Kind:
+        """What happens at a step in which streams have so many terms."""
         clock = self.schedule.steps
         kind = clock.table.event(state.step + 1)
         unheard = {
@@ -269,37 +286,24 @@ class CompiledStep(Reading):
             if not terms[input_of(h).stream] and not self._waits(state, h)
         }
         quiet = {n for n in kind.fired if unheard & {*clock.needs[clock.ticks.root_of(n)]}}
-        kind = replace(
+        return replace(
             kind,
             fired=tuple(n for n in kind.fired if n not in quiet),
             silent=tuple(n for n in kind.fired if n in quiet),
             unheard=frozenset(unheard),
         )
-        lacking = "_".join(str(i) for i, h in enumerate(clock.heard) if h in unheard)
-        name = f"rare_{self.schedule.table.kind(state.step + 1)}_without_{lacking}"
-        if f"tick_{name}" not in self.module:
-            known = len(self.updates.texts)
-            with told(self.program):
-                written = self.updates.kind(name, kind)
-            exec(
-                compile(
-                    "\n".join([*self.updates.texts[known:], written]), f"<nldsl {name}>", "exec"
-                ),
-                self.module,
-            )
+
+    def _require_rows(self, state: State, kind: Kind) -> None:
+        """Raises Unsupported where a tape has no room until its viewer ticks again."""
         for tape in self.updates.tapes:
             if not tape.adjoint.fits(kind, float(state.tensors[f"{tape.name}|row"])):
-                with told(self.program):
-                    raise Unsupported(
-                        "a step without a target at which "
-                        f"`{tape.adjoint.viewer.name.rsplit('.', 1)[-1]}` would tick, again: what it "
-                        "sees through is kept for one of its periods",
-                        span=tape.adjoint.viewer.span,
-                        help="sequences of at least two tokens",
-                    )
-        inputs = [self.place(b) for b in batches]
-        self.seat(state, sum(map(lanes_of, inputs)))
-        return self._apart(name, state, inputs, self.draws(state, kind))
+                viewer = tape.adjoint.viewer
+                raise Unsupported(
+                    f"a step without a target at which `{viewer.name.rsplit('.', 1)[-1]}` would "
+                    "tick, again: what it sees through is kept for one of its periods",
+                    span=viewer.span,
+                    help="sequences of at least two tokens",
+                )
 
     def _waits(self, state: State, terms: Heard) -> bool:
         """Have earlier steps of a stretch had terms?"""
