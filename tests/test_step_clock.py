@@ -368,6 +368,32 @@ level training every step {{
     )
 
 
+@pytest.mark.parametrize("period", [1, 2])
+@pytest.mark.parametrize("silent", [(2,), (1, 4, 5)])
+def test_a_tick_that_waits_keeps_what_another_stream_gave(
+    period: int, silent: tuple[int, ...]
+) -> None:
+    """A sequence of one token has no next one: the objective has no value, the period goes on."""
+    agrees(
+        load_text(f"""nldsl 1
+import optimizers
+dim c = 2
+input x: [c]
+y = linear(x, [c])
+known = |y - next(x)|^2
+size = |y|^2
+level training every {period} step {{
+    memory W: weights
+    context x
+    minimize mean(known over period) + 0.3 * sum(size over period)
+    W <- W + adamw(W, grad(W), 0.01, 0.1)
+}}
+"""),
+        9,
+        silent,
+    )
+
+
 BESIDE = """nldsl 1
 dim c = 2
 input x: [c]

@@ -19,6 +19,7 @@ from nldsl.core.build import Builder, number
 from nldsl.core.nodes import Node, Type, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import READS, STATE, Clock, Level, Program
+from nldsl.core.timing import ValidFrom, lookahead
 from nldsl.schedule.differentiate import gradient
 from nldsl.schedule.named import (
     Copy,
@@ -79,6 +80,7 @@ def ticks(program: Program) -> Ticks:
     levels = program.levels.values()
     roots = tuple(x for x in levels if x.clock.unit == "step" and x.parent is None)
     for level in roots:
+        made.note(level)
         for member in family(program, level):
             for name in member.memories:
                 after = program.memories[name].next
@@ -120,9 +122,20 @@ class Equations:
         self.copies: dict[Copy, None] = {}
         self.streams: dict[str, Node] = {}
         self.terms: dict[Fold, tuple[Heard, ...]] = {}
+        self.apart: set[str] = set()  # levels of whose streams one may lack terms and another not
         self._folded: dict[tuple[Node, Fold, tuple[Heard, ...]], Node] = {}
         self._local: dict[Node, bool] = {}
         self._varied: dict[tuple[Node, str], Node] = {}
+
+    def note(self, root: Level) -> None:
+        """Whether the streams that a level hears begin and end to have terms at one token."""
+        members = family(self.program, root)
+        after = [self.program.memories[name].next for m in members for name in m.memories]
+        nodes = [n for x in after if x is not None for n in self.near(x)]
+        terms = [n.args[0] for n in nodes if n.op == "fold" and not self.local(n.args[0])]
+        valid_from, ahead = ValidFrom(), lookahead(*terms)
+        if len({(valid_from(term), ahead[term]) for term in terms}) > 1:
+            self.apart |= {member.name for member in members}
 
     # -- equations
 
@@ -204,8 +217,12 @@ class Equations:
     # -- what the steps of a stretch give
 
     def keeps(self, since: Stretch) -> bool:
-        """Does what a step gives have to wait for the end of a stretch?"""
+        """Does what a step gives have to wait for the end of a stretch? Also of one step, if a tick
+        may be left out for want of another stream's terms.
+        """
         clock = self.clock(since)
+        if since in self.apart:
+            return True
         return clock.unit == "step" and (clock.period > 1 or clock.phase > 0)
 
     # -- folds
