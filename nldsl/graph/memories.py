@@ -186,6 +186,8 @@ class MemoryInstance(Bound):
                     text.place.span,
                     help=did_you_mean(path, paths),
                 )
+            if value.is_tree:
+                elaborator.fail("N203", f"`{text.place}` is an array, the value is a tree")
             before = self.read(MemoryValue(self, count))
             shape = type_.tree.shape(path)[len(type_.hidden) :]
             new = Array(

@@ -48,6 +48,8 @@ def quadratic(goal: Node, memory: str) -> Quadratic | None:
         ):
             return None
         known = next(n for n in numbers if n is not None)
+        if known == 0:
+            return None
         factor = factor / known if goal.op == "div" else factor * known
         goal = goal.args[numbers.index(None)]
     if goal.op in ("fold", "window"):

@@ -251,7 +251,12 @@ class Cells(Objectives):
 
     def first_tick(self, name: str) -> int:
         """The first token at which a level may tick: where what it learns from has a term."""
-        return first_tick(self.program, self.valid_from, self.program.levels.get(name))
+        level = self.program.levels.get(name)
+        first = first_tick(self.program, self.valid_from, level)
+        if level is not None:  # limits/streams.py, late_objectives
+            assert len({self.valid_from(o) for o in level.objectives}) <= 1, name
+            assert not first or level.reset.unit not in ("token", ENDS), name
+        return first
 
     def _as_leaf(self, value: Value, path: str | None, shape: Shape) -> Node:
         node = value[path or ""] if isinstance(value, dict) else value

@@ -19,7 +19,7 @@ from nldsl.core.build import Builder
 from nldsl.core.flow import seen_by_learners, takes
 from nldsl.core.nodes import Node, walk
 from nldsl.core.ops import OPS
-from nldsl.core.program import STATE, TOKEN, Clock, Level, Program
+from nldsl.core.program import ENDS, STATE, TOKEN, Clock, Level, Program
 from nldsl.core.timing import LOOKS_BACK, first_tick
 from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.objectives import Slope
@@ -111,6 +111,7 @@ def families(made: States, states: Mapping[str, State]) -> list[Family]:
                     "the gradient of a task loss on another clock than that of the level around",
                     made.slopes[i].span,
                 )
+        assert all(s.life.unit != ENDS for s in mine.values()), level  # limits, task_at_documents
         first = first_tick(program, made.valid_from, home)
         waits = _waits(program, level)
         out.append(Family(home, list(mine.values()), waits, first, slopes))

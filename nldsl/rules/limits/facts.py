@@ -14,6 +14,7 @@ from nldsl.core.program import ENDS, READS, REPORT, STATE, Clock, Level, Memory,
 from nldsl.rules.flow import Met, reach, terms
 
 STRETCHES = ("fold", "window")
+STILL = ("const", "weight", "eye")  # what has no time of its own
 
 
 def outlives(life: Clock) -> bool:
@@ -268,8 +269,22 @@ class Facts:
         return [
             name
             for name, memory in self.within.items()
-            if name not in self.family_of and memory.next in self.pieces
+            if name not in self.family_of
+            and (memory.next in self.pieces or self._read_by(name, self.pieces))
         ]
+
+    def _read_by(self, memory: str, users: Collection[Node]) -> bool:
+        """Does one of these take a value that is made of the memory, and of what stands still?"""
+        made = {n for n in self.of(*STATE) if n["memory"] == memory}
+        stack = list(made)
+        while stack:
+            for user in self.users.get(stack.pop(), ()):
+                if user in users:
+                    return True
+                if user not in made and all(a in made or a.op in STILL for a in user.args):
+                    made.add(user)
+                    stack.append(user)
+        return False
 
 
 def without_slope(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from nldsl.core.flow import seen_by_learners
 from nldsl.core.nodes import Node, walk
-from nldsl.core.ops import OPS, active
+from nldsl.core.ops import active
 from nldsl.core.program import ENDS, READS, STATE, TOKEN, Clock, Level
 from nldsl.diagnostic import Diagnostic
 from nldsl.rules.flow import reach
@@ -233,20 +233,23 @@ def task_read_outside(facts: Facts) -> Iterator[Diagnostic]:
 
 
 def task_at_tick(facts: Facts) -> Iterator[Diagnostic]:
-    """A memory that learns from the loss of the network, at the tick of another such level."""
-    for name, family in facts.family_of.items():
-        after = facts.program.memories[name].next
-        into = lambda n: n.args if n.op in CHEAP else ()  # noqa: E731
-        for node in reach([after], into=into) if after is not None else ():
-            if node.op == "now" and facts.family_of.get(node["memory"], family) != family:
+    """What a memory that learns from the loss of the network is after its tick, told to a stream or
+    to another level: the network is run between its ticks.
+    """
+    memories = facts.program.memories
+    for family in facts.families:
+        others = [
+            after
+            for name in facts.within
+            if facts.family_of.get(name) != family and (after := memories[name].next) is not None
+        ]
+        for node in reach([*facts.wanted, *others]):
+            if node.op == "now" and facts.family_of.get(node["memory"]) == family:
                 yield refused(
                     f"`{short(node['memory'])}` at the tick of another level",
                     node.span,
-                    "read it without `@now`",
+                    "read it without `@after`",
                 )
-
-
-CHEAP = {*(op for op, row in OPS.items() if row.elementwise), "spread", "permute", "reshape"}
 
 
 def task_sight(facts: Facts) -> Iterator[Diagnostic]:
@@ -330,7 +333,7 @@ def _beside(facts: Facts, level: Level, family: Level, fresh: bool) -> Diagnosti
         return refused(
             f"a read after the tick of `{a}`, which `{b}` is too fast to see through",
             head_of(level),
-            "read it without `@now`",
+            "read it without `@after`",
         )
     return None
 
