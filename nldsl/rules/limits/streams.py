@@ -148,9 +148,11 @@ def late_objectives(facts: Facts) -> Iterator[Diagnostic]:
     """Objectives of one level that begin to have terms at different tokens, and a reset within the
     sequence of a level whose first ticks are skipped.
     """
-    if not any(facts.of("held_stream")) or any(map(_ended, facts.of("held_stream"))):
-        return  # every stream has a value from the first token on
     valid_from, levels = ValidFrom(), _levels_within(facts)
+    learned = walk(*(x for level in levels for x in level.objectives))
+    held = [*facts.of("held_stream"), *(n for n in learned if n.op == "held_stream")]
+    if not held or any(map(_ended, held)):
+        return  # every stream has a value from the first token on
     valid_from.note(*(x for level in levels for x in level.objectives))
     for level in levels:
         firsts = {valid_from(objective) for objective in level.objectives}
