@@ -122,6 +122,19 @@ ROWS = {
         read="recall.M@after",
         sizes="head = 1, e = 1",
     ),
+    "a count before the first tick": Row(
+        "a rule divides by what its count of ticks makes: before the first tick the branch that is "
+        "not taken divided by zero, and its slope was not a number",
+        """level recall per head every 3 token phase 1 {
+            memory M: [e, e] = learned
+            context k, v
+            minimize sum(|M * k - v|^2 over period)
+            M <- M + mean(r over period) * adam(grad(M), eps = 0.1)
+            bptt 4 token
+        }""",
+        before="r = sigmoid(linear(x, [head]))",
+        lengths=(1, 9),
+    ),
     "sums over a caller's ticks": Row(
         "the sum over an optimizer's period took a term at every token, not at every tick of its "
         "caller",

@@ -433,7 +433,10 @@ class Cells(Objectives):
                 life=level.reset,
             )
         count = self.al.make("now", type=(), memory=name)
-        return self.al.apply("max", count, self.al.const(1)) if self.cells[name].first else count
+        if self.cells[name].first or (level.clock.period, level.clock.phase) != (1, 0):
+            # before the first tick a rule may divide by it, in a branch that is not taken
+            return self.al.apply("max", count, self.al.const(1))
+        return count
 
 
 def array(value: Value) -> Node:

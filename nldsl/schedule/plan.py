@@ -127,7 +127,7 @@ def forward(made: States) -> Forward:
     seen = seen_by_steps(made)
     online = begin(made, seen, families(made, seen))
     wanted = {**made.outputs, **online.rows}
-    between = {s.name: s for family in online.families for s in family.states}
+    between = {s.name: s for f in online.families for s in (*f.states, *f.copies)}
     live = _reached(seen, wanted, between)
     links: list[tuple[str, str]] = []
     while True:

@@ -240,7 +240,7 @@ class Emitter:
         return {
             x: Label(
                 stream_name(node, self.known.names),
-                shape_text("B" if self.part and node in self.part.steady else "BT", node.type),
+                shape_text("B" if self.part and node in self.part.steady else "BT", node.shape),
             )
             for x, node in zip(raw, nodes)
         }
@@ -248,7 +248,7 @@ class Emitter:
     def weight_labels(self, raw: Sequence[str], nodes: Sequence[Node]) -> dict[str, Label]:
         called = short([weight_name(node) for node in nodes], self.schedule.program.levels)
         return {
-            w: Label(called[weight_name(node)], shape_text("", node.type))
+            w: Label(called[weight_name(node)], shape_text("", node.shape))
             for w, node in zip(raw, nodes)
         }
 
@@ -279,15 +279,15 @@ class Emitter:
         args = [fn.value(a) for a in node.args]
         late = self.lag.get(node, 0)
         if node.op == "ahead":
-            name = self.carry_name(node.args[0], "before", node.args[0].type, carry)
-            fn.env[node] = fn.let(f"newest({args[0].text}, {name})", "BT", node.type)
+            name = self.carry_name(node.args[0], "before", node.args[0].shape, carry)
+            fn.env[node] = fn.let(f"newest({args[0].text}, {name})", "BT", node.shape)
             carry.results.append(f"{args[0].text}[:, -1:]")
             return
         if late:
             for i, (arg, child) in enumerate(zip(args, node.args)):
                 if arg.lead and (by := late - self.lag[child]):
-                    name = self.carry_name(child, "before", child.type, carry)
-                    args[i] = fn.let(f"behind({arg.text}, {name}, {by})", "BT", child.type)
+                    name = self.carry_name(child, "before", child.shape, carry)
+                    args[i] = fn.let(f"behind({arg.text}, {name}, {by})", "BT", child.shape)
                     carry.results.append(f"latest({arg.text}, {name}, {by})")
         if node.op in TEMPORAL:
             if late:
@@ -384,7 +384,7 @@ class Emitter:
         for node in weights:
             fn.bind(node, f'W["{weight_name(node)}"]', "")
             if node.op == "random":
-                self.randoms[weight_name(node)] = (node.type, node["scale"])
+                self.randoms[weight_name(node)] = (node.shape, node["scale"])
             if node.op == "load":
                 self.loads.append(loaded_name(node))
         fn.like = fn.env[weights[0]].text if weights else "like"

@@ -26,6 +26,7 @@ IMPORTS = """from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F

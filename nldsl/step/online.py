@@ -94,7 +94,7 @@ class Part:
                 fn.env[node] = fn.let(
                     f"{fn.tensor(ref)} + {zero if ref.lead == 'B' else zero + '.unsqueeze(1)'}",
                     ref.lead or "B",
-                    node.type,
+                    node.shape,
                 )
                 self.nudged.add(node)
 
@@ -136,7 +136,7 @@ class Part:
         rows = {name: em.local(node, True) for name, node in made.items()}
         rows = {
             name: f"{text}.unsqueeze(1).expand(-1, rows[0].shape[1], "
-            f"{'-1, ' * len(made[name].type)})"
+            f"{'-1, ' * len(made[name].shape)})"
             if made[name] in self.steady
             else text
             for name, text in rows.items()
@@ -180,7 +180,7 @@ class Part:
                     )
         self.carried = [*held, *carried]
         for i, node in enumerate(online.given):
-            em.carries[f"rows.{i + 1}"] = node.type, "before"
+            em.carries[f"rows.{i + 1}"] = node.shape, "before"
         statics = [s for f in online.families for s in f.tick.statics]
         for node in em.weights_of(statics, set()):
             fn.bind(node, em.weight(node), "")
@@ -190,8 +190,8 @@ class Part:
         count = len(online.given)
         kept = parts([f'after(carry["rows.{i + 1}"], given[{i}])' for i in range(count)])
         shifted = "".join(f"ahead(rows[{online.given.index(n.args[0])}]), " for n in self.ahead)
-        state = [f'"{n}": carry["{SINCE}{n}"]' for n in held] + [
-            f'"{name}": like.new_zeros((rows[0].shape[0], {"".join(str(a.size) + ", " for a in x.type)}))'
+        states = [f'"{n}": carry["{SINCE}{n}"]' for n in held] + [
+            f'"{name}": like.new_zeros((rows[0].shape[0], {"".join(str(a.size) + ", " for a in x.shape)}))'
             for s in online.slopes
             for name, x in s.streams.items()
         ]
@@ -208,7 +208,7 @@ class Part:
             *(
                 f"{name} = {{{', '.join(parts)}}}"
                 for name, parts in (
-                    ("state", state),
+                    ("state", states),
                     ("carried", [f'"{n}": carry["{SINCE}{n}"]' for n in carried]),
                 )
             ),
@@ -252,7 +252,7 @@ class Part:
         ):
             fn.bind(node, em.weight(node), "")
         for node in formula.rows:
-            fn.env[node] = fn.let(f'rows["{self.names[node]}"][:, -1]', "B", node.type)
+            fn.env[node] = fn.let(f'rows["{self.names[node]}"][:, -1]', "B", node.shape)
         for node in formula.taken:
             if node in online.held:
                 fn.bind(node, f'held["{online.held[node]}"]', "B")
@@ -292,7 +292,7 @@ class Part:
                 fn.env[node] = fn.let(
                     text + (f" / ({n})" if how == "mean" else ""),
                     "B" if term in self.names else fn.env[term].lead,
-                    node.type,
+                    node.shape,
                 )
         result = fn.tensor(fn.value(slope.objective))
         given = ("W", "held", "rows", "start", "stop")

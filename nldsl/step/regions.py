@@ -47,7 +47,7 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     carry.results += after
     for text, node in zip(outs, region.outputs):
         fn.made[text] = Made(node, node)
-        fn.env[node] = Ref(text, "BT", node.type)
+        fn.env[node] = Ref(text, "BT", node.shape)
 
 
 def over_tokens(fn: Fn, given: list[Ref]) -> list[str]:
@@ -77,8 +77,8 @@ def taken_rows(em: Emitter, carry: Carry, region: Region, stream: str) -> list[s
     taken = []
     for kept in keeps(region):
         if kept.rows is None:  # room for the tokens to come
-            past = em.carry_name(kept.node, "past", kept.node.type, carry)
-            room = f"{'0, ' * (2 * len(kept.node.type))}0, {stream}.shape[1]"
+            past = em.carry_name(kept.node, "past", kept.node.shape, carry)
+            room = f"{'0, ' * (2 * len(kept.node.shape))}0, {stream}.shape[1]"
             taken.append(f"F.pad({past}, ({room}))")
         else:
             taken.append(em.carry_name(kept.node, "tail", shape_of(kept), carry))

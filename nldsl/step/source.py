@@ -71,7 +71,7 @@ class Fn:
         return other
 
     def bind(self, node: Node, text: str, lead: str) -> Ref:
-        ref = self.env[node] = Ref(text, lead, node.type)
+        ref = self.env[node] = Ref(text, lead, node.shape)
         return ref
 
     def fresh(self, stem: str = PLAIN) -> str:
@@ -192,9 +192,9 @@ def _positive(x: Node) -> bool:
 def _const(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     value = node["value"]
     if isinstance(value, (int, float)):
-        return Ref(repr(float(value)), "", node.type, float(value))
-    sizes = ", ".join(str(a.size) for a in node.type)
-    return fn.let(f"full({fn.like}, {_plain(value)!r}, ({sizes},))", "", node.type, "filled")
+        return Ref(repr(float(value)), "", node.shape, float(value))
+    sizes = ", ".join(str(a.size) for a in node.shape)
+    return fn.let(f"full({fn.like}, {_plain(value)!r}, ({sizes},))", "", node.shape, "filled")
 
 
 def _plain(value: object) -> object:
@@ -202,7 +202,7 @@ def _plain(value: object) -> object:
 
 
 def _elementwise(fn: Fn, node: Node, args: list[Ref]) -> Ref:
-    lead, rank = wider([a.lead for a in args]), len(node.type)
+    lead, rank = wider([a.lead for a in args]), len(node.shape)
     shaped = next((i for i, a in enumerate(args) if a.rank), None)
     if (
         shaped is not None
@@ -219,7 +219,7 @@ def _elementwise(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     op = node.op
     if all(a.literal is not None for a in args):
         texts[0] = fn.tensor(
-            Ref(texts[0], "", node.type if not args[0].shape else args[0].shape, args[0].literal)
+            Ref(texts[0], "", node.shape if not args[0].shape else args[0].shape, args[0].literal)
         )
     if op in ("sqrt", "pow") and fn.differentiated and (power := _root(node)) is not None:
         text = f"root({fn.tensor(args[0])}, {power!r})"
@@ -250,8 +250,8 @@ def _elementwise(fn: Fn, node: Node, args: list[Ref]) -> Ref:
             ]
         text = row.text.format(*texts)
         if row.test:
-            return _number(fn, fn.let(text, lead, node.type))
-    return fn.let(text, lead, node.type)
+            return _number(fn, fn.let(text, lead, node.shape))
+    return fn.let(text, lead, node.shape)
 
 
 def _number(fn: Fn, test: Ref) -> Ref:
@@ -262,7 +262,7 @@ def _number(fn: Fn, test: Ref) -> Ref:
 def _spread(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     (x,) = args
     if x.literal is not None:
-        return Ref(x.text, "", node.type, x.literal)
+        return Ref(x.text, "", node.shape, x.literal)
     dims = list(node["dims"])
     text = x.text
     lead = len(x.lead)
@@ -270,29 +270,29 @@ def _spread(fn: Fn, node: Node, args: list[Ref]) -> Ref:
         order = sorted(range(len(dims)), key=lambda i: dims[i])
         text += f".permute({', '.join(str(i) for i in [*range(lead), *(lead + o for o in order)])})"
         dims.sort()
-    if len(dims) < len(node.type):
-        index = [":"] * lead + [":" if d in dims else "None" for d in range(len(node.type))]
-        narrow = fn.let(f"{text}[{', '.join(index)}]", x.lead, node.type)
+    if len(dims) < len(node.shape):
+        index = [":"] * lead + [":" if d in dims else "None" for d in range(len(node.shape))]
+        narrow = fn.let(f"{text}[{', '.join(index)}]", x.lead, node.shape)
         text = narrow.text
-        sizes = ["-1"] * lead + [str(a.size) for a in node.type]
-        wide = fn.let(f"{text}.expand({', '.join(sizes)})", x.lead, node.type)
+        sizes = ["-1"] * lead + [str(a.size) for a in node.shape]
+        wide = fn.let(f"{text}.expand({', '.join(sizes)})", x.lead, node.shape)
         fn.narrow[wide.text] = narrow
         return wide
-    return fn.let(text, x.lead, node.type)
+    return fn.let(text, x.lead, node.shape)
 
 
 def _permute(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     (x,) = args
     lead = len(x.lead)
     order = [*range(lead), *(lead + d for d in node["dims"])]
-    return fn.let(f"{fn.tensor(x)}.permute({', '.join(map(str, order))})", x.lead, node.type)
+    return fn.let(f"{fn.tensor(x)}.permute({', '.join(map(str, order))})", x.lead, node.shape)
 
 
 def _reshape(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     (x,) = args
-    sizes = ", ".join(str(a.size) for a in node.type)
+    sizes = ", ".join(str(a.size) for a in node.shape)
     keep = f"*{fn.tensor(x)}.shape[:{len(x.lead)}], " if x.lead else ""
-    return fn.let(f"{fn.tensor(x)}.reshape({keep}{sizes})", x.lead, node.type)
+    return fn.let(f"{fn.tensor(x)}.reshape({keep}{sizes})", x.lead, node.shape)
 
 
 def _einsum(fn: Fn, node: Node, args: list[Ref]) -> Ref:
@@ -303,7 +303,7 @@ def _einsum(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     return fn.let(
         f'torch.einsum("{a.lead}{la},{b.lead}{lb}->{lead}{out}", {fn.tensor(a)}, {fn.tensor(b)})',
         lead,
-        node.type,
+        node.shape,
     )
 
 
@@ -318,7 +318,7 @@ def _reduce(name: str) -> Rule:
             if name != "amax"
             else f"{fn.tensor(x)}.amax(({dims},))",
             x.lead,
-            node.type,
+            node.shape,
         )
 
     return rule
@@ -326,9 +326,9 @@ def _reduce(name: str) -> Rule:
 
 def _softmax(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     return fn.let(
-        f"{fn.tensor(args[0])}.softmax({node['dim'] % len(node.type) - len(node.type)})",
+        f"{fn.tensor(args[0])}.softmax({node['dim'] % len(node.shape) - len(node.shape)})",
         args[0].lead,
-        node.type,
+        node.shape,
     )
 
 
@@ -337,7 +337,7 @@ def _select(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     return fn.let(
         f"{fn.tensor(x)}.select({node['dim'] % x.rank - x.rank}, {node['index']})",
         x.lead,
-        node.type,
+        node.shape,
     )
 
 
@@ -361,35 +361,35 @@ def _gather_leads(fn: Fn, args: list[Ref]) -> tuple[list[str], str]:
 def _stack(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     texts, lead = _gather_leads(fn, args)
     return fn.let(
-        f"torch.stack([{', '.join(texts)}], {node['dim'] % len(node.type) - len(node.type)})",
+        f"torch.stack([{', '.join(texts)}], {node['dim'] % len(node.shape) - len(node.shape)})",
         lead,
-        node.type,
+        node.shape,
     )
 
 
 def _join(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     texts, lead = _gather_leads(fn, args)
     return fn.let(
-        f"torch.cat([{', '.join(texts)}], {node['dim'] % len(node.type) - len(node.type)})",
+        f"torch.cat([{', '.join(texts)}], {node['dim'] % len(node.shape) - len(node.shape)})",
         lead,
-        node.type,
+        node.shape,
     )
 
 
 def _diag(fn: Fn, node: Node, args: list[Ref]) -> Ref:
-    return fn.let(f"torch.diag_embed({fn.tensor(args[0])})", args[0].lead, node.type)
+    return fn.let(f"torch.diag_embed({fn.tensor(args[0])})", args[0].lead, node.shape)
 
 
 def _solve(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     lead = wider([a.lead for a in args])
     b, a = (fn.align(x, lead, x.rank) if x.literal is None else fn.tensor(x) for x in args)
-    return fn.let(f"solve({b}, {a})", lead, node.type)
+    return fn.let(f"solve({b}, {a})", lead, node.shape)
 
 
 def _eye(fn: Fn, node: Node, args: list[Ref]) -> Ref:
-    n = node.type[0].size
+    n = node.shape[0].size
     return fn.let(
-        f"torch.eye({n}, dtype={fn.like}.dtype, device={fn.like}.device)", "", node.type, "filled"
+        f"torch.eye({n}, dtype={fn.like}.dtype, device={fn.like}.device)", "", node.shape, "filled"
     )
 
 
@@ -400,11 +400,11 @@ def _gather(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     table, ids = args
     if not table.lead:
         text = fn.tensor(table)
-        text = f"F.embedding({ids.text}, {text})" if len(node.type) == 1 else f"{text}[{ids.text}]"
-        return fn.let(text, ids.lead, node.type)
+        text = f"F.embedding({ids.text}, {text})" if len(node.shape) == 1 else f"{text}[{ids.text}]"
+        return fn.let(text, ids.lead, node.shape)
     lead = wider([table.lead, ids.lead])
     entries = fn.align(table, lead, table.rank)
-    return fn.let(f"entry({entries}, {fn.align(ids, lead, 0)}, {len(lead)})", lead, node.type)
+    return fn.let(f"entry({entries}, {fn.align(ids, lead, 0)}, {len(lead)})", lead, node.shape)
 
 
 def _cross_entropy(fn: Fn, node: Node, args: list[Ref]) -> Ref:
@@ -412,13 +412,13 @@ def _cross_entropy(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     if ids.shape != x.shape[:-1]:
         raise Unsupported("`cross_entropy` of several rows with one label", node)
     return fn.let(
-        f"cross_entropy({fn.tensor(x)}, {ids.text})", wider([x.lead, ids.lead]), node.type
+        f"cross_entropy({fn.tensor(x)}, {ids.text})", wider([x.lead, ids.lead]), node.shape
     )
 
 
 def _stop(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     (x,) = args
-    return x if x.literal is not None else fn.let(f"{x.text}.detach()", x.lead, node.type)
+    return x if x.literal is not None else fn.let(f"{x.text}.detach()", x.lead, node.shape)
 
 
 RULES: dict[str, Rule] = {

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from nldsl.core.nodes import Node, Shape, walk
 from nldsl.schedule.objectives import plains
@@ -227,13 +227,24 @@ class Analysis:
             terms = [start, *terms]
         return State(state.shape, state.heads, tuple(terms), channels=state.channels, marks=marks)
 
-    def scaled(self, x: Moving, by: Factor, node: Node, channels: bool = False) -> Moving:
+    @overload
+    def scaled(self, x: State, by: Factor, node: Node, channels: bool = ...) -> State: ...
+
+    @overload
+    def scaled(
+        self, x: State | Answer, by: Factor, node: Node, channels: bool = ...
+    ) -> State | Answer: ...
+
+    def scaled(
+        self, x: State | Answer, by: Factor, node: Node, channels: bool = False
+    ) -> State | Answer:
         if isinstance(x, Answer):
             return x
-        if channels:
-            x = self.widened(x, node)
-        terms = tuple(Initial(t.factor.times(by)) if isinstance(t, Initial) else t for t in x.terms)
-        return replace(x, terms=terms, gate=None if x.gate is None else x.gate.times(by))
+        wide = self.widened(x, node) if channels else x
+        terms = tuple(
+            Initial(t.factor.times(by)) if isinstance(t, Initial) else t for t in wide.terms
+        )
+        return replace(wide, terms=terms, gate=None if wide.gate is None else wide.gate.times(by))
 
     def widened(self, x: State, node: Node) -> State:
         if not x.channels and len(x.shape) != x.heads + 2:
@@ -350,7 +361,7 @@ class Analysis:
     def before(self, node: Node) -> tuple[Kind, Rule]:
         name = node["memory"]
         if name == self.current:
-            return State(node.type, self.heads[name], gate=Factor(1.0)), Itself()
+            return State(node.shape, self.heads[name], gate=Factor(1.0)), Itself()
         state = self.solve(name, node)
         return replace(state, terms=tuple(map(over_piece, state.terms))), Before()
 
@@ -376,13 +387,13 @@ class Analysis:
         heads = (
             value.heads
             if isinstance(value, State)
-            else min(len(node.type), self.heads[self.current] if self.solving else 0)
+            else min(len(node.shape), self.heads[self.current] if self.solving else 0)
         )
-        state = inner.as_state(value, heads, node, node.type)
+        state = inner.as_state(value, heads, node, node.shape)
         self.obstacles += inner.obstacles
         terms = tuple(replace(t, kernel=True) for t in state.terms if isinstance(t, Summed))
         marks = state.marks.union(*(k.marks for k in (*values, *rows)))
-        return State(node.type, heads, terms, marks=marks), Band(heads, inner.reads)
+        return State(node.shape, heads, terms, marks=marks), Band(heads, inner.reads)
 
     # -- factors
 
@@ -398,7 +409,7 @@ class Analysis:
             and (len(node["dims"]) <= heads)
         ):
             source = node.args[0]
-        elif len(node.type) not in (0, heads):
+        elif len(node.shape) not in (0, heads):
             return None
         return self.number(source)
 
@@ -525,7 +536,7 @@ def _added(form: Analysis, node: Node, a: Kind, b: Kind) -> Kind:
         rest = Known("BT") if rests else None
         return Answer(x.heads, keys, rest, x.marks | other.marks)
     heads = next(v.heads for v in (a, b) if isinstance(v, State))
-    x, y = (form.as_state(v, heads, child, node.type) for v, child in zip((a, b), node.args))
+    x, y = (form.as_state(v, heads, child, node.shape) for v, child in zip((a, b), node.args))
     if x.channels != y.channels:
         x, y = form.widened(x, node), form.widened(y, node)
     return form.added(x, y)
@@ -539,12 +550,12 @@ def _einsum(form: Analysis, node: Node, a: Kind, b: Kind | None) -> tuple[Kind, 
             return None
         heads = len(letters(node)[0]) - 1
         term = Summed(kernel=False, dense=False)
-        return State(node.type, heads, (term,), marks=a.marks | b.marks), Outer()
+        return State(node.shape, heads, (term,), marks=a.marks | b.marks), Outer()
     left, right, out = letters(node)
     if isinstance(a, Answer) and isinstance(b, Known) and outer_product(node):
         terms = () if a.rest is None else (Summed(kernel=False, dense=False),)
         marks = a.marks | b.marks
-        return State(node.type, len(left) - 1, terms, None, a.keys, marks=marks), Erase()
+        return State(node.shape, len(left) - 1, terms, None, a.keys, marks=marks), Erase()
     for i, (x, v, lx, lv) in enumerate(((a, b, left, right), (b, a, right, left))):
         if isinstance(x, State) and isinstance(v, Known) and answer_axis(lx, lv, out, x.heads):
             keyed = by_key(lx, lv, out, x.heads)

@@ -61,9 +61,9 @@ class Body:
             if node.op == "read" and (self.lead == "B" or node["memory"] in still):
                 self.given[node] = self.state[node["memory"]]
         for i, node in enumerate(self.inputs):
-            self.given[node] = Ref(self.streams[i], self.lead, node.type)
+            self.given[node] = Ref(self.streams[i], self.lead, node.shape)
         for i, node in enumerate(region.statics):
-            self.given[node] = Ref(self.statics[i], "", node.type)
+            self.given[node] = Ref(self.statics[i], "", node.shape)
         fn.env |= self.given
         self.past = Past(
             fn,
@@ -118,13 +118,13 @@ class Body:
         for kept in keeps(region):
             rows = "S" if kept.rows is None else str(kept.rows)
             name = f"{last(names.get(kept.node, kept.node.op))}_rows"
-            out.append(Label(name, shape_text("B", (Axis(rows, 0), *kept.node.type))))
+            out.append(Label(name, shape_text("B", (Axis(rows, 0), *kept.node.shape))))
         streams = [
-            *(Label(stream_name(n, names), shape_text(self.lead, n.type)) for n in self.inputs)
+            *(Label(stream_name(n, names), shape_text(self.lead, n.shape)) for n in self.inputs)
         ]
         starts = {s.start for s in region.states}
         statics = [
-            Label("start" if n in starts else static_name(n, names), shape_text("", n.type))
+            Label("start" if n in starts else static_name(n, names), shape_text("", n.shape))
             for n in region.statics
         ]
         ticks = [Label(name, "does its clock tick at the last token?") for name in self.spoken]
@@ -151,9 +151,9 @@ class Body:
                 return fn.value(new)
             else:
                 tick = self.tick(node)
-            was, now = self.expanded(fn, fn.value(old), node.type), fn.value(new)
+            was, now = self.expanded(fn, fn.value(old), node.shape), fn.value(new)
             text = fn.tensor(now) + ("" if now.lead else f".expand_as({was})")
-            return fn.let(f"select({tick}, {text}, {was})", "B", node.type)
+            return fn.let(f"select({tick}, {text}, {was})", "B", node.shape)
 
         return choose
 

@@ -296,7 +296,7 @@ def _plain(chunk: ChunkWriter, node: Node, rule: Plain) -> Ref:
 
 
 def _itself(chunk: ChunkWriter, node: Node, rule: Itself) -> AffineState:
-    return AffineState(node.type, chunk.gates.heads[node["memory"]], self_gate=ONE)
+    return AffineState(node.shape, chunk.gates.heads[node["memory"]], self_gate=ONE)
 
 
 def _before(chunk: ChunkWriter, node: Node, rule: Before) -> AffineState:
@@ -342,8 +342,8 @@ def _sum(chunk: ChunkWriter, node: Node, rule: Sum) -> Value:
     if isinstance(b, Readout):
         return _answers_added(chunk, b, a)
     heads = next(x.heads for x in (a, b) if isinstance(x, AffineState))
-    x = chunk.reads.state(a, heads, node.type)
-    return chunk.gates.sum(x, chunk.reads.state(b, heads, node.type))
+    x = chunk.reads.state(a, heads, node.shape)
+    return chunk.gates.sum(x, chunk.reads.state(b, heads, node.shape))
 
 
 def _negative(chunk: ChunkWriter, x: Value) -> Value:
@@ -369,7 +369,7 @@ def _answers_added(chunk: ChunkWriter, x: Readout, y: Value) -> Readout:
 
 def _outer(chunk: ChunkWriter, node: Node, rule: Outer) -> AffineState:
     u, z = (chunk.reads.over_tokens(chunk.reads.tensor(x)) for x in chunk.args(node))
-    return AffineState(node.type, len(letters(node)[0]) - 1, (KernelTerm(None, ONE, u, z),))
+    return AffineState(node.shape, len(letters(node)[0]) - 1, (KernelTerm(None, ONE, u, z),))
 
 
 def _erase(chunk: ChunkWriter, node: Node, rule: Erase) -> AffineState:
@@ -384,7 +384,7 @@ def rewritten(answer: Readout, key: Ref, chunk: ChunkWriter, node: Node) -> Affi
     if answer.rest is not None:
         write = (KernelTerm(None, ONE, chunk.reads.over_tokens(answer.rest), key),)
     steps = tuple(Householder(gate, asked, key) for gate, asked in answer.reads)
-    return AffineState(node.type, len(answer.shape) - 1, write, householder=steps)
+    return AffineState(node.shape, len(answer.shape) - 1, write, householder=steps)
 
 
 def _contract(chunk: ChunkWriter, node: Node, rule: Contract) -> Value:
@@ -445,7 +445,7 @@ def _band(chunk: ChunkWriter, node: Node, rule: Band) -> AffineState:
     reads = Reads(fn, gates)
     inner = ChunkWriter(fn, {}, {}, gates, reads, frozenset(), {}, rule.rules)
     value, band = inner.value(node.args[0]), chunk.past.band(node, size)
-    state = reads.state(value, rule.heads, node.type)
+    state = reads.state(value, rule.heads, node.shape)
     mask = band + "[" + "None, " * (rule.heads + 1) + ":, :]"
 
     def banded(term: KernelTerm) -> KernelTerm:
@@ -455,7 +455,7 @@ def _band(chunk: ChunkWriter, node: Node, rule: Band) -> AffineState:
         return replace(term, mask=chunk.fn.let(text, "", ()).text, gate=ONE)
 
     terms = tuple(banded(t) for t in state.terms if isinstance(t, KernelTerm))
-    return AffineState(node.type, rule.heads, terms)
+    return AffineState(node.shape, rule.heads, terms)
 
 
 WRITE: Mapping[type, Callable[..., Value]] = {

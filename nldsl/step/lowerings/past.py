@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nldsl.core.nodes import Axis, Node, Shape, walk
+from nldsl.core.program import Clock
 from nldsl.schedule.objectives import plains
 from nldsl.schedule.plan import Region, again, moving, narrow
 from nldsl.step.lowerings.temporal import TEMPORAL, Kept, View, looks_back, reach, spoken
@@ -26,12 +27,19 @@ def data(node: Node) -> list[Node]:
     return list({x: x for a in edge for x in narrow(a, token, set()) if x in token}.values())
 
 
+def stretch(node: Node) -> int | Clock:
+    """The tokens, or the clock, since whose tick the terms of a replay are."""
+    since = node["since"]
+    assert not isinstance(since, str)
+    return since
+
+
 def keeps(region: Region) -> list[Kept]:
     """The slots of a region's state that hold earlier values of streams."""
     found: dict[tuple[Node, int | None], Kept] = {}
     for node in region.inside:
         several = (
-            [Kept(x, reach(node["since"])) for x in data(node)]
+            [Kept(x, reach(stretch(node))) for x in data(node)]
             if node.op == "replay"
             else looks_back(node)
         )
@@ -41,7 +49,7 @@ def keeps(region: Region) -> list[Kept]:
 
 def shape_of(kept: Kept) -> Shape:
     assert kept.rows is not None
-    return (Axis("tail", kept.rows), *kept.node.type)
+    return (Axis("tail", kept.rows), *kept.node.shape)
 
 
 @dataclass
@@ -85,7 +93,7 @@ class Past:
     def operator(self, fn: Fn, node: Node, args: list[Ref]) -> Ref:
         text = TEMPORAL[node.op](fn, node, args, View(self.rows, self.own, self.t, self.first))
         one = fn.token_lead == "B"
-        return fn.let(f"({text})[:, 0]" if one else text, fn.token_lead, node.type)
+        return fn.let(f"({text})[:, 0]" if one else text, fn.token_lead, node.shape)
 
     def terms(self, node: Node, values: Sequence[Ref], streams: Sequence[Ref]) -> tuple[Fn, str]:
         """A function in which the terms of a replay are rows [B, S, ..], and the text of S.
@@ -97,7 +105,7 @@ class Past:
         inner.env = {i: r for i, r in self.fn.env.items() if r.lead == ""}
         size = "1"
         for x, ref in zip(data(node), streams, strict=True):
-            text = self.rows(Kept(x, reach(node["since"])), ref)
+            text = self.rows(Kept(x, reach(stretch(node))), ref)
             inner.bind(x, text, "BT")
             size = f"{text}.shape[1]"
         for plain, ref in zip(plains(node.args[0]), values, strict=True):
@@ -107,7 +115,7 @@ class Past:
     def band(self, node: Node, size: str) -> str:
         """[T, S]: how much each row counts at each token of the piece."""
         return self.fn.let(
-            f"band({self.fn.like}, {self.t}, {size}, {spoken(node['since'])!r}, {self.first(node)}, "
+            f"band({self.fn.like}, {self.t}, {size}, {spoken(stretch(node))!r}, {self.first(node)}, "
             f"{node['how'] == 'mean'})",
             "",
             (),
@@ -121,7 +129,7 @@ class Past:
         term = inner.value(node.args[0])
         band = self.band(node, size)
         if term.lead != "BT":
-            total = f"{fn.align(term, 'B', len(node.type))} * {band}.sum()"
+            total = f"{fn.align(term, 'B', len(node.shape))} * {band}.sum()"
         else:
             total = f'torch.einsum("TS,BS...->BT...", {band}, {term.text})[:, 0]'
-        return fn.let(total, "B", node.type)
+        return fn.let(total, "B", node.shape)

@@ -39,7 +39,7 @@ def at_end(chunk: ChunkWriter, body: Body) -> dict[str, str]:
 
     def now(node: Node) -> Ref:
         name = node["memory"]
-        return Ref(after[name] if name in after else chunk.last(name), "B", node.type)
+        return Ref(after[name] if name in after else chunk.last(name), "B", node.shape)
 
     last.lazy = {"now": now, "replay": taken, "read": taken, **{op: taken for op in TEMPORAL}}
     last.lazy["when"] = body.chosen(last)

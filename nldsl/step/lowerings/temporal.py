@@ -38,22 +38,24 @@ def reach(span: Span) -> int | None:
     return span.phase + span.period - 1 if span.unit == "token" else None
 
 
-def spoken(span: Span) -> tuple:
+def spoken(span: Span) -> tuple[str, int, int]:
     """The span as the emitted code says it."""
     if isinstance(span, int):
-        return ("last", span)
-    return ("since", span.period, span.phase) if span.unit == "token" else ("all",)
+        return ("last", span, 0)
+    return ("since", span.period, span.phase) if span.unit == "token" else ("all", 0, 0)
 
 
 def groups(node: Node) -> Iterable[tuple[int, str, str, Span | None]]:
     for i, (score_eq, value_eq, span) in enumerate(node["groups"]):
-        yield i, score_eq, value_eq, None if span is None else span[1]
+        since = None if span is None else span[1]
+        assert not isinstance(since, str)
+        yield i, score_eq, value_eq, since
 
 
 def looks_back(node: Node) -> list[Kept]:
     """What an operator keeps."""
     if node.op == "conv":
-        return [Kept(node.args[0], node.args[1].type[0].size - 1)]
+        return [Kept(node.args[0], node.args[1].shape[0].size - 1)]
     if node.op == "window":
         return [Kept(node.args[0], node["length"] - 1)]
     if node.op == "held_stream":
@@ -150,10 +152,11 @@ def stream(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> Re
         )
 
     def rows(kept: Kept, ref: Ref) -> str:
+        rows = kept.rows or 0
         padded = node.op == "conv"  # elsewhere rows before the sequence are not there
         name = em.carry_name(
             kept.node,
-            *(("tail", (Axis("tail", kept.rows), *ref.shape)) if padded else ("past", ref.shape)),
+            *(("tail", (Axis("tail", rows), *ref.shape)) if padded else ("past", ref.shape)),
             carry,
             node,
         )
@@ -172,5 +175,5 @@ def stream(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> Re
 
     t = fn.let(f"times({like}, position)[0]", "", (), "t").text
     return fn.let(
-        TEMPORAL[node.op](fn, node, args, View(rows, own, t, em.valid_from)), "BT", node.type
+        TEMPORAL[node.op](fn, node, args, View(rows, own, t, em.valid_from)), "BT", node.shape
     )

@@ -26,7 +26,7 @@ def write_token(body: Body) -> tuple[dict[str, str], list[str]]:
         for node in walk(*region.outputs, *(s.tick for s in region.ticking)):
             if node.op == "now" and node["memory"] == state.name:
                 fn.bind(node, after[state.name], "B")
-    outputs = [body.expanded(fn, fn.value(x), x.type) for x in region.outputs]
+    outputs = [body.expanded(fn, fn.value(x), x.shape) for x in region.outputs]
     for node in region.inside:
         if node.op in TEMPORAL:
             fn.value(node)

@@ -8,7 +8,12 @@ from torch import Tensor
 from nldsl.step.runtime.time import visible
 
 
-def attend(q: Tensor, pairs: tuple, scale: float, t: Tensor) -> Tensor:
+def attend(
+    q: Tensor,
+    pairs: tuple[tuple[Tensor, Tensor, str, str, int, tuple[str, int, int] | None, int], ...],
+    scale: float,
+    t: Tensor,
+) -> Tensor:
     """Softmax over all pairs of all groups at once. q [B, T, ..]. A group is (k, v, score_eq,
     value_eq, heads, span, first): with span None its pairs are those of the token itself, else k, v
     are [B, S, ..], rows as `visible` has them. `heads` is the number of dimensions of a score that
@@ -29,9 +34,9 @@ def attend(q: Tensor, pairs: tuple, scale: float, t: Tensor) -> Tensor:
         scores.append(s)
     flat = [s.flatten(g[4]) if s.dim() > g[4] else s.unsqueeze(-1) for s, g in zip(scores, pairs)]
     weights = torch.cat(flat, -1).softmax(-1)
-    out, at = None, 0
+    parts, at = [], 0
     for (k, v, score_eq, value_eq, *_), s, f in zip(pairs, scores, flat):
-        part = torch.einsum(value_eq, weights[..., at : at + f.shape[-1]].reshape(s.shape), v)
+        part = weights[..., at : at + f.shape[-1]].reshape(s.shape)
+        parts.append(torch.einsum(value_eq, part, v))
         at += f.shape[-1]
-        out = part if out is None else out + part
-    return out
+    return sum(parts[1:], parts[0])

@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from nldsl.step.runtime.emitted import LANES
 
 
-def empty(count: int, like: Tensor) -> dict:
+def empty(count: int, like: Tensor) -> dict[str, Tensor]:
     """Lanes that have read nothing, one for each sequence of a batch."""
     lanes = {name: like.new_zeros((count, *sizes)) for name, sizes in LANES.items()}
     return lanes | {"sequences": torch.zeros(count, dtype=torch.int64, device=like.device)}
 
 
-def resumed(carry: dict, lanes: dict, lasting: dict) -> dict:
+def resumed(
+    carry: dict[str, Tensor],
+    lanes: dict[str, Tensor],
+    lasting: dict[str, tuple[str, tuple[int, int], tuple[int, int], str]],
+) -> dict[str, Tensor]:
     """The carry of the sequence that each lane reads next. What outlives a sequence goes on in its
     lane; it starts in a lane that has read nothing, after so many sequences, and where a document
     ended with the last token. `lasting`: name -> (the memory that it is or is a copy of, the two

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from nldsl.step.runtime.emitted import HEARD, LASTING, LEARNERS, SLOTS, forward, start
 
 
-def weights(S: dict) -> dict:
+def weights(S: dict[str, Tensor]) -> dict[str, Tensor]:
     """Leaves for differentiation that share the storage of the flat state."""
     return {
         name: S[owner].view(-1)[at:end].view(sizes).detach().requires_grad_()
@@ -19,7 +19,9 @@ def weights(S: dict) -> dict:
     }
 
 
-def fresh(W: dict, inputs: dict, mode: str, lanes: dict) -> tuple[dict, dict, dict]:
+def fresh(
+    W: dict[str, Tensor], inputs: dict[str, Tensor], mode: str, lanes: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, int], dict[str, Tensor]]:
     """Over sequences from their first token: sums and numbers of terms of every stream that a level
     hears, and what outlives them.
     """
@@ -33,7 +35,7 @@ def fresh(W: dict, inputs: dict, mode: str, lanes: dict) -> tuple[dict, dict, di
     return sums, terms, {name: new[name].detach() for name in LASTING}
 
 
-def gradients(W: dict, sums: dict) -> dict:
+def gradients(W: dict[str, Tensor], sums: dict[str, Tensor]) -> dict[str, Tensor]:
     """Gradient of each heard stream's sum in each memory, laid out as the memory."""
     G = {}
     for stream, owners in LEARNERS.items():

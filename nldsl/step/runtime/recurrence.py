@@ -3,6 +3,8 @@ instant."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -58,9 +60,10 @@ def wy_inverse(kernel: Tensor) -> Tensor:
     """
     wide = kernel.to(torch.promote_types(kernel.dtype, torch.float32))
     eye = torch.eye(kernel.shape[-1], dtype=wide.dtype, device=kernel.device)
-    return torch.linalg.solve_triangular(
+    inverse: Tensor = torch.linalg.solve_triangular(
         eye + wide, eye.expand_as(wide), upper=False, unitriangular=True
     )
+    return inverse
 
 
 def select(flag: bool | Tensor, new: Tensor, old: Tensor) -> Tensor:
@@ -80,15 +83,15 @@ def lanewise(flag: Tensor, new: Tensor, old: Tensor) -> Tensor:
 
 
 def scan_chunks(
-    body,
-    state: tuple,
-    streams: tuple,
-    statics: tuple,
+    body: Callable[..., tuple[tuple[Tensor, ...], tuple[Tensor, ...]]],
+    state: tuple[Tensor, ...],
+    streams: tuple[Tensor, ...],
+    statics: tuple[Tensor, ...],
     position: int,
     chunk: int,
-    clocks: tuple,
+    clocks: tuple[tuple[int, int, int], ...],
     mode: str,
-) -> tuple:
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Runs `body` over pieces of at most `chunk` tokens that end where the chunk clock ticks.
 
     body(state, streams, statics, ends) -> (state, outputs); `ends[i]` says whether clock i =
@@ -108,13 +111,16 @@ def scan_chunks(
         )
         for _, b in pieces
     }
-    outs: list[tuple] = []
+    outs: list[tuple[Tensor, ...]] = []
     for a, b in [piece for piece in pieces if not full or piece[0] < first]:
         state, out = body(alike(state, mode), tuple(x[:, a:b] for x in streams), statics, ticks[b])
         outs.append(out)
     if full:
         stacked = tuple(
-            x[:, first:last].unflatten(1, (len(full), chunk)).movedim(1, 0).contiguous()
+            x[:, first:last]
+            .reshape(len(x), len(full), chunk, *x.shape[2:])
+            .movedim(1, 0)
+            .contiguous()
             for x in streams
         )
         same = tuple(len({ticks[b][i] for _, b in full}) == 1 for i in range(len(clocks)))
@@ -136,7 +142,7 @@ def scan_chunks(
     return state, tuple(torch.cat(parts, 1) if len(parts) > 1 else parts[0] for parts in zip(*outs))
 
 
-def alike(state: tuple, mode: str) -> tuple:
+def alike(state: tuple[Tensor, ...], mode: str) -> tuple[Tensor, ...]:
     """What a piece is given, in one form for every piece, the first too, so that a compiled body is
     one graph: each tensor an object of its own, contiguous, and one that a derivative can be taken
     in.
@@ -153,8 +159,14 @@ def alike(state: tuple, mode: str) -> tuple:
 
 
 def scanned(
-    body, state: tuple, stacked: tuple, statics: tuple, ticks: tuple, same: tuple, flags: Tensor
-) -> tuple:
+    body: Callable[..., tuple[tuple[Tensor, ...], tuple[Tensor, ...]]],
+    state: tuple[Tensor, ...],
+    stacked: tuple[Tensor, ...],
+    statics: tuple[Tensor, ...],
+    ticks: tuple[bool, ...],
+    same: tuple[bool, ...],
+    flags: Tensor,
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """All full pieces as one loop of the compiler, stacked [n, B, C, ..]. It wants every tensor its
     own and contiguous, and values that do not change carried along: gradients of captured ones are
     lost.
@@ -163,17 +175,20 @@ def scanned(
 
     width = len(state)
 
-    def own(xs: tuple) -> tuple:
+    def own(xs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(x.clone(memory_format=torch.contiguous_format) for x in xs)
 
-    def even(xs: tuple) -> tuple:  # so are the derivatives: they come back by way of one long axis
+    # so are the derivatives: they come back by way of one long axis
+    def even(xs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(
             x.reshape(-1).clone().view(x.shape) if x.is_floating_point() else x for x in xs
         )
 
     moving = tuple(flags[:, i].clone() for i, fixed in enumerate(same) if not fixed)
 
-    def step(carry: tuple, xs: tuple) -> tuple:
+    def step(
+        carry: tuple[Tensor, ...], xs: tuple[Tensor, ...]
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         here = iter(xs[len(stacked) :])
         ends = tuple(t if fixed else next(here) for t, fixed in zip(ticks, same))
         carry = even(carry)

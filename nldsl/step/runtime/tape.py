@@ -4,6 +4,8 @@ of its own ticks, passed backwards.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,13 @@ def zeros(x: Tensor) -> Tensor:
     return torch.zeros_like(x)
 
 
-def replay(body, carry: tuple, tapes: tuple, held: tuple, mode: str) -> tuple:
+def replay(
+    body: Callable[..., tuple[Tensor, ...]],
+    carry: tuple[Tensor, ...],
+    tapes: tuple[Tensor, ...],
+    held: tuple[Tensor, ...],
+    mode: str,
+) -> tuple[Tensor, ...]:
     """Passes the rows of tapes, last first: body(carry, row, held) -> carry. "scan" makes one loop
     of them for the compiler.
     """
@@ -28,10 +36,14 @@ def replay(body, carry: tuple, tapes: tuple, held: tuple, mode: str) -> tuple:
 
         own = tuple(x.clone() for x in held)  # the loop takes no two views of one tensor
 
-        def step(carry: tuple, row: tuple) -> tuple:
+        def step(
+            carry: tuple[Tensor, ...], row: tuple[Tensor, ...]
+        ) -> tuple[tuple[Tensor, ...], Tensor]:
             return tuple(x.clone() for x in body(carry, row, own)), row[0].clone()
 
-        return scan(step, carry, tuple(tape.clone() for tape in tapes), dim=0, reverse=True)[0]
+        rows = tuple(tape.clone() for tape in tapes)
+        last: tuple[Tensor, ...] = scan(step, carry, rows, dim=0, reverse=True)[0]
+        return last
     for j in reversed(range(tapes[0].shape[0])):
         carry = body(carry, tuple(tape[j] for tape in tapes), held)
     return carry

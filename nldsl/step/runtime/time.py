@@ -42,10 +42,10 @@ def written(rows: Tensor, x: Tensor, t: Tensor) -> Tensor:
     return rows.index_copy(1, t, x.to(rows.dtype))
 
 
-def visible(t: Tensor, rows: int, span: tuple, first: int) -> Tensor:
+def visible(t: Tensor, rows: int, span: tuple[str, int, int], first: int) -> Tensor:
     """[T, S]: does token t see row j? The rows are the last S tokens up to the last of t or, where
-    `span` is ("all",), all of the sequence from its first on; those before the token `first` are
-    not there.
+    `span` is ("all", 0, 0), all of the sequence from its first on; those before the token `first`
+    are not there.
     """
     j = torch.arange(rows, device=t.device)
     since = torch.zeros_like(t)
@@ -55,7 +55,9 @@ def visible(t: Tensor, rows: int, span: tuple, first: int) -> Tensor:
     return (j[None, :] <= t[:, None]) & (j[None, :] >= since[:, None].clamp_min(first))
 
 
-def band(like: Tensor, t: Tensor, rows: int, span: tuple, first: int, mean: bool) -> Tensor:
+def band(
+    like: Tensor, t: Tensor, rows: int, span: tuple[str, int, int], first: int, mean: bool
+) -> Tensor:
     """`visible` as weights of a sum, or of a mean."""
     seen = visible(t, rows, span, first).to(like.dtype)
     return seen / seen.sum(-1, keepdim=True).clamp_min(1) if mean else seen
@@ -101,8 +103,8 @@ def newest(x: Tensor, before: Tensor | None) -> Tensor:
     return x[:, 1:] if before is None or before.shape[1] == 0 else x
 
 
-def oldest(t: Tensor, span: tuple) -> Tensor:
-    """First token that token t (from 0) sees: ("last", n) a sliding window, ("since", period,
+def oldest(t: Tensor, span: tuple[str, int, int]) -> Tensor:
+    """First token that token t (from 0) sees: ("last", n, 0) a sliding window, ("since", period,
     phase) the stretch after the last tick strictly before t; period 0 is the sequence.
     """
     if span[0] == "last":
