@@ -220,7 +220,7 @@ def test_evaluation_starts_each_document_from_its_start(folder: Path, tmp_path: 
         step, state = runs.trained(opened)
         text = joined(parts)
         plan = planned(opened.data.extents(text), 1, 16, 10**6, True)
-        total[name] = score(step, state, opened.data, text, plan, 16, 5, step.seats(1))[0]
+        total[name] = score(step, state, opened.data, text, plan, 16, 5, step.reading.seats(1))[0]
     assert total["both"].terms == total["a"].terms + total["b"].terms == 2 * 4 * 15
     assert total["both"].model == pytest.approx(
         (total["a"].model + total["b"].model) / 2, rel=1e-12

@@ -278,7 +278,7 @@ def test_a_frozen_program_is_the_program_at_rate_zero() -> None:
     assert not torch.allclose(found.outputs["loss"], learns.outputs["loss"])
     step = compile_program(made, precision="float64", capture="eager")
     state = step.init(0)
-    module = step.reader("loss", step.schedule.steps.streams["loss"], freeze=True)
+    module = step.reading.module("loss", step.schedule.steps.streams["loss"], freeze=True)
     outputs, carry = module["forward"](
         state.views, batch, module["start"](state.views, 2, batch["ids"].double()), 0, "loop"
     )

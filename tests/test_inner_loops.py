@@ -341,7 +341,7 @@ def test_generated_tokens_are_learned_from() -> None:
     """
     made = subject("one")
     step, prompt = made.step, data(made.program, 1, 3, 0)["ids"]
-    generated = step.generate(
+    generated = step.reading.generate(
         made.state, prompt, 6, torch.Generator().manual_seed(0), temperature=1e-9
     )[0]
     whole = torch.cat([prompt, generated[None]], 1)

@@ -124,7 +124,7 @@ def outputs(
             for name, w in subject.state.views.items():
                 if hold(name):
                     w.copy_(first[name])
-    reader = step.reader("logits", step.logits())
+    reader = step.reading.module("logits", step.reading.logits())
     with torch.no_grad():
         carry = reader["start"](
             subject.state.views,

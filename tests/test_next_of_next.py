@@ -125,8 +125,8 @@ def test_what_writes_is_the_prediction_of_the_next_token(name: str) -> None:
     step = compile_program(program, capture="eager")
     losses = [n for n in walk(program.outputs["loss"]) if n.op == "cross_entropy"]
     near = next(n for n in losses if n.args[1].args[0].op == "input")
-    assert step.logits() is near.args[0]
-    out, _ = step.generate(
+    assert step.reading.logits() is near.args[0]
+    out, _ = step.reading.generate(
         step.init(0), torch.tensor([[1, 2]]), 3, torch.Generator().manual_seed(0)
     )
     assert out.shape == (3,)

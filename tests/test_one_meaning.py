@@ -81,11 +81,11 @@ def test_scoring_runs_the_graphs_of_training() -> None:
     state = step.init(0)
     step(state, [batch])
     before = counted.graphs
-    scored, _ = step.evaluate(state, batch)
+    scored, _ = step.reading.evaluate(state, batch)
     assert counted.graphs == before
     plain = compile_program(made, precision="float64", capture="eager")
     assert laws.deviation(
-        scored, plain.evaluate(state, batch)[0]
+        scored, plain.reading.evaluate(state, batch)[0]
     ) <= laws.EXACT and scored.shape == (2, 7)
 
 

@@ -256,7 +256,7 @@ def test_at_rate_zero_it_is_the_model_of_others(edits: tuple) -> None:
     )
     state, batch = step.init(3), data(step.program, 2, 9, 0)
     for i in range(6):
-        outputs, _ = step.reader("model", step.program.outputs["model"])["forward"](
+        outputs, _ = step.reading.module("model", step.program.outputs["model"])["forward"](
             state.views,
             batch,
             step.module["start"](state.views, 2, weights["model.norm.weight"]),

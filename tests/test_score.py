@@ -263,7 +263,7 @@ def scored(opened: runs.Run, step: Any, state: Any, limit: int) -> Result:
         opened.data.extents(opened.data.held_out), opened.settings.batch, 16, limit, opened.stateful
     )
     return score(
-        step, state, opened.data, opened.data.held_out, plan, 16, 16, step.seats(plan.lanes)
+        step, state, opened.data, opened.data.held_out, plan, 16, 16, step.reading.seats(plan.lanes)
     )[0]
 
 

@@ -28,7 +28,7 @@ from nldsl.schedule.timetable import Kind
 from nldsl.step import lanes, room
 from nldsl.step.loading import Files, loaded
 from nldsl.step.module import StepSource
-from nldsl.step.reading import Reading, load_module
+from nldsl.step.reading import Reader, load_module
 from nldsl.step.state import State, allocate, draws, planned
 
 PRECISION = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
@@ -37,7 +37,7 @@ WHOLE_SECONDS = 120.0  # predicted compile time above which `auto` does not choo
 Batch = Mapping[str, Tensor]
 
 
-class CompiledStep(Reading):
+class CompiledStep:
     """One training step of a program:
 
     `init` makes a state, calling it performs one optimizer step in place.
@@ -69,9 +69,7 @@ class CompiledStep(Reading):
         self.compile_seconds: dict[str, float] = {}
         self.module = load_module(self.source, "step")
         self._planned = planned(self.program, planned_steps, device)
-        self._readers: dict[tuple[str, bool], dict[str, Any]] = {}
-        if self.heard and self.scored[0] not in schedule.steps.streams:
-            self.reader(*self.scored)  # what cannot be scored is told before it is trained
+        self.reading = Reader(self)
         self._kinds = self._compile()
         self._met: set[tuple[Any, ...]] = (
             set()
@@ -189,7 +187,7 @@ class CompiledStep(Reading):
         means = {name: (sums[name].sum() / max(1, terms[name])).detach() for name in sums}
         if not self.heard:
             return {}
-        first, _ = self.trained
+        first, _ = self.reading.trained
         return {"loss": means[first]} | {n: m for n, m in means.items() if n != first}
 
     def _run(
@@ -332,7 +330,7 @@ class CompiledStep(Reading):
         """
         sequences, length = next(iter(batch.values())).shape[:2]
         return {
-            name: sequences * max(0, length - sum(self.extent(node)))
+            name: sequences * max(0, length - sum(self.reading.extent(node)))
             for name, node in self.schedule.steps.streams.items()
         }
 

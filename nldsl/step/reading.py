@@ -52,57 +52,70 @@ def of_the_next(node: Node) -> bool:
     )
 
 
-class Reading:
-    """What a `CompiledStep` does beside its steps."""
+class Reader:
+    """What a compiled step does beside its steps."""
 
-    def reader(self: CompiledStep, name: str, node: Node, freeze: bool = False) -> dict[str, Any]:
+    def __init__(self, step: CompiledStep) -> None:
+        self.step = step
+        self._modules: dict[tuple[str, bool], dict[str, Any]] = {}
+        if step.heard and self.scored[0] not in step.schedule.steps.streams:
+            self.module(*self.scored)  # what cannot be scored is told before it is trained
+
+    def module(self, name: str, node: Node, freeze: bool = False) -> dict[str, Any]:
         """Emitted source of one stream, uncompiled; beside a report what the levels hear, if they
         leave something in the lanes.
         """
-        if (name, freeze) not in self._readers:
-            beside = self.schedule.steps.streams if self.emitted.lasting and name == REPORT else {}
+        if (name, freeze) not in self._modules:
+            beside = (
+                self.step.schedule.steps.streams
+                if self.step.emitted.lasting and name == REPORT
+                else {}
+            )
             emitted = Emitter(
-                plan(frozen(self.program) if freeze else self.program, {**beside, name: node})
+                plan(
+                    frozen(self.step.program) if freeze else self.step.program,
+                    {**beside, name: node},
+                )
             ).emit()
             if name == REPORT and (
-                alone := next(iter(emitted.lasting.keys() - self.emitted.lasting.keys()), None)
+                alone := next(iter(emitted.lasting.keys() - self.step.emitted.lasting.keys()), None)
             ):
                 raise Unsupported(
                     f"`{alone}`, which outlives a sequence, read by what is reported alone",
                     node,
                     "read it in the loss too",
                 )
-            self._readers[name, freeze] = load_module(
-                in_precision(emitted, self.precision), f"read {name}"
+            self._modules[name, freeze] = load_module(
+                in_precision(emitted, self.step.precision), f"read {name}"
             )
-        return self._readers[name, freeze]
+        return self._modules[name, freeze]
 
     @cached_property
-    def scored(self: CompiledStep) -> tuple[str, Node]:
+    def scored(self) -> tuple[str, Node]:
         """What a trained model is scored by: what the text reports, else `loss`, else the stream
         that is heard first. A stream that levels hear has the name that they hear it by.
         """
-        outputs, heard = self.program.outputs, self.schedule.steps.streams
+        outputs, heard = self.step.program.outputs, self.step.schedule.steps.streams
         found = outputs.get(REPORT) or outputs.get("loss")
-        if found is None or found.type != () or not at_tokens(self.program, found):
-            return self.heard[0], heard[self.heard[0]]
+        if found is None or found.type != () or not at_tokens(self.step.program, found):
+            return self.step.heard[0], heard[self.step.heard[0]]
         return next((name for name, node in heard.items() if node is found), REPORT), found
 
     @property
-    def trained(self: CompiledStep) -> tuple[str, Node]:
+    def trained(self) -> tuple[str, Node]:
         """The stream whose mean a step calls its loss. Raises Diagnostics if there is none."""
-        if not self.heard:
+        if not self.step.heard:
             words = "a run of a program without a stream of numbers: there is nothing to learn from"
             raise Diagnostics([Diagnostic("N801", f"this compiler cannot lower {words}")])
-        name = "loss" if "loss" in self.heard else self.heard[0]
-        return name, self.schedule.steps.streams[name]
+        name = "loss" if "loss" in self.step.heard else self.step.heard[0]
+        return name, self.step.schedule.steps.streams[name]
 
-    def extent(self: CompiledStep, node: Node) -> tuple[int, int]:
+    def extent(self, node: Node) -> tuple[int, int]:
         """How many tokens of a sequence have no term of a stream: at its begin, and at its end."""
-        return self.valid_from(node), lookahead(node)[node]
+        return self.step.valid_from(node), lookahead(node)[node]
 
     def evaluate(
-        self: CompiledStep,
+        self,
         state: State,
         batch: Batch,
         carry: Any = None,
@@ -115,12 +128,12 @@ class Reading:
         `read_on`.
         """
         name, node = self.scored
-        inputs = self.place(batch)
+        inputs = self.step.place(batch)
         first = next(iter(inputs.values()))
-        fresh, apart = carry is None, name not in self.schedule.steps.streams
-        begun = self.reader(name, node) if apart else self.module
+        fresh, apart = carry is None, name not in self.step.schedule.steps.streams
+        begun = self.module(name, node) if apart else self.step.module
         with torch.set_grad_enabled(
-            fresh and self.capture == "split"
+            fresh and self.step.capture == "split"
         ):  # the graphs of training serve here too
             carried, position = carry or (
                 begun["start"](
@@ -128,29 +141,31 @@ class Reading:
                 ),
                 0,
             )
-            if fresh and not apart and self.capture != "eager":
-                outputs, new = self.module["forward"](state.views, inputs, carried, 0, self.mode)
+            if fresh and not apart and self.step.capture != "eager":
+                outputs, new = self.step.module["forward"](
+                    state.views, inputs, carried, 0, self.step.mode
+                )
             else:
-                outputs, new = self.reader(name, node)["forward"](
+                outputs, new = self.module(name, node)["forward"](
                     state.views, inputs, carried, position, "loop"
                 )
         new = {key: x if x is None else x.detach() for key, x in new.items()}
         return outputs[name].detach(), (new, position + first.shape[1])
 
-    def seats(self: CompiledStep, count: int) -> Lanes:
+    def seats(self, count: int) -> Lanes:
         """So many lanes that have read nothing; empty if nothing outlives a sequence."""
-        return seat(self.emitted, count, self.device, self.dtype)
+        return seat(self.step.emitted, count, self.step.device, self.step.dtype)
 
     def read_on(self, lanes: Lanes, carry: Any) -> Lanes:
         """What lanes hold after a sequence whose last piece was evaluated with `carry`."""
         return onward(lanes, carry[0])
 
-    def logits(self: CompiledStep) -> Node | None:
+    def logits(self) -> Node | None:
         """What the next token is scored with: in what is scored, or else in what is learned from.
 
         None of a model that does not write.
         """
-        streams = [self.scored[1], self.trained[1], *self.schedule.steps.streams.values()]
+        streams = [self.scored[1], self.trained[1], *self.step.schedule.steps.streams.values()]
         found = [
             n for node in streams for n in reversed(list(walk(node))) if n.op == "cross_entropy"
         ]
@@ -163,7 +178,7 @@ class Reading:
         )
 
     def generate(
-        self: CompiledStep,
+        self,
         state: State,
         prompt: Tensor,
         n: int,
@@ -182,9 +197,9 @@ class Reading:
         """
         logits = self.logits()
         assert logits is not None, "a model without a cross entropy writes nothing"
-        module = self.reader("logits", logits, freeze)
-        name = next(iter(self.program.inputs))
-        ids, out, position = prompt.to(self.device), [], 0
+        module = self.module("logits", logits, freeze)
+        name = next(iter(self.step.program.inputs))
+        ids, out, position = prompt.to(self.step.device), [], 0
         with torch.no_grad():
             carry = module["start"](
                 state.views, ids.shape[0], next(iter(state.views.values())), lanes
@@ -192,7 +207,7 @@ class Reading:
             for _ in range(n):
                 outputs, carry = module["forward"](
                     state.views,
-                    self.place({name: ids, ENDS: ids == boundary}),
+                    self.step.place({name: ids, ENDS: ids == boundary}),
                     carry,
                     position,
                     "loop",
@@ -202,14 +217,16 @@ class Reading:
                 if not scores.isfinite().all():
                     raise FloatingPointError("the logits are not finite")
                 scores = (scores - scores.amax(-1, keepdim=True)) / max(temperature, 1e-6)
-                ids = torch.multinomial(scores.softmax(-1), 1, generator=generator).to(self.device)
+                ids = torch.multinomial(scores.softmax(-1), 1, generator=generator).to(
+                    self.step.device
+                )
                 out.append(ids)
             if lanes and not freeze:
                 lanes = onward(
                     lanes,
                     module["forward"](
                         state.views,
-                        self.place({name: ids, ENDS: ids == boundary}),
+                        self.step.place({name: ids, ENDS: ids == boundary}),
                         carry,
                         position,
                         "loop",

@@ -40,17 +40,17 @@ def finish(
         s.length,
         limit,
         run.stateful,
-        step.extent(step.scored[1])[1],
+        step.reading.extent(step.reading.scored[1])[1],
     )
-    seats = step.seats(chosen.lanes)
+    seats = step.reading.seats(chosen.lanes)
     result, _ = score(step, state, data, data.held_out, chosen, s.length, s.length, seats)
     known(run, result)
-    learned = step.scored == step.trained
+    learned = step.reading.scored == step.reading.trained
     journal.write(
         "held_out", step=state.step, **result.event(), **({} if learned else {"of": "report"})
     )
     metrics.picture(run.folder / METRICS, run.folder / PICTURE, result.line if learned else None)
-    if (prompt := data.opening()) and step.logits() is not None:
+    if (prompt := data.opening()) and step.reading.logits() is not None:
         written(run, step, state, prompt, journal, display)
     display.say(f"{run.folder}: {', '.join(sorted(file.name for file in run.folder.iterdir()))}")
     display.say(result.describe())
@@ -62,7 +62,9 @@ def written(
 ) -> None:
     """Let the model go on with a prompt; the text that it writes."""
     try:
-        text, _ = sample(step, state, prompt, LENGTH, run.settings.seed, lanes=step.seats(1))
+        text, _ = sample(
+            step, state, prompt, LENGTH, run.settings.seed, lanes=step.reading.seats(1)
+        )
     except FloatingPointError:
         raise faults.no_next_byte(run.folder) from None
     journal.write("sample", step=state.step, prompt=readable(prompt), text=readable(text))
@@ -103,7 +105,7 @@ def score_data(
     longest = max((end - start for start, end in documents), default=0)
     if longest < length:
         raise faults.too_short(str(path or other.name), "held-out", longest, length, other.unit)
-    absent = step.extent(step.scored[1])[1]
+    absent = step.reading.extent(step.reading.scored[1])[1]
     chosen = planned(documents, s.batch, length, limit, run.stateful, absent)
     result, left = score(
         step,
@@ -137,7 +139,7 @@ def write_on(
     """The prompt and `n` bytes after it (after a document boundary if it is empty), as readable
     text. `begin` and `remember` as in `score_data`; with `freeze` nothing is learned.
     """
-    if not run.program.vocab or step.logits() is None:
+    if not run.program.vocab or step.reading.logits() is None:
         raise faults.writes_nothing(run.folder)
     try:
         text, lanes = sample(
@@ -158,7 +160,7 @@ def write_on(
 
 
 def seated(step: CompiledStep, count: int, begin: Path | None) -> Lanes:
-    lanes = step.seats(count)
+    lanes = step.reading.seats(count)
     if begin is not None:
         memory.load(begin, lanes)
     return lanes

@@ -30,7 +30,9 @@ def sample(
     """
     generator = torch.Generator().manual_seed(seed)
     ids = torch.tensor([list(prompt)], dtype=torch.int64)
-    text, lanes = step.generate(state, ids, n, generator, temperature, lanes, freeze, BOUNDARY)
+    text, lanes = step.reading.generate(
+        state, ids, n, generator, temperature, lanes, freeze, BOUNDARY
+    )
     return bytes(text.reshape(-1).tolist()), lanes
 
 

@@ -57,17 +57,17 @@ def score(
         now = {name: torch.where(chosen(begins, x), lanes[name], x) for name, x in now.items()}
         carry, sums = None, np.zeros(len(starts))
         for part in pieces(held_out, starts, length, piece):
-            values, carry = step.evaluate(state, batch(step.program, part), carry, now)
+            values, carry = step.reading.evaluate(state, batch(step.program, part), carry, now)
             sums = sums + values.double().sum(1).cpu().numpy()
             terms += values.shape[1] * int(counts.sum())
         now = {
             name: torch.where(chosen(counts, x), x, now[name])
-            for name, x in step.read_on(now, carry).items()
+            for name, x in step.reading.read_on(now, carry).items()
         }
         lost |= dict(zip(starts[counts].tolist(), sums[counts].tolist(), strict=True))
     total = math.fsum(lost[start] for start in sorted(lost))
-    stream = step.scored[1]
-    absent = step.extent(stream)
+    stream = step.reading.scored[1]
+    absent = step.reading.extent(stream)
     places = plan.places(length, absent)
     assert terms == len(places), f"what is scored has {terms} terms at {len(places)} tokens"
     bits = in_bits(step.program, stream, REPORT, "loss")

@@ -54,7 +54,7 @@ def carried_out(
     step, state = ready(run, display, journal, interrupt)
     save = saver(run, journal, display, interrupt)
     interrupt.doing = f"within a step: {kept(run)}"
-    bits = metrics.bits if in_bits(run.program, step.trained[1], "loss") else None
+    bits = metrics.bits if in_bits(run.program, step.reading.trained[1], "loss") else None
     clock = Queued if s.device.startswith("cuda") else Now
     log = Log(journal, display, s.batch * s.length * s.accumulate, bits, clock)
     try:
