@@ -112,20 +112,7 @@ class Objectives(ABC):
                 node,
                 f"grad({memory.rsplit('.', 1)[-1]})",
             )
-        held = {
-            n
-            for n in walk(objective)
-            if n.op == "read"
-            and n["memory"] not in self.copies
-            and self._belongs(n["memory"], memory)
-        }
-        for part in self._reached(objective, frozenset()):
-            if part in context and part.op != "input" and any(n in held for n in walk(part)):
-                raise Unsupported(
-                    f"a stream in `context` that `{memory}` took part in",
-                    part,
-                    "leave it out of `context`",
-                )
+        self._apart(memory, objective, context)
         plain = {
             n: self.al.make("read", type=n.type, memory=n["memory"])
             for n in plains(objective)
@@ -142,6 +129,23 @@ class Objectives(ABC):
             if isinstance(point, dict)
             else atoms[names[""]]
         )
+
+    def _apart(self, memory: str, objective: Node, context: frozenset[Node]) -> None:
+        """The memory takes part in no stream of the context."""
+        held = {
+            n
+            for n in walk(objective)
+            if n.op == "read"
+            and n["memory"] not in self.copies
+            and self._belongs(n["memory"], memory)
+        }
+        for part in self._reached(objective, frozenset()):
+            if part in context and part.op != "input" and any(n in held for n in walk(part)):
+                raise Unsupported(
+                    f"a stream in `context` that `{memory}` took part in",
+                    part,
+                    "leave it out of `context`",
+                )
 
     def _error_signal(self, node: Node, objective: Node, stream: Value) -> Node:
         if not isinstance(stream, Node):
@@ -268,6 +272,23 @@ class Objectives(ABC):
                 if fold.op == "fold"
                 else self.al.again(fold, [term], term.type)
             )
+        self._gathered(fold, since, level)
+        values = [bind[n] if n in bind else self._beside(n) for n in inner]
+        return self.al.make(
+            "replay",
+            term,
+            *values,
+            type=term.type,
+            span=fold.span,
+            turn=fold.turn,
+            how=fold["how"],
+            since=since,
+            names=tuple(n["memory"] for n in inner),
+        )
+
+    @staticmethod
+    def _gathered(fold: Node, since: Clock | int, level: Level | None) -> None:
+        """The terms that are evaluated again are those of one sequence."""
         if isinstance(since, Clock) and since.unit == ENDS:
             raise Unsupported(
                 "terms since a document began at a memory that has moved since",
@@ -283,18 +304,6 @@ class Objectives(ABC):
                 "sequence`",
                 level.span,
             )
-        values = [bind[n] if n in bind else self._beside(n) for n in inner]
-        return self.al.make(
-            "replay",
-            term,
-            *values,
-            type=term.type,
-            span=fold.span,
-            turn=fold.turn,
-            how=fold["how"],
-            since=since,
-            names=tuple(n["memory"] for n in inner),
-        )
 
     def _still(self, node: Node, fold: Node) -> bool:
         """Does the point at which the gradient stands keep its value between the ticks that bound

@@ -132,15 +132,6 @@ def begin(made: States, states: Mapping[str, State], found: list[Family]) -> Onl
     """
     owned = {s.name: f for f in found for s in f.states}
     owned |= {n: owned[s.copies] for n, s in states.items() if s.copies in owned}
-    for state, node in (
-        (s, n) for f in found for s in f.states for n in takes(s.start) if n["memory"] not in owned
-    ):
-        raise Unsupported(
-            f"a start of `{state.name}` from `{node['memory']}`, which does not learn from the "
-            "loss of the network",
-            state.start,
-            "an objective for both that reads the loss, or a learned start",
-        )
     slopes = list(made.slopes)
     everything = list(
         walk(
@@ -150,12 +141,7 @@ def begin(made: States, states: Mapping[str, State], found: list[Family]) -> Onl
         )
     )
     atoms = {a for s in slopes for a in s.atoms.values()}
-    for name, node in made.outputs.items():
-        if any(n in atoms for n in walk(node)):
-            raise Unsupported(
-                f"`{name}` takes the derivative of a stream, which only ticks of memories know",
-                node,
-            )
+    _only_within(made, found, owned, atoms)
     streaming = _streaming(everything, atoms, owned)
     online = Online(found, slopes, [], [], {}, {})
     for node in everything:
@@ -176,6 +162,27 @@ def begin(made: States, states: Mapping[str, State], found: list[Family]) -> Onl
         held = _above(everything, lambda n: n in online.held)
         online.steady = held - streaming
     return online
+
+
+def _only_within(
+    made: States, found: list[Family], owned: Mapping[str, Family], atoms: set[Node]
+) -> None:
+    """Starts are taken from what learns from the loss, too, and no output from a gradient."""
+    for state in (s for f in found for s in f.states):
+        for node in takes(state.start):
+            if node["memory"] not in owned:
+                raise Unsupported(
+                    f"a start of `{state.name}` from `{node['memory']}`, which does not learn from "
+                    "the loss of the network",
+                    state.start,
+                    "an objective for both that reads the loss, or a learned start",
+                )
+    for name, node in made.outputs.items():
+        if any(n in atoms for n in walk(node)):
+            raise Unsupported(
+                f"`{name}` takes the derivative of a stream, which only ticks of memories know",
+                node,
+            )
 
 
 def _take(
@@ -335,13 +342,11 @@ def _objective(made: States, slope: Slope, streaming: set[Node], online: Online)
 
 
 def _seen(program: Program, slope: Slope, found: list[Family]) -> list[int]:
+    """The families through whose ticks the learner of a slope sees."""
     if not slope.level:
         return []
-    learner, out, homes = (
-        program.levels[slope.level],
-        [],
-        {c.name: f.level.name for f in found for c in f.states},
-    )
+    learner, out = program.levels[slope.level], []
+    homes = {s.name: f.level.name for f in found for s in f.states}
     for i, family in enumerate(found):
         far = program.horizon(learner, family.level)
         if far == "full":
@@ -353,16 +358,13 @@ def _seen(program: Program, slope: Slope, found: list[Family]) -> list[int]:
                     help="`bptt full`",
                 )
             out.append(i)
-        elif starts := next(
-            (
-                c
-                for c in family.states
-                if any(homes[n["memory"]] == learner.name for n in takes(c.start))
-            ),
-            None,
-        ):
+        elif starts := [
+            s.name
+            for s in family.states
+            if any(homes[n["memory"]] == learner.name for n in takes(s.start))
+        ]:
             raise Unsupported(
-                f"`{starts.name}`, which starts from `{learner.name}`, with `bptt` that hides its "
+                f"`{starts[0]}`, which starts from `{learner.name}`, with `bptt` that hides its "
                 "ticks from there",
                 span=family.level.span,
                 help=f"`bptt full by {learner.name.rsplit('.', 1)[-1]}`",
@@ -403,29 +405,11 @@ def divide(
     """
     everything = list(walk(*roots.values(), *(x for s in live.values() for x in s.equations)))
     ahead = [n for n in everything if n.op == "ahead"]
-    after = _above(everything, lambda n: n.op == "ahead")
-    late = {
-        r
-        for r in regions
-        if any(n in after for n in (*r.inside, *r.inputs))
-        or any(x in after for s in r.states for x in s.equations)
-    }
+    late = _after_the_next(everything, regions)
     if not online.families and not late:
         return False
     ids, found = _moved(online, everything, ahead, regions, late)
-    for node in ahead:
-        if any(n.op == "ahead" for n in walk(node.args[0])):
-            raise Unsupported(
-                "`next` of `next` beside a memory that learns from a loss within the sequence",
-                node,
-                "`next` once",
-            )
-        if node.args[0] in ids:
-            raise Unsupported(
-                "`next` of what a memory made that ticks by the gradient of a loss",
-                node,
-                "next of an input",
-            )
+    _known_ahead(ahead, ids)
     place = {n for r in regions for n in r.inside}
     taken = dict.fromkeys([*(n.args[0] for n in ahead), *online.rows.values()])
     for node in everything:
@@ -441,6 +425,34 @@ def divide(
         s.name for r in found for s in r.ticking if s.level and _waits(made.program, s.level)
     }
     return True
+
+
+def _after_the_next(everything: list[Node], regions: list[Region]) -> set[Region]:
+    """The regions that wait for the next token."""
+    after = _above(everything, lambda n: n.op == "ahead")
+    return {
+        r
+        for r in regions
+        if any(n in after for n in (*r.inside, *r.inputs))
+        or any(x in after for s in r.states for x in s.equations)
+    }
+
+
+def _known_ahead(ahead: list[Node], ids: set[Node]) -> None:
+    """What comes one token later is given before the pieces are run."""
+    for node in ahead:
+        if any(n.op == "ahead" for n in walk(node.args[0])):
+            raise Unsupported(
+                "`next` of `next` beside a memory that learns from a loss within the sequence",
+                node,
+                "`next` once",
+            )
+        if node.args[0] in ids:
+            raise Unsupported(
+                "`next` of what a memory made that ticks by the gradient of a loss",
+                node,
+                "next of an input",
+            )
 
 
 def _moved(

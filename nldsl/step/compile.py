@@ -35,6 +35,7 @@ PRECISION = {"float64": torch.float64, "float32": torch.float32, "bfloat16": tor
 CAPTURES = ("auto", "split", "whole", "eager")
 WHOLE_SECONDS = 120.0  # predicted compile time above which `auto` does not choose `whole`
 Batch = Mapping[str, Tensor]
+Run = Callable[..., Any]  # an emitted function, compiled or not
 
 
 class CompiledStep:
@@ -97,7 +98,7 @@ class CompiledStep:
         kinds = len(self.schedule.table.kinds)
         return lines * share * 0.1 * (kinds if capture == "whole" else 1) + 5.0 * kinds
 
-    def _compile(self) -> list[Callable[..., Any]]:
+    def _compile(self) -> list[Run]:
         count = len(self.schedule.table.kinds)
         module = self.module
         self.mode = "scan" if self.capture == "whole" else "loop"

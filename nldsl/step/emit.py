@@ -163,76 +163,97 @@ class Emitter:
 
     def block(self, block: Block) -> tuple[str, list[str]]:
         """Emits a block; returns its function and the line that calls it."""
-        fn, carry = Fn(), Carry()
+        inputs, weights = self.taken(block)
+        fn, carry = self.given(inputs, weights), Carry()
+        for item in block.items:
+            self.item(fn, carry, item, block.online)
+        nudges = self.part.nudges(block) if block.online and self.part else {}
+        function = self.written("block", self.draft(block, fn, carry, inputs, weights, [*nudges]))
+        values = [
+            *(self.local(n, block.online) for n in inputs),
+            *nudges.values(),
+            *(f'W["{weight_name(w)}"]' for w in weights),
+            *(f'carry["{c}"]' for c in carry.names),
+        ]
+        outs = [self.local(n) for n in block.outputs]
+        news = [f'new["{c}"]' for c in carry.names]
+        call = f"{function}({', '.join([*values, 'position', 'mode'])})"
+        return function, [f"{parts(outs)}, {parts(news)} = {call}"]
+
+    def taken(self, block: Block) -> tuple[list[Node], list[Node]]:
+        """The streams that a block is given, and the values without a time."""
         made = {
             n
             for item in block.items
             for n in (item.outputs if isinstance(item, Region) else [item])
         }
-        inputs = {n: n for n in block.inputs}
+        inputs = dict.fromkeys(block.inputs)
         roots: list[Node] = []
         for item in block.items:
-            roots += (
-                ((item.inputs or self.any_input) + item.statics)
-                if isinstance(item, Region)
-                else list(item.args)
-            )
-            if not isinstance(item, Region) and item.op in LOOKS_BACK:
-                roots += [] if any(a in self.token for a in item.args) else self.any_input
-            if not isinstance(item, Region) and item.op == "input":
-                inputs.setdefault(item, item)
+            if isinstance(item, Region):
+                roots += [*(item.inputs or self.any_input), *item.statics]
+                continue
+            roots += item.args
+            if item.op in LOOKS_BACK and not any(a in self.token for a in item.args):
+                roots += self.any_input
+            if item.op == "input":
+                inputs[item] = None
+        leaves = self.leaves(roots, made | set(inputs))
         weights = self.weights_of(roots, made | set(inputs))
-        for node in self.leaves(roots, made | set(inputs)):
-            if node not in weights:
-                inputs.setdefault(node, node)
-        names = [f"x{i + 1}" for i in range(len(inputs))]
-        for name, node in zip(names, inputs.values()):
-            fn.bind(node, name, "B" if self.part and node in self.part.steady else "BT")
+        return [*inputs, *(n for n in leaves if n not in weights and n not in inputs)], weights
+
+    def given(self, inputs: Sequence[Node], weights: Sequence[Node]) -> Fn:
+        """A function of these streams, x1, x2.., and values without a time, w1, w2.."""
+        fn = Fn()
+        for i, node in enumerate(inputs):
+            lead = "B" if self.part and node in self.part.steady else "BT"
+            fn.bind(node, f"x{i + 1}", lead)
         for i, node in enumerate(weights):
             fn.bind(node, f"w{i + 1}", "")
         fn.like = next(
             (f"w{i + 1}" for i, w in enumerate(weights) if w.op not in ("random", "load")),
-            names[0] if names else "None",
+            "x1" if inputs else "None",
         )
-        for item in block.items:
-            if isinstance(item, Region):
-                call_region(self, fn, carry, item)
-                if block.online and self.part:
-                    self.part.nudge(fn, item)
-                continue
-            if item.op == "input":
-                continue
+        return fn
+
+    def item(self, fn: Fn, carry: Carry, item: Node | Region, online: bool) -> None:
+        """The lines of one stream or region of a block."""
+        if isinstance(item, Region):
+            call_region(self, fn, carry, item)
+        elif item.op != "input":
             fn.at = item
             self.stream(fn, carry, item)
             fn.note(fn.env[item], item)
-            if block.online and self.part:
-                self.part.nudge(fn, item)
-        results = [fn.tensor(fn.env[n]) for n in block.outputs]
-        nudges = self.part.nudges(block) if block.online and self.part else {}
-        kept = [f"c{i + 1}" for i in range(len(carry.names))]
+        else:
+            return
+        if online and self.part:
+            self.part.nudge(fn, item)
+
+    def draft(
+        self,
+        block: Block,
+        fn: Fn,
+        carry: Carry,
+        inputs: Sequence[Node],
+        weights: Sequence[Node],
+        nudges: Sequence[str],
+    ) -> Draft:
+        """The function of a block, from its lines."""
+        names = [f"x{i + 1}" for i in range(len(inputs))]
         given = [f"w{i + 1}" for i in range(len(weights))]
-        draft = Draft(
+        kept = [f"c{i + 1}" for i in range(len(carry.names))]
+        results = [fn.tensor(fn.env[n]) for n in block.outputs]
+        return Draft(
             [*names, *nudges, *given, *kept, "position", "mode"],
             prune(fn.lines, [*results, *carry.results]),
             f"{parts(results)}, {parts(carry.results)}",
             {
-                **self.stream_labels(names, inputs.values()),
+                **self.stream_labels(names, inputs),
                 **self.weight_labels(given, weights),
                 **self.carry_labels(kept, carry.names),
             },
             fn.made,
         )
-        function = self.written("block", draft)
-        values = (
-            [self.local(n, block.online) for n in inputs.values()]
-            + list(nudges.values())
-            + [f'W["{weight_name(w)}"]' for w in weights]
-            + [f'carry["{c}"]' for c in carry.names]
-        )
-        outs = [self.local(n) for n in block.outputs]
-        news = [f'new["{c}"]' for c in carry.names]
-        call = f"{function}({', '.join([*values, 'position', 'mode'])})"
-        return function, [f"{parts(outs)}, {parts(news)} = {call}"]
 
     # -- what the parameters of a block are called
 
@@ -389,36 +410,42 @@ class Emitter:
                 self.loads.append(loaded_name(node))
         fn.like = fn.env[weights[0]].text if weights else "like"
         fn.lazy |= dict.fromkeys(STATE, lambda node: fn.value(states[node["memory"]].start))
-        carry = {}
-        for name, (shape, kind) in self.carries.items():
-            sizes = ", ".join(str(a.size) for a in shape)
-            if kind == "state":
-                ref = fn.value(self.kept[name].start)
-                carry[name] = f"{fn.tensor(ref)}.expand(batch, {sizes})"
-            elif kind == "before":
-                carry[name] = "None"
-            else:
-                sizes = f"0, {sizes}" if kind == "past" else sizes
-                carry[name] = f"like.new_zeros((batch, {sizes}))"
-        lasting = {
+        rows = [f'carry["{name}"] = {self.begun(fn, name)}' for name in self.carries]
+        if self.lasting:
+            rows.append("carry = resumed(carry, lanes, LASTING) if lanes else carry")
+        carried = self.part.carried if self.part else []
+        since = {f"{SINCE}{name}": f'carry["{name}"]' for name in carried}
+        rows.append(f"return carry | {{{pairs(since)}}}" if since else "return carry")
+        lines = [*fn.lines, "carry = {}", *looped([(turn_of(row), row) for row in rows])]
+        table = "\n".join(fold(f"LASTING = {quotes(self.lives())}"))
+        return f"{table}\n\n\n{defined('start(W, batch, like, lanes=None)', lines)}"
+
+    def begun(self, fn: Fn, name: str) -> str:
+        """The text of a carried tensor before the first token."""
+        shape, kind = self.carries[name]
+        sizes = ", ".join(str(a.size) for a in shape)
+        if kind == "state":
+            return f"{fn.tensor(fn.value(self.kept[name].start))}.expand(batch, {sizes})"
+        if kind == "before":
+            return "None"
+        return f"like.new_zeros((batch, {f'0, {sizes}' if kind == 'past' else sizes}))"
+
+    def lives(self) -> dict[str, tuple[str, tuple[int, int], tuple[int, int], str]]:
+        """Of what outlives a sequence: its memory, what ends it, when it is copied, and what holds
+        whether a document ended."""
+
+        def sequences(clock: Clock) -> tuple[int, int]:
+            return (clock.period, clock.phase) if clock.unit == "sequence" else (0, 0)
+
+        return {
             name: (
                 memory,
-                *((c.period, c.phase) if c.unit == "sequence" else (0, 0) for c in (life, copied)),
+                sequences(life),
+                sequences(copied),
                 flag(life) if life.unit == ENDS else "",
             )
             for name, (memory, life, copied) in self.lasting.items()
         }
-        rows = [f'carry["{name}"] = {text}' for name, text in carry.items()]
-        if lasting:
-            rows.append("carry = resumed(carry, lanes, LASTING) if lanes else carry")
-        since = {
-            f"{SINCE}{name}": f'carry["{name}"]'
-            for name in (self.part.carried if self.part else [])
-        }
-        rows.append(f"return carry | {{{pairs(since)}}}" if since else "return carry")
-        lines = [*fn.lines, "carry = {}", *looped([(turn_of(row), row) for row in rows])]
-        table = "\n".join(fold(f"LASTING = {quotes(lasting)}"))
-        return f"{table}\n\n\n{defined('start(W, batch, like, lanes=None)', lines)}"
 
 
 def pairs(values: Mapping[str, str]) -> str:

@@ -332,16 +332,24 @@ def operations(value: ast.AST) -> int:
     )
 
 
-def put(value: Any, values: Mapping[str, str | ast.expr]) -> Any:
+def put(value: ast.expr, values: Mapping[str, str | ast.expr]) -> ast.expr:
     """The text with other names, or values, in the place of some names; the given one stays."""
     if isinstance(value, ast.Name):
         found = values.get(value.id, value)
         return ast.Name(found) if isinstance(found, str) else found
-    if isinstance(value, list):
-        return [put(x, values) for x in value]
-    if isinstance(value, ast.expr | ast.keyword):
-        return type(value)(**{name: put(x, values) for name, x in ast.iter_fields(value)})
-    return value
+    fields: dict[str, Any] = {name: put_in(x, values) for name, x in ast.iter_fields(value)}
+    return type(value)(**fields)
+
+
+def put_in(part: object, values: Mapping[str, str | ast.expr]) -> object:
+    """`put` in a part of an expression: another one, several, a keyword."""
+    if isinstance(part, ast.expr):
+        return put(part, values)
+    if isinstance(part, list):
+        return [put_in(x, values) for x in part]
+    if isinstance(part, ast.keyword):
+        return ast.keyword(part.arg, put(part.value, values))
+    return part
 
 
 def written(value: ast.AST) -> str:

@@ -80,9 +80,8 @@ def module_text(
         **tables_alone(program, emitted, updates, steps),
     }
     head = [row for name, table in tables.items() for row in fold(f"{name} = {quotes(table)}")]
-    head += fold(
-        f"TICKS = {{{', '.join(tick_row(i + 1, updates) for i in range(len(updates.clock.table.events)))}}}"
-    )
+    kinds_of_step = range(1, 1 + len(updates.clock.table.events))
+    head += fold(f"TICKS = {{{', '.join(tick_row(i, updates) for i in kinds_of_step)}}}")
     rest = copied(f"{ticks}\n{kinds}\nmain(", called)
     parts = [
         docstring(program, precision),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from nldsl.core.nodes import Node, walk
 from nldsl.core.program import NEVER, STATE, TOKEN, Clock
 from nldsl.schedule.faults import Unsupported
+from nldsl.schedule.objectives import Slope
 from nldsl.schedule.online import Family, Online, at_a_tick
 from nldsl.schedule.plan import Block, Region, fixed_parts
 from nldsl.schedule.timetable import outlives
@@ -23,7 +24,7 @@ from nldsl.step.listing import Draft
 from nldsl.step.lowerings.body import Body, instants
 from nldsl.step.lowerings.token_scan import write_token
 from nldsl.step.regions import region_body
-from nldsl.step.source import Fn, parts, prune
+from nldsl.step.source import Fn, Ref, parts, prune
 
 if TYPE_CHECKING:
     from nldsl.step.emit import Emitter
@@ -106,23 +107,7 @@ class Part:
         """
         online, schedule = self.online, em.schedule
         before, compiled = set(em.carries), len(em.bodies)
-        calls = []
-        for block in schedule.blocks:
-            if block.online:
-                function, lines = em.block(block)
-                order.append(function)
-                calls += lines
-                if not isinstance(block.items[0], Region):
-                    em.bodies.append(function)
-        if missed := next(
-            (s for s in online.slopes if any(x not in self.nudged for x in s.streams.values())),
-            None,
-        ):
-            raise Unsupported(
-                "the derivative in this stream",
-                missed.span,
-                "a stream that the loss is computed from",
-            )
+        calls = self.blocks(em, order)
         names = {
             name: self.names.setdefault(node, name)
             for name, node in schedule.outputs.items()
@@ -133,14 +118,7 @@ class Part:
             for node in [*online.rows.values(), *schedule.outputs.values()]
             if node in self.names
         }
-        rows = {name: em.local(node, True) for name, node in made.items()}
-        rows = {
-            name: f"{text}.unsqueeze(1).expand(-1, rows[0].shape[1], "
-            f"{'-1, ' * len(made[name].shape)})"
-            if made[name] in self.steady
-            else text
-            for name, text in rows.items()
-        }
+        rows = {name: self.row(em, node) for name, node in made.items()}
         body = [
             "new = {}",
             *calls,
@@ -164,11 +142,36 @@ class Part:
             for name, row in names.items()
         }
 
-    def driver(self, em: Emitter, carried: list[str], late: list[str]) -> None:
-        online = self.online
-        fn = Fn("B")
+    def blocks(self, em: Emitter, order: list[str]) -> list[str]:
+        """The functions of the blocks of a piece; the lines that call them."""
+        calls = []
+        for block in (b for b in em.schedule.blocks if b.online):
+            function, lines = em.block(block)
+            order.append(function)
+            calls += lines
+            if not isinstance(block.items[0], Region):
+                em.bodies.append(function)
+        for slope in self.online.slopes:
+            if any(x not in self.nudged for x in slope.streams.values()):
+                raise Unsupported(
+                    "the derivative in this stream",
+                    slope.span,
+                    "a stream that the loss is computed from",
+                )
+        return calls
+
+    def row(self, em: Emitter, node: Node) -> str:
+        """Text of what a piece gives of a stream, at each of its tokens."""
+        text = em.local(node, True)
+        if node not in self.steady:
+            return text
+        axes = "-1, " * len(node.shape)
+        return f"{text}.unsqueeze(1).expand(-1, rows[0].shape[1], {axes})"
+
+    def held(self, em: Emitter) -> list[str]:
+        """The names of what is held between ticks, which is carried."""
         held: list[str] = []
-        for family in online.families:
+        for family in self.online.families:
             for state in (*family.states, *family.copies):
                 em.carry_state(state)
                 held.append(state.name)
@@ -178,6 +181,10 @@ class Part:
                         span=family.level.span,
                         help="reset every sequence",
                     )
+        return held
+
+    def driver(self, em: Emitter, carried: list[str], late: list[str]) -> None:
+        online, fn, held = self.online, Fn("B"), self.held(em)
         self.carried = [*held, *carried]
         for i, node in enumerate(online.given):
             em.carries[f"rows.{i + 1}"] = node.shape, "before"
@@ -190,28 +197,18 @@ class Part:
         count = len(online.given)
         kept = parts([f'after(carry["rows.{i + 1}"], given[{i}])' for i in range(count)])
         shifted = "".join(f"ahead(rows[{online.given.index(n.args[0])}]), " for n in self.ahead)
-        states = [f'"{n}": carry["{SINCE}{n}"]' for n in held] + [
-            f'"{name}": like.new_zeros((rows[0].shape[0], {"".join(str(a.size) + ", " for a in x.shape)}))'
-            for s in online.slopes
-            for name, x in s.streams.items()
-        ]
-        pending = sorted(
-            name
-            for name in carried
-            if name in em.kept and (em.kept[name].copies or name) in online.pending
-        )
+        states = [f'"{n}": carry["{SINCE}{n}"]' for n in held]
+        for name, x in (item for s in online.slopes for item in s.streams.items()):
+            sizes = "".join(f"{a.size}, " for a in x.shape)
+            states.append(f'"{name}": like.new_zeros((rows[0].shape[0], {sizes}))')
+        since = [f'"{n}": carry["{SINCE}{n}"]' for n in carried]
         lines = [
             f"rows = {kept}",
             "begin = position + given[0].shape[1] - rows[0].shape[1]",
             f"rows = (*rows, {shifted})",
             f'like = carry["{SINCE}{self.carried[0]}"]',
-            *(
-                f"{name} = {{{', '.join(parts)}}}"
-                for name, parts in (
-                    ("state", states),
-                    ("carried", [f'"{n}": carry["{SINCE}{n}"]' for n in carried]),
-                )
-            ),
+            f"state = {{{', '.join(states)}}}",
+            f"carried = {{{', '.join(since)}}}",
             *prune(fn.lines, families),
             rows_of("slopes", slopes),
             rows_of("families", families),
@@ -221,9 +218,17 @@ class Part:
             "return learn(network, slopes, families, "
             f"{tuple(instants(c) for c in online.clocks())!r}, state, rows, carried, begin, "
             "position, "
-            f"{count}, {tuple(late)!r}, {tuple(pending)!r})",
+            f"{count}, {tuple(late)!r}, {self.pending(em, carried)!r})",
         ]
         em.texts.append(defined("online(W, given, carry, position, mode)", lines))
+
+    def pending(self, em: Emitter, carried: list[str]) -> tuple[str, ...]:
+        """Of what is carried, the states whose last tick waits for the next token."""
+        return tuple(
+            name
+            for name in sorted(set(carried) & set(em.kept))
+            if (em.kept[name].copies or name) in self.online.pending
+        )
 
     def slope(self, em: Emitter, i: int) -> str:
         slope = self.online.slopes[i]
@@ -258,46 +263,37 @@ class Part:
                 fn.bind(node, f'held["{online.held[node]}"]', "B")
         for node in formula.taken:
             if node in online.folds:
-                term, how, span = online.folds[node]
-                whole = span in (slope.level, every)
-                if not whole and (
-                    isinstance(span, str) or isinstance(span, Clock) and span.unit != "token"
-                ):
-                    raise Unsupported(
-                        "a stretch of a task loss that is not the period of its level",
-                        slope.span,
-                        "over period",
-                    )
-                first = em.valid_from(term)
-                start = f"max(start, {first})" if first else "start"
-                n = (
-                    f"stop - {start}"
-                    if whole
-                    else f"stop - max({start}, since({instants(span)!r}, stop))"
-                    if isinstance(span, Clock)
-                    else f"min({span}, stop - {start})"
-                )
-                if term in self.names:
-                    text = (
-                        f'rows["{self.names[term]}"]'
-                        + (
-                            ""
-                            if whole and not first
-                            else f"[:, rows[{self.names[term]!r}].shape[1] - ({n}):]"
-                        )
-                        + ".sum(1)"
-                    )
-                else:
-                    text = f"{fn.tensor(fn.value(term))} * ({n})"
-                fn.env[node] = fn.let(
-                    text + (f" / ({n})" if how == "mean" else ""),
-                    "B" if term in self.names else fn.env[term].lead,
-                    node.shape,
-                )
+                fn.env[node] = self.stretch(em, fn, node, slope, every)
         result = fn.tensor(fn.value(slope.objective))
         given = ("W", "held", "rows", "start", "stop")
         lines = prune(fn.lines, [result])
         return em.written("objective", Draft(given, lines, f"{result}.sum()", {}, fn.made))
+
+    def stretch(self, em: Emitter, fn: Fn, node: Node, slope: Slope, every: Clock) -> Ref:
+        """The terms of a stretch of an objective, added up over the rows of its window."""
+        term, how, span = self.online.folds[node]
+        first = em.valid_from(term)
+        start = f"max(start, {first})" if first else "start"
+        if whole := span in (slope.level, every):
+            n = f"stop - {start}"
+        elif isinstance(span, Clock) and span.unit == "token":
+            n = f"stop - max({start}, since({instants(span)!r}, stop))"
+        elif isinstance(span, int):
+            n = f"min({span}, stop - {start})"
+        else:
+            raise Unsupported(
+                "a stretch of a task loss that is not the period of its level",
+                slope.span,
+                "over period",
+            )
+        if term in self.names:
+            rows = f'rows["{self.names[term]}"]'
+            those = "" if whole and not first else f"[:, {rows}.shape[1] - ({n}):]"
+            text, lead = f"{rows}{those}.sum(1)", "B"
+        else:
+            ref = fn.value(term)
+            text, lead = f"{fn.tensor(ref)} * ({n})", ref.lead
+        return fn.let(text + (f" / ({n})" if how == "mean" else ""), lead, node.shape)
 
     def family(self, em: Emitter, fn: Fn, family: Family) -> str:
         states, formula = at_a_tick(family), family.tick

@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from nldsl.step.state import State
 
 Batch = Mapping[str, Tensor]
+Module = dict[str, Any]  # the names of an emitted file
+# what is carried from piece to piece of a sequence, and how many tokens they had
+Carried = tuple[dict[str, Tensor | None], int]
 
 
-def load_module(text: str, name: str) -> dict[str, Any]:
+def load_module(text: str, name: str) -> Module:
     """Runs emitted source; tracebacks and debuggers see its lines."""
     filename = f"<nldsl {name}>"
     linecache.cache[filename] = (len(text), None, text.splitlines(True), filename)
@@ -57,11 +60,11 @@ class Reader:
 
     def __init__(self, step: CompiledStep) -> None:
         self.step = step
-        self._modules: dict[tuple[str, bool], dict[str, Any]] = {}
+        self._modules: dict[tuple[str, bool], Module] = {}
         if step.heard and self.scored[0] not in step.schedule.steps.streams:
             self.module(*self.scored)  # what cannot be scored is told before it is trained
 
-    def module(self, name: str, node: Node, freeze: bool = False) -> dict[str, Any]:
+    def module(self, name: str, node: Node, freeze: bool = False) -> Module:
         """Emitted source of one stream, uncompiled; beside a report what the levels hear, if they
         leave something in the lanes.
         """
@@ -118,9 +121,9 @@ class Reader:
         self,
         state: State,
         batch: Batch,
-        carry: Any = None,
+        carry: Carried | None = None,
         lanes: Lanes | None = None,
-    ) -> tuple[Tensor, Any]:
+    ) -> tuple[Tensor, Carried]:
         """What is scored, [sequence, token] for the tokens that have a term, and the carry for the
         next piece of the sequences.
 
@@ -156,9 +159,9 @@ class Reader:
         """So many lanes that have read nothing; empty if nothing outlives a sequence."""
         return seat(self.step.emitted, count, self.step.device, self.step.dtype)
 
-    def read_on(self, lanes: Lanes, carry: Any) -> Lanes:
+    def read_on(self, lanes: Lanes, carry: Carried) -> Lanes:
         """What lanes hold after a sequence whose last piece was evaluated with `carry`."""
-        return onward(lanes, carry[0])
+        return onward(lanes, {name: x for name, x in carry[0].items() if x is not None})
 
     def logits(self) -> Node | None:
         """What the next token is scored with: in what is scored, or else in what is learned from.
@@ -200,36 +203,33 @@ class Reader:
         module = self.module("logits", logits, freeze)
         name = next(iter(self.step.program.inputs))
         ids, out, position = prompt.to(self.step.device), [], 0
-        with torch.no_grad():
-            carry = module["start"](
-                state.views, ids.shape[0], next(iter(state.views.values())), lanes
+
+        def read(
+            carry: dict[str, Tensor],
+        ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+            batch = self.step.place({name: ids, ENDS: ids == boundary})
+            found: tuple[dict[str, Tensor], dict[str, Tensor]] = module["forward"](
+                state.views, batch, carry, position, "loop"
             )
+            return found
+
+        with torch.no_grad():
+            like = next(iter(state.views.values()))
+            carry = module["start"](state.views, ids.shape[0], like, lanes)
             for _ in range(n):
-                outputs, carry = module["forward"](
-                    state.views,
-                    self.step.place({name: ids, ENDS: ids == boundary}),
-                    carry,
-                    position,
-                    "loop",
-                )
+                outputs, carry = read(carry)
                 position += ids.shape[1]
-                scores = outputs["logits"][:, -1].float().cpu()
-                if not scores.isfinite().all():
-                    raise FloatingPointError("the logits are not finite")
-                scores = (scores - scores.amax(-1, keepdim=True)) / max(temperature, 1e-6)
-                ids = torch.multinomial(scores.softmax(-1), 1, generator=generator).to(
-                    self.step.device
-                )
+                ids = sampled(outputs["logits"][:, -1], temperature, generator)
                 out.append(ids)
             if lanes and not freeze:
-                lanes = onward(
-                    lanes,
-                    module["forward"](
-                        state.views,
-                        self.step.place({name: ids, ENDS: ids == boundary}),
-                        carry,
-                        position,
-                        "loop",
-                    )[1],
-                )
+                lanes = onward(lanes, read(carry)[1])
         return torch.cat(out, 1)[0], lanes or {}
+
+
+def sampled(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """One token [1, 1] by its score [1, vocab]. Raises FloatingPointError if one is not finite."""
+    scores = logits.float().cpu()
+    if not scores.isfinite().all():
+        raise FloatingPointError("the logits are not finite")
+    scores = (scores - scores.amax(-1, keepdim=True)) / max(temperature, 1e-6)
+    return torch.multinomial(scores.softmax(-1), 1, generator=generator).to(logits.device)

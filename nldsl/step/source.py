@@ -202,56 +202,65 @@ def _plain(value: object) -> object:
 
 
 def _elementwise(fn: Fn, node: Node, args: list[Ref]) -> Ref:
+    args = _broadcast(fn, node, args)
     lead, rank = wider([a.lead for a in args]), len(node.shape)
+    texts = [fn.align(a, lead, rank) for a in args]
+    if all(a.literal is not None for a in args):
+        shape = args[0].shape or node.shape
+        texts[0] = fn.tensor(Ref(texts[0], "", shape, args[0].literal))
+    op, row = node.op, OPS[node.op]
+    if op in ("sqrt", "pow") and fn.differentiated and (power := _root(node)) is not None:
+        text = f"root({fn.tensor(args[0])}, {power!r})"
+    elif op in ("max", "min"):
+        text = _extremum(fn, op, args, texts)
+    elif op == "where":
+        text = _where(fn, args, texts, lead, rank)
+    else:
+        if not row.numbers:
+            whole = (replace(a, text=fn.tensor(a), literal=None) for a in args)
+            texts = [fn.align(a, lead, rank) for a in whole]
+        text = row.text.format(*texts)
+        if row.test:
+            return _number(fn, fn.let(text, lead, node.shape))
+    return fn.let(text, lead, node.shape)
+
+
+def _broadcast(fn: Fn, node: Node, args: list[Ref]) -> list[Ref]:
+    """Arguments that broadcast to the shape of the result, the narrow ones as they are."""
+    lead = wider([a.lead for a in args])
     shaped = next((i for i, a in enumerate(args) if a.rank), None)
     if (
         shaped is not None
         and any(a.literal is None for a in args)
         and all(a.literal is not None or not a.rank for a in args)
-    ):
-        args = [
-            Ref(fn.tensor(a), "", a.shape) if i == shaped else a for i, a in enumerate(args)
-        ]  # the number alone has the axes
+    ):  # the number alone has the axes
+        args = [Ref(fn.tensor(a), "", a.shape) if i == shaped else a for i, a in enumerate(args)]
     whole = [a for a in args if a.shape == node.type and a.lead == lead and a.literal is None]
     if any(a.text not in fn.narrow for a in whole):  # the others broadcast to it
         args = [fn.narrow.get(a.text, a) for a in args]
-    texts = [fn.align(a, lead, rank) for a in args]
-    op = node.op
-    if all(a.literal is not None for a in args):
-        texts[0] = fn.tensor(
-            Ref(texts[0], "", node.shape if not args[0].shape else args[0].shape, args[0].literal)
-        )
-    if op in ("sqrt", "pow") and fn.differentiated and (power := _root(node)) is not None:
-        text = f"root({fn.tensor(args[0])}, {power!r})"
-    elif op in ("max", "min"):
-        bound = [i for i, a in enumerate(args) if a.literal is not None]
-        if fn.differentiated and bound[:1] != [1]:  # at a tie the first argument has the slope
-            text = f"torch.where({texts[0]} {'>=' if op == 'max' else '<='} {texts[1]}, {texts[0]}, {texts[1]})"
-        elif bound:
-            text = (
-                f"{texts[1 - bound[0]]}.clamp({'min' if op == 'max' else 'max'}={texts[bound[0]]})"
-            )
-        else:
-            text = f"torch.{op}imum({texts[0]}, {texts[1]})"
-    elif op == "where":
-        if args[1].literal is not None and args[2].literal is not None:
-            texts[1] = fn.tensor(Ref(texts[1], "", (), args[1].literal))
-        test = (
-            fn.align(replace(args[0], text=args[0].test), lead, rank)
-            if args[0].test
-            else f"{texts[0]} != 0"
-        )
-        text = f"torch.where({test}, {texts[1]}, {texts[2]})"
-    else:
-        row = OPS[op]
-        if not row.numbers:
-            texts = [
-                fn.align(replace(a, text=fn.tensor(a), literal=None), lead, rank) for a in args
-            ]
-        text = row.text.format(*texts)
-        if row.test:
-            return _number(fn, fn.let(text, lead, node.shape))
-    return fn.let(text, lead, node.shape)
+    return args
+
+
+def _extremum(fn: Fn, op: str, args: list[Ref], texts: list[str]) -> str:
+    bound = [i for i, a in enumerate(args) if a.literal is not None]
+    if fn.differentiated and bound[:1] != [1]:  # at a tie the first argument has the slope
+        test = f"{texts[0]} {'>=' if op == 'max' else '<='} {texts[1]}"
+        return f"torch.where({test}, {texts[0]}, {texts[1]})"
+    if bound:
+        limit = "min" if op == "max" else "max"
+        return f"{texts[1 - bound[0]]}.clamp({limit}={texts[bound[0]]})"
+    return f"torch.{op}imum({texts[0]}, {texts[1]})"
+
+
+def _where(fn: Fn, args: list[Ref], texts: list[str], lead: str, rank: int) -> str:
+    if args[1].literal is not None and args[2].literal is not None:
+        texts[1] = fn.tensor(Ref(texts[1], "", (), args[1].literal))
+    test = (
+        fn.align(replace(args[0], text=args[0].test), lead, rank)
+        if args[0].test
+        else f"{texts[0]} != 0"
+    )
+    return f"torch.where({test}, {texts[1]}, {texts[2]})"
 
 
 def _number(fn: Fn, test: Ref) -> Ref:

@@ -60,6 +60,7 @@ def score(
             values, carry = step.reading.evaluate(state, batch(step.program, part), carry, now)
             sums = sums + values.double().sum(1).cpu().numpy()
             terms += values.shape[1] * int(counts.sum())
+        assert carry is not None, "a sequence has tokens"
         now = {
             name: torch.where(chosen(counts, x), x, now[name])
             for name, x in step.reading.read_on(now, carry).items()

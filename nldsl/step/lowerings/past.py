@@ -114,9 +114,9 @@ class Past:
 
     def band(self, node: Node, size: str) -> str:
         """[T, S]: how much each row counts at each token of the piece."""
+        span, mean = spoken(stretch(node)), node["how"] == "mean"
         return self.fn.let(
-            f"band({self.fn.like}, {self.t}, {size}, {spoken(stretch(node))!r}, {self.first(node)}, "
-            f"{node['how'] == 'mean'})",
+            f"band({self.fn.like}, {self.t}, {size}, {span!r}, {self.first(node)}, {mean})",
             "",
             (),
             "band",

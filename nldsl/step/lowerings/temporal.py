@@ -92,12 +92,14 @@ def rope(fn: Fn, node: Node, args: list[Ref], view: View) -> str:
 
 
 def held_stream(fn: Fn, node: Node, args: list[Ref], view: View) -> str:
-    return f"sampled({view.rows(looks_back(node)[0], args[0])}, {view.t}, {node['clock'].period}, {node['clock'].phase})"
+    rows, clock = view.rows(looks_back(node)[0], args[0]), node["clock"]
+    return f"sampled({rows}, {view.t}, {clock.period}, {clock.phase})"
 
 
 def window(fn: Fn, node: Node, args: list[Ref], view: View) -> str:
     x = fn.let(view.rows(looks_back(node)[0], args[0]), "", (), "rows").text
-    seen = f"band({x}, {view.t}, {x}.shape[1], {spoken(node['length'])!r}, {view.first(node.args[0])}, {node['how'] == 'mean'})"
+    span, first, mean = spoken(node["length"]), view.first(node.args[0]), node["how"] == "mean"
+    seen = f"band({x}, {view.t}, {x}.shape[1], {span!r}, {first}, {mean})"
     return f'torch.einsum("TS,BS...->BT...", {seen}, {x})'
 
 

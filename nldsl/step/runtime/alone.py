@@ -1,4 +1,4 @@
-"""How an emitted file runs by itself: a state from a seed, a step in place, a run on random data."""
+"""How an emitted file runs by itself: a state from a seed, a step, a run on random data."""
 
 from __future__ import annotations
 

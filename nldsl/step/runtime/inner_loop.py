@@ -39,6 +39,14 @@ def ahead(x: Tensor) -> Tensor:
     return torch.cat([x[:, 1:], torch.zeros_like(x[:, :1])], 1)
 
 
+def whole(values: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Each stream over the tokens of all pieces."""
+    first = values[0]
+    if len(values) == 1:
+        return first
+    return {name: torch.cat([v[name] for v in values], 1) for name in first}
+
+
 def learn(
     network,
     slopes: tuple,
@@ -93,12 +101,9 @@ def learn(
         name: final[1][name] for name in watched
     }
     lo = position - begin
-    joined = {
-        name: torch.cat([v[name] for v in values], 1) if len(values) > 1 else values[0][name]
-        for name in values[0]
-    }
     return {
-        name: x[:, max(lo - 1, 0) : -1] if name in late else x[:, lo:] for name, x in joined.items()
+        name: x[:, max(lo - 1, 0) : -1] if name in late else x[:, lo:]
+        for name, x in whole(values).items()
     }, new
 
 
@@ -189,11 +194,7 @@ def slope(network, slopes: tuple, families: tuple, i: int, opened: dict, history
             stop,
             False,
         )
-        joined = {
-            name: torch.cat([v[name] for v in values], 1) if len(values) > 1 else values[0][name]
-            for name in values[0]
-        }
-        return s["objective"](held | state, joined, origin, stop), (values[-1], carry)
+        return s["objective"](held | state, whole(values), origin, stop), (values[-1], carry)
 
     grads, run = torch.func.grad(objective, has_aux=True)({name: held[name] for name in s["of"]})
     return {atom: grads[name] for atom, name in zip(s["atoms"], s["of"])}, run

@@ -104,13 +104,7 @@ def scan_chunks(
     pieces = list(zip(cuts, cuts[1:]))
     full = [(a, b) for a, b in pieces if b - a == chunk and (position + b) % chunk == 0]
     first, last = (full[0][0], full[-1][1]) if full else (0, 0)
-    ticks = {
-        b: tuple(
-            p > 0 and position + b > max(f, first) and (position + b - f) % p == 0
-            for p, f, first in clocks
-        )
-        for _, b in pieces
-    }
+    ticks = {b: ending(position + b, clocks) for _, b in pieces}
     outs: list[tuple[Tensor, ...]] = []
     for a, b in [piece for piece in pieces if not full or piece[0] < first]:
         state, out = body(alike(state, mode), tuple(x[:, a:b] for x in streams), statics, ticks[b])
@@ -140,6 +134,11 @@ def scan_chunks(
         state, out = body(alike(state, mode), tuple(x[:, a:b] for x in streams), statics, ticks[b])
         outs.append(out)
     return state, tuple(torch.cat(parts, 1) if len(parts) > 1 else parts[0] for parts in zip(*outs))
+
+
+def ending(n: int, clocks: tuple[tuple[int, int, int], ...]) -> tuple[bool, ...]:
+    """Which clocks (period, phase, first) tick after n tokens; none before its first token."""
+    return tuple(p > 0 and n > max(f, first) and (n - f) % p == 0 for p, f, first in clocks)
 
 
 def alike(state: tuple[Tensor, ...], mode: str) -> tuple[Tensor, ...]:
