@@ -10,23 +10,12 @@ tensors they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nldsl.core.nodes import Node, Shape, Tree, Type, numel
 from nldsl.core.ops import OPS
 from nldsl.schedule.faults import Unsupported
 from nldsl.step.source import Fn, Ref
-
-
-@dataclass(frozen=True)
-class Leaves(Ref):
-    """A tree by its leaves, in the order of its type."""
-
-    parts: tuple[Ref, ...] = ()
-
-
-class Alike(Ref):
-    """A tree all of whose numbers are one."""
 
 
 def size(type: Type) -> int:
@@ -45,14 +34,13 @@ def stored(text: str, type: Type) -> str:
     return f"{text}.view(())" if type == () else text
 
 
-class FlatFn(Fn):
-    def __init__(self) -> None:
-        super().__init__("")
-        self.differentiated = False  # what looks through an update does so by equations
+class Flat:
+    """Writes the lines of one function, `fn`, of values that may be trees."""
 
-    def bind(self, node: Node, text: str, lead: str = "") -> Ref:
-        ref = self.env[node] = Ref(text, lead, () if isinstance(node.type, Tree) else node.type)
-        return ref
+    def __init__(self) -> None:
+        self.fn = Fn("")
+        self.fn.differentiated = False  # what looks through an update does so by equations
+        self.fn.write = self.emit
 
     def emit(self, node: Node, args: list[Ref]) -> Ref:
         if node.op == "stop":
@@ -61,7 +49,7 @@ class FlatFn(Fn):
             tree = node.args[0].tree
             return self.leaves(args[0], tree)[tree.paths().index(node["path"])]
         if node.op == "tree":
-            return Leaves("", "", (), parts=tuple(args))
+            return Ref("", "", (), leaves=tuple(args))
         if node.op == "total":
             return self.total(node, args[0])
         if node.op == "spread" and isinstance(node.type, Tree):
@@ -70,7 +58,7 @@ class FlatFn(Fn):
             return self.elementwise(node, args)
         if isinstance(node.type, Tree):
             raise Unsupported(f"`{node.op}` of a tree on the step clock", node)
-        return super().emit(
+        return self.fn.emit(
             node,
             [
                 self.whole(a, n.type) if isinstance(n.type, tuple) and a.literal is None else a
@@ -82,32 +70,32 @@ class FlatFn(Fn):
         if not isinstance(node.type, Tree):
             return self.one(node, args, node.type)
         args = [
-            Alike(a.text, "", ())
+            Ref(a.text, "", (), alike=True)
             if not a.shape and a.literal is None and not isinstance(n.type, Tree)
             else a
             for a, n in zip(args, node.args)
         ]
-        if any(isinstance(a, Leaves) for a in args) or any(a.shape for a in args):
+        if any(a.leaves is not None for a in args) or any(a.shape for a in args):
             rows = zip(*(self.leaves(a, node.type) for a in args))
-            return Leaves(
+            return Ref(
                 "",
                 "",
                 (),
-                parts=tuple(
+                leaves=tuple(
                     self.one(node, list(row), shape)
                     for row, (_, shape) in zip(rows, node.type.leaves)
                 ),
             )
-        ref = super().emit(replace(node, type=()), args)
-        moving = [a for a in args if a.literal is None and not isinstance(a, Alike)]
-        return ref if moving else Alike(ref.text, "", ())
+        ref = self.fn.emit(replace(node, type=()), args)
+        moving = [a for a in args if a.literal is None and not a.alike]
+        return ref if moving else Ref(ref.text, "", (), alike=True)
 
     def one(self, node: Node, args: list[Ref], shape: Shape) -> Ref:
         """An elementwise operator on arrays.
 
         Its result has the shape of its widest argument, which may be one number.
         """
-        ref = super().emit(replace(node, type=shape), args)
+        ref = self.fn.emit(replace(node, type=shape), args)
         full = all(a.literal is not None for a in args) or any(
             a.shape == shape and a.literal is None for a in args
         )
@@ -117,11 +105,11 @@ class FlatFn(Fn):
         """Each leaf of a tree; of an array beside a tree, what that leaf meets: the axes that it
         lacks are the last ones.
         """
-        if isinstance(ref, Leaves):
-            return list(ref.parts)
+        if ref.leaves is not None:
+            return list(ref.leaves)
         if ref.literal is not None:
             return [Ref(ref.text, "", shape, ref.literal) for _, shape in tree.leaves]
-        if isinstance(ref, Alike):
+        if ref.alike:
             return [Ref(ref.text, "", ()) for _ in tree.leaves]
         if ref.shape:
             return [self.widened(ref, shape) for _, shape in tree.leaves]
@@ -129,7 +117,9 @@ class FlatFn(Fn):
         for _, shape in tree.leaves:
             sizes = ", ".join(str(a.size) for a in shape)
             out.append(
-                self.let(f"{ref.text}[{at}:{at + numel(shape)}].view({sizes or '()'})", "", shape)
+                self.fn.let(
+                    f"{ref.text}[{at}:{at + numel(shape)}].view({sizes or '()'})", "", shape
+                )
             )
             at += numel(shape)
         return out
@@ -140,56 +130,56 @@ class FlatFn(Fn):
         if missing <= 0:
             return ref
         index = ", ".join([":"] * ref.rank + ["None"] * missing)
-        return self.let(f"{ref.text}[{index}]", "", shape)
+        return self.fn.let(f"{ref.text}[{index}]", "", shape)
 
     def total(self, node: Node, x: Ref) -> Ref:
         tree, keep = node.args[0].tree, node["keep"]
         if x.literal is not None:
             return Ref("", "", node.shape, x.literal * size(tree) / numel(node.shape))
-        if not isinstance(x, Leaves | Alike) and not keep:
-            return self.let(f"{x.text}.sum()", "", ())
+        if x.leaves is None and not x.alike and not keep:
+            return self.fn.let(f"{x.text}.sum()", "", ())
         parts = [self.whole(p, shape) for p, (_, shape) in zip(self.leaves(x, tree), tree.leaves)]
         terms = [
             f"{p.text}.flatten({keep}).sum(-1)" if len(shape) > keep else p.text
             for p, (_, shape) in zip(parts, tree.leaves)
         ]
-        return self.let(" + ".join(terms), "", node.shape)
+        return self.fn.let(" + ".join(terms), "", node.shape)
 
     def spread(self, tree: Tree, x: Ref) -> Ref:
         if x.literal is not None:
             return Ref(x.text, "", (), x.literal)
         return (
-            Leaves("", "", (), parts=tuple(self.leaves(x, tree)))
+            Ref("", "", (), leaves=tuple(self.leaves(x, tree)))
             if x.shape
-            else Alike(x.text, "", ())
+            else Ref(x.text, "", (), alike=True)
         )
 
     def whole(self, ref: Ref, shape: Shape) -> Ref:
         """The value as a tensor of just this shape."""
         if ref.literal is not None:
-            return Ref(self.tensor(Ref("", "", shape, ref.literal)), "", shape)
+            return Ref(self.fn.tensor(Ref("", "", shape, ref.literal)), "", shape)
         if ref.shape == shape:
             return ref
         sizes = ", ".join(str(a.size) for a in shape)
-        return self.let(f"{ref.text}.expand({sizes or '()'})", "", shape)
+        return self.fn.let(f"{ref.text}.expand({sizes or '()'})", "", shape)
 
     def vector(self, ref: Ref, type: Type) -> str:
         """The value as it is kept: a tree as one vector."""
         if not isinstance(type, Tree):
             return self.whole(ref, type).text
         if ref.literal is not None:
-            return self.let(
-                f"full({self.like}, {ref.literal!r}, ({size(type)},))", "", (), "filled"
+            return self.fn.let(
+                f"full({self.fn.like}, {ref.literal!r}, ({size(type)},))", "", (), "filled"
             ).text
-        if isinstance(ref, Alike):
-            return self.let(f"{ref.text}.expand({size(type)})", "", ()).text
-        if isinstance(ref, Leaves):
-            value = ref.parts[0].literal
-            if value is not None and all(p.literal == value for p in ref.parts):
+        if ref.alike:
+            return self.fn.let(f"{ref.text}.expand({size(type)})", "", ()).text
+        if ref.leaves is not None:
+            value = ref.leaves[0].literal
+            if value is not None and all(p.literal == value for p in ref.leaves):
                 return self.vector(Ref("", "", (), value), type)
             parts = [
                 self.whole(p, shape).text + ".reshape(-1)"
-                for p, (_, shape) in zip(ref.parts, type.leaves)
+                for p, (_, shape) in zip(ref.leaves, type.leaves)
             ]
-            return self.let(f"torch.cat([{', '.join(parts)}])", "", ()).text
+            return self.fn.let(f"torch.cat([{', '.join(parts)}])", "", ()).text
         return ref.text

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from nldsl.core.nodes import Node, Shape
+from nldsl.core.nodes import Node, Shape, Tree
 from nldsl.core.ops import OPS
 from nldsl.schedule.faults import Unsupported
 from nldsl.step.listing import PLAIN, Made
@@ -26,6 +26,8 @@ class Ref:
     shape: Shape
     literal: float | None = None
     test: str = ""  # of a comparison: the variable that is true or false
+    leaves: tuple[Ref, ...] | None = None  # of a tree that is kept by its leaves
+    alike: bool = False  # of a tree: are all its numbers this one?
 
     @property
     def rank(self) -> int:
@@ -60,6 +62,8 @@ class Fn:
         self.rules: dict[
             str, Rule
         ] = {}  # operators that mean something of their own in this function
+        # how a node becomes lines, if not by `emit`
+        self.write: Callable[[Node, list[Ref]], Ref] | None = None
 
     def child(self) -> Fn:
         """A function in whose lines other values stand for the same nodes; it writes into the same
@@ -70,8 +74,8 @@ class Fn:
         other.fresh = self.fresh  # type: ignore[method-assign]
         return other
 
-    def bind(self, node: Node, text: str, lead: str) -> Ref:
-        ref = self.env[node] = Ref(text, lead, node.shape)
+    def bind(self, node: Node, text: str, lead: str = "") -> Ref:
+        ref = self.env[node] = Ref(text, lead, () if isinstance(node.type, Tree) else node.type)
         return ref
 
     def fresh(self, stem: str = PLAIN) -> str:
@@ -146,7 +150,8 @@ class Fn:
                 stack.extend(reversed(waiting))
                 continue
             self.at = top
-            self.env[top] = self.note(self.emit(top, [self.env[a] for a in top.args]), top)
+            write = self.write or self.emit
+            self.env[top] = self.note(write(top, [self.env[a] for a in top.args]), top)
             stack.pop()
         return self.env[node]
 

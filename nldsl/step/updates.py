@@ -24,7 +24,7 @@ from nldsl.schedule.named import Bar, Copy, Counter, Draw, Input, Memory, Name, 
 from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.step_states import At
 from nldsl.schedule.timetable import Kind
-from nldsl.step.flat import FlatFn, shape_of, size, stored
+from nldsl.step.flat import Flat, shape_of, size, stored
 from nldsl.step.layout import defined
 from nldsl.step.listing import Draft, Known, Label, listing, shape_text
 from nldsl.step.loading import loaded_name
@@ -125,7 +125,8 @@ class Updates:
         """A call of the function that computes the roots, each behind those whose new values it
         takes; its arguments are their leaves.
         """
-        fn = FlatFn()
+        flat = Flat()
+        fn = flat.fn
         leaves = {node: value for node in walk(*roots.values()) if (value := text(node))}
         labels: dict[str, Label] = {}  # by value
         for node, value in leaves.items():
@@ -138,7 +139,7 @@ class Updates:
         if fn.like == "like":
             value = like or "next(iter(S.values()))"
             labels[value], arguments[value] = Label("like"), "like"
-        results = [self.result(fn, name, root) for name, root in roots.items()]
+        results = [self.result(flat, name, root) for name, root in roots.items()]
         for (name, root), result in zip(roots.items(), results):
             before = arguments.get(stored(f'S["{name}"]', root.type))
             if before and result in fn.made:
@@ -152,11 +153,12 @@ class Updates:
         )
         return f"{self.define(stem, draft)}({', '.join(arguments)})"
 
-    def result(self, fn: FlatFn, name: Root, root: Node) -> str:
+    def result(self, flat: Flat, name: Root, root: Node) -> str:
         """Computes the new value of a state; what is kept elsewhere, and may be written before it,
         is copied.
         """
-        text = fn.vector(fn.value(root), root.type)
+        fn = flat.fn
+        text = flat.vector(fn.value(root), root.type)
         if is_kept(root):
             text = fn.let(f"{text}.clone()", "", ()).text
         fn.bind(self.ticks.al.make("now", type=root.type, memory=name), text)
