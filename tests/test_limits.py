@@ -173,4 +173,4 @@ def test_a_program_that_nothing_learns_from_says_its_streams() -> None:
     silent = compile_program(load_text(still), capture="eager")
     assert silent(silent.init(0), [batch]) == {}
     with pytest.raises(Diagnostics, match="nothing to learn from"):
-        assert silent.trained
+        assert silent.reading.trained

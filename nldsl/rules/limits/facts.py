@@ -243,24 +243,29 @@ class Facts:
         return reach(sources, into=lambda node: self.users.get(node, ()))
 
     @cached_property
+    def reads(self) -> dict[str, list[Node]]:
+        """Of each memory of the token clock, the nodes that are its value, or stand for it."""
+        found: dict[str, list[Node]] = {}
+        for node in self.of(*READS):
+            if node["memory"] in self.within:
+                found.setdefault(node["memory"], []).append(node)
+        return found
+
+    @cached_property
     def pieces(self) -> Met:
         """The nodes that are run between the ticks of `families`: what reads their memories or
         what comes next, through the memories that tick meanwhile.
         """
-        states: dict[str, list[Node]] = {}
         ends: dict[Node, list[str]] = {}
-        for node in self.of(*READS):
-            if node["memory"] in self.within:
-                states.setdefault(node["memory"], []).append(node)
         for name, memory in self.within.items():
             if name not in self.family_of and memory.next is not None:
                 ends.setdefault(memory.next, []).append(name)
 
         def into(node: Node) -> list[Node]:
-            reads = [n for name in ends.get(node, ()) for n in states.get(name, ())]
+            reads = [n for name in ends.get(node, ()) for n in self.reads.get(name, ())]
             return [*self.users.get(node, ()), *reads]
 
-        family = [n for name in self.family_of for n in states.get(name, ())]
+        family = [n for name in self.family_of for n in self.reads.get(name, ())]
         return reach([*self.of("ahead"), *family], into=into)
 
     @cached_property
@@ -275,7 +280,7 @@ class Facts:
 
     def _read_by(self, memory: str, users: Collection[Node]) -> bool:
         """Does one of these take a value that is made of the memory, and of what stands still?"""
-        made = {n for n in self.of(*STATE) if n["memory"] == memory}
+        made = {n for n in self.reads.get(memory, ()) if n.op in STATE}
         stack = list(made)
         while stack:
             for user in self.users.get(stack.pop(), ()):
