@@ -28,6 +28,7 @@ from nldsl import cli, pipeline, screen, writing
 from nldsl.diagnostic import Diagnostics
 from nldsl.step import room
 from nldsl.step.compile import CompiledStep
+from nldsl.step.reading import Reader
 from nldsl.train import (
     checkpoint,
     folder,
@@ -529,9 +530,9 @@ def test_what_is_not_finite_from_the_start_is_said(tmp_path: Path, run: Path) ->
 def test_a_score_that_is_not_a_number_is_none(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither when a run ends nor when it is scored; and nothing is told in its record."""
     monkeypatch.setattr(
-        CompiledStep, "evaluate", lambda *_: (torch.tensor(math.nan), torch.tensor(15), ({}, 0))
+        Reader, "evaluate", lambda *_: (torch.tensor(math.nan), torch.tensor(15), ({}, 0))
     )
-    monkeypatch.setattr(CompiledStep, "read_on", lambda self, lanes, carry: lanes)
+    monkeypatch.setattr(Reader, "read_on", lambda self, lanes, carry: lanes)
     monkeypatch.setattr(results, "score", unchecked(results.score))
     before = metrics.events(run / "metrics.jsonl", "held_out")
     status, out, err = nldsl("eval", run)
