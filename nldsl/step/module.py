@@ -27,6 +27,7 @@ IMPORTS = """from __future__ import annotations
 import argparse
 import hashlib
 from collections.abc import Callable
+from typing import NamedTuple, TypedDict
 
 import torch
 import torch.nn.functional as F

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 SINCE = "start of "
 
 
-def record(**fields: object) -> str:
-    """A dict of the emitted driver."""
-    return "{" + ", ".join(f'"{name}": {text}' for name, text in fields.items()) + "}"
+def record(kind: str, **fields: object) -> str:
+    """A record of the emitted driver: see `runtime/inner_loop.py`."""
+    return f"{kind}({', '.join(f'{name}={text}' for name, text in fields.items())})"
 
 
 def rows_of(name: str, records: list[str]) -> str:
@@ -237,6 +237,7 @@ class Part:
         first = em.valid_from(slope.objective) if level else 0
         function = self.objective(em, i, every)
         return record(
+            "Slope",
             objective=f"lambda *window: {function}(W, *window)",
             of=tuple(slope.atoms),
             atoms=tuple(a["name"] for a in slope.atoms.values()),
@@ -309,6 +310,7 @@ class Part:
             "in what the window held"
         )
         return record(
+            "Family",
             every=instants(family.clock, family.first),
             waits=family.waits,
             slopes=tuple(family.slopes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from torch import Tensor
@@ -31,12 +31,24 @@ if TYPE_CHECKING:
     )
 
 
+class State(TypedDict):
+    """What is kept between steps: tensors by name, steps so far, the seed, what outlives a sequence
+    in each lane, and starts that lay in files.
+    """
+
+    S: dict[str, Tensor]
+    step: int
+    seed: int
+    lanes: dict[str, Tensor]
+    loaded: dict[str, Tensor]
+
+
 def init(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
-    loaded: dict | None = None,
-) -> dict:
+    loaded: dict[str, Tensor] | None = None,
+) -> State:
     """A fresh state; a tensor's value depends on the seed and its qualified name. `loaded` holds
     what starts from files, by the names in FILES.
     """
@@ -49,13 +61,13 @@ def init(
         else torch.zeros(sizes, dtype=dtype, device=device)
         for name, sizes in STATE.items()
     }
-    state = {"S": S, "step": 0, "seed": seed, "lanes": {}, "loaded": loaded or {}}
+    state = State(S=S, step=0, seed=seed, lanes={}, loaded=loaded or {})
     with torch.no_grad():
         birth(S, draws(state, dict.fromkeys(BORN, 0)))
     return state
 
 
-def draws(state: dict, restarts: dict) -> dict:
+def draws(state: State, restarts: dict[str, int]) -> dict[str, Tensor]:
     """What the levels start from, each at its so-many-th restart (0 at birth), and the starts that
     a sequence takes anew each time.
     """
@@ -69,20 +81,22 @@ def draws(state: dict, restarts: dict) -> dict:
     return {name: x.to(like) for name, x in found.items()}
 
 
-def drawn_part(seed: int, number: int, name: str, sizes: list, init: str, value: float) -> Tensor:
+def drawn_part(
+    seed: int, number: int, name: str, sizes: list[int], init: str, value: float
+) -> Tensor:
     """One array as it starts: normal with a standard deviation, or filled."""
     if init == "fill":
         return torch.tensor(value, dtype=torch.float64).expand(sizes).clone()
     return normal(seed, name, sizes, value, number)
 
 
-def occurs(clock: tuple, n: int) -> bool:
+def occurs(clock: tuple[int, int], n: int) -> bool:
     """Does a clock (period, phase) tick at step n, counted from 1?"""
     period, phase = clock
     return period > 0 and n > phase and (n - phase) % period == 0
 
 
-def step(state: dict, batch: dict) -> dict:
+def step(state: State, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """One step of training, in place. batch: name -> [sequence, token, ..], see INPUTS. Gives the
     mean of each stream that a level learns from, before what the step changes.
     """
@@ -111,7 +125,7 @@ def step(state: dict, batch: dict) -> dict:
     return {name: V[name].sum() / terms[name] for name in HEARD}
 
 
-def planned(like: Tensor) -> dict:
+def planned(like: Tensor) -> dict[str, Tensor]:
     """Ticks of each level in the whole run, which a schedule of rates counts against."""
     return {
         name: torch.tensor(ticks, dtype=torch.float64, device=like.device)
@@ -119,18 +133,18 @@ def planned(like: Tensor) -> dict:
     }
 
 
-def random_batch(seed: int, sequences: int, tokens: int, dtype: torch.dtype) -> dict:
+def random_batch(seed: int, sequences: int, tokens: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """Random tokens for an index, normal numbers for numbers, documents of ten tokens or so."""
     generator = torch.Generator().manual_seed(seed)
     batch = {}
     for name, (kind, sizes) in INPUTS.items():
         shape = (sequences, tokens, *sizes)
-        if kind == "number":
-            batch[name] = torch.randn(shape, generator=generator, dtype=dtype)
-        elif kind == "end":
-            batch[name] = (torch.rand(shape, generator=generator) < 0.1).to(dtype)
-        else:
+        if isinstance(kind, int):
             batch[name] = torch.randint(kind, shape, generator=generator)
+        elif kind == "number":
+            batch[name] = torch.randn(shape, generator=generator, dtype=dtype)
+        else:
+            batch[name] = (torch.rand(shape, generator=generator) < 0.1).to(dtype)
     return batch
 
 

@@ -8,18 +8,73 @@ too: the gradient holds it constant, a slower learner differentiates through it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 
-def ticks(clock: tuple, n: int) -> bool:
+class Slope(NamedTuple):
+    """The gradient of an objective, which is `objective(held, values, first token, stop)`, in what
+    is held under the names `of`: told as `atoms`. A window begins anew at ticks of `every` and of
+    `reset`, each (period, phase, first). `sees`: the families whose ticks it is taken through.
+    """
+
+    objective: Callable[..., Tensor]
+    of: tuple[str, ...]
+    atoms: tuple[str, ...]
+    every: tuple[int, int, int]
+    reset: tuple[int, int, int]
+    sees: tuple[int, ...]
+
+
+class Family(NamedTuple):
+    """Memories that tick together by gradients of windows: at ticks of `every`, if `waits` not
+    before the next token is known. `tick(moves, takes, statics, clocks)` gives new values,
+    `settle(state, others, starts, ends)` what the instant leaves.
+    """
+
+    every: tuple[int, int, int]
+    waits: bool
+    slopes: tuple[int, ...]
+    tick: Callable[..., tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
+    moves: tuple[str, ...]
+    takes: tuple[str, ...]
+    statics: tuple[Tensor, ...]
+    clocks: tuple[tuple[int, int, int], ...]
+    state: tuple[str, ...]
+    settle: Callable[..., tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
+    others: tuple[str, ...]
+    starts: tuple[Tensor, ...]
+    ends: tuple[tuple[int, int, int], ...]
+
+
+class Piece(NamedTuple):
+    """Some tokens, from `at` to `stop`, of all rows, and what is held while they are run."""
+
+    at: int
+    stop: int
+    rows: tuple[Tensor, ...]
+    held: dict[str, Tensor]
+
+
+class Window(NamedTuple):
+    """What has been run since a window began: what was carried then, the pieces, the tokens before."""
+
+    carry: dict[str, Tensor]
+    pieces: tuple[Piece, ...]
+    origin: int
+
+
+def ticks(clock: tuple[int, int, int], n: int) -> bool:
     """Does clock (period, phase, first) tick after n tokens? Not before there is something to learn
     from.
     """
     return clock[0] > 0 and n > max(clock[1:]) and (n - clock[1]) % clock[0] == 0
 
 
-def since(clock: tuple, n: int) -> int:
+def since(clock: tuple[int, int, int], n: int) -> int:
     """Tokens before the last tick of a clock strictly before token n ended."""
     return (
         clock[1] + (n - 1 - clock[1]) // clock[0] * clock[0] if n - 1 >= clock[1] + clock[0] else 0
@@ -48,19 +103,19 @@ def whole(values: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def learn(
-    network,
-    slopes: tuple,
-    families: tuple,
-    marks: tuple,
-    state: dict,
-    rows: tuple,
-    carry: dict,
+    network: Callable[..., tuple[dict[str, Tensor], dict[str, Tensor]]],
+    slopes: tuple[Slope, ...],
+    families: tuple[Family, ...],
+    marks: tuple[tuple[int, int, int], ...],
+    state: dict[str, Tensor],
+    rows: tuple[Tensor, ...],
+    carry: dict[str, Tensor],
     begin: int,
     position: int,
     kept: int,
-    late: tuple,
-    watched: tuple,
-) -> tuple:
+    late: tuple[str, ...],
+    watched: tuple[str, ...],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Runs tokens begin.. of the rows, of which those before `position` were run by earlier calls.
     Returns each stream at the new tokens (those in `late` one token behind), and what the next call
     starts from: all as it stood at the last instant from which every open window can be run again,
@@ -72,10 +127,12 @@ def learn(
     )
     stops = [*sorted(cuts), end]
     pieces = tuple(
-        (a, b, tuple(x[:, a - begin : b - begin] for x in rows), {})
+        Piece(a, b, tuple(x[:, a - begin : b - begin] for x in rows), {})
         for a, b in zip([begin, *stops], stops)
     )
-    opened = {(s["every"], s["reset"]): (carry, (), begin) for s in slopes}
+    opened: dict[tuple[tuple[int, int, int], ...], Window] = {
+        (s.every, s.reset): Window(carry, (), begin) for s in slopes
+    }
     values, start, final, held = advance(
         network,
         slopes,
@@ -108,38 +165,45 @@ def learn(
 
 
 def advance(
-    network,
-    slopes: tuple,
-    families: tuple,
-    live: tuple,
-    state: dict,
-    pieces: tuple,
-    carry: dict,
-    opened: dict,
-    history: dict,
+    network: Callable[..., tuple[dict[str, Tensor], dict[str, Tensor]]],
+    slopes: tuple[Slope, ...],
+    families: tuple[Family, ...],
+    live: tuple[int, ...],
+    state: dict[str, Tensor],
+    pieces: tuple[Piece, ...],
+    carry: dict[str, Tensor],
+    opened: dict[tuple[tuple[int, int, int], ...], Window],
+    history: dict[int, dict[tuple[tuple[int, int, int], ...], Window]],
     last: int,
     closing: bool,
-) -> tuple:
-    """Runs pieces (first token, stop, rows, held) one after the other. At their stops the families
+) -> tuple[
+    list[dict[str, Tensor]],
+    tuple[int, dict[str, Tensor], dict[str, Tensor]] | None,
+    tuple[dict[str, Tensor], dict[str, Tensor]],
+    dict[str, Tensor],
+]:
+    """Runs pieces one after the other. At their stops the families
     in `live` tick, and `state` holds their values; of all others the pieces say what is held. At
     `last` a tick is performed only if it does not wait for the next token, and `closing`. Returns
     the values of each piece, where all windows began anew for the last time, the carries after the
     last piece and before it, and what is held at the end.
     """
-    values, start, previous = [], None, carry
-    history = history | {pieces[0][0]: opened}
+    values: list[dict[str, Tensor]] = []
+    start, previous = None, carry
+    history = history | {pieces[0].at: opened}
     for at, stop, rows, held in pieces:
         held = held | state
         opened = {
-            key: (first, (*seen, (at, stop, rows, held)), origin)
+            key: Window(first, (*seen, Piece(at, stop, rows, held)), origin)
             for key, (first, seen, origin) in opened.items()
         }
-        able = [families[i] for i in live if stop < last or closing and not families[i]["waits"]]
-        due = [f for f in able if ticks(f["every"], stop)]
-        grads, run = {}, None
+        able = [families[i] for i in live if stop < last or closing and not families[i].waits]
+        due = [f for f in able if ticks(f.every, stop)]
+        grads: dict[str, Tensor] = {}
+        run = None
         for i in sorted(
-            {i for f in due for i in f["slopes"]},
-            key=lambda i: -opened[slopes[i]["every"], slopes[i]["reset"]][2],
+            {i for f in due for i in f.slopes},
+            key=lambda i: -opened[slopes[i].every, slopes[i].reset].origin,
         ):
             found, one = slope(network, slopes, families, i, opened, history)
             grads |= found
@@ -150,7 +214,7 @@ def advance(
         row, carry = run or network(held, rows, carry, at)
         values.append(row)
         given = held | {name: x[:, -1] for name, x in row.items()} | grads
-        new = {}
+        new: dict[str, Tensor] = {}
         for f in due:
             new |= tick(f, given, stop)
         for f in able:
@@ -159,7 +223,7 @@ def advance(
         if stop < last:
             renewed = {key for key in opened if ticks(key[0], stop) or ticks(key[1], stop)}
             opened = {
-                key: (carry, (), stop) if key in renewed else window
+                key: Window(carry, (), stop) if key in renewed else window
                 for key, window in opened.items()
             }
             history = history | {stop: opened}
@@ -168,24 +232,33 @@ def advance(
     return values, start, (carry, previous), state
 
 
-def slope(network, slopes: tuple, families: tuple, i: int, opened: dict, history: dict) -> tuple:
+def slope(
+    network: Callable[..., tuple[dict[str, Tensor], dict[str, Tensor]]],
+    slopes: tuple[Slope, ...],
+    families: tuple[Family, ...],
+    i: int,
+    opened: dict[tuple[tuple[int, int, int], ...], Window],
+    history: dict[int, dict[tuple[tuple[int, int, int], ...], Window]],
+) -> tuple[dict[str, Tensor], tuple[dict[str, Tensor], dict[str, Tensor]]]:
     """The gradient of a window's objective, and what the network gave at the last piece. Ticks
     within the window of families that the learner sees are performed again.
     """
     s = slopes[i]
-    first, pieces, origin = opened[s["every"], s["reset"]]
-    stop, held = pieces[-1][1], pieces[-1][3]
-    begun = pieces[0][3]
+    first, pieces, origin = opened[s.every, s.reset]
+    stop, held = pieces[-1].stop, pieces[-1].held
+    begun = pieces[0].held
 
-    def objective(point: dict) -> tuple:
+    def objective(
+        point: dict[str, Tensor],
+    ) -> tuple[Tensor, tuple[dict[str, Tensor], dict[str, Tensor]]]:
         seen = dict(point)
-        for k in s["sees"]:  # what starts with the window may start from what is differentiated in
+        for k in s.sees:  # what starts with the window may start from what is differentiated in
             seen |= settled(families[k], begun | seen, origin)
         values, _, (carry, _), state = advance(
             network,
             slopes,
             families,
-            s["sees"],
+            s.sees,
             seen | point,
             pieces,
             first,
@@ -194,29 +267,29 @@ def slope(network, slopes: tuple, families: tuple, i: int, opened: dict, history
             stop,
             False,
         )
-        return s["objective"](held | state, whole(values), origin, stop), (values[-1], carry)
+        return s.objective(held | state, whole(values), origin, stop), (values[-1], carry)
 
-    grads, run = torch.func.grad(objective, has_aux=True)({name: held[name] for name in s["of"]})
-    return {atom: grads[name] for atom, name in zip(s["atoms"], s["of"])}, run
+    grads, run = torch.func.grad(objective, has_aux=True)({name: held[name] for name in s.of})
+    return {atom: grads[name] for atom, name in zip(s.atoms, s.of)}, run
 
 
-def tick(f: dict, given: dict, stop: int) -> dict:
+def tick(f: Family, given: dict[str, Tensor], stop: int) -> dict[str, Tensor]:
     """The new values of a family's memories."""
-    flags = tuple(ticks(c, stop) for c in f["clocks"])
-    new, _ = f["tick"](
-        tuple(given[n] for n in f["moves"]),
-        tuple(given[n].unsqueeze(1) for n in f["takes"]),
-        f["statics"],
+    flags = tuple(ticks(c, stop) for c in f.clocks)
+    new, _ = f.tick(
+        tuple(given[n] for n in f.moves),
+        tuple(given[n].unsqueeze(1) for n in f.takes),
+        f.statics,
         flags,
     )
-    return dict(zip(f["moves"], new))
+    return dict(zip(f.moves, new))
 
 
-def settled(f: dict, now: dict, stop: int) -> dict:
+def settled(f: Family, now: dict[str, Tensor], stop: int) -> dict[str, Tensor]:
     """What a family holds when the instant after `stop` tokens is finished. Doing it twice changes
     nothing.
     """
-    held, others = (tuple(now[n] for n in f[names]) for names in ("state", "others"))
-    ends = tuple(ticks(c, stop) if c[0] else stop == 0 for c in f["ends"])
-    new, _ = f["settle"](held, others, f["starts"], ends)
-    return dict(zip(f["state"], new))
+    held, others = (tuple(now[n] for n in names) for names in (f.state, f.others))
+    ends = tuple(ticks(c, stop) if c[0] else stop == 0 for c in f.ends)
+    new, _ = f.settle(held, others, f.starts, ends)
+    return dict(zip(f.state, new))

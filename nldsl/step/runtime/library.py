@@ -24,14 +24,14 @@ FILES = (arrays, time, attention, recurrence, inner_loop, lanes, learning, tape,
 
 @cache
 def library() -> dict[str, str]:
-    """Name -> source of every function that can be copied, in the order of the files."""
+    """Name -> source of every function, or record, that can be copied, in the order of the files."""
     return {
         "normal": inspect.getsource(initial.normal),
         **{
             name: inspect.getsource(f)
             for file in FILES
             for name, f in vars(file).items()
-            if inspect.isfunction(f) and f.__module__ == file.__name__
+            if (inspect.isfunction(f) or inspect.isclass(f)) and f.__module__ == file.__name__
         },
     }
 
@@ -49,7 +49,9 @@ def copied(text: str, present: str = "") -> str:
                 wanted.append(name)
                 frontier.append(library()[name])
     return "\n\n".join(
-        library()[n] for n in library() if n in wanted and f"def {n}(" not in present
+        library()[n]
+        for n in library()
+        if n in wanted and not re.search(rf"^(def|class) {n}\(", present, re.MULTILINE)
     )
 
 
