@@ -60,7 +60,7 @@ class Piece(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What has been run since a window began: what was carried then, the pieces, the tokens before."""
+    """What has been run since a window began: the carry of then, the pieces, the first token."""
 
     carry: dict[str, Tensor]
     pieces: tuple[Piece, ...]
@@ -130,9 +130,6 @@ def learn(
         Piece(a, b, tuple(x[:, a - begin : b - begin] for x in rows), {})
         for a, b in zip([begin, *stops], stops)
     )
-    opened: dict[tuple[tuple[int, int, int], ...], Window] = {
-        (s.every, s.reset): Window(carry, (), begin) for s in slopes
-    }
     values, start, final, held = advance(
         network,
         slopes,
@@ -141,7 +138,7 @@ def learn(
         state,
         pieces,
         carry,
-        opened,
+        {(s.every, s.reset): Window(carry, (), begin) for s in slopes},
         {},
         end,
         True,
@@ -182,11 +179,11 @@ def advance(
     tuple[dict[str, Tensor], dict[str, Tensor]],
     dict[str, Tensor],
 ]:
-    """Runs pieces one after the other. At their stops the families
-    in `live` tick, and `state` holds their values; of all others the pieces say what is held. At
-    `last` a tick is performed only if it does not wait for the next token, and `closing`. Returns
-    the values of each piece, where all windows began anew for the last time, the carries after the
-    last piece and before it, and what is held at the end.
+    """Runs pieces one after the other. At their stops the families in `live` tick, and `state` has
+    their values; of all others the pieces say what is held. At `last` a tick is performed only if
+    it does not wait for the next token, and `closing`. Returns the values of each piece, where all
+    windows began anew for the last time, the carries after the last piece and before it, and what
+    is held at the end.
     """
     values: list[dict[str, Tensor]] = []
     start, previous = None, carry
@@ -207,16 +204,13 @@ def advance(
         ):
             found, one = slope(network, slopes, families, i, opened, history)
             grads |= found
-            run = (
-                run or one
-            )  # the gradient has run this piece: the shortest window the fewest others
+            # the gradient has run this piece: the shortest window the fewest others
+            run = run or one
         previous = carry
         row, carry = run or network(held, rows, carry, at)
         values.append(row)
         given = held | {name: x[:, -1] for name, x in row.items()} | grads
-        new: dict[str, Tensor] = {}
-        for f in due:
-            new |= tick(f, given, stop)
+        new = {name: x for f in due for name, x in tick(f, given, stop).items()}
         for f in able:
             new |= settled(f, held | new, stop)
         state = state | {name: new[name] for name in new}

@@ -24,7 +24,7 @@ FILES = (arrays, time, attention, recurrence, inner_loop, lanes, learning, tape,
 
 @cache
 def library() -> dict[str, str]:
-    """Name -> source of every function, or record, that can be copied, in the order of the files."""
+    """Name -> source of each function, or record, that can be copied, in the order of the files."""
     return {
         "normal": inspect.getsource(initial.normal),
         **{
