@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from lark import Tree
+from mutants import WORD
 
 from nldsl.diagnostic import Diagnostic, Diagnostics, edited
 from nldsl.explanation import explanations
@@ -247,6 +248,14 @@ def test_one_mistake_is_told_at_its_words(text: str) -> None:
     assert len(found) == 1, [one.message for one in found]
     words, help_ = TOLD[text]
     assert found[0].span and found[0].span.text() == words and help_ in found[0].help
+
+
+@pytest.mark.parametrize("text", [*FIXED, *TOLD])
+def test_a_mistake_that_the_file_ends_in_is_told(text: str) -> None:
+    words = WORD.findall(text)
+    for end in range(1, len(words)):
+        for said in ("".join(words[:end]), "".join(words[end:])):
+            findings(around(said).removesuffix("\n"), "cut.nl")
 
 
 def test_an_import_that_is_missing_is_one_error() -> None:

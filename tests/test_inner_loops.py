@@ -321,6 +321,30 @@ def test_a_slope_through_a_mean_by_hand() -> None:
     )
 
 
+RECALL = """level recall every token {
+    memory M: [d, d] = learned
+    context s
+    minimize |M * s - s|^2 / 2
+    M <- M - 0.1 * grad(M)
+    bptt full
+}
+"""
+
+
+def test_a_slope_in_a_stream_that_an_objective_computes_too() -> None:
+    """`recall.M * s` is the stream and a part of the objective of `recall`: one line of the step,
+    two places of the derivative.
+    """
+    text = LOCAL.replace("READ", "y + attend(h, h -> h over 2 token)")
+    made = subject_of(
+        text.replace("grad(loss, y)", "grad(loss, h)").replace(
+            "y = layer.W * s", RECALL + "h = recall.M * s\ny = h + layer.W * s"
+        )
+    )
+    found = laws.agreement(made, [data(made.program, 2, n, 3) for n in (9, 4)])
+    assert not laws.beyond(found)
+
+
 @pytest.mark.parametrize("name", [n for n in SPECS if n not in CUT])
 def test_gradient_by_differences(name: str) -> None:
     made = subject(name)

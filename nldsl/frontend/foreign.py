@@ -180,7 +180,12 @@ def nameless(text: Wording, i: int) -> Mistake | None:
         return None
     colon = next((n for n in text.level(i + 1) if text.words[n].text == ":"), None)
     fix: tuple[Edit, ...] = ()
-    if colon is not None and text.words[i - 1].text == "=" and is_start(text.words, i - 2):
+    if (
+        colon is not None
+        and text.words[i - 1].text == "="
+        and is_start(text.words, i - 2)
+        and text.begins_operand(colon + 1)
+    ):
         end = text.end_of_expression(colon + 1)
         fix = (
             Edit(

@@ -180,6 +180,8 @@ class Wording:
         return word.kind in ("number", "string") or word.text in (")", "]", "|", "^T", ">")
 
     def begins_operand(self, i: int) -> bool:
+        if i >= len(self.words):
+            return False
         word = self.words[i]
         if word.kind == "name":
             return word.text not in RESERVED and word.text not in CONNECTING - {"not", "lambda"}
@@ -233,11 +235,7 @@ class Wording:
         start = i
         while start < len(self.words) and self.words[start].text == "-":
             start += 1
-        if (
-            start >= len(self.words)
-            or not self.begins_operand(start)
-            or self.words[start].text in ("|", "<", "-")
-        ):
+        if not self.begins_operand(start) or self.words[start].text in ("|", "<", "-"):
             return None
         n = self._past(start)
         while n is not None and n < len(self.words) and not self.words[n].first:

@@ -84,12 +84,6 @@ class Part:
     def nudge(self, fn: Fn, item: Node | Region) -> None:
         for node in item.outputs if isinstance(item, Region) else [item]:
             if node in self.streams:
-                if isinstance(item, Region) and any(node in n.args for n in item.inside):
-                    raise Unsupported(
-                        "the derivative in a stream that a memory within the sequence takes part "
-                        "in",
-                        node,
-                    )
                 ref = fn.env[node]
                 zero = self.zero(node)
                 fn.env[node] = fn.let(
