@@ -31,7 +31,6 @@ from nldsl.core.program import (
     Program,
 )
 from nldsl.core.timing import ValidFrom, first_tick, sample_clocks
-from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.objectives import Objectives, Slope, Sum, Value, plains
 from nldsl.schedule.timetable import outlives, spoken
 
@@ -115,20 +114,11 @@ class Cells(Objectives):
 
     def _atom(self, node: Node, path: str | None, shape: Shape) -> Node:
         memory = self.program.memories[node["memory"]]
-        if (unit := self.program.levels[memory.level].clock.unit) in ("sequence", ENDS):
-            raise Unsupported(
-                f"a level that ticks every {unit}",
-                node,
-                f"a level every token with `reset every {unit}`, or one `every step`",
-            )
+        unit = self.program.levels[memory.level].clock.unit
+        assert unit not in ("sequence", ENDS), "limits, rare_ticks"
         if node.op != "plain" and not self.on_token(memory.name):
-            if node.op == "now" or node.op == "held" and node["clock"].unit != "step":
-                raise Unsupported(
-                    f"`{memory.name}` ticks once a step; inside a step only its held value can be "
-                    "read",
-                    node,
-                    "read it without `@`",
-                )
+            held = node.op == "held" and node["clock"].unit == "step"
+            assert held or node.op == "read", "limits, fresh_step_value"
             whole = memory.name if node.op == "read" else f"{memory.name}@{spoken(node['clock'])}"
             slot = (
                 memory.slots[path or ""]
@@ -167,14 +157,7 @@ class Cells(Objectives):
         if not self.on_token(owner.name):
             return
         level = self.program.levels[owner.level]
-        if level.reset.unit not in ("sequence", "token", "never", ENDS):
-            raise Unsupported(
-                f"`reset every {level.reset.period} {level.reset.unit}` of a memory on the token "
-                "clock",
-                None,
-                "`reset every sequence`, every n of them, or `reset never`",
-                level.span,
-            )
+        assert level.reset.unit in ("sequence", "token", "never", ENDS), "limits, reset_by_steps"
         if outlives(level.reset):
             self._seen_within_a_step(level)
         self.cells[name] = Cell(
@@ -195,14 +178,7 @@ class Cells(Objectives):
         """
         for learner in learners_through(self.program, level):
             far = self.program.horizon(learner, level)
-            if learner.clock != Clock("step", 1) and far != "none":
-                raise Unsupported(
-                    f"a memory that outlives a sequence, seen by `{learner.name}` through more "
-                    "than one step",
-                    None,
-                    f"`bptt none`, or `bptt none by {learner.name.rsplit('.', 1)[-1]}`",
-                    level.span,
-                )
+            assert learner.clock == Clock("step", 1) or far == "none", "limits, seen_over_steps"
 
     def _fill(self, cell: Cell) -> None:
         memory = self.program.memories[cell.memory]
@@ -212,42 +188,26 @@ class Cells(Objectives):
         cell.start = self._as_leaf(start, path, cell.type)
         cell.first = self.first_tick(cell.level)
         cell.next = self._as_leaf(after, path, cell.type)
-        if cell.reset.unit in ("token", ENDS) and any(n.op == "random" for n in walk(cell.start)):
-            raise Unsupported("a start drawn anew within a sequence", cell.start, "a learned start")
+        assert not (
+            cell.reset.unit in ("token", ENDS) and any(n.op == "random" for n in walk(cell.start))
+        ), "limits, drawn_within"
         level = self.program.levels[cell.level]
         for node in takes(cell.start):
             self._starts_from(cell, node)
         if cell.level not in self.horizons:
             self.horizons[cell.level] = seen_by_learners(self.program, level)
         far = self.horizons[cell.level]
-        if far is None:
-            raise Unsupported(
-                "a `bptt` that differs between learners of the step clock",
-                cell.next,
-                "one `bptt` for all whose weights reach these updates, or `stop(..)` on the way",
-                level.span,
-            )
-        if isinstance(far, Clock) and far.unit == ENDS:
-            raise Unsupported(
-                "`bptt` to the end of a document",
-                cell.next,
-                "`bptt full`, if the memory starts anew there",
-            )
+        assert far is not None, "limits, sight_apart"
+        assert not (isinstance(far, Clock) and far.unit == ENDS), "limits, sight_to_document"
 
     def _starts_from(self, cell: Cell, node: Node) -> None:
         """A start from another memory of the token clock is taken after the ticks of its
         instant.
         """
-        level = self.program.levels[cell.level]
         name = self.source(node["memory"])
         other = next(m for m in self.program.memories.values() if self._belongs(name, m.name))
-        if outlives(cell.reset) or outlives(self.program.levels[other.level].reset):
-            raise Unsupported(
-                "a start from a memory, of which one outlives a sequence",
-                cell.start,
-                "`reset every sequence` in both levels",
-                level.span,
-            )
+        lives = cell.reset, self.program.levels[other.level].reset
+        assert not any(map(outlives, lives)), "limits, start_that_outlives"
 
     def first_tick(self, name: str) -> int:
         """The first token at which a level may tick: where what it learns from has a term."""
@@ -270,21 +230,16 @@ class Cells(Objectives):
             return REWRITTEN[node.op](self, node, args)
         if isinstance(node.type, Tree):
             return self._leaf_by_leaf(node, node.type, args)
-        if node.op == "held_stream" and node["clock"].unit == ENDS:
-            raise Unsupported(
-                "a stream as it was where a document ended",
-                node,
-                "a memory that is read `@document`",
+        assert not (node.op == "held_stream" and node["clock"].unit == ENDS), (
+            "limits, copy_at_document"
+        )
+        assert not (
+            node.op == "attend"
+            and any(
+                span is not None and isinstance(span[1], Clock) and span[1].unit == ENDS
+                for _, _, span in node["groups"]
             )
-        if node.op == "attend" and any(
-            span is not None and isinstance(span[1], Clock) and span[1].unit == ENDS
-            for _, _, span in node["groups"]
-        ):
-            raise Unsupported(
-                "attention since a document began",
-                node,
-                "`over sequence`, or over the last n tokens",
-            )
+        ), "limits, attention_since_document"
         return self.al.remake(node, [array(a) for a in args])
 
     def _read(self, node: Node, args: list[Value]) -> Value:
@@ -326,8 +281,7 @@ class Cells(Objectives):
 
     def _leaf_by_leaf(self, node: Node, tree: Tree, args: list[Value]) -> Value:
         al = self.al
-        if not OPS[node.op].elementwise and node.op not in ("random", "load"):
-            raise Unsupported(f"`{node.op}` of a tree", node)
+        assert OPS[node.op].elementwise or node.op in ("random", "load"), node.op
         if not args:
             name = node["name"]
             return {p: al.again(node, (), shape, name=f"{name}.{p}") for p, shape in tree.leaves}
@@ -349,17 +303,11 @@ class Cells(Objectives):
         terms = next(iter(clocks))
         since = dict(stretch.attrs).get("since")
         own = self.program.levels[since].clock if isinstance(since, str) else TOKEN
-        if (
+        assert not (
             len(clocks) > 1
             or terms != TOKEN
             and (own.period % terms.period or (own.phase - terms.phase) % terms.period)
-        ):
-            raise Unsupported(
-                "a window over a value that changes only when a level ticks; some windows would "
-                "contain no tick",
-                stretch,
-                "something of each token in it, or the memory itself, read without a stretch",
-            )
+        ), "limits, stretch_between_ticks"
         return terms
 
     def _stretch(self, node: Node, term: Node, terms: Clock = TOKEN) -> Node:
@@ -375,8 +323,7 @@ class Cells(Objectives):
         since = node["since"]
         level = since if isinstance(since, str) else ""
         clock = self.program.levels[since].clock if isinstance(since, str) else since
-        if clock.unit not in ("token", "sequence", ENDS):
-            raise Unsupported("a fold since a tick of another clock than `token`", node)
+        assert clock.unit in ("token", "sequence", ENDS), "limits, stretch_of_steps"
         first = self.valid_from(term)
         total = self._accumulator(term, level, clock, first, terms)
         if node["how"] == "sum":
@@ -415,10 +362,7 @@ class Cells(Objectives):
     def _count(self, node: Node) -> Node:
         """The ticks of a level since its reset are a memory that each of its ticks moves by one."""
         level, name = self.program.levels[node["level"]], f"tick.{node['level']}"
-        if level.clock.unit != "token":
-            raise Unsupported(
-                f"`tick` of a level that ticks every {level.clock.unit} within a sequence", node
-            )
+        assert level.clock.unit == "token", "limits, rare_ticks"
         if name not in self.cells:
             before = self.al.make("read", type=(), memory=name)
             self.cells[name] = Cell(

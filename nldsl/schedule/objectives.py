@@ -20,7 +20,7 @@ from nldsl.core.flow import reaches
 from nldsl.core.nodes import Node, walk
 from nldsl.core.program import ENDS, STATE, TOKEN, Clock, Level, Program
 from nldsl.schedule.differentiate import gradient
-from nldsl.schedule.faults import NoDerivative, Unsupported
+from nldsl.schedule.faults import NoDerivative
 from nldsl.schedule.timetable import outlives
 
 Value = Node | dict[str, Node]
@@ -100,18 +100,10 @@ class Objectives(ABC):
         """
         memory, at = node["memory"], point if isinstance(point, dict) else {"": point}
         names = {path: f"{memory}.{path}" if path else memory for path in at}
-        if not self.on_token(memory):
-            raise Unsupported(
-                f"the gradient of a stream within a step, in `{memory}` of the step clock", node
-            )
-        if not all(
+        assert self.on_token(memory), memory
+        assert all(
             at[path].op == "read" and at[path]["memory"] == name for path, name in names.items()
-        ):
-            raise Unsupported(
-                "the gradient of a task loss elsewhere than at the value the memory has held",
-                node,
-                f"grad({memory.rsplit('.', 1)[-1]})",
-            )
+        ), "rules, gradients_at_another_value"
         self._apart(memory, objective, context)
         plain = {
             n: self.al.make("read", type=n.type, memory=n["memory"])
@@ -140,16 +132,12 @@ class Objectives(ABC):
             and self._belongs(n["memory"], memory)
         }
         for part in self._reached(objective, frozenset()):
-            if part in context and part.op != "input" and any(n in held for n in walk(part)):
-                raise Unsupported(
-                    f"a stream in `context` that `{memory}` took part in",
-                    part,
-                    "leave it out of `context`",
-                )
+            assert not (
+                part in context and part.op != "input" and any(n in held for n in walk(part))
+            ), "limits, context_of_itself"
 
     def _error_signal(self, node: Node, objective: Node, stream: Value) -> Node:
-        if not isinstance(stream, Node):
-            raise Unsupported("the derivative in a tree", node)
+        assert isinstance(stream, Node), "limits, slope_in_tree"
         try:
             return gradient(self.al, self._present(objective, stream), [stream])[0]
         except NoDerivative:  # through attention or a cross entropy: by a run of the network
@@ -240,12 +228,7 @@ class Objectives(ABC):
         """Terms that are evaluated again see the memory of this instant, and another memory as it
         was at theirs, which is not kept.
         """
-        if other := next((n for n in plains(fold.args[0]) if n not in bind), None):
-            raise Unsupported(
-                f"a stretch of terms in which `{other['memory']}` moves too",
-                fold,
-                "an objective, and a level, for each memory",
-            )
+        assert all(n in bind for n in plains(fold.args[0])), "limits, terms_beside"
 
     def _beside(self, plain: Node) -> Node:
         """Of a memory that learns beside the one whose gradient is taken: its value before the
@@ -289,21 +272,10 @@ class Objectives(ABC):
     @staticmethod
     def _gathered(fold: Node, since: Clock | int, level: Level | None) -> None:
         """The terms that are evaluated again are those of one sequence."""
-        if isinstance(since, Clock) and since.unit == ENDS:
-            raise Unsupported(
-                "terms since a document began at a memory that has moved since",
-                fold,
-                "`over sequence`, or over the last n tokens",
-            )
-        if level is not None and since != TOKEN and outlives(level.reset):
-            raise Unsupported(
-                "terms of a period that goes on in the next sequence, at a memory that moves "
-                "within it",
-                fold,
-                "`grad` of the memory itself, as it is between its ticks, or `reset every "
-                "sequence`",
-                level.span,
-            )
+        assert not (isinstance(since, Clock) and since.unit == ENDS), "limits, terms_of_a_document"
+        assert not (level is not None and since != TOKEN and outlives(level.reset)), (
+            "limits, terms_that_outlive"
+        )
 
     def _still(self, node: Node, fold: Node) -> bool:
         """Does the point at which the gradient stands keep its value between the ticks that bound

@@ -21,7 +21,6 @@ from nldsl.core.nodes import Node, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import ENDS, STATE, TOKEN, Clock, Level, Program
 from nldsl.core.timing import LOOKS_BACK, first_tick
-from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.objectives import Slope
 from nldsl.schedule.token_states import State, States
 
@@ -106,21 +105,13 @@ def families(made: States, states: Mapping[str, State]) -> list[Family]:
         slopes = sorted(set().union(*(used[n] for n in mine)))
         home = program.levels[level]
         for i in slopes:
-            if (name := made.slopes[i].level) and program.levels[name].clock != home.clock:
-                raise Unsupported(
-                    "the gradient of a task loss on another clock than that of the level around",
-                    made.slopes[i].span,
-                )
+            name = made.slopes[i].level
+            assert not name or program.levels[name].clock == home.clock, name
         assert all(s.life.unit != ENDS for s in mine.values()), level  # limits, task_at_documents
         first = first_tick(program, made.valid_from, home)
         waits = _waits(program, level)
         out.append(Family(home, list(mine.values()), waits, first, slopes))
-    if stray := next((s for name, s in ticking.items() if used[name] and not s.level), None):
-        raise Unsupported(
-            "a stretch of the gradient of a task loss since the tick of a clock",
-            stray.tick,
-            "over period",
-        )
+    assert all(s.level for name, s in ticking.items() if used[name]), "limits, task_stretch"
     # of two that start at one instant the slow one comes first
     return sorted(out, key=lambda f: -f.clock.period)
 
@@ -170,19 +161,9 @@ def _only_within(
     """Starts are taken from what learns from the loss, too, and no output from a gradient."""
     for state in (s for f in found for s in f.states):
         for node in takes(state.start):
-            if node["memory"] not in owned:
-                raise Unsupported(
-                    f"a start of `{state.name}` from `{node['memory']}`, which does not learn from "
-                    "the loss of the network",
-                    state.start,
-                    "an objective for both that reads the loss, or a learned start",
-                )
+            assert node["memory"] in owned, "limits, task_starts"
     for name, node in made.outputs.items():
-        if any(n in atoms for n in walk(node)):
-            raise Unsupported(
-                f"`{name}` takes the derivative of a stream, which only ticks of memories know",
-                node,
-            )
+        assert not any(n in atoms for n in walk(node)), "limits, task_read_outside"
 
 
 def _take(
@@ -199,12 +180,9 @@ def _take(
     taken = {n for n in everything if n in atoms or n in online.held and n["memory"] not in own}
     family.tick = _formula(ticks, late, taken, streaming)
     for node in family.tick.inside:
-        if node.op == "now" and node["memory"] in owned and node["memory"] not in own:
-            raise Unsupported(
-                f"`{node['memory']}` at the tick of another level",
-                node,
-                "read it without `@after`",
-            )
+        assert not (node.op == "now" and node["memory"] in owned and node["memory"] not in own), (
+            "limits, task_at_tick"
+        )
     for node in family.tick.rows:
         online.rows.setdefault(_row(online, node), node)
 
@@ -350,32 +328,12 @@ def _seen(program: Program, slope: Slope, found: list[Family]) -> list[int]:
     for i, family in enumerate(found):
         far = program.horizon(learner, family.level)
         if far == "full":
-            if seen_by_learners(program, family.level) != "full":
-                raise Unsupported(
-                    f"a level that differentiates through the updates of `{family.level.name}`, as "
-                    f"`{learner.name}` does, where the step-clock levels do not",
-                    span=family.level.span,
-                    help="`bptt full`",
-                )
+            assert seen_by_learners(program, family.level) == "full", "limits, task_sight"
             out.append(i)
-        elif starts := [
-            s.name
-            for s in family.states
-            if any(homes[n["memory"]] == learner.name for n in takes(s.start))
-        ]:
-            raise Unsupported(
-                f"`{starts[0]}`, which starts from `{learner.name}`, with `bptt` that hides its "
-                "ticks from there",
-                span=family.level.span,
-                help=f"`bptt full by {learner.name.rsplit('.', 1)[-1]}`",
-            )
-        elif far != "none":
-            raise Unsupported(
-                f"`bptt` that lets `{learner.name}` see a part of the ticks of "
-                f"`{family.level.name}`",
-                span=family.level.span,
-                help=f"`bptt full by {learner.name.rsplit('.', 1)[-1]}`, or `none`",
-            )
+        else:
+            assert far == "none", "limits, task_sight"
+            begun = (n for s in family.states for n in takes(s.start))
+            assert all(homes[n["memory"]] != learner.name for n in begun), "limits, task_sight"
     return out
 
 
@@ -441,18 +399,8 @@ def _after_the_next(everything: list[Node], regions: list[Region]) -> set[Region
 def _known_ahead(ahead: list[Node], ids: set[Node]) -> None:
     """What comes one token later is given before the pieces are run."""
     for node in ahead:
-        if any(n.op == "ahead" for n in walk(node.args[0])):
-            raise Unsupported(
-                "`next` of `next` beside a memory that learns from a loss within the sequence",
-                node,
-                "`next` once",
-            )
-        if node.args[0] in ids:
-            raise Unsupported(
-                "`next` of what a memory made that ticks by the gradient of a loss",
-                node,
-                "next of an input",
-            )
+        assert not any(n.op == "ahead" for n in walk(node.args[0])), "limits, next_of_next"
+        assert node.args[0] not in ids, "limits, next_of_next"
 
 
 def _moved(
@@ -492,28 +440,11 @@ def _as_seen_by_all(online: Online, made: States, regions: list[Region]) -> None
     for state in (s for r in regions for s in r.ticking if s.level and s.name not in made.sums):
         level = program.levels[state.level]
         for family in online.families:
-            if not program.slower(family.level, level):
-                if (
-                    level.clock.period % family.clock.period
-                    or level.clock.phase % family.clock.period != family.clock.phase
-                ):
-                    raise Unsupported(
-                        f"ticks of `{level.name}` between those of `{family.level.name}`, which is "
-                        "faster",
-                        span=level.span,
-                        help=f"a multiple of {family.clock.period} tokens",
-                    )
-                if state.name in fresh and family.slopes:
-                    raise Unsupported(
-                        f"a read after the tick of `{level.name}`, which `{family.level.name}` is "
-                        "too fast to see through",
-                        span=level.span,
-                        help="read it without `@after`",
-                    )
-            elif program.horizon(family.level, level) != seen_by_learners(program, level):
-                raise Unsupported(
-                    f"`{family.level.name}` sees less of the ticks of `{level.name}` than a step "
-                    "does",
-                    span=level.span,
-                    help="one `bptt` for all learners",
-                )
+            if program.slower(family.level, level):
+                seen = seen_by_learners(program, level)
+                assert program.horizon(family.level, level) == seen, "limits, task_beside"
+            else:
+                apart = level.clock.phase % family.clock.period != family.clock.phase
+                assert not apart, "limits, task_beside"
+                assert not level.clock.period % family.clock.period, "limits, task_beside"
+                assert state.name not in fresh or not family.slopes, "limits, task_beside"

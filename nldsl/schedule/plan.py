@@ -20,7 +20,6 @@ from nldsl.core.nodes import Node, numel, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import STATE, Program
 from nldsl.core.timing import LOOKS_BACK, ValidFrom
-from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.online import Online, begin, divide, families
 from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.timetable import Timetable
@@ -111,7 +110,7 @@ def moving(roots: Iterable[Node]) -> set[Node]:
 
 
 def schedule(made: States, steps: StepClock) -> Schedule:
-    """The whole schedule of a program's states. Raises Unsupported for what has no order."""
+    """The whole schedule of a program's states."""
     return Schedule(made.program, forward(made), steps)
 
 
@@ -271,13 +270,7 @@ def _begun_from(live: Mapping[str, State]) -> list[tuple[str, str]]:
         (state, node) for state in live.values() if state.restarts for node in takes(state.start)
     ]
     for state, node in found:
-        if node["memory"] not in live:
-            raise Unsupported(
-                f"a start of `{state.name}` from `{node['memory']}`, which learns from the loss of "
-                "the network",
-                state.start,
-                "an objective for both that reads `next`, or a learned start",
-            )
+        assert node["memory"] in live, "limits, task_starts"
     return [(state.name, node["memory"]) for state, node in found]
 
 
@@ -407,11 +400,7 @@ def _conflict(regions: list[Region], everything: list[Node]) -> tuple[str, str] 
         found = [m for m in component if isinstance(m, Region)]
         if len(found) > 1:
             return found[0].states[0].name, found[1].states[0].name
-        if found and len(component) > 1:
-            raise Unsupported(
-                f"a stream between two reads of `{found[0].states[0].name}` cannot be ordered",
-                found[0].inside[0],
-            )
+        assert not found or len(component) == 1, found[0].states[0].name
     return None
 
 

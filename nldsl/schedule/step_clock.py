@@ -52,7 +52,7 @@ class StepClock:
 
 
 def step_clock(program: Program) -> StepClock:
-    """Raises Unsupported for what a step cannot give its levels."""
+    """The states of the step clock, and what their ticks hear of a step."""
     made, table = ticks(program), timetable_of(program)
     used = taken(made.next.values())
     heard = tuple(dict.fromkeys([*used, *terms_of(used)]))

@@ -123,10 +123,7 @@ class States:
 
 
 def states(program: Program, outputs: Mapping[str, Node]) -> States:
-    """The states that named nodes of a program reach, those that have a value at each token.
-
-    Raises Unsupported for what has no array form.
-    """
+    """The states that named nodes of a program reach, those that have a value at each token."""
     cells = Cells(program)
     roots = {name: cells.array(node) for name, node in outputs.items()}
     at = Instants(cells, [*roots.values()])

@@ -23,7 +23,6 @@ from nldsl.core.nodes import Node, Shape, walk
 from nldsl.core.program import ENDS, NEVER, STATE, Clock
 from nldsl.core.timing import LOOKS_BACK, lookahead
 from nldsl.schedule.documents import flag
-from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.plan import Block, Forward, Region, moving
 from nldsl.schedule.timetable import outlives
 from nldsl.schedule.token_states import State
@@ -311,8 +310,7 @@ class Emitter:
                     args[i] = fn.let(f"behind({arg.text}, {name}, {by})", "BT", child.shape)
                     carry.results.append(f"latest({arg.text}, {name}, {by})")
         if node.op in TEMPORAL:
-            if late:
-                raise Unsupported(f"`{node.op}` of something one token ahead", node)
+            assert not late, "limits, ahead_in_time"
             fn.env[node] = fn.note(stream(self, fn, carry, node, args), node)
             return
         fn.env[node] = fn.emit(node, args)

@@ -14,7 +14,6 @@ from dataclasses import replace
 
 from nldsl.core.nodes import Node, Shape, Tree, Type, numel
 from nldsl.core.ops import OPS
-from nldsl.schedule.faults import Unsupported
 from nldsl.step.source import Fn, Ref
 
 
@@ -56,8 +55,7 @@ class Flat:
             return self.spread(node.type, args[0])
         if OPS[node.op].elementwise:
             return self.elementwise(node, args)
-        if isinstance(node.type, Tree):
-            raise Unsupported(f"`{node.op}` of a tree on the step clock", node)
+        assert not isinstance(node.type, Tree), node.op
         return self.fn.emit(
             node,
             [

@@ -62,7 +62,7 @@ class StepSource:
 
 
 def emit(schedule: Schedule, precision: str, steps: int) -> StepSource:
-    """Raises Unsupported for what has an order and no code."""
+    """The text of a whole step."""
     updates, emitted = Updates(schedule.steps), Emitter(schedule.forward).emit()
     text = module_text(schedule.program, emitted, updates, precision, steps)
     return StepSource(text, precision, emitted, updates)

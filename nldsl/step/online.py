@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from nldsl.core.nodes import Node, walk
 from nldsl.core.program import NEVER, STATE, TOKEN, Clock
-from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.objectives import Slope
 from nldsl.schedule.online import Family, Online, at_a_tick
 from nldsl.schedule.plan import Block, Region, fixed_parts
@@ -146,12 +145,7 @@ class Part:
             if not isinstance(block.items[0], Region):
                 em.bodies.append(function)
         for slope in self.online.slopes:
-            if any(x not in self.nudged for x in slope.streams.values()):
-                raise Unsupported(
-                    "the derivative in this stream",
-                    slope.span,
-                    "a stream that the loss is computed from",
-                )
+            assert self.nudged.issuperset(slope.streams.values()), "limits, slope_of_a_past"
         return calls
 
     def row(self, em: Emitter, node: Node) -> str:
@@ -169,12 +163,9 @@ class Part:
             for state in (*family.states, *family.copies):
                 em.carry_state(state)
                 held.append(state.name)
-                if outlives(state.life) and family.clock != TOKEN:
-                    raise Unsupported(
-                        "a window of a task loss that goes on in the next sequence",
-                        span=family.level.span,
-                        help="reset every sequence",
-                    )
+                assert not (outlives(state.life) and family.clock != TOKEN), (
+                    "limits, task_that_outlives"
+                )
         return held
 
     def driver(self, em: Emitter, carried: list[str], late: list[str]) -> None:
@@ -273,14 +264,9 @@ class Part:
             n = f"stop - {start}"
         elif isinstance(span, Clock) and span.unit == "token":
             n = f"stop - max({start}, since({instants(span)!r}, stop))"
-        elif isinstance(span, int):
-            n = f"min({span}, stop - {start})"
         else:
-            raise Unsupported(
-                "a stretch of a task loss that is not the period of its level",
-                slope.span,
-                "over period",
-            )
+            assert isinstance(span, int), span
+            n = f"min({span}, stop - {start})"
         if term in self.names:
             rows = f'rows["{self.names[term]}"]'
             those = "" if whole and not first else f"[:, {rows}.shape[1] - ({n}):]"

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 from nldsl.core.nodes import Node, Shape, Tree
 from nldsl.core.ops import OPS
-from nldsl.schedule.faults import Unsupported
 from nldsl.step.listing import PLAIN, Made
 
 
@@ -130,8 +129,7 @@ class Fn:
 
     def over(self, ref: Ref) -> str:
         """Text of a tensor that has a value for each token."""
-        if ref.lead != "BT":
-            raise Unsupported("a value without a time is used as a stream")
+        assert ref.lead == "BT", ref
         return ref.text
 
     def value(self, node: Node) -> Ref:
@@ -159,8 +157,7 @@ class Fn:
         rule = self.rules.get(node.op) or RULES.get(node.op)
         if rule is None and OPS[node.op].elementwise:
             rule = _elementwise
-        if rule is None:
-            raise Unsupported(f"`{node.op}` in a stream", node)
+        assert rule is not None, node.op
         return rule(self, node, args)
 
 
@@ -423,8 +420,7 @@ def _gather(fn: Fn, node: Node, args: list[Ref]) -> Ref:
 
 def _cross_entropy(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     x, ids = args
-    if ids.shape != x.shape[:-1]:
-        raise Unsupported("`cross_entropy` of several rows with one label", node)
+    assert ids.shape == x.shape[:-1], node.type
     return fn.let(
         f"cross_entropy({fn.tensor(x)}, {ids.text})", wider([x.lead, ids.lead]), node.shape
     )

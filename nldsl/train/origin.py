@@ -19,7 +19,6 @@ from nldsl import pipeline
 from nldsl.core.nodes import Node, walk
 from nldsl.core.program import STATE, Program
 from nldsl.diagnostic import Diagnostics
-from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.plan import moving, plan
 from nldsl.source import Span
 from nldsl.step import lanes
@@ -135,11 +134,7 @@ def in_streams(plain: CompiledStep, here: State, batches: Batches) -> Origin | N
     ids = moving(roots.values())
     nodes = [n for n in walk(*roots.values()) if n.name and n in ids and n.op != "input"]
     named = {f"{i}": n for i, n in enumerate(nodes)} | dict(roots)
-    try:
-        emitted = Emitter(plan(program, named)).emit()
-    except Unsupported:
-        named = dict(roots)
-        emitted = plain.emitted
+    emitted = Emitter(plan(program, named)).emit()
     module = load_module(in_precision(emitted, plain.precision), "origin")
     for i, batch in enumerate(batches):
         with torch.no_grad():

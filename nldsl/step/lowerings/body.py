@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 
 from nldsl.core.nodes import Axis, Node, Shape, walk
 from nldsl.core.program import STATE, TOKEN, Clock
-from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.plan import Region
 from nldsl.step.listing import Draft, Label, shape_text
 from nldsl.step.lowerings.order import in_order
@@ -39,10 +38,7 @@ class Body:
 
     def __post_init__(self) -> None:
         region, fn = self.region, Fn(self.lead)
-        if bad := next((x for x in region.inside if x.op == "grad_stream"), None):
-            raise Unsupported(
-                f"`grad` of a stream inside the recurrence of `{region.states[0].name}`", bad
-            )
+        assert all(x.op != "grad_stream" for x in region.inside), region.states[0].name
         self.fn = fn
         n = len(region.states)
         slots = keeps(region)

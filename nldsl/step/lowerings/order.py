@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nldsl.core.nodes import walk
-from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.token_states import State
 
 
@@ -17,8 +16,7 @@ def in_order(states: Sequence[State]) -> list[State]:
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in done:
             return
-        if name in path:
-            raise Unsupported(f"`{name}` at a token needs itself at that token", names[name].tick)
+        assert name not in path, name
         for node in walk(names[name].tick):
             if node.op == "now" and node["memory"] in names and node["memory"] != name:
                 visit(node["memory"], (*path, name))

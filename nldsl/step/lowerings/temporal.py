@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from nldsl.core.nodes import Axis, Node
 from nldsl.core.program import Clock
-from nldsl.schedule.faults import Unsupported
 from nldsl.step.source import Fn, Ref
 
 if TYPE_CHECKING:
@@ -142,8 +141,7 @@ TEMPORAL: dict[str, Callable[..., str]] = {
 def stream(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> Ref:
     """The operator over all tokens of a call; what it keeps is carried."""
     like = next((r.text for r in (*args, *fn.env.values()) if r.lead == "BT"), None)
-    if like is None:
-        raise Unsupported(f"`{node.op}` of values without a time", node)
+    assert like is not None, node.op
 
     def own(ref: Ref) -> str:
         return (
