@@ -115,6 +115,29 @@ ROWS = {
         ),
         before="w = sigmoid(weight([]))",
     ),
+    "a copy that nothing takes": Row(
+        "a copy that only a term which came out as 0 took had no memory to copy",
+        recall(
+            "minimize |M(k) - v|^2 / 2",
+            "M <- 0 * M",
+            "M <- M - speed * grad(M)",
+            memory="net([e]) = learned",
+        ),
+        before="""level maker per head every token {
+    memory N: [e, e] = learned
+    context k, v
+    minimize |N * k - v|^2 / 2
+    N <- N - 0.05 * grad(N)
+    bptt full
+}
+def net(z) {
+    W1 = weight([2 * e, e])
+    W2 = weight([e, 2 * e])
+    return W2 * tanh(W1 * z)
+}
+speed = |maker.N@chunk * k|^2""",
+        read="(recall.M(k) + k)",
+    ),
     "axes of size 1": Row(
         "a gate that is as small as what it is spread over was not found",
         recall("minimize |M - v|^2 / 2", "M <- M - rate * grad(M)", context="v", memory="[e] = 0"),

@@ -139,6 +139,14 @@ class Cells(Objectives):
         """The cell whose value a read is, now or as it was."""
         return self.copies[name][0] if name in self.copies else name
 
+    def held(self) -> dict[str, tuple[Cell, Clock]]:
+        """The copies: of what, and when. What only a term took that came out as 0 is no copy."""
+        return {
+            name: (self.cells[source], clock)
+            for name, (source, clock) in self.copies.items()
+            if source in self.cells
+        }
+
     def _register(self, name: str, type: Shape) -> None:
         owner = next(
             (

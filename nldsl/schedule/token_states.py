@@ -131,8 +131,7 @@ def states(program: Program, outputs: Mapping[str, Node]) -> States:
         c.name: State(c.name, c.type, c.level, c.start, at.after(c), at.settled(c), c.memory)
         for c in list(cells.cells.values())
     }
-    for name, (source, clock) in cells.copies.items():
-        cell = cells.cells[source]
+    for name, (cell, clock) in cells.held().items():
         before = cells.al.make("read", type=cell.type, memory=name)
         made[name] = State(
             name,
@@ -142,7 +141,7 @@ def states(program: Program, outputs: Mapping[str, Node]) -> States:
             before,
             at.copy(cell, clock, before),
             cell.memory,
-            source,
+            cell.name,
             clock,
         )
     names = cells.al.names
@@ -204,8 +203,8 @@ class Instants:
         for cell in list(cells.cells.values()):  # what counts documents is a cell, too
             for clock in cell.restarts:
                 self.flag(cell, clock)
-        for name, clock in cells.copies.values():
-            self.flag(cells.cells[name], clock)
+        for cell, clock in cells.held().values():
+            self.flag(cell, clock)
         self._settled: dict[str, Node] = {}
 
     def after(self, cell: Cell) -> Node:
