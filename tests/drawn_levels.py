@@ -325,7 +325,7 @@ class Reader:
                 case syntax.Update(place=where, value=value):
                     names = names | self.moved(where, self.value(value, names, place, {}), names)
                 case syntax.For(name=name, items=items, block=block):
-                    for i in self.turns(items, names):
+                    for i in self.iterations(items, names):
                         inner = names | {name.text: number(i)}
                         names = self.carry_out(block.statements, inner, (*place, i))
                 case syntax.Memory() | syntax.Context() | syntax.Reset() | syntax.Bptt():
@@ -334,7 +334,7 @@ class Reader:
                     raise Beyond(type(s).__name__)
         return names
 
-    def turns(self, items: syntax.Expr, names: Mapping[str, Meaning]) -> list[float]:
+    def iterations(self, items: syntax.Expr, names: Mapping[str, Meaning]) -> list[float]:
         match items:
             case syntax.Call(callee=syntax.Name(text="range"), args=(count,)):
                 return list(range(int(self.tensor(count, names, (), {}))))
@@ -560,12 +560,12 @@ class Reader:
                     value = self.value(value, scope, where, given)
                     scope = {**scope, str(into): value}
                 case syntax.For(name=name, items=items, block=block):
-                    for i in self.turns(items, scope):
+                    for i in self.iterations(items, scope):
                         for inner in block.statements:
                             if not isinstance(inner, syntax.Update):
                                 raise Beyond("a loop in a definition")
-                            turn = {**scope, name.text: number(i)}
-                            value = self.value(inner.value, turn, (*where, i), given)
+                            iteration = {**scope, name.text: number(i)}
+                            value = self.value(inner.value, iteration, (*where, i), given)
                             scope = {**scope, str(inner.place): value}
                 case syntax.Level():
                     scope = {**scope, s.member.name.text: self.nested(s, scope, where)}

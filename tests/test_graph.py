@@ -425,8 +425,8 @@ def test_turns_are_kept() -> None:
     program = elaborated(
         (ROOT / "examples" / "hope.nl").read_text(encoding="utf-8"), {"depth": "2"}
     )
-    turns = {node.turn for node in program.nodes()}
-    assert {("layer[0]",), ("layer[1]",), ("layer[1]", "p[16]")} <= turns
+    iterations = {node.iteration for node in program.nodes()}
+    assert {("layer[0]",), ("layer[1]",), ("layer[1]", "p[16]")} <= iterations
 
 
 def test_each_weight_has_one_owner() -> None:

@@ -47,7 +47,7 @@ def test_a_def_called_twice() -> None:
     assert owners(text) == {"a.own.V": {"a.y"}, "b.own.V": {"b.y"}, "training.W": {"w"}}
 
 
-def test_the_definition_of_a_turn() -> None:
+def test_the_definition_of_a_iteration() -> None:
     level = OWN.replace("level own", "level own[i]")
     text = (
         "h = x\nfor i in range(2) {\n    y = weight([4]) .* h" + level + "    h <- h + y\n}\n"
@@ -56,9 +56,9 @@ def test_the_definition_of_a_turn() -> None:
     assert owners(text) == {"own[0].V": {"i[0].y"}, "own[1].V": {"i[1].y"}, "training.W": {"w"}}
 
 
-@pytest.mark.parametrize("turn, other", [("0", 1), ("1", 0), ("2 - 1", 0)])
-def test_the_definition_of_a_named_turn(turn: str, other: int) -> None:
-    level = OWN.replace("weights of y", f"weights of layer[{turn}].y [a]")
+@pytest.mark.parametrize("iteration, other", [("0", 1), ("1", 0), ("2 - 1", 0)])
+def test_the_definition_of_a_named_iteration(iteration: str, other: int) -> None:
+    level = OWN.replace("weights of y", f"weights of layer[{iteration}].y [a]")
     text = (
         "h = x\nfor layer in range(2) {\n    y = weight([4]) .* h\n    h <- h + y\n}\n"
         "loss = |h - next(x)|^2" + level + TRAINING
@@ -67,7 +67,7 @@ def test_the_definition_of_a_named_turn(turn: str, other: int) -> None:
     assert owners(text) == {"own.V": mine, "training.W": {f"layer[{other}].y"}}
 
 
-def test_what_calls_of_a_turn_make() -> None:
+def test_what_calls_of_a_iteration_make() -> None:
     level = OWN.replace("level own", "level own[i]").replace("weights of y", "weights of mixer")
     text = (
         "def mixer(x: [4]) {\n    k = weight([4]) .* x\n    return k + weight([4])\n}\nh = x\n"
@@ -112,6 +112,6 @@ def test_two_levels_for_one_part() -> None:
 
 
 @pytest.mark.parametrize("of", ["layer[i + 1].mixer", "layer[0].mixer [a, b]", "a.b[2].c.d"])
-def test_a_named_turn_is_written_as_it_was_said(of: str) -> None:
+def test_a_named_iteration_is_written_as_it_was_said(of: str) -> None:
     text = f"nldsl 1\n\nlevel own never {{\n    memory V: weights of {of}\n}}\n"
     assert unparse(parse(Source("a.nl", text))) == text

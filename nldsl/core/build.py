@@ -82,15 +82,15 @@ def number(node: Node) -> float | None:
 
 
 class Builder:
-    """Makes nodes. `span` and `turn` are where new ones are said to come from; `made` counts those
-    asked for, equal ones included; `names` has the definitions whose values were rewritten.
+    """Makes nodes. `span` and `iteration` are where new ones are said to come from; `made` counts
+    those asked for, equal ones included; `names` has the definitions whose values were rewritten.
     """
 
     def __init__(self, ops: Mapping[str, Op]) -> None:
         self.ops = ops
         self.made = 0
         self.span: Span | None = None
-        self.turn: tuple[str, ...] = ()
+        self.iteration: tuple[str, ...] = ()
         self.names: dict[Node, str] = {}
         self._intern = Interner()
 
@@ -110,7 +110,7 @@ class Builder:
         *args: Node,
         type: Type,
         span: Span | None = None,
-        turn: tuple[str, ...] = (),
+        iteration: tuple[str, ...] = (),
         called: str = "",
         **attrs: Hashable,
     ) -> Node:
@@ -124,7 +124,7 @@ class Builder:
             *args,
             type=type,
             span=span or self.span,
-            turn=turn or self.turn,
+            iteration=iteration or self.iteration,
             called=called,
             **attrs,
         )
@@ -264,7 +264,7 @@ class Builder:
             *args,
             type=node.type if type is None else type,
             span=node.span,
-            turn=node.turn,
+            iteration=node.iteration,
             called=node.name,
             **(dict(node.attrs) | changed),
         )

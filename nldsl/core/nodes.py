@@ -65,8 +65,8 @@ class Node:
     attrs: tuple[tuple[str, Hashable], ...]
     type: Type
     span: Span | None = None
-    # turns of the `for` loops outside levels, outermost first: ("layer[2]", "p[16]")
-    turn: tuple[str, ...] = ()
+    # iterations of the `for` loops outside levels, outermost first: ("layer[2]", "p[16]")
+    iteration: tuple[str, ...] = ()
     name: str = ""  # qualified name of the definition it is the value of, if any
 
     # One line for each type that attributes have; core/ops.py says which operator has which.
@@ -128,7 +128,7 @@ class Interner:
         *args: Node,
         type: Type,
         span: Span | None = None,
-        turn: tuple[str, ...] = (),
+        iteration: tuple[str, ...] = (),
         called: str = "",
         **attrs: Hashable,
     ) -> Node:
@@ -136,7 +136,7 @@ class Interner:
         key = (op, args, items, type)
         found = self._table.get(key)
         if found is None:
-            found = self._table[key] = Node(op, args, items, type, span, turn, called)
+            found = self._table[key] = Node(op, args, items, type, span, iteration, called)
         return found
 
 

@@ -240,7 +240,7 @@ def comprehension(text: Wording, i: int) -> Mistake | None:
         CODE,
         "there is no `for` inside an expression",
         text.span(i, i + 1),
-        help="`y = x  for i in range(3) { y <- f(y) }` works a value out in turns; "
+        help="`y = x  for i in range(3) { y <- f(y) }` works a value out in iterations; "
         "what has an axis is worked out for all its entries at once",
     )
     return Mistake(diagnostic, begin, end, end)

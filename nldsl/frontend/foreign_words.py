@@ -61,11 +61,12 @@ BLOCKS = {
     "unless": WHERE,
     "switch": WHERE,
     "match": WHERE,
-    "while": "`for i in range(3) { .. }` takes a number of turns that is known before the run; a "
-    "memory goes on from token to token",
-    "until": "`for i in range(3) { .. }` takes a number of turns that is known before the run",
-    "loop": "`for i in range(3) { .. }` takes a number of turns that is known before the run",
-    "repeat": "`for i in range(3) { .. }` takes a number of turns that is known before the run",
+    "while": "`for i in range(3) { .. }` takes a number of iterations that is known before the "
+    "run; a memory goes on from token to token",
+    "until": "`for i in range(3) { .. }` takes a number of iterations that is known before the run",
+    "loop": "`for i in range(3) { .. }` takes a number of iterations that is known before the run",
+    "repeat": "`for i in range(3) { .. }` takes a number of iterations that is known before the "
+    "run",
     "class": "`def net(x: [d]) -> [d] { .. }` has weights of its own, and a `level` holds a memory",
     "struct": "`def net(x: [d]) -> [d] { .. }` has weights of its own, and a `level` holds a "
     "memory",
@@ -76,8 +77,8 @@ BLOCKS = {
     "finally": "what can go wrong is found before the run: remove it",
     "async": "statements have no order in time: remove it",
     "pass": "a block may be empty: remove it",
-    "break": "`for` takes all its turns; `where(a <= b, x, y)` chooses in each",
-    "continue": "`for` takes all its turns; `where(a <= b, x, y)` chooses in each",
+    "break": "`for` takes all its iterations; `where(a <= b, x, y)` chooses in each",
+    "continue": "`for` takes all its iterations; `where(a <= b, x, y)` chooses in each",
 }
 
 # Words before a name: what stands there instead; of "" the name stands alone.

@@ -59,9 +59,9 @@ def misplaced(file: File, complete: bool) -> list[Diagnostic]:
     found: list[Diagnostic] = []
     waiting: list[tuple[tuple[Statement, ...], str, bool]] = [(file.statements, FILE, False)]
     while waiting:
-        statements, place, turning = waiting.pop()
+        statements, place, looping = waiting.pop()
         for i, statement in enumerate(statements):
-            found += _wrong_place(statement, place, turning, last=i == len(statements) - 1)
+            found += _wrong_place(statement, place, looping, last=i == len(statements) - 1)
             if isinstance(statement, Level):
                 waiting.append((statement.block.statements, LEVEL, False))
             elif isinstance(statement, For):
@@ -77,16 +77,16 @@ def misplaced(file: File, complete: bool) -> list[Diagnostic]:
     ]
 
 
-def _wrong_place(statement: Statement, place: str, turning: bool, last: bool) -> list[Diagnostic]:
+def _wrong_place(statement: Statement, place: str, looping: bool, last: bool) -> list[Diagnostic]:
     allowed = PLACES.get(type(statement), (FILE, DEF, LEVEL))
     word = WORDS.get(type(statement), type(statement).__name__.lower())
     span = _first_word(statement, len(word))
     if isinstance(statement, Level) and place == LEVEL:
         return [_level_inside(span)]
-    if isinstance(statement, Return) and (place != DEF or turning or not last):
-        return [_lost_return(span, place, turning)]
+    if isinstance(statement, Return) and (place != DEF or looping or not last):
+        return [_lost_return(span, place, looping)]
     if place in allowed and not (
-        turning and allowed[0] == FILE and FILE in allowed and len(allowed) == 1
+        looping and allowed[0] == FILE and FILE in allowed and len(allowed) == 1
     ):
         return []
     if allowed == (LEVEL,):
@@ -103,7 +103,7 @@ def _wrong_place(statement: Statement, place: str, turning: bool, last: bool) ->
         if allowed == (FILE,)
         else "in the file or in a def"
     )
-    inside = "a loop" if turning else place
+    inside = "a loop" if looping else place
     return [
         Diagnostic(
             "N017",
@@ -124,7 +124,7 @@ def _level_inside(span: Span) -> Diagnostic:
     )
 
 
-def _lost_return(span: Span, place: str, turning: bool) -> Diagnostic:
+def _lost_return(span: Span, place: str, looping: bool) -> Diagnostic:
     why = (
         "only a def returns a value"
         if place != DEF
@@ -132,8 +132,9 @@ def _lost_return(span: Span, place: str, turning: bool) -> Diagnostic:
     )
     instead = {FILE: "remove it", LEVEL: "read the memory outside: `level.M`"}.get(
         place,
-        "`for` turns are all taken: bind the value with `x <- ..` and return it behind the loop"
-        if turning
+        "a `for` takes all its iterations: bind the value with `x <- ..` and return it behind the "
+        "loop"
+        if looping
         else "move it behind the other statements",
     )
     return Diagnostic("N018", why, span, help=instead)

@@ -45,7 +45,7 @@ BUILD: dict[str, Build] = {
         parts[0] if len(parts) == 2 else None, parts[-1], span
     ),
     "binary": lambda parts, span: syntax.Binary(str(parts[1]), parts[0], parts[2], span),
-    "turn": lambda parts, span: syntax.Field(
+    "iteration": lambda parts, span: syntax.Field(
         syntax.Index(parts[0], parts[1], span), parts[2], span
     ),
     "transpose": lambda parts, span: syntax.Transpose(parts[0], span),

@@ -35,6 +35,6 @@ weights are. Each file registers the forms that it works out and imports evaluat
 none of them. An error ends its own statement only: statements that need the missing value stay
 silent, all others are still checked. A level's definitions are elaborated once, with numbered reads
 (`plain(M#2)`): an equation and an objective then give the same text different versions, and no
-weight is made twice. Bounds (turns, calls, equations, depth) are in elaborator.py; a program beyond
-them is a finding, not a hang.
+weight is made twice. Bounds (iterations, calls, equations, depth) are in elaborator.py; a program
+beyond them is a finding, not a hang.
 """

@@ -54,7 +54,7 @@ def attended(
     nodes, groups = [query], []
     result: Shape | None = None
     for (k, v, span), arg in zip(pairs, call.args[1:], strict=True):
-        with elaborator.at(arg.span, site.scope.turn):
+        with elaborator.at(arg.span, site.scope.iteration):
             spare = iter(LETTERS[len(hidden) + len(q.seen) :])
             key, among = letters_of_key(k, q, own, spare, site)
             value, left = letters_of_value(v, k, q, own, key, among, spare, site)

@@ -379,7 +379,7 @@ def range_(call: syntax.Call, site: Site) -> Items:
     n = given(call, site, "n")["n"]
     size = site.elaborator.whole(evaluate(n, site), n.span)
     if size > 20_000:
-        site.elaborator.fail("N212", f"range({size}) has too many turns", n.span)
+        site.elaborator.fail("N212", f"range({size}) has too many iterations", n.span)
     return Items(tuple(Num(i, str(i)) for i in range(size)))
 
 

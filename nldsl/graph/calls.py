@@ -101,7 +101,11 @@ def frame(callee: Definition, expr: syntax.Syntax, site: Site, path: str) -> Sco
     scope = Scope(elaborator, "def", callee.scope, path)
     scope.callers = (*callers, callee.syntax)
     scope.called = site.scope.home().called or expr.span
-    scope.turn, scope.hidden, scope.leaf = site.scope.turn, site.scope.hidden, site.scope.leaf
+    scope.iteration, scope.hidden, scope.leaf = (
+        site.scope.iteration,
+        site.scope.hidden,
+        site.scope.leaf,
+    )
     scope.weights, scope.template = site.scope.weights, site.scope.template
     scope.update = site.scope.level or site.scope.update
     return scope
@@ -249,7 +253,7 @@ def tree_of(value: Value | Thunk[Value], paths: tuple[str, ...]) -> Array | None
 
 
 def leaf_scope(scope: Scope, leaf: str) -> Scope:
-    inner = Scope(scope.elaborator, "turn", scope, scope.path)
+    inner = Scope(scope.elaborator, "iteration", scope, scope.path)
     inner.components, inner.leaf = scope.components, join(scope.leaf, leaf)
     inner.start = scope.start
     return inner

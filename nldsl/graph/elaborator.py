@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MOST_NODES = 1_000_000  # asked for, equal ones included: beyond this no later stage is of use
 MOST_PLACES = 5  # of one unknown name that are shown
-MOST_TURNS = 20_000
+MOST_ITERATIONS = 20_000
 MOST_CALLS = 10_000  # of defs, all told
 DEEPEST = 100  # calls inside calls
 LARGEST_SIZE = 2**40
@@ -59,9 +59,9 @@ class Elaborator:
         self.used_sets: set[str] = set()
         self.findings: list[Diagnostic] = []
         self.build = Builder(OPS)
-        self.turns = 0
+        self.iterations = 0
         self.span: Span | None = None
-        self.turn: tuple[str, ...] = ()
+        self.iteration: tuple[str, ...] = ()
         self.forcing: list[Thunk[object]] = []  # thunks in progress, for cycles
         self.calls = 0
         self.work: tuple[deque[Callable[[], object]], ...] = (deque(), deque(), deque())
@@ -151,9 +151,9 @@ class Elaborator:
             self.fail(
                 "N212",
                 f"the program has more than {MOST_NODES} equations",
-                help="fewer turns of `for`",
+                help="fewer iterations of `for`",
             )
-        return self.build.make(op, *args, type=type, span=None, turn=(), called="", **attrs)
+        return self.build.make(op, *args, type=type, span=None, iteration=(), called="", **attrs)
 
     def count_call(self, span: Span) -> None:
         """Counts the calls of defs. Fails with N212 beyond `MOST_CALLS`."""
@@ -167,14 +167,14 @@ class Elaborator:
             )
 
     @contextmanager
-    def at(self, span: Span | None, turn: tuple[str, ...]) -> Iterator[None]:
+    def at(self, span: Span | None, iteration: tuple[str, ...]) -> Iterator[None]:
         """While this lasts, new nodes and findings are of these words."""
-        before = self.span, self.turn
-        self.span, self.turn = self.build.span, self.build.turn = span, turn
+        before = self.span, self.iteration
+        self.span, self.iteration = self.build.span, self.build.iteration = span, iteration
         try:
             yield
         finally:
-            self.span, self.turn = self.build.span, self.build.turn = before
+            self.span, self.iteration = self.build.span, self.build.iteration = before
 
     def hide(self, axis: Axis) -> Hidden:
         return Hidden(axis, next(self.order))

@@ -18,7 +18,7 @@ from nldsl.source import Span
 
 def evaluate(expr: syntax.Syntax, site: Site) -> Value:
     """The value of an expression. Raises Poisoned if a finding stands in its way."""
-    with site.elaborator.at(expr.span, site.scope.turn):
+    with site.elaborator.at(expr.span, site.scope.iteration):
         return form(expr, site)
 
 
@@ -138,7 +138,7 @@ def instantiate(
     scope.components.update(elaborator.naming.components(statements, scope, bare))
     for i, statement in enumerate(statements):
         try:
-            with elaborator.at(statement.span, scope.turn):
+            with elaborator.at(statement.span, scope.iteration):
                 make(statement, Site(scope, (*place, i)))
         except Poisoned:
             pass

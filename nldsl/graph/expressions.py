@@ -81,7 +81,7 @@ def binary(expr: syntax.Binary, site: Site) -> Value:
     if expr.op == "^" and isinstance(expr.left, syntax.Norm):
         return power_of_norm(expr, site)
     left, right = evaluate(expr.left, site), evaluate(expr.right, site)
-    with site.elaborator.at(expr.span, site.scope.turn):
+    with site.elaborator.at(expr.span, site.scope.iteration):
         return arithmetic(expr.op, left, right, site, entrywise(expr))
 
 
@@ -393,7 +393,7 @@ def part_of(expr: syntax.Field, site: Site) -> Value:
 @field.register(Eye)
 @field.register(Items)
 def leaf(value: Array | Num | Row | Eye | Items, expr: syntax.Field, site: Site) -> Array:
-    with site.elaborator.at(expr.name.span, site.scope.turn):
+    with site.elaborator.at(expr.name.span, site.scope.iteration):
         return site.elaborator.shapes.field(
             as_array(value, site), expr.name.text, foreign.member(expr, built_in())
         )

@@ -172,7 +172,7 @@ class Guards:
         changed: dict[str, Hashable] = {}
         if node.op == "grad":
             changed["context"] = tuple(self.done[n] for n in node["context"])
-        with self.elaborator.at(node.span, node.turn):
+        with self.elaborator.at(node.span, node.iteration):
             if (
                 node.op in CHOICES
                 and isinstance(node.type, tuple)
@@ -196,7 +196,7 @@ class Guards:
         same = branches == (yes, no)
         op, made = (node.op, args) if same else ("where", [test, *branches])
         return self.elaborator.build.make(
-            op, *made, type=node.type, span=node.span, turn=node.turn, called=node.name
+            op, *made, type=node.type, span=node.span, iteration=node.iteration, called=node.name
         )
 
     def branch(self, node: Node, test: Node, when: bool, fixed: frozenset[Node]) -> Node:
@@ -238,7 +238,7 @@ class Guards:
                 *args,
                 type=node.type,
                 span=node.span,
-                turn=node.turn,
+                iteration=node.iteration,
                 called="",
                 **dict(node.attrs),
             )

@@ -62,7 +62,7 @@ class MemoryInstance(Bound):
     def _type(self) -> MemoryType:
         kind, elaborator, hidden = self.text.type, self.elaborator, self.level.scope.hidden
         front = tuple(h.axis for h in hidden)
-        with elaborator.at(kind.span, self.site.scope.turn):
+        with elaborator.at(kind.span, self.site.scope.iteration):
             if isinstance(kind, syntax.Shape):
                 axes = tuple(axis_of(axis, self.site) for axis in kind.axes)
                 return MemoryType((*front, *axes), hidden)
@@ -173,7 +173,7 @@ class MemoryInstance(Bound):
             value = prox.closed_form(self, text, site)
         else:
             value = self.value_of(text.value, site)
-        with elaborator.at(text.value.span, site.scope.turn):
+        with elaborator.at(text.value.span, site.scope.iteration):
             if len(text.place.names) == 1:
                 return self.conform(value, f"`{text.place}`")
             path = ".".join(name.text for name in text.place.names[1:])
@@ -203,7 +203,7 @@ class MemoryInstance(Bound):
         elaborator, type_ = self.elaborator, self.type.force()
         value = evaluate(expression, site)
         if isinstance(value, Eye) and not isinstance(type_.core, Tree):
-            with elaborator.at(expression.span, site.scope.turn):
+            with elaborator.at(expression.span, site.scope.iteration):
                 return identity(
                     value,
                     Array(

@@ -62,23 +62,23 @@ class Part:
         return join(home.path, place)
 
     def steps(self, of: syntax.Expr) -> list[str]:
-        """`layer[i].mixer` -> `layer[0]`, `mixer`: a turn of a loop has the name and value of its
-        variable.
+        """`layer[i].mixer` -> `layer[0]`, `mixer`: an iteration of a loop has the name and value of
+        its variable.
         """
         match of:
             case syntax.Field(value, name):
                 return [*self.steps(value), name.text]
             case syntax.Index(value, index):
                 elaborator, site = self.memory.site.scope.elaborator, self.memory.site
-                turn = evaluate(index, site)
-                if not isinstance(turn, Num):
+                iteration = evaluate(index, site)
+                if not isinstance(iteration, Num):
                     elaborator.fail(
                         "N202",
-                        f"the index of a turn is a number, this is {kind_of(turn)}",
+                        f"the index of an iteration is a number, this is {kind_of(iteration)}",
                         index.span,
                     )
                 *before, last = self.steps(value)
-                return [*before, f"{last}[{turn.value:g}]"]
+                return [*before, f"{last}[{iteration.value:g}]"]
         assert isinstance(of, syntax.Name)
         return [of.text]
 

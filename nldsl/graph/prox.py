@@ -60,7 +60,7 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
     eta = array(args[1], site)
     if not eta.is_scalar:
         elaborator.fail("N204", "the rate of `prox` is one number", args[1].span)
-    with elaborator.at(call.span, site.scope.turn):
+    with elaborator.at(call.span, site.scope.iteration):
         own = memory.conform(as_array(place, site, args[0].span), f"`{text.place}`")
         hidden = memory.type.force().hidden
         context = memory.level.context_nodes.force() if memory.level.contexts else ()

@@ -1,8 +1,8 @@
 """Scopes: names and their values, versions by place in the text, and lazy values.
 
 `x = e` is an equation, so its order does not matter: it becomes a thunk. `x <- e` makes a version
-that is visible from its place on; places are tuples that compare in textual order, turns of a loop
-included.
+that is visible from its place on; places are tuples that compare in textual order, iterations of a
+loop included.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Entry:
 
 
 class Scope:
-    """`kind` is "file", "def", "level" or "turn"."""
+    """`kind` is "file", "def", "level" or "iteration"."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class Scope:
             place,
         )
         self.names: dict[str, Entry] = {}
-        self.turn: tuple[str, ...] = parent.turn if parent else ()
+        self.iteration: tuple[str, ...] = parent.iteration if parent else ()
         # the level in whose text this is, and the one whose equation called this def
         self.level: LevelInstance | None = parent.level if parent else None
         self.update: LevelInstance | None = parent.update if parent else None
@@ -169,15 +169,15 @@ class Scope:
         self.imported: dict[str, Entry] = {}
         self.template: bool = parent.template if parent else False  # in the def of a memory's type
         # in the start of a memory
-        self.start: Start | None = parent.start if parent and kind == "turn" else None
+        self.start: Start | None = parent.start if parent and kind == "iteration" else None
         # the defs that this text is inlined in
         self.callers: tuple[syntax.Def, ...] = parent.callers if parent else ()
         self.called: Span | None = None  # the call in the main file that led here
         self.pending: list[Thunk[Value]] = []  # versions made in this def or file, in textual order
 
     def frame(self) -> Scope:
-        """The def, level or file around the turns of loops."""
-        return next(scope for scope in self.chain() if scope.kind != "turn")
+        """The def, level or file around the iterations of loops."""
+        return next(scope for scope in self.chain() if scope.kind != "iteration")
 
     def home(self) -> Scope:
         """The def or file around."""

@@ -42,11 +42,11 @@ def start(memory: MemoryInstance) -> Node | None:
         }
     if text.start is None or memory.slots is not None and drawn:
         return None
-    scope = Scope(elaborator, "turn", memory.level.scope, memory.level.scope.path)
+    scope = Scope(elaborator, "iteration", memory.level.scope, memory.level.scope.path)
     scope.start = StartOf(memory)
     site = Site(scope, memory.site.place)
     value = memory.value_of(text.start, site)
-    with elaborator.at(text.start.span, scope.turn):
+    with elaborator.at(text.start.span, scope.iteration):
         return memory.conform(value, f"`{text.name.text}`")
 
 
@@ -149,7 +149,7 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
     paths = type_.core.paths() if isinstance(type_.core, Tree) else ("",)
     used, nodes = set(), []
     for path in paths:
-        ours, turns = (
+        ours, iterations = (
             re.sub(r"\[[^\]]*\]", "", path) or memory.text.name.text,
             dict(re.findall(r"(\w+)\[([^\]]*)\]", path)),
         )
@@ -163,9 +163,11 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
         used.add(ours)
         theirs, pair = wanted[ours]
         for name in re.findall(r"\{(\w+)\}", theirs):
-            theirs = theirs.replace(f"{{{name}}}", turns.get(name) or variable(name, site, pair))
+            theirs = theirs.replace(
+                f"{{{name}}}", iterations.get(name) or variable(name, site, pair)
+            )
         shape = type_.core.shape(path) if isinstance(type_.core, Tree) else type_.core
-        with elaborator.at(pair.key.span, site.scope.turn):
+        with elaborator.at(pair.key.span, site.scope.iteration):
             nodes.append(elaborator.node("load", type=shape, file=file.text, key=theirs))
     for ours in wanted.keys() - used:
         elaborator.report(

@@ -12,7 +12,7 @@ from nldsl.frontend import syntax
 from nldsl.graph import calls
 from nldsl.graph.built_in import built_in
 from nldsl.graph.clocks import clock_of
-from nldsl.graph.elaborator import MOST_TURNS, Elaborator, Poisoned
+from nldsl.graph.elaborator import MOST_ITERATIONS, Elaborator, Poisoned
 from nldsl.graph.evaluate import declare, evaluate, instantiate, make
 from nldsl.graph.levels import LevelInstance
 from nldsl.graph.memories import MemoryInstance
@@ -231,7 +231,7 @@ def instance(statement: syntax.Level, site: Site) -> None:
 
 
 def join_family(found: LevelInstance, index: Num, member: syntax.Member, home: Scope) -> None:
-    """`level l[i]`: one name for all turns of a loop, a member for each."""
+    """`level l[i]`: one name for all iterations of a loop, a member for each."""
     family = home.names.get(member.name.text)
     if family is None:
         family = home.define(member.name, Family(member.name.text))
@@ -256,19 +256,19 @@ def unroll(statement: syntax.For, site: Site) -> None:
             f"`for` runs over a list or `range(n)`, this is {kind_of(items)}",
             statement.items.span,
         )
-    elaborator.turns += len(items.items)
-    if elaborator.turns > MOST_TURNS:
+    elaborator.iterations += len(items.items)
+    if elaborator.iterations > MOST_ITERATIONS:
         elaborator.fail(
             "N212",
-            f"more than {MOST_TURNS} turns of `for` in the whole program",
+            f"more than {MOST_ITERATIONS} iterations of `for` in the whole program",
             statement.items.span,
         )
     for t, item in enumerate(items.items):
         value = f"{item.value:g}" if isinstance(item, Num) else str(t)
-        turn = f"{statement.name.text}[{value}]"
-        inner = Scope(elaborator, "turn", scope, join(scope.path, turn))
+        iteration = f"{statement.name.text}[{value}]"
+        inner = Scope(elaborator, "iteration", scope, join(scope.path, iteration))
         if scope.level is None:
-            inner.turn = (*scope.turn, turn)
+            inner.iteration = (*scope.iteration, iteration)
         inner.define(statement.name, Num(item.value, value) if isinstance(item, Num) else item)
         instantiate(statement.block.statements, inner, (*site.place, t))
         if not scope.template:

@@ -119,7 +119,7 @@ class Versions:
                 return node
             op = "plain" if self.level(memory) == self.level(where) else "read"
             return elaborator.build.make(
-                op, type=node.type, span=node.span, turn=node.turn, memory=memory
+                op, type=node.type, span=node.span, iteration=node.iteration, memory=memory
             )
         return self.with_arguments(node, args)
 

@@ -432,8 +432,8 @@ def gradients_of_another_version(program: Program) -> Iterator[Diagnostic]:
                     node.span,
                     "zero at every token",
                     (("made here", e.span),),
-                    f"`{said(e)}` written of the new value: a definition in each turn of a loop, "
-                    "or a def",
+                    f"`{said(e)}` written of the new value: a definition in each iteration of a "
+                    "loop, or a def",
                 )
 
 

@@ -28,6 +28,6 @@ was refused by `rules/limits`, which is relied upon by name.
 Decisions. Inner gradients are derived here, symbolically, and not by autograd inside the step: what
 is affine in the memory is then seen in the equation (2501.00663v1, Eqs. 16-18; 2512.24695v1, sec.
 8.2), and the outer gradient is of first-order code. Arrays, not trees, from here on: a tree has no
-shape to batch. Blocks are turns of the outermost loop, so that equal layers are emitted, and
+shape to batch. Blocks are iterations of the outermost loop, so that equal layers are emitted, and
 compiled, once.
 """

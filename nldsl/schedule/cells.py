@@ -104,7 +104,7 @@ class Cells(Objectives):
     def value(self, node: Node) -> Value:
         for part in walk(node):
             if part not in self._done:
-                self.al.span, self.al.turn = part.span, part.turn
+                self.al.span, self.al.iteration = part.span, part.iteration
                 self._done[part] = self._rewrite(part)
                 if part.name:
                     self.al.called(self._done[part], part.name)
@@ -133,7 +133,7 @@ class Cells(Objectives):
         if op == "held":
             copy = f"{name}@{node['clock'].name or spoken(node['clock'])}"
             op, name, _ = "read", copy, self.copies.setdefault(copy, (name, node["clock"]))
-        return self.al.make(op, type=shape, span=node.span, turn=node.turn, memory=name)
+        return self.al.make(op, type=shape, span=node.span, iteration=node.iteration, memory=name)
 
     def source(self, name: str) -> str:
         """The cell whose value a read is, now or as it was."""

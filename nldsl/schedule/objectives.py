@@ -263,7 +263,7 @@ class Objectives(ABC):
             *values,
             type=term.type,
             span=fold.span,
-            turn=fold.turn,
+            iteration=fold.iteration,
             how=fold["how"],
             since=since,
             names=tuple(n["memory"] for n in inner),

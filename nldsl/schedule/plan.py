@@ -3,7 +3,8 @@
 streams   array equations over all tokens at once (embed, projections, norms, head)
 regions   memories that tick within a sequence, with the streams that run through them; computed
           chunk by chunk
-blocks    runs of streams that belong to one turn of the outermost `for` (one layer), or one region
+blocks    runs of streams that belong to one iteration of the outermost `for` (one layer), or one
+          region
 learners  step-clock levels with the fold of the objective that they hear
 """
 
@@ -39,7 +40,7 @@ class Region:
     outputs: list[Node]  # token streams handed on
     chunk: int  # tokens per piece
     fixed: bool  # does the text fix the chunk (a clock is read or resets), or the compiler?
-    turn: tuple[str, ...] = ()
+    iteration: tuple[str, ...] = ()
     name: str = ""
 
     @property
@@ -257,7 +258,7 @@ def _region(program: Program, members: list[State], inside: list[Node], token: s
         [],
         math.gcd(*spans) if spans else FREE_CHUNK,
         bool(spans),
-        next((n.turn for n in inside if n.turn), ()),
+        next((n.iteration for n in inside if n.iteration), ()),
         _root(program, members[0].level),
     )
 
@@ -410,8 +411,8 @@ def _blocks(
     regions: list[Region],
     online: Online | None,
 ) -> list[Block]:
-    """Dependence order cut into regions and runs of streams of one outermost turn; values without a
-    time are left to where they are used.
+    """Dependence order cut into regions and runs of streams of one outermost iteration; values
+    without a time are left to where they are used.
     """
     moved = (x for s in live.values() for x in (*s.equations, s.start))
     order = list(walk(*roots.values(), *moved))
@@ -428,23 +429,25 @@ def _blocks(
     needs: dict[Item, set[Item]] = {n: made_by(n.args) for n in items}
     needs |= {r: made_by(r.inputs) for r in regions}
     blocks: list[Block] = []
-    for item in _in_turn(needs, late):
-        part, turn = _is_late(item, late), _turn(item)
+    for item in _by_iteration(needs, late):
+        part, iteration = _is_late(item, late), _iteration(item)
         if (
             not blocks
             or isinstance(item, Region)
-            or turn != blocks[-1].key
+            or iteration != blocks[-1].key
             or isinstance(blocks[-1].items[-1], Region)
             or blocks[-1].online != part
         ):
-            blocks.append(Block(turn, [], online=part))
+            blocks.append(Block(iteration, [], online=part))
         blocks[-1].items.append(item)
     _interfaces(blocks, [*roots.values(), *(online.given if online else [])])
     return blocks
 
 
-def _in_turn(needs: Mapping[Item, set[Item]], late: set[Node]) -> Iterator[Item]:
-    """Streams of the current turn, then its regions, then the next turn; the late ones last."""
+def _by_iteration(needs: Mapping[Item, set[Item]], late: set[Node]) -> Iterator[Item]:
+    """Streams of the current iteration, then its regions, then the next iteration; the late ones
+    last.
+    """
     users: dict[Item, list[Item]] = {}
     for item, before in needs.items():
         for other in before:
@@ -457,13 +460,13 @@ def _in_turn(needs: Mapping[Item, set[Item]], late: set[Node]) -> Iterator[Item]
             ready,
             key=lambda item: (
                 _is_late(item, late),
-                _turn(item) != current,
+                _iteration(item) != current,
                 isinstance(item, Region),
-                _turn(item) == "",
+                _iteration(item) == "",
             ),
         )
         yield pick
-        current = _turn(pick)
+        current = _iteration(pick)
         ready.remove(pick)
         for user in users.get(pick, []):
             left[user] -= 1
@@ -471,8 +474,8 @@ def _in_turn(needs: Mapping[Item, set[Item]], late: set[Node]) -> Iterator[Item]
                 ready.append(user)
 
 
-def _turn(item: Item) -> str:
-    return item.turn[0] if item.turn else ""
+def _iteration(item: Item) -> str:
+    return item.iteration[0] if item.iteration else ""
 
 
 def _is_late(item: Item, late: set[Node]) -> bool:

@@ -402,7 +402,7 @@ class Equations:
             *args,
             type=node.type,
             span=node.span,
-            turn=node.turn,
+            iteration=node.iteration,
             called=node.name,
             **attrs,
         )

@@ -29,7 +29,7 @@ from nldsl.schedule.token_states import State
 from nldsl.step.layout import defined, fold
 from nldsl.step.listing import Draft, Known, Label, listing, shape_text, written
 from nldsl.step.loading import loaded_name
-from nldsl.step.loops import looped, turn_of
+from nldsl.step.loops import iteration_of, looped
 from nldsl.step.lowerings.body import stream_name
 from nldsl.step.lowerings.temporal import TEMPORAL, stream
 from nldsl.step.names import Names, short
@@ -286,8 +286,8 @@ class Emitter:
         if node.op == "input":
             return f'inputs["{node["name"]}"]'
         if node not in self._locals:
-            turn = "".join(f"_{i}" for i in re.findall(r"\d+", "".join(node.turn[:1])))
-            name = stream_name(node, self.known.names) + turn
+            iteration = "".join(f"_{i}" for i in re.findall(r"\d+", "".join(node.iteration[:1])))
+            name = stream_name(node, self.known.names) + iteration
             self._locals[node] = self._taken.take(name)
         return self._locals[node]
 
@@ -343,7 +343,7 @@ class Emitter:
 
     def emit(self) -> Emitted:
         self._locals, self._taken = {}, Names()
-        turns: list[tuple[str, str]] = []
+        iterations: list[tuple[str, str]] = []
         order: list[str] = []
         for block in self.schedule.blocks:
             if block.online:
@@ -352,7 +352,7 @@ class Emitter:
             order.append(function)
             if not isinstance(block.items[0], Region):
                 self.bodies.append(function)
-            turns += [(block.key, line) for line in lines]
+            iterations += [(block.key, line) for line in lines]
         outputs = self.schedule.outputs
         results = {
             name: self.shown(node, self.local(node))
@@ -361,10 +361,10 @@ class Emitter:
         }
         if self.part:
             lines, rows = self.part.emit(self, order)
-            turns += [("", line) for line in lines]
+            iterations += [("", line) for line in lines]
             results |= rows
-        turns.append(("", f"return {{{pairs(results)}}}, new"))
-        body = ["new = {}", *looped(turns, self._locals.values())]
+        iterations.append(("", f"return {{{pairs(results)}}}, new"))
+        body = ["new = {}", *looped(iterations, self._locals.values())]
         forward = defined("forward(W, inputs, carry, position, mode)", body)
         text = "\n\n".join([*self.texts, forward, self.start()])
         return Emitted(
@@ -414,7 +414,7 @@ class Emitter:
         carried = self.part.carried if self.part else []
         since = {f"{SINCE}{name}": f'carry["{name}"]' for name in carried}
         rows.append(f"return carry | {{{pairs(since)}}}" if since else "return carry")
-        lines = [*fn.lines, "carry = {}", *looped([(turn_of(row), row) for row in rows])]
+        lines = [*fn.lines, "carry = {}", *looped([(iteration_of(row), row) for row in rows])]
         table = "\n".join(fold(f"LASTING = {quotes(self.lives())}"))
         return f"{table}\n\n\n{defined('start(W, batch, like, lanes=None)', lines)}"
 

@@ -12,12 +12,12 @@ from itertools import groupby
 
 from nldsl.step.layout import STRING
 
-Call = tuple[str, str]  # the turn that a call belongs to, "layer[0]" or "", and its statement
-LEAST = 2  # turns that are worth a loop
+Call = tuple[str, str]  # the iteration that a call belongs to, "layer[0]" or "", and its statement
+LEAST = 2  # iterations that are worth a loop
 
 
 class Unequal(Exception):
-    """These turns are no loop."""
+    """These iterations are no loop."""
 
 
 def looped(calls: Sequence[Call], variables: Collection[str] = ()) -> list[str]:
@@ -30,8 +30,8 @@ def looped(calls: Sequence[Call], variables: Collection[str] = ()) -> list[str]:
         return [text for _, text in calls]
 
 
-def turn_of(text: str) -> str:
-    """The turn that a statement about kept tensors belongs to, by the first name in it."""
+def iteration_of(text: str) -> str:
+    """The iteration that a statement about kept tensors belongs to, by the first name in it."""
     found = re.search(r"(?<=\.)\w+\[\d+\]", text)
     return found.group() if found else ""
 
@@ -41,47 +41,54 @@ class Loops:
 
     def __init__(self, calls: Sequence[Call], variables: Collection[str]) -> None:
         self.variables = set(variables)
-        self.made: dict[str, str] = {}  # a variable of a turn -> the one of the loop
+        self.made: dict[str, str] = {}  # a variable of an iteration -> the one of the loop
         self.now: dict[str, str] = {}  # a variable of the loop -> whose value it holds
         self.lines: list[str] = []
-        turns = [(key, [text for _, text in rows]) for key, rows in groupby(calls, lambda c: c[0])]
-        while turns:
-            run = self.run(turns)
+        iterations = [
+            (key, [text for _, text in rows]) for key, rows in groupby(calls, lambda c: c[0])
+        ]
+        while iterations:
+            run = self.run(iterations)
             before = dict(self.made), dict(self.now)
             try:
                 self.lines += self.loop(run) if len(run) >= LEAST else self.plain(run)
             except Unequal:
                 self.made, self.now = before
                 self.lines += self.plain(run)
-            turns = turns[len(run) :]
+            iterations = iterations[len(run) :]
 
     @staticmethod
-    def run(turns: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
-        """The first turns that count up by one."""
-        stem, at = parted(turns[0][0])
+    def run(iterations: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+        """The first iterations that count up by one."""
+        stem, at = parted(iterations[0][0])
         count = 1
-        while stem and count < len(turns) and parted(turns[count][0]) == (stem, at + count):
+        while (
+            stem and count < len(iterations) and parted(iterations[count][0]) == (stem, at + count)
+        ):
             count += 1
-        return turns[:count]
+        return iterations[:count]
 
     def plain(self, run: list[tuple[str, list[str]]]) -> list[str]:
         return [self.resolved(text) for _, texts in run for text in texts]
 
     def loop(self, run: list[tuple[str, list[str]]]) -> list[str]:
-        """Raises Unequal if a turn does something else, or reads what the loop has overwritten."""
+        """Raises Unequal if an iteration does something else, or reads what the loop has
+        overwritten.
+        """
         stem, first = parted(run[0][0])
         if stem in self.variables:
             raise Unequal(stem)
         bodies = [
-            [self.turn(text, stem, first + i) for text in texts] for i, (_, texts) in enumerate(run)
+            [self.iteration(text, stem, first + i) for text in texts]
+            for i, (_, texts) in enumerate(run)
         ]
         if any(body != bodies[0] for body in bodies):
             raise Unequal(stem)
         span = f"{first}, {first + len(run)}" if first else f"{len(run)}"
         return [f"for {stem} in range({span}):", *("    " + line for line in bodies[0])]
 
-    def turn(self, text: str, stem: str, at: int) -> str:
-        """One statement of a turn as one of the loop."""
+    def iteration(self, text: str, stem: str, at: int) -> str:
+        """One statement of an iteration as one of the loop."""
         if text.startswith("#"):
             return text.replace(f"{stem}[{at}]", f"{stem}[{stem}]")
         if " = " not in text:
@@ -97,7 +104,7 @@ class Loops:
         return indexed(f"{self.resolved(made)} = {given}", stem, at)
 
     def resolved(self, text: str) -> str:
-        """The text with the variables of the loop in the place of those of its turns."""
+        """The text with the variables of the loop in the place of those of its iterations."""
 
         def named(name: str) -> str:
             if name not in self.variables:
@@ -130,7 +137,7 @@ def outside(text: str, change: Callable[[str], str]) -> str:
 
 
 def indexed(text: str, stem: str, at: int) -> str:
-    """The text with the number of the turn in its keys as the loop's."""
+    """The text with the number of the iteration in its keys as the loop's."""
 
     def key(found: re.Match[str]) -> str:
         quoted = found.group()

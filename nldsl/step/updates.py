@@ -28,7 +28,7 @@ from nldsl.step.flat import Flat, shape_of, size, stored
 from nldsl.step.layout import defined
 from nldsl.step.listing import Draft, Known, Label, listing, shape_text
 from nldsl.step.loading import loaded_name
-from nldsl.step.loops import looped, turn_of
+from nldsl.step.loops import iteration_of, looped
 from nldsl.step.names import identifier, last
 from nldsl.step.source import parts, prune
 from nldsl.step.tape import Tape
@@ -292,7 +292,7 @@ class Updates:
 
 def block(head: str, lines: list[str]) -> str:
     """A function of these statements, with a loop for equal layers."""
-    return defined(head, looped([(turn_of(line), line) for line in lines]) or ["pass"])
+    return defined(head, looped([(iteration_of(line), line) for line in lines]) or ["pass"])
 
 
 def is_kept(root: Node) -> bool:

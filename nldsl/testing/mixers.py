@@ -174,9 +174,9 @@ def family(p: Page) -> Layer:
     sum.
     """
     first, last = p.pick((1, 2), (2, 3), (2, 4))
-    clock, turns = "near = 2 token", "range(2)"
+    clock, iterations = "near = 2 token", "range(2)"
     if p.maybe(2):
-        clock, turns = "near = span token", "spans"
+        clock, iterations = "near = span token", "spans"
         p.constants["spans"] = f"[{first}, {last}]"
     p.use("layers", "unit")
     reset = p.pick((), (f"reset every {2 * first * last} token",))
@@ -189,7 +189,7 @@ def family(p: Page) -> Layer:
             p.pick("y = 0 * v", "y: [head, e] = 0 * v"),
             *p.pick((), ("for i in range(0) { }",)),
             *block(
-                f"for span in {turns}",
+                f"for span in {iterations}",
                 [
                     f"clock {clock}",
                     *block(

@@ -266,16 +266,16 @@ def network_around(
     p.use("layers", "rmsnorm")
     extra = "".join(f", {name}" for name in layer.given)
     p.define("\n".join(block(f"def mix(x: [d]{extra}) -> [d]", [*layer.lines, f"return {out}"])))
-    turn = [f"x <- x + mix(rmsnorm(x){extra})"]
+    iteration = [f"x <- x + mix(rmsnorm(x){extra})"]
     if p.maybe(4):
         p.nested = True
         other = p.pick(*PLAIN)(p)
         body = [*other.lines, f"return {result(p, other)}"]
         p.define("\n".join(block("def blend(x: [d]) -> [d]", body)))
-        turn.append("x <- x + blend(rmsnorm(x))")
+        iteration.append("x <- x + blend(rmsnorm(x))")
     if slow is not None:
         p.define(slow(p))
-        turn.append(f"x <- continuum(x, {p.context})")
+        iteration.append(f"x <- continuum(x, {p.context})")
     if frame == "library":
         p.use("layers", "language_model")
         p.both = False
@@ -288,7 +288,7 @@ def network_around(
     p.nested = p.nested or many == 2
     body = [
         f"x = {embedded(p)}",
-        *(block(f"for layer in range({many})", turn) if many else turn),
+        *(block(f"for layer in range({many})", iteration) if many else iteration),
         "return x",
     ]
     arguments = ", ".join([*p.data, *(["loss"] if wants_loss else [])])

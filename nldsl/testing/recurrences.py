@@ -226,8 +226,8 @@ def tasked(p: Page) -> Layer:
         said = levels.applied("fast[span]", read)
         if how == "independent":
             said = f"weight([], init = 1) * {said}"
-        turn = [*levels.one("fast[span]", "span token"), f"h <- h + {said}"]
-        lines = [f"h = {first}", *block("for span in spans", turn)]
+        iteration = [*levels.one("fast[span]", "span token"), f"h <- h + {said}"]
+        lines = [f"h = {first}", *block("for span in spans", iteration)]
     return Layer(lines, whole="h", given=given)
 
 

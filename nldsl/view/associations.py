@@ -269,7 +269,7 @@ class Layer:
     weight: str
     figure: str  # the operator that applies it
     key: str
-    turn: tuple[str, ...]
+    iteration: tuple[str, ...]
 
 
 def layers(program: Program, level: Level, nodes: list[Node]) -> list[Layer]:
@@ -291,7 +291,7 @@ def layers(program: Program, level: Level, nodes: list[Node]) -> list[Layer]:
             continue
         for i, arg in enumerate(node.args):
             if arg in carried and node.op in FIGURES:
-                layer = Layer(carried[arg], node.op, _key(node, i), node.turn)
+                layer = Layer(carried[arg], node.op, _key(node, i), node.iteration)
                 found.setdefault((layer.weight, layer.figure, layer.key), layer)
     return list(found.values())
 

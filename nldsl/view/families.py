@@ -1,8 +1,8 @@
 """LEVEL GRAPH -> FAMILIES: boxes that are alike are one node, edges one that counts them.
 
 `family_graph` folds boxes that differ in their names alone; `at_most` folds further, for a picture:
-first the turns of a loop, then what shares a name, then what shares a rank, then a clock, until few
-enough are left. No edge is lost: `count` adds up to the level graph's edges.
+first the iterations of a loop, then what shares a name, then what shares a rank, then a clock,
+until few enough are left. No edge is lost: `count` adds up to the level graph's edges.
 """
 
 from __future__ import annotations
@@ -81,15 +81,15 @@ def contracted(graph: nx.MultiDiGraph[str], into: Mapping[str, str]) -> nx.Multi
 
 
 KEYS: tuple[Key, ...] = (
-    lambda name, data: (data["rank"], data["kind"], turns(name)),
-    lambda name, data: (data["rank"], data["kind"], turns(last(name))),
+    lambda name, data: (data["rank"], data["kind"], iterations(name)),
+    lambda name, data: (data["rank"], data["kind"], iterations(last(name))),
     lambda name, data: (data["rank"], data["kind"]),
     lambda name, data: data["level"].clock.unit if data["kind"] == "level" else data["kind"],
 )
 
 
-def turns(name: str) -> str:
-    """A name with any turn in the place of those of its loops."""
+def iterations(name: str) -> str:
+    """A name with any iteration in the place of those of its loops."""
     return re.sub(r"\[[\d., ]+\]", "[*]", name)
 
 

@@ -86,7 +86,7 @@ def relative(name: str, seen_from: str) -> str:
 
 
 def anywhere(name: str, seen_from: str) -> str:
-    """With any turn in the place of the turns of the loops that `seen_from` stands in."""
+    """With any iteration in the place of the iterations of the loops that `seen_from` stands in."""
     loops = {part.partition("[")[0] for part in path(seen_from)[:-1] if "[" in part}
     return ".".join(
         f"{stem}[*]" if bracket and stem in loops else part

@@ -108,7 +108,9 @@ def _near(root: Node | None) -> Iterator[Node]:
         if node not in seen:
             seen.add(node)
             yield node
-            stack.extend(arg for arg in node.args if arg.turn[: len(root.turn)] == root.turn)
+            stack.extend(
+                arg for arg in node.args if arg.iteration[: len(root.iteration)] == root.iteration
+            )
 
 
 def ordered(program: Program, attention: list[str]) -> list[list[str]]:

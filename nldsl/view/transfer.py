@@ -69,12 +69,14 @@ def depth(fast: Level, slow: Level) -> str:
 
 
 def names_of_attention(nodes: Iterable[Node]) -> dict[Node, str]:
-    """Attention has no name in the text: it is called by the turn of the loop that it stands in."""
+    """Attention has no name in the text: it is called by the iteration of the loop that it stands
+    in.
+    """
     names: dict[Node, str] = {}
     count: dict[str, int] = {}
     for node in nodes:
         if node.op == "attend":
-            name = node.name or ".".join((*node.turn, "attend"))
+            name = node.name or ".".join((*node.iteration, "attend"))
             count[name] = count.get(name, 0) + 1
             names[node] = name if count[name] == 1 else f"{name}{count[name]}"
     return names
@@ -179,7 +181,7 @@ class Transfers:
 
     def producers(self, root: Node) -> list[str]:
         """The levels whose memories make a value: those applied on the way to it, back to the
-        nearest memory of a token clock or attention, within one turn of the loops around.
+        nearest memory of a token clock or attention, within one iteration of the loops around.
         """
         found: dict[str, None] = {}
         seen: set[Node] = set()
@@ -208,7 +210,11 @@ class Transfers:
                 giver is not None and self.program.levels[giver].clock.unit == "token"
                 for giver in givers
             ):
-                stack.extend(arg for arg in node.args if arg.turn[: len(root.turn)] == root.turn)
+                stack.extend(
+                    arg
+                    for arg in node.args
+                    if arg.iteration[: len(root.iteration)] == root.iteration
+                )
         return list(found)
 
 
