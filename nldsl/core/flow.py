@@ -4,8 +4,8 @@ levels.
 
 from __future__ import annotations
 
-from nldsl.core.nodes import Node, walk
-from nldsl.core.program import STATE, Clock, Level, Program
+from nldsl.core.nodes import Node, reach, walk
+from nldsl.core.program import READS, STATE, Clock, Level, Program
 
 
 def seen_by_learners(program: Program, level: Level) -> str | Clock | None:
@@ -58,6 +58,47 @@ def sources(program: Program, level: Level) -> set[str]:
         if node.op != "weight" and program.level(owner).clock.unit == "token":
             stack += program.memories[owner].equations
     return found
+
+
+class AtSteps:
+    """Is a value of an update made at ticks of the step clock, not at every token?"""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.found: dict[Node, bool] = {}
+
+    def __call__(self, root: Node) -> bool:
+        for node in walk(root) if root not in self.found else ():
+            if node not in self.found:
+                self.found[node] = self._of(node)
+        return self.found[root]
+
+    def _of(self, node: Node) -> bool:
+        if node.op == "fold" and self.program.since(node["since"]).unit == "step":
+            return True
+        at_tokens = node.op in ("input", "ahead", "rope") or (
+            node.op in READS and not self.program.slow(node["memory"])
+        )
+        return not at_tokens and all(self.found[a] for a in node.args)
+
+    def pulse(self, root: Node) -> set[str]:
+        """The levels at whose ticks a value is made; "" if at every step."""
+
+        def into(node: Node) -> tuple[Node, ...]:
+            if self._beat(node) is not None:
+                return ()
+            return node.args[:1] if node.op == "grad" else node.args
+
+        beats = map(self._beat, reach([root], into=into))
+        return {beat for beat in beats if beat is not None}
+
+    def _beat(self, node: Node) -> str | None:
+        """The level at whose ticks a value is made; None if whenever its arguments are."""
+        if node.op in STATE:
+            return self.program.level(node["memory"]).name
+        if node.op == "fold" and isinstance(node["since"], str):
+            return node["since"]
+        return "" if node.op == "fold" and not self(node.args[0]) else None
 
 
 def reaches(program: Program, node: Node) -> bool:

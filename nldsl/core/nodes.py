@@ -9,7 +9,7 @@ elementwise operators act on it leaf by leaf.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
@@ -155,6 +155,61 @@ def walk(*roots: Node) -> Iterator[Node]:
             seen.add(node)
             stack.append((node, True))
             stack += [(arg, False) for arg in reversed(node.args) if arg not in seen]
+
+
+def reach(
+    start: Iterable[Node],
+    stop: Collection[Node] = (),
+    into: Callable[[Node], Iterable[Node]] | None = None,
+) -> Met:
+    """The nodes met from `start` breadth first, each with the node that led to it.
+
+    Those in `stop` are met and not passed.
+    """
+    into = into or (lambda node: node.args)
+    came = Met({node: None for node in start})
+    kept = list(came)
+    for node in kept:  # grows while it is read
+        if node in stop:
+            continue
+        for arg in into(node):
+            if arg not in came:
+                came[arg] = node
+                kept.append(arg)
+    return came
+
+
+class Met(dict[Node, Node | None]):
+    """The answer of `reach`, in the order in which the nodes were met."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        return list(self)
+
+    def way(self, to: Node) -> list[Node]:
+        """The shortest way from a start to the node, both included."""
+        path = [to]
+        while (before := self[path[-1]]) is not None:
+            path.append(before)
+        return path[::-1]
+
+
+def unmade(
+    root: Node, made: Callable[[Node], object | None], needs: Callable[[Node], Iterable[Node]]
+) -> Iterator[Node]:
+    """The nodes below a root that are not made yet, each after what it needs; who takes one makes
+    it before the next.
+    """
+    stack = [root]
+    while stack:
+        top = stack[-1]
+        if made(top) is not None:
+            stack.pop()
+        elif waiting := [a for a in needs(top) if made(a) is None]:
+            stack.extend(reversed(waiting))
+        else:
+            yield top
+            stack.pop()
 
 
 def numel(shape: Shape) -> int:

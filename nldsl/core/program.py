@@ -52,6 +52,15 @@ class Clock:
         """Does it tick while a batch is read: in tokens, sequences or documents?"""
         return self.unit not in ("step", "never")
 
+    @property
+    def outlives(self) -> bool:
+        """Does what starts anew at its ticks outlive a sequence?"""
+        return (
+            self.unit in ("never", "document")
+            or self.unit == "sequence"
+            and (self.period, self.phase) != (1, 0)
+        )
+
 
 TOKEN = Clock("token", 1)
 SEQUENCE = Clock("sequence", 1)
@@ -223,6 +232,14 @@ class Program:
     def level(self, memory: str) -> Level:
         """The level of a memory."""
         return self.levels[self.memories[memory].level]
+
+    def slow(self, memory: str) -> bool:
+        """Does a memory stand still while a batch is read?"""
+        return not self.level(memory).clock.inner
+
+    def since(self, span: str | Clock) -> Clock:
+        """The clock of a stretch: since its tick, or that of a level."""
+        return self.levels[span].clock if isinstance(span, str) else span
 
     def slower(self, a: Level, b: Level) -> bool:
         return self.root(a).clock.pace > self.root(b).clock.pace

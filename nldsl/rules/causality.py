@@ -8,11 +8,11 @@ import math
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
-from nldsl.core.nodes import Node, walk
+from nldsl.core.nodes import Met, Node, reach, walk
 from nldsl.core.program import REPORT, STATE, Clock, Program
 from nldsl.core.timing import lookahead
 from nldsl.diagnostic import Diagnostic
-from nldsl.rules.flow import Met, beneath, knots, reach, shortest_ring
+from nldsl.rules.flow import beneath, knots, shortest_ring
 from nldsl.rules.words import clock_name, head_of, said, short
 from nldsl.source import Span
 

@@ -9,10 +9,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
-from nldsl.core.nodes import Node, walk
+from nldsl.core.nodes import Node, reach, walk
 from nldsl.core.program import Clause, Clock, Level, Program, clocks_of
 from nldsl.diagnostic import Diagnostic, Edit
-from nldsl.rules.flow import beneath, clock_of, reach
+from nldsl.rules.flow import beneath, clock_of
 from nldsl.rules.words import clauses, every, head_of, place_of, rate_of, said, short
 from nldsl.source import Span
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nldsl.core.nodes import Node, walk
+from nldsl.core.nodes import Met, Node, reach, walk
 from nldsl.core.program import READS, Level, Program
 from nldsl.diagnostic import Diagnostic
-from nldsl.rules.flow import SHAPE_ONLY, Met, constants_of, in_every_instance, reach, terms
+from nldsl.rules.flow import SHAPE_ONLY, constants_of, in_every_instance, terms
 from nldsl.rules.words import context_names, head_of, place_of, said, short
 from nldsl.source import Span
 

@@ -5,10 +5,10 @@ derivatives.
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from nldsl.core.nodes import Node, walk
+from nldsl.core.nodes import Node, reach, walk
 from nldsl.core.ops import active
 from nldsl.core.program import NEVER, READS, STATE, TOKEN, Clock, Level, Memory, Program
 from nldsl.diagnostic import Diagnostic
@@ -60,28 +60,6 @@ def in_every_instance(
                 yield finding
 
 
-def reach(
-    start: Iterable[Node],
-    stop: Collection[Node] = (),
-    into: Callable[[Node], Iterable[Node]] | None = None,
-) -> Met:
-    """The nodes met from `start` breadth first, each with the node that led to it.
-
-    Those in `stop` are met and not passed.
-    """
-    into = into or (lambda node: node.args)
-    came = Met({node: None for node in start})
-    kept = list(came)
-    for node in kept:  # grows while it is read
-        if node in stop:
-            continue
-        for arg in into(node):
-            if arg not in came:
-                came[arg] = node
-                kept.append(arg)
-    return came
-
-
 def beneath(
     roots: Iterable[Node],
     mark: Callable[[Node], int],
@@ -109,21 +87,6 @@ def beneath(
             stack.append((node, True))
             stack.extend((part, False) for part in parts if part not in found)
     return found
-
-
-class Met(dict[Node, Node | None]):
-    """The answer of `reach`, in the order in which the nodes were met."""
-
-    @property
-    def nodes(self) -> list[Node]:
-        return list(self)
-
-    def way(self, to: Node) -> list[Node]:
-        """The shortest way from a start to the node, both included."""
-        path = [to]
-        while (before := self[path[-1]]) is not None:
-            path.append(before)
-        return path[::-1]
 
 
 T = TypeVar("T", bound=Hashable)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from nldsl.core.nodes import Node, walk
+from nldsl.core.nodes import Node, reach, walk
 from nldsl.core.ops import active
 from nldsl.core.program import Clock, Level, Memory, Program
 from nldsl.diagnostic import Diagnostic
@@ -21,7 +21,6 @@ from nldsl.rules.flow import (
     gradients,
     gradients_by_level,
     in_every_instance,
-    reach,
 )
 from nldsl.rules.words import clauses, clock_name, every, head_of, place_of, said, short
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from nldsl.core.build import number
-from nldsl.core.nodes import Node, Tree, walk
+from nldsl.core.nodes import Node, Tree, reach, walk
 from nldsl.core.ops import active
 from nldsl.core.program import Level
 from nldsl.schedule.differentiate import gradient, sum_of
@@ -177,21 +177,15 @@ class Adjoint:
         """Does a stream read one of the states, directly or in the past of a memory on the token
         clock?
         """
-        seen: set[Node] = set()
-        stack = [stream]
-        while stack:
-            node = stack.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            stack.extend(node.args)
+        memories, levels = self.program.memories, self.program.levels
+
+        def into(node: Node) -> tuple[Node, ...]:
             name = self.owner(node)
-            if name in names:
-                return True
-            memory = self.program.memories.get(name) if isinstance(name, str) else None
-            if memory is not None and self.program.levels[memory.level].clock.inner:
-                stack.extend(memory.equations)
-        return False
+            memory = memories.get(name) if isinstance(name, str) else None
+            inner = memory is not None and levels[memory.level].clock.inner
+            return (*node.args, *(memory.equations if memory is not None and inner else ()))
+
+        return any(self.owner(node) in names for node in reach([stream], into=into))
 
     def carrying(self, candidates: list[Held]) -> list[Held]:
         """Of the candidates, those from whose values the targets follow."""

@@ -32,7 +32,7 @@ from nldsl.core.program import (
 )
 from nldsl.core.timing import ValidFrom, first_tick, sample_clocks
 from nldsl.schedule.objectives import Objectives, Slope, Sum, Value, plains
-from nldsl.schedule.timetable import outlives, spoken
+from nldsl.schedule.timetable import spoken
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Cell:
     @property
     def restarts(self) -> list[Clock]:
         """The clocks at whose ticks it starts anew, all but those of a lane's first sequence."""
-        life = self.life if outlives(self.life) else SEQUENCE
+        life = self.life if self.life.outlives else SEQUENCE
         return [c for c in dict.fromkeys((self.reset, life)) if c != NEVER]
 
 
@@ -166,7 +166,7 @@ class Cells(Objectives):
             return
         level = self.program.levels[owner.level]
         assert level.reset.unit in ("sequence", "token", "never", ENDS), "limits, reset_by_steps"
-        if outlives(level.reset):
+        if level.reset.outlives:
             self._seen_within_a_step(level)
         self.cells[name] = Cell(
             name,
@@ -215,7 +215,7 @@ class Cells(Objectives):
         name = self.source(node["memory"])
         other = next(m for m in self.program.memories.values() if self._belongs(name, m.name))
         lives = cell.reset, self.program.levels[other.level].reset
-        assert not any(map(outlives, lives)), "limits, start_that_outlives"
+        assert not any(life.outlives for life in lives), "limits, start_that_outlives"
 
     def first_tick(self, name: str) -> int:
         """The first token at which a level may tick: where what it learns from has a term."""

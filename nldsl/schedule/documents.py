@@ -12,7 +12,6 @@ from __future__ import annotations
 from nldsl.core.nodes import Node
 from nldsl.core.program import ENDS, NEVER, SEQUENCE, TOKEN, Clock
 from nldsl.schedule.cells import Cell, Cells
-from nldsl.schedule.timetable import outlives
 
 
 def flag(clock: Clock) -> str:
@@ -44,7 +43,7 @@ def ended(cells: Cells, clock: Clock) -> Node:
         return ends
     if ENDS not in cells.cells:
         lasting = any(
-            level.clock.unit == "token" and outlives(level.reset)
+            level.clock.unit == "token" and level.reset.outlives
             for level in cells.program.levels.values()
         )
         before = al.make("read", type=(), memory=ENDS)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from nldsl.core.build import Builder
+from nldsl.core.laws import check_node
 from nldsl.core.nodes import Node, Type, walk
 from nldsl.core.program import STATE, Clock
 
@@ -34,6 +35,22 @@ class State(Generic[N]):
     start: Node
     after: Node
     next: Node
+
+
+def check(states: Collection[State[N]], roots: Iterable[Node], gone: Collection[str]) -> None:
+    """Raise AssertionError at the first equation that breaks a law: an operator that must be gone,
+    a read of what is not a state, types that do not fit.
+    """
+    types: dict[object, Type] = {state.name: state.type for state in states}
+    for node in walk(*roots):
+        check_node(node)
+        assert node.op not in gone, f"{node!r} is left"
+        if node.op in STATE:
+            assert node["memory"] in types, node
+            assert node.type == types[node["memory"]], node
+    for state in states:
+        for value in (state.start, state.after, state.next):
+            assert value.type == state.type, str(state.name)
 
 
 def settled(ticked: Node, restarts: Iterable[Clock], start: Callable[[], Node], when: When) -> Node:

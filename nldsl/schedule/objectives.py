@@ -21,7 +21,6 @@ from nldsl.core.nodes import Node, walk
 from nldsl.core.program import ENDS, STATE, TOKEN, Clock, Level, Program
 from nldsl.schedule.differentiate import gradient
 from nldsl.schedule.faults import NoDerivative
-from nldsl.schedule.timetable import outlives
 
 Value = Node | dict[str, Node]
 
@@ -273,7 +272,7 @@ class Objectives(ABC):
     def _gathered(fold: Node, since: Clock | int, level: Level | None) -> None:
         """The terms that are evaluated again are those of one sequence."""
         assert not (isinstance(since, Clock) and since.unit == ENDS), "limits, terms_of_a_document"
-        assert not (level is not None and since != TOKEN and outlives(level.reset)), (
+        assert not (level is not None and since != TOKEN and level.reset.outlives), (
             "limits, terms_that_outlive"
         )
 

@@ -17,9 +17,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
-from nldsl.core.laws import check_node
 from nldsl.core.nodes import Node, Type, walk
-from nldsl.core.program import NEVER, STATE, Clock, Level, Memory, Program
+from nldsl.core.program import NEVER, Clock, Level, Memory, Program
 from nldsl.schedule import instant
 from nldsl.schedule.named import (
     Copy,
@@ -59,18 +58,8 @@ class StepStates:
 
 
 def check_step_states(made: StepStates) -> None:
-    """Raise AssertionError at the first equation that breaks a law: an operator that must be gone,
-    a read of what is not a state, types that do not fit.
-    """
-    for node in walk(*made.roots()):
-        check_node(node)
-        assert node.op not in GONE, f"{node!r} is left"
-        if node.op in STATE:
-            assert node["memory"] in made.states, node
-            assert node.type == made.states[node["memory"]].type, node
-    for state in made.states.values():
-        for value in (state.start, state.after, state.next):
-            assert value.type == state.type, str(state.name)
+    """Raise AssertionError at the first equation that breaks a law."""
+    instant.check(made.states.values(), made.roots(), GONE)
 
 
 def check_clocks(made: tuple[States, StepStates]) -> None:

@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from nldsl.core.build import Builder, number
+from nldsl.core.flow import AtSteps
 from nldsl.core.nodes import Node, Type, walk
 from nldsl.core.ops import OPS
-from nldsl.core.program import READS, STATE, Clock, Level, Program
+from nldsl.core.program import Level, Program
 from nldsl.core.timing import ValidFrom, lookahead
 from nldsl.schedule.differentiate import gradient
 from nldsl.schedule.named import (
@@ -88,7 +89,7 @@ def ticks(program: Program) -> Ticks:
                 made.next[name] = made.rewrite(after, level.name)
     after_all = (m.next for m in program.memories.values() if m.next is not None)
     for node in walk(*program.outputs.values(), *after_all):
-        if node.op == "held" and made.slow(node["memory"]) and node["clock"].unit == "step":
+        if node.op == "held" and program.slow(node["memory"]) and node["clock"].unit == "step":
             made.held(node)  # streams read copies too
     copies = tuple(made.copies)
     return Ticks(program, made.al, roots, made.next, made.terms, copies, made.streams)
@@ -124,7 +125,7 @@ class Equations:
         self.terms: dict[Fold, tuple[Heard, ...]] = {}
         self.apart: set[str] = set()  # levels of whose streams one may lack terms and another not
         self._folded: dict[tuple[Node, Fold, tuple[Heard, ...]], Node] = {}
-        self._local: dict[Node, bool] = {}
+        self.local = AtSteps(program)
         self._varied: dict[tuple[Node, str], Node] = {}
 
     def note(self, root: Level) -> None:
@@ -178,28 +179,6 @@ class Equations:
                     stack.extend((a, False) for a in reversed(node.args))
         return out
 
-    def local(self, root: Node) -> bool:
-        """Is the value made at ticks of the step clock, not at every token?"""
-        for node in walk(root):
-            if node not in self._local:
-                self._local[node] = (
-                    node.op == "fold"
-                    and self.clock(node["since"]).unit == "step"
-                    or not (
-                        node.op in ("input", "ahead", "rope")
-                        or node.op in READS
-                        and not self.slow(node["memory"])
-                        or any(not self._local[a] for a in node.args)
-                    )
-                )
-        return self._local[root]
-
-    def clock(self, since: Stretch) -> Clock:
-        return self.program.levels[since].clock if isinstance(since, str) else since
-
-    def slow(self, memory: str) -> bool:
-        return not self.program.level(memory).clock.inner
-
     def now(self, node: Node, level: str) -> Node:
         """What another level's memory has become is data for that level."""
         owner = self.program.root(self.program.level(node["memory"]))
@@ -210,7 +189,9 @@ class Equations:
 
     def held(self, node: Node) -> Node:
         copy = Copy(node["memory"], node["clock"])
-        assert copy.clock.unit == "step" and self.slow(copy.memory), node  # `copy_in_update`
+        assert copy.clock.unit == "step" and self.program.slow(copy.memory), (
+            node
+        )  # `copy_in_update`
         self.copies[copy] = None
         return self.al.make("read", type=node.type, memory=copy)
 
@@ -220,7 +201,7 @@ class Equations:
         """Does what a step gives have to wait for the end of a stretch? Also of one step, if a tick
         may be left out for want of another stream's terms.
         """
-        clock = self.clock(since)
+        clock = self.program.since(since)
         if since in self.apart:
             return True
         return clock.unit == "step" and (clock.period > 1 or clock.phase > 0)
@@ -245,7 +226,7 @@ class Equations:
 
     def accumulate(self, value: Node, term: Node, node: Node) -> Node:
         """The fold of `value`, made at the ticks at which `term` is."""
-        levels, pulse = self.program.levels, self.pulse(term)
+        levels, pulse = self.program.levels, self.local.pulse(term)
         # the limit `stretch_of_several`
         assert "" not in pulse and len({root_of(self.program, p) for p in pulse}) == 1, node
         level = max(pulse, key=lambda p: (levels[p].parent is None, -levels[p].clock.period))
@@ -264,26 +245,6 @@ class Equations:
             self.next[fold] = self.al.add(self.al.make("read", type=value.type, memory=fold), value)
             self._folded[key] = self.al.make("now", type=value.type, memory=fold)
         return self._folded[key]
-
-    def pulse(self, root: Node) -> set[str]:
-        """The levels at whose ticks a value is made; "" if at every step."""
-        out: set[str] = set()
-        seen: set[Node] = set()
-        stack = [root]
-        while stack:
-            node = stack.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            if node.op in STATE:
-                out.add(self.program.memories[node["memory"]].level)
-            elif node.op == "fold" and isinstance(node["since"], str):
-                out.add(node["since"])
-            elif node.op == "fold" and not self.local(node.args[0]):
-                out.add("")
-            else:
-                stack.extend(node.args[:1] if node.op == "grad" else node.args)
-        return out
 
     # -- gradients
 

@@ -127,15 +127,6 @@ def timetable_of(program: Program) -> Timetable:
     )
 
 
-def outlives(life: Clock) -> bool:
-    """Does what restarts at ticks of this clock outlive a sequence?"""
-    return (
-        life.unit in ("never", "document")
-        or life.unit == "sequence"
-        and (life.period, life.phase) != (1, 0)
-    )
-
-
 def spoken(span: str | Clock) -> str:
     """A stretch, or a clock, as a part of a name."""
     return (

@@ -17,10 +17,9 @@ from dataclasses import dataclass, replace
 
 from nldsl.core.build import Builder
 from nldsl.core.flow import learners_through
-from nldsl.core.laws import check_node
 from nldsl.core.nodes import Node, Shape, walk
 from nldsl.core.ops import OPS
-from nldsl.core.program import ENDS, NEVER, STATE, TOKEN, Clock, Level, Program
+from nldsl.core.program import ENDS, NEVER, TOKEN, Clock, Level, Program
 from nldsl.core.timing import ValidFrom, lookahead
 from nldsl.schedule import instant
 from nldsl.schedule.cells import Cell, Cells
@@ -150,20 +149,10 @@ def states(program: Program, outputs: Mapping[str, Node]) -> States:
 
 
 def check_states(made: States) -> None:
-    """Raise AssertionError at the first equation that breaks a law: an operator that must be gone,
-    a read of what is not a state, types that do not fit.
-    """
+    """Raise AssertionError at the first equation that breaks a law."""
     for root in made.roots():
         assert not plains(root), f"{plains(root)[0]!r} has no value"
-    for node in walk(*made.roots()):
-        check_node(node)
-        assert node.op not in GONE, f"{node!r} is left"
-        if node.op in STATE:
-            assert node["memory"] in made.states, node
-            assert node.type == made.states[node["memory"]].type, node
-    for state in made.states.values():
-        for value in (state.start, state.after, state.next):
-            assert value.type == state.type, state.name
+    instant.check(made.states.values(), made.roots(), GONE)
 
 
 def seen_by_steps(made: States) -> dict[str, State]:

@@ -24,7 +24,6 @@ from nldsl.core.program import ENDS, NEVER, STATE, Clock
 from nldsl.core.timing import LOOKS_BACK, lookahead
 from nldsl.schedule.documents import flag
 from nldsl.schedule.plan import Block, Forward, Region, moving
-from nldsl.schedule.timetable import outlives
 from nldsl.schedule.token_states import State
 from nldsl.step.layout import defined, fold
 from nldsl.step.listing import Draft, Known, Label, listing, shape_text, written
@@ -319,7 +318,7 @@ class Emitter:
         """A place in the carry for a memory, or a copy of one."""
         self.carries[state.name] = state.type, "state"
         self.kept[state.name] = state
-        if outlives(state.life):
+        if state.life.outlives:
             copied = state.at if state.at.unit == "sequence" else NEVER
             self.lasting[state.name] = state.copies or state.name, state.life, copied
 

@@ -17,7 +17,6 @@ from nldsl.core.program import NEVER, STATE, TOKEN, Clock
 from nldsl.schedule.objectives import Slope
 from nldsl.schedule.online import Family, Online, at_a_tick
 from nldsl.schedule.plan import Block, Region, fixed_parts
-from nldsl.schedule.timetable import outlives
 from nldsl.step.layout import defined
 from nldsl.step.listing import Draft
 from nldsl.step.lowerings.body import Body, instants
@@ -163,7 +162,7 @@ class Part:
             for state in (*family.states, *family.copies):
                 em.carry_state(state)
                 held.append(state.name)
-                assert not (outlives(state.life) and family.clock != TOKEN), (
+                assert not (state.life.outlives and family.clock != TOKEN), (
                     "limits, task_that_outlives"
                 )
         return held

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from nldsl.core.nodes import Node, Shape, Tree
+from nldsl.core.nodes import Node, Shape, Tree, unmade
 from nldsl.core.ops import OPS
 from nldsl.step.listing import PLAIN, Made
 
@@ -134,23 +134,14 @@ class Fn:
 
     def value(self, node: Node) -> Ref:
         """Code for a node and everything below it that is not there yet."""
-        stack = [node]
-        while stack:
-            top = stack[-1]
-            if top in self.env:
-                stack.pop()
-                continue
-            if top.op in self.lazy:
-                self.env[top] = self.lazy[top.op](top)
-                continue
-            waiting = [a for a in top.args if a not in self.env]
-            if waiting:
-                stack.extend(reversed(waiting))
-                continue
-            self.at = top
-            write = self.write or self.emit
-            self.env[top] = self.note(write(top, [self.env[a] for a in top.args]), top)
-            stack.pop()
+        write = self.write or self.emit
+        lazy = self.lazy
+        for top in unmade(node, self.env.get, lambda n: () if n.op in lazy else n.args):
+            if top.op in lazy:
+                self.env[top] = lazy[top.op](top)
+            else:
+                self.at = top
+                self.env[top] = self.note(write(top, [self.env[a] for a in top.args]), top)
         return self.env[node]
 
     def emit(self, node: Node, args: list[Ref]) -> Ref:

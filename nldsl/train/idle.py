@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from nldsl.core.program import Level, Program
 from nldsl.diagnostic import Diagnostic
-from nldsl.schedule.timetable import outlives
 
 
 def findings(program: Program, steps: int, length: int) -> Iterator[Diagnostic]:
@@ -28,7 +27,7 @@ def end(level: Level, steps: int, length: int) -> int | None:
     """The last unit that the level's clock counts, None if the run does not bound it."""
     if level.clock.unit == "step":
         return steps
-    return length if level.clock.unit == "token" and not outlives(level.reset) else None
+    return length if level.clock.unit == "token" and not level.reset.outlives else None
 
 
 def idle(level: Level, first: int, last: int) -> Diagnostic:

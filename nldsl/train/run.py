@@ -20,7 +20,6 @@ import torch
 from nldsl import pipeline, writing
 from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostics
-from nldsl.schedule.timetable import outlives
 from nldsl.step import room
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import State, layout
@@ -66,7 +65,7 @@ class Run:
         sequence?
         """
         return any(
-            level.clock.unit == "token" and outlives(level.reset)
+            level.clock.unit == "token" and level.reset.outlives
             for level in self.program.levels.values()
         )
 

@@ -7,23 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 
-from nldsl.core.flow import takes
-from nldsl.core.nodes import Node, Tree, walk
+from nldsl.core.flow import AtSteps, takes
+from nldsl.core.nodes import Met, Node, Tree, reach
 from nldsl.core.ops import OPS, active
-from nldsl.core.program import ENDS, READS, REPORT, STATE, Clock, Level, Memory, Program
-from nldsl.rules.flow import Met, reach, terms
+from nldsl.core.program import READS, REPORT, STATE, Level, Memory, Program
+from nldsl.rules.flow import terms
 
 STRETCHES = ("fold", "window")
 STILL = ("const", "weight", "eye")  # what has no time of its own
-
-
-def outlives(life: Clock) -> bool:
-    """Does a memory that restarts at ticks of this clock outlive a sequence?"""
-    return (
-        life.unit in ("never", ENDS)
-        or life.unit == "sequence"
-        and (life.period, life.phase) != (1, 0)
-    )
 
 
 class Facts:
@@ -31,6 +22,7 @@ class Facts:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self.local = AtSteps(program)
 
     # -- memories and levels
 
@@ -39,13 +31,6 @@ class Facts:
 
     def on_token(self, memory: str) -> bool:
         return self.level(memory).clock.unit == "token"
-
-    def slow(self, memory: str) -> bool:
-        return not self.level(memory).clock.inner
-
-    def clock(self, span: str | Clock) -> Clock:
-        """The clock of a stretch: since a clock's tick, or a level's."""
-        return self.program.levels[span].clock if isinstance(span, str) else span
 
     def root_of(self, memory: str) -> Level:
         return self.program.root(self.level(memory))
@@ -91,26 +76,6 @@ class Facts:
             for node in self.near(after):
                 found.setdefault(node, name)
         return found
-
-    @cached_property
-    def _local(self) -> dict[Node, bool]:
-        found: dict[Node, bool] = {}
-        for node in walk(*self.updates.values()):
-            found[node] = (
-                node.op == "fold"
-                and self.clock(node["since"]).unit == "step"
-                or not (
-                    node.op in ("input", "ahead", "rope")
-                    or node.op in READS
-                    and not self.slow(node["memory"])
-                    or any(not found[a] for a in node.args)
-                )
-            )
-        return found
-
-    def local(self, node: Node) -> bool:
-        """Is a value of an update made at ticks of the step clock, not at every token?"""
-        return self._local[node]
 
     # -- streams
 
@@ -303,6 +268,13 @@ def without_slope(
             if any(map(wrt, reach([node], constant, unbound))):
                 return node
     return None
+
+
+def is_number(node: Node) -> bool:
+    """Known before the run, the same in every entry."""
+    while node.op in ("spread", "neg"):
+        node = node.args[0]
+    return node.op == "const" and isinstance(node["value"], (int, float))
 
 
 def unbound(node: Node) -> tuple[Node, ...]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nldsl.core.flow import learners_through, seen_by_learners
-from nldsl.core.nodes import Node, Tree, walk
+from nldsl.core.nodes import Node, Tree, reach, walk
 from nldsl.core.ops import active
 from nldsl.core.program import ENDS, STATE, TOKEN, Clock, Level
 from nldsl.core.timing import LOOKS_BACK, ValidFrom, sample_clocks_of
 from nldsl.diagnostic import Diagnostic
-from nldsl.rules.flow import reach
-from nldsl.rules.limits.facts import STRETCHES, Facts, outlives, starts_from, without_slope
+from nldsl.rules.limits.facts import STRETCHES, Facts, starts_from, without_slope
 from nldsl.rules.words import head_of, place_of, said, short
 from nldsl.source import Span
 
@@ -46,7 +45,9 @@ def rare_ticks(facts: Facts) -> Iterator[Diagnostic]:
 def fresh_step_value(facts: Facts) -> Iterator[Diagnostic]:
     """A stream that reads a memory of the step clock otherwise than as it was held."""
     for node in facts.of("now", "held"):
-        if facts.slow(node["memory"]) and (node.op == "now" or node["clock"].unit != "step"):
+        if facts.program.slow(node["memory"]) and (
+            node.op == "now" or node["clock"].unit != "step"
+        ):
             yield refused(
                 f"`{said(node)}` within a step: it ticks once a step, and there its held value is "
                 "read",
@@ -78,7 +79,7 @@ def seen_over_steps(facts: Facts) -> Iterator[Diagnostic]:
     What a lane carries into a step is a constant there.
     """
     for level in _levels_within(facts):
-        if not outlives(level.reset):
+        if not level.reset.outlives:
             continue
         rare = [x for x in facts.learners if x.clock != Clock("step", 1)]
         if all(facts.program.horizon(x, level) == "none" for x in rare):
@@ -136,7 +137,7 @@ def start_that_outlives(facts: Facts) -> Iterator[Diagnostic]:
     for memory in facts.within.values():
         level = facts.program.levels[memory.level]
         others = [n for n in starts_from(memory) if facts.on_token(n)]
-        if any(outlives(x.reset) for x in (level, *map(facts.level, others)) if others):
+        if any(x.reset.outlives for x in (level, *map(facts.level, others)) if others):
             yield refused(
                 "a start from a memory, of which one outlives a sequence",
                 place_of(level, "reset"),
@@ -213,7 +214,7 @@ def stretch_between_ticks(facts: Facts) -> Iterator[Diagnostic]:
         clocks = found[node.args[0]]
         terms = next(iter(clocks))
         since = node["since"] if node.op == "fold" else TOKEN
-        own = facts.clock(since) if isinstance(since, str) else TOKEN
+        own = facts.program.since(since) if isinstance(since, str) else TOKEN
         if len(clocks) > 1 or (
             terms != TOKEN
             and (own.period % terms.period or (own.phase - terms.phase) % terms.period)
@@ -229,7 +230,7 @@ def stretch_between_ticks(facts: Facts) -> Iterator[Diagnostic]:
 def stretch_of_steps(facts: Facts) -> Iterator[Diagnostic]:
     """A stretch within a sequence since a tick of the step clock."""
     for node in facts.of("fold"):
-        if facts.clock(node["since"]).unit not in ("token", "sequence", ENDS):
+        if facts.program.since(node["since"]).unit not in ("token", "sequence", ENDS):
             yield refused(
                 "a stretch since a tick of the step clock, at each token of a sequence",
                 node.span,
@@ -293,7 +294,7 @@ def report_that_outlives(facts: Facts) -> Iterator[Diagnostic]:
     reads = {n["memory"] for n in reach(learned_from, into=into) if n.op in STATE}
     for node in reach([report], into=into):
         if node.op in STATE and facts.on_token(node["memory"]):
-            if node["memory"] not in reads and outlives(facts.level(node["memory"]).reset):
+            if node["memory"] not in reads and facts.level(node["memory"]).reset.outlives:
                 yield refused(
                     f"`{short(node['memory'])}`, which outlives a sequence, read by what is "
                     "reported alone",

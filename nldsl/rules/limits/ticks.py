@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from nldsl.core.nodes import Node, walk
+from nldsl.core.nodes import Node, reach, walk
 from nldsl.core.ops import active
-from nldsl.core.program import STATE, Clock, Level
+from nldsl.core.program import Clock, Level
 from nldsl.core.timing import LOOKS_BACK
 from nldsl.diagnostic import Diagnostic
-from nldsl.rules.flow import reach
-from nldsl.rules.limits.facts import Facts, unbound
+from nldsl.rules.limits.facts import Facts, is_number, unbound
 from nldsl.rules.limits.streams import refused
 from nldsl.rules.words import short
 
@@ -32,7 +31,9 @@ def stream_in_update(facts: Facts) -> Iterator[Diagnostic]:
 def copy_in_update(facts: Facts) -> Iterator[Diagnostic]:
     """A copy that is taken within a sequence, read by a level of the step clock."""
     for node in facts.ticking:
-        if node.op == "held" and (node["clock"].unit != "step" or not facts.slow(node["memory"])):
+        if node.op == "held" and (
+            node["clock"].unit != "step" or not facts.program.slow(node["memory"])
+        ):
             yield refused(
                 "a level on the step clock reads a copy taken within a sequence",
                 node.span,
@@ -42,10 +43,12 @@ def copy_in_update(facts: Facts) -> Iterator[Diagnostic]:
 
 def stretch_of_several(facts: Facts) -> Iterator[Diagnostic]:
     """A stretch on the step clock of a value that is not made at the ticks of one level."""
+    program = facts.program
     for node in facts.ticking:
         if node.op == "fold" and facts.local(node.args[0]) and not _waits(node):
-            pulse = _pulse(facts, node.args[0])
-            if "" in pulse or len({_root(facts, p) for p in pulse}) != 1:
+            pulse = facts.local.pulse(node.args[0])
+            roots = {program.root(program.levels[p]).name for p in pulse - {""}}
+            if "" in pulse or len(roots) != 1:
                 yield refused(
                     "a stretch on the step clock of a value that is not made at the ticks of one "
                     "level",
@@ -59,7 +62,7 @@ def stretch_without_tick(facts: Facts) -> Iterator[Diagnostic]:
     for node, name in facts.ticking.items():
         if node.op != "fold" or not facts.local(node.args[0]) or _waits(node):
             continue
-        levels = [facts.program.levels[p] for p in _pulse(facts, node.args[0]) if p]
+        levels = [facts.program.levels[p] for p in facts.local.pulse(node.args[0]) if p]
         made = min((level.clock for level in levels), key=lambda c: c.period, default=None)
         own = facts.level(name).clock
         if (
@@ -87,34 +90,8 @@ def _waits(fold: Node) -> bool:
     return any(n.op == "plain" for n in reach(fold.args, into=unbound))
 
 
-def _root(facts: Facts, level: str) -> str:
-    while (parent := facts.program.levels[level].parent) is not None:
-        level = parent
-    return level
-
-
-def _pulse(facts: Facts, term: Node) -> set[str]:
-    """The levels at whose ticks a value is made; "" if at every step."""
-
-    def stops(node: Node) -> bool:
-        return node.op in STATE or (
-            node.op == "fold" and (isinstance(node["since"], str) or not facts.local(node.args[0]))
-        )
-
-    def into(node: Node) -> tuple[Node, ...]:
-        return () if stops(node) else node.args[:1] if node.op == "grad" else node.args
-
-    found: set[str] = set()
-    for node in reach([term], into=into):
-        if node.op in STATE:
-            found.add(facts.level(node["memory"]).name)
-        elif node.op == "fold" and stops(node):
-            found.add(node["since"] if isinstance(node["since"], str) else "")
-    return found
-
-
 def _gradients(facts: Facts) -> list[Node]:
-    return [n for n in facts.ticking if n.op == "grad" and facts.slow(n["memory"])]
+    return [n for n in facts.ticking if n.op == "grad" and facts.program.slow(n["memory"])]
 
 
 def _stretched(facts: Facts, node: Node) -> list[Node]:
@@ -176,17 +153,11 @@ def _alike(root: Node, fold: Node) -> bool:
             if node.op in ("mul", "div"):
                 if len(rest) != 1 or node.args[-1] in way and node.op == "div":
                     return False
-                if not _number(rest[0]):
+                if not is_number(rest[0]):
                     return False
             elif node.op not in ("add", "sub", "neg", "sum", "mean", "permute", "total", "reshape"):
                 return False
     return True
-
-
-def _number(node: Node) -> bool:
-    while node.op in ("spread", "neg"):
-        node = node.args[0]
-    return node.op == "const" and isinstance(node["value"], (int, float))
 
 
 # What a slower level sees of faster ones
@@ -239,7 +210,7 @@ class Sight:
 
     def _into(self, node: Node) -> tuple[Node, ...]:
         memory = self.facts.program.memories.get(self._read(node) or "")
-        if memory is None or self.facts.slow(memory.name):
+        if memory is None or self.facts.program.slow(memory.name):
             return node.args
         return (*node.args, *(n for n in (memory.next, memory.start) if n is not None))
 

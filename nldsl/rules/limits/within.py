@@ -7,12 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nldsl.core.flow import seen_by_learners
-from nldsl.core.nodes import Node, walk
+from nldsl.core.nodes import Node, reach, walk
 from nldsl.core.ops import active
 from nldsl.core.program import ENDS, READS, STATE, TOKEN, Clock, Level
 from nldsl.diagnostic import Diagnostic
-from nldsl.rules.flow import reach
-from nldsl.rules.limits.facts import STRETCHES, Facts, outlives, starts_from, unbound
+from nldsl.rules.limits.facts import STRETCHES, Facts, is_number, starts_from, unbound
 from nldsl.rules.limits.streams import refused
 from nldsl.rules.words import head_of, place_of, short
 
@@ -38,7 +37,7 @@ def terms_beside(facts: Facts) -> Iterator[Diagnostic]:
 def terms_of_a_document(facts: Facts) -> Iterator[Diagnostic]:
     """Terms since a document began, at a memory that has moved since."""
     for node, fold in _replayed(facts):
-        if fold.op == "fold" and facts.clock(fold["since"]).unit == ENDS:
+        if fold.op == "fold" and facts.program.since(fold["since"]).unit == ENDS:
             yield refused(
                 "terms since a document began at a memory that has moved since",
                 fold.span,
@@ -52,7 +51,7 @@ def terms_that_outlive(facts: Facts) -> Iterator[Diagnostic]:
         since = fold["since"] if fold.op == "fold" else None
         if isinstance(since, str):
             level = facts.program.levels[since]
-            if level.clock != TOKEN and outlives(level.reset):
+            if level.clock != TOKEN and level.reset.outlives:
                 yield refused(
                     "terms of a period that goes on in the next sequence, at a memory that moves "
                     "within it",
@@ -94,19 +93,13 @@ def _weighed(root: Node, fold: Node) -> bool:
             on_way.add(node)
             rest = [a for a in node.args if a not in on_way]
             if node.op in ("mul", "div"):
-                if node.op == "div" and node.args[1] in on_way or not all(map(_number, rest)):
+                if node.op == "div" and node.args[1] in on_way or not all(map(is_number, rest)):
                     return False
                 if len(rest) == 0:
                     return False
             elif node.op not in ("add", "sub", "neg", "sum", "mean", "spread", "permute"):
                 return False
     return True
-
-
-def _number(node: Node) -> bool:
-    while node.op in ("spread", "neg"):
-        node = node.args[0]
-    return node.op == "const" and isinstance(node["value"], (int, float))
 
 
 def _still(facts: Facts, node: Node, fold: Node) -> bool:
@@ -174,7 +167,7 @@ def task_that_outlives(facts: Facts) -> Iterator[Diagnostic]:
     """A window of a task loss that goes on in the next sequence."""
     for name, family in facts.family_of.items():
         level = facts.program.levels[family]
-        if outlives(facts.level(name).reset) and level.clock != TOKEN:
+        if facts.level(name).reset.outlives and level.clock != TOKEN:
             yield refused(
                 "a window of a task loss that goes on in the next sequence",
                 place_of(facts.level(name), "reset"),

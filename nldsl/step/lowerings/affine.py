@@ -19,7 +19,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, overload
 
-from nldsl.core.nodes import Node, Shape, walk
+from nldsl.core.nodes import Node, Shape, unmade, walk
 from nldsl.schedule.objectives import plains
 from nldsl.schedule.token_states import State as Memory
 from nldsl.step.lowerings.forms import (
@@ -291,17 +291,9 @@ class Analysis:
         return State(shape, heads, terms, marks=value.marks)
 
     def value(self, node: Node) -> Kind:
-        stack = [node]
-        while stack:
-            top = stack[-1]
-            if self.found(top) is not None:
-                stack.pop()
-            elif waiting := [a for a in self.needs(top) if self.found(a) is None]:
-                stack.extend(reversed(waiting))
-            else:
-                rules = self.updates[self.current] if self.solving else self.reads
-                self.memo[top], rules[top] = self.evaluate(top)
-                stack.pop()
+        for top in unmade(node, self.found, self.needs):
+            rules = self.updates[self.current] if self.solving else self.reads
+            self.memo[top], rules[top] = self.evaluate(top)
         found = self.found(node)
         assert found is not None
         return found

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from nldsl.core.nodes import Node
+from nldsl.core.nodes import Node, unmade
 from nldsl.schedule.token_states import State
 from nldsl.step.lowerings.forms import (
     AffineForm,
@@ -227,19 +227,11 @@ class ChunkWriter:
     # -- values
 
     def value(self, node: Node) -> Value:
-        stack = [node]
-        while stack:
-            top = stack[-1]
-            if self.found(top) is not None:
-                stack.pop()
-            elif waiting := [a for a in self.needs(top) if self.found(a) is None]:
-                stack.extend(reversed(waiting))
-            else:
-                rule, self.fn.at = self.rules[top], top
-                value = self.memo[top] = WRITE[type(rule)](self, top, rule)
-                if isinstance(value, Ref):
-                    self.fn.note(value, top)
-                stack.pop()
+        for top in unmade(node, self.found, self.needs):
+            rule, self.fn.at = self.rules[top], top
+            value = self.memo[top] = WRITE[type(rule)](self, top, rule)
+            if isinstance(value, Ref):
+                self.fn.note(value, top)
         found = self.found(node)
         assert found is not None
         return found
