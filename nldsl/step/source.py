@@ -235,10 +235,10 @@ def _broadcast(fn: Fn, node: Node, args: list[Ref]) -> list[Ref]:
 
 
 def _extremum(fn: Fn, op: str, args: list[Ref], texts: list[str]) -> str:
-    bound = [i for i, a in enumerate(args) if a.literal is not None]
-    if fn.differentiated and bound[:1] != [1]:  # at a tie the first argument has the slope
+    if fn.differentiated:  # at a tie the first argument has the slope; of `clamp`, releases differ
         test = f"{texts[0]} {'>=' if op == 'max' else '<='} {texts[1]}"
         return f"torch.where({test}, {texts[0]}, {texts[1]})"
+    bound = [i for i, a in enumerate(args) if a.literal is not None]
     if bound:
         limit = "min" if op == "max" else "max"
         return f"{texts[1 - bound[0]]}.clamp({limit}={texts[bound[0]]})"
