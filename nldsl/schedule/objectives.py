@@ -130,7 +130,7 @@ class Objectives(ABC):
             and n["memory"] not in self.copies
             and self._belongs(n["memory"], memory)
         }
-        for part in self._reached(objective, frozenset()):
+        for part in walk(objective):
             assert not (
                 part in context and part.op != "input" and any(n in held for n in walk(part))
             ), "limits, context_of_itself"
@@ -321,17 +321,6 @@ class Objectives(ABC):
     @staticmethod
     def _belongs(cell: str, memory: str) -> bool:
         return cell == memory or cell.startswith(memory + ".")
-
-    @staticmethod
-    def _reached(root: Node, stop: frozenset[Node]) -> list[Node]:
-        seen, stack, out = set(), [root], []
-        while stack:
-            node = stack.pop()
-            if node not in seen and node not in stop:
-                seen.add(node)
-                out.append(node)
-                stack.extend(node.args)
-        return out
 
     def substitute(self, root: Node, bind: Mapping[Node, Node]) -> Node:
         done: dict[Node, Node] = {}
