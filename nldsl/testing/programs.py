@@ -99,10 +99,14 @@ class Drawn:
         return found | {f"{name}, nested" for name in found} if self.nested else found
 
     def program(self) -> Program:
-        """The checked program.
+        """The checked program, the same at each call.
 
         Raises Diagnostics if the text is refused, which no drawn text is.
         """
+        return self._checked
+
+    @cached_property
+    def _checked(self) -> Program:
         with TemporaryDirectory() as folder:
             for name, text in self.files:
                 (Path(folder) / name).write_text(text, encoding="utf-8")
