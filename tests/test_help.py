@@ -147,6 +147,9 @@ FIXED = {
     "def f(z):\n    u = 2 * z\n    return u\ny = f(x)": "def f(z) {\n    u = 2 * z\n    return "
     "u\n}\ny = f(x)",
     "def f(z): return 2 * z\ny = f(x)": "def f(z) = 2 * z\ny = f(x)",
+    "level a every token {\nmemory M: [d] = 0\ncontext x\nminimise -<M, x>\nM <- M - grad(M)\n}\n"
+    "y = a.M": "level a every token {\nmemory M: [d] = 0\ncontext x\nminimize -<M, x>\n"
+    "M <- M - grad(M)\n}\ny = a.M",
     "y = x\nfor i in range(3):\n    y <- 2 * y": "y = x\nfor i in range(3) {\n    y <- 2 * y\n}",
     "fn f(z) = z\ny = f(x)": "def f(z) = z\ny = f(x)",
     "η = 0.1\ny = η * x": "eta = 0.1\ny = eta * x",
@@ -182,6 +185,10 @@ FIXED = {
     "y = attenton(x, 2, 2, 4)": "y = attention(x, 2, 2, 4)",
     "y = a.M@nier\nlevel a every token { memory M: [d] = 0  M <- M + x  bptt full }": "y = "
     "a.M@near\nlevel a every token { memory M: [d] = 0  M <- M + x  bptt full }",
+    "level a every neer { memory M: [d] = 0  M <- 2 * M  bptt full }\ny = a.M": "level a every "
+    "near { memory M: [d] = 0  M <- 2 * M  bptt full }\ny = a.M",
+    "level a every token { memory M: [d] = 0  M <- M + x  bptt ful }\ny = a.M": "level a every "
+    "token { memory M: [d] = 0  M <- M + x  bptt full }\ny = a.M",
     "y = a.M@sequence\nlevel a every token { memory M: [d] = 0  M <- M + x  bptt full  reset never "
     "}": "clock "
     "each_sequence = 1 sequence\ny = a.M@each_sequence\nlevel a every token { memory M: [d] = 0  M "
@@ -239,6 +246,18 @@ TOLD = {
         "memory M: [d] = 0",
     ),
     "y = unit2(x)": ("unit2", "unit"),
+    "y = a.M@chunk\nlevel a every token { memory M: [d] = 0  M <- M + x  bptt full }": (
+        "chunk",
+        "clock chunk = 64 token",
+    ),
+    "level a every slow { memory M: [d] = 0  M <- M + x }\ny = a.M": (
+        "slow",
+        "clock slow = 64 token",
+    ),
+    "y = a.N\nlevel a every token { memory M: [d] = 0  M <- M + x  bptt full }": (
+        "N",
+        "it has `M`",
+    ),
 }
 
 

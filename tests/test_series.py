@@ -92,6 +92,31 @@ def test_a_series_is_trained_on_and_scored_beside_simple_predictors(forecast: Pa
     assert status == cli.RUN and "error[N719]" in err
 
 
+WEIGHTLESS = {
+    "a memory": """level average every token {
+    memory M: [] = 0
+    context x
+    minimize (M - x)^2 / 2
+    M <- M - 0.5 * grad(M)
+}
+y = average.M@after
+report (y - x)^2
+""",
+    "a stream": "y = x\n",
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTLESS)
+def test_a_program_without_a_weight_is_scored_and_resumed(name: str, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.nl"
+    spec.write_text("nldsl 1\ninput x: []\n" + WEIGHTLESS[name])
+    data, run = table(tmp_path / "t.csv", waves(channels=1)), tmp_path / "run"
+    trained = done("train", spec, data, *SMALL, "--steps", "2", "--out", run)
+    (held_out,) = [line for line in trained.splitlines() if line.startswith("held out: loss")]
+    assert held_out in done("eval", run)
+    assert held_out in done("train", "--resume", run, "--steps", "3")
+
+
 def test_the_series_made_here_is_the_same_everywhere(forecast: Path) -> None:
     first = tables.lorenz(3)
     assert first.shape == (tables.POINTS, 3) and np.array_equal(first, tables.lorenz(3))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NoReturn
+
 from nldsl.core.program import Clock
 from nldsl.frontend import syntax
+from nldsl.graph.built_in import built_in
+from nldsl.graph.elaborator import meant
 from nldsl.graph.evaluate import evaluate
 from nldsl.graph.scope import Site
 from nldsl.graph.values import ClockValue, kind_of
@@ -21,14 +26,19 @@ def clock_of(
     site: Site,
     phase: syntax.Number | None = None,
     count: int | None = None,
+    words: Iterable[str] = (),
 ) -> Clock:
-    """The clock that ticks every `stretch`, `phase` units later. `update` stays a unit here."""
+    """The clock that ticks every `stretch`, `phase` units later. `update` stays a unit here.
+    `words`: what may stand here beside a clock.
+    """
     elaborator, unit = site.elaborator, stretch.clock.text
     n = stretch_count(stretch, site) if count is None else count
     offset = 0 if phase is None else elaborator.whole(evaluate(phase, site), phase.span)
     if unit in syntax.UNITS:
         said = unit if stretch.count is None else f"{n} {unit}"
         return Clock(unit, n, offset, said + (f" phase {offset}" if offset else ""))
+    if site.scope.find(unit) is None and unit not in built_in():
+        no_clock(stretch.clock, site, (*syntax.UNITS, *words))
     value = site.value(stretch.clock)
     if not isinstance(value, ClockValue):
         elaborator.fail(
@@ -44,6 +54,25 @@ def clock_of(
         n * base.period,
         base.phase + offset * base.period,
         said + (f" phase {offset}" if offset else ""),
+    )
+
+
+def names_a_clock(name: str, site: Site) -> bool:
+    found = site.scope.find(name)
+    return found is not None and isinstance(getattr(found[0].base, "value", None), ClockValue)
+
+
+def no_clock(name: syntax.Name, site: Site, words: Iterable[str]) -> NoReturn:
+    """Fails with the nearest clock in sight, or word, else with a clock of this name."""
+    clocks = {known for known in site.scope.visible() if names_a_clock(known, site)}
+    site.elaborator.fail(
+        "N101",
+        f"there is no clock `{name.text}` here",
+        name.span,
+        **(
+            meant(name, clocks.union(words))
+            or {"help": f"`clock {name.text} = 64 token` declares one"}
+        ),
     )
 
 

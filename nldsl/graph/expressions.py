@@ -15,7 +15,7 @@ from nldsl.frontend import syntax
 from nldsl.graph import foreign, parameters
 from nldsl.graph.built_in import built_in
 from nldsl.graph.builtins import constant
-from nldsl.graph.elaborator import meant
+from nldsl.graph.clocks import no_clock
 from nldsl.graph.evaluate import (
     array,
     as_array,
@@ -417,11 +417,6 @@ def instant(expr: syntax.Instant, site: Site) -> MemoryValue | Array:
     )
 
 
-def names_a_clock(name: str, site: Site) -> bool:
-    found = site.scope.find(name)
-    return found is not None and isinstance(getattr(found[0].base, "value", None), ClockValue)
-
-
 def clock_at(expr: syntax.Instant, site: Site) -> ClockValue:
     """The clock behind `@`. A value there means the matrix product of Python, and a unit of time is
     not a name: both are findings.
@@ -439,12 +434,9 @@ def clock_at(expr: syntax.Instant, site: Site) -> ClockValue:
         )
     if name.text not in built_in():
         if site.scope.find(name.text) is None:
-            clocks = {known for known in site.scope.visible() if names_a_clock(known, site)} | {
-                "after"
-            }
-            near = foreign.instant(name) or meant(name, clocks)
-            if near:
+            if near := foreign.instant(name):
                 elaborator.fail("N101", f"there is no clock `{name.text}` here", name.span, **near)
+            no_clock(name, site, ["after"])
         clock = evaluate(name, site)
         if isinstance(clock, ClockValue):
             return clock

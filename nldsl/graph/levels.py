@@ -80,7 +80,9 @@ class LevelInstance:
                 "N101",
                 f"level `{self.text.member.name.text}` has no memory `{name.text}`",
                 name.span,
-                **meant(name, self.memories),
+                **(
+                    meant(name, self.memories) or {"help": f"it has `{'`, `'.join(self.memories)}`"}
+                ),
             )
         if site.scope.level is self:
             return memory.read_at(site)
@@ -263,7 +265,7 @@ class LevelInstance:
                 if isinstance(text.depth, syntax.Full)
                 else "none"
                 if isinstance(text.depth, syntax.Cut)
-                else clock_of(text.depth, site)
+                else clock_of(text.depth, site, words=("full", "none"))
             )
             found.append(
                 Bptt(depth, self._viewer(text.viewer, site) if text.viewer else None, text.span)

@@ -139,9 +139,7 @@ class Reader:
             fresh and self.step.capture == "split"
         ):  # the graphs of training serve here too
             carried, position = carry or (
-                begun["start"](
-                    state.views, first.shape[0], next(iter(state.views.values())), lanes
-                ),
+                begun["start"](state.views, first.shape[0], self.like(), lanes),
                 0,
             )
             if fresh and not apart and self.step.capture != "eager":
@@ -154,6 +152,10 @@ class Reader:
                 )
         new = {key: x if x is None else x.detach() for key, x in new.items()}
         return outputs[name].detach(), (new, position + first.shape[1])
+
+    def like(self) -> Tensor:
+        """A tensor of the kind that the step computes with."""
+        return torch.empty(0, dtype=self.step.dtype, device=self.step.device)
 
     def seats(self, count: int) -> Lanes:
         """So many lanes that have read nothing; empty if nothing outlives a sequence."""
@@ -214,8 +216,7 @@ class Reader:
             return found
 
         with torch.no_grad():
-            like = next(iter(state.views.values()))
-            carry = module["start"](state.views, ids.shape[0], like, lanes)
+            carry = module["start"](state.views, ids.shape[0], self.like(), lanes)
             for _ in range(n):
                 outputs, carry = read(carry)
                 position += ids.shape[1]

@@ -140,7 +140,7 @@ def in_streams(plain: CompiledStep, here: State, batches: Batches) -> Origin | N
         with torch.no_grad():
             inputs = plain.place(batch)
             count = len(next(iter(inputs.values())))
-            seats, like = lanes.part(here.lanes, i, count), next(iter(here.views.values()))
+            seats, like = lanes.part(here.lanes, i, count), plain.reading.like()
             start = module["start"](here.views, count, like, seats)
             outputs, _ = module["forward"](here.views, inputs, start, 0, "loop")
         name = broken({name: outputs[name] for name in named})
