@@ -157,7 +157,12 @@ class Arrays:
             )
         places = [i for i, own in enumerate(a.seen) if own == axis]
         if not places:
-            self.elaborator.fail("N204", f"{shape_text(a.seen)} has no axis `{axis.name}`")
+            axes = " or ".join(f"`{op}(x, {own.name})`" for own in a.seen)
+            self.elaborator.fail(
+                "N204",
+                f"{shape_text(a.seen)} has no axis `{axis.name}`",
+                help=f"an axis is told by its name: {axes}" if axes else "a number has no axes",
+            )
         dim = len(a.hidden) + places[-1]
         if op == "softmax":
             return Array(self.node(op, a.node, type=a.node.type, dim=dim), a.hidden)
