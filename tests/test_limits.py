@@ -47,6 +47,13 @@ def test_each_limit_has_a_program() -> None:
     assert {re.sub(r"_\d$", "", name) for name in FIXTURES} == NAMES
 
 
+def test_a_stage_relies_on_limits_that_there_are() -> None:
+    package = Path(__file__).parents[1] / "nldsl"
+    texts = [path.read_text(encoding="utf-8") for path in package.glob("s*/**/*.py")]
+    relied = {name for text in texts for name in re.findall(r'"limits, (\w+)"', text)}
+    assert len(relied) > 20 and relied <= NAMES
+
+
 @pytest.mark.parametrize("name", FIXTURES)
 def test_a_program_is_refused_by_its_own_limit(name: str) -> None:
     made = program(FIXTURES[name])

@@ -47,7 +47,7 @@ def test_a_def_called_twice() -> None:
     assert owners(text) == {"a.own.V": {"a.y"}, "b.own.V": {"b.y"}, "training.W": {"w"}}
 
 
-def test_the_definition_of_a_iteration() -> None:
+def test_the_definition_of_an_iteration() -> None:
     level = OWN.replace("level own", "level own[i]")
     text = (
         "h = x\nfor i in range(2) {\n    y = weight([4]) .* h" + level + "    h <- h + y\n}\n"
@@ -67,7 +67,7 @@ def test_the_definition_of_a_named_iteration(iteration: str, other: int) -> None
     assert owners(text) == {"own.V": mine, "training.W": {f"layer[{other}].y"}}
 
 
-def test_what_calls_of_a_iteration_make() -> None:
+def test_what_calls_of_an_iteration_make() -> None:
     level = OWN.replace("level own", "level own[i]").replace("weights of y", "weights of mixer")
     text = (
         "def mixer(x: [4]) {\n    k = weight([4]) .* x\n    return k + weight([4])\n}\nh = x\n"

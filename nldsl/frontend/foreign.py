@@ -438,9 +438,11 @@ def beginning(text: Wording, i: int) -> Mistake | None:
         and not (after and after.text == ":" and word not in ("else", "try"))
     ):
         return told(text, i, i + 1, f"there is no `{word}`", BLOCKS[word], block=True)
-    if after is not None and not after.first and sign == "-":  # `minimise -x`
+    if after is None or after.first:
+        return None
+    if sign == "-":  # `minimise -x`
         return misspelt(text, i)
-    if after is None or after.first or sign in BEHIND_A_NAME:
+    if sign in BEHIND_A_NAME:
         return None
     if word in NOUNS and after.kind == "name":
         right = NOUNS[word]

@@ -85,9 +85,7 @@ def _wrong_place(statement: Statement, place: str, looping: bool, last: bool) ->
         return [_level_inside(span)]
     if isinstance(statement, Return) and (place != DEF or looping or not last):
         return [_lost_return(span, place, looping)]
-    if place in allowed and not (
-        looping and allowed[0] == FILE and FILE in allowed and len(allowed) == 1
-    ):
+    if place in allowed and not (looping and allowed == (FILE,)):
         return []
     if allowed == (LEVEL,):
         return [

@@ -5,8 +5,8 @@ Takes the checked `Program` and the streams that are wanted of it, makes the sta
 (token_states.py, step_states.py), a flat text of equations, and gives a `Schedule` of these
 (plan.py).
 Guaranteed: every node stands before what reads it; each memory of the token clock is in exactly one
-region; a kind of step is listed once, with the first step it occurs at. What has no order
-was refused by `rules/limits`, which is relied upon by name.
+region; a kind of step is listed once, with the first step it occurs at. What has no order was
+refused by `rules/limits`: an assertion here names the limit that it relies on.
 
     differentiate.py   the derivative of an objective, as nodes again
     cells.py           trees become arrays, folds memories that add up their terms

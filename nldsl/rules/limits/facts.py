@@ -27,7 +27,7 @@ class Facts:
     # -- memories and levels
 
     def level(self, memory: str) -> Level:
-        return self.program.levels[self.program.memories[memory].level]
+        return self.program.level(memory)
 
     def on_token(self, memory: str) -> bool:
         return self.level(memory).clock.unit == "token"
