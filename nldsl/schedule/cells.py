@@ -31,6 +31,7 @@ from nldsl.core.program import (
     Program,
 )
 from nldsl.core.timing import ValidFrom, first_tick, sample_clocks
+from nldsl.schedule import instant
 from nldsl.schedule.objectives import Objectives, Slope, Sum, Value, plains
 from nldsl.schedule.timetable import spoken
 
@@ -263,7 +264,7 @@ class Cells(Objectives):
     def _tree(self, node: Node, args: list[Value]) -> Value:
         return dict(zip(node.tree.paths(), map(array, args), strict=True))
 
-    def _total(self, node: Node, args: list[Value]) -> Value:
+    def _total_of_leaves(self, node: Node, args: list[Value]) -> Value:
         parts = leaves(args[0]).values()
         first, *others = (self.al.sum(x, range(node["keep"], len(x.shape))) for x in parts)
         for part in others:
@@ -333,22 +334,21 @@ class Cells(Objectives):
         clock = self.program.levels[since].clock if isinstance(since, str) else since
         assert clock.unit in ("token", "sequence", ENDS), "limits, stretch_of_steps"
         first = self.valid_from(term)
-        total = self._accumulator(term, level, clock, first, terms)
-        if node["how"] == "sum":
-            return total
-        count = self._accumulator(al.const(1), level, clock, first, terms)
-        return al.div(
-            total, al.apply("max", count, al.const(1)) if first else count
-        )  # nothing is shown before the first term
 
-    def _accumulator(self, term: Node, level: str, clock: Clock, first: int, terms: Clock) -> Node:
+        def total(of: Node) -> Node:
+            kept = self._total(of, level, clock, first, terms)
+            # nothing is shown before the first term, whose count may be 0
+            return al.apply("max", kept, of) if first and of is not term else kept
+
+        return instant.over_stretch(al, node["how"], term, total)
+
+    def _total(self, term: Node, level: str, clock: Clock, first: int, terms: Clock) -> Node:
         key = (term, level, clock, first, terms)
         if key not in self._folds:
             name = f"{level}.fold.".lstrip(".") + str(
                 1 + sum(other[1] == level for other in self._folds)
             )
             life = self.program.levels[level].reset if level else SEQUENCE
-            before = self.al.make("read", type=term.type, memory=name)
             reset = clock if clock.unit in ("token", ENDS) else NEVER
             self._folds[key] = self.al.make("now", type=term.type, memory=name)
             self.valid_from.mark(self._folds[key], first)
@@ -360,7 +360,7 @@ class Cells(Objectives):
                 terms,
                 reset,
                 self.al.const(0, term.type),
-                self.al.add(before, term),
+                instant.grown(self.al, name, term),
                 first=first,
                 kept=self.first_tick(level),
                 life=life,
@@ -372,7 +372,6 @@ class Cells(Objectives):
         level, name = self.program.levels[node["level"]], f"tick.{node['level']}"
         assert level.clock.unit == "token", "limits, rare_ticks"
         if name not in self.cells:
-            before = self.al.make("read", type=(), memory=name)
             self.cells[name] = Cell(
                 name,
                 (),
@@ -380,7 +379,7 @@ class Cells(Objectives):
                 level.clock,
                 level.reset,
                 self.al.const(0),
-                self.al.add(before, self.al.const(1)),
+                instant.grown(self.al, name, self.al.const(1)),
                 first=self.first_tick(level.name),
                 life=level.reset,
             )
@@ -406,7 +405,7 @@ REWRITTEN: dict[str, Callable[[Cells, Node, list[Value]], Value]] = {
     **dict.fromkeys(READS, Cells._read),
     "leaf": Cells._leaf,
     "tree": Cells._tree,
-    "total": Cells._total,
+    "total": Cells._total_of_leaves,
     "grad": lambda cells, node, args: cells._gradient(node, array(args[0]), args[1]),
     "grad_stream": lambda cells, node, args: cells._error_signal(node, array(args[0]), args[1]),
     "tick": lambda cells, node, args: cells._count(node),

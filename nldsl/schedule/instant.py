@@ -3,6 +3,7 @@
     settled   when(reset, start, cut(now(M)))                      the value that the instant leaves
     copied    when(c, settled(M), when(reset, settled(M), M@c))    a copy holds what has restarted
     begun     a start takes what slower memories hold by then, and what faster ones have ticked to
+    grown     add(read(total), term)                               a total, or a count, ticks
 
 `when(clock, a, b)` is made by who knows what the clock is.
 """
@@ -73,6 +74,16 @@ def begun(al: Builder, start: Node, newest: Callable[[Node], Node]) -> Node:
     """A start that takes the newest value of each memory and weight that it reads."""
     read = [n for n in walk(start) if n.op in (*STATE, "weight")]
     return substituted(al, start, {n: newest(n) for n in read})
+
+
+def grown(al: Builder, total: N, term: Node) -> Node:
+    """What a total has ticked to: what it was, and the term of this instant."""
+    return al.add(al.make("read", type=term.type, memory=total), term)
+
+
+def over_stretch(al: Builder, how: str, term: Node, total: Callable[[Node], Node]) -> Node:
+    """The sum, or the mean, of the terms of a stretch; `total` keeps what it is asked for."""
+    return total(term) if how == "sum" else al.div(total(term), total(al.const(1)))
 
 
 def substituted(al: Builder, root: Node, bind: Mapping[Node, Node]) -> Node:

@@ -112,14 +112,14 @@ class Instants:
 
     def counter(self, counter: Counter) -> State:
         al, level = self.al, self.program.levels[counter.level]
-        more = al.add(self.read(counter, ()), al.const(1))
+        more = instant.grown(al, counter, al.const(1))
         after = self.ticked(level.name, more, self.read(counter, ()))
         left = self.when(level.reset, al.const(0), self.now(counter, ()))
         return State(counter, (), level.name, al.const(0), after, left)
 
     def total(self, total: Total) -> State:
         al, type, level = self.al, self.type_of(total.input), self.level_of(total)
-        after = al.add(self.read(total, type), self.ticks.taken(total.input, type))
+        after = instant.grown(al, total, self.ticks.taken(total.input, type))
         left = self.since(total.since, al.const(0, type), self.now(total, type))
         return State(total, type, level, al.const(0, type), after, left)
 

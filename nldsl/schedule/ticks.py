@@ -21,6 +21,7 @@ from nldsl.core.nodes import Node, Type, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import Level, Program
 from nldsl.core.timing import ValidFrom, lookahead
+from nldsl.schedule import instant
 from nldsl.schedule.differentiate import gradient
 from nldsl.schedule.named import (
     Copy,
@@ -215,8 +216,8 @@ class Equations:
             stream = self.stream(self.variant(term))
             what = Input("sum", stream)
             found: Heard = Total(what, since) if self.keeps(since) else what
-            total = given(self.al, found, node.type)
-            return total if node["how"] == "sum" else al.div(total, given(self.al, found.terms, ()))
+            total = given(al, found, node.type)
+            return total if node["how"] == "sum" else al.div(total, given(al, found.terms, ()))
         value = done[term]
         if any(n.op == "plain" for n in walk(value)):  # waits for a gradient
             return al.make(
@@ -230,19 +231,17 @@ class Equations:
         # the limit `stretch_of_several`
         assert "" not in pulse and len({root_of(self.program, p) for p in pulse}) == 1, node
         level = max(pulse, key=lambda p: (levels[p].parent is None, -levels[p].clock.period))
-        terms = terms_of(taken([value]))
-        total = self._accumulator(value, Fold(0, level, node["since"]), terms)
-        if node["how"] == "sum":
-            return total
-        one = self.al.const(1)
-        return self.al.div(total, self._accumulator(one, Fold(0, level, node["since"]), terms))
+        like, terms = Fold(0, level, node["since"]), terms_of(taken([value]))
+        return instant.over_stretch(
+            self.al, node["how"], value, lambda term: self._total(term, like, terms)
+        )
 
-    def _accumulator(self, value: Node, like: Fold, terms: tuple[Heard, ...]) -> Node:
+    def _total(self, value: Node, like: Fold, terms: tuple[Heard, ...]) -> Node:
         key = (value, like, terms)
         if key not in self._folded:
             fold = replace(like, number=len(self.terms) + 1)
             self.terms[fold] = terms
-            self.next[fold] = self.al.add(self.al.make("read", type=value.type, memory=fold), value)
+            self.next[fold] = instant.grown(self.al, fold, value)
             self._folded[key] = self.al.make("now", type=value.type, memory=fold)
         return self._folded[key]
 
