@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from nldsl import writing
-from nldsl.diagnostic import Diagnostic, Diagnostics, render
+from nldsl.diagnostic import Diagnostic, Diagnostics, counted, render
 from nldsl.explanation import explanations, near
 from nldsl.screen import Screen, Watched
 from nldsl.source import Source, decoded
@@ -129,7 +129,9 @@ def check(spec: Spec, sets: Sets = None) -> None:
     """Report everything that is wrong with a spec."""
     with reported():
         program = loaded(source_of(spec), sets)
-        say(f"{spec}: {len(program.levels)} levels, {len(program.memories)} memories, accepted")
+        levels, memories = len(program.levels), len(program.memories)
+        counts = f"{counted(levels, 'level')}, {counted(memories, 'memory', 'memories')}"
+        say(f"{spec}: {counts}, accepted")
 
 
 @app.command("compile")
@@ -526,7 +528,8 @@ def source_of(spec: str) -> Text:
     if spec == "-":
         return Text(Source("<stdin>", decoded(sys.stdin.buffer.read())), Path())
     try:
-        return Text(Source(Path(spec).name, decoded(Path(spec).read_bytes())), Path(spec).parent)
+        path = Path(spec)
+        return Text(Source(path.name, decoded(path.read_bytes()), path.parent), path.parent)
     except OSError as error:
         raise typer.BadParameter(f"`{spec}` cannot be read: {error.strerror}") from None
 
@@ -535,7 +538,7 @@ def loaded(text: Text, sets: list[str] | None, watch: Watch | None = None) -> Pr
     from nldsl import pipeline
 
     said, found = text.source, watch or pipeline.unwatched
-    return noted(pipeline.load_text(said.text, said.name, overrides(sets), [text.folder], found))
+    return noted(pipeline.load_text(said.text, said.place, overrides(sets), [text.folder], found))
 
 
 def noted(program: Program, more: Iterable[Diagnostic] = ()) -> Program:

@@ -62,6 +62,11 @@ class Diagnostic:
     fix: tuple[Edit, ...] = ()  # makes the text what `help` says: all of them together
 
 
+def counted(n: int, what: str, several: str = "") -> str:
+    """`1 level`, `2 levels`; `several` where it is not formed with an s."""
+    return f"{n:,} {what if n == 1 else several or what + 's'}"
+
+
 def edited(text: str, fix: Iterable[Edit]) -> str:
     """The text with a fix applied. Edits of one fix do not overlap."""
     for edit in sorted(fix, key=lambda edit: edit.span.start, reverse=True):
@@ -109,7 +114,7 @@ def _place(diagnostic: Diagnostic) -> tuple[str, int]:
 
 def _count(diagnostics: list[Diagnostic]) -> str:
     counts = [(sum(d.severity == severity for d in diagnostics), severity) for severity in COLOURS]
-    said = [f"{n} {severity}{'s' * (n != 1)}" for n, severity in counts if n]
+    said = [counted(n, severity) for n, severity in counts if n]
     return ", ".join(said) + "\n" if said else ""
 
 
@@ -149,7 +154,7 @@ def _last_line(span: Span) -> int:
 def _excerpt(span: Span, label: str, mark: str, colour: str, margin: int) -> Text:
     page = Text()
     page.append(" " * margin + "--> ", style=EDGE)
-    page.append(f"{span.source.name}:{span.line}:{span.column}\n")
+    page.append(f"{span.source.place}:{span.line}:{span.column}\n")
     page.append(" " * margin + " |\n", style=EDGE)
     last = _last_line(span)
     for number in range(span.line, last + 1):

@@ -54,7 +54,7 @@ def passed(stage: str, made: Made, watch: Watch, law: Law[Made] = lawless) -> Ma
 def load(path: str | Path, sets: Mapping[str, str] | None = None) -> Program:
     """Reads, elaborates and checks a spec. Raises Diagnostics with every finding."""
     path = Path(path)
-    return load_text(decoded(path.read_bytes()), path.name, sets, [path.parent])
+    return load_text(decoded(path.read_bytes()), str(path), sets, [path.parent])
 
 
 def load_text(
@@ -64,9 +64,12 @@ def load_text(
     search: list[Path] | None = None,
     watch: Watch = unwatched,
 ) -> Program:
-    """Text -> checked program. Raises Diagnostics with every finding."""
+    """Text -> checked program. `name` is the path that messages show; imports are looked for in its
+    folder, if it has one, then in `search`. Raises Diagnostics with every finding.
+    """
     folders = [*(search or []), STANDARD]
-    source = passed("tokens", Source(name, text), watch)
+    path = Path(name)
+    source = passed("tokens", Source(path.name, text, path.parent), watch)
     file = passed("ast", parse(source), watch)
     program = elaborate(file, source, sets=dict(sets or {}), search=folders)
     return passed("graph", check(program), watch, check_program)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -15,10 +16,16 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Source:
-    """A text and its name in messages."""
+    """A text, the name of its file, and the folder where the user says that it lies."""
 
     name: str
     text: str
+    folder: Path = field(default=Path(), compare=False)
+
+    @property
+    def place(self) -> str:
+        """What messages call it."""
+        return str(self.folder / self.name)
 
     def line(self, number: int) -> str:
         """The text of line `number`, counted from 1, without its line end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from commands import nldsl
 
 from nldsl import cli
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
 CONTRACT = {
     "check": {"spec", "--set"},
     "compile": {
@@ -88,6 +90,38 @@ def test_verbs_and_options_are_frozen() -> None:
             if parameter.name != "help"
         }
     assert found == CONTRACT
+
+
+def test_every_option_is_on_the_page() -> None:
+    page = (ROOT / "tests" / "language" / "running.md").read_text(encoding="utf-8")
+    table = page.partition("| option | of | says |")[2].partition("\n\n")[0]
+    rows = [line.split(" | ") for line in table.splitlines()[2:]]
+    named = {
+        (verb, option)
+        for options, verbs, *_ in rows
+        for verb in re.findall(r"\w+", verbs)
+        for option in re.findall(r"--?[a-z-]+", options)
+    }
+    for verb, found in CONTRACT.items():
+        options = {option for option in found if option.startswith("-")}
+        assert not options - {o for v, o in named if v == verb}, verb
+
+
+def test_a_finding_names_the_file_as_it_was_given(tmp_path: Path) -> None:
+    folder = tmp_path / "sub"
+    folder.mkdir()
+    (folder / "own.nl").write_text("nldsl 1\ndef f(x: []) = x + nope\n")
+    (folder / "one.nl").write_text("nldsl 1\nimport own\ny = f(1)\nz = nope\n")
+    _, _, err = nldsl("check", str(folder / "one.nl"))
+    assert f"--> {folder / 'one.nl'}:4:5" in err and f"--> {folder / 'own.nl'}:2:20" in err
+
+
+def test_one_level_is_not_several() -> None:
+    text = "nldsl 1\ninput x: []\nlevel l every token {{\n{} context x\n{} }}\ny = l.A + {}\n"
+    one = text.format("memory A: [] = 0\n", "A <- x\n", "1")
+    two = text.format("memory A: [] = 0\nmemory B: [] = 0\n", "A <- x\nB <- x\n", "l.B")
+    for spec, words in ((one, "1 level, 1 memory,"), (two, "1 level, 2 memories,")):
+        assert f"-: {words} accepted" in nldsl("check", "-", text=spec)[1]
 
 
 @pytest.mark.parametrize("verb", CONTRACT)

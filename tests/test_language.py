@@ -40,7 +40,7 @@ from nldsl.explanation import explanations
 from nldsl.graph.built_in import FUNCTIONS
 from nldsl.oracle.interpreter import Oracle
 from nldsl.oracle.operators import APPLY
-from nldsl.pipeline import load_text, scheduled
+from nldsl.pipeline import STANDARD, load_text, scheduled
 from nldsl.rules.limits import LIMITS
 from nldsl.schedule.plan import moving, plan
 from nldsl.step.compile import load_module
@@ -304,3 +304,17 @@ def test_the_manual_says_the_whole_language() -> None:
 def test_the_index_leads_to_every_chapter() -> None:
     linked = re.findall(r"\]\((\w+)\.md\)", (MANUAL / "index.md").read_text(encoding="utf-8"))
     assert sorted(linked) == sorted(set(CHAPTERS) - {"index"})
+
+
+def test_the_library_is_listed() -> None:
+    """Every def of the library has a row under its file, with the arguments that it takes."""
+    page = (MANUAL / "library.md").read_text(encoding="utf-8")
+    listed = {
+        part.partition("]")[0]: re.findall(r"^\| `(\w+\(.*?\))` \|", part, re.MULTILINE)
+        for part in page.split("\n## [")[1:]
+    }
+    heads = {
+        path.stem: re.findall(r"^def (\w+\(.*?\))(?= ?[={-])", path.read_text(), re.MULTILINE)
+        for path in STANDARD.glob("*.nl")
+    }
+    assert listed == heads

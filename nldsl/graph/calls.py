@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from nldsl.core.nodes import Axis, Shape
+from nldsl.diagnostic import counted
 from nldsl.frontend import syntax
 from nldsl.graph.axes import fits, see
 from nldsl.graph.built_in import FUNCTIONS, name_of
@@ -65,7 +66,7 @@ def arguments(
             if not name:
                 elaborator.fail(
                     "N107",
-                    f"`{callee.name.text}` takes {len(params)} argument{'s' * (len(params) != 1)}",
+                    f"`{callee.name.text}` takes {counted(len(params), 'argument')}",
                     arg.span,
                     notes=[("defined here", callee.name.span)],
                 )

@@ -38,11 +38,8 @@ class Files:
         name.
         """
         self.elaborator.main = scope = Scope(self.elaborator, "file", None)
-        folder = Path(source.name).parent
-        self.own = {
-            place / Path(source.name).name for place in (folder, *self.search) if place != STD
-        }
-        self.constants(file, scope, folder if folder.name else None, "")
+        self.own = {place / source.name for place in (source.folder, *self.search) if place != STD}
+        self.constants(file, scope, None if source.folder == Path() else source.folder, "")
         for name in self.elaborator.sets.keys() - self.elaborator.used_sets:
             self.elaborator.report(
                 "N112",
@@ -94,8 +91,7 @@ class Files:
         path = Path(os.path.realpath(self.found(imported, folder)))
         if path not in self.scopes:
             self.scopes[path] = Scope(elaborator, "file", None)
-            shown = f"{LIBRARY}{path.name}" if path.parent == STD.resolve() else path.name
-            source = Source(shown, decoded(path.read_bytes()))
+            source = self.source(path, imported)
             self.constants(parse(source), self.scopes[path], path.parent, imported.text)
         for name, entry in self.scopes[path].names.items():
             if isinstance(entry.base, Definition):
@@ -109,6 +105,14 @@ class Files:
                         help="import one of the two, or rename one",
                     )
                 scope.imported.setdefault(name, Entry(entry.base, entry.span, True))
+
+    @staticmethod
+    def source(path: Path, imported: syntax.Name) -> Source:
+        """A file that another one imports; messages show it in that one's folder."""
+        text = decoded(path.read_bytes())
+        if path.parent == STD.resolve():
+            return Source(f"{LIBRARY}{path.name}", text)
+        return Source(path.name, text, imported.span.source.folder)
 
     def found(self, imported: syntax.Name, folder: Path | None) -> Path:
         """The file of that name: beside the one that imports it, where the caller says, then in

@@ -90,7 +90,7 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
     The program and the text are read first: a rejected run leaves no folder behind.
     """
     texts = texts_of(spec)
-    program = pipeline.load_text(text_of(spec), spec.name, settings.sets, [spec.parent])
+    program = pipeline.load_text(text_of(spec), str(spec), settings.sets, [spec.parent])
     tokens = settings.batch * settings.length * settings.accumulate
     room.require(8 * tokens, f"{tokens:,} tokens a step", "cpu")
     dataset = dataset_of(program, settings)

@@ -158,6 +158,10 @@ def plan(run: Run, step: CompiledStep, done: int, told: int) -> str:
             f"\nstateful memories: each of {s.batch * s.accumulate} batch lanes continues its text "
             "from the previous step"
         )
+    trained = step.reading.trained[0]
+    if trained != "loss":
+        words = f"`{trained}`" if trained in run.program.outputs else "the stream that is learned"
+        text += f"\nno stream is called `loss`: the loss of a step is the mean of {words}"
     changed = [
         f"{name} was {was}, now it is {now}"
         for name, was, now in (

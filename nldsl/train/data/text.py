@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nldsl.core.program import Program
-from nldsl.diagnostic import Diagnostic
+from nldsl.diagnostic import Diagnostic, counted
 from nldsl.train import faults
 from nldsl.train.data import baseline, filetype
 from nldsl.train.data.baseline import BYTES
@@ -135,19 +135,12 @@ class Corpus:
 
     def describe(self) -> str:
         left_out = [
-            f"{n} {what}"
-            for n, what in (
-                (self.duplicates, "duplicates left out"),
-                (self.binary, "files left out that are not text"),
-            )
-            if n
+            *([f"{counted(self.duplicates, 'duplicate')} left out"] if self.duplicates else []),
+            *([f"{counted(self.binary, 'file')} left out, not text"] if self.binary else []),
         ]
-        return (
-            f"{self.name}: {len(self.train) + len(self.held_out):,} bytes in {self.documents:,} "
-            "documents"
-            f"{''.join(', ' + part for part in left_out)}; {len(self.held_out):,} bytes held out\n"
-            f"sha256 {self.sha256}"
-        )
+        train, held_out = (np.count_nonzero(x != BOUNDARY) for x in (self.train, self.held_out))
+        parts = [f"{train + held_out:,} bytes in {counted(self.documents, 'document')}", *left_out]
+        return f"{self.name}: {', '.join(parts)}; {held_out:,} held out\nsha256 {self.sha256}"
 
 
 def takes(program: Program) -> bool:
