@@ -139,6 +139,12 @@ def test_a_step_that_climbs(step: str) -> None:
     assert trained("-")[0] == ["N516"] and trained("-")[1] > 4
 
 
+@pytest.mark.parametrize("step", OPTIMIZERS)
+def test_a_step_in_the_place_of_the_weight(step: str) -> None:
+    text = "nldsl 1\nimport optimizers\ninput x: [4]\nw = weight([4], init = 1)\nloss = |w .* x|^2"
+    assert codes(text + training("x", step)) == ["N516"]
+
+
 def test_an_optimizer_of_its_own_is_not_judged() -> None:
     text = (
         "nldsl 1\ninput x: [4]\nw = weight([4], init = 1)\ndef sgd(g, lr) = lr * g\n"

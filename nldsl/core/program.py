@@ -146,6 +146,7 @@ class Clause:
     read       a name in an equation      the name                    the name
     member     `l.M`, `l.M@after` there   `M`                         all of it
     climbs     `place - adamw(..)`        the optimizer               the right side
+    replaces   `adamw(..)` alone          the optimizer               the right side
 
     A read in a window, or at another instant, is not among them.
     """
@@ -153,7 +154,7 @@ class Clause:
     word: str
     span: Span
     name: str = ""
-    place: str = ""  # of `climbs`, what is moved
+    place: str = ""  # of `climbs` and `replaces`, what is moved
 
 
 @dataclass

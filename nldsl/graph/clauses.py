@@ -29,7 +29,7 @@ def clauses(text: syntax.Level, scope: Scope) -> Iterator[Clause]:
             case syntax.Update():
                 yield Clause("update", piece.value.span, piece.place.names[0].text)
                 yield from reads(piece.value)
-                yield from climbs(piece, scope)
+                yield from not_added(piece, scope)
 
 
 def reads(value: syntax.Expr) -> Iterator[Clause]:
@@ -49,9 +49,13 @@ def reads(value: syntax.Expr) -> Iterator[Clause]:
             waiting += syntax.children(piece)
 
 
-def climbs(update: syntax.Update, scope: Scope) -> Iterator[Clause]:
-    """`place - step`, with a step that an optimizer of the library returns to be added."""
+def not_added(update: syntax.Update, scope: Scope) -> Iterator[Clause]:
+    """`place - step`, or the step alone, of a step that an optimizer of the library returns to be
+    added.
+    """
     value = update.value
+    if name := step(value, scope):
+        yield Clause("replaces", value.span, name, str(update.place))
     if (
         isinstance(value, syntax.Binary)
         and value.op == "-"

@@ -64,7 +64,7 @@ RULES: tuple[Rule, ...] = (
     gradients.missing_depths,
     gradients.unstable_erase,
     gradients.gradients_of_another_version,
-    gradients.subtracted_steps,
+    gradients.steps_not_added,
 )
 
 

@@ -436,21 +436,28 @@ def gradients_of_another_version(program: Program) -> Iterator[Diagnostic]:
                 )
 
 
-def subtracted_steps(program: Program) -> Iterator[Diagnostic]:
-    """The optimizers of the library return the step to add: subtracted, it goes up the objective.
+def steps_not_added(program: Program) -> Iterator[Diagnostic]:
+    """The optimizers of the library return the step to add: subtracted, it goes up the objective,
+    and alone it takes the memory's place.
 
     W <- W - adamw(W, grad(W), lr = 1e-3, decay = 0.1)                       # N516
+    W <- adamw(W, grad(W), lr = 1e-3, decay = 0.1)                           # N516
     W <- W + adamw(W, grad(W), lr = 1e-3, decay = 0.1)
     """
+    wrong = {
+        "climbs": ("subtracted, it climbs the objective", "goes up"),
+        "replaces": ("alone, it takes the place of what was learned", "forgets the old value"),
+    }
     for level in {
         level.span: level for level in program.levels.values() if level.span is not None
     }.values():
-        for clause in clauses(level, "climbs"):
+        for clause in clauses(level, *wrong):
+            what, label = wrong[clause.word]
             yield Diagnostic(
                 "N516",
-                f"`{clause.name}` returns the step to add: subtracted, it climbs the objective",
+                f"`{clause.name}` returns the step to add: {what}",
                 clause.span,
-                "goes up",
+                label,
                 help=f"`{clause.place} + {clause.name}(..)`",
                 severity="warning",
             )

@@ -12,8 +12,8 @@ from nldsl.source import Span
 LONGEST_QUOTE = 48
 
 
-def clauses(level: Level, word: str) -> list[Clause]:
-    return [clause for clause in level.said if clause.word == word]
+def clauses(level: Level, *words: str) -> list[Clause]:
+    return [clause for clause in level.said if clause.word in words]
 
 
 def place_of(level: Level, word: str) -> Span | None:
