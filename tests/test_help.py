@@ -247,6 +247,8 @@ TOLD = {
     ),
     "y = unit2(x)": ("unit2", "unit"),
     "y = softmax(x, 1)": ("softmax(x, 1)", "told by its name: `softmax(x, d)`"),
+    "y = softmax(x, -1)": ("softmax(x, -1)", "told by its name: `softmax(x, d)`"),
+    "y = mean(x, 0)": ("mean(x, 0)", "told by its name: `mean(x, d)`"),
     "y = a.M@chunk\nlevel a every token { memory M: [d] = 0  M <- M + x  bptt full }": (
         "chunk",
         "clock chunk = 64 token",

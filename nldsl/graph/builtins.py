@@ -13,7 +13,7 @@ from nldsl.frontend import syntax
 from nldsl.graph import attention, windows
 from nldsl.graph.arguments import given, outside_memory, positional
 from nldsl.graph.built_in import FUNCTIONS, name_of
-from nldsl.graph.evaluate import array, as_array, axes_text, axis_of, evaluate
+from nldsl.graph.evaluate import array, as_array, axes_text, evaluate, named_axis
 from nldsl.graph.guards import is_comparison
 from nldsl.graph.parameters import affine, conv, embed, linear, weight
 from nldsl.graph.scope import Site
@@ -307,7 +307,7 @@ def softmax(call: syntax.Call, site: Site) -> Array:
     args = given(call, site, "x", optional=("axis",))
     x, elaborator = array(args["x"], site), site.elaborator
     if "axis" in args:
-        return elaborator.arrays.along("softmax", x, axis_of(args["axis"], site))
+        return elaborator.arrays.along("softmax", x, named_axis(args["axis"], site))
     return rows(x, site)
 
 

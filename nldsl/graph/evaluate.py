@@ -94,6 +94,14 @@ def axis_of(expr: syntax.Syntax, site: Site) -> Axis:
     return site.elaborator.axis(evaluate(expr, site), expr.span)
 
 
+def named_axis(expr: syntax.Syntax, site: Site) -> Axis:
+    """The axis of an array that an argument names; no array has the one that -1 or 0 would be."""
+    value = evaluate(expr, site)
+    if isinstance(value, Num) and value.value < 1:
+        return Axis(value.text, 0)
+    return site.elaborator.axis(value, expr.span)
+
+
 def axes_text(value: Array) -> str:
     """For messages: the axes that the text sees."""
     return "a tree of weights" if value.is_tree else shape_text(value.seen)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from nldsl.core.nodes import Stretch
 from nldsl.frontend import syntax
 from nldsl.graph.clocks import clock_of, stretch_count
-from nldsl.graph.evaluate import array, as_array, axis_of, evaluate
+from nldsl.graph.evaluate import array, as_array, evaluate, named_axis
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array
 
@@ -60,7 +60,7 @@ def reduction(how: str) -> Callable[[syntax.Call, Site], Array]:
         x = array(call.args[0], site)
         if len(call.args) == 1:
             return arrays.total(how, x)
-        return arrays.along(how, x, axis_of(call.args[1], site))
+        return arrays.along(how, x, named_axis(call.args[1], site))
 
     return build
 
