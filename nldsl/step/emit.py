@@ -220,7 +220,7 @@ class Emitter:
             call_region(self, fn, carry, item)
         elif item.op != "input":
             fn.at = item
-            self.stream(fn, carry, item)
+            self.stream(fn, carry, item, online)
             fn.note(fn.env[item], item)
         else:
             return
@@ -293,8 +293,9 @@ class Emitter:
     _locals: dict[Node, str]
     _taken: Names
 
-    def stream(self, fn: Fn, carry: Carry, node: Node) -> None:
-        """A stream over all tokens of the call."""
+    def stream(self, fn: Fn, carry: Carry, node: Node, online: bool) -> None:
+        """A stream over all tokens of the call; of those between ticks a gradient is taken
+        twice."""
         args = [fn.value(a) for a in node.args]
         late = self.lag.get(node, 0)
         if node.op == "ahead":
@@ -310,7 +311,7 @@ class Emitter:
                     carry.results.append(f"latest({arg.text}, {name}, {by})")
         if node.op in TEMPORAL:
             assert not late, "limits, ahead_in_time"
-            fn.env[node] = fn.note(stream(self, fn, carry, node, args), node)
+            fn.env[node] = fn.note(stream(self, fn, carry, node, args, not online), node)
             return
         fn.env[node] = fn.emit(node, args)
 

@@ -33,6 +33,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor"""
 
+# what products are in bfloat16
+IN_BFLOAT16 = {"torch.einsum": "product", "F.scaled_dot_product_attention": "rounded_attention"}
+
 
 def in_precision(emitted: Emitted, precision: str) -> str:
     """The forward source alone; in bfloat16 its products are `product`, and nothing else
@@ -45,9 +48,15 @@ def forward_text(emitted: Emitted, precision: str) -> tuple[str, str]:
     """The functions of the model, and those that they call."""
     model, called = emitted.text, copied(emitted.text)
     if precision == "bfloat16":
-        model, called = (text.replace("torch.einsum(", "product(") for text in (model, called))
-        called += "\n\n" + copied("product(")
+        model, called = (rounded(text) for text in (model, called))
+        called += "\n\n" + copied(model + called, called)
     return model, called
+
+
+def rounded(text: str) -> str:
+    for exact, in_bfloat16 in IN_BFLOAT16.items():
+        text = text.replace(f"{exact}(", f"{in_bfloat16}(")
+    return text
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,17 @@ def numbers_per_sequence(step: CompiledStep) -> int:
     return sum(numel(state.type) for state in (*states, *schedule.between.values()))
 
 
+def attention(step: CompiledStep) -> list[str]:
+    """How softmax attention is computed."""
+    how = {
+        "attention(": "by scaled_dot_product_attention",
+        "attend(": "written out, where a gradient of its gradient is taken, or a token has pairs "
+        "of its own",
+    }
+    found = [words for name, words in how.items() if f" {name}" in step.emitted.text]
+    return [f"attention {', and '.join(found)}"] if found else []
+
+
 def report(program: Program, step: CompiledStep) -> Group:
     """Everything about a compiled program that a user may want to know before training it."""
     state = step.init(0)
@@ -170,6 +181,7 @@ def report(program: Program, step: CompiledStep) -> Group:
             if step.capture == "eager"
             else f"; predicted compile time {step.predict(step.capture):.0f} s"
         ),
+        *attention(step),
         "initialisers: " + "; ".join(f"{k} ({n} tensors)" for k, n in inits.items()),
     ]
     if step.compile_seconds:

@@ -72,13 +72,15 @@ def looks_back(node: Node) -> list[Kept]:
 @dataclass(frozen=True)
 class View:
     """How an operator sees time: `rows` is the text of the rows kept and those of now, `own` that
-    of the rows of now, `t` that of the tokens; `first` the token at which a stream begins.
+    of the rows of now, `t` that of the tokens; `first` the token at which a stream begins. `once`:
+    only its first derivative is asked for.
     """
 
     rows: Callable[[Kept, Ref], str]
     own: Callable[[Ref], str]
     t: str
     first: Callable[[Node], int]
+    once: bool = False
 
 
 def conv(fn: Fn, node: Node, args: list[Ref], view: View) -> str:
@@ -126,7 +128,16 @@ def attend(fn: Fn, node: Node, args: list[Ref], view: View) -> str:
             f"({kt}, {vt}, {eqs[0]!r}, {eqs[1]!r}, {2 + len(heads)}, "
             f"{None if span is None else spoken(span)!r}, {first}), "
         )
-    return f"attend({view.own(args[0])}, ({''.join(said)}), {node['scale']!r}, {view.t})"
+    how = "attention" if view.once and not by_token(node, args) else "attend"
+    return f"{how}({view.own(args[0])}, ({''.join(said)}), {node['scale']!r}, {view.t})"
+
+
+def by_token(node: Node, args: list[Ref]) -> bool:
+    """Has a token pairs of its own?"""
+    return any(
+        span is None and (args[1 + 2 * i].lead or args[2 + 2 * i].lead)
+        for i, _, _, span in groups(node)
+    )
 
 
 TEMPORAL: dict[str, Callable[..., str]] = {
@@ -138,7 +149,7 @@ TEMPORAL: dict[str, Callable[..., str]] = {
 }
 
 
-def stream(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> Ref:
+def stream(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref], once: bool) -> Ref:
     """The operator over all tokens of a call; what it keeps is carried."""
     like = next((r.text for r in (*args, *fn.env.values()) if r.lead == "BT"), None)
     assert like is not None, node.op
@@ -175,5 +186,5 @@ def stream(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref]) -> Re
 
     t = fn.let(f"times({like}, position)[0]", "", (), "t").text
     return fn.let(
-        TEMPORAL[node.op](fn, node, args, View(rows, own, t, em.valid_from)), "BT", node.shape
+        TEMPORAL[node.op](fn, node, args, View(rows, own, t, em.valid_from, once)), "BT", node.shape
     )

@@ -55,6 +55,13 @@ def visible(t: Tensor, rows: int, span: tuple[str, int, int], first: int) -> Ten
     return (j[None, :] <= t[:, None]) & (j[None, :] >= since[:, None].clamp_min(first))
 
 
+def covers(t: Tensor, rows: int, span: tuple[str, int, int] | None, first: int) -> bool:
+    """Do the tokens t [T] see themselves and all before them, and are these all the rows?"""
+    if span is None or first or rows != len(t):
+        return False
+    return span[0] == "all" or span[1] == 0 or span[0] == "last" and span[1] >= rows
+
+
 def band(
     like: Tensor, t: Tensor, rows: int, span: tuple[str, int, int], first: int, mean: bool
 ) -> Tensor:
