@@ -35,6 +35,16 @@ def replace(path: Path, content: bytes | str) -> None:
     settle(path.parent)
 
 
+def home() -> Path | None:
+    """The user's folder of what is kept between runs; None where none can be written."""
+    found = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nldsl"
+    try:
+        found.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return found if os.access(found, os.W_OK) else None
+
+
 def settle(folder: Path) -> None:
     """Wait until the names in a folder are on the disk."""
     number = os.open(folder, os.O_RDONLY)

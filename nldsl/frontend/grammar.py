@@ -4,7 +4,6 @@ was refused.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from lark import Lark, Token, Tree, UnexpectedCharacters, UnexpectedToken
 
+from nldsl import writing
 from nldsl.frontend.lex import RESERVED
 from nldsl.frontend.syntax import UNITS
 
@@ -63,12 +63,8 @@ def kept() -> str | bool:
     """The file in which lark caches its analysis of the grammar, which takes longer than a small
     program does; False where no cache can be written.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nldsl"
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return str(home / "grammar.lark")
+    home = writing.home()
+    return str(home / "grammar.lark") if home else False
 
 
 def attempt(text: str, versioned: bool = True) -> Tree[Token] | Refusal:

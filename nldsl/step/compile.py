@@ -2,18 +2,19 @@
 
 whole   one graph per tick kind: forward, inner updates, backward and every level that fires
 split   one graph per distinct block (forward and its backward), used again for each layer, and one
-        update per tick kind
+        update per tick kind; kept on the disk, see `functions.py`
 eager   the emitted source as it is
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from nldsl.schedule.faults import Unsupported, told
 from nldsl.schedule.named import Heard, Total, input_of
 from nldsl.schedule.plan import Schedule
 from nldsl.schedule.timetable import Kind
-from nldsl.step import lanes, room
+from nldsl.step import functions, lanes, room
 from nldsl.step.loading import Files, loaded
 from nldsl.step.module import StepSource
 from nldsl.step.reading import Reader, load_module
@@ -38,11 +39,24 @@ Batch = Mapping[str, Tensor]
 Run = Callable[..., Any]  # an emitted function, compiled or not
 
 
+class Given(NamedTuple):
+    """What one step gives: gradients, sums and numbers of terms of the streams that levels hear,
+    and what each micro-batch leaves in its lanes.
+    """
+
+    grads: Mapping[str, Tensor]
+    sums: dict[str, Tensor]
+    terms: dict[str, int]
+    lasting: Sequence[Mapping[str, Tensor]]
+
+
 class CompiledStep:
     """One training step of a program:
 
     `init` makes a state, calling it performs one optimizer step in place.
     """
+
+    obtain: functions.Obtain = staticmethod(functions.obtained)
 
     def __init__(
         self,
@@ -71,6 +85,7 @@ class CompiledStep:
         self.module = load_module(self.source, "step")
         self._planned = planned(self.program, planned_steps, device)
         self.reading = Reader(self)
+        self.compiled: dict[str, functions.Compiled] = {}
         self._kinds = self._compile()
         self._met: set[tuple[Any, ...]] = (
             set()
@@ -103,13 +118,11 @@ class CompiledStep:
         module = self.module
         self.mode = "scan" if self.capture == "whole" else "loop"
         if self.capture == "split":
-            for name in dict.fromkeys(
-                [*self.emitted.functions, *(tape.body for tape in self.updates.tapes)]
-            ):
-                module[name] = torch.compile(module[name], fullgraph=True, dynamic=False)
-            for i in range(count):
-                module[f"tick_{i + 1}"] = torch.compile(
-                    module[f"tick_{i + 1}"], fullgraph=True, dynamic=False
+            bodies = [*self.emitted.functions, *(tape.body for tape in self.updates.tapes)]
+            names = dict.fromkeys([*bodies, *(f"tick_{i + 1}" for i in range(count))])
+            for name, text in functions.texts(self.source, names).items():
+                module[name] = self.compiled[name] = functions.Compiled(
+                    module[name], text, self.obtain
                 )
         if self.capture == "whole":
             return [
@@ -197,15 +210,11 @@ class CompiledStep:
         D = self.draws(state, self.schedule.table.events[kind])
         inputs = [self.place(b) for b in batches]
         self.seat(state, sum(map(lanes_of, inputs)))
+        if self.capture != "whole" or len(inputs) > 1:
+            return self._apart(str(kind + 1), state, inputs, D)
         met = (kind, *((name, x.shape) for b in inputs for name, x in b.items()))
-        with torch.compiler.set_stance(
-            "fail_on_recompile" if met in self._met and self.capture != "eager" else "default"
-        ):
-            done = (
-                self._whole(kind, state, inputs[0], D)
-                if self.capture == "whole" and len(inputs) == 1
-                else self._apart(str(kind + 1), state, inputs, D)
-            )
+        with torch.compiler.set_stance("fail_on_recompile" if met in self._met else "default"):
+            done = self._whole(kind, state, inputs[0], D)
         self._met.add(met)
         return done
 
@@ -229,6 +238,12 @@ class CompiledStep:
         self, name: str, state: State, inputs: Sequence[Batch], D: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Forward and backward of each micro-batch, then the tick."""
+        heard = self._heard(state, inputs)
+        self._ticked(name, state, heard, D)
+        self._keep(state, inputs, heard.lasting)
+        return heard.sums, heard.terms
+
+    def _heard(self, state: State, inputs: Sequence[Batch]) -> Given:
         seats = [lanes.part(state.lanes, i, lanes_of(b)) for i, b in enumerate(inputs)]
         total: dict[str, Tensor] = {}
         grads: dict[str, Tensor] = {}
@@ -243,14 +258,16 @@ class CompiledStep:
                 k: total[k] + s.detach() if k in total else s.detach() for k, s in sums.items()
             }
             terms = {k: terms.get(k, 0) + n for k, n in counts.items()}
+        return Given(grads, total, terms, lasting)
+
+    def _ticked(self, name: str, state: State, heard: Given, D: Mapping[str, Tensor]) -> None:
+        S, G, V, N = state.tensors, heard.grads, heard.sums, heard.terms
         with torch.no_grad():
             if self.updates.tapes:
-                self.module[f"hear_{name}"](state.tensors, grads, self.mode)
-            self.module[f"before_{name}"](state.tensors, terms)
-            self.module[f"tick_{name}"](state.tensors, grads, total, terms, D, self._planned)
-            self.module[f"after_{name}"](state.tensors, terms)
-        self._keep(state, inputs, lasting)
-        return total, terms
+                self.module[f"hear_{name}"](S, G, self.mode)
+            self.module[f"before_{name}"](S, N)
+            self.module[f"tick_{name}"](S, G, V, N, D, self._planned)
+            self.module[f"after_{name}"](S, N)
 
     def _sparse(
         self, state: State, batches: Sequence[Batch], terms: Mapping[str, int]
@@ -361,21 +378,60 @@ class CompiledStep:
         self, state: State, batch: Batch, on_event: Callable[[str], None] = lambda text: None
     ) -> None:
         """Compiles every tick kind, on a copy of the state."""
-        if self.capture == "eager":
-            return
-        copy = self.init(0)
-        for i, kind in enumerate(self.schedule.table.kinds):
-            on_event(
-                f"tick kind {i + 1} of {len(self.schedule.table.kinds)}: {len(kind)} levels"
-                + (
-                    f", with {len(self.emitted.functions)} distinct blocks"
-                    if i == 0 and self.capture == "split"
-                    else ""
+        begin = time.perf_counter()
+        if self.capture == "split":
+            jobs = self._jobs(batch)
+            runs = iter(self.obtain([j for some in jobs.values() for j in some], on_event))
+            for name, some in jobs.items():
+                self.compiled[name].made |= {job.kind: next(runs) for job in some}
+            self.compile_seconds["functions"] = time.perf_counter() - begin
+        if self.capture == "whole":
+            copy = self.init(0)
+            for i, kind in enumerate(self.schedule.table.kinds):
+                on_event(
+                    f"tick kind {i + 1} of {len(self.schedule.table.kinds)}: {len(kind)} levels"
                 )
-            )
-            begin = time.perf_counter()
-            self._run(i, copy, [batch] * self.accumulate)
-            self.compile_seconds[f"kind {i + 1}"] = time.perf_counter() - begin
+                self._run(i, copy, [batch] * self.accumulate)
+                self.compile_seconds[f"kind {i + 1}"] = time.perf_counter() - begin
+                begin = time.perf_counter()
+
+    def as_written(self, now: bool) -> None:
+        """Runs functions as they are written, or compiled."""
+        for function in self.compiled.values():
+            function.as_written = now
+
+    @property
+    def is_as_written(self) -> bool:
+        return any(function.as_written for function in self.compiled.values())
+
+    def is_kept(self, batch: Batch) -> bool:
+        """Is all that is compiled for batches like this one kept from an earlier run?"""
+        return functions.known(self._place_of_jobs(self.place(batch))) is not None
+
+    def _place_of_jobs(self, inputs: Batch) -> str:
+        """Where it is kept what functions are given."""
+        sizes = sorted((name, x.shape, x.dtype) for name, x in inputs.items())
+        texts = self.emitted.text, self.updates.texts
+        said = repr((texts, sizes, self.dtype, self.device, functions.machine()))
+        return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+    def _jobs(self, batch: Batch) -> dict[str, list[functions.Job]]:
+        """What is to be compiled for batches like this one: what functions are given in a step of
+        each kind, which is run as it is written, unless it is known from an earlier run.
+        """
+        inputs = self.place(batch)
+        key = self._place_of_jobs(inputs)
+        jobs = functions.known(key)
+        if jobs is None:
+            with functions.recording(self.compiled.values()):
+                copy = self.init(0)
+                self.seat(copy, self.accumulate * lanes_of(inputs))
+                heard = self._heard(copy, [inputs] * self.accumulate)
+                for i, kind in enumerate(self.schedule.table.events):
+                    self._ticked(str(i + 1), copy, heard, self.draws(copy, kind))
+                jobs = {name: list((f.met or {}).values()) for name, f in self.compiled.items()}
+            functions.remember(key, jobs)
+        return jobs
 
 
 def lanes_of(batch: Batch) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 from nldsl.core.program import Program
 from nldsl.pipeline import compile_program
 from nldsl.step.compile import CompiledStep
+from nldsl.step.functions import Job, Run, Tell
 from nldsl.step.loading import Files
 from nldsl.testing.laws import Batch, deviation
 
@@ -37,8 +38,15 @@ def traced(
     """
     torch._dynamo.reset()
     counted = Counted()
-    compiler = partial(torch.compile, backend=counted)
-    with mock.patch.object(torch, "compile", compiler):
+    compiler = partial(torch.compile, fullgraph=True, dynamic=False, backend=counted)
+
+    def obtain(jobs: Sequence[Job], tell: Tell) -> list[Run]:
+        return [compiler(job.function()) for job in jobs]
+
+    with (
+        mock.patch.object(torch, "compile", lambda run, **how: compiler(run)),
+        mock.patch.object(CompiledStep, "obtain", staticmethod(obtain)),
+    ):
         return compile_program(program, precision=precision, capture=capture, files=files), counted
 
 

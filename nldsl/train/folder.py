@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -115,12 +115,25 @@ def longer(folder: Path, record: Record, steps: int) -> Record:
         raise faults.shorter(folder, record.settings.steps, steps)
     saved = checkpoint.manifest(folder)
     entry = Lengthened(after=saved.step if saved else 0, was=record.settings.steps, steps=steps)
-    record = record.model_copy(
-        update={
-            "settings": record.settings.model_copy(update={"steps": steps}),
-            "lengthened": [*record.lengthened, entry],
-        }
+    settings = record.settings.model_copy(update={"steps": steps})
+    lengthened = [*record.lengthened, entry]
+    # a run that was too short to be compiled may be long enough now
+    chosen = record.compiled_from or None
+    return changed(
+        folder,
+        record,
+        {"settings": settings, "lengthened": lengthened, "compiled_from": chosen},
     )
+
+
+def compiled_from(folder: Path, record: Record, step: int) -> Record:
+    """The run is compiled from a step on; 0: not at all."""
+    return changed(folder, record, {"compiled_from": step})
+
+
+def changed(folder: Path, record: Record, new: Mapping[str, object]) -> Record:
+    """The record with other values, written. Raises N713 if it cannot be."""
+    record = record.model_copy(update=new)
     try:
         writing.replace(folder / NUMBERS, records.written(record))
     except OSError as error:

@@ -65,6 +65,7 @@ def loop(
     save: Callable[[State], None],
     due: Callable[[int], bool],
     interrupt: Interrupt,
+    before: Callable[[State], None],
 ) -> None:
     """Train from `state.step` to `steps`, or to the step in which the interrupt comes; the last
     state is saved. Raises NotFinite.
@@ -72,6 +73,7 @@ def loop(
     with interrupt.after_the_step():
         while state.step < steps and not interrupt.asked:
             n = state.step + 1
+            before(state)
             with log.timed(n):
                 values = step(state, batches(n))
             log.add(n, values, step.fired(n))
@@ -171,6 +173,17 @@ class Interrupt:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    @contextmanager
+    def at_once(self, doing: str) -> Iterator[None]:
+        """While entered, a signal breaks off what is done now, inside the loop too."""
+        patient, was = self._patient, self.doing
+        self._patient, self.doing = False, doing
+        try:
+            yield
+        finally:
+            self._patient = patient
+        self.doing = was
 
     def after_the_step(self) -> Patience:
         return Patience(self)

@@ -4,9 +4,9 @@
     "ticked": ["ffn[1]", "training"]}
 
 "seconds" are those of this step alone. "bits" stand there if the loss is what a byte costs and
-nothing else. Other events: "start" (step: the last one before it; compiled: seconds), "saved"
-(step), "held_out" (as scored, see score.py; "of" the report if that is not what was learned),
-"sample" (text). Each step stands there exactly once: on resume, what a killed run wrote beyond its
+nothing else. Other events: "start" (step: the last one before it), "compiled" (step: likewise;
+seconds), "saved" (step), "held_out" (as scored, see score.py; "of" the report if that is not what
+was learned), "sample" (text). Each step stands there exactly once: on resume, what a killed run wrote beyond its
 checkpoint is cut off before anything is added.
 """
 
@@ -33,6 +33,7 @@ TOLD: dict[str, dict[str, type | UnionType]] = {
     "held_out": {"step": int},
     "saved": {"step": int},
     "start": {"step": int},
+    "compiled": {"step": int},
 }
 TITLE = 48  # letters of a run's name in the title
 FEW = 50  # steps, of which each is a point in the picture

@@ -85,6 +85,7 @@ class Record(Model):
     torch: str
     threads: Count
     lengthened: list[Lengthened] = []
+    compiled_from: Whole | None = None  # the first compiled step; 0: none is; None: not chosen
     texts: dict[FileName, str]
 
     def model_post_init(self, context: object) -> None:

@@ -14,6 +14,7 @@ from nldsl.step.compile import CompiledStep
 from nldsl.step.state import State
 from nldsl.train import checkpoint, faults, memory, metrics, origin, schedules
 from nldsl.train import run as runs
+from nldsl.train.capture import Capturing
 from nldsl.train.display import Display
 from nldsl.train.loop import Interrupt, Log, NotFinite, Now, Queued, loop
 from nldsl.train.metrics import Journal
@@ -51,14 +52,24 @@ def carried_out(
     loss that is not finite.
     """
     s = run.settings
-    step, state = ready(run, display, journal, interrupt)
+    step, state, capturing = ready(run, display, journal, interrupt)
     save = saver(run, journal, display, interrupt)
     interrupt.doing = f"within a step: {kept(run)}"
     bits = metrics.bits if in_bits(run.program, step.reading.trained[1], "loss") else None
     clock = Queued if s.device.startswith("cuda") else Now
     log = Log(journal, display, s.batch * s.length * s.accumulate, bits, clock)
     try:
-        loop(step, state, run.batches, s.steps, log, save, due(save_every), interrupt)
+        loop(
+            step,
+            state,
+            run.batches,
+            s.steps,
+            log,
+            save,
+            due(save_every),
+            interrupt,
+            capturing.before,
+        )
     except NotFinite as found:
         display.close()
         display.say(
@@ -80,29 +91,23 @@ def carried_out(
 
 def ready(
     run: Run, display: Display, journal: Journal, interrupt: Interrupt
-) -> tuple[CompiledStep, State]:
-    """The compiled step and the state that it goes on from; what is told before the first step."""
+) -> tuple[CompiledStep, State, Capturing]:
+    """The step and the state that it goes on from; what is told before the first step."""
     s = run.settings
     display.say(run.data.describe())
     for name, path in run.files.items():
         display.say(f"{name} is {path}")
     interrupt.doing = f"while compiling: {kept(run)}"
-    display.compiling(f"{run.record.spec} for {s.device} in {s.precision}")
-    began = time.perf_counter()
     step, state = runs.compiled(run)
-    step.warm(state, run.batches(1)[0], display.compiling)
-    display.compiled()
     told = journal.cut(state.step)
     journal.write(
-        "start",
-        step=state.step,
-        torch=torch.__version__,
-        threads=torch.get_num_threads(),
-        compiled=round(time.perf_counter() - began, 3),
+        "start", step=state.step, torch=torch.__version__, threads=torch.get_num_threads()
     )
+    capturing = Capturing(run, step, journal, display, interrupt)
+    capturing.begin(state)
     display.say(plan(run, step, state.step, told))
     display.training(state.step, s.steps)
-    return step, state
+    return step, state, capturing
 
 
 def scored(run: Run, journal: Journal) -> bool:

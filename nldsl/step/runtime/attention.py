@@ -98,9 +98,13 @@ def arranged(
     return x.reshape(count)
 
 
-def rounded_attention(q: Tensor, k: Tensor, v: Tensor, **how: object) -> Tensor:
-    """PyTorch's fused kernel of operands rounded to bfloat16, with a float32 result; scores and
-    weights are float32 within.
+def rounded_attention(
+    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, is_causal: bool, scale: float
+) -> Tensor:
+    """PyTorch's fused kernel of operands rounded to bfloat16; scores and weights are float32
+    within.
     """
-    rounded = (x.to(torch.bfloat16) for x in (q, k, v))
-    return F.scaled_dot_product_attention(*rounded, **how).to(q.dtype)
+    low = torch.bfloat16
+    return F.scaled_dot_product_attention(
+        q.to(low), k.to(low), v.to(low), attn_mask=attn_mask, is_causal=is_causal, scale=scale
+    ).to(q.dtype)

@@ -1,0 +1,132 @@
+"""Functions of a step are compiled once for each kind of arguments, and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from nldsl.step import functions
+from nldsl.step.functions import Compiled, Job, kind_of, known, obtained, recording, remember, texts
+
+torch.set_num_threads(1)
+MODULE = """from __future__ import annotations
+import torch
+SCALE = 3.0
+
+
+def twice(x):
+    return x + x
+
+
+def block_1(a, position):
+    # a comment
+    return twice(a) * SCALE
+
+
+def block_2(a, position):
+    return twice(a) * SCALE
+
+
+def block_3(a, position):
+    return block_1(a, position) - 1.0
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    functions.folder.cache_clear()
+
+
+def job(*args: object, name: str = "block_3") -> Job:
+    text = texts(MODULE, [name])[name]
+    return Compiled(lambda *given: None, text, obtained).job(args, kind_of(args))
+
+
+def test_a_text_is_a_function_with_what_it_calls() -> None:
+    found = texts(MODULE, ["block_1", "block_2", "block_3"])
+    assert found["block_1"] == found["block_2"] != found["block_3"]
+    for name, result in (("block_1", 6.0), ("block_3", 5.0)):
+        assert (
+            job(torch.ones(2), 0, name=name).function()(torch.ones(2), 0).tolist() == [result] * 2
+        )
+
+
+def test_kinds_differ_in_what_a_compiled_function_depends_on() -> None:
+    x, y = torch.ones(2, 3), torch.ones(2, 3)
+    kinds = [
+        kind_of((x, y)),
+        kind_of((x, x)),
+        kind_of((x.t().contiguous().t(), y)),
+        kind_of((x.double(), y)),
+        kind_of((torch.ones(2, 3, requires_grad=True), y)),
+        kind_of(({"a": x}, y)),
+        kind_of(({"b": x}, y)),
+        kind_of((x[:1], y)),
+        kind_of((x, 0)),
+        kind_of((x, 1)),
+    ]
+    with torch.no_grad():
+        kinds.append(kind_of((x, y)))
+    assert len(set(kinds)) == len(kinds) and kind_of((y, x)) == kinds[0]
+
+
+def test_what_is_compiled_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients are those of the text; the second time it is loaded."""
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    (run,) = obtained([job(x, 0)])
+    monkeypatch.setattr(Job, "compiled", None)
+    (again,) = obtained([job(x, 0)])
+    for found in (run, again):
+        y = found(x, 0)
+        assert y.tolist() == [5.0, 11.0]
+        assert torch.autograd.grad(y.sum(), x)[0].tolist() == [6.0, 6.0]
+
+
+def test_several_are_compiled_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Job, "compiled", None)  # not in this process
+    jobs = [job(torch.ones(2), 0, name=name) for name in ("block_1", "block_2", "block_3")]
+    told: list[str] = []
+    runs = obtained(jobs, told.append)
+    assert [run(torch.ones(2), 0).tolist() for run in runs] == [[6.0] * 2, [6.0] * 2, [5.0] * 2]
+    assert told == ["1 of 2 functions", "2 of 2 functions"]
+
+
+def test_a_function_that_cannot_be_compiled_is_told() -> None:
+    jobs = [job(torch.ones(2), 0), job(torch.ones(2), "x" * 3, name="block_1")]
+    broken = [Job(j.text.replace("x + x", "x + nothing"), j.args, j.kind) for j in jobs]
+    with pytest.raises(RuntimeError, match="a function was not compiled"):
+        obtained(broken)
+
+
+def test_a_disk_that_takes_nothing_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*files: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(functions.os, "replace", full)
+    (run,) = obtained([job(torch.ones(2), 0)])
+    assert run(torch.ones(2), 0).tolist() == [5.0, 5.0]
+    assert list(functions.folder().iterdir()) == []
+
+
+def test_what_functions_were_given_is_remembered() -> None:
+    one = Compiled(lambda a, n: a, texts(MODULE, ["block_1"])["block_1"], obtained)
+    with recording([one]):
+        one(torch.ones(2), 0)
+        one(torch.ones(3), 0)
+        jobs = {"block_1": list((one.met or {}).values())}
+    remember("some", jobs)
+    assert known("some") is None  # what they give is not there yet
+    obtained(jobs["block_1"])
+    assert known("some") == jobs and known("other") is None
+
+
+def test_the_folder_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions, "KEPT_BYTES", 25)
+    for n in range(4):
+        (functions.folder() / f"{n}.step").write_bytes(b"0123456789")
+        functions.os.utime(functions.folder() / f"{n}.step", (n, n))
+    functions.folder.cache_clear()
+    assert sorted(file.name for file in functions.folder().iterdir()) == ["2.step", "3.step"]
