@@ -14,7 +14,7 @@ from nldsl.step.state import State
 from nldsl.train import metrics
 from nldsl.train.display import Display
 from nldsl.train.folder import compiled_from
-from nldsl.train.loop import Interrupt
+from nldsl.train.loop import Interrupt, Log
 from nldsl.train.metrics import Journal
 from nldsl.train.run import Run
 
@@ -52,13 +52,15 @@ class Capturing:
         self.since, self.seconds = time.perf_counter(), seconds_of(self.journal, state.step)
         self.choice = max(first, 1 + AS_WRITTEN) if self.seconds else first + AS_WRITTEN
 
-    def before(self, state: State) -> None:
+    def before(self, state: State, log: Log) -> None:
         n, now = state.step + 1, time.perf_counter()
         if self.waits and self.chosen is None:
             if n == self.choice:
+                log.drain()
                 self.weigh(n, self.seconds or now - self.since)
             self.since, self.seconds = now, None
         if n == self.chosen and self.step.is_as_written:
+            log.drain()
             self.display.close()
             with self.interrupt.at_once(f"while compiling before step {n}"):
                 self.compile(state)

@@ -65,7 +65,7 @@ def loop(
     save: Callable[[State], None],
     due: Callable[[int], bool],
     interrupt: Interrupt,
-    before: Callable[[State], None],
+    before: Callable[[State, Log], None],
 ) -> None:
     """Train from `state.step` to `steps`, or to the step in which the interrupt comes; the last
     state is saved. Raises NotFinite.
@@ -73,7 +73,7 @@ def loop(
     with interrupt.after_the_step():
         while state.step < steps and not interrupt.asked:
             n = state.step + 1
-            before(state)
+            before(state, log)
             with log.timed(n):
                 values = step(state, batches(n))
             log.add(n, values, step.fired(n))

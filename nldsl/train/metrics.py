@@ -6,8 +6,8 @@
 "seconds" are those of this step alone. "bits" stand there if the loss is what a byte costs and
 nothing else. Other events: "start" (step: the last one before it), "compiled" (step: likewise;
 seconds), "saved" (step), "held_out" (as scored, see score.py; "of" the report if that is not what
-was learned), "sample" (text). Each step stands there exactly once: on resume, what a killed run wrote beyond its
-checkpoint is cut off before anything is added.
+was learned), "sample" (text). Each step stands there exactly once: on resume, what a killed run
+wrote beyond its checkpoint is cut off before anything is added.
 """
 
 from __future__ import annotations
