@@ -119,7 +119,7 @@ How = Annotated[
     Capture,
     typer.Option(
         help="whole: a step is one graph; split: a graph for each distinct block; eager: no "
-        "compiler."
+        "compiler; auto: one of them, and for a run only if it pays."
     ),
 ]
 

@@ -17,6 +17,8 @@ the cuts of a sequence.
     layout.py                          comments, loops, lines of 100 columns
     module.py, compile.py              one Python module, which needs torch alone; captured as
                                        `whole`, `split`, or run as it is
+    functions.py                       compiled functions, one for each kind of arguments, kept on
+                                       the disk
     loading.py                         starts that lie in files
     state.py, lanes.py                 what is kept between steps; what outlives a sequence
     reading.py, freeze.py              scoring and generation, learning on the token clock or not

@@ -12,6 +12,7 @@
     records.py     run.json, settings and manifests as models, which name the field that is damaged
     run.py         begins, resumes and opens run folders
     training.py    trains a run: to its end, to an interrupt, or to a loss that is not finite
+    capture.py     when the step of a run is compiled: where that pays, and the same when it goes on
     origin.py      a step that is not finite -> the stream, memory, gradient or update it began in
     schedules.py   compares the schedules of a text when a run is made longer
     results.py     scores a trained model, and lets it write
