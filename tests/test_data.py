@@ -78,6 +78,12 @@ def test_scored_sequences_stay_in_a_document_and_score_no_byte_twice() -> None:
     assert len(sequences.windows(data.extents(text), 16, 64)) == 4
 
 
+def test_scored_sequences_are_spread_over_all_there_are() -> None:
+    every = sequences.windows([(0, 1000), (1000, 4000)], 11, 10**6)
+    found = sequences.windows([(0, 1000), (1000, 4000)], 11, 44)
+    assert found.tolist() == [every[len(every) * i // 4] for i in range(4)]
+
+
 def problem(what: str, folder: Path) -> Path:
     path = folder / what
     match what:
