@@ -104,14 +104,16 @@ class CompiledStep:
         return "whole", f"on {self.device}, about {seconds:.0f} s to compile"
 
     def predict(self, capture: str) -> float:
-        """Rough compile seconds from the number of emitted statements; measured on two CPU
-        cores.
+        """Rough compile seconds from the number of emitted statements; measured on two CPU cores,
+        on which functions are compiled two at a time.
         """
         blocks = self.emitted.block_of if capture == "whole" else self.emitted.functions
         lines = 1.5 * sum(isinstance(x, ast.stmt) for x in ast.walk(ast.parse(self.source)))
         share = len(blocks) / max(1, len(self.emitted.functions))
         kinds = len(self.schedule.table.kinds)
-        return lines * share * 0.1 * (kinds if capture == "whole" else 1) + 5.0 * kinds
+        if capture == "whole":
+            return lines * share * 0.1 * kinds + 5.0 * kinds
+        return lines * share * 0.07 + 2.0 * kinds
 
     def _compile(self) -> list[Run]:
         count = len(self.schedule.table.kinds)

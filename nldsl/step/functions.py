@@ -4,7 +4,7 @@ What is compiled is kept on the disk under its text, that of all it calls and th
 arguments: the next start of a program, and an equal block of another one, loads it. What is not
 kept yet is compiled by several processes at once.
 
-    python -m nldsl.step.functions JOB       compiles one job, a file that `compile_apart` wrote
+    python -m nldsl.step.functions FOLDER       compiles the jobs in a folder, see `compile_apart`
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from nldsl import writing
 Run = Callable[..., Any]
 Tell = Callable[[str], None]
 ENTRY = "entry"  # what the function is called where it is compiled alone
+OPEN, TAKEN = ".open", ".taken"  # the files of jobs
 KEPT_BYTES = 4 << 30  # of the folder, the oldest go first
 
 
@@ -252,26 +253,28 @@ def keep(key: str, job: Job) -> Run:
 
 
 def compile_apart(jobs: Mapping[str, Job], tell: Tell) -> None:
-    """Compiles jobs in as many processes as there are cores. Raises RuntimeError with what a
-    process said if it failed.
+    """Compiles jobs in as many processes as there are cores, the largest first. Raises RuntimeError
+    with what a process said if it failed.
     """
-    waiting = list(jobs.items())
-    running: list[subprocess.Popen[str]] = []
-    several = min(len(os.sched_getaffinity(0)), len(waiting))
     with tempfile.TemporaryDirectory() as folder:
+        largest = sorted(jobs, key=lambda key: -len(jobs[key].text))
+        for n, key in enumerate(largest):
+            job = pickle.dumps((torch.get_num_threads(), key, jobs[key]))
+            (Path(folder) / f"{n:04}{OPEN}").write_bytes(job)
+        several = min(len(os.sched_getaffinity(0)), len(jobs))
+        running = [process(Path(folder)) for _ in range(several)]
+        begun = 0
         try:
-            while waiting or running:
-                while waiting and len(running) < several:
-                    key, job = waiting.pop(0)
-                    file = Path(folder) / key
-                    file.write_bytes(pickle.dumps((torch.get_num_threads(), key, job)))
-                    running.append(process(file))
-                    tell(f"{len(jobs) - len(waiting)} of {len(jobs)} functions")
+            while running:
                 for one in [one for one in running if one.poll() is not None]:
                     running.remove(one)
                     if one.returncode:
                         raise RuntimeError(f"a function was not compiled: {said(one)}")
-                time.sleep(0.02)
+                now = len(list(Path(folder).glob(f"*{TAKEN}")))
+                for n in range(begun + 1, now + 1):
+                    tell(f"{n} of {len(jobs)} functions")
+                begun = now
+                time.sleep(0.05)
         finally:
             for one in running:
                 one.kill()
@@ -283,8 +286,8 @@ def said(process: subprocess.Popen[str]) -> str:
     return lines[-1] if lines else f"its process ended with {process.returncode}"
 
 
-def process(job: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "nldsl.step.functions", str(job)]
+def process(folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "nldsl.step.functions", str(folder)]
     where = [str(Path(nldsl.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
         command,
@@ -292,6 +295,20 @@ def process(job: Path) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, where))},
     )
+
+
+def main() -> None:
+    """Compiles the jobs in a folder that no other process has taken."""
+    for file in sorted(Path(sys.argv[1]).glob(f"*{OPEN}")):
+        taken = file.with_suffix(TAKEN)
+        try:
+            file.rename(taken)
+        except FileNotFoundError:
+            continue
+        threads, key, job = pickle.loads(taken.read_bytes())
+        torch.set_num_threads(threads)
+        keep(key, job)
+        torch._dynamo.reset()
 
 
 # -- the folder
@@ -348,12 +365,6 @@ def known(key: str) -> dict[str, list[Job]] | None:
 
 def remember(key: str, jobs: dict[str, list[Job]]) -> None:
     writing.replace(folder() / f"{key}.jobs", pickle.dumps(jobs))
-
-
-def main() -> None:
-    threads, key, job = pickle.loads(Path(sys.argv[1]).read_bytes())
-    torch.set_num_threads(threads)
-    keep(key, job)
 
 
 if __name__ == "__main__":
