@@ -36,7 +36,8 @@ class Capturing:
     ) -> None:
         self.run, self.step, self.journal = run, step, journal
         self.display, self.interrupt = display, interrupt
-        self.waits = run.settings.capture == "auto" and step.capture == "split"
+        s = run.settings
+        self.waits = s.capture == "auto" and step.capture == "split" and s.device == "cpu"
         self.chosen = run.record.compiled_from if self.waits else None
 
     def begin(self, state: State) -> None:
