@@ -20,11 +20,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from operator import is_
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -38,6 +39,16 @@ Tell = Callable[[str], None]
 ENTRY = "entry"  # what the function is called where it is compiled alone
 OPEN, TAKEN = ".open", ".taken"  # the files of jobs
 KEPT_BYTES = 4 << 30  # of the folder, the oldest go first
+
+
+class Saved(Protocol):
+    """A compiled function as PyTorch makes it ahead of its calls."""
+
+    def __call__(self, *args: object) -> object: ...
+
+    def save_compiled_function(self, path: str) -> object: ...
+
+    def disable_guard_check(self) -> None: ...
 
 
 def unwatched(what: str) -> None:
@@ -91,7 +102,7 @@ def kind_of(args: tuple[object, ...]) -> Kind:
             else x
             for i, x in enumerate(leaves)
         ),
-        "" if len(leaves) == len(args) else str(spec),
+        "" if len(leaves) == len(args) and all(map(is_, leaves, args)) else str(spec),
         torch.is_grad_enabled(),
     )
 
@@ -125,16 +136,18 @@ class Job:
         found: Run = module[ENTRY]
         return found
 
-    def compiled(self) -> Any:
+    def compiled(self) -> Saved:
         """Raises what the compiler raises."""
         from torch._dynamo.exc import TensorifyScalarRestartAnalysis
 
         compiler: Any = torch.compile(self.function(), fullgraph=True, dynamic=False)
+        found: Saved
         given = empty(self.args)
         with torch.set_grad_enabled(self.kind.grad):
             while True:
                 try:
-                    return compiler.aot_compile((given, {}))
+                    found = compiler.aot_compile((given, {}))
+                    return found
                 except TensorifyScalarRestartAnalysis:  # a number of the graph became a constant
                     continue
 
@@ -160,7 +173,7 @@ class Compiled:
         self.met: dict[Kind, Job] | None = None  # while calls are recorded
         self.as_written = False
 
-    def __call__(self, *args: object) -> Any:
+    def __call__(self, *args: object) -> object:
         if self.as_written and self.met is None:
             return self.run(*args)
         kind = kind_of(args)
@@ -243,12 +256,10 @@ def obtained(jobs: Sequence[Job], tell: Tell = unwatched) -> list[Run]:
 
 def keep(key: str, job: Job) -> Run:
     """Compiles a job, and keeps it if the disk takes it. Raises what the compiler raises."""
-    draft, found = place(key).with_suffix(f".{os.getpid()}"), job.compiled()
-    try:
-        found.save_compiled_function(str(draft))
-        os.replace(draft, place(key))
-    except OSError:
-        draft.unlink(missing_ok=True)
+    found = job.compiled()
+    with suppress(OSError), tempfile.TemporaryDirectory(dir=folder()) as drafts:
+        found.save_compiled_function(str(Path(drafts) / key))
+        os.replace(Path(drafts) / key, place(key))
     return ready(found)
 
 
@@ -268,8 +279,9 @@ def compile_apart(jobs: Mapping[str, Job], tell: Tell) -> None:
             while running:
                 for one in [one for one in running if one.poll() is not None]:
                     running.remove(one)
+                    words = said(one)
                     if one.returncode:
-                        raise RuntimeError(f"a function was not compiled: {said(one)}")
+                        raise RuntimeError(f"a function was not compiled: {words}")
                 now = len(list(Path(folder).glob(f"*{TAKEN}")))
                 for n in range(begun + 1, now + 1):
                     tell(f"{n} of {len(jobs)} functions")
@@ -278,6 +290,7 @@ def compile_apart(jobs: Mapping[str, Job], tell: Tell) -> None:
         finally:
             for one in running:
                 one.kill()
+                one.communicate()
 
 
 def said(process: subprocess.Popen[str]) -> str:
@@ -316,15 +329,14 @@ def main() -> None:
 
 def load(key: str) -> Run:
     with place(key).open("rb") as file:
-        found = torch.compiler.load_compiled_function(file)
+        found: Any = torch.compiler.load_compiled_function(file)
     os.utime(place(key))
     return ready(found)
 
 
-def ready(found: Any) -> Run:
+def ready(found: Saved) -> Run:
     found.disable_guard_check()  # the kind of its arguments says all that the guards would ask
-    run: Run = found
-    return run
+    return found
 
 
 @cache
@@ -335,7 +347,11 @@ def folder() -> Path:
     home = writing.home()
     found = home / "compiled" if home else Path(scratch().name)
     found.mkdir(mode=0o700, exist_ok=True)
-    files = sorted(found.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
+    files = sorted(
+        (f for f in found.iterdir() if f.is_file()),
+        key=lambda file: file.stat().st_mtime,
+        reverse=True,
+    )
     size = 0
     for file in files:
         size += file.stat().st_size
