@@ -2,7 +2,7 @@
 
     python -m benchmarks [NAME..] [--rounds 9] [--out benchmarks/RESULTS.md]
 
-    systems.py    what is measured: a spec, a transformer of PyTorch with as many parameters, peers
+    systems.py    what is measured: a spec, a transformer of PyTorch with as many parameters
     worker.py     one system in a process of its own: builds it, and takes a step when it is told to
     __main__.py   tells the workers in turn, so that all see the same machine; the table
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
-from benchmarks.systems import BATCH, LENGTH, NEAR, PEERS, SIZES, SPECS
+from benchmarks.systems import BATCH, LENGTH, NEAR, SIZES, SPECS, TRANSFORMER
 
 ROOT = Path(__file__).parent.parent
 TOKENS = BATCH * LENGTH
@@ -71,12 +72,11 @@ class Worker:
         )
 
 
-def measured(name: str, peers: list[str], rounds: int) -> list[str]:
-    """A spec, peers with as many parameters, and the transformer twice: the rows of a table."""
+def measured(name: str, rounds: int) -> list[str]:
+    """A spec between two transformers with as many parameters: the rows of a table."""
     own = Worker(name).start()
-    others = [Worker(peer, own.parameters).start() for peer in ["transformer", *peers]]
-    again = Worker("transformer", own.parameters).start()
-    workers = [others[0], own, *others[1:], again]
+    first, last = (Worker(TRANSFORMER, own.parameters).start() for _ in range(2))
+    workers = [first, own, last]
     try:
         for _ in range(rounds):
             for worker in workers:
@@ -84,9 +84,8 @@ def measured(name: str, peers: list[str], rounds: int) -> list[str]:
     finally:
         for worker in workers:
             worker.end()
-    for other in others:
-        assert abs(other.parameters / own.parameters - 1) <= NEAR, other.name
-    return [worker.row(others[0]) for worker in workers]
+    assert abs(first.parameters / own.parameters - 1) <= NEAR, name
+    return [worker.row(first) for worker in workers]
 
 
 def machine() -> str:
@@ -95,15 +94,12 @@ def machine() -> str:
     ).stdout.strip()
     names = [s for s in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in s]
     cpu = names[0].partition(": ")[2] if names else platform.machine()
-    import torch
-
     cores = len(os.sched_getaffinity(0))
     return f"{commit}; {cpu}, {cores} cores; torch {torch.__version__}, float32"
 
 
 def main(
     names: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(SPECS)}.")] = None,
-    peer: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(PEERS)}.")] = None,
     rounds: int = 9,
     out: Annotated[Path | None, typer.Option(help="Append the tables to this file.")] = None,
 ) -> None:
@@ -115,9 +111,9 @@ def main(
             "| system | parameters | ms a step (quartiles) | tokens/s | times the transformer | "
             "peak GB | built in s |",
             "|---|---|---|---|---|---|---|",
-            *measured(name, peer or [], rounds),
+            *measured(name, rounds),
         ]
-        print("\n".join(lines[-6 - len(peer or []) :]), flush=True)
+        print("\n".join(lines[-6:]), flush=True)
     if out is not None:
         with out.open("a") as file:
             file.write("\n".join(lines) + "\n\n")

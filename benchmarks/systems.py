@@ -28,11 +28,11 @@ class System:
     step: Callable[[], object]
 
 
-def spec(name: str, capture: str = "split", **sets: int) -> System:
+def spec(name: str, **sets: int) -> System:
     """A shipped spec, at the sizes of the benchmark."""
     given = {key: str(value) for key, value in (SIZES | sets).items()}
     program = pipeline.load(EXAMPLES / f"{name}.nl", given)
-    step = pipeline.compile_program(program, capture=capture)
+    step = pipeline.compile_program(program, capture="split")
     state, batch = step.init(0), random_batch(program, BATCH, LENGTH, "cpu")
     step.warm(state, batch)
     return System(
@@ -95,8 +95,8 @@ def transformer(parameters: int) -> System:
     return trained(Transformer(hidden))
 
 
-def trained(model: nn.Module, compiled: bool = True) -> System:
-    run = torch.compile(model, dynamic=False) if compiled else model
+def trained(model: nn.Module) -> System:
+    run = torch.compile(model, dynamic=False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1, fused=True)
     ids = torch.randint(0, VOCAB, (BATCH, LENGTH), generator=torch.Generator().manual_seed(0))
 
@@ -112,36 +112,6 @@ def trained(model: nn.Module, compiled: bool = True) -> System:
     return System(sum(p.numel() for p in model.parameters()), step)
 
 
-def titans_pytorch(parameters: int, compiled: bool = True) -> System:
-    """`NeuralMemory` of titans-pytorch as the layer of the same model, of two layers as deep."""
-    from titans_pytorch import NeuralMemory
-
-    class Mixed(nn.Module):
-        def __init__(self, d: int, hidden: int) -> None:
-            super().__init__()
-            self.norms = nn.ModuleList([nn.RMSNorm(d), nn.RMSNorm(d)])
-            self.memory = NeuralMemory(
-                dim=d, chunk_size=64, heads=SIZES["head"], dim_head=d // SIZES["head"]
-            )
-            self.gate, self.up = nn.Linear(d, hidden, bias=False), nn.Linear(d, hidden, bias=False)
-            self.down = nn.Linear(hidden, d, bias=False)
-
-        def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-            x = x + self.memory(self.norms[0](x))[0]
-            z = self.norms[1](x)
-            return x + self.down(F.silu(self.gate(z)) * self.up(z))
-
-    def made(hidden: int) -> Transformer:
-        torch.manual_seed(0)
-        model = Transformer(8)
-        model.blocks = nn.ModuleList(Mixed(SIZES["d"], hidden) for _ in range(SIZES["depth"]))
-        return model
-
-    least = sum(p.numel() for p in made(0).parameters())
-    hidden = max(8, round((parameters - least) / (3 * SIZES["d"] * SIZES["depth"])))
-    return trained(made(hidden), compiled)
-
-
 SPECS = {
     "transformer.nl": lambda: spec("transformer"),
     "deltanet.nl": lambda: spec("deltanet"),
@@ -149,8 +119,4 @@ SPECS = {
     "titans.nl": lambda: spec("titans", chunk=64),
     "hope.nl": lambda: spec("hope", near=64),
 }
-PEERS = {
-    "transformer": transformer,
-    "titans-pytorch": titans_pytorch,
-    "titans-pytorch, eager": lambda parameters: titans_pytorch(parameters, compiled=False),
-}
+TRANSFORMER = "transformer"

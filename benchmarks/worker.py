@@ -15,7 +15,7 @@ import time
 
 import torch
 
-from benchmarks.systems import PEERS, SPECS
+from benchmarks.systems import SPECS, TRANSFORMER, transformer
 
 
 def held() -> int:
@@ -30,7 +30,7 @@ def say(**words: object) -> None:
 
 def main(name: str, parameters: int = 0) -> None:
     began = time.perf_counter()
-    system = PEERS[name](parameters) if name in PEERS else SPECS[name]()
+    system = transformer(parameters) if name == TRANSFORMER else SPECS[name]()
     before = held()
     system.step()
     say(parameters=system.parameters, built=time.perf_counter() - began, torch=torch.__version__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -118,6 +119,19 @@ def stopping(after: int):
         return call(self, state, batches)
 
     return one
+
+
+def test_a_signal_while_it_is_compiled_says_what_is_saved(
+    train, asked, tmp_path, monkeypatch
+) -> None:
+    def struck(jobs: Sequence[Job], tell: Tell) -> list[Run]:
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the signal was put off")
+
+    monkeypatch.setattr(CompiledStep, "predict", lambda self, how: 1e-9)
+    monkeypatch.setattr(CompiledStep, "obtain", staticmethod(struck))
+    out = train("struck", "--steps", 6, status=130)
+    assert "interrupted while compiling: what was saved after step 2 is whole" in out
 
 
 def test_what_is_kept_is_used_at_once(train, asked, tmp_path, monkeypatch) -> None:

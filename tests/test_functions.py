@@ -123,10 +123,37 @@ def test_what_functions_were_given_is_remembered() -> None:
     assert known("some") == jobs and known("other") is None
 
 
+def test_the_names_of_a_program_stay() -> None:
+    """Functions are renamed, and no memory that is called as one."""
+    module = MODULE + "\n\ndef tick_1(S):\n    return block_1(S['block_1.W'], 0) - S['tick_1']\n"
+    text = texts(module, ["tick_1"])["tick_1"]
+    run = Compiled(len, text, obtained).job((0,), kind_of((0,))).function()
+    assert float(run({"block_1.W": torch.tensor(1.0), "tick_1": 2.0})) == 4.0
+
+
+@pytest.mark.parametrize("damage", [b"", b"other bytes"])
+def test_what_is_damaged_is_made_again(damage: bytes) -> None:
+    obtained([job(torch.ones(2), 0)])
+    remember("some", {})
+    for file in functions.folder().iterdir():
+        file.write_bytes(damage)
+    assert known("some") is None
+    (run,) = obtained([job(torch.ones(2), 0)])
+    assert run(torch.ones(2), 0).tolist() == [5.0, 5.0]
+
+
+def test_where_nothing_can_be_kept_it_is_compiled_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions.writing, "home", lambda: None)
+    monkeypatch.setattr(functions, "compile_apart", None)
+    functions.folder.cache_clear()
+    jobs = [job(torch.ones(2), 0, name=name) for name in ("block_1", "block_3")]
+    assert [run(torch.ones(2), 0).tolist() for run in obtained(jobs)] == [[6.0] * 2, [5.0] * 2]
+
+
 def test_the_folder_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(functions, "KEPT_BYTES", 25)
     for n in range(4):
-        (functions.folder() / f"{n}.step").write_bytes(b"0123456789")
-        functions.os.utime(functions.folder() / f"{n}.step", (n, n))
+        (functions.folder() / str(n)).write_bytes(b"0123456789")
+        functions.os.utime(functions.folder() / str(n), (n, n))
     functions.folder.cache_clear()
-    assert sorted(file.name for file in functions.folder().iterdir()) == ["2.step", "3.step"]
+    assert sorted(file.name for file in functions.folder().iterdir()) == ["2", "3"]

@@ -4,22 +4,25 @@ hides slopes costs no form.
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 import decays
 import pytest
 import torch
-from family import EXAMPLES, FROM_FILES, SPECS, tiny
+from family import EXAMPLES, FROM_FILES, SPECS, text, tiny
 from recurrences import holds, memory, model
 
 from nldsl.core.program import Program
 from nldsl.pipeline import compile_program, load, load_text
+from nldsl.step.compile import CompiledStep
 from nldsl.step.lowerings import table
 from nldsl.step.lowerings.body import Body
 from nldsl.step.lowerings.forms import AffineForm
 from nldsl.step.lowerings.lowering import Form, Lowering, Texts
-from nldsl.testing import laws
+from nldsl.testing import data, laws
+from nldsl.view.report import attention
 
 torch.set_num_threads(1)
 GOLDEN = Path(__file__).parent / "golden"
@@ -181,3 +184,38 @@ def test_a_new_lowering_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert holds(model(RUNNING_SUM)) == {"running sum"}
     (way,) = holds(model(memory("matrix", "M <- keep * M - rate * grad(M@chunk)")))
     assert way.startswith("dual form")
+
+
+@pytest.mark.parametrize(
+    "name, fused, written_out",
+    [
+        ("transformer", True, False),
+        ("titans_mag", True, False),  # learned pairs and a window
+        ("titans_mac", False, True),  # among memories that learn
+        ("deltanet", False, False),
+    ],
+)
+def test_attention_is_fused_where_one_derivative_is_asked_for(
+    name: str, fused: bool, written_out: bool
+) -> None:
+    step = compile_program(tiny(name), capture="eager")
+    assert ("attention" in calls(step), "attend" in calls(step)) == (fused, written_out)
+    said = " ".join(attention(step))
+    assert ("scaled_dot_product_attention" in said, "written out" in said) == (fused, written_out)
+
+
+def test_attention_that_is_differentiated_twice_is_written_out() -> None:
+    """It stands behind a memory that learns from the loss, whose learner sees through that."""
+    spec = text("ttt_e2e")
+    last = "return x + fast.F(rmsnorm(x))"
+    assert last in spec
+    edited = spec.replace(last, "return attention(x + fast.F(rmsnorm(x)), head, e, window)")
+    subject = laws.Subject(tiny("ttt_e2e", edited))
+    called = calls(subject.step)
+    assert {"attention", "attend"} <= called
+    assert not laws.beyond(laws.agreement(subject, [data(subject.program, 2, 9, 0)]))
+
+
+def calls(step: CompiledStep) -> set[str]:
+    nodes = ast.walk(ast.parse(step.emitted.text))
+    return {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}

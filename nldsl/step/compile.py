@@ -413,8 +413,8 @@ class CompiledStep:
     def _place_of_jobs(self, inputs: Batch) -> str:
         """Where it is kept what functions are given."""
         sizes = sorted((name, x.shape, x.dtype) for name, x in inputs.items())
-        texts = self.emitted.text, self.updates.texts
-        said = repr((texts, sizes, self.dtype, self.device, functions.machine()))
+        texts = [(name, function.text) for name, function in self.compiled.items()]
+        said = repr((functions.FORMAT, texts, sizes, self.dtype, self.device, functions.machine()))
         return hashlib.sha256(said.encode()).hexdigest()[:32]
 
     def _jobs(self, batch: Batch) -> dict[str, list[functions.Job]]:

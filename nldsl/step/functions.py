@@ -21,8 +21,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from operator import is_
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,7 +39,9 @@ from nldsl import writing
 Run = Callable[..., Any]
 Tell = Callable[[str], None]
 ENTRY = "entry"  # what the function is called where it is compiled alone
-OPEN, TAKEN = ".open", ".taken"  # the files of jobs
+NUMBERED = re.compile(r"[a-z]+_\d+")  # functions of one emitted module, in their order there
+OPEN, TAKEN, SAID = ".open", ".taken", ".said"  # files of jobs, and of what processes say
+FORMAT = 1  # of what is kept
 KEPT_BYTES = 4 << 30  # of the folder, the oldest go first
 
 
@@ -127,7 +131,7 @@ class Job:
     @property
     def key(self) -> str:
         """Says all that the result depends on."""
-        said = repr((self.text, self.kind, torch.__version__, machine()))
+        said = repr((FORMAT, self.text, self.kind, torch.__version__, machine()))
         return hashlib.sha256(said.encode()).hexdigest()[:32]
 
     def function(self) -> Run:
@@ -225,13 +229,18 @@ def texts(module: str, names: Iterable[str]) -> dict[str, str]:
             new = uses[waiting.pop()] - needed
             needed |= new
             waiting += new
-        rows = [ast.unparse(n) for n in imports]
-        rows += [ast.unparse(node) for name, node in defined.items() if name in needed]
+        rows = [deepcopy(node) for name, node in defined.items() if name in needed]
         called = {entry: ENTRY}
-        for name in re.findall(r"\b[a-z]+_\d+\b", "\n".join(rows)):
-            if name in needed:
-                called.setdefault(name, f"{name.rpartition('_')[0]}_of_{len(called)}")
-        return re.sub(r"\b\w+\b", lambda m: called.get(m[0], m[0]), "\n\n".join(rows))
+        for node in (node for row in rows for node in ast.walk(row)):
+            if isinstance(node, ast.Name) and node.id in needed and NUMBERED.fullmatch(node.id):
+                stem = node.id.rpartition("_")[0]
+                called.setdefault(node.id, f"{stem}_of_{len(called)}")
+        for node in (node for row in rows for node in ast.walk(row)):
+            if isinstance(node, ast.Name):
+                node.id = called.get(node.id, node.id)
+            if isinstance(node, ast.FunctionDef):
+                node.name = called.get(node.name, node.name)
+        return "\n\n".join(ast.unparse(node) for node in (*imports, *rows))
 
     return {name: text(name) for name in names}
 
@@ -241,26 +250,25 @@ def texts(module: str, names: Iterable[str]) -> dict[str, str]:
 
 def obtained(jobs: Sequence[Job], tell: Tell = unwatched) -> list[Run]:
     """The compiled functions of jobs, loaded if they are kept, else compiled and kept."""
-    missing = {job.key: job for job in jobs if not place(job.key).exists()}
-    made: dict[str, Run] = {}
-    if len(missing) == 1:
-        ((key, job),) = missing.items()
-        tell("1 function")
-        made = {key: keep(key, job)}
-    elif missing:
+    missing = {job.key: job for job in jobs if stored(job.key) is None}
+    if len(missing) > 1 and writing.home() is not None:
         compile_apart(missing, tell)
-    for key, job in {job.key: job for job in jobs if job.key not in made}.items():
-        made[key] = load(key) if place(key).exists() else keep(key, job)
+    made = {}
+    for key, job in {job.key: job for job in jobs}.items():
+        if (kept := stored(key)) is None:
+            tell("1 function")
+        made[key] = ready(keep(key, job) if kept is None else load(kept))
     return [made[job.key] for job in jobs]
 
 
-def keep(key: str, job: Job) -> Run:
+def keep(key: str, job: Job) -> Saved:
     """Compiles a job, and keeps it if the disk takes it. Raises what the compiler raises."""
     found = job.compiled()
-    with suppress(OSError), tempfile.TemporaryDirectory(dir=folder()) as drafts:
-        found.save_compiled_function(str(Path(drafts) / key))
-        os.replace(Path(drafts) / key, place(key))
-    return ready(found)
+    with suppress(OSError), tempfile.TemporaryDirectory() as drafts:
+        draft = Path(drafts) / key
+        found.save_compiled_function(str(draft))
+        store(key, draft.read_bytes())
+    return found
 
 
 def compile_apart(jobs: Mapping[str, Job], tell: Tell) -> None:
@@ -273,14 +281,14 @@ def compile_apart(jobs: Mapping[str, Job], tell: Tell) -> None:
             job = pickle.dumps((torch.get_num_threads(), key, jobs[key]))
             (Path(folder) / f"{n:04}{OPEN}").write_bytes(job)
         several = min(len(os.sched_getaffinity(0)), len(jobs))
-        running = [process(Path(folder)) for _ in range(several)]
+        running = {process(Path(folder), n): n for n in range(several)}
         begun = 0
         try:
             while running:
                 for one in [one for one in running if one.poll() is not None]:
-                    running.remove(one)
-                    words = said(one)
+                    n = running.pop(one)
                     if one.returncode:
+                        words = told(Path(folder), n) or f"its process ended: {one.returncode}"
                         raise RuntimeError(f"a function was not compiled: {words}")
                 now = len(list(Path(folder).glob(f"*{TAKEN}")))
                 for n in range(begun + 1, now + 1):
@@ -290,24 +298,20 @@ def compile_apart(jobs: Mapping[str, Job], tell: Tell) -> None:
         finally:
             for one in running:
                 one.kill()
-                one.communicate()
+                one.wait()
 
 
-def said(process: subprocess.Popen[str]) -> str:
-    """The last line that a process wrote, or the signal that ended it."""
-    lines = process.communicate()[1].strip().splitlines()
-    return lines[-1] if lines else f"its process ended with {process.returncode}"
+def told(folder: Path, n: int) -> str:
+    """The last line that a process wrote."""
+    return "".join((folder / f"{n}{SAID}").read_text().strip().splitlines()[-1:])
 
 
-def process(folder: Path) -> subprocess.Popen[str]:
+def process(folder: Path, n: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "nldsl.step.functions", str(folder)]
     where = [str(Path(nldsl.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-    return subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, where))},
-    )
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, where))}
+    with (folder / f"{n}{SAID}").open("wb") as file:
+        return subprocess.Popen(command, stderr=file, env={**os.environ, **paths})
 
 
 def main() -> None:
@@ -327,11 +331,9 @@ def main() -> None:
 # -- the folder
 
 
-def load(key: str) -> Run:
-    with place(key).open("rb") as file:
-        found: Any = torch.compiler.load_compiled_function(file)
-    os.utime(place(key))
-    return ready(found)
+def load(kept: bytes) -> Saved:
+    found: Saved = torch.compiler.load_compiled_function(BytesIO(kept))  # type: ignore[assignment]
+    return found
 
 
 def ready(found: Saved) -> Run:
@@ -347,16 +349,12 @@ def folder() -> Path:
     home = writing.home()
     found = home / "compiled" if home else Path(scratch().name)
     found.mkdir(mode=0o700, exist_ok=True)
-    files = sorted(
-        (f for f in found.iterdir() if f.is_file()),
-        key=lambda file: file.stat().st_mtime,
-        reverse=True,
-    )
     size = 0
-    for file in files:
-        size += file.stat().st_size
-        if size > KEPT_BYTES:
-            file.unlink(missing_ok=True)
+    with suppress(FileNotFoundError):  # another process makes room, too
+        for file in sorted(found.iterdir(), key=lambda file: -file.stat().st_mtime):
+            size += file.stat().st_size
+            if size > KEPT_BYTES:
+                file.unlink()
     return found
 
 
@@ -365,22 +363,35 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory()
 
 
-def place(key: str) -> Path:
-    return folder() / f"{key}.step"
+def store(key: str, content: bytes) -> None:
+    """Behind its digest. Raises OSError."""
+    writing.replace(folder() / key, hashlib.sha256(content).digest() + content)
+
+
+def stored(key: str) -> bytes | None:
+    """What was stored; None where nothing was, or what is there is not whole."""
+    try:
+        read = (folder() / key).read_bytes()
+        os.utime(folder() / key)
+    except OSError:
+        return None
+    digest, content = read[:32], read[32:]
+    return content if hashlib.sha256(content).digest() == digest else None
 
 
 def known(key: str) -> dict[str, list[Job]] | None:
     """The jobs that were kept under a name, if all that they give is still there."""
-    file = folder() / f"{key}.jobs"
-    if not file.exists():
+    kept = stored(key)
+    if kept is None:
         return None
-    jobs: dict[str, list[Job]] = pickle.loads(file.read_bytes())
-    whole = all(place(job.key).exists() for some in jobs.values() for job in some)
+    jobs: dict[str, list[Job]] = pickle.loads(kept)
+    whole = all(stored(job.key) is not None for some in jobs.values() for job in some)
     return jobs if whole else None
 
 
 def remember(key: str, jobs: dict[str, list[Job]]) -> None:
-    writing.replace(folder() / f"{key}.jobs", pickle.dumps(jobs))
+    with suppress(OSError):
+        store(key, pickle.dumps(jobs))
 
 
 if __name__ == "__main__":

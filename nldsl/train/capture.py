@@ -63,7 +63,7 @@ class Capturing:
         if n == self.chosen and self.step.is_as_written:
             log.drain()
             self.display.close()
-            with self.interrupt.at_once(f"while compiling before step {n}"):
+            with self.interrupt.at_once("while compiling"):
                 self.compile(state)
             self.display.training(state.step, self.run.settings.steps)
 

@@ -176,9 +176,11 @@ class Interrupt:
 
     @contextmanager
     def at_once(self, doing: str) -> Iterator[None]:
-        """While entered, a signal breaks off what is done now, inside the loop too."""
+        """While entered, a signal breaks off what is done now, inside the loop too; what is saved
+        is as it was.
+        """
         patient, was = self._patient, self.doing
-        self._patient, self.doing = False, doing
+        self._patient, self.doing = False, f"{doing}:{was.partition(':')[2]}"
         try:
             yield
         finally:

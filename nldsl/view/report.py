@@ -4,6 +4,7 @@ reads, the costs of a step.
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
 
 from rich.console import Group
@@ -150,11 +151,13 @@ def numbers_per_sequence(step: CompiledStep) -> int:
 def attention(step: CompiledStep) -> list[str]:
     """How softmax attention is computed."""
     how = {
-        "attention(": "by scaled_dot_product_attention",
-        "attend(": "written out, where a gradient of its gradient is taken, or a token has pairs "
-        "of its own",
+        "attention": "by scaled_dot_product_attention",
+        "attend": "written out (a gradient of its gradient is taken, it stands among memories that "
+        "learn, or a token has pairs of its own)",
     }
-    found = [words for name, words in how.items() if f" {name}" in step.emitted.text]
+    calls = [n.func for n in ast.walk(ast.parse(step.emitted.text)) if isinstance(n, ast.Call)]
+    called = {function.id for function in calls if isinstance(function, ast.Name)}
+    found = [words for name, words in how.items() if name in called]
     return [f"attention {', and '.join(found)}"] if found else []
 
 

@@ -138,7 +138,9 @@ class Corpus:
             *([f"{counted(self.duplicates, 'duplicate')} left out"] if self.duplicates else []),
             *([f"{counted(self.binary, 'file')} left out, not text"] if self.binary else []),
         ]
-        train, held_out = (np.count_nonzero(x != BOUNDARY) for x in (self.train, self.held_out))
+        train, held_out = (
+            np.count_nonzero(x) for x in (self.train, self.held_out)
+        )  # boundaries are 0
         parts = [f"{train + held_out:,} bytes in {counted(self.documents, 'document')}", *left_out]
         return f"{self.name}: {', '.join(parts)}; {held_out:,} held out\nsha256 {self.sha256}"
 
