@@ -69,7 +69,7 @@ test_no_graph_break_soak = pytest.mark.soak(over(40)(is_traced_whole))
 def test_whole_is_split(name: str) -> None:
     made = tiny(name, d=4) if name == "titans" else tiny(name, d=4, periods=[1, 2])
     plain = compile_program(made, precision="float64", capture="eager")
-    batches = [data(made, 2, 9, i) for i in range(2)]
+    batches = [data(made, 2, 6, i) for i in range(2)]
     for capture in ("whole", "split"):
         assert traced_once(plain, capture, batches) <= laws.EXACT, capture
 
