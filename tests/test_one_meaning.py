@@ -61,7 +61,7 @@ def is_traced_whole(subject: laws.Subject, drawn: Drawn) -> None:
         assert traced_once(subject.step, capture, batches, drawn.seed) <= laws.EXACT, capture
 
 
-test_no_graph_break = over(5)(is_traced_whole)
+test_no_graph_break = over(3)(is_traced_whole)
 test_no_graph_break_soak = pytest.mark.soak(over(40)(is_traced_whole))
 
 

@@ -28,7 +28,7 @@ NO_PROGRAM = {
 
 
 @cache
-def draws(count: int = 260) -> list[Drawn]:
+def draws(count: int = 200) -> list[Drawn]:
     return sample(count, 0)
 
 
