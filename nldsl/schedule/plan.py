@@ -22,6 +22,7 @@ from nldsl.core.ops import OPS
 from nldsl.core.program import STATE, Program
 from nldsl.core.timing import LOOKS_BACK, ValidFrom
 from nldsl.schedule.online import Online, begin, divide, families
+from nldsl.schedule.stacking import Stacked, stacked
 from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.timetable import Timetable
 from nldsl.schedule.token_states import State, States, seen_by_steps, states
@@ -78,6 +79,7 @@ class Forward:
     blocks: list[Block]
     names: Mapping[Node, str]  # what the text calls a value
     valid_from: ValidFrom
+    stacked: Mapping[Region, Stacked]  # where equal memories of a region are computed as one
     online: Online | None = None
 
 
@@ -137,6 +139,8 @@ def forward(made: States) -> Forward:
         links.append(conflict)
     divided = online if divide(online, made, live, wanted, regions) else None
     blocks = _blocks(live, wanted, regions, divided)
+    alike = {r: as_one for r in regions if (as_one := _stacked(made, r)) is not None}
+    names = {node: name for as_one in alike.values() for node, name in as_one.names.items()}
     return Forward(
         made.program,
         live,
@@ -144,10 +148,16 @@ def forward(made: States) -> Forward:
         made.outputs,
         regions,
         blocks,
-        made.names,
+        {**names, **made.names},
         made.valid_from,
+        alike,
         divided,
     )
+
+
+def _stacked(made: States, region: Region) -> Stacked | None:
+    given = [*region.inputs, *region.statics]
+    return stacked(made.program, region.states, region.outputs, given, made.names)
 
 
 def _reached(

@@ -7,10 +7,12 @@ How a piece is computed is the first row of `lowerings.table` that applies to it
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nldsl.core.nodes import Node
 from nldsl.schedule.plan import Region
+from nldsl.schedule.stacking import Stacked
 from nldsl.step.listing import Made
 from nldsl.step.lowerings.affine import affine_form
 from nldsl.step.lowerings.body import Body
@@ -31,19 +33,26 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     inputs = region.inputs or em.any_input
     streams = over_tokens(fn, [fn.value(n) for n in inputs])
     statics = [fn.value(n) for n in region.statics]
-    taken = [*taken_states(em, carry, region), *taken_rows(em, carry, region, streams[0])]
-    function, chunk, clocks = region_function(em, region, inputs)
+    given = taken_states(em, carry, region)
+    as_one = em.schedule.stacked.get(region)
+    rows = taken_rows(em, carry, region, streams[0])
+    taken = [*(given if as_one is None else side_by_side(as_one, region, given)), *rows]
+    function, chunk, clocks = region_function(em, region, inputs, as_one)
     em.bodies.append(function)
-    rows = parts([*streams, f"times({streams[0]}, position)"])
+    streamed = parts([*streams, f"times({streams[0]}, position)"])
     fixed = parts([fn.tensor(s) for s in statics])
     ticks = parts([str(clock) for clock in clocks])
-    given = f"{function}, {parts(taken)}, {rows}, {fixed}, position, {chunk}, {ticks}, mode"
+    call = f"{function}, {parts(taken)}, {streamed}, {fixed}, position, {chunk}, {ticks}, mode"
     after = [fn.fresh("n") for _ in taken]
     outs = [fn.fresh() for _ in region.outputs]
-    fn.lines.append(f"{parts(after)}, {parts(outs)} = scan_chunks({given})")
+    fn.lines.append(f"{parts(after)}, {parts(outs)} = scan_chunks({call})")
     for text, source in zip(after, taken):
-        found = re.search(r"\bc\d+\b", source)
-        fn.made[text] = Made(after=found.group() if found else "")
+        found = re.findall(r"\bc\d+\b", source)
+        fn.made[text] = Made(after=found[0] if len(found) == 1 else "")
+    if as_one is not None:
+        whole, kept = after[: len(as_one.states)], after[len(as_one.states) :]
+        after = [*apart(fn, as_one, region, whole), *kept]
+        fn.made |= {text: Made(after=was) for text, was in zip(after, given)}
     carry.results += after
     for text, node in zip(outs, region.outputs):
         fn.made[text] = Made(node, node)
@@ -72,6 +81,37 @@ def taken_states(em: Emitter, carry: Carry, region: Region) -> list[str]:
     return [carry.take(state.name) for state in region.states]
 
 
+def stacked_region(region: Region, as_one: Stacked) -> Region:
+    """The region with its equal memories as one."""
+    states, inside, outputs = ([*x] for x in (as_one.states, as_one.inside, as_one.outputs))
+    return replace(region, states=states, inside=inside, outputs=outputs)
+
+
+def side_by_side(as_one: Stacked, region: Region, given: list[str]) -> list[str]:
+    """Texts of stacked states, from those of a region's own."""
+    text = {s.name: x for s, x in zip(region.states, given, strict=True)}
+    return [
+        f"torch.stack([{', '.join(text[m] for m in as_one.members[s.name])}], "
+        f"{as_one.heads[s.name] + 1})"
+        if s.name in as_one.members
+        else text[s.name]
+        for s in as_one.states
+    ]
+
+
+def apart(fn: Fn, as_one: Stacked, region: Region, after: list[str]) -> list[str]:
+    """Variables for a region's own states, from those of stacked ones."""
+    found: dict[str, str] = {}
+    for state, text in zip(as_one.states, after, strict=True):
+        members = as_one.members.get(state.name)
+        if members is None:
+            found[state.name] = text
+        else:
+            rows = fn.lets(f"{text}.unbind({as_one.heads[state.name] + 1})", *("n" for _ in members))
+            found |= dict(zip(members, rows, strict=True))
+    return [found[s.name] for s in region.states]
+
+
 def taken_rows(em: Emitter, carry: Carry, region: Region, stream: str) -> list[str]:
     """Rows of earlier tokens, from the call before."""
     taken = []
@@ -86,7 +126,7 @@ def taken_rows(em: Emitter, carry: Carry, region: Region, stream: str) -> list[s
 
 
 def region_function(
-    em: Emitter, region: Region, inputs: list[Node]
+    em: Emitter, region: Region, inputs: list[Node], as_one: Stacked | None
 ) -> tuple[str, int, list[tuple[int, int, int]]]:
     """The function of a piece, by the first lowering that applies; its tokens, and its clocks."""
     levels = em.schedule.program.levels
@@ -94,6 +134,9 @@ def region_function(
         s.name: int(bool(s.type) and s.level in levels and levels[s.level].per is not None)
         for s in region.ticking
     }
+    if as_one is not None:
+        region = stacked_region(region, as_one)
+        heads |= {name: at + 1 for name, at in as_one.heads.items()}
     form = affine_form(Recurrence(region, tuple(inputs), heads))
     lowering = chosen(form)
     body = Body(region, inputs, lowering.lead, em.valid_from)

@@ -51,6 +51,8 @@ class Fn:
         self._made: dict[str, Ref] = {}
         self._parts: dict[str, list[str]] = {}
         self.narrow: dict[str, Ref] = {}  # an expanded variable -> the one that broadcasts to it
+        self.broadcast: dict[str, list[int]] = {}  # of an expanded variable, over which dimensions
+        self.ranks: dict[str, int] = {}  # of a variable, its dimensions if they are all there
         self._count = 0
         self.token_lead = lead  # lead of a value that has a time, in this function
         self.like = ""  # any tensor in scope, for the dtype and device of constants
@@ -83,12 +85,34 @@ class Fn:
 
     def let(self, expression: str, lead: str, shape: Shape, stem: str = PLAIN) -> Ref:
         """A variable for the expression; the same expression is written once."""
+        expression = PRODUCT.sub(self.product, expression) if self.narrow else expression
         found = self._made.get(expression)
         if found is None:
             found = self._made[expression] = Ref(self.fresh(stem), lead, shape)
+            self.ranks[found.text] = len(lead) + len(shape)
             self.lines.append(f"{found.text} = {expression}")
             self.made[found.text] = Made(self.at, stem=stem)
         return found
+
+    def product(self, found: re.Match[str]) -> str:
+        """A product in which a factor that is broadcast stands with the axes that it has, where the
+        other has all of them.
+        """
+        eq, *factors = found.groups()
+        letters = eq.split("->")[0].split(",")
+        whole = [
+            x not in self.narrow and self.ranks.get(x) == len(axes)
+            for x, axes in zip(factors, letters, strict=True)
+        ]
+        for i, x in enumerate(factors):
+            narrow = self.narrow.get(x)
+            if narrow is not None and whole[1 - i] and not self.alone(letters, i, x):
+                factors[i] = narrow.text
+        return f'torch.einsum("{eq}", {factors[0]}, {factors[1]})'
+
+    def alone(self, letters: Sequence[str], i: int, text: str) -> bool:
+        """Is a factor broadcast over an axis that the other has not?"""
+        return any(letters[i][d] not in letters[1 - i] for d in self.broadcast[text])
 
     def lets(self, expression: str, *stems: str) -> list[str]:
         """Variables for the parts of a tuple; the same expression is written once."""
@@ -152,6 +176,8 @@ class Fn:
         return rule(self, node, args)
 
 
+# of two variables
+PRODUCT = re.compile(r'torch\.einsum\("([^"]+)", (\w+), (\w+)\)')
 Rule = Callable[[Fn, Node, list[Ref]], Ref]
 SHAPES = {"spread", "permute", "reshape", "sum", "mean", "select"}
 
@@ -279,6 +305,7 @@ def _spread(fn: Fn, node: Node, args: list[Ref]) -> Ref:
         sizes = ["-1"] * lead + [str(a.size) for a in node.shape]
         wide = fn.let(f"{text}.expand({', '.join(sizes)})", x.lead, node.shape)
         fn.narrow[wide.text] = narrow
+        fn.broadcast[wide.text] = [i for i, x in enumerate(index) if x == "None"]
         return wide
     return fn.let(text, x.lead, node.shape)
 

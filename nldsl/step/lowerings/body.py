@@ -49,6 +49,7 @@ class Body:
             s.name: Ref(text, "B", s.type)
             for s, text in zip(region.states, self.kept, strict=False)
         }
+        fn.ranks |= {ref.text: 1 + ref.rank for ref in self.state.values()}
         self.seldom = [s for s in in_order(region.ticking) if s.seldom]
         fn.like = self.like = self.kept[0]
         self.given: dict[Node, Ref] = {}  # what has a value before the first line

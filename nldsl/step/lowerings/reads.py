@@ -187,9 +187,10 @@ class Reads:
             weights = f"B{p}{r[-1] if x.channels else ''}J"
             return f'torch.einsum("{weights},BJ{p}{r}->B{p}{r}", {row.text}, {term.u.text})'
         if x.channels:
-            z = self.fn.let(f"{term.z.text} * {row.text}.movedim(-1, 1)", "BT", ())
+            z = self.fn.let(f"{term.z.text} * {row.text}.movedim(-1, 1)", "BT", term.z.shape)
             return f'torch.einsum("BJ{p}u,BJ{p}v->B{p}uv", {term.u.text}, {z.text})'
-        u = self.fn.let(f"{term.u.text} * {row.text}.movedim(-1, 1)[..., None]", "BT", ())
+        gated = f"{term.u.text} * {row.text}.movedim(-1, 1)[..., None]"
+        u = self.fn.let(gated, "BT", term.u.shape)
         return f'torch.einsum("BJ{p}u,BJ{p}v->B{p}uv", {u.text}, {term.z.text})'
 
     # -- times a vector for each token
