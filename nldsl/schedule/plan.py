@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import networkx as nx
 
@@ -21,8 +21,9 @@ from nldsl.core.nodes import Node, numel, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import STATE, Program
 from nldsl.core.timing import LOOKS_BACK, ValidFrom
+from nldsl.schedule.factoring import factored
 from nldsl.schedule.online import Online, begin, divide, families
-from nldsl.schedule.stacking import Stacked, stacked
+from nldsl.schedule.stacking import Stacked, reached, stacked
 from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.timetable import Timetable
 from nldsl.schedule.token_states import State, States, seen_by_steps, states
@@ -156,8 +157,19 @@ def forward(made: States) -> Forward:
 
 
 def _stacked(made: States, region: Region) -> Stacked | None:
-    given = [*region.inputs, *region.statics]
-    return stacked(made.program, region.states, region.outputs, given, made.names)
+    """How a region is computed, if not as it is written."""
+    given = frozenset([*region.inputs, *region.statics])
+    roots = [*region.outputs, *(x for s in region.states for x in (s.after, s.next))]
+    of = factored(reached(roots, given), [*region.outputs, *(s.after for s in region.states)])
+    of |= {node: node for node in given}
+    states = [replace(s, after=of[s.after], next=of[s.next]) for s in region.states]
+    outputs = [of[x] for x in region.outputs]
+    names = {**made.names, **{of[n]: made.names[n] for n in of if n in made.names}}
+    as_one = stacked(made.program, states, outputs, given, names)
+    if as_one is None and any(new is not old for old, new in of.items()):
+        inside = reached([*outputs, *(x for s in states for x in s.equations)], given)
+        as_one = Stacked(tuple(states), {}, {}, inside, tuple(outputs), {})
+    return as_one and replace(as_one, names={**names, **as_one.names})
 
 
 def _reached(

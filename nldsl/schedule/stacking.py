@@ -42,6 +42,11 @@ class Stacked:
     outputs: tuple[Node, ...]
     names: Mapping[Node, str]
 
+    def described(self) -> str:
+        """What the report says of it."""
+        counts = dict.fromkeys(len(names) for names in self.members.values())
+        return "".join(f", {count} equal memories as one" for count in counts)
+
 
 def stacked(
     program: Program,
@@ -109,9 +114,7 @@ def pattern(
             attrs = (places[node["memory"]],) if own else node.attrs
             key = (node.op, attrs, node.type, *map(of, node.args))
             keys[node] = known.setdefault(key, len(known))
-    return tuple(
-        (s.type, s.at, places.get(s.copies, -1), of(s.after), of(s.next)) for s in lane
-    )
+    return tuple((s.type, s.at, places.get(s.copies, -1), of(s.after), of(s.next)) for s in lane)
 
 
 def apart(group: Sequence[Lane], states: Sequence[State], given: frozenset[Node]) -> bool:
@@ -241,13 +244,13 @@ class Stacking:
         )
 
     def taken_apart(self, node: Node) -> bool:
-        """Is it one lane of what memories are as they tick, and not of what they answered?"""
+        """Is it one lane of what matrices are as they tick, and not of what they answered?"""
         if node.op != "select" or not self.moving.get(node.args[0]):
             return False
         stack = [node.args[0]]
         while stack:
             part = stack.pop()
-            if part.op in STATE and self.moving.get(part):
+            if part.op in STATE and self.moving.get(part) and len(part.shape) > node["dim"] + 2:
                 return True
             if part.op != "einsum":
                 stack.extend(part.args)
@@ -465,7 +468,8 @@ class Lifting:
     def shared(self, args: Sequence[Node]) -> list[Node]:
         """All arguments with the new axis."""
         return [
-            a if lane else self.of.broad(self.g, a) for a, lane in zip(args, self.lanes, strict=True)
+            a if lane else self.of.broad(self.g, a)
+            for a, lane in zip(args, self.lanes, strict=True)
         ]
 
     def made(self, args: Sequence[Node], at: int, **changed: Hashable) -> Node:
@@ -507,9 +511,7 @@ def _einsum(x: Lifting, args: list[Node]) -> Node:
             wide[i] = True
             if not (moving and i == 1 and square):
                 args[i] = x.of.broad(x.g, args[i])
-    put = [
-        s[: x.at(i)] + lane + s[x.at(i) :] if wide[i] else s for i, s in enumerate(letters)
-    ]
+    put = [s[: x.at(i)] + lane + s[x.at(i) :] if wide[i] else s for i, s in enumerate(letters)]
     out = out[: x.at()] + lane + out[x.at() :]
     return x.of.al.make(
         "einsum", *args, type=x.of.wide(x.g, x.node.shape), eq=f"{','.join(put)}->{out}"

@@ -37,12 +37,12 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     as_one = em.schedule.stacked.get(region)
     rows = taken_rows(em, carry, region, streams[0])
     taken = [*(given if as_one is None else side_by_side(as_one, region, given)), *rows]
-    function, chunk, clocks = region_function(em, region, inputs, as_one)
+    function, chunk, clocks, copied = region_function(em, region, inputs, as_one)
     em.bodies.append(function)
     streamed = parts([*streams, f"times({streams[0]}, position)"])
     fixed = parts([fn.tensor(s) for s in statics])
-    ticks = parts([str(clock) for clock in clocks])
-    call = f"{function}, {parts(taken)}, {streamed}, {fixed}, position, {chunk}, {ticks}, mode"
+    ticks, copies = (parts([str(x) for x in xs]) for xs in (clocks, copied))
+    call = f"{function}, {parts(taken)}, {streamed}, {fixed}, position, {chunk}, {ticks}, {copies}, mode"
     after = [fn.fresh("n") for _ in taken]
     outs = [fn.fresh() for _ in region.outputs]
     fn.lines.append(f"{parts(after)}, {parts(outs)} = scan_chunks({call})")
@@ -107,7 +107,9 @@ def apart(fn: Fn, as_one: Stacked, region: Region, after: list[str]) -> list[str
         if members is None:
             found[state.name] = text
         else:
-            rows = fn.lets(f"{text}.unbind({as_one.heads[state.name] + 1})", *("n" for _ in members))
+            rows = fn.lets(
+                f"{text}.unbind({as_one.heads[state.name] + 1})", *("n" for _ in members)
+            )
             found |= dict(zip(members, rows, strict=True))
     return [found[s.name] for s in region.states]
 
@@ -127,8 +129,10 @@ def taken_rows(em: Emitter, carry: Carry, region: Region, stream: str) -> list[s
 
 def region_function(
     em: Emitter, region: Region, inputs: list[Node], as_one: Stacked | None
-) -> tuple[str, int, list[tuple[int, int, int]]]:
-    """The function of a piece, by the first lowering that applies; its tokens, and its clocks."""
+) -> tuple[str, int, list[tuple[int, int, int]], list[tuple[int, int]]]:
+    """The function of a piece, by the first lowering that applies; its tokens, its clocks, and the
+    copies that are made at the end of each, with their clocks.
+    """
     levels = em.schedule.program.levels
     heads = {
         s.name: int(bool(s.type) and s.level in levels and levels[s.level].per is not None)
@@ -142,10 +146,11 @@ def region_function(
     body = Body(region, inputs, lowering.lead, em.valid_from)
     after, outputs = lowering.emit(form, body)
     narrow = isinstance(form, AffineForm) and form.wide and not region.fixed
-    em.lowering[region.name] = lowering.described(form)
+    em.lowering[region.name] = lowering.described(form) + (as_one.described() if as_one else "")
     em.chunk[region.name] = NARROW if narrow else region.chunk
     function, clocks = region_body(em, body, after, outputs)
-    return function, em.chunk[region.name] if lowering.lead == "BT" else 1, clocks
+    chunk = em.chunk[region.name] if lowering.lead == "BT" else 1
+    return function, chunk, clocks, body.fresh
 
 
 def region_body(

@@ -52,6 +52,7 @@ class Fn:
         self._parts: dict[str, list[str]] = {}
         self.narrow: dict[str, Ref] = {}  # an expanded variable -> the one that broadcasts to it
         self.broadcast: dict[str, list[int]] = {}  # of an expanded variable, over which dimensions
+        self.base: dict[str, str] = {}  # of an expanded variable, what it was before
         self.ranks: dict[str, int] = {}  # of a variable, its dimensions if they are all there
         self._count = 0
         self.token_lead = lead  # lead of a value that has a time, in this function
@@ -105,14 +106,19 @@ class Fn:
             for x, axes in zip(factors, letters, strict=True)
         ]
         for i, x in enumerate(factors):
-            narrow = self.narrow.get(x)
-            if narrow is not None and whole[1 - i] and not self.alone(letters, i, x):
-                factors[i] = narrow.text
-        return f'torch.einsum("{eq}", {factors[0]}, {factors[1]})'
+            over = {letters[i][d] for d in self.broadcast.get(x, ())}
+            if over and x in self.base and whole[1 - i] and over <= set(letters[1 - i]):
+                factors[i] = self.base[x]
+                letters[i] = "".join(c for c in letters[i] if c not in over)
+        return einsum(f"{','.join(letters)}->{eq.split('->')[1]}", *factors)
 
-    def alone(self, letters: Sequence[str], i: int, text: str) -> bool:
-        """Is a factor broadcast over an axis that the other has not?"""
-        return any(letters[i][d] not in letters[1 - i] for d in self.broadcast[text])
+    def between(self, eq: str, a: str, b: str) -> str:
+        """A product of which nothing is asked but that it broadcasts: of two factors that are, of
+        the axes that they have.
+        """
+        if a in self.narrow and b in self.narrow and self.broadcast[a] == self.broadcast[b]:
+            a, b = self.narrow[a].text, self.narrow[b].text
+        return einsum(eq, a, b)
 
     def lets(self, expression: str, *stems: str) -> list[str]:
         """Variables for the parts of a tuple; the same expression is written once."""
@@ -174,6 +180,11 @@ class Fn:
             rule = _elementwise
         assert rule is not None, node.op
         return rule(self, node, args)
+
+
+def einsum(eq: str, a: str, b: str) -> str:
+    """The text of a product."""
+    return f'torch.einsum("{eq}", {a}, {b})'
 
 
 # of two variables
@@ -300,11 +311,13 @@ def _spread(fn: Fn, node: Node, args: list[Ref]) -> Ref:
         dims.sort()
     if len(dims) < len(node.shape):
         index = [":"] * lead + [":" if d in dims else "None" for d in range(len(node.shape))]
-        narrow = fn.let(f"{text}[{', '.join(index)}]", x.lead, node.shape)
+        base, narrow = text, fn.let(f"{text}[{', '.join(index)}]", x.lead, node.shape)
         text = narrow.text
         sizes = ["-1"] * lead + [str(a.size) for a in node.shape]
         wide = fn.let(f"{text}.expand({', '.join(sizes)})", x.lead, node.shape)
         fn.narrow[wide.text] = narrow
+        if base.isidentifier():
+            fn.base[wide.text] = base
         fn.broadcast[wide.text] = [i for i, x in enumerate(index) if x == "None"]
         return wide
     return fn.let(text, x.lead, node.shape)

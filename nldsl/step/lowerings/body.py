@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from nldsl.core.nodes import Axis, Node, Shape, walk
 from nldsl.core.program import STATE, TOKEN, Clock
 from nldsl.schedule.plan import Region
+from nldsl.schedule.token_states import State
 from nldsl.step.listing import Draft, Label, shape_text
 from nldsl.step.lowerings.order import in_order
 from nldsl.step.lowerings.past import Past, keeps
@@ -35,6 +36,8 @@ class Body:
     begins: bool = False  # may a sequence begin with the instant?
     clocks: list[tuple[int, int, int]] = field(default_factory=list)
     spoken: list[str] = field(default_factory=list)  # what each of `clocks` is called
+    # places of copies that may be empty, and their clocks
+    fresh: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         region, fn = self.region, Fn(self.lead)
@@ -50,6 +53,8 @@ class Body:
             for s, text in zip(region.states, self.kept, strict=False)
         }
         fn.ranks |= {ref.text: 1 + ref.rank for ref in self.state.values()}
+        if self.lead == "BT":
+            self.renewed()
         self.seldom = [s for s in in_order(region.ticking) if s.seldom]
         fn.like = self.like = self.kept[0]
         self.given: dict[Node, Ref] = {}  # what has a value before the first line
@@ -70,6 +75,17 @@ class Body:
             self.first,
         )
         fn.rules |= {op: self.past.operator for op in TEMPORAL}
+
+    def renewed(self) -> None:
+        """A copy that has just been made is the memory itself: its place in the state is empty."""
+        states = {s.name: s for s in self.region.states}
+        for i, copy in enumerate(self.region.states):
+            if copy.copies and renews(copy, states[copy.copies], self.region.chunk):
+                was, memory = self.kept[i], self.state[copy.copies]
+                text = f"{memory.text} if {was} is None else {was}"
+                self.state[copy.name] = self.fn.let(text, "B", copy.type, "held")
+                tick = self.tick(copy.next)
+                self.fresh.append((i, int(tick[1:]) - 1))
 
     def draft(
         self,
@@ -182,6 +198,19 @@ class Body:
             return text
         sizes = ", ".join(str(a.size) for a in shape)
         return fn.let(f"{text}.expand({self.like}.shape[0], {sizes})", "B", shape).text
+
+
+def renews(copy: State, memory: State, chunk: int) -> bool:
+    """Is a copy what the memory is at the start of a sequence and after every piece?"""
+    made = copy.next
+    return (
+        made.op == "when"
+        and made.args[0] is memory.next
+        and len(made.args) == 2
+        and (made["clock"].unit, made["clock"].period, made["late"]) == ("token", chunk, 0)
+        and copy.start is memory.start
+        and not memory.life.outlives
+    )
 
 
 def instants(clock: Clock, first: int = 0) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from nldsl.core.nodes import Node, unmade
+from nldsl.core.nodes import Node, Shape, unmade
 from nldsl.schedule.token_states import State
 from nldsl.step.lowerings.forms import (
     AffineForm,
@@ -169,6 +169,8 @@ class ChunkWriter:
         )
         answers = [self.reads.contract(known, h.key, f"{p}oi", f"{p}i", f"{p}o") for h in steps]
         shape = (*state.shape[: state.heads], state.shape[-2])
+        if rank == 1 and not state.channels:
+            return [self.correction(state, steps[0], answers[0], shape, mask)]
         writes = [self.weighed(h) for h in steps]
         reach = let(f"shift_right({mask})", "", ()).text
         keys, values = [h.key.text for h in steps], [w.text for w in writes]
@@ -190,6 +192,21 @@ class ChunkWriter:
             self.gates.accumulated(mask, KernelTerm(None, ONE, u, z))
             for u, z in zip(found, writes, strict=True)
         ]
+
+    def correction(
+        self, state: AffineState, step: Householder, asked: Value, shape: Shape, mask: str
+    ) -> Term:
+        """What the answers to one key a token write, kept at that key with its gate in the mask."""
+        let, p = self.fn.let, HEADS[: state.heads]
+        assert isinstance(asked, Ref)
+        written = self.gates.accumulated(mask, KernelTerm(None, step.gate, asked, step.write))
+        assert isinstance(written, KernelTerm)
+        met = self.fn.between(f"BT{p}i,BJ{p}i->B{p}TJ", step.key.text, step.write.text)
+        reach = let(f"shift_right({written.mask})", "", ()).text
+        overlap = let(f"{let(met, '', ()).text} * {reach}", "", ()).text
+        inverse = let(f"wy_inverse(-{overlap})", "", ()).text
+        solved = f'torch.einsum("B{p}TJ,BJ{p}o->BT{p}o", {inverse}, {asked.text})'
+        return replace(written, u=let(solved, "BT", shape))
 
     def weighed(self, step: Householder) -> Ref:
         if step.gate.literal == 1:

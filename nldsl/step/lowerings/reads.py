@@ -4,7 +4,7 @@ written down in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nldsl.core.nodes import Shape
@@ -21,7 +21,7 @@ from nldsl.step.lowerings.terms import (
     Value,
     present,
 )
-from nldsl.step.source import Fn, Ref
+from nldsl.step.source import Fn, Ref, einsum
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,12 @@ class Reads:
     def at_last_token(self, x: AffineState, states: Mapping[str, Ref]) -> str:
         """The value after the last token of the piece, [B, ..]."""
         total = None
-        for term in present(x):
+        for term, *others in self.at_one_key(x):
             text = (
                 self.initial_at_last(term, x)
                 if isinstance(term, InitialTerm)
+                else self.written_together(term, others, x)
+                if others
                 else self.written_at_last(term, x)
             )
             total = self.add(total, self.fn.let(text, "B", x.shape))
@@ -160,6 +162,30 @@ class Reads:
             return total.text
         like = next(s.text for s in states.values() if s.shape == x.shape)
         return f"torch.zeros_like({like})"
+
+    def at_one_key(self, x: AffineState) -> list[list[Term]]:
+        """The terms, writes of several tokens at the same keys together."""
+        found: dict[object, list[Term]] = {}
+        for term in present(x):
+            several = isinstance(term, KernelTerm) and term.mask is not None and not x.channels
+            key = term.z.text if several and isinstance(term, KernelTerm) and term.z else term
+            found.setdefault(key, []).append(term)
+        return [*found.values()]
+
+    def written_together(self, term: Term, others: Sequence[Term], x: AffineState) -> str:
+        """Writes at the same keys after the last token: one product."""
+        p, total = HEADS[: x.heads], None
+        for t in (term, *others):
+            assert isinstance(t, KernelTerm)
+            total = self.add(total, self.gated_at_last(t))
+        assert total is not None and isinstance(term, KernelTerm) and term.z is not None
+        return f'torch.einsum("BJ{p}u,BJ{p}v->B{p}uv", {total.text}, {term.z.text})'
+
+    def gated_at_last(self, term: KernelTerm) -> Ref:
+        """The values that are written, each with what is left of it after the last token."""
+        row = self.fn.let(f"{term.mask}[..., -1, :]", "", ())
+        gated = f"{term.u.text} * {row.text}.movedim(-1, 1)[..., None]"
+        return self.fn.let(gated, "BT", term.u.shape)
 
     def last(self, gate: Gate, x: AffineState) -> str:
         """A gate at the last token, as what the memory's axes are multiplied with."""
@@ -189,8 +215,7 @@ class Reads:
         if x.channels:
             z = self.fn.let(f"{term.z.text} * {row.text}.movedim(-1, 1)", "BT", term.z.shape)
             return f'torch.einsum("BJ{p}u,BJ{p}v->B{p}uv", {term.u.text}, {z.text})'
-        gated = f"{term.u.text} * {row.text}.movedim(-1, 1)[..., None]"
-        u = self.fn.let(gated, "BT", term.u.shape)
+        u = self.gated_at_last(term)
         return f'torch.einsum("BJ{p}u,BJ{p}v->B{p}uv", {u.text}, {term.z.text})'
 
     # -- times a vector for each token
@@ -252,8 +277,8 @@ class Reads:
             if t.gate.literal is None:
                 return f'torch.einsum("BT{out},B{p}T->BT{out}", {y}, {t.gate.text})'
             return y if t.gate.literal == 1 else f"{y} * {t.gate.text}"
-        match = f'torch.einsum("BT{vector},BJ{p}{summed}->B{side}TJ", {v.text}, {near})'
-        match = let(match, "", ()).text
+        product = self.fn.between if far not in self.fn.narrow else einsum
+        match = let(product(f"BT{vector},BJ{p}{summed}->B{side}TJ", v.text, near), "", ()).text
         seen = (
             f"{match} * {t.mask}"
             if side == p

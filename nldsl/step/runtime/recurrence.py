@@ -90,13 +90,15 @@ def scan_chunks(
     position: int,
     chunk: int,
     clocks: tuple[tuple[int, int, int], ...],
+    copies: tuple[tuple[int, int], ...],
     mode: str,
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Runs `body` over pieces of at most `chunk` tokens that end where the chunk clock ticks.
 
     body(state, streams, statics, ends) -> (state, outputs); `ends[i]` says whether clock i =
     (period, phase, first) ticks at the last token of the piece, which does not come before the
-    token `first`. mode "loop" calls it once a piece; "scan" rolls the full pieces into one loop of
+    token `first`. Each of `copies` is a place in the state and its clock: a piece that begins where
+    it has just been made is given None, for it is then the memory itself. mode "loop" calls it once a piece; "scan" rolls the full pieces into one loop of
     the compiler; "within" is "loop" in a function that is compiled and differentiated as a whole.
     """
     length = streams[0].shape[1]
@@ -106,8 +108,13 @@ def scan_chunks(
     first, last = (full[0][0], full[-1][1]) if full else (0, 0)
     ticks = {b: ending(position + b, clocks) for _, b in pieces}
     outs: list[tuple[Tensor, ...]] = []
+
+    def given(a: int) -> tuple[Tensor | None, ...]:
+        fresh = {i for i, k in copies if position + a == 0 or ending(position + a, clocks)[k]}
+        return tuple(None if i in fresh else x for i, x in enumerate(alike(state, mode)))
+
     for a, b in [piece for piece in pieces if not full or piece[0] < first]:
-        state, out = body(alike(state, mode), tuple(x[:, a:b] for x in streams), statics, ticks[b])
+        state, out = body(given(a), tuple(x[:, a:b] for x in streams), statics, ticks[b])
         outs.append(out)
     if full:
         stacked = tuple(
@@ -124,14 +131,14 @@ def scan_chunks(
             outs.append(out)
         else:
             rows = list(zip(*(x.unbind(0) for x in stacked)))
-            for i, (_, b) in enumerate(full):
+            for i, (a, b) in enumerate(full):
                 ends = tuple(
                     t if fixed else flags[i, k] for k, (t, fixed) in enumerate(zip(ticks[b], same))
                 )
-                state, out = body(alike(state, mode), rows[i], statics, ends)
+                state, out = body(given(a), rows[i], statics, ends)
                 outs.append(out)
     for a, b in [piece for piece in pieces if full and piece[0] >= last]:
-        state, out = body(alike(state, mode), tuple(x[:, a:b] for x in streams), statics, ticks[b])
+        state, out = body(given(a), tuple(x[:, a:b] for x in streams), statics, ticks[b])
         outs.append(out)
     return state, tuple(torch.cat(parts, 1) if len(parts) > 1 else parts[0] for parts in zip(*outs))
 

@@ -39,30 +39,12 @@ def block_2(
 
 def region_1(state, streams, statics, ends):
     (
-        M_alpha_M_W1,  # [B, head, e, 4 * e]
-        M_alpha_M_W2,  # [B, head, 4 * e, e]
-        M_eta_M_W1,  # [B, head, e, 4 * e]
-        M_eta_M_W2,  # [B, head, 4 * e, e]
-        M_k_M_W1,  # [B, head, e, 4 * e]
-        M_k_M_W2,  # [B, head, 4 * e, e]
-        M_alpha_S_m_W1,  # [B, head, e, 4 * e]
-        M_alpha_S_m_W2,  # [B, head, 4 * e, e]
-        M_v_M_W1,  # [B, head, e, 4 * e]
-        M_v_M_W2,  # [B, head, 4 * e, e]
-        M_eta_S_m_W1,  # [B, head, e, 4 * e]
-        M_eta_S_m_W2,  # [B, head, 4 * e, e]
-        M_k_S_m_W1,  # [B, head, e, 4 * e]
-        M_k_S_m_W2,  # [B, head, 4 * e, e]
-        M_v_S_m_W1,  # [B, head, e, 4 * e]
-        M_v_S_m_W2,  # [B, head, 4 * e, e]
-        M_alpha_M_W1_near,  # [B, head, e, 4 * e]
-        M_alpha_M_W2_near,  # [B, head, 4 * e, e]
-        M_eta_M_W1_near,  # [B, head, e, 4 * e]
-        M_eta_M_W2_near,  # [B, head, 4 * e, e]
-        M_k_M_W1_near,  # [B, head, e, 4 * e]
-        M_k_M_W2_near,  # [B, head, 4 * e, e]
-        M_v_M_W1_near,  # [B, head, e, 4 * e]
-        M_v_M_W2_near,  # [B, head, 4 * e, e]
+        M_W1,  # [B, head, 4, e, 4 * e]
+        M_W2,  # [B, head, 4, 4 * e, e]
+        S_velocity_m_W1,  # [B, head, 4, e, 4 * e]
+        S_velocity_m_W2,  # [B, head, 4, 4 * e, e]
+        M_W1_near,  # [B, head, 4, e, 4 * e]
+        M_W2_near,  # [B, head, 4, 4 * e, e]
     ) = state
     (
         z,  # [B, T, head, e]
@@ -73,193 +55,66 @@ def region_1(state, streams, statics, ends):
         r,  # [head, e]
     ) = statics
     (near_ends,) = ends  # does its clock tick at the last token?
-    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
-    residual_1 = F.silu(torch.einsum("Babc,BTac->BTab", M_alpha_M_W2_near, z))
     # hope.nl:46  a = sum(weight([head, e]) .* M_alpha@near(z), e)  # Eq. 83; the same (hole 9)
-    a_2 = (a * (z + torch.einsum("Babc,BTac->BTab", M_alpha_M_W1_near, residual_1))).sum((-1,))
+    held = M_W1 if M_W1_near is None else M_W1_near
+    held_2 = M_W2 if M_W2_near is None else M_W2_near
+    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
+    residual_1 = F.silu(torch.einsum("Banbc,BTac->BTanb", held_2, z))
+    residual_2 = z[:, :, :, None, :] + torch.einsum("Banbc,BTanc->BTanb", held, residual_1)
+    # hope.nl:46  a = sum(weight([head, e]) .* M_alpha@near(z), e)  # Eq. 83; the same (hole 9)
+    a_2 = (a * residual_2.select(-2, 0)).sum((-1,))
     # hope.nl:48  keep = sigmoid(a + 6)  # Eq. 83; starts near 1 (hole 4)
     keep = torch.sigmoid(a_2 + 6.0)
     # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
-    kernel, phi = decay_kernel(keep.movedim(1, -1))
-    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
-    residual_2 = F.silu(torch.einsum("Babc,BTac->BTab", M_k_M_W2_near, z))
-    residual_3 = z + torch.einsum("Babc,BTac->BTab", M_k_M_W1_near, residual_2)
+    kernel, phi = decay_kernel(keep[..., None].movedim(1, -1))
     # hope.nl:43  k = unit(M_k@near(z))  # Eq. 83
-    k = residual_3 / torch.sqrt((residual_3 * residual_3).sum((-1,)) + 1e-06)[:, :, :, None]
+    k_1 = residual_2.select(-2, 2)
+    k = k_1 / torch.sqrt((k_1 * k_1).sum((-1,)) + 1e-06)[:, :, :, None]
     # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_1 = torch.einsum("Babc,BTac->BTab", M_alpha_M_W2_near, k)
-    S_2 = F.silu(S_1)
-    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
-    residual_4 = F.silu(torch.einsum("Babc,BTac->BTab", M_v_M_W2_near, z))
-    residual_5 = z + torch.einsum("Babc,BTac->BTab", M_v_M_W1_near, residual_4)
+    S_1 = k[:, :, :, None, :]
+    S_2 = torch.einsum("Banbc,BTac->BTanb", held_2, k)
+    S_3 = F.silu(S_2)
     # hope.nl:44  v = unit(M_v@near(z))  # Eq. 83; unit length: not in the paper
-    v = residual_5 / torch.sqrt((residual_5 * residual_5).sum((-1,)) + 1e-06)[:, :, :, None]
-    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
-    residual_6 = F.silu(torch.einsum("Babc,BTac->BTab", M_alpha_M_W2_near, v))
-    # hope.nl:25  target = M@chunk(v)  # Eq. 84, at xi (Eq. 90 slips)
-    target = v + torch.einsum("Babc,BTac->BTab", M_alpha_M_W1_near, residual_6)
+    v_1 = residual_2.select(-2, 3)
+    v = v_1 / torch.sqrt((v_1 * v_1).sum((-1,)) + 1e-06)[:, :, :, None]
     # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_3 = k + torch.einsum("Babc,BTac->BTab", M_alpha_M_W1_near, S_2) - target
-    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
-    residual_7 = F.silu(torch.einsum("Babc,BTac->BTab", M_eta_M_W2_near, z))
+    S_4 = S_3 - F.silu(torch.einsum("Banbc,BTac->BTanb", held_2, v))
+    S_5 = S_1 + torch.einsum("Banbc,BTanc->BTanb", held, S_4) - v[:, :, :, None, :]
     # hope.nl:45  r = sum(weight([head, e]) .* M_eta@near(z), e)  # Eq. 83; made a number by a he..
-    r_2 = (r * (z + torch.einsum("Babc,BTac->BTab", M_eta_M_W1_near, residual_7))).sum((-1,))
+    r_2 = (r * residual_2.select(-2, 1)).sum((-1,))
     # hope.nl:47  rate = sigmoid(r) / span  # Eq. 83; above 1/chunk it diverges (hole 4)
     rate = torch.sigmoid(r_2) / 4.0
     # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
-    m_1 = rate.movedim(1, -1) * -1.0
+    m_1 = rate[..., None].movedim(1, -1) * -1.0
     M_W1_1 = kernel * m_1.unsqueeze(-2)
     M_W1_2 = M_W1_1[..., -1, :]
-    M_W1_3 = torch.einsum("BJpu,BJpv->Bpuv", S_3 * M_W1_2.movedim(-1, 1)[..., None], S_2)
-    M_alpha_M_W1_new = phi[..., -1][..., None, None] * M_alpha_M_W1 + M_W1_3
+    M_W1_3 = torch.einsum("BJpqu,BJpqv->Bpquv", S_5 * M_W1_2.movedim(-1, 1)[..., None], S_3)
+    M_W1_new = phi[..., -1][..., None, None] * M_W1 + M_W1_3
     # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_4 = torch.sigmoid(S_1)
-    S_5 = S_4 * (1.0 + S_1 * (1.0 - S_4))
-    S_6 = torch.einsum("BTab,Babc->BTac", S_3, M_alpha_M_W1_near) * S_5
+    S_6 = torch.sigmoid(S_2)
+    S_7 = torch.einsum("BTanb,Banbc->BTanc", S_5, held) * (S_6 * (1.0 + S_2 * (1.0 - S_6)))
     # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
-    M_W2_1 = torch.einsum("BJpu,BJpv->Bpuv", S_6 * M_W1_2.movedim(-1, 1)[..., None], k)
-    M_W2_2 = k * m_1.movedim(-1, 1)[..., None]
-    M_W2_3 = wy_inverse(-(shift_right(kernel) * torch.einsum("BTpi,BJpi->BpTJ", k, M_W2_2)))
-    M_W2_4 = torch.einsum("BpT->BTp", shift_decay(phi, 1.0))
-    M_W2_5 = torch.einsum(
-        "BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_alpha_M_W2, k), M_W2_4
+    M_W2_1 = torch.einsum("BTpqi,BJpqi->BpqTJ", S_1, S_1) * shift_right(M_W1_1)
+    M_W2_2 = torch.einsum("BpqT->BTpq", shift_decay(phi, 1.0))
+    M_W2_3 = torch.einsum("BTpqo,BTpq->BTpqo", torch.einsum("Bpqoi,BTpi->BTpqo", M_W2, k), M_W2_2)
+    M_W2_4 = M_W2_3 + torch.einsum("BpqTJ,BJpqo->BTpqo", M_W2_1, S_7)
+    M_W2_5 = torch.einsum("BpqTJ,BJpqo->BTpqo", wy_inverse(-M_W2_1), M_W2_4)
+    M_W2_6 = M_W2_5 * M_W1_2.movedim(-1, 1)[..., None]
+    M_W2_7 = S_7 * M_W1_2.movedim(-1, 1)[..., None] + M_W2_6
+    M_W2_8 = torch.einsum("BJpqu,BJpv->Bpquv", M_W2_7, k)
+    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_8
+    S_velocity_m_W1_new = (
+        torch.einsum("Bpqu,Bpqv->Bpquv", S_5[:, -1], S_3[:, -1]) * m_1[..., -1][..., None, None]
     )
-    M_W2_6 = torch.einsum("BTpi,BJpi->BpTJ", k, k) * shift_right(M_W1_1)
-    M_W2_7 = M_W2_5 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_6, S_6)
-    M_W2_8 = torch.einsum("BpTJ,BJpo->BTpo", M_W2_3, M_W2_7)
-    M_W2_9 = kernel[..., -1, :]
-    M_W2_10 = M_W2_8 * M_W2_9.movedim(-1, 1)[..., None]
-    M_W2_11 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_10, M_W2_2)
-    M_alpha_M_W2_new = phi[..., -1][..., None, None] * M_alpha_M_W2 + M_W2_1 + M_W2_11
-    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_7 = torch.einsum("Babc,BTac->BTab", M_eta_M_W2_near, k)
-    S_8 = F.silu(S_7)
-    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
-    residual_8 = F.silu(torch.einsum("Babc,BTac->BTab", M_eta_M_W2_near, v))
-    # hope.nl:25  target = M@chunk(v)  # Eq. 84, at xi (Eq. 90 slips)
-    target_2 = v + torch.einsum("Babc,BTac->BTab", M_eta_M_W1_near, residual_8)
-    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_9 = k + torch.einsum("Babc,BTac->BTab", M_eta_M_W1_near, S_8) - target_2
-    # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
-    M_W1_4 = torch.einsum("BJpu,BJpv->Bpuv", S_9 * M_W1_2.movedim(-1, 1)[..., None], S_8)
-    M_eta_M_W1_new = phi[..., -1][..., None, None] * M_eta_M_W1 + M_W1_4
-    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_10 = torch.sigmoid(S_7)
-    S_11 = S_10 * (1.0 + S_7 * (1.0 - S_10))
-    S_12 = torch.einsum("BTab,Babc->BTac", S_9, M_eta_M_W1_near) * S_11
-    # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
-    M_W2_12 = torch.einsum("BJpu,BJpv->Bpuv", S_12 * M_W1_2.movedim(-1, 1)[..., None], k)
-    M_W2_13 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_eta_M_W2, k), M_W2_4)
-    M_W2_14 = M_W2_13 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_6, S_12)
-    M_W2_15 = torch.einsum("BpTJ,BJpo->BTpo", M_W2_3, M_W2_14)
-    M_W2_16 = M_W2_15 * M_W2_9.movedim(-1, 1)[..., None]
-    M_W2_17 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_16, M_W2_2)
-    M_eta_M_W2_new = phi[..., -1][..., None, None] * M_eta_M_W2 + M_W2_12 + M_W2_17
-    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_13 = torch.einsum("Babc,BTac->BTab", M_k_M_W2_near, k)
-    S_14 = F.silu(S_13)
-    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
-    residual_9 = F.silu(torch.einsum("Babc,BTac->BTab", M_k_M_W2_near, v))
-    # hope.nl:25  target = M@chunk(v)  # Eq. 84, at xi (Eq. 90 slips)
-    target_3 = v + torch.einsum("Babc,BTac->BTab", M_k_M_W1_near, residual_9)
-    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_15 = k + torch.einsum("Babc,BTac->BTab", M_k_M_W1_near, S_14) - target_3
-    # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
-    M_W1_5 = torch.einsum("BJpu,BJpv->Bpuv", S_15 * M_W1_2.movedim(-1, 1)[..., None], S_14)
-    M_k_M_W1_new = phi[..., -1][..., None, None] * M_k_M_W1 + M_W1_5
-    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_16 = torch.sigmoid(S_13)
-    S_17 = S_16 * (1.0 + S_13 * (1.0 - S_16))
-    S_18 = torch.einsum("BTab,Babc->BTac", S_15, M_k_M_W1_near) * S_17
-    # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
-    M_W2_18 = torch.einsum("BJpu,BJpv->Bpuv", S_18 * M_W1_2.movedim(-1, 1)[..., None], k)
-    M_W2_19 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_k_M_W2, k), M_W2_4)
-    M_W2_20 = M_W2_19 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_6, S_18)
-    M_W2_21 = torch.einsum("BpTJ,BJpo->BTpo", M_W2_3, M_W2_20)
-    M_W2_22 = M_W2_21 * M_W2_9.movedim(-1, 1)[..., None]
-    M_W2_23 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_22, M_W2_2)
-    M_k_M_W2_new = phi[..., -1][..., None, None] * M_k_M_W2 + M_W2_18 + M_W2_23
-    M_alpha_S_m_W1_new = (
-        torch.einsum("Bpu,Bpv->Bpuv", S_3[:, -1], S_2[:, -1]) * m_1[..., -1][..., None, None]
+    S_velocity_m_W2_1 = S_1.expand(-1, -1, 2, 4, 2)
+    S_velocity_m_W2_new = (
+        torch.einsum("Bpqu,Bpqv->Bpquv", S_7[:, -1], S_velocity_m_W2_1[:, -1])
+        * m_1[..., -1][..., None, None]
     )
-    M_alpha_S_m_W2_new = (
-        torch.einsum("Bpu,Bpv->Bpuv", S_6[:, -1], k[:, -1]) * m_1[..., -1][..., None, None]
-    )
-    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_19 = torch.einsum("Babc,BTac->BTab", M_v_M_W2_near, k)
-    S_20 = F.silu(S_19)
-    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
-    residual_10 = F.silu(torch.einsum("Babc,BTac->BTab", M_v_M_W2_near, v))
-    # hope.nl:25  target = M@chunk(v)  # Eq. 84, at xi (Eq. 90 slips)
-    target_4 = v + torch.einsum("Babc,BTac->BTab", M_v_M_W1_near, residual_10)
-    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_21 = k + torch.einsum("Babc,BTac->BTab", M_v_M_W1_near, S_20) - target_4
-    # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
-    M_W1_6 = torch.einsum("BJpu,BJpv->Bpuv", S_21 * M_W1_2.movedim(-1, 1)[..., None], S_20)
-    M_v_M_W1_new = phi[..., -1][..., None, None] * M_v_M_W1 + M_W1_6
-    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_22 = torch.sigmoid(S_19)
-    S_23 = S_22 * (1.0 + S_19 * (1.0 - S_22))
-    S_24 = torch.einsum("BTab,Babc->BTac", S_21, M_v_M_W1_near) * S_23
-    # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
-    M_W2_24 = torch.einsum("BJpu,BJpv->Bpuv", S_24 * M_W1_2.movedim(-1, 1)[..., None], k)
-    M_W2_25 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_v_M_W2, k), M_W2_4)
-    M_W2_26 = M_W2_25 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_6, S_24)
-    M_W2_27 = torch.einsum("BpTJ,BJpo->BTpo", M_W2_3, M_W2_26)
-    M_W2_28 = M_W2_27 * M_W2_9.movedim(-1, 1)[..., None]
-    M_W2_29 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_28, M_W2_2)
-    M_v_M_W2_new = phi[..., -1][..., None, None] * M_v_M_W2 + M_W2_24 + M_W2_29
-    M_eta_S_m_W1_new = (
-        torch.einsum("Bpu,Bpv->Bpuv", S_9[:, -1], S_8[:, -1]) * m_1[..., -1][..., None, None]
-    )
-    M_eta_S_m_W2_new = (
-        torch.einsum("Bpu,Bpv->Bpuv", S_12[:, -1], k[:, -1]) * m_1[..., -1][..., None, None]
-    )
-    M_k_S_m_W1_new = (
-        torch.einsum("Bpu,Bpv->Bpuv", S_15[:, -1], S_14[:, -1]) * m_1[..., -1][..., None, None]
-    )
-    M_k_S_m_W2_new = (
-        torch.einsum("Bpu,Bpv->Bpuv", S_18[:, -1], k[:, -1]) * m_1[..., -1][..., None, None]
-    )
-    M_v_S_m_W1_new = (
-        torch.einsum("Bpu,Bpv->Bpuv", S_21[:, -1], S_20[:, -1]) * m_1[..., -1][..., None, None]
-    )
-    M_v_S_m_W2_new = (
-        torch.einsum("Bpu,Bpv->Bpuv", S_24[:, -1], k[:, -1]) * m_1[..., -1][..., None, None]
-    )
-    M_alpha_M_W1_near_new = select(near_ends, M_alpha_M_W1_new, M_alpha_M_W1_near)
-    M_alpha_M_W2_near_new = select(near_ends, M_alpha_M_W2_new, M_alpha_M_W2_near)
-    M_eta_M_W1_near_new = select(near_ends, M_eta_M_W1_new, M_eta_M_W1_near)
-    M_eta_M_W2_near_new = select(near_ends, M_eta_M_W2_new, M_eta_M_W2_near)
-    M_k_M_W1_near_new = select(near_ends, M_k_M_W1_new, M_k_M_W1_near)
-    M_k_M_W2_near_new = select(near_ends, M_k_M_W2_new, M_k_M_W2_near)
-    M_v_M_W1_near_new = select(near_ends, M_v_M_W1_new, M_v_M_W1_near)
-    M_v_M_W2_near_new = select(near_ends, M_v_M_W2_new, M_v_M_W2_near)
+    M_W1_near_new = select(near_ends, M_W1_new, held)
+    M_W2_near_new = select(near_ends, M_W2_new, held_2)
     return (
-        M_alpha_M_W1_new,
-        M_alpha_M_W2_new,
-        M_eta_M_W1_new,
-        M_eta_M_W2_new,
-        M_k_M_W1_new,
-        M_k_M_W2_new,
-        M_alpha_S_m_W1_new,
-        M_alpha_S_m_W2_new,
-        M_v_M_W1_new,
-        M_v_M_W2_new,
-        M_eta_S_m_W1_new,
-        M_eta_S_m_W2_new,
-        M_k_S_m_W1_new,
-        M_k_S_m_W2_new,
-        M_v_S_m_W1_new,
-        M_v_S_m_W2_new,
-        M_alpha_M_W1_near_new,
-        M_alpha_M_W2_near_new,
-        M_eta_M_W1_near_new,
-        M_eta_M_W2_near_new,
-        M_k_M_W1_near_new,
-        M_k_M_W2_near_new,
-        M_v_M_W1_near_new,
-        M_v_M_W2_near_new,
+        M_W1_new, M_W2_new, S_velocity_m_W1_new, S_velocity_m_W2_new, M_W1_near_new, M_W2_near_new
     ), (keep, rate, k, v)
 
 
@@ -294,66 +149,30 @@ def block_3(
     position,
     mode,
 ):
-    (
-        M_alpha_M_W1_new,
-        M_alpha_M_W2_new,
-        M_eta_M_W1_new,
-        M_eta_M_W2_new,
-        M_k_M_W1_new,
-        M_k_M_W2_new,
-        M_alpha_S_m_W1_new,
-        M_alpha_S_m_W2_new,
-        M_v_M_W1_new,
-        M_v_M_W2_new,
-        M_eta_S_m_W1_new,
-        M_eta_S_m_W2_new,
-        M_k_S_m_W1_new,
-        M_k_S_m_W2_new,
-        M_v_S_m_W1_new,
-        M_v_S_m_W2_new,
-        M_alpha_M_W1_near_new,
-        M_alpha_M_W2_near_new,
-        M_eta_M_W1_near_new,
-        M_eta_M_W2_near_new,
-        M_k_M_W1_near_new,
-        M_k_M_W2_near_new,
-        M_v_M_W1_near_new,
-        M_v_M_W2_near_new,
-    ), (keep, rate, k, v) = scan_chunks(
+    (n1, n2, n3, n4, n5, n6), (keep, rate, k, v) = scan_chunks(
         region_1,
         (
-            M_alpha_M_W1,
-            M_alpha_M_W2,
-            M_eta_M_W1,
-            M_eta_M_W2,
-            M_k_M_W1,
-            M_k_M_W2,
-            M_alpha_S_m_W1,
-            M_alpha_S_m_W2,
-            M_v_M_W1,
-            M_v_M_W2,
-            M_eta_S_m_W1,
-            M_eta_S_m_W2,
-            M_k_S_m_W1,
-            M_k_S_m_W2,
-            M_v_S_m_W1,
-            M_v_S_m_W2,
-            M_alpha_M_W1_near,
-            M_alpha_M_W2_near,
-            M_eta_M_W1_near,
-            M_eta_M_W2_near,
-            M_k_M_W1_near,
-            M_k_M_W2_near,
-            M_v_M_W1_near,
-            M_v_M_W2_near,
+            torch.stack([M_alpha_M_W1, M_eta_M_W1, M_k_M_W1, M_v_M_W1], 2),
+            torch.stack([M_alpha_M_W2, M_eta_M_W2, M_k_M_W2, M_v_M_W2], 2),
+            torch.stack([M_alpha_S_m_W1, M_eta_S_m_W1, M_k_S_m_W1, M_v_S_m_W1], 2),
+            torch.stack([M_alpha_S_m_W2, M_eta_S_m_W2, M_k_S_m_W2, M_v_S_m_W2], 2),
+            torch.stack([M_alpha_M_W1_near, M_eta_M_W1_near, M_k_M_W1_near, M_v_M_W1_near], 2),
+            torch.stack([M_alpha_M_W2_near, M_eta_M_W2_near, M_k_M_W2_near, M_v_M_W2_near], 2),
         ),
         (z, times(z, position)),
         (a, r),
         position,
         2,
         ((2, 0, 0),),
+        ((4, 0), (5, 0)),
         mode,
     )
+    M_alpha_M_W1_new, M_eta_M_W1_new, M_k_M_W1_new, M_v_M_W1_new = n1.unbind(2)
+    M_alpha_M_W2_new, M_eta_M_W2_new, M_k_M_W2_new, M_v_M_W2_new = n2.unbind(2)
+    M_alpha_S_m_W1_new, M_eta_S_m_W1_new, M_k_S_m_W1_new, M_v_S_m_W1_new = n3.unbind(2)
+    M_alpha_S_m_W2_new, M_eta_S_m_W2_new, M_k_S_m_W2_new, M_v_S_m_W2_new = n4.unbind(2)
+    M_alpha_M_W1_near_new, M_eta_M_W1_near_new, M_k_M_W1_near_new, M_v_M_W1_near_new = n5.unbind(2)
+    M_alpha_M_W2_near_new, M_eta_M_W2_near_new, M_k_M_W2_near_new, M_v_M_W2_near_new = n6.unbind(2)
     return (keep, rate, k, v), (
         M_alpha_M_W1_new,
         M_alpha_M_W2_new,
@@ -402,46 +221,43 @@ def region_2(state, streams, statics, ends):
     (far_ends,) = ends  # does its clock tick at the last token?
     # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
     kernel, phi = decay_kernel(keep.movedim(1, -1))
+    # hope.nl:49  return linear(rmsnorm(M_mem@far(q)), [d])  # Eqs. 83, 90: stale read (hole 6)
+    held = M_W1 if M_W1_far is None else M_W1_far
+    held_2 = M_W2 if M_W2_far is None else M_W2_far
     # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_1 = torch.einsum("Babc,BTac->BTab", M_W2_far, k)
+    S_1 = torch.einsum("Babc,BTac->BTab", held_2, k)
     S_2 = F.silu(S_1)
-    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
-    residual_1 = F.silu(torch.einsum("Babc,BTac->BTab", M_W2_far, v))
-    # hope.nl:25  target = M@chunk(v)  # Eq. 84, at xi (Eq. 90 slips)
-    target = v + torch.einsum("Babc,BTac->BTab", M_W1_far, residual_1)
-    # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_3 = k + torch.einsum("Babc,BTac->BTab", M_W1_far, S_2) - target
+    S_3 = S_2 - F.silu(torch.einsum("Babc,BTac->BTab", held_2, v))
+    S_4 = k + torch.einsum("Babc,BTac->BTab", held, S_3) - v
     # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
     m_1 = rate.movedim(1, -1) * -1.0
     M_W1_1 = kernel * m_1.unsqueeze(-2)
     M_W1_2 = M_W1_1[..., -1, :]
-    M_W1_3 = torch.einsum("BJpu,BJpv->Bpuv", S_3 * M_W1_2.movedim(-1, 1)[..., None], S_2)
+    M_W1_3 = torch.einsum("BJpu,BJpv->Bpuv", S_4 * M_W1_2.movedim(-1, 1)[..., None], S_2)
     M_W1_new = phi[..., -1][..., None, None] * M_W1 + M_W1_3
     # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
-    S_4 = torch.sigmoid(S_1)
-    S_5 = torch.einsum("BTab,Babc->BTac", S_3, M_W1_far) * (S_4 * (1.0 + S_1 * (1.0 - S_4)))
+    S_5 = torch.sigmoid(S_1)
+    S_6 = torch.einsum("BTab,Babc->BTac", S_4, held) * (S_5 * (1.0 + S_1 * (1.0 - S_5)))
     # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
-    M_W2_1 = torch.einsum("BJpu,BJpv->Bpuv", S_5 * M_W1_2.movedim(-1, 1)[..., None], k)
-    M_W2_2 = k * m_1.movedim(-1, 1)[..., None]
-    M_W2_3 = wy_inverse(-(shift_right(kernel) * torch.einsum("BTpi,BJpi->BpTJ", k, M_W2_2)))
-    M_W2_4 = torch.einsum("BpT->BTp", shift_decay(phi, 1.0))
-    M_W2_5 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_W2, k), M_W2_4)
-    M_W2_6 = torch.einsum("BTpi,BJpi->BpTJ", k, k) * shift_right(M_W1_1)
-    M_W2_7 = M_W2_5 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_6, S_5)
-    M_W2_8 = torch.einsum("BpTJ,BJpo->BTpo", M_W2_3, M_W2_7)
-    M_W2_9 = M_W2_8 * kernel[..., -1, :].movedim(-1, 1)[..., None]
-    M_W2_10 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_9, M_W2_2)
-    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_1 + M_W2_10
+    M_W2_1 = torch.einsum("BTpi,BJpi->BpTJ", k, k) * shift_right(M_W1_1)
+    M_W2_2 = torch.einsum("BpT->BTp", shift_decay(phi, 1.0))
+    M_W2_3 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_W2, k), M_W2_2)
+    M_W2_4 = M_W2_3 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_1, S_6)
+    M_W2_5 = torch.einsum("BpTJ,BJpo->BTpo", wy_inverse(-M_W2_1), M_W2_4)
+    M_W2_6 = M_W2_5 * M_W1_2.movedim(-1, 1)[..., None]
+    M_W2_7 = S_6 * M_W1_2.movedim(-1, 1)[..., None] + M_W2_6
+    M_W2_8 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_7, k)
+    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_8
     S_m_W1_new = (
-        torch.einsum("Bpu,Bpv->Bpuv", S_3[:, -1], S_2[:, -1]) * m_1[..., -1][..., None, None]
+        torch.einsum("Bpu,Bpv->Bpuv", S_4[:, -1], S_2[:, -1]) * m_1[..., -1][..., None, None]
     )
-    S_m_W2_new = torch.einsum("Bpu,Bpv->Bpuv", S_5[:, -1], k[:, -1]) * m_1[..., -1][..., None, None]
+    S_m_W2_new = torch.einsum("Bpu,Bpv->Bpuv", S_6[:, -1], k[:, -1]) * m_1[..., -1][..., None, None]
     # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
-    M_W1_far_new = select(far_ends, M_W1_new, M_W1_far)
-    M_W2_far_new = select(far_ends, M_W2_new, M_W2_far)
-    residual_2 = F.silu(torch.einsum("Babc,BTac->BTab", M_W2_far, q))
-    residual_3 = torch.einsum("Babc,BTac->BTab", M_W1_far, residual_2)
-    return (M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_far_new, M_W2_far_new), (residual_3,)
+    M_W1_far_new = select(far_ends, M_W1_new, held)
+    M_W2_far_new = select(far_ends, M_W2_new, held_2)
+    residual_1 = F.silu(torch.einsum("Babc,BTac->BTab", held_2, q))
+    residual_2 = torch.einsum("Babc,BTac->BTab", held, residual_1)
+    return (M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_far_new, M_W2_far_new), (residual_2,)
 
 
 def block_4(
@@ -469,6 +285,7 @@ def block_4(
         position,
         4,
         ((4, 0, 0),),
+        ((4, 0), (5, 0)),
         mode,
     )
     return (v7,), (M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_far_new, M_W2_far_new)

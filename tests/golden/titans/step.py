@@ -90,9 +90,11 @@ def region_1(state, streams, statics, ends):
     M_1 = (kernel @ phi_2.unsqueeze(-1)).squeeze(-1)
     M_2 = M_1[..., -1][..., None, None] * S_m_W1
     # titans.nl:29  S = momentum(grad(M@chunk), rate, decay)  # Eqs. 14, 18: gradient at chunk start
-    S_1 = torch.einsum("Babc,BTac->BTab", M_W2_chunk, k)
+    held = M_W1 if M_W1_chunk is None else M_W1_chunk
+    held_2 = M_W2 if M_W2_chunk is None else M_W2_chunk
+    S_1 = torch.einsum("Babc,BTac->BTab", held_2, k)
     S_2 = F.silu(S_1)
-    S_3 = 2.0 * (torch.einsum("Babc,BTac->BTab", M_W1_chunk, S_2) - v)
+    S_3 = 2.0 * (torch.einsum("Babc,BTac->BTab", held, S_2) - v)
     # titans.nl:30  M <- (1 - forget) * M + S  # Eq. 13
     m_1 = kernel_2 * (rate.movedim(1, -1) * -1.0).unsqueeze(-2)
     M_3 = kernel @ m_1
@@ -102,24 +104,23 @@ def region_1(state, streams, statics, ends):
     M_6 = M_1[..., -1][..., None, None] * S_m_W2
     # titans.nl:29  S = momentum(grad(M@chunk), rate, decay)  # Eqs. 14, 18: gradient at chunk start
     S_4 = torch.sigmoid(S_1)
-    S_5 = S_4 * (1.0 + S_1 * (1.0 - S_4))
-    S_6 = torch.einsum("BTab,Babc->BTac", S_3, M_W1_chunk) * S_5
+    S_5 = torch.einsum("BTab,Babc->BTac", S_3, held) * (S_4 * (1.0 + S_1 * (1.0 - S_4)))
     # titans.nl:30  M <- (1 - forget) * M + S  # Eq. 13
-    M_7 = torch.einsum("BJpu,BJpv->Bpuv", S_6 * M_4.movedim(-1, 1)[..., None], k)
+    M_7 = torch.einsum("BJpu,BJpv->Bpuv", S_5 * M_4.movedim(-1, 1)[..., None], k)
     M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_6 + M_7
     M_8 = m_1[..., -1, :]
     M_9 = torch.einsum("BJpu,BJpv->Bpuv", S_3 * M_8.movedim(-1, 1)[..., None], S_2)
     S_m_W1_new = phi_2[..., -1][..., None, None] * S_m_W1 + M_9
-    M_10 = torch.einsum("BJpu,BJpv->Bpuv", S_6 * M_8.movedim(-1, 1)[..., None], k)
+    M_10 = torch.einsum("BJpu,BJpv->Bpuv", S_5 * M_8.movedim(-1, 1)[..., None], k)
     S_m_W2_new = phi_2[..., -1][..., None, None] * S_m_W2 + M_10
     # titans.nl:14  return W1 * silu(W2 * z)
-    M_W1_chunk_new = select(chunk_ends, M_W1_new, M_W1_chunk)
-    M_W2_chunk_new = select(chunk_ends, M_W2_new, M_W2_chunk)
+    M_W1_chunk_new = select(chunk_ends, M_W1_new, held)
+    M_W2_chunk_new = select(chunk_ends, M_W2_new, held_2)
     net_1 = torch.einsum("BaT->BTa", phi)
     net_2 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", M_W2, q), net_1)
     net_3 = torch.einsum("BaT->BTa", M_1)
     net_4 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", S_m_W2, q), net_3)
-    net_5 = torch.einsum("BaTJ,BJab->BTab", torch.einsum("BTac,BJac->BaTJ", q, k) * M_3, S_6)
+    net_5 = torch.einsum("BaTJ,BJab->BTab", torch.einsum("BTac,BJac->BaTJ", q, k) * M_3, S_5)
     net_6 = F.silu(net_2 + net_4 + net_5)
     net_7 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", M_W1, net_6), net_1)
     net_8 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", S_m_W1, net_6), net_3)
@@ -155,6 +156,7 @@ def block_3(
         position,
         2,
         ((2, 0, 0),),
+        ((4, 0), (5, 0)),
         mode,
     )
     return (y,), (M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_chunk_new, M_W2_chunk_new)
