@@ -58,7 +58,7 @@ def program(update: str, changed: dict[str, str]) -> Program:
 
 def as_one(of: Program) -> list[int]:
     """How many memories are computed as one, of each state."""
-    regions = compile_program(of, capture="eager").schedule.forward.stacked.values()
+    regions = compile_program(of, capture="eager").schedule.forward.arranged.values()
     return [len(names) for region in regions for names in region.members.values()]
 
 

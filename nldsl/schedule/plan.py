@@ -21,9 +21,10 @@ from nldsl.core.nodes import Node, numel, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import STATE, Program
 from nldsl.core.timing import LOOKS_BACK, ValidFrom
+from nldsl.schedule.arrangement import Arrangement, reached, without_unread
 from nldsl.schedule.factoring import factored
 from nldsl.schedule.online import Online, begin, divide, families
-from nldsl.schedule.stacking import Stacked, reached, stacked
+from nldsl.schedule.stacking import stacked
 from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.timetable import Timetable
 from nldsl.schedule.token_states import State, States, seen_by_steps, states
@@ -80,7 +81,7 @@ class Forward:
     blocks: list[Block]
     names: Mapping[Node, str]  # what the text calls a value
     valid_from: ValidFrom
-    stacked: Mapping[Region, Stacked]  # where equal memories of a region are computed as one
+    arranged: Mapping[Region, Arrangement]  # where it is not computed as it is written
     online: Online | None = None
 
 
@@ -140,8 +141,8 @@ def forward(made: States) -> Forward:
         links.append(conflict)
     divided = online if divide(online, made, live, wanted, regions) else None
     blocks = _blocks(live, wanted, regions, divided)
-    alike = {r: as_one for r in regions if (as_one := _stacked(made, r)) is not None}
-    names = {node: name for as_one in alike.values() for node, name in as_one.names.items()}
+    arranged = {r: found for r in regions if (found := _arranged(made, r)) is not None}
+    names = {node: name for found in arranged.values() for node, name in found.names.items()}
     return Forward(
         made.program,
         live,
@@ -151,12 +152,12 @@ def forward(made: States) -> Forward:
         blocks,
         {**names, **made.names},
         made.valid_from,
-        alike,
+        arranged,
         divided,
     )
 
 
-def _stacked(made: States, region: Region) -> Stacked | None:
+def _arranged(made: States, region: Region) -> Arrangement | None:
     """How a region is computed, if not as it is written."""
     given = frozenset([*region.inputs, *region.statics])
     roots = [*region.outputs, *(x for s in region.states for x in (s.after, s.next))]
@@ -165,11 +166,13 @@ def _stacked(made: States, region: Region) -> Stacked | None:
     states = [replace(s, after=of[s.after], next=of[s.next]) for s in region.states]
     outputs = [of[x] for x in region.outputs]
     names = {**made.names, **{of[n]: made.names[n] for n in of if n in made.names}}
-    as_one = stacked(made.program, states, outputs, given, names)
-    if as_one is None and any(new is not old for old, new in of.items()):
+    found = stacked(made.program, states, outputs, given, names)
+    if found is None:
         inside = reached([*outputs, *(x for s in states for x in s.equations)], given)
-        as_one = Stacked(tuple(states), {}, {}, inside, tuple(outputs), {})
-    return as_one and replace(as_one, names={**names, **as_one.names})
+        found = Arrangement(tuple(states), inside, tuple(outputs))
+    found = without_unread(replace(found, names={**names, **found.names}), given)
+    same = all(new is old for old, new in of.items())
+    return None if same and not found.members and not found.late else found
 
 
 def _reached(

@@ -13,7 +13,7 @@ what differs and moves no lane is put side by side. The axis stands behind the a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
@@ -22,30 +22,11 @@ from nldsl.core.nodes import Axis, Node, Shape
 from nldsl.core.ops import OPS
 from nldsl.core.program import STATE, Program
 from nldsl.core.timing import LOOKS_BACK
+from nldsl.schedule.arrangement import Arrangement, reached
 from nldsl.schedule.token_states import State
 
 Lane = tuple[State, ...]
 Key = tuple[Hashable, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Stacked:
-    """A region's equations over stacked states. `members`: of a stacked state, those that it holds
-    side by side along its axis `heads[name]`. `inside` and `outputs` stand for those of the region,
-    `names` has what the text calls the new values.
-    """
-
-    states: tuple[State, ...]
-    members: Mapping[str, tuple[str, ...]]
-    heads: Mapping[str, int]
-    inside: tuple[Node, ...]
-    outputs: tuple[Node, ...]
-    names: Mapping[Node, str]
-
-    def described(self) -> str:
-        """What the report says of it."""
-        counts = dict.fromkeys(len(names) for names in self.members.values())
-        return "".join(f", {count} equal memories as one" for count in counts)
 
 
 def stacked(
@@ -54,7 +35,7 @@ def stacked(
     outputs: Sequence[Node],
     given: Sequence[Node],
     names: Mapping[Node, str],
-) -> Stacked | None:
+) -> Arrangement | None:
     """The region of these states with its equal memories as one, or None where it has none. `given`
     are values that were computed before.
     """
@@ -136,20 +117,6 @@ def apart(group: Sequence[Lane], states: Sequence[State], given: frozenset[Node]
     return True
 
 
-def reached(roots: Sequence[Node], given: Collection[Node]) -> tuple[Node, ...]:
-    """What the roots take, arguments first, up to what is given."""
-    found: dict[Node, None] = {}
-    stack = [(root, False) for root in reversed(roots)]
-    while stack:
-        node, ready = stack.pop()
-        if ready:
-            found[node] = None
-        elif node not in found and node not in given:
-            stack.append((node, True))
-            stack += [(arg, False) for arg in reversed(node.args)]
-    return tuple(found)
-
-
 def common(names: Sequence[str]) -> str:
     """What several names have in common: their first parts, and their last."""
     rows = [name.split(".") for name in names]
@@ -189,7 +156,7 @@ class Stacking:
     alone: dict[Node, Node] = field(default_factory=dict)
     moving: dict[Node, bool] = field(default_factory=dict)  # takes a lane's state, not a copy?
 
-    def region(self, states: Sequence[State], outputs: Sequence[Node]) -> Stacked | None:
+    def region(self, states: Sequence[State], outputs: Sequence[Node]) -> Arrangement | None:
         self.copies = {s.name for s in states if s.copies}
         for g, group in enumerate(self.groups):
             for parts in zip(*group, strict=True):
@@ -203,7 +170,7 @@ class Stacking:
         self.relate([*outputs, *(x for s in states for x in (s.after, s.next))])
         return self.rewritten(states, outputs)
 
-    def rewritten(self, states: Sequence[State], outputs: Sequence[Node]) -> Stacked | None:
+    def rewritten(self, states: Sequence[State], outputs: Sequence[Node]) -> Arrangement | None:
         members, heads, made = {}, {}, {}
         for g, group in enumerate(self.groups):
             for parts in zip(*group, strict=True):
@@ -225,7 +192,7 @@ class Stacking:
             return None  # what is kept of a stream is kept by its name
         if any(self.taken_apart(n) for n in inside):
             return None
-        return Stacked(tuple(whole), members, heads, inside, wanted, self.spoken())
+        return Arrangement(tuple(whole), inside, wanted, members, heads, self.spoken())
 
     def state(self, g: int, parts: tuple[State, ...]) -> State:
         first = parts[0]

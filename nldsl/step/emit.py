@@ -64,12 +64,18 @@ class Carry:
     """What one function takes from the previous call and gives to the next."""
 
     def __init__(self) -> None:
-        self.names: list[str] = []
+        self.taken: list[str] = []
+        self.names: list[str] = []  # of the results
         self.results: list[str] = []
 
     def take(self, name: str) -> str:
         self.names.append(name)
-        return f"c{len(self.names)}"
+        self.taken.append(name)
+        return f"c{len(self.taken)}"
+
+    def leave(self, name: str) -> None:
+        """It is given and not taken."""
+        self.names.append(name)
 
 
 class Emitter:
@@ -171,7 +177,7 @@ class Emitter:
             *(self.local(n, block.online) for n in inputs),
             *nudges.values(),
             *(f'W["{weight_name(w)}"]' for w in weights),
-            *(f'carry["{c}"]' for c in carry.names),
+            *(f'carry["{c}"]' for c in carry.taken),
         ]
         outs = [self.local(n) for n in block.outputs]
         news = [f'new["{c}"]' for c in carry.names]
@@ -239,7 +245,7 @@ class Emitter:
         """The function of a block, from its lines."""
         names = [f"x{i + 1}" for i in range(len(inputs))]
         given = [f"w{i + 1}" for i in range(len(weights))]
-        kept = [f"c{i + 1}" for i in range(len(carry.names))]
+        kept = [f"c{i + 1}" for i in range(len(carry.taken))]
         results = [fn.tensor(fn.env[n]) for n in block.outputs]
         return Draft(
             [*names, *nudges, *given, *kept, "position", "mode"],
@@ -248,7 +254,7 @@ class Emitter:
             {
                 **self.stream_labels(names, inputs),
                 **self.weight_labels(given, weights),
-                **self.carry_labels(kept, carry.names),
+                **self.carry_labels(kept, carry.taken),
             },
             fn.made,
         )

@@ -7,18 +7,20 @@ How a piece is computed is the first row of `lowerings.table` that applies to it
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nldsl.core.nodes import Node
+from nldsl.schedule.arrangement import Arrangement
 from nldsl.schedule.plan import Region
-from nldsl.schedule.stacking import Stacked
-from nldsl.step.listing import Made
+from nldsl.step.listing import PLAIN, Made
 from nldsl.step.lowerings.affine import affine_form
 from nldsl.step.lowerings.body import Body
 from nldsl.step.lowerings.forms import AffineForm, Recurrence
 from nldsl.step.lowerings.past import keeps, shape_of
 from nldsl.step.lowerings.table import chosen
+from nldsl.step.names import short
 from nldsl.step.source import Fn, Ref, parts
 
 if TYPE_CHECKING:
@@ -30,33 +32,65 @@ NARROW = 16  # tokens per piece where a kernel is as wide as the memory
 
 def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     """Writes the line that rolls the function of a recurrence over the tokens of a call."""
+    of = em.schedule.arranged.get(region) or Arrangement(
+        tuple(region.states), tuple(region.inside), tuple(region.outputs)
+    )
     inputs = region.inputs or em.any_input
     streams = over_tokens(fn, [fn.value(n) for n in inputs])
     statics = [fn.value(n) for n in region.statics]
-    given = taken_states(em, carry, region)
-    as_one = em.schedule.stacked.get(region)
+    given = taken_states(em, carry, region, of)
     rows = taken_rows(em, carry, region, streams[0])
-    taken = [*(given if as_one is None else side_by_side(as_one, region, given)), *rows]
-    function, chunk, clocks, copied = region_function(em, region, inputs, as_one)
+    taken = [*side_by_side(of, given), *rows]
+    function, chunk, clocks, copied = region_function(em, region, inputs, of)
     em.bodies.append(function)
     streamed = parts([*streams, f"times({streams[0]}, position)"])
     fixed = parts([fn.tensor(s) for s in statics])
     ticks, copies = (parts([str(x) for x in xs]) for xs in (clocks, copied))
-    call = f"{function}, {parts(taken)}, {streamed}, {fixed}, position, {chunk}, {ticks}, {copies}, mode"
+    call = [function, parts(taken), streamed, fixed, "position", str(chunk), ticks, copies, "mode"]
     after = [fn.fresh("n") for _ in taken]
-    outs = [fn.fresh() for _ in region.outputs]
-    fn.lines.append(f"{parts(after)}, {parts(outs)} = scan_chunks({call})")
+    outs = [fn.fresh() for _ in (*of.outputs, *of.rows)]
+    fn.lines.append(f"{parts(after)}, {parts(outs)} = scan_chunks({', '.join(call)})")
     for text, source in zip(after, taken):
         found = re.findall(r"\bc\d+\b", source)
         fn.made[text] = Made(after=found[0] if len(found) == 1 else "")
-    if as_one is not None:
-        whole, kept = after[: len(as_one.states)], after[len(as_one.states) :]
-        after = [*apart(fn, as_one, region, whole), *kept]
-        fn.made |= {text: Made(after=was) for text, was in zip(after, given)}
-    carry.results += after
+    kept = len(of.carried)
+    whole = dict(zip((s.name for s in of.carried), after[:kept], strict=True))
+    whole |= at_the_end(em, fn, of, region, streams[0], outs[len(of.outputs) :])
+    settled = apart(fn, of, whole)
+    called = short([s.name for s in region.states], em.schedule.program.levels)
+    for state in region.states:
+        was = given.get(state.name, "")
+        stem = PLAIN if was else f"{called[state.name]}_new"
+        fn.made[settled[state.name]] = Made(after=was, stem=stem)
+    carry.results += [*(settled[s.name] for s in region.states), *after[kept:]]
     for text, node in zip(outs, region.outputs):
         fn.made[text] = Made(node, node)
         fn.env[node] = Ref(text, "BT", node.shape)
+
+
+def at_the_end(
+    em: Emitter, fn: Fn, of: Arrangement, region: Region, stream: str, rows: list[str]
+) -> dict[str, str]:
+    """Texts of the states that are worked out after the last token, from what is handed on of it."""
+    last = fn.child()
+    last.token_lead, last.env = "B", {}
+    last.like = stream
+    for node in (*region.inputs, *region.statics):
+        ref = fn.env[node]
+        last.env[node] = (
+            replace(ref, text=f"{ref.text}[:, -1]", lead="B") if ref.lead == "BT" else ref
+        )
+    for node, text in zip(of.rows, rows, strict=True):
+        last.bind(node, f"{text}[:, -1]", "B")
+    found = {}
+    for name, tick in of.late.items():
+        ref = last.value(tick)
+        text = last.tensor(ref)
+        if not ref.lead:
+            sizes = ", ".join(str(a.size) for a in tick.shape)
+            text = f"{text}.expand({stream}.shape[0], {sizes})"
+        found[name] = last.let(f"{text}.contiguous()", "B", tick.shape).text
+    return found
 
 
 def over_tokens(fn: Fn, given: list[Ref]) -> list[str]:
@@ -74,44 +108,46 @@ def over_tokens(fn: Fn, given: list[Ref]) -> list[str]:
     ]
 
 
-def taken_states(em: Emitter, carry: Carry, region: Region) -> list[str]:
-    """Memories and their copies, from the call before."""
+def taken_states(em: Emitter, carry: Carry, region: Region, of: Arrangement) -> dict[str, str]:
+    """Memories and their copies, from the call before, but for those that nothing reads."""
+    late = {m for name in of.late for m in of.members.get(name, (name,))}
+    taken = {}
     for state in region.states:
         em.carry_state(state)
-    return [carry.take(state.name) for state in region.states]
+        if state.name in late:
+            carry.leave(state.name)
+        else:
+            taken[state.name] = carry.take(state.name)
+    return taken
 
 
-def stacked_region(region: Region, as_one: Stacked) -> Region:
-    """The region with its equal memories as one."""
-    states, inside, outputs = ([*x] for x in (as_one.states, as_one.inside, as_one.outputs))
-    return replace(region, states=states, inside=inside, outputs=outputs)
+def rewritten(region: Region, of: Arrangement) -> Region:
+    """The region as it is computed."""
+    outputs = [*of.outputs, *of.rows]
+    return replace(region, states=[*of.carried], inside=[*of.inside], outputs=outputs)
 
 
-def side_by_side(as_one: Stacked, region: Region, given: list[str]) -> list[str]:
-    """Texts of stacked states, from those of a region's own."""
-    text = {s.name: x for s, x in zip(region.states, given, strict=True)}
+def side_by_side(of: Arrangement, text: Mapping[str, str]) -> list[str]:
+    """Texts of the states that a piece takes, from those of a region's own."""
     return [
-        f"torch.stack([{', '.join(text[m] for m in as_one.members[s.name])}], "
-        f"{as_one.heads[s.name] + 1})"
-        if s.name in as_one.members
+        f"torch.stack([{', '.join(text[m] for m in of.members[s.name])}], {of.heads[s.name] + 1})"
+        if s.name in of.members
         else text[s.name]
-        for s in as_one.states
+        for s in of.carried
     ]
 
 
-def apart(fn: Fn, as_one: Stacked, region: Region, after: list[str]) -> list[str]:
+def apart(fn: Fn, of: Arrangement, whole: Mapping[str, str]) -> dict[str, str]:
     """Variables for a region's own states, from those of stacked ones."""
     found: dict[str, str] = {}
-    for state, text in zip(as_one.states, after, strict=True):
-        members = as_one.members.get(state.name)
+    for state in of.states:
+        text, members = whole[state.name], of.members.get(state.name)
         if members is None:
             found[state.name] = text
         else:
-            rows = fn.lets(
-                f"{text}.unbind({as_one.heads[state.name] + 1})", *("n" for _ in members)
-            )
+            rows = fn.lets(f"{text}.unbind({of.heads[state.name] + 1})", *("n" for _ in members))
             found |= dict(zip(members, rows, strict=True))
-    return [found[s.name] for s in region.states]
+    return found
 
 
 def taken_rows(em: Emitter, carry: Carry, region: Region, stream: str) -> list[str]:
@@ -128,7 +164,7 @@ def taken_rows(em: Emitter, carry: Carry, region: Region, stream: str) -> list[s
 
 
 def region_function(
-    em: Emitter, region: Region, inputs: list[Node], as_one: Stacked | None
+    em: Emitter, region: Region, inputs: list[Node], of: Arrangement
 ) -> tuple[str, int, list[tuple[int, int, int]], list[tuple[int, int]]]:
     """The function of a piece, by the first lowering that applies; its tokens, its clocks, and the
     copies that are made at the end of each, with their clocks.
@@ -138,15 +174,16 @@ def region_function(
         s.name: int(bool(s.type) and s.level in levels and levels[s.level].per is not None)
         for s in region.ticking
     }
-    if as_one is not None:
-        region = stacked_region(region, as_one)
-        heads |= {name: at + 1 for name, at in as_one.heads.items()}
+    region, heads = rewritten(region, of), heads | {n: at + 1 for n, at in of.heads.items()}
     form = affine_form(Recurrence(region, tuple(inputs), heads))
     lowering = chosen(form)
     body = Body(region, inputs, lowering.lead, em.valid_from)
     after, outputs = lowering.emit(form, body)
+    if of.rows and lowering.lead == "BT":
+        n = len(of.outputs)
+        outputs = [*outputs[:n], *(f"{text}[:, -1:]" for text in outputs[n:])]
     narrow = isinstance(form, AffineForm) and form.wide and not region.fixed
-    em.lowering[region.name] = lowering.described(form) + (as_one.described() if as_one else "")
+    em.lowering[region.name] = lowering.described(form) + of.described()
     em.chunk[region.name] = NARROW if narrow else region.chunk
     function, clocks = region_body(em, body, after, outputs)
     chunk = em.chunk[region.name] if lowering.lead == "BT" else 1
