@@ -18,6 +18,9 @@ refused by `rules/limits`: an assertion here names the limit that it relies on.
     online.py          memories that learn from the loss of the whole network, and what is run
                        between their ticks
     plan.py            streams, regions, blocks; the length of a chunk; the whole `Schedule`
+    arrangement.py     how a region is computed, where not as it is written
+    factoring.py       products with one matrix that are added are one product
+    stacking.py        memories that obey the same equations are one, with an axis more
     named.py           what the step clock calls its values that no text has a name for
     ticks.py           levels of the step clock: what each memory becomes at a tick
     step_states.py     states and equations of the step clock; what a step of one kind leaves

@@ -8,62 +8,75 @@ takes too is left as it is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from nldsl.core.build import Builder
 from nldsl.core.nodes import Node
 from nldsl.core.ops import OPS
 
 Term = tuple[bool, Node]  # is it subtracted?
-SUMS = ("add", "sub", "neg")
+SUMS = {"add": (False, False), "sub": (False, True), "neg": (True,)}  # which are subtracted
 
 
 def factored(nodes: Sequence[Node], roots: Sequence[Node]) -> dict[Node, Node]:
     """What stands for each of the nodes, arguments first, where the `roots` are asked for."""
-    uses = Counter([*roots, *(a for n in nodes for a in n.args)])
-    known, al = set(nodes), Builder(OPS)
-    inner = {a for n in nodes if n.op in SUMS for a in n.args if a.op in SUMS and uses[a] == 1}
-    made: dict[Node, Node] = {}
+    return Factoring(nodes, Counter([*roots, *(a for n in nodes for a in n.args)])).whole()
 
-    def terms(node: Node) -> list[Term]:
-        found: list[Term] = []
+
+class Factoring:
+    """Makes nodes anew, sums with one product for each matrix. `uses` counts who takes a node."""
+
+    def __init__(self, nodes: Sequence[Node], uses: Mapping[Node, int]) -> None:
+        self.nodes, self.uses, self.known, self.al = nodes, uses, set(nodes), Builder(OPS)
+        parts = (a for n in nodes if n.op in SUMS for a in n.args)
+        self.inner = {a for a in parts if a.op in SUMS and uses[a] == 1 and a in self.known}
+        self.made: dict[Node, Node] = {}
+
+    def whole(self) -> dict[Node, Node]:
+        for node in self.nodes:
+            self.al.span, self.al.iteration = node.span, node.iteration
+            found = self.together(node) if node.op in SUMS and node not in self.inner else None
+            self.made[node] = found or self.again(node)
+        return self.made
+
+    def now(self, node: Node) -> Node:
+        return self.made.get(node, node)
+
+    def again(self, node: Node) -> Node:
+        args = [self.now(a) for a in node.args]
+        same = all(a is b for a, b in zip(args, node.args, strict=True))
+        return node if same else self.al.again(node, args)
+
+    def terms(self, node: Node) -> Iterator[Term]:
+        """What a sum adds and subtracts, sums in it taken apart."""
         stack = [(False, node)]
         while stack:
             minus, top = stack.pop()
-            if top.op in SUMS and (top is node or top in inner and top in known):
-                signs = {"add": (False, False), "sub": (False, True), "neg": (True,)}[top.op]
+            if top is node or top in self.inner:
+                signs = SUMS[top.op]
                 stack += [(minus != s, a) for s, a in zip(signs[::-1], top.args[::-1])]
             else:
-                found.append((minus, top))
-        return found
+                yield minus, top
 
-    def together(node: Node) -> Node | None:
+    def together(self, node: Node) -> Node | None:
         """The sum with one product for each matrix, or None if it has no two of one."""
         products: dict[tuple[str, Node], list[Term]] = {}
         rest: list[Term] = []
-        for minus, x in terms(node):
+        for minus, x in self.terms(node):
             if x.shape != node.shape:
                 return None
-            if x.op == "einsum" and x in known and uses[x] == 1:
-                products.setdefault((x["eq"], made.get(x.args[0], x.args[0])), []).append(
-                    (minus, made.get(x.args[1], x.args[1]))
-                )
+            if x.op == "einsum" and x in self.known and self.uses[x] == 1:
+                matrix, vector = map(self.now, x.args)
+                products.setdefault((x["eq"], matrix), []).append((minus, vector))
             else:
-                rest.append((minus, made.get(x, x)))
-        if all(len(xs) == 1 for xs in products.values()):
+                rest.append((minus, self.now(x)))
+        if all(len(vectors) == 1 for vectors in products.values()):
             return None
-        rest += [(False, al.einsum(eq, m, added(al, xs))) for (eq, m), xs in products.items()]
-        return added(al, rest)
-
-    for node in nodes:
-        al.span, al.iteration = node.span, node.iteration
-        new = together(node) if node.op in SUMS and node not in inner else None
-        if new is None:
-            args = [made.get(a, a) for a in node.args]
-            same = all(a is b for a, b in zip(args, node.args, strict=True))
-            new = node if same else al.again(node, args)
-        made[node] = new
-    return made
+        rest += [
+            (False, self.al.einsum(eq, matrix, added(self.al, vectors)))
+            for (eq, matrix), vectors in products.items()
+        ]
+        return added(self.al, rest)
 
 
 def added(al: Builder, terms: Sequence[Term]) -> Node:

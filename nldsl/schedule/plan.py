@@ -159,18 +159,19 @@ def forward(made: States) -> Forward:
 
 def _arranged(made: States, region: Region) -> Arrangement | None:
     """How a region is computed, if not as it is written."""
-    given = frozenset([*region.inputs, *region.statics])
+    given = [*region.inputs, *region.statics]
+    known = frozenset(given)
     roots = [*region.outputs, *(x for s in region.states for x in (s.after, s.next))]
-    of = factored(reached(roots, given), [*region.outputs, *(s.after for s in region.states)])
+    of = factored(reached(roots, known), [*region.outputs, *(s.after for s in region.states)])
     of |= {node: node for node in given}
     states = [replace(s, after=of[s.after], next=of[s.next]) for s in region.states]
     outputs = [of[x] for x in region.outputs]
     names = {**made.names, **{of[n]: made.names[n] for n in of if n in made.names}}
     found = stacked(made.program, states, outputs, given, names)
     if found is None:
-        inside = reached([*outputs, *(x for s in states for x in s.equations)], given)
+        inside = reached([*outputs, *(x for s in states for x in s.equations)], known)
         found = Arrangement(tuple(states), inside, tuple(outputs))
-    found = without_unread(replace(found, names={**names, **found.names}), given)
+    found = without_unread(replace(found, names={**names, **found.names}), known)
     same = all(new is old for old, new in of.items())
     return None if same and not found.members and not found.late else found
 

@@ -71,7 +71,7 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
 def at_the_end(
     em: Emitter, fn: Fn, of: Arrangement, region: Region, stream: str, rows: list[str]
 ) -> dict[str, str]:
-    """Texts of the states that are worked out after the last token, from what is handed on of it."""
+    """Texts of the states that are worked out after the last token, from what it hands on."""
     last = fn.child()
     last.token_lead, last.env = "B", {}
     last.like = stream

@@ -166,9 +166,9 @@ class Reads:
     def at_one_key(self, x: AffineState) -> list[list[Term]]:
         """The terms, writes of several tokens at the same keys together."""
         found: dict[object, list[Term]] = {}
-        for term in present(x):
-            several = isinstance(term, KernelTerm) and term.mask is not None and not x.channels
-            key = term.z.text if several and isinstance(term, KernelTerm) and term.z else term
+        for i, term in enumerate(present(x)):
+            kept = isinstance(term, KernelTerm) and term.mask is not None and not x.channels
+            key = term.z.text if kept and isinstance(term, KernelTerm) and term.z else i
             found.setdefault(key, []).append(term)
         return [*found.values()]
 

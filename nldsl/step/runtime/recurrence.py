@@ -98,8 +98,9 @@ def scan_chunks(
     body(state, streams, statics, ends) -> (state, outputs); `ends[i]` says whether clock i =
     (period, phase, first) ticks at the last token of the piece, which does not come before the
     token `first`. Each of `copies` is a place in the state and its clock: a piece that begins where
-    it has just been made is given None, for it is then the memory itself. mode "loop" calls it once a piece; "scan" rolls the full pieces into one loop of
-    the compiler; "within" is "loop" in a function that is compiled and differentiated as a whole.
+    it has just been made is given None, for it is then the memory itself. mode "loop" calls it once
+    a piece; "scan" rolls the full pieces into one loop of the compiler; "within" is "loop" in a
+    function that is compiled and differentiated as a whole.
     """
     length = streams[0].shape[1]
     cuts = [0, *(t for t in range(1, length) if (position + t) % chunk == 0), length]
