@@ -128,3 +128,27 @@ def test_the_memories_of_hope_are_one() -> None:
     source = compile_program(tiny("hope"), capture="eager").source
     region = source[source.index("def region_1") : source.index("def block_3")]
     assert region.count("torch.einsum") < 20
+
+
+def test_what_nothing_reads_leaves_the_loop_over_pieces() -> None:
+    """A momentum without a past is worked out after the last token; one that has a past is not."""
+    (of, *_) = compile_program(tiny("hope"), capture="eager").schedule.forward.arranged.values()
+    assert {name.rpartition(".")[2] for name in of.late} == {"W1", "W2"}
+    assert not any("velocity" in state.name for state in of.carried)
+    kept = program("S = momentum(grad(M@chunk), rate, keep)  M <- keep * M + S", {})
+    found = compile_program(kept, capture="eager").schedule.forward.arranged.values()
+    assert not any(of.late for of in found)
+
+
+def test_products_with_one_matrix_are_one_product() -> None:
+    """A net that is to answer alike multiplies the difference of what it is asked."""
+    asks = BOX.replace("|M ASKED - v|^2 / 2", "|M(k) - M@chunk(v)|^2 / 2")
+    for word, text in (WORDS | NET | {"UPDATE": STALE}).items():
+        asks = asks.replace(word, text)
+    body = "    A = box(k, v, rate, keep)\n    return linear(rmsnorm(A@after(q)), [d])"
+    found = model(body, asks)
+    assert holds(found)
+    (region,) = compile_program(found, capture="eager").schedule.forward.regions
+    written = [n for n in region.inside if n.op == "einsum"]
+    (of,) = compile_program(found, capture="eager").schedule.forward.arranged.values()
+    assert len([n for n in of.inside if n.op == "einsum"]) == len(written) - 1
