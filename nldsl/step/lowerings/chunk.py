@@ -131,10 +131,25 @@ class ChunkWriter:
         terms: list[Term] = [InitialTerm(Gate(decay), start)]
         terms += [self.gates.accumulated(mask, t) for t in state.terms]
         if state.householder:
-            terms += self.corrections(state, terms, mask)
+            terms = self.together([*terms, *self.corrections(state, terms, mask)])
         if stopped:
             terms = self.start_kept(cell, state, terms)
         return AffineState(state.shape, state.heads, tuple(terms), channels=state.channels)
+
+    def together(self, terms: list[Term]) -> list[Term]:
+        """Writes at one key that decay alike are one write."""
+        found: dict[object, Term] = {}
+        for i, term in enumerate(terms):
+            if not isinstance(term, KernelTerm) or term.mask is None or term.z is None:
+                found[i] = term
+                continue
+            key = term.mask, term.gate, term.z.text
+            other = found.get(key)
+            if isinstance(other, KernelTerm):
+                u = self.fn.let(f"{other.u.text} + {term.u.text}", "BT", term.u.shape)
+                term = replace(term, u=u)
+            found[key] = term
+        return [*found.values()]
 
     def start_kept(self, cell: State, state: AffineState, terms: list[Term]) -> list[Term]:
         """Of a memory whose ticks nobody sees through, what has not ticked yet is still its start:

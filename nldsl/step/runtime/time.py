@@ -28,8 +28,10 @@ def rope(x: Tensor, base: float, t: Tensor) -> Tensor:
     half = x.shape[-1] // 2
     rates = base ** (-torch.arange(half, device=x.device, dtype=x.dtype) / half)
     angle = (t.to(x.dtype)[:, None] * rates).reshape(x.shape[1], *([1] * (x.dim() - 3)), half)
+    # a compiler that fuses would work them out again for each lane and head
+    cos, sin = (y.as_strided(y.shape, y.stride()) for y in (angle.cos(), angle.sin()))
     u, w = x[..., :half], x[..., half:]
-    return torch.cat([u * angle.cos() - w * angle.sin(), u * angle.sin() + w * angle.cos()], -1)
+    return torch.cat([u * cos - w * sin, u * sin + w * cos], -1)
 
 
 def joined(tail: Tensor, x: Tensor) -> Tensor:
