@@ -24,8 +24,9 @@ soak: $(READY)
 	$(PYTEST) --dist worksteal -m soak --soak-log=examples/LOG.md --deselect=tests/test_readme.py tests
 	$(BIN)/python -m pytest -q -m soak --soak-log=examples/LOG.md tests/test_readme.py
 
-# The training step with and without the compiler, on this machine.
+# Specs beside PyTorch's own transformer, then the training step with and without the compiler.
 bench: $(READY)
+	$(BIN)/python -m benchmarks --out benchmarks/RESULTS.md
 	$(BIN)/nldsl bench examples/titans.nl --set d=192 --set depth=3
 	$(BIN)/nldsl bench examples/hope.nl --set d=192 --set depth=3 --set span=32
 
