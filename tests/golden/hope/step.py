@@ -98,11 +98,9 @@ def region_1(state, streams, statics, ends):
     M_W2_2 = torch.einsum("BpqT->BTpq", shift_decay(phi, 1.0))
     M_W2_3 = torch.einsum("BTpqo,BTpq->BTpqo", torch.einsum("Bpqoi,BTpi->BTpqo", M_W2, k), M_W2_2)
     M_W2_4 = M_W2_3 + torch.einsum("BpqTJ,BJpqo->BTpqo", M_W2_1, S_7)
-    M_W2_5 = torch.einsum("BpqTJ,BJpqo->BTpqo", wy_inverse(-M_W2_1), M_W2_4)
-    M_W2_6 = M_W2_5 * M_W1_2.movedim(-1, 1)[..., None]
-    M_W2_7 = S_7 * M_W1_2.movedim(-1, 1)[..., None] + M_W2_6
-    M_W2_8 = torch.einsum("BJpqu,BJpv->Bpquv", M_W2_7, k)
-    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_8
+    M_W2_5 = S_7 + torch.einsum("BpqTJ,BJpqo->BTpqo", wy_inverse(-M_W2_1), M_W2_4)
+    M_W2_6 = torch.einsum("BJpqu,BJpv->Bpquv", M_W2_5 * M_W1_2.movedim(-1, 1)[..., None], k)
+    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_6
     S_velocity_m_W1_new = (
         torch.einsum("Bpqu,Bpqv->Bpquv", S_5[:, -1], S_3[:, -1]) * m_1[..., -1][..., None, None]
     )
@@ -243,11 +241,9 @@ def region_2(state, streams, statics, ends):
     M_W2_2 = torch.einsum("BpT->BTp", shift_decay(phi, 1.0))
     M_W2_3 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_W2, k), M_W2_2)
     M_W2_4 = M_W2_3 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_1, S_6)
-    M_W2_5 = torch.einsum("BpTJ,BJpo->BTpo", wy_inverse(-M_W2_1), M_W2_4)
-    M_W2_6 = M_W2_5 * M_W1_2.movedim(-1, 1)[..., None]
-    M_W2_7 = S_6 * M_W1_2.movedim(-1, 1)[..., None] + M_W2_6
-    M_W2_8 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_7, k)
-    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_8
+    M_W2_5 = S_6 + torch.einsum("BpTJ,BJpo->BTpo", wy_inverse(-M_W2_1), M_W2_4)
+    M_W2_6 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_5 * M_W1_2.movedim(-1, 1)[..., None], k)
+    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_6
     S_m_W1_new = (
         torch.einsum("Bpu,Bpv->Bpuv", S_4[:, -1], S_2[:, -1]) * m_1[..., -1][..., None, None]
     )
