@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from family import tiny
 
+from nldsl.pipeline import compile_program
 from nldsl.step import functions
 from nldsl.step.functions import Compiled, Job, kind_of, known, obtained, recording, remember, texts
+from nldsl.train.bench import random_batch
 
 torch.set_num_threads(1)
 MODULE = """from __future__ import annotations
@@ -121,6 +124,15 @@ def test_what_functions_were_given_is_remembered() -> None:
     assert known("some") is None  # what they give is not there yet
     obtained(jobs["block_1"])
     assert known("some") == jobs and known("other") is None
+
+
+def test_what_calls_a_function_says_what_it_is_given() -> None:
+    """Two lengths of a chunk: the same functions, and pieces of other sizes."""
+    steps = [compile_program(tiny("titans", chunk=n), capture="split") for n in (2, 3)]
+    places = {
+        step.place_of_jobs(step.place(random_batch(step.program, 1, 6, "cpu"))) for step in steps
+    }
+    assert len(places) == 2
 
 
 def test_the_names_of_a_program_stay() -> None:

@@ -408,13 +408,15 @@ class CompiledStep:
 
     def is_kept(self, batch: Batch) -> bool:
         """Is all that is compiled for batches like this one kept from an earlier run?"""
-        return functions.known(self._place_of_jobs(self.place(batch))) is not None
+        return functions.known(self.place_of_jobs(self.place(batch))) is not None
 
-    def _place_of_jobs(self, inputs: Batch) -> str:
-        """Where it is kept what functions are given."""
+    def place_of_jobs(self, inputs: Batch) -> str:
+        """Where it is kept what functions are given: what those that call them say counts too, such
+        as how many tokens a piece has.
+        """
         sizes = sorted((name, x.shape, x.dtype) for name, x in inputs.items())
-        texts = [(name, function.text) for name, function in self.compiled.items()]
-        said = repr((functions.FORMAT, texts, sizes, self.dtype, self.device, functions.machine()))
+        text = functions.bare(self.source)
+        said = repr((functions.FORMAT, text, sizes, self.dtype, self.device, functions.machine()))
         return hashlib.sha256(said.encode()).hexdigest()[:32]
 
     def _jobs(self, batch: Batch) -> dict[str, list[functions.Job]]:
@@ -422,7 +424,7 @@ class CompiledStep:
         each kind, which is run as it is written, unless it is known from an earlier run.
         """
         inputs = self.place(batch)
-        key = self._place_of_jobs(inputs)
+        key = self.place_of_jobs(inputs)
         jobs = functions.known(key)
         if jobs is None:
             with functions.recording(self.compiled.values()):

@@ -206,6 +206,13 @@ def recording(functions: Iterable[Compiled]) -> Iterator[None]:
             function.met = None
 
 
+def bare(module: str) -> str:
+    """A module without comments and without what it says of itself."""
+    tree = ast.parse(module)
+    tree.body = [x for x in tree.body if not isinstance(x, ast.Expr)]
+    return ast.unparse(tree)
+
+
 def texts(module: str, names: Iterable[str]) -> dict[str, str]:
     """The text of each named function of an emitted module, alone: with all that it calls, without
     comments, called `ENTRY`. Functions that compute the same have the same text.

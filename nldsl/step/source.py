@@ -53,6 +53,9 @@ class Fn:
         self.narrow: dict[str, Ref] = {}  # an expanded variable -> the one that broadcasts to it
         self.broadcast: dict[str, list[int]] = {}  # of an expanded variable, over which dimensions
         self.base: dict[str, str] = {}  # of an expanded variable, what it was before
+        # of a variable, another that is the same where a third is None
+        self.twins: dict[str, tuple[str, str]] = {}
+        self.products: dict[tuple[str, ...], str] = {}  # the variable that is a product
         self.ranks: dict[str, int] = {}  # of a variable, its dimensions if they are all there
         self._count = 0
         self.token_lead = lead  # lead of a value that has a time, in this function
@@ -86,11 +89,14 @@ class Fn:
 
     def let(self, expression: str, lead: str, shape: Shape, stem: str = PLAIN) -> Ref:
         """A variable for the expression; the same expression is written once."""
-        expression = PRODUCT.sub(self.product, expression) if self.narrow else expression
+        if self.narrow or self.twins:
+            expression = PRODUCT.sub(self.product, expression)
         found = self._made.get(expression)
         if found is None:
             found = self._made[expression] = Ref(self.fresh(stem), lead, shape)
             self.ranks[found.text] = len(lead) + len(shape)
+            if product := PRODUCT.fullmatch(expression):
+                self.products[named(*product.groups())] = found.text
             self.lines.append(f"{found.text} = {expression}")
             self.made[found.text] = Made(self.at, stem=stem)
         return found
@@ -110,7 +116,14 @@ class Fn:
             if over and x in self.base and whole[1 - i] and over <= set(letters[1 - i]):
                 factors[i] = self.base[x]
                 letters[i] = "".join(c for c in letters[i] if c not in over)
-        return einsum(f"{','.join(letters)}->{eq.split('->')[1]}", *factors)
+        eq = f"{','.join(letters)}->{eq.split('->')[1]}"
+        for i, x in enumerate(factors):
+            if x in self.twins:
+                other, empty = self.twins[x]
+                same = self.products.get(named(eq, *factors[:i], other, *factors[i + 1 :]))
+                if same:
+                    return f"({same} if {empty} is None else {einsum(eq, *factors)})"
+        return einsum(eq, *factors)
 
     def between(self, eq: str, a: str, b: str) -> str:
         """A product of which nothing is asked but that it broadcasts: of two factors that are, of
@@ -182,9 +195,15 @@ class Fn:
         return rule(self, node, args)
 
 
-def einsum(eq: str, a: str, b: str) -> str:
+def einsum(eq: str, *factors: str) -> str:
     """The text of a product."""
-    return f'torch.einsum("{eq}", {a}, {b})'
+    return f'torch.einsum("{eq}", {", ".join(factors)})'
+
+
+def named(eq: str, *factors: str) -> tuple[str, ...]:
+    """A product, whatever its letters are called."""
+    letters = dict.fromkeys(c for c in eq if c.isalpha())
+    return (eq.translate({ord(c): chr(i + 1) for i, c in enumerate(letters)}), *factors)
 
 
 # of two variables

@@ -83,7 +83,8 @@ class Body:
             if copy.copies and renews(copy, states[copy.copies], self.region.chunk):
                 was, memory = self.kept[i], self.state[copy.copies]
                 text = f"{memory.text} if {was} is None else {was}"
-                self.state[copy.name] = self.fn.let(text, "B", copy.type, "held")
+                held = self.state[copy.name] = self.fn.let(text, "B", copy.type, "held")
+                self.fn.twins |= {memory.text: (held.text, was), held.text: (memory.text, was)}
                 tick = self.tick(copy.next)
                 self.fresh.append((i, int(tick[1:]) - 1))
 

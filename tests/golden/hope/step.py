@@ -96,7 +96,11 @@ def region_1(state, streams, statics, ends):
     # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
     M_W2_1 = torch.einsum("BTpqi,BJpqi->BpqTJ", S_1, S_1) * shift_right(M_W1_1)
     M_W2_2 = torch.einsum("BpqT->BTpq", shift_decay(phi, 1.0))
-    M_W2_3 = torch.einsum("BTpqo,BTpq->BTpqo", torch.einsum("Bpqoi,BTpi->BTpqo", M_W2, k), M_W2_2)
+    M_W2_3 = torch.einsum(
+        "BTpqo,BTpq->BTpqo",
+        S_2 if M_W2_near is None else torch.einsum("Bpqoi,BTpi->BTpqo", M_W2, k),
+        M_W2_2,
+    )
     M_W2_4 = M_W2_3 + torch.einsum("BpqTJ,BJpqo->BTpqo", M_W2_1, S_7)
     M_W2_5 = S_7 + torch.einsum("BpqTJ,BJpqo->BTpqo", wy_inverse(-M_W2_1), M_W2_4)
     M_W2_6 = torch.einsum("BJpqu,BJpv->Bpquv", M_W2_5 * M_W1_2.movedim(-1, 1)[..., None], k)
@@ -239,7 +243,11 @@ def region_2(state, streams, statics, ends):
     # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
     M_W2_1 = torch.einsum("BTpi,BJpi->BpTJ", k, k) * shift_right(M_W1_1)
     M_W2_2 = torch.einsum("BpT->BTp", shift_decay(phi, 1.0))
-    M_W2_3 = torch.einsum("BTpo,BTp->BTpo", torch.einsum("Bpoi,BTpi->BTpo", M_W2, k), M_W2_2)
+    M_W2_3 = torch.einsum(
+        "BTpo,BTp->BTpo",
+        S_1 if M_W2_far is None else torch.einsum("Bpoi,BTpi->BTpo", M_W2, k),
+        M_W2_2,
+    )
     M_W2_4 = M_W2_3 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_1, S_6)
     M_W2_5 = S_6 + torch.einsum("BpTJ,BJpo->BTpo", wy_inverse(-M_W2_1), M_W2_4)
     M_W2_6 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_5 * M_W1_2.movedim(-1, 1)[..., None], k)
