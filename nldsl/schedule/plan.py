@@ -21,7 +21,7 @@ from nldsl.core.nodes import Node, numel, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import STATE, Program
 from nldsl.core.timing import LOOKS_BACK, ValidFrom
-from nldsl.schedule.arrangement import Arrangement, reached, without_unread
+from nldsl.schedule.arrangement import Arrangement, reached, unsummed, without_unread
 from nldsl.schedule.factoring import factored
 from nldsl.schedule.online import Online, begin, divide, families
 from nldsl.schedule.stacking import stacked
@@ -345,14 +345,8 @@ def _narrow(node: Node, token: set[Node], inside: set[Node]) -> tuple[list[Node]
     """And whether it is a matrix that a memory is multiplied with in parts: one with a diagonal."""
     if node in inside:
         return [], False
-    cheap = (
-        OPS[node.op].elementwise
-        or node.op in ("spread", "permute", "reshape", "diag", "eye", "const")
-        or (
-            node.op == "einsum"
-            and set(node["eq"].split("->")[0]) - {","} <= set(node["eq"].split("->")[1])
-        )
-    )
+    apart = ("spread", "permute", "reshape", "diag", "eye", "const")
+    cheap = OPS[node.op].elementwise or node.op in apart or unsummed(node)
     if not cheap:
         return [node], False
     below = [_narrow(a, token, inside) for a in node.args]

@@ -22,7 +22,7 @@ from nldsl.core.nodes import Axis, Node, Shape
 from nldsl.core.ops import OPS
 from nldsl.core.program import STATE, Program
 from nldsl.core.timing import LOOKS_BACK
-from nldsl.schedule.arrangement import Arrangement, reached
+from nldsl.schedule.arrangement import Arrangement, reached, unsummed
 from nldsl.schedule.token_states import State
 
 Lane = tuple[State, ...]
@@ -408,14 +408,9 @@ class Stacking:
             return self.al.make(x.op, *args, type=shape)
         if x.op == "diag":
             return self.al.make("diag", self.broad(g, x.args[0]), type=shape)
-        if x.op == "einsum" and unsummed(x["eq"]):
+        if unsummed(x):
             return _einsum(Lifting(self, g, x, [True, True]), [self.broad(g, a) for a in x.args])
         return self.broad(g, x)
-
-
-def unsummed(eq: str) -> bool:
-    left, out = eq.split("->")
-    return set(left) - {","} <= set(out)
 
 
 @dataclass(frozen=True)
@@ -474,7 +469,7 @@ def _einsum(x: Lifting, args: list[Node]) -> Node:
         args[1] = x.of.matrix(x.g, args[1])
     wide = [*x.lanes]
     for i in (0, 1):
-        if not wide[i] and (moving or unsummed(x.node["eq"])):
+        if not wide[i] and (moving or unsummed(x.node)):
             wide[i] = True
             if not (moving and i == 1 and square):
                 args[i] = x.of.broad(x.g, args[i])

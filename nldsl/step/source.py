@@ -33,6 +33,17 @@ class Ref:
         return len(self.shape)
 
 
+@dataclass(frozen=True)
+class Broadcast:
+    """An expanded variable: the one with axes of size 1 that broadcasts to it, the one without
+    these, "" if it has no name, and which dimensions they are.
+    """
+
+    narrow: Ref
+    of: str
+    over: tuple[int, ...]
+
+
 def wider(leads: Sequence[str]) -> str:
     return max(leads, key=len, default="")
 
@@ -50,9 +61,7 @@ class Fn:
         self.at: Node | None = None  # the node that is being written
         self._made: dict[str, Ref] = {}
         self._parts: dict[str, list[str]] = {}
-        self.narrow: dict[str, Ref] = {}  # an expanded variable -> the one that broadcasts to it
-        self.broadcast: dict[str, list[int]] = {}  # of an expanded variable, over which dimensions
-        self.base: dict[str, str] = {}  # of an expanded variable, what it was before
+        self.broadcast: dict[str, Broadcast] = {}  # expanded variables
         # of a variable, another that is the same where a third is None
         self.twins: dict[str, tuple[str, str]] = {}
         self.products: dict[tuple[str, ...], str] = {}  # the variable that is a product
@@ -89,7 +98,7 @@ class Fn:
 
     def let(self, expression: str, lead: str, shape: Shape, stem: str = PLAIN) -> Ref:
         """A variable for the expression; the same expression is written once."""
-        if self.narrow or self.twins:
+        if self.broadcast or self.twins:
             expression = PRODUCT.sub(self.product, expression)
         found = self._made.get(expression)
         if found is None:
@@ -108,13 +117,14 @@ class Fn:
         eq, *factors = found.groups()
         letters = eq.split("->")[0].split(",")
         whole = [
-            x not in self.narrow and self.ranks.get(x) == len(axes)
+            x not in self.broadcast and self.ranks.get(x) == len(axes)
             for x, axes in zip(factors, letters, strict=True)
         ]
         for i, x in enumerate(factors):
-            over = {letters[i][d] for d in self.broadcast.get(x, ())}
-            if over and x in self.base and whole[1 - i] and over <= set(letters[1 - i]):
-                factors[i] = self.base[x]
+            wide = self.broadcast.get(x)
+            over = {letters[i][d] for d in wide.over} if wide else set()
+            if wide and wide.of and whole[1 - i] and over <= set(letters[1 - i]):
+                factors[i] = wide.of
                 letters[i] = "".join(c for c in letters[i] if c not in over)
         eq = f"{','.join(letters)}->{eq.split('->')[1]}"
         for i, x in enumerate(factors):
@@ -129,8 +139,9 @@ class Fn:
         """A product of which nothing is asked but that it broadcasts: of two factors that are, of
         the axes that they have.
         """
-        if a in self.narrow and b in self.narrow and self.broadcast[a] == self.broadcast[b]:
-            a, b = self.narrow[a].text, self.narrow[b].text
+        x, y = self.broadcast.get(a), self.broadcast.get(b)
+        if x and y and x.over == y.over:
+            a, b = x.narrow.text, y.narrow.text
         return einsum(eq, a, b)
 
     def lets(self, expression: str, *stems: str) -> list[str]:
@@ -285,8 +296,8 @@ def _broadcast(fn: Fn, node: Node, args: list[Ref]) -> list[Ref]:
     ):  # the number alone has the axes
         args = [Ref(fn.tensor(a), "", a.shape) if i == shaped else a for i, a in enumerate(args)]
     whole = [a for a in args if a.shape == node.type and a.lead == lead and a.literal is None]
-    if any(a.text not in fn.narrow for a in whole):  # the others broadcast to it
-        args = [fn.narrow.get(a.text, a) for a in args]
+    if any(a.text not in fn.broadcast for a in whole):  # the others broadcast to it
+        args = [fn.broadcast[a.text].narrow if a.text in fn.broadcast else a for a in args]
     return args
 
 
@@ -330,14 +341,12 @@ def _spread(fn: Fn, node: Node, args: list[Ref]) -> Ref:
         dims.sort()
     if len(dims) < len(node.shape):
         index = [":"] * lead + [":" if d in dims else "None" for d in range(len(node.shape))]
-        base, narrow = text, fn.let(f"{text}[{', '.join(index)}]", x.lead, node.shape)
-        text = narrow.text
+        of = text if text.isidentifier() else ""
+        narrow = fn.let(f"{text}[{', '.join(index)}]", x.lead, node.shape)
         sizes = ["-1"] * lead + [str(a.size) for a in node.shape]
-        wide = fn.let(f"{text}.expand({', '.join(sizes)})", x.lead, node.shape)
-        fn.narrow[wide.text] = narrow
-        if base.isidentifier():
-            fn.base[wide.text] = base
-        fn.broadcast[wide.text] = [i for i, x in enumerate(index) if x == "None"]
+        wide = fn.let(f"{narrow.text}.expand({', '.join(sizes)})", x.lead, node.shape)
+        over = tuple(i for i, x in enumerate(index) if x == "None")
+        fn.broadcast[wide.text] = Broadcast(narrow, of, over)
         return wide
     return fn.let(text, x.lead, node.shape)
 

@@ -277,7 +277,7 @@ class Reads:
             if t.gate.literal is None:
                 return f'torch.einsum("BT{out},B{p}T->BT{out}", {y}, {t.gate.text})'
             return y if t.gate.literal == 1 else f"{y} * {t.gate.text}"
-        product = self.fn.between if far not in self.fn.narrow else einsum
+        product = self.fn.between if far not in self.fn.broadcast else einsum
         match = let(product(f"BT{vector},BJ{p}{summed}->B{side}TJ", v.text, near), "", ()).text
         seen = (
             f"{match} * {t.mask}"

@@ -110,21 +110,20 @@ def scan_chunks(
     ticks = {b: ending(position + b, clocks) for _, b in pieces}
     outs: list[tuple[Tensor, ...]] = []
 
-    def given(a: int) -> tuple[Tensor | None, ...]:
+    def run(a: int, xs: tuple[Tensor, ...], ends: tuple[bool | Tensor, ...]) -> None:
+        nonlocal state
         fresh = {i for i, k in copies if position + a == 0 or ending(position + a, clocks)[k]}
-        return tuple(None if i in fresh else x for i, x in enumerate(alike(state, mode)))
-
-    for a, b in [piece for piece in pieces if not full or piece[0] < first]:
-        state, out = body(given(a), tuple(x[:, a:b] for x in streams), statics, ticks[b])
+        given = (None if i in fresh else x for i, x in enumerate(alike(state, mode)))
+        state, out = body(tuple(given), xs, statics, ends)
         outs.append(out)
+
+    def apart(some: list[tuple[int, int]]) -> None:
+        for a, b in some:
+            run(a, tuple(x[:, a:b] for x in streams), ticks[b])
+
+    apart([piece for piece in pieces if not full or piece[0] < first])
     if full:
-        stacked = tuple(
-            x[:, first:last]
-            .reshape(len(x), len(full), chunk, *x.shape[2:])
-            .movedim(1, 0)
-            .contiguous()
-            for x in streams
-        )
+        stacked = tuple(piled(x[:, first:last], chunk) for x in streams)
         same = tuple(len({ticks[b][i] for _, b in full}) == 1 for i in range(len(clocks)))
         flags = torch.tensor([ticks[b] for _, b in full], device=streams[0].device)
         if mode == "scan" and len(full) > 3:
@@ -136,12 +135,14 @@ def scan_chunks(
                 ends = tuple(
                     t if fixed else flags[i, k] for k, (t, fixed) in enumerate(zip(ticks[b], same))
                 )
-                state, out = body(given(a), rows[i], statics, ends)
-                outs.append(out)
-    for a, b in [piece for piece in pieces if full and piece[0] >= last]:
-        state, out = body(given(a), tuple(x[:, a:b] for x in streams), statics, ticks[b])
-        outs.append(out)
+                run(a, rows[i], ends)
+    apart([piece for piece in pieces if full and piece[0] >= last])
     return state, tuple(torch.cat(parts, 1) if len(parts) > 1 else parts[0] for parts in zip(*outs))
+
+
+def piled(stream: Tensor, chunk: int) -> Tensor:
+    """[B, n * chunk, ..] -> its pieces one after the other, [n, B, chunk, ..]."""
+    return stream.reshape(len(stream), -1, chunk, *stream.shape[2:]).movedim(1, 0).contiguous()
 
 
 def ending(n: int, clocks: tuple[tuple[int, int, int], ...]) -> tuple[bool, ...]:
