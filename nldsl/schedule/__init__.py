@@ -9,6 +9,7 @@ region; a kind of step is listed once, with the first step it occurs at. What ha
 refused by `rules/limits`: an assertion here names the limit that it relies on.
 
     differentiate.py   the derivative of an objective, as nodes again
+    products.py        products in one form, however a text writes them
     cells.py           trees become arrays, folds memories that add up their terms
     objectives.py      `grad` becomes the derivative of its objective
     documents.py       where documents end, as streams and states
