@@ -76,8 +76,26 @@ INSIDE = {"attend": "attention inside", "solve": "a linear system for each token
 def affine_form(recurrence: Recurrence) -> AffineForm | Obstacle:
     """The form of a recurrence, or the first obstacle on the way.
 
-    A memory that is no more than a vector for each head is tried with a gate for each entry where
-    one for each head is not enough.
+    Axes in front of a matrix are tried as axes of heads, whether the text has a `per` for them or
+    arithmetic keeps them apart.
+    """
+    wide = matrices(recurrence)
+    form = by_entries(wide)
+    if isinstance(form, AffineForm) or wide.heads == recurrence.heads:
+        return form
+    return by_entries(recurrence)
+
+
+def matrices(recurrence: Recurrence) -> Recurrence:
+    """All axes but the last two are heads."""
+    heads = recurrence.heads
+    wide = {s.name: len(s.type) - 2 for s in recurrence.region.ticking}
+    return replace(recurrence, heads={n: max(h, wide[n]) for n, h in heads.items()})
+
+
+def by_entries(recurrence: Recurrence) -> AffineForm | Obstacle:
+    """The form with these heads. A memory that is no more than a vector for each head is tried with
+    a gate for each entry where one for each head is not enough.
     """
     while True:
         analysis = Analysis.of(recurrence)
