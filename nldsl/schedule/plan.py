@@ -11,7 +11,7 @@ learners  step-clock levels with the fold of the objective that they hear
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import networkx as nx
@@ -241,7 +241,8 @@ def _needing_each_other(
     levels: dict[str, list[str]] = {}
     for state in live.values():
         graph.add_edges_from((state.name, x) for x in state.equations)
-        levels.setdefault(_root(program, state.level), []).append(state.name)
+        if state.level:
+            levels.setdefault(_root(program, state.level), []).append(state.name)
     pairs = [(a, b) for names in levels.values() for a, b in zip(names, names[1:])]
     pairs += [*links, *_begun_from(live)]
     pairs += [(state.name, state.copies) for state in live.values() if state.copies]
@@ -285,7 +286,7 @@ def _region(program: Program, members: list[State], inside: list[Node], token: s
         math.gcd(*spans) if spans else FREE_CHUNK,
         bool(spans),
         next((n.iteration for n in inside if n.iteration), ()),
-        _root(program, members[0].level),
+        _root(program, members[0].level) or members[0].name,
     )
 
 
@@ -369,6 +370,7 @@ def _attach(
     state: dict[Node, int] = {}  # a value made of one region's state, and of nothing that moves
     depends: dict[Node, set[int]] = {}  # regions whose state is reached, crossing no other region
     attached: dict[Node, int] = {}
+    whole: set[Node] = set()  # of those, a state whose entries something weighs
     for node in everything:
         if node in home and node.op not in STATE:
             depends[node] = {home[node]}
@@ -382,8 +384,9 @@ def _attach(
             still = all(a in state or a.op in ("const", "weight", "eye") for a in node.args)
             if len(owners) == 1 and still:
                 state[node] = min(owners)
-            elif owners:
+            elif owners := owners or {attached[a] for a in node.args if _less(node, a, whole)}:
                 attached[node] = min(owners)
+                whole |= {node} if _weighed(node, whole | state.keys()) else set()
     needed: dict[Node, set[int]] = {}
     for node in reversed(everything):
         goal = needed.setdefault(node, set())
@@ -398,6 +401,17 @@ def _attach(
                 needed.setdefault(arg, set()).update(goal)
     # the reads themselves, and values made of state alone
     return attached | {n: r for n, r in state.items() if n not in home}
+
+
+def _weighed(node: Node, states: Collection[Node]) -> bool:
+    """Is it one of these states, weighed by what has fewer entries?"""
+    others = [a for a in node.args if a not in states]
+    return OPS[node.op].elementwise and all(a.op == "spread" or not a.type for a in others)
+
+
+def _less(node: Node, arg: Node, states: Collection[Node]) -> bool:
+    """Does it make one of these states smaller, or weigh it?"""
+    return arg in states and (numel(node.shape) < numel(arg.shape) or _weighed(node, states))
 
 
 def _conflict(regions: list[Region], everything: list[Node]) -> tuple[str, str] | None:

@@ -89,8 +89,8 @@ def affine_form(recurrence: Recurrence) -> AffineForm | Obstacle:
 def matrices(recurrence: Recurrence) -> Recurrence:
     """All axes but the last two are heads."""
     heads = recurrence.heads
-    wide = {s.name: len(s.type) - 2 for s in recurrence.region.ticking}
-    return replace(recurrence, heads={n: max(h, wide[n]) for n, h in heads.items()})
+    wide = {s.name: max(len(s.type) - 2, heads[s.name]) for s in recurrence.region.ticking}
+    return replace(recurrence, heads={**heads, **wide})
 
 
 def by_entries(recurrence: Recurrence) -> AffineForm | Obstacle:
