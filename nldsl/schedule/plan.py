@@ -230,7 +230,8 @@ def _needing_each_other(
     links: list[tuple[str, str]],
 ) -> tuple[list[list[State]], dict[Node, int]]:
     """Groups of states that need each other within an instant, or belong together as memories of
-    one level, copies, or what is linked; and of a node on the way between them, which group.
+    one level, sums outside levels of one iteration, copies, or what is linked; and of a node on the
+    way between them, which group.
     """
     graph: nx.DiGraph[Node | str] = nx.DiGraph()
     for node in everything:
@@ -241,8 +242,8 @@ def _needing_each_other(
     levels: dict[str, list[str]] = {}
     for state in live.values():
         graph.add_edges_from((state.name, x) for x in state.equations)
-        if state.level:
-            levels.setdefault(_root(program, state.level), []).append(state.name)
+        home = _root(program, state.level) or str(state.after.iteration[:1])
+        levels.setdefault(home, []).append(state.name)
     pairs = [(a, b) for names in levels.values() for a, b in zip(names, names[1:])]
     pairs += [*links, *_begun_from(live)]
     pairs += [(state.name, state.copies) for state in live.values() if state.copies]
