@@ -411,8 +411,9 @@ def _weighed(node: Node, states: Collection[Node]) -> bool:
 
 
 def _less(node: Node, arg: Node, states: Collection[Node]) -> bool:
-    """Does it make one of these states smaller, or weigh it?"""
-    return arg in states and (numel(node.shape) < numel(arg.shape) or _weighed(node, states))
+    """Does a stream make one of these states smaller, or weigh it?"""
+    smaller = numel(node.shape) < numel(arg.shape) and all(a.op != "weight" for a in node.args)
+    return arg in states and (smaller or _weighed(node, states))
 
 
 def _conflict(regions: list[Region], everything: list[Node]) -> tuple[str, str] | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nldsl.core.build import Builder, number
-from nldsl.core.nodes import Node, Tree, numel
+from nldsl.core.nodes import Node, Tree
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Factor = tuple[str, Node]  # with the letters of its axes
@@ -55,10 +55,10 @@ class Products(Builder):
         if p[:-1] == q[:-1] and out == q + p[-1:]:  # u z^T, in the order of its axes
             p, a, q, b = q, b, p, a
         (m, x), (n, y) = scaled(a), scaled(b)
-        made = super().einsum(f"{p},{q}->{out}", x, y)
-        if m * n == 1 or numel(made.shape) > min(numel(a.shape), numel(b.shape)):
+        matrices = set(p) - set(q) and set(q) - set(p) and not set(p + q) <= set(out)
+        if m * n == 1 or not matrices:
             return super().einsum(f"{p},{q}->{out}", a, b)
-        return self.mul(self.const(m * n), made)
+        return self.mul(self.const(m * n), super().einsum(f"{p},{q}->{out}", x, y))
 
 
 def factor(x: Node) -> Factor:
