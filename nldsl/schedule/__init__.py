@@ -10,6 +10,7 @@ refused by `rules/limits`: an assertion here names the limit that it relies on.
 
     differentiate.py   the derivative of an objective, as nodes again
     products.py        products in one form, however a text writes them
+    square.py          products with matrices that are made of I and outer products
     cells.py           trees become arrays, folds memories that add up their terms
     objectives.py      `grad` becomes the derivative of its objective
     documents.py       where documents end, as streams and states

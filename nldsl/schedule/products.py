@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from nldsl.core.build import Builder, number
 from nldsl.core.nodes import Node, Tree
+from nldsl.schedule.square import by_parts
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Factor = tuple[str, Node]  # with the letters of its axes
@@ -54,6 +55,9 @@ class Products(Builder):
         (p, a), (q, b) = map(turned, left.split(","), (a, b))
         if p[:-1] == q[:-1] and out == q + p[-1:]:  # u z^T, in the order of its axes
             p, a, q, b = q, b, p, a
+        for x, y in (((p, a), (q, b)), ((q, b), (p, a))):
+            if (found := by_parts(self, x, y, out)) is not None:
+                return found
         (m, x), (n, y) = scaled(a), scaled(b)
         matrices = set(p) - set(q) and set(q) - set(p) and not set(p + q) <= set(out)
         if m * n == 1 or not matrices:
