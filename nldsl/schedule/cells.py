@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nldsl.core.build import Builder
 from nldsl.core.flow import learners_through, seen_by_learners, takes
 from nldsl.core.nodes import Node, Shape, Tree, walk
 from nldsl.core.ops import OPS
@@ -32,7 +33,7 @@ from nldsl.core.program import (
 from nldsl.core.timing import ValidFrom, first_tick, sample_clocks
 from nldsl.schedule import instant
 from nldsl.schedule.objectives import Objectives, Slope, Sum, Value, plains
-from nldsl.schedule.products import Products
+from nldsl.schedule.products import product
 from nldsl.schedule.timetable import spoken
 
 
@@ -68,7 +69,7 @@ class Cells(Objectives):
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.al = Products(OPS)
+        self.al = Builder(OPS, product)
         self.cells: dict[str, Cell] = {}
         self.copies: dict[
             str, tuple[str, Clock]

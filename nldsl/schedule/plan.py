@@ -242,8 +242,8 @@ def _needing_each_other(
     levels: dict[str, list[str]] = {}
     for state in live.values():
         graph.add_edges_from((state.name, x) for x in state.equations)
-        home = _root(program, state.level) or str(state.after.iteration[:1])
-        levels.setdefault(home, []).append(state.name)
+        place = _root(program, state.level) or str(state.after.iteration[:1])
+        levels.setdefault(place, []).append(state.name)
     pairs = [(a, b) for names in levels.values() for a, b in zip(names, names[1:])]
     pairs += [*links, *_begun_from(live)]
     pairs += [(state.name, state.copies) for state in live.values() if state.copies]

@@ -8,8 +8,6 @@ spread(v) .* spread(k)      einsum("i,j->ij", v, k)     an outer product
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from nldsl.core.build import Builder, number
 from nldsl.core.nodes import Node, Tree
 from nldsl.schedule.square import by_parts
@@ -18,51 +16,62 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Factor = tuple[str, Node]  # with the letters of its axes
 
 
-class Products(Builder):
-    """Makes nodes, products among them in one form."""
+def product(al: Builder, node: Node) -> Node | None:
+    """The one form of a product, None of what is in it."""
+    found = FORMS[node.op](al, node) if node.op in FORMS else None
+    return None if found is node else found
 
-    def apply(self, op: str, *args: Node) -> Node:
-        made = super().apply(op, *args)
-        if made.op != "mul" or isinstance(made.type, Tree):
-            return made
-        (a, x), (b, y) = map(factor, made.args)
-        whole = LETTERS[: len(made.shape)]
-        if set(a) <= set(b) or set(b) <= set(a) or set(a + b) != set(whole):
-            return made
-        return self.einsum(f"{a},{b}->{whole}", x, y)
 
-    def sum(self, x: Node, dims: Iterable[int]) -> Node:
-        dims = tuple(dims)
-        if x.op == "mul":
-            (a, p), (b, q) = map(factor, x.args)
-            summed = {LETTERS[d] for d in dims}
-            out = "".join(c for c in LETTERS[: len(x.shape)] if c not in summed)
-            apart = set(a) - summed != set(b) - summed
-            if apart and summed <= set(a) & set(b) and set(out) <= set(a + b):
-                return self.einsum(f"{a},{b}->{out}", p, q)
-        return super().sum(x, dims)
+def _mul(al: Builder, node: Node) -> Node | None:
+    if isinstance(node.type, Tree):
+        return None
+    (a, x), (b, y) = map(factor, node.args)
+    whole = LETTERS[: len(node.shape)]
+    if set(a) <= set(b) or set(b) <= set(a) or set(a + b) != set(whole):
+        return None
+    return al.einsum(f"{a},{b}->{whole}", x, y)
 
-    def permute(self, x: Node, dims: Sequence[int]) -> Node:
-        if x.op == "permute":
-            return self.permute(x.args[0], [x["dims"][d] for d in dims])
-        if x.op == "einsum":
-            left, out = x["eq"].split("->")
-            return self.einsum(f"{left}->{''.join(out[d] for d in dims)}", *x.args)
-        return super().permute(x, dims)
 
-    def einsum(self, eq: str, a: Node, b: Node) -> Node:
-        left, out = eq.split("->")
-        (p, a), (q, b) = map(turned, left.split(","), (a, b))
-        if p[:-1] == q[:-1] and out == q + p[-1:]:  # u z^T, in the order of its axes
-            p, a, q, b = q, b, p, a
-        for x, y in (((p, a), (q, b)), ((q, b), (p, a))):
-            if (found := by_parts(self, x, y, out)) is not None:
-                return found
-        (m, x), (n, y) = scaled(a), scaled(b)
-        matrices = set(p) - set(q) and set(q) - set(p) and not set(p + q) <= set(out)
-        if m * n == 1 or not matrices:
-            return super().einsum(f"{p},{q}->{out}", a, b)
-        return self.mul(self.const(m * n), super().einsum(f"{p},{q}->{out}", x, y))
+def _sum(al: Builder, node: Node) -> Node | None:
+    (x,) = node.args
+    if x.op != "mul":
+        return None
+    (a, p), (b, q) = map(factor, x.args)
+    summed = {LETTERS[d] for d in node["dims"]}
+    out = "".join(c for c in LETTERS[: len(x.shape)] if c not in summed)
+    apart = set(a) - summed != set(b) - summed
+    if not apart or not summed <= set(a) & set(b) or not set(out) <= set(a + b):
+        return None
+    return al.einsum(f"{a},{b}->{out}", p, q)
+
+
+def _permute(al: Builder, node: Node) -> Node | None:
+    (x,), dims = node.args, node["dims"]
+    if x.op == "permute":
+        return al.permute(x.args[0], [x["dims"][d] for d in dims])
+    if x.op != "einsum":
+        return None
+    left, out = x["eq"].split("->")
+    return al.einsum(f"{left}->{''.join(out[d] for d in dims)}", *x.args)
+
+
+def _einsum(al: Builder, node: Node) -> Node | None:
+    letters, out = node["eq"].split("->")
+    (p, a), (q, b) = map(turned, letters.split(","), node.args)
+    if p[:-1] == q[:-1] and out == q + p[-1:]:  # u z^T, in the order of its axes
+        p, a, q, b = q, b, p, a
+    for left, right in (((p, a), (q, b)), ((q, b), (p, a))):
+        if (found := by_parts(al, left, right, out)) is not None:
+            return found
+    (m, x), (n, y) = scaled(a), scaled(b)
+    matrices = set(p) - set(q) and set(q) - set(p) and not set(p + q) <= set(out)
+    if m * n != 1 and matrices:
+        return al.mul(al.const(m * n), al.einsum(f"{p},{q}->{out}", x, y))
+    same = (p, q, a, b) == (*letters.split(","), *node.args)
+    return None if same else al.einsum(f"{p},{q}->{out}", a, b)
+
+
+FORMS = {"mul": _mul, "sum": _sum, "permute": _permute, "einsum": _einsum}
 
 
 def factor(x: Node) -> Factor:
