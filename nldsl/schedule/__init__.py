@@ -21,6 +21,7 @@ refused by `rules/limits`: an assertion here names the limit that it relies on.
                        between their ticks
     plan.py            streams, regions, blocks; the length of a chunk; the whole `Schedule`
     arrangement.py     how a region is computed, where not as it is written
+    collecting.py      a tick as a sum in which each thing stands once
     factoring.py       products with one matrix that are added are one product
     stacking.py        memories that obey the same equations are one, with an axis more
     named.py           what the step clock calls its values that no text has a name for

@@ -1,5 +1,6 @@
 """How the equations of a region are computed, where not as they are written.
 
+collecting.py  a tick is a sum in which each thing stands once
 factoring.py   products with one matrix that are added are one product
 stacking.py    memories that obey the same equations are one, with an axis more
 here           a state that nothing reads is worked out once, after the last token

@@ -22,6 +22,7 @@ from nldsl.core.ops import OPS
 from nldsl.core.program import STATE, Program
 from nldsl.core.timing import LOOKS_BACK, ValidFrom
 from nldsl.schedule.arrangement import Arrangement, reached, unsummed, without_unread
+from nldsl.schedule.collecting import collected
 from nldsl.schedule.factoring import factored
 from nldsl.schedule.online import Online, begin, divide, families
 from nldsl.schedule.stacking import stacked
@@ -162,8 +163,12 @@ def _arranged(made: States, region: Region) -> Arrangement | None:
     given = [*region.inputs, *region.statics]
     known = frozenset(given)
     roots = [*region.outputs, *(x for s in region.states for x in (s.after, s.next))]
-    of = factored(reached(roots, known), [*region.outputs, *(s.after for s in region.states)])
-    of |= {node: node for node in given}
+    taken = [*region.outputs, *(s.after for s in region.states)]
+    once = {x: x for x in given}
+    types = {s.type for s in region.states}
+    once |= collected(reached(roots, known), taken, types, region.inputs)
+    of = factored(reached([once[x] for x in roots], known), [once[x] for x in taken])
+    of = {node: of.get(made, made) for node, made in once.items()}
     states = [replace(s, after=of[s.after], next=of[s.next]) for s in region.states]
     outputs = [of[x] for x in region.outputs]
     names = {**made.names, **{of[n]: made.names[n] for n in of if n in made.names}}

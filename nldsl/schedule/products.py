@@ -67,11 +67,17 @@ def _einsum(al: Builder, node: Node) -> Node | None:
     matrices = set(p) - set(q) and set(q) - set(p) and not set(p + q) <= set(out)
     if m * n != 1 and matrices:
         return al.mul(al.const(m * n), al.einsum(f"{p},{q}->{out}", x, y))
-    same = (p, q, a, b) == (*letters.split(","), *node.args)
-    return None if same else al.einsum(f"{p},{q}->{out}", a, b)
+    eq = renamed(f"{p},{q}->{out}")
+    return None if eq == node["eq"] and (a, b) == node.args else al.einsum(eq, a, b)
 
 
 FORMS = {"mul": _mul, "sum": _sum, "permute": _permute, "einsum": _einsum}
+
+
+def renamed(eq: str) -> str:
+    """The letters in the order in which they are met."""
+    met = dict.fromkeys(c for c in eq if c.isalpha())
+    return eq.translate({ord(c): new for c, new in zip(met, LETTERS)})
 
 
 def factor(x: Node) -> Factor:
