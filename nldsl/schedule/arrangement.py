@@ -1,5 +1,6 @@
 """How the equations of a region are computed, where not as they are written.
 
+turning.py     a memory that is asked over the axis before its last is turned
 collecting.py  a tick is a sum in which each thing stands once
 factoring.py   products with one matrix that are added are one product
 stacking.py    memories that obey the same equations are one, with an axis more
@@ -34,6 +35,7 @@ class Arrangement:
     names: Mapping[Node, str] = field(default_factory=dict)
     late: Mapping[str, Node] = field(default_factory=dict)
     rows: tuple[Node, ...] = ()
+    turned: frozenset[str] = frozenset()  # states that it holds the other way round
 
     @property
     def carried(self) -> tuple[State, ...]:

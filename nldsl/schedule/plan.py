@@ -29,6 +29,7 @@ from nldsl.schedule.stacking import stacked
 from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.timetable import Timetable
 from nldsl.schedule.token_states import State, States, seen_by_steps, states
+from nldsl.schedule.turning import turned
 
 FREE_CHUNK = 64  # tokens per piece where nothing in the text fixes a chunk
 
@@ -169,16 +170,16 @@ def _arranged(made: States, region: Region) -> Arrangement | None:
     once |= collected(reached(roots, known), taken, types, region.inputs)
     of = factored(reached([once[x] for x in roots], known), [once[x] for x in taken])
     of = {node: of.get(made, made) for node, made in once.items()}
-    states = [replace(s, after=of[s.after], next=of[s.next]) for s in region.states]
-    outputs = [of[x] for x in region.outputs]
+    states = tuple(replace(s, after=of[s.after], next=of[s.next]) for s in region.states)
+    outputs = tuple(of[x] for x in region.outputs)
     names = {**made.names, **{of[n]: made.names[n] for n in of if n in made.names}}
-    found = stacked(made.program, states, outputs, given, names)
-    if found is None:
-        inside = reached([*outputs, *(x for s in states for x in s.equations)], known)
-        found = Arrangement(tuple(states), inside, tuple(outputs))
-    found = without_unread(replace(found, names={**names, **found.names}), known)
+    inside = reached([*outputs, *(x for s in states for x in s.equations)], known)
+    plain = turned(Arrangement(states, inside, outputs, names=names), known)
+    found = stacked(made.program, plain, given) or plain
+    found = without_unread(found, known)
     same = all(new is old for old, new in of.items())
-    return None if same and not found.members and not found.late else found
+    rewritten = found.members or found.late or found.turned
+    return None if same and not rewritten else found
 
 
 def _reached(

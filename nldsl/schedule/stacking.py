@@ -29,22 +29,18 @@ Lane = tuple[State, ...]
 Key = tuple[Hashable, ...]
 
 
-def stacked(
-    program: Program,
-    states: Sequence[State],
-    outputs: Sequence[Node],
-    given: Sequence[Node],
-    names: Mapping[Node, str],
-) -> Arrangement | None:
-    """The region of these states with its equal memories as one, or None where it has none. `given`
-    are values that were computed before.
+def stacked(program: Program, of: Arrangement, given: Sequence[Node]) -> Arrangement | None:
+    """A region with its equal memories as one, or None where it has none. `given` are values that
+    were computed before.
     """
+    states, names = of.states, of.names
     known, lanes = frozenset(given), lanes_of(program, states)
     shared = taken_by_several(lanes, known)
     groups = [g for g in alike(lanes, known, shared) if apart(g, states, known)]
     if not groups:
         return None
-    return Stacking(program, groups, known, shared, names).region(states, outputs)
+    found = Stacking(program, groups, known, shared, names).region(states, of.outputs)
+    return found and replace(found, names={**names, **found.names}, turned=of.turned)
 
 
 # -- which lanes are equal
