@@ -62,6 +62,24 @@ def reached(roots: Sequence[Node], given: Collection[Node]) -> tuple[Node, ...]:
     return tuple(found)
 
 
+def by_name(states: Sequence[State], given: Collection[Node]) -> tuple[State, ...]:
+    """What a memory has become is read from it, where another's equation repeats how."""
+    al, made = Builder(OPS), {node: node for node in given}
+    ticks = {s.after: s for s in states if s.after.args and s.after not in made}
+
+    def taken(node: Node) -> Node:
+        state = ticks.get(node)
+        if state is None:
+            return made[node]
+        return al.make("now", type=state.type, memory=state.name)
+
+    for node in reached([s.after for s in states], given):
+        args = [taken(a) for a in node.args]
+        same = all(a is b for a, b in zip(args, node.args, strict=True))
+        made[node] = node if same else al.again(node, args)
+    return tuple(replace(s, after=made[s.after]) for s in states)
+
+
 def without_unread(of: Arrangement, given: Collection[Node]) -> Arrangement:
     """States that nothing reads, such as a momentum that has no past, leave the loop over pieces,
     where what they are made of is smaller than they are.

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from nldsl.core.build import Builder, number
 from nldsl.core.nodes import Node, Type, unmade, walk
 from nldsl.core.ops import OPS
+from nldsl.core.program import STATE
 from nldsl.schedule.instant import substituted
 from nldsl.schedule.products import product
 from nldsl.schedule.square import is_outer
@@ -174,8 +175,10 @@ class Collecting:
         return found if found.gates or abs(term.number) != 1 else first
 
     def one(self, terms: Sequence[Term]) -> Term:
-        """Terms that are weighed alike, as one: of writes, what they write is added."""
-        first, *others = terms
+        """Terms that are weighed alike, as one: of writes, what they write is added, to what a
+        memory answered if there is such.
+        """
+        first, *others = sorted(terms, key=lambda t: not self.asks(t))
         if first.at is None:
             return replace(first, core=self.made[first.core], number=sum(t.number for t in terms))
         total = self.made[first.core]
@@ -185,6 +188,9 @@ class Collecting:
             total = self.al.sub(total, part) if share < 0 else self.al.add(total, part)
         eq, z = first.at
         return replace(first, core=self.al.einsum(eq, total, self.made[z]), at=None)
+
+    def asks(self, term: Term) -> bool:
+        return any(n.op in STATE for n in walk(self.made[term.core]))
 
     def added(self, terms: Sequence[Term], node: Node) -> Node:
         """The sum, of terms that are not subtracted first."""

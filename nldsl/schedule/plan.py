@@ -21,7 +21,7 @@ from nldsl.core.nodes import Node, numel, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import STATE, Program
 from nldsl.core.timing import LOOKS_BACK, ValidFrom
-from nldsl.schedule.arrangement import Arrangement, reached, unsummed, without_unread
+from nldsl.schedule.arrangement import Arrangement, by_name, reached, unsummed, without_unread
 from nldsl.schedule.collecting import collected
 from nldsl.schedule.factoring import factored
 from nldsl.schedule.online import Online, begin, divide, families
@@ -163,21 +163,24 @@ def _arranged(made: States, region: Region) -> Arrangement | None:
     """How a region is computed, if not as it is written."""
     given = [*region.inputs, *region.statics]
     known = frozenset(given)
-    roots = [*region.outputs, *(x for s in region.states for x in (s.after, s.next))]
-    taken = [*region.outputs, *(s.after for s in region.states)]
+    equations = by_name(region.states, known)
+    roots = [*region.outputs, *(x for s in equations for x in (s.after, s.next))]
+    taken = [*region.outputs, *(s.after for s in equations)]
     once = {x: x for x in given}
     types = {s.type for s in region.states}
     once |= collected(reached(roots, known), taken, types, region.inputs)
     of = factored(reached([once[x] for x in roots], known), [once[x] for x in taken])
     of = {node: of.get(made, made) for node, made in once.items()}
-    states = tuple(replace(s, after=of[s.after], next=of[s.next]) for s in region.states)
+    states = tuple(replace(s, after=of[s.after], next=of[s.next]) for s in equations)
     outputs = tuple(of[x] for x in region.outputs)
     names = {**made.names, **{of[n]: made.names[n] for n in of if n in made.names}}
     inside = reached([*outputs, *(x for s in states for x in s.equations)], known)
     plain = turned(Arrangement(states, inside, outputs, names=names), known)
     found = stacked(made.program, plain, given) or plain
     found = without_unread(found, known)
-    same = all(new is old for old, new in of.items())
+    same = all(new is old for old, new in of.items()) and all(
+        s.after is own.after for s, own in zip(states, region.states)
+    )
     rewritten = found.members or found.late or found.turned
     return None if same and not rewritten else found
 
