@@ -19,8 +19,10 @@ def by_parts(al: Builder, left: Factor, right: Factor, out: str) -> Node | None:
     (own, x), (square, y) = left, right
     met = "".join(set(square[-2:]) & set(own) - set(out))
     other = square[-2:].replace(met, "")
-    parts = parts_of(y) if len(met) == len(other) == 1 and x.op != "eye" else None
-    if parts is None or other in own or out != own.replace(met, other):
+    if len(met) != 1 or len(other) != 1 or other in own or out != own.replace(met, other):
+        return None
+    parts = parts_of(y)
+    if parts is None or x.op == "eye" or not sparse(parts, x):
         return None
     total = None
     for gates, minus, part in parts:
@@ -35,6 +37,15 @@ def by_parts(al: Builder, left: Factor, right: Factor, out: str) -> Node | None:
         else:
             total = al.sub(total, piece) if minus else al.add(total, piece)
     return total
+
+
+def sparse(parts: list[Part], x: Node) -> bool:
+    """Is a product part by part less than the whole? Outer products alone are not taken by each
+    other: their number would grow with each product.
+    """
+    return any(part.op in ("eye", "diag") for *_, part in parts) or (
+        len(parts) == 1 and not is_outer(x)
+    )
 
 
 def times(al: Builder, left: Factor, right: Factor, out: str, met: str) -> Node:
@@ -60,7 +71,8 @@ def factors(part: Node, square: str) -> list[Factor]:
 def parts_of(y: Node) -> list[Part] | None:
     """The parts of such a matrix, or None."""
     if y.op in ("add", "sub"):
-        a, b = map(parts_of, y.args)
+        a = parts_of(y.args[0])
+        b = None if a is None else parts_of(y.args[1])
         if a is None or b is None:
             return None
         return a + [(gates, minus != (y.op == "sub"), part) for gates, minus, part in b]
