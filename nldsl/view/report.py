@@ -187,6 +187,8 @@ def report(program: Program, step: CompiledStep) -> Group:
         *attention(step),
         "initialisers: " + "; ".join(f"{k} ({n} tensors)" for k, n in inits.items()),
     ]
+    if memory := step.budget.described():
+        lines.append(memory)
     if step.compile_seconds:
         lines.append(
             "compiled in " + ", ".join(f"{k} {v:.1f} s" for k, v in step.compile_seconds.items())
