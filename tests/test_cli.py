@@ -28,6 +28,7 @@ CONTRACT = {
         "--device",
         "--precision",
         "--load",
+        "--budget",
     },
     "train": {
         "spec",
@@ -46,6 +47,7 @@ CONTRACT = {
         "--save-every",
         "--memory",
         "--load",
+        "--budget",
     },
     "eval": {"run", "data", "--length", "--bytes", "--memory", "--remember"},
     "generate": {
