@@ -126,6 +126,7 @@ def test_what_is_kept_is_what_autograd_is_given_to_keep() -> None:
     program = family.tiny("titans")
     step = compile_program(program, capture="eager")
     state, batch = step.init(0), data(program, 2, 9, 0)
+    step.measure(batch)
     known = {*state.tensors.values(), *state.views.values(), *batch.values()}
     places, held = {x.untyped_storage().data_ptr() for x in known}, {}
 
