@@ -161,6 +161,15 @@ def attention(step: CompiledStep) -> list[str]:
     return [f"attention {', and '.join(found)}"] if found else []
 
 
+def cross_entropies(step: CompiledStep) -> list[str]:
+    """Those of large vocabularies, whose logits are never held whole."""
+    sizes = [node.args[0].shape[-1].size for node in step.emitted.heads]
+    return [
+        f"cross entropy of {size:,}: its logits in pieces of tokens, once more for their gradients"
+        for size in dict.fromkeys(sizes)
+    ]
+
+
 def report(program: Program, step: CompiledStep) -> Group:
     """Everything about a compiled program that a user may want to know before training it."""
     state = step.init(0)
@@ -185,6 +194,7 @@ def report(program: Program, step: CompiledStep) -> Group:
             else f"; predicted compile time {step.predict(step.capture):.0f} s"
         ),
         *attention(step),
+        *cross_entropies(step),
         "initialisers: " + "; ".join(f"{k} ({n} tensors)" for k, n in inits.items()),
     ]
     if step.compile_seconds:
