@@ -483,22 +483,34 @@ def bench(
     length: Annotated[int, typer.Option(min=2)] = 256,
     device: Device = "cpu",
     precision: In = Precision.float32,
+    capture: How = Capture.auto,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile",
+            help="Instead of comparing, say what each level takes of a step's time, forward, "
+            "backward and in its ticks, and what is kept for its backward pass.",
+        ),
+    ] = False,
 ) -> None:
     """Time the training step, compiled and not."""
     with reported():
         from nldsl.device import available
-        from nldsl.train.bench import compared
+        from nldsl.train import bench
+        from nldsl.train import profile as profiles
 
-        say(
-            compared(
-                loaded(source_of(spec), sets),
-                steps,
-                batch,
-                length,
-                available(device),
-                precision.value,
+        if profile and capture is Capture.whole:
+            raise typer.BadParameter(
+                "one graph has no parts to time: `--profile` with `--capture split` or `eager`"
             )
-        )
+        program = loaded(source_of(spec), sets)
+        run = (steps, batch, length, available(device), precision.value)
+        if not profile:
+            return say(bench.compared(program, *run, capture.value))
+        how = Capture.separate if capture is Capture.auto else capture
+        found = profiles.profiled(program, *run, how.value)
+        what = f"{spec}, {how.value}, {batch} x {length} tokens, {steps} steps"
+        say(profiles.profile_table(found, what))
 
 
 @app.command()

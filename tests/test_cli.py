@@ -61,7 +61,17 @@ CONTRACT = {
     "graph": {"spec", "--set", "--as", "--out"},
     "fmt": {"files", "--write", "--check"},
     "explain": {"code"},
-    "bench": {"spec", "--set", "--steps", "--batch", "--length", "--device", "--precision"},
+    "bench": {
+        "spec",
+        "--set",
+        "--steps",
+        "--batch",
+        "--length",
+        "--device",
+        "--precision",
+        "--capture",
+        "--profile",
+    },
 }
 
 
