@@ -3,7 +3,7 @@ written each statement.
 
 levels        the memories of a region; a level whose weights a statement reads, or whose tick it is
 a word        what belongs to no level: `the loss` (what hears of the token to come, or is heard),
-              `attention`, `other streams`, and `elsewhere`
+              `softmax attention`, `other streams`, and `elsewhere`
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nldsl.schedule.plan import Block, Region
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import layout
 
-LOSS, ATTENTION, STREAMS, ELSEWHERE = "the loss", "attention", "other streams", "elsewhere"
+LOSS, ATTENTION, STREAMS, ELSEWHERE = "the loss", "softmax attention", "other streams", "elsewhere"
 NEXT = {"newest", "ahead"}  # what emitted code calls where a stream becomes that of the next token
 LOOKING = {"attention", "attend"}
 LOOPED = re.compile(r"\\\{\w+\\\}")  # in a name that was escaped, the counter of a loop

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from nldsl.step.runtime.arrays import cross_entropy
 
@@ -25,7 +24,9 @@ class InPieces(torch.autograd.Function):
     """The same over tokens x [N, K], so many at a time; the way back works out logits again."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, table: Tensor, ids: Tensor, tokens: int) -> Tensor:
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, x: Tensor, table: Tensor, ids: Tensor, tokens: int
+    ) -> Tensor:
         ctx.save_for_backward(x, table, ids)
         ctx.tokens = tokens  # type: ignore[attr-defined]
         pieces = zip(torch.split(x, tokens), torch.split(ids, tokens))
@@ -34,7 +35,9 @@ class InPieces(torch.autograd.Function):
         )
 
     @staticmethod
-    def backward(ctx: FunctionCtx, bar: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, bar: Tensor
+    ) -> tuple[Tensor, Tensor, None, None]:
         x, table, ids = ctx.saved_tensors  # type: ignore[attr-defined]
         tokens = ctx.tokens  # type: ignore[attr-defined]
         slopes, total = [], torch.zeros_like(table)
