@@ -20,14 +20,15 @@ from benchmarks.systems import (
     LanguageModel,
     count_of,
     fitted,
+    loaded,
     named,
+    parameters_of,
     product,
 )
 from benchmarks.systems import (
     SIZES as MEASURED,
 )
 from nldsl import pipeline
-from nldsl.core.nodes import numel
 from nldsl.testing import data, laws
 
 torch.set_num_threads(1)
@@ -116,11 +117,9 @@ def test_a_transformer_has_as_many_parameters(parameters: int) -> None:
 
 
 def test_hope_by_hand_has_the_parameters_of_the_spec() -> None:
-    sets = {name: str(value) for name, value in MEASURED.items()}
-    program = pipeline.load(EXAMPLES / "hope.nl", sets)
     with torch.device("meta"):
         hope = Hope(MEASURED["d"], MEASURED["head"], MEASURED["depth"])
-    assert count_of(hope) == sum(numel(weight.shape) for weight in program.weights.values())
+    assert count_of(hope) == parameters_of(loaded("hope.nl"))
 
 
 def test_the_product_is_counted() -> None:
