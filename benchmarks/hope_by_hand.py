@@ -62,7 +62,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         z, q = F.linear(rmsnorm(x, self.norm), self.maps.flatten(0, 2)).chunk(2, -1)
-        zq = torch.stack([z, q], 2).unflatten(-1, self.gates.shape[1:])
+        zq = torch.stack([z, q], 2).view(*x.shape[:2], *self.gates.shape)
         z, q = convolved(zq, self.taps).unbind(2)
         y = self_modifying(z, unit(q), self.first, self.second, self.gates, self.span)
         x = x + F.linear(rmsnorm(y, self.inner_norm).flatten(2), self.out.flatten(1))
@@ -145,7 +145,7 @@ def read(
 
 def split(x: Tensor, second: Tensor) -> Tensor:
     """[N, C, M H] -> [N, M, C, H]."""
-    return x.unflatten(-1, (-1, second.shape[2])).transpose(1, 2)
+    return x.reshape(*x.shape[:2], -1, second.shape[2]).transpose(1, 2)
 
 
 def merged(x: Tensor) -> Tensor:
@@ -164,9 +164,10 @@ def decays(decay: Tensor) -> Tensor:
 def inverse(below: Tensor) -> Tensor:
     """Of I + `below`, which is strictly lower [N, C, C]."""
     eye = torch.eye(below.shape[-1], dtype=below.dtype)
-    return torch.linalg.solve_triangular(
+    found: Tensor = torch.linalg.solve_triangular(
         eye + below, eye.expand_as(below), upper=False, unitriangular=True
     )
+    return found
 
 
 def unit(x: Tensor) -> Tensor:
@@ -198,15 +199,16 @@ class Training:
 
     def __init__(self, hope: Hope, steps: int = 1000) -> None:
         self.steps, self.done = steps, 0
-        slow = {p: [] for p in hope.layers[0].continuum}
-        for layer in hope.layers:
-            for p, memory in layer.continuum.items():
-                slow[p].append([memory.gate_up, memory.down])
-        owned = {id(w) for groups in slow.values() for group in groups for w in group}
-        self.groups = {int(p): groups for p, groups in slow.items()}
-        self.rest = [w for w in hope.parameters() if id(w) not in owned]
+        self.memories: dict[int, list[list[nn.Parameter]]] = {}
+        for name, part in hope.named_modules():
+            if isinstance(part, SwiGLU):
+                period = int(name.rpartition(".")[2])
+                self.memories.setdefault(period, []).append([part.gate_up, part.down])
+        owned = {p: [w for memory in parts for w in memory] for p, parts in self.memories.items()}
+        known = {id(w) for weights in owned.values() for w in weights}
+        self.rest = [w for w in hope.parameters() if id(w) not in known]
         self.outer = adamw(self.rest, 3e-3)
-        self.inner = {p: adamw(sum(groups, []), 1e-3) for p, groups in self.groups.items()}
+        self.inner = {p: adamw(weights, 1e-3) for p, weights in owned.items()}
 
     def step(self) -> None:
         """Takes the gradients of a mean loss, and leaves those of levels that are not due."""
@@ -217,10 +219,11 @@ class Training:
         self.outer.zero_grad()
         for period, optimizer in self.inner.items():
             if self.done % period == 0:
-                for group in self.groups[period]:
-                    for weight in group:
+                for memory in self.memories[period]:
+                    for weight in memory:
+                        assert weight.grad is not None
                         weight.grad /= period
-                    nn.utils.clip_grad_norm_(group, 1.0)
+                    nn.utils.clip_grad_norm_(memory, 1.0)
                 optimizer.step()
                 optimizer.zero_grad()
 

@@ -79,7 +79,7 @@ def owned(model: nn.Module) -> nn.Module:
 
 def neural_memory(parameters: int) -> System:
     model = fitted(lambda hidden: LanguageModel(Recall, hidden), parameters)
-    return trained(model, [part for part in model.parts if isinstance(part, Recall)])
+    return trained(model, [part for part in model.modules() if isinstance(part, Recall)])
 
 
 def mac(parameters: int) -> System:
@@ -125,7 +125,7 @@ class Losing(nn.Module):
 
 def hope(parameters: int) -> System:
     """Its width is that of the whole model: nothing else in it can be chosen."""
-    model = fitted(hope_of_width, parameters)
+    model: Any = fitted(hope_of_width, parameters)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1, fused=True)
     ids = bytes_read()
 
@@ -158,12 +158,12 @@ def hope_of_width(d: int) -> nn.Module:
     return model
 
 
-def heard(model: nn.Module, ids: Tensor, state: Any) -> None:
+def heard(model: Any, ids: Tensor, state: Any) -> None:
     """A chunk, with the token before it: gradients, then the updates of what learns in it."""
     logits, _, outputs = model.forward_with_block_outputs(ids, fast_state=state)
     loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
     signals = torch.autograd.grad(loss, outputs, retain_graph=True)
-    loss.backward()
+    torch.autograd.backward(loss)
     with torch.no_grad():
         model(ids, teach_signals=[*signals], fast_state=state)
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.systems import EXAMPLES, System
+from benchmarks.systems import EXAMPLES, System, parameters_of
 from benchmarks.table import Worker, folder, interleaved, line
 from nldsl import pipeline
-from nldsl.core.nodes import numel
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import State
 from nldsl.train.bench import random_batch
@@ -49,7 +48,7 @@ def system(name: str, work: str, length: int) -> System:
     """A spec at one of its works."""
     given = {key: str(value) for key, value in (SIZES | SPECS[name]).items()}
     program = pipeline.load(EXAMPLES / name, given)
-    parameters = sum(numel(weight.shape) for weight in program.weights.values())
+    parameters = parameters_of(program)
     step = pipeline.compile_program(program, capture="eager" if work == "write" else "split")
     state = step.init(0)
     if work == "write":
@@ -76,7 +75,7 @@ class Writer:
         self.module = step.reading.module("logits", logits)
         self.carry = self.module["start"](state.views, 1, step.reading.like(), None)
         text = random_batch(step.program, 1, length, "cpu")["ids"]
-        for piece in text.split(LENGTHS[0], 1):
+        for piece in torch.split(text, LENGTHS[0], 1):
             self.read(piece)
 
     def read(self, ids: torch.Tensor) -> torch.Tensor:

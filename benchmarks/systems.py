@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.hope_by_hand import Hope, Training
 from nldsl import pipeline
 from nldsl.core.nodes import numel
+from nldsl.core.program import Program
 from nldsl.train.bench import random_batch
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -43,13 +44,21 @@ class System:
         """Of the matrix products of a step, forward and backward; attention over all pairs."""
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             self.plain()
-        return counter.get_total_flops()
+        return int(counter.get_total_flops())
 
 
-def spec(name: str, **sets: int) -> System:
+def loaded(name: str) -> Program:
     """A shipped spec, at the sizes of the benchmark."""
-    given = {key: str(value) for key, value in (SIZES | sets).items()}
-    program = pipeline.load(EXAMPLES / f"{name}.nl", given)
+    sizes = SIZES | CHUNKS.get(name, {})
+    return pipeline.load(EXAMPLES / name, {key: str(value) for key, value in sizes.items()})
+
+
+def parameters_of(program: Program) -> int:
+    return sum(numel(weight.shape) for weight in program.weights.values())
+
+
+def spec(name: str) -> System:
+    program = loaded(name)
     step = pipeline.compile_program(program, capture="split")
     state, batch = step.init(0), random_batch(program, BATCH, LENGTH, "cpu")
     step.warm(state, batch)
@@ -58,8 +67,7 @@ def spec(name: str, **sets: int) -> System:
         eager = pipeline.compile_program(program, capture="eager")
         eager(eager.init(0), [batch])
 
-    parameters = sum(numel(weight.shape) for weight in program.weights.values())
-    return System(parameters, lambda: step(state, [batch]), plain)
+    return System(parameters_of(program), lambda: step(state, [batch]), plain)
 
 
 class SwiGLU(nn.Module):
@@ -69,11 +77,15 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(hidden, d, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        y: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
+        return y
 
 
 class Attention(nn.Module):
     """Causal, with rotary positions."""
+
+    cos: Tensor
+    sin: Tensor
 
     def __init__(self, d: int, heads: int) -> None:
         super().__init__()
@@ -86,9 +98,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        q, k = (turned(z.transpose(1, 2), self.cos, self.sin) for z in (q, k))
+        q, k = (turned(x.transpose(1, 2), self.cos, self.sin) for x in (q, k))
         y = F.scaled_dot_product_attention(q, k, v.transpose(1, 2), is_causal=True)
-        return self.out(y.transpose(1, 2).flatten(2))
+        z: Tensor = self.out(y.transpose(1, 2).flatten(2))
+        return z
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -206,7 +219,7 @@ def named(name: str) -> Callable[[int], System]:
         work, spec_name, length = name.split()
         return lambda parameters: sweep.system(spec_name, work, int(length))
     if name.endswith(".nl"):
-        return lambda parameters: spec(name.removesuffix(".nl"), **CHUNKS.get(name, {}))
+        return lambda parameters: spec(name)
     return {TRANSFORMER: transformer, BY_HAND: by_hand, PRODUCT: product, **peers.SYSTEMS}[name]
 
 

@@ -16,7 +16,16 @@ from typing import Any
 import torch
 
 from benchmarks import peers
-from benchmarks.systems import BATCH, LENGTH, NEAR, PRODUCT, TABLES, TRANSFORMER
+from benchmarks.systems import (
+    BATCH,
+    LENGTH,
+    NEAR,
+    PRODUCT,
+    TABLES,
+    TRANSFORMER,
+    loaded,
+    parameters_of,
+)
 
 ROOT = Path(__file__).parent.parent
 TOKENS = BATCH * LENGTH
@@ -117,7 +126,7 @@ def workers(name: str, kept: Path) -> list[Worker]:
     """
     here = [x for x in (name, *TABLES[name]) if peers.is_installed(x)]
     names = [TRANSFORMER, *here, TRANSFORMER]
-    parameters = Worker(name, kept / folder(name)).first.parameters
+    parameters = parameters_of(loaded(name))
     found = [Worker(x, kept / folder(name) / folder(x), parameters) for x in names]
     for worker in found:
         near = worker.first.parameters / parameters - 1

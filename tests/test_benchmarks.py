@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks import peers
 from benchmarks.hope_by_hand import MEMORIES, Hope, Training
+from benchmarks.systems import (
+    NEAR,
+    PEAK,
+    TABLES,
+    Attention,
+    LanguageModel,
+    count_of,
+    fitted,
+    loaded,
+    named,
+    parameters_of,
+    product,
+)
+from benchmarks.systems import (
+    SIZES as MEASURED,
+)
 from nldsl import pipeline
 from nldsl.testing import data, laws
 
@@ -89,3 +107,28 @@ def test_hope_by_hand_moves_as_the_spec(spec: laws.Subject, hope: Hope) -> None:
         spec.step(spec.state, [batch])
         for name, parameter, part in by_name(hope):
             assert laws.deviation(part(parameter), spec.state.views[name]) <= laws.EXACT, (n, name)
+
+
+@pytest.mark.parametrize("parameters", [4_330_000, 4_884_000, 16_140_000])
+def test_a_transformer_has_as_many_parameters(parameters: int) -> None:
+    attention = partial(Attention, MEASURED["d"], MEASURED["head"])
+    model = fitted(partial(LanguageModel, attention), parameters)
+    assert abs(count_of(model) / parameters - 1) <= NEAR
+
+
+def test_hope_by_hand_has_the_parameters_of_the_spec() -> None:
+    with torch.device("meta"):
+        hope = Hope(MEASURED["d"], MEASURED["head"], MEASURED["depth"])
+    assert count_of(hope) == parameters_of(loaded("hope.nl"))
+
+
+def test_the_product_is_counted() -> None:
+    assert product(0).flops() == 2 * PEAK**3
+
+
+def test_what_stands_beside_a_spec_is_known_whether_installed_or_not() -> None:
+    for beside in TABLES.values():
+        for name in beside:
+            assert callable(named(name))
+            assert bool(peers.version(name)) <= peers.is_installed(name)
+    assert not peers.is_installed("nested-learning") or peers.version("nested-learning, Hope")
