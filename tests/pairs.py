@@ -186,6 +186,7 @@ PAIRS: dict[str, Pair] = {
             "GOAL": "minimize |M^T * k - v|^2 / 2",
             "READ": "recall.M@after^T * q",
         },
+        both={"f = e": "f = e + 1"},
     ),
     "a transposed memory by hand": Pair(
         {
@@ -194,6 +195,7 @@ PAIRS: dict[str, Pair] = {
             "UPDATE": "M <- keep * M - rate * k * (M^T * k - v)^T",
             "READ": "recall.M@after^T * q",
         },
+        both={"f = e": "f = e + 1"},
     ),
     "a transposed sum of pairs": Pair(
         {
@@ -203,6 +205,7 @@ PAIRS: dict[str, Pair] = {
             "READ": "recall.M@after^T * q",
         },
         HEBB,
+        both={"f = e": "f = e + 1"},
     ),
     "a square without its half": Pair(
         {"GOAL": "minimize |M * k - v|^2", "UPDATE": "M <- keep * M - rate / 2 * grad(M)"},
