@@ -419,6 +419,7 @@ class CompiledStep:
     def measure(self, batch: Batch) -> None:
         """Takes steps of such a batch on a state of their own, until it is known what they take."""
         if not self.keeps_all():
+            room.give_back()
             copy = self.init(0)
             for _ in range(2):
                 self(copy, [batch] * self.accumulate)

@@ -119,7 +119,8 @@ class Budget:
         """
         if sizes != self.sizes:
             self.forget()
-            give_back()
+            if self.asked is not None:
+                give_back()
             self.sizes, self.before = sizes, held(self.device)
         count_anew(self.device)
         yield
