@@ -24,9 +24,13 @@ soak: $(READY)
 	$(PYTEST) --dist worksteal -m soak --soak-log=examples/LOG.md --deselect=tests/test_readme.py tests
 	$(BIN)/python -m pytest -q -m soak --soak-log=examples/LOG.md tests/test_readme.py
 
-# Specs beside PyTorch's own transformer, then the training step with and without the compiler.
+# Specs beside PyTorch's own transformer and what others publish, what a token costs in longer
+# texts, every spec with and without the compiler. Hours, on a machine that does nothing else.
 bench: $(READY)
-	$(BIN)/python -m benchmarks --out benchmarks/RESULTS.md
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[bench]"
+	$(BIN)/python -m benchmarks systems --out benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks sweep --out benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks captures --out benchmarks/RESULTS.md
 	$(BIN)/nldsl bench examples/titans.nl --set d=192 --set depth=3
 	$(BIN)/nldsl bench examples/hope.nl --set d=192 --set depth=3 --set span=32
 

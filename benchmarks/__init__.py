@@ -1,12 +1,23 @@
 """Specs of this project beside what people would use instead, in one run on this machine.
 
-    python -m benchmarks [NAME..] [--rounds 9] [--out benchmarks/RESULTS.md]
+    python -m benchmarks systems [NAME..]     training steps, at as many parameters
+    python -m benchmarks sweep [NAME..]       what a token costs by the length of the text
+    python -m benchmarks captures [NAME..]    every shipped spec with and without the compiler
 
-    systems.py    what is measured: a spec, a transformer of PyTorch with as many parameters
-    worker.py     one system in a process of its own: builds it, and takes a step when it is told to
-    __main__.py   tells the workers in turn, so that all see the same machine; the table
+    systems.py       what is measured: a spec, a transformer of PyTorch, what stands beside a spec
+    peers.py         what others publish; optional, `pip install nldsl[bench]`
+    hope_by_hand.py  the equations of examples/hope.nl as one would write them in PyTorch
+    worker.py        one system in a process of its own: builds it, and takes a step when told to
+    table.py         tells the workers in turn, so that all see the same machine; the table
+    sweep.py         training, scoring and writing, by the length of the text
+    captures.py      a compiled step beside the same step as it is written
+    __main__.py      the commands
 
 A number is the median of one step over the rounds, with what half of them lie within. A ratio
 is that of tokens per second to those of the transformer, which is the first and the last of each
-round, as often as others.
+round, as often as others. FLOPs are those of the matrix products of the step as it is written,
+forward and backward, counted by torch.utils.flop_counter; the peak is what one product of square
+matrices reaches in the same rounds.
+
+With `--kept FOLDER` what is compiled is kept, and what was built with `--build` is only measured.
 """

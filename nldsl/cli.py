@@ -9,9 +9,11 @@ memory; 130 interrupted (what was announced as saved is saved).
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from io import StringIO, TextIOWrapper
 from pathlib import Path
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from nldsl.core.program import Program
     from nldsl.pipeline import Watch
+    from nldsl.step.compile import Batch, CompiledStep
     from nldsl.train.records import Settings
     from nldsl.train.run import Run
 
@@ -64,6 +67,21 @@ def precision_of(text: str) -> Precision:
         return Precision({"bf16": "bfloat16"}.get(text, text))
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not one of {', '.join(Precision)}") from None
+
+
+def budget_of(text: str) -> int:
+    """Bytes: `8G`, `1200M`, `1.5GiB`."""
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    try:
+        found = TypeAdapter(ByteSize).validate_python(
+            re.sub(r"(?<=[\d ])([kKmMgGtT])$", r"\1B", text)
+        )
+    except ValidationError:
+        raise typer.BadParameter(f"{text!r} is not a size such as 8G or 1200M") from None
+    if not found:
+        raise typer.BadParameter("a step takes more than no memory")
+    return int(found)
 
 
 class Stage(StrEnum):
@@ -115,6 +133,15 @@ IN = {"parser": precision_of, "metavar": "|".join(Precision)}
 In = Annotated[
     Precision, typer.Option(help="Of arithmetic; bfloat16 (bf16) keeps weights in float32.", **IN)
 ]
+Budget = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SIZE",
+        parser=budget_of,
+        help="Memory that a step may take beside what is held before it, such as 8G; what does not "
+        "fit is computed again for the backward pass [default: what the device has].",
+    ),
+]
 How = Annotated[
     Capture,
     typer.Option(
@@ -153,6 +180,7 @@ def compile_(
     device: Device = "cpu",
     precision: In = Precision.float32,
     load: Loads = None,
+    budget: Budget = None,
 ) -> None:
     """Compile a spec and report its levels, timetable, lowerings and costs."""
     with reported():
@@ -160,7 +188,6 @@ def compile_(
         from nldsl.device import available
         from nldsl.train import pretrained
         from nldsl.train.bench import random_batch
-        from nldsl.train.display import shown_on
         from nldsl.view.report import report
 
         text = source_of(spec)
@@ -186,14 +213,23 @@ def compile_(
             precision=precision.value,
             capture=capture.value,
             files=files,
+            budget=budget,
             watch=watch,
         )
-        display = shown_on(Screen())
-        step.warm(step.init(0), random_batch(program, batch, length, device), display.compiling)
-        display.close()
+        warmed(step, random_batch(program, batch, length, device))
         say(report(program, step))
         if out is not None:
             say(f"{out}: {', '.join(artefacts.write(step, text.source, out))}")
+
+
+def warmed(step: CompiledStep, batch: Batch) -> None:
+    """Compiled, and measured."""
+    from nldsl.train.display import shown_on
+
+    display = shown_on(Screen())
+    step.warm(step.init(0), batch, display.compiling)
+    display.close()
+    step.measure(batch)
 
 
 @app.command()
@@ -304,6 +340,7 @@ def train(
     ] = None,
     memory: Memory = None,
     load: Loads = None,
+    budget: Budget = None,
 ) -> None:
     """Train a spec on DATA, by default on the Python standard library's source, or on a chaotic
     series if the spec reads numbers.
@@ -329,7 +366,7 @@ def train(
         from nldsl.train import training
         from nldsl.train.display import shown_on
 
-        run = run_of(spec, resume, given, out)
+        run = replace(run_of(spec, resume, given, out), budget=budget)
         screen = Watched()
         done = training.train(run, shown_on(screen), save_every)
         if screen.left and not done:
@@ -483,22 +520,34 @@ def bench(
     length: Annotated[int, typer.Option(min=2)] = 256,
     device: Device = "cpu",
     precision: In = Precision.float32,
+    capture: How = Capture.auto,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile",
+            help="Instead of comparing, say what each level takes of a step's time, forward, "
+            "backward and in its ticks, and what is kept for its backward pass.",
+        ),
+    ] = False,
 ) -> None:
     """Time the training step, compiled and not."""
     with reported():
         from nldsl.device import available
-        from nldsl.train.bench import compared
+        from nldsl.train import bench
+        from nldsl.train import profile as profiles
 
-        say(
-            compared(
-                loaded(source_of(spec), sets),
-                steps,
-                batch,
-                length,
-                available(device),
-                precision.value,
+        if profile and capture is Capture.whole:
+            raise typer.BadParameter(
+                "one graph has no parts to time: `--profile` with `--capture split` or `eager`"
             )
-        )
+        program = loaded(source_of(spec), sets)
+        run = (steps, batch, length, available(device), precision.value)
+        if not profile:
+            return say(bench.compared(program, *run, capture.value))
+        how = Capture.separate if capture is Capture.auto else capture
+        found = profiles.profiled(program, *run, how.value)
+        what = f"{spec}, {how.value}, {batch} x {length} tokens, {steps} steps"
+        say(profiles.profile_table(found, what))
 
 
 @app.command()

@@ -96,9 +96,11 @@ def compile_program(
     planned_steps: int = 1000,
     accumulate: int = 1,
     files: Files | None = None,
+    budget: int | None = None,
     watch: Watch = unwatched,
 ) -> CompiledStep:
-    """Checked program -> its training step; `files` holds the tensors that it loads.
+    """Checked program -> its training step; `files` holds the tensors that it loads, `budget` the
+    bytes that a step may take beside what is held before it.
 
     Raises Diagnostics (N8xx) if a part of it has no lowering.
     """
@@ -109,4 +111,4 @@ def compile_program(
     with told(program):
         plan = scheduled(program, watch)
         source = passed("python", emit(plan, precision, planned_steps), watch)
-        return CompiledStep(plan, source, device, capture, planned_steps, accumulate, files)
+        return CompiledStep(plan, source, device, capture, planned_steps, accumulate, files, budget)

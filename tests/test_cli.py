@@ -28,6 +28,7 @@ CONTRACT = {
         "--device",
         "--precision",
         "--load",
+        "--budget",
     },
     "train": {
         "spec",
@@ -46,6 +47,7 @@ CONTRACT = {
         "--save-every",
         "--memory",
         "--load",
+        "--budget",
     },
     "eval": {"run", "data", "--length", "--bytes", "--memory", "--remember"},
     "generate": {
@@ -61,7 +63,17 @@ CONTRACT = {
     "graph": {"spec", "--set", "--as", "--out"},
     "fmt": {"files", "--write", "--check"},
     "explain": {"code"},
-    "bench": {"spec", "--set", "--steps", "--batch", "--length", "--device", "--precision"},
+    "bench": {
+        "spec",
+        "--set",
+        "--steps",
+        "--batch",
+        "--length",
+        "--device",
+        "--precision",
+        "--capture",
+        "--profile",
+    },
 }
 
 

@@ -169,3 +169,27 @@ def test_the_folder_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         functions.os.utime(functions.folder() / str(n), (n, n))
     functions.folder.cache_clear()
     assert sorted(file.name for file in functions.folder().iterdir()) == ["2", "3"]
+
+
+EMBEDDING = """import torch
+import torch.nn.functional as F
+
+
+def block_1(ids, table):
+    return F.embedding(ids, table)
+"""
+
+
+def test_threads_sum_a_gradient_in_one_order() -> None:
+    """Many tokens share a row of the table: adding to it as they come would round in any order."""
+    torch.set_num_threads(2)
+    try:
+        ids, table = torch.arange(4096) % 3, torch.zeros(3, 64, requires_grad=True)
+        text = texts(EMBEDDING, ["block_1"])["block_1"]
+        given = (ids, table)
+        run = obtained([Compiled(lambda *_: None, text, obtained).job(given, kind_of(given))])[0]
+        slopes = torch.randn(4096, 64, generator=torch.Generator().manual_seed(0))
+        found = [torch.autograd.grad(run(ids, table), table, slopes)[0] for _ in range(50)]
+        assert all(torch.equal(found[0], x) for x in found)
+    finally:
+        torch.set_num_threads(1)

@@ -7,14 +7,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import family
+import numpy as np
 import pytest
 import torch
 from commands import nldsl
 
 from nldsl.diagnostic import Diagnostics
-from nldsl.pipeline import compile_program, load_text
+from nldsl.pipeline import compile_program, load, load_text
 from nldsl.step.runtime import arrays
 from nldsl.testing import data, laws
+from nldsl.train.data.text import standard_library
 
 ROPE = (
     "nldsl 1\ndim vocab = 4\ninput ids: index(vocab)\nA = weight([2, 2], init = [[1, 0], [0, 1]])\n"
@@ -112,6 +114,42 @@ def test_every_example_in_bfloat16(
     loss, slope = errors(name)
     record_property(name, f"loss {loss:.1e}, gradients {slope:.1e}")
     assert loss < ORTHOGONAL.get(name, 2 * LOSS)
+
+
+NEAR = 0.02  # of the loss in float32
+
+
+def learned(name: str, precision: str, length: int, steps: int, sizes: dict[str, str]) -> float:
+    """The mean of the last ten losses of a run on two lanes of text."""
+    program = load(family.EXAMPLES / f"{name}.nl", sizes)
+    step = compile_program(program, precision=precision, capture="eager", planned_steps=steps)
+    state, text, losses = step.init(0), standard_library(), []
+    for n in range(1, steps + 1):
+        read = torch.from_numpy(text.batch(0, n, 0, 2, length).astype(np.int64))
+        losses.append(float(step(state, [{"ids": read}])["loss"]))
+    return float(np.mean(losses[-10:]))
+
+
+def apart(name: str, length: int, steps: int, sizes: dict[str, str]) -> float:
+    """How far the loss in bfloat16 is from the one in float32."""
+    exact, near = (
+        learned(name, precision, length, steps, sizes) for precision in ("float32", "bfloat16")
+    )
+    return near / exact - 1
+
+
+def test_a_short_run_in_bfloat16_learns_the_same() -> None:
+    assert abs(apart("deltanet", 32, 20, {"d": "32", "depth": "1"})) < NEAR
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["hope", "titans", "deltanet", "transformer"])
+def test_a_run_in_bfloat16_learns_the_same(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
+    found = apart(name, 128, 200, {"d": "64", "depth": "2"})
+    record_property(name, f"loss {100 * found:+.2f} %")
+    assert abs(found) < NEAR
 
 
 @pytest.mark.parametrize("word, status", [("bf16", 0), ("bfloat16", 0), ("bf17", 2)])

@@ -81,17 +81,13 @@ def number(node: Node) -> float | None:
     return None
 
 
-Form = Callable[["Builder", Node], Node | None]
-
-
 class Builder:
     """Makes nodes. `span` and `iteration` are where new ones are said to come from; `made` counts
     those asked for, equal ones included; `names` has the definitions whose values were rewritten.
-    `form` is what stands for a node, None if it is itself.
     """
 
-    def __init__(self, ops: Mapping[str, Op], form: Form | None = None) -> None:
-        self.ops, self.form = ops, form
+    def __init__(self, ops: Mapping[str, Op]) -> None:
+        self.ops = ops
         self.made = 0
         self.span: Span | None = None
         self.iteration: tuple[str, ...] = ()
@@ -123,7 +119,7 @@ class Builder:
         assert row.arity is None or row.arity == len(args), (op, len(args))
         assert set(row.attrs) == set(attrs), (op, attrs)
         self.made += 1
-        node = self._intern(
+        return self._intern(
             op,
             *args,
             type=type,
@@ -132,7 +128,6 @@ class Builder:
             called=called,
             **attrs,
         )
-        return (self.form(self, node) if self.form is not None else None) or node
 
     # ---- elementwise
 

@@ -33,7 +33,6 @@ from nldsl.core.program import (
 from nldsl.core.timing import ValidFrom, first_tick, sample_clocks
 from nldsl.schedule import instant
 from nldsl.schedule.objectives import Objectives, Slope, Sum, Value, plains
-from nldsl.schedule.products import product
 from nldsl.schedule.timetable import spoken
 
 
@@ -69,7 +68,7 @@ class Cells(Objectives):
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.al = Builder(OPS, product)
+        self.al = Builder(OPS)
         self.cells: dict[str, Cell] = {}
         self.copies: dict[
             str, tuple[str, Clock]

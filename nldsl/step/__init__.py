@@ -22,7 +22,9 @@ the cuts of a sequence.
     loading.py                         starts that lie in files
     state.py, lanes.py                 what is kept between steps; what outlives a sequence
     reading.py, freeze.py              scoring and generation, learning on the token clock or not
-    room.py                            sizes that no memory holds
+    recompute.py                       what calls keep for the backward pass within a budget of
+                                       memory
+    room.py                            sizes that no memory holds; what is held
 
 Decisions. Readable source rather than a graph of closures: a reader can open it, debug it and take
 it away; each kind of step has a function of its own, since torch.compile counts recompilations for

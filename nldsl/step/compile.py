@@ -30,6 +30,7 @@ from nldsl.step import functions, lanes, room
 from nldsl.step.loading import Files, loaded
 from nldsl.step.module import StepSource
 from nldsl.step.reading import Reader, load_module
+from nldsl.step.recompute import Budget, unbounded
 from nldsl.step.state import State, allocate, draws, planned
 
 PRECISION = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
@@ -67,6 +68,7 @@ class CompiledStep:
         planned_steps: int = 1000,
         accumulate: int = 1,
         files: Files | None = None,
+        budget: int | None = None,
     ) -> None:
         self.program, self.schedule, self.device = schedule.program, schedule, device
         self.source, self.precision = source.text, source.precision
@@ -80,7 +82,10 @@ class CompiledStep:
         self.documents = self.program.counts(ENDS)
         self.heard = list(schedule.steps.streams)
         self.valid_from = schedule.forward.valid_from
+        self.budget = Budget(device, budget)
         self.capture, self.why = self.choose(capture)
+        if budget is not None and (where := self.keeps_all()):
+            raise unbounded(where)
         self.compile_seconds: dict[str, float] = {}
         self.module = load_module(self.source, "step")
         self._planned = planned(self.program, planned_steps, device)
@@ -96,12 +101,21 @@ class CompiledStep:
     def choose(self, capture: str) -> tuple[str, str]:
         if capture != "auto":
             return capture, "asked for"
+        if self.budget.asked is not None:
+            return "split", "to stay within the budget"
         seconds = self.predict("whole")
         if self.device == "cpu":
             return "split", f"on a CPU; `whole` would take about {seconds:.0f} s to compile"
         if seconds > WHOLE_SECONDS:
             return "split", f"`whole` would take about {seconds:.0f} s to compile"
         return "whole", f"on {self.device}, about {seconds:.0f} s to compile"
+
+    def keeps_all(self) -> str:
+        """Why no call of a function can run again; empty if calls can."""
+        if self.capture == "whole":
+            return "in a step that is one graph (`--capture whole`)"
+        online = self.schedule.forward.online
+        return "where a level learns from the network's own run of a sequence" if online else ""
 
     def predict(self, capture: str) -> float:
         """Rough compile seconds from the number of emitted statements; measured on two CPU cores,
@@ -126,6 +140,9 @@ class CompiledStep:
                 module[name] = self.compiled[name] = functions.Compiled(
                     module[name], text, self.obtain
                 )
+        if not self.keeps_all():
+            for name in self.emitted.functions:
+                module[name] = self.budget.function(name, module[name])
         if self.capture == "whole":
             return [
                 torch.compile(module[f"step_{i + 1}"], fullgraph=True, dynamic=False)
@@ -240,8 +257,9 @@ class CompiledStep:
         self, name: str, state: State, inputs: Sequence[Batch], D: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Forward and backward of each micro-batch, then the tick."""
-        heard = self._heard(state, inputs)
-        self._ticked(name, state, heard, D)
+        with self.budget.step([(name, x.shape) for b in inputs for name, x in b.items()]):
+            heard = self._heard(state, inputs)
+            self._ticked(name, state, heard, D)
         self._keep(state, inputs, heard.lasting)
         return heard.sums, heard.terms
 
@@ -252,6 +270,7 @@ class CompiledStep:
         terms: dict[str, int] = {}
         lasting = []
         for batch, here in zip(inputs, seats, strict=True):
+            self.budget.begin()
             sums, counts, last = self.module["fresh"](state.views, batch, self.mode, here)
             lasting.append(last)
             got = self.module["gradients"](state.views, sums)
@@ -397,10 +416,19 @@ class CompiledStep:
                 self.compile_seconds[f"kind {i + 1}"] = time.perf_counter() - begin
                 begin = time.perf_counter()
 
+    def measure(self, batch: Batch) -> None:
+        """Takes steps of such a batch on a state of their own, until it is known what they take."""
+        if not self.keeps_all():
+            room.give_back()
+            copy = self.init(0)
+            for _ in range(2):
+                self(copy, [batch] * self.accumulate)
+
     def as_written(self, now: bool) -> None:
         """Runs functions as they are written, or compiled."""
         for function in self.compiled.values():
             function.as_written = now
+        self.budget.forget()
 
     @property
     def is_as_written(self) -> bool:

@@ -31,6 +31,7 @@ from nldsl.step.loading import loaded_name
 from nldsl.step.loops import iteration_of, looped
 from nldsl.step.lowerings.body import stream_name
 from nldsl.step.lowerings.temporal import TEMPORAL, stream
+from nldsl.step.lowerings.vocabulary import heads, lowered
 from nldsl.step.names import Names, short
 from nldsl.step.online import SINCE, Part
 from nldsl.step.regions import call_region
@@ -58,6 +59,7 @@ class Emitted:
     ]  # carried tensors that outlive a sequence: the memory, what ends it, what it is copied at
     randoms: dict[str, tuple[Shape, float]] = field(default_factory=dict)
     loads: list[str] = field(default_factory=list)  # starts from files, by `loaded_name`
+    heads: list[Node] = field(default_factory=list)  # cross entropies without their logits
 
 
 class Carry:
@@ -106,6 +108,7 @@ class Emitter:
         self.part = Part(schedule.online) if schedule.online else None
         if self.part:
             self.part.take(order)
+        self.heads = heads(schedule, order, self.token)
         self.lag = (
             lookahead(*order) if self.part is None else {}
         )  # known so many tokens late; between ticks what comes next is given
@@ -224,7 +227,7 @@ class Emitter:
         """The lines of one stream or region of a block."""
         if isinstance(item, Region):
             call_region(self, fn, carry, item)
-        elif item.op != "input":
+        elif item.op != "input" and all(item is not head.logits for head in self.heads.values()):
             fn.at = item
             self.stream(fn, carry, item, online)
             fn.note(fn.env[item], item)
@@ -302,7 +305,9 @@ class Emitter:
     def stream(self, fn: Fn, carry: Carry, node: Node, online: bool) -> None:
         """A stream over all tokens of the call; of those between ticks a gradient is taken
         twice."""
-        args = [fn.value(a) for a in node.args]
+        head = self.heads.get(node)
+        children = (head.x, head.table, node.args[1]) if head else node.args
+        args = [fn.value(a) for a in children]
         late = self.lag.get(node, 0)
         if node.op == "ahead":
             name = self.carry_name(node.args[0], "before", node.args[0].shape, carry)
@@ -310,7 +315,7 @@ class Emitter:
             carry.results.append(f"{args[0].text}[:, -1:]")
             return
         if late:
-            for i, (arg, child) in enumerate(zip(args, node.args)):
+            for i, (arg, child) in enumerate(zip(args, children)):
                 if arg.lead and (by := late - self.lag[child]):
                     name = self.carry_name(child, "before", child.shape, carry)
                     args[i] = fn.let(f"behind({arg.text}, {name}, {by})", "BT", child.shape)
@@ -319,7 +324,9 @@ class Emitter:
             assert not late, "limits, ahead_in_time"
             fn.env[node] = fn.note(stream(self, fn, carry, node, args, not online), node)
             return
-        fn.env[node] = fn.emit(node, args)
+        fn.env[node] = (
+            fn.let(lowered(fn, head, *args), "BT", node.shape) if head else fn.emit(node, args)
+        )
 
     def carry_state(self, state: State) -> None:
         """A place in the carry for a memory, or a copy of one."""
@@ -383,6 +390,7 @@ class Emitter:
             self.lasting,
             self.randoms,
             self.loads,
+            [*self.heads],
         )
 
     def shown(self, node: Node, text: str) -> str:

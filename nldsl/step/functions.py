@@ -28,6 +28,7 @@ from io import BytesIO
 from operator import is_
 from pathlib import Path
 from typing import Any, Protocol
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -41,7 +42,8 @@ Tell = Callable[[str], None]
 ENTRY = "entry"  # what the function is called where it is compiled alone
 NUMBERED = re.compile(r"[a-z]+_\d+")  # functions of one emitted module, in their order there
 OPEN, TAKEN, SAID = ".open", ".taken", ".said"  # files of jobs, and of what processes say
-FORMAT = 1  # of what is kept
+FORMAT = 2  # of what is kept
+UNORDERED = (torch.ops.aten.embedding_dense_backward.default,)
 KEPT_BYTES = 4 << 30  # of the folder, the oldest go first
 
 
@@ -147,13 +149,28 @@ class Job:
         compiler: Any = torch.compile(self.function(), fullgraph=True, dynamic=False)
         found: Saved
         given = empty(self.args)
-        with torch.set_grad_enabled(self.kind.grad):
+        with torch.set_grad_enabled(self.kind.grad), compiling():
             while True:
                 try:
                     found = compiler.aot_compile((given, {}))
                     return found
                 except TensorifyScalarRestartAnalysis:  # a number of the graph became a constant
                     continue
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """How PyTorch compiles a step: for the backward pass it keeps products, and makes again what is
+    made of them entry by entry; the rows of an embedding sum up their gradient in one order, where
+    threads would add to them as they come.
+    """
+    from torch._functorch import config
+    from torch._inductor.decomposition import decompositions
+
+    with config.patch(aggressive_recomputation=True), patch.dict(decompositions):
+        for op in UNORDERED:
+            decompositions.pop(op, None)
+        yield
 
 
 def machine() -> tuple[object, ...]:

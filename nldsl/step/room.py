@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import re
+import resource
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,6 +17,7 @@ import torch
 from nldsl.diagnostic import Diagnostic, Diagnostics
 
 CGROUP = Path("/sys/fs/cgroup/memory.max")
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 REFUSED = re.compile(
     r"allocate ([\d.]+ ?[A-Za-z]+)|overflowed? with sizes=(\[[^]]*\])"
@@ -43,6 +48,44 @@ def memory_of(device: str) -> int:
     except OSError:
         return physical
     return min(physical, int(limit)) if limit.isdecimal() else physical
+
+
+def count_anew(device: str) -> None:
+    """Lets `peak` begin with what is held now."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        CLEAR.write_text("5")
+
+
+def give_back() -> None:
+    """Returns to the system what the C library has kept of freed memory, where it can."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def held(device: str) -> int:
+    """Bytes that tensors take on a GPU, or this process on a CPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.memory_allocated(device)
+    return told_of_process("VmRSS")
+
+
+def peak(device: str) -> int:
+    """The most that `held` has been since the count began."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    return told_of_process("VmHWM")
+
+
+def told_of_process(what: str) -> int:
+    """In bytes; without a /proc, the most so far for either."""
+    try:
+        return int(re.findall(rf"{what}:\s+(\d+)", STATUS.read_text())[0]) * 1024
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def refused(error: Exception) -> Diagnostics | None:

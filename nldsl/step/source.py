@@ -470,8 +470,11 @@ def _gather(fn: Fn, node: Node, args: list[Ref]) -> Ref:
     table, ids = args
     if not table.lead:
         text = fn.tensor(table)
-        text = f"F.embedding({ids.text}, {text})" if len(node.shape) == 1 else f"{text}[{ids.text}]"
-        return fn.let(text, ids.lead, node.shape)
+        if len(node.shape) == 1:
+            return fn.let(f"F.embedding({ids.text}, {text})", ids.lead, node.shape)
+        rows = f"F.embedding({ids.text}, {text}.reshape({text}.shape[0], -1))"
+        sizes = "".join(f", {axis.size}" for axis in node.shape)
+        return fn.let(f"{rows}.reshape(*{ids.text}.shape{sizes})", ids.lead, node.shape)
     lead = wider([table.lead, ids.lead])
     entries = fn.align(table, lead, table.rank)
     return fn.let(f"entry({entries}, {fn.align(ids, lead, 0)}, {len(lead)})", lead, node.shape)

@@ -8,6 +8,10 @@
     memory.py      memories that outlive a sequence, in a file apart from the weights
     specs.py       a spec and all it imports, as a run keeps them
     bench.py       times a step, compiled and not
+    profile.py     what each part of a step takes of its time, and keeps for its backward pass
+    watch.py       which part is computed at each instant of a step
+    parts.py       the levels for which each function and statement of a step computes
+    recorded.py    the derivatives that autograd recorded
     folder.py      decides who may begin a run in a folder; reads its run.json
     records.py     run.json, settings and manifests as models, which name the field that is damaged
     run.py         begins, resumes and opens run folders

@@ -12,7 +12,6 @@ from rich.table import Table
 from nldsl import pipeline
 from nldsl.core.program import ENDS, Program
 
-CAPTURES = ("eager", "auto")
 SEED = 0
 
 
@@ -38,11 +37,12 @@ class Timing:
 
 
 def compared(
-    program: Program, steps: int, batch: int, length: int, device: str, precision: str
+    program: Program, steps: int, batch: int, length: int, device: str, precision: str, capture: str
 ) -> Table:
-    """A row for each capture, the first one without the compiler."""
+    """A row without the compiler, and one for the capture."""
     timings = [
-        timed(program, capture, steps, batch, length, device, precision) for capture in CAPTURES
+        timed(program, how, steps, batch, length, device, precision)
+        for how in dict.fromkeys(("eager", capture))
     ]
     table = Table("capture", "compile", "step", "tokens/s", "times eager")
     for timing in timings:

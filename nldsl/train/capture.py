@@ -39,6 +39,7 @@ class Capturing:
         s = run.settings
         self.waits = s.capture == "auto" and step.capture == "split" and s.device == "cpu"
         self.chosen = run.record.compiled_from if self.waits else None
+        self.told = False  # what a step takes
 
     def begin(self, state: State) -> None:
         """Compiles before the first step what needs no choice: what was asked for, what was chosen
@@ -55,6 +56,10 @@ class Capturing:
 
     def before(self, state: State, log: Log) -> None:
         n, now = state.step + 1, time.perf_counter()
+        if not self.told and (memory := self.step.budget.described()):
+            self.told = True
+            if self.run.budget is not None:
+                self.display.say(memory)
         if self.waits and self.chosen is None:
             if n == self.choice:
                 log.drain()
@@ -87,6 +92,7 @@ class Capturing:
         self.display.compiling(f"{self.run.record.spec} for {s.device} in {s.precision}")
         began = time.perf_counter()
         self.step.as_written(False)
+        self.told = False
         self.step.warm(state, self.run.batches(state.step + 1)[0], self.display.compiling)
         self.display.compiled()
         self.journal.write(

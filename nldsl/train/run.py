@@ -52,6 +52,7 @@ class Run:
     dataset: Dataset | None  # None: what it was trained on is not at hand
     files: dict[str, Path]  # that the program loads
     record: Record  # the content of run.json
+    budget: int | None = None  # bytes of a step; None: what the device has
 
     @property
     def data(self) -> Dataset:
@@ -232,6 +233,7 @@ def compiled(run: Run) -> tuple[CompiledStep, State]:
         planned_steps=s.steps,
         accumulate=s.accumulate,
         files=pretrained.read(run.program, run.files).files,
+        budget=run.budget,
     )
     return step, last_saved(run, step)
 

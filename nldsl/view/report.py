@@ -81,12 +81,11 @@ def lowering_table(step: CompiledStep) -> Table:
 
 def members(program: Program, region: Region) -> str:
     """The levels whose memories need each other within a token; those of optimizers belong to their
-    callers. A window outside a level is a memory that the text has no name for.
+    callers.
     """
-    levels = [program.levels[c.level] for c in region.ticking if c.level]
-    if not levels:
-        return "a sum over a window"
-    first, *others = dict.fromkeys(program.root(level).name for level in levels)
+    first, *others = dict.fromkeys(
+        program.root(program.levels[c.level]).name for c in region.ticking if c.level
+    )
     around = first.rsplit(".", 2)[0] + "." if first.count(".") > 1 else ""
     return ", ".join([first, *(name.removeprefix(around) for name in others)])
 
@@ -162,6 +161,15 @@ def attention(step: CompiledStep) -> list[str]:
     return [f"attention {', and '.join(found)}"] if found else []
 
 
+def cross_entropies(step: CompiledStep) -> list[str]:
+    """Those of large vocabularies, whose logits are never held whole."""
+    sizes = [node.args[0].shape[-1].size for node in step.emitted.heads]
+    return [
+        f"cross entropy of {size:,}: its logits in pieces of tokens, once more for their gradients"
+        for size in dict.fromkeys(sizes)
+    ]
+
+
 def report(program: Program, step: CompiledStep) -> Group:
     """Everything about a compiled program that a user may want to know before training it."""
     state = step.init(0)
@@ -186,8 +194,11 @@ def report(program: Program, step: CompiledStep) -> Group:
             else f"; predicted compile time {step.predict(step.capture):.0f} s"
         ),
         *attention(step),
+        *cross_entropies(step),
         "initialisers: " + "; ".join(f"{k} ({n} tensors)" for k, n in inits.items()),
     ]
+    if memory := step.budget.described():
+        lines.append(memory)
     if step.compile_seconds:
         lines.append(
             "compiled in " + ", ".join(f"{k} {v:.1f} s" for k, v in step.compile_seconds.items())

@@ -16,6 +16,7 @@ region that fits none is computed token by token, and the report says why and wh
     terms.py, gates.py     a memory at every token as a few terms; gates and masks
     reads.py               what a read of those terms is, as products
     temporal.py, past.py   convolution, attention, windows, positions; the earlier tokens they need
+    vocabulary.py          a cross entropy without its logits, of streams
     order.py, body.py      the order within a token; the function of one piece, its end
 
 Decisions. Products of decays are the inverse of a bidiagonal matrix: a division by a cumulative

@@ -4,6 +4,7 @@ These are ordinary files, linted and tested as such; the functions that a step n
 it (see library.py), so an emitted file needs only torch. Nothing here imports the compiler.
 
     arrays.py        constants, products, solves
+    vocabulary.py    the cross entropy of a large vocabulary
     time.py          rows kept of earlier tokens, and which of them a token sees
     attention.py     softmax over rows kept
     recurrence.py    kernels of gates, pieces of tokens, the end of an instant

@@ -17,9 +17,10 @@ from nldsl.step.runtime import (
     recurrence,
     tape,
     time,
+    vocabulary,
 )
 
-FILES = (arrays, time, attention, recurrence, inner_loop, lanes, learning, tape, alone)
+FILES = (arrays, vocabulary, time, attention, recurrence, inner_loop, lanes, learning, tape, alone)
 
 
 @cache
@@ -57,5 +58,5 @@ def copied(text: str, present: str = "") -> str:
 
 def called(text: str) -> list[str]:
     """Names of the library's functions that are called in a text."""
-    names = set(re.findall(r"(?<![\w.])([A-Za-z_]\w*)\(", text))
+    names = set(re.findall(r"(?<![\w.])([A-Za-z_]\w*)(?:\.apply)?\(", text))
     return [name for name in library() if name in names]
