@@ -11,7 +11,7 @@ learners  step-clock levels with the fold of the objective that they hear
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import networkx as nx
@@ -21,13 +21,15 @@ from nldsl.core.nodes import Node, numel, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import STATE, Program
 from nldsl.core.timing import LOOKS_BACK, ValidFrom
-from nldsl.schedule.arrangement import Arrangement, reached, unsummed, without_unread
+from nldsl.schedule.arrangement import Arrangement, by_name, reached, unsummed, without_unread
+from nldsl.schedule.collecting import collected
 from nldsl.schedule.factoring import factored
 from nldsl.schedule.online import Online, begin, divide, families
 from nldsl.schedule.stacking import stacked
 from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.timetable import Timetable
 from nldsl.schedule.token_states import State, States, seen_by_steps, states
+from nldsl.schedule.turning import turned
 
 FREE_CHUNK = 64  # tokens per piece where nothing in the text fixes a chunk
 
@@ -161,19 +163,26 @@ def _arranged(made: States, region: Region) -> Arrangement | None:
     """How a region is computed, if not as it is written."""
     given = [*region.inputs, *region.statics]
     known = frozenset(given)
-    roots = [*region.outputs, *(x for s in region.states for x in (s.after, s.next))]
-    of = factored(reached(roots, known), [*region.outputs, *(s.after for s in region.states)])
-    of |= {node: node for node in given}
-    states = [replace(s, after=of[s.after], next=of[s.next]) for s in region.states]
-    outputs = [of[x] for x in region.outputs]
+    equations = by_name(region.states, known)
+    roots = [*region.outputs, *(x for s in equations for x in (s.after, s.next))]
+    taken = [*region.outputs, *(s.after for s in equations)]
+    once = {x: x for x in given}
+    types = {s.type for s in region.states}
+    once |= collected(reached(roots, known), taken, types, region.inputs)
+    of = factored(reached([once[x] for x in roots], known), [once[x] for x in taken])
+    of = {node: of.get(made, made) for node, made in once.items()}
+    states = tuple(replace(s, after=of[s.after], next=of[s.next]) for s in equations)
+    outputs = tuple(of[x] for x in region.outputs)
     names = {**made.names, **{of[n]: made.names[n] for n in of if n in made.names}}
-    found = stacked(made.program, states, outputs, given, names)
-    if found is None:
-        inside = reached([*outputs, *(x for s in states for x in s.equations)], known)
-        found = Arrangement(tuple(states), inside, tuple(outputs))
-    found = without_unread(replace(found, names={**names, **found.names}), known)
-    same = all(new is old for old, new in of.items())
-    return None if same and not found.members and not found.late else found
+    inside = reached([*outputs, *(x for s in states for x in s.equations)], known)
+    plain = turned(Arrangement(states, inside, outputs, names=names), known)
+    found = stacked(made.program, plain, given) or plain
+    found = without_unread(found, known)
+    same = all(new is old for old, new in of.items()) and all(
+        s.after is own.after for s, own in zip(states, region.states)
+    )
+    rewritten = found.members or found.late or found.turned
+    return None if same and not rewritten else found
 
 
 def _reached(
@@ -230,7 +239,8 @@ def _needing_each_other(
     links: list[tuple[str, str]],
 ) -> tuple[list[list[State]], dict[Node, int]]:
     """Groups of states that need each other within an instant, or belong together as memories of
-    one level, copies, or what is linked; and of a node on the way between them, which group.
+    one level, sums outside levels of one iteration, copies, or what is linked; and of a node on the
+    way between them, which group.
     """
     graph: nx.DiGraph[Node | str] = nx.DiGraph()
     for node in everything:
@@ -241,7 +251,8 @@ def _needing_each_other(
     levels: dict[str, list[str]] = {}
     for state in live.values():
         graph.add_edges_from((state.name, x) for x in state.equations)
-        levels.setdefault(_root(program, state.level), []).append(state.name)
+        place = _root(program, state.level) or str(state.after.iteration[:1])
+        levels.setdefault(place, []).append(state.name)
     pairs = [(a, b) for names in levels.values() for a, b in zip(names, names[1:])]
     pairs += [*links, *_begun_from(live)]
     pairs += [(state.name, state.copies) for state in live.values() if state.copies]
@@ -285,7 +296,7 @@ def _region(program: Program, members: list[State], inside: list[Node], token: s
         math.gcd(*spans) if spans else FREE_CHUNK,
         bool(spans),
         next((n.iteration for n in inside if n.iteration), ()),
-        _root(program, members[0].level),
+        _root(program, members[0].level) or members[0].name,
     )
 
 
@@ -369,6 +380,7 @@ def _attach(
     state: dict[Node, int] = {}  # a value made of one region's state, and of nothing that moves
     depends: dict[Node, set[int]] = {}  # regions whose state is reached, crossing no other region
     attached: dict[Node, int] = {}
+    whole: set[Node] = set()  # of those, a state whose entries something weighs
     for node in everything:
         if node in home and node.op not in STATE:
             depends[node] = {home[node]}
@@ -382,8 +394,9 @@ def _attach(
             still = all(a in state or a.op in ("const", "weight", "eye") for a in node.args)
             if len(owners) == 1 and still:
                 state[node] = min(owners)
-            elif owners:
+            elif owners := owners or {attached[a] for a in node.args if _less(node, a, whole)}:
                 attached[node] = min(owners)
+                whole |= {node} if _weighed(node, whole | state.keys()) else set()
     needed: dict[Node, set[int]] = {}
     for node in reversed(everything):
         goal = needed.setdefault(node, set())
@@ -398,6 +411,18 @@ def _attach(
                 needed.setdefault(arg, set()).update(goal)
     # the reads themselves, and values made of state alone
     return attached | {n: r for n, r in state.items() if n not in home}
+
+
+def _weighed(node: Node, states: Collection[Node]) -> bool:
+    """Is it one of these states, weighed by what has fewer entries?"""
+    others = [a for a in node.args if a not in states]
+    return OPS[node.op].elementwise and all(a.op == "spread" or not a.type for a in others)
+
+
+def _less(node: Node, arg: Node, states: Collection[Node]) -> bool:
+    """Does a stream make one of these states smaller, or weigh it?"""
+    smaller = numel(node.shape) < numel(arg.shape) and all(a.op != "weight" for a in node.args)
+    return arg in states and (smaller or _weighed(node, states))
 
 
 def _conflict(regions: list[Region], everything: list[Node]) -> tuple[str, str] | None:
