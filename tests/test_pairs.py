@@ -183,3 +183,24 @@ def test_a_memory_that_is_kept_the_other_way_round(name: str) -> None:
     for word, new in {**WORDS, **edits}.items():
         text = text.replace(word, new)
     assert all(found.startswith(way) for found in holds(load_text(text), 5))
+
+
+SHARED = """nldsl 1
+dim e = 2
+input x: [e]
+level recall every token {
+    memory M: [e, e] = I
+    P = I
+    for i in range(60) { P <- 0.5 * P + 0.5 * (P - x * x^T / 60) }
+    M <- M * P
+}
+w = weight([e], init = 1)
+loss = |w .* (recall.M@after * x)|^2
+level frozen never { memory W: weights }
+"""
+
+
+def test_a_sum_that_holds_one_many_times() -> None:
+    """It is not taken apart without end: of I here, 2^60 times."""
+    subject = laws.Subject(load_text(SHARED))
+    assert not laws.beyond(laws.agreement(subject, [data(subject.program, 2, 3, 0)]))

@@ -178,7 +178,7 @@ class Collecting:
         """Terms that are weighed alike, as one: of writes, what they write is added, to what a
         memory answered if there is such.
         """
-        first, *others = sorted(terms, key=lambda t: not self.asks(t))
+        first, *others = sorted(terms, key=lambda t: not self.asks(t)) if terms[1:] else terms
         if first.at is None:
             return replace(first, core=self.made[first.core], number=sum(t.number for t in terms))
         total = self.made[first.core]

@@ -11,6 +11,7 @@ learners  step-clock levels with the fold of the objective that they hear
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -380,7 +381,8 @@ def _attach(
     state: dict[Node, int] = {}  # a value made of one region's state, and of nothing that moves
     depends: dict[Node, set[int]] = {}  # regions whose state is reached, crossing no other region
     attached: dict[Node, int] = {}
-    whole: set[Node] = set()  # of those, a state whose entries something weighs
+    whole: dict[Node, int] = {}  # of those, a state whose entries something weighs
+    states = ChainMap(whole, state)
     for node in everything:
         if node in home and node.op not in STATE:
             depends[node] = {home[node]}
@@ -394,9 +396,9 @@ def _attach(
             still = all(a in state or a.op in ("const", "weight", "eye") for a in node.args)
             if len(owners) == 1 and still:
                 state[node] = min(owners)
-            elif owners := owners or {attached[a] for a in node.args if _less(node, a, whole)}:
+            elif owners := owners or {whole[a] for a in node.args if _less(node, a, whole)}:
                 attached[node] = min(owners)
-                whole |= {node} if _weighed(node, whole | state.keys()) else set()
+                whole |= {node: min(owners)} if _weighed(node, states) else {}
     needed: dict[Node, set[int]] = {}
     for node in reversed(everything):
         goal = needed.setdefault(node, set())

@@ -12,6 +12,7 @@ from nldsl.core.nodes import Node
 
 Factor = tuple[str, Node]  # with the letters of its axes
 Part = tuple[list[Node], bool, Node]  # gates, whether it is subtracted, and I, u z^T or diag(a)
+MOST = 8  # parts of a matrix that is never made
 
 
 def by_parts(al: Builder, left: Factor, right: Factor, out: str) -> Node | None:
@@ -19,8 +20,10 @@ def by_parts(al: Builder, left: Factor, right: Factor, out: str) -> Node | None:
     (own, x), (square, y) = left, right
     met = "".join(set(square[-2:]) & set(own) - set(out))
     other = square[-2:].replace(met, "")
-    parts = parts_of(y) if len(met) == len(other) == 1 and x.op != "eye" else None
-    if parts is None or other in own or out != own.replace(met, other):
+    if len(met) != 1 or len(other) != 1 or other in own or out != own.replace(met, other):
+        return None
+    parts = parts_of(y)
+    if parts is None or x.op == "eye" or not sparse(parts, x):
         return None
     total = None
     for gates, minus, part in parts:
@@ -35,6 +38,15 @@ def by_parts(al: Builder, left: Factor, right: Factor, out: str) -> Node | None:
         else:
             total = al.sub(total, piece) if minus else al.add(total, piece)
     return total
+
+
+def sparse(parts: list[Part], x: Node) -> bool:
+    """Is a product part by part less than the whole? Outer products alone are not taken by each
+    other: their number would grow with each product.
+    """
+    return any(part.op in ("eye", "diag") for *_, part in parts) or (
+        len(parts) == 1 and not is_outer(x)
+    )
 
 
 def times(al: Builder, left: Factor, right: Factor, out: str, met: str) -> Node:
@@ -57,24 +69,33 @@ def factors(part: Node, square: str) -> list[Factor]:
     return [("".join(here[c] for c in s), x) for s, x in zip(left.split(","), part.args)]
 
 
-def parts_of(y: Node) -> list[Part] | None:
-    """The parts of such a matrix, or None."""
-    if y.op in ("add", "sub"):
-        a, b = map(parts_of, y.args)
-        if a is None or b is None:
-            return None
-        return a + [(gates, minus != (y.op == "sub"), part) for gates, minus, part in b]
-    if y.op == "neg":
-        inner = parts_of(y.args[0])
-        return inner and [(gates, not minus, part) for gates, minus, part in inner]
-    if y.op == "mul":
-        for x, gate in (y.args, y.args[::-1]):
-            if is_gate(gate, y) and (inner := parts_of(x)) is not None:
-                return [([*gates, gate], minus, part) for gates, minus, part in inner]
-        return None
-    if y.op == "spread" and y.args[0].op == "eye":
-        return [([], False, y.args[0])]
-    return [([], False, y)] if y.op in ("eye", "diag") or is_outer(y) else None
+def parts_of(matrix: Node) -> list[Part] | None:
+    """The parts of such a matrix, or None; of a few at most, for a sum may hold one many times."""
+    found: list[Part] = []
+    stack: list[Part] = [([], False, matrix)]
+    while stack:
+        gates, minus, y = stack.pop()
+        if y.op in ("add", "sub"):
+            a, b = y.args
+            stack += [(gates, minus != (y.op == "sub"), b), (gates, minus, a)]
+        elif y.op == "neg":
+            stack.append((gates, not minus, y.args[0]))
+        elif y.op == "mul" and (scaled := gate_of(y)) is not None:
+            stack.append(([*gates, scaled[0]], minus, scaled[1]))
+        else:
+            part = y.args[0] if y.op == "spread" else y
+            if part.op != "eye" and y.op != "diag" and not is_outer(y) or len(found) == MOST:
+                return None
+            found.append((gates, minus, part))
+    return found
+
+
+def gate_of(product: Node) -> tuple[Node, Node] | None:
+    """A number for each of the matrices, and the matrices that it weighs."""
+    for gate, x in (product.args, product.args[::-1]):
+        if is_gate(gate, product) and not is_gate(x, product):
+            return gate, x
+    return None
 
 
 def is_gate(x: Node, matrix: Node) -> bool:
@@ -87,6 +108,5 @@ def is_outer(y: Node) -> bool:
     if y.op != "einsum":
         return False
     left, out = y["eq"].split("->")
-    return sorted(len(set(out[-2:]) & set(s)) for s in left.split(",")) == [1, 1] and (
-        set(left) - {","} <= set(out) and out[-2] != out[-1]
-    )
+    a, b = ({*out[-2:]} & {*letters} for letters in left.split(","))
+    return len(a) == len(b) == 1 and a != b and {*left} - {","} <= {*out}
