@@ -119,12 +119,15 @@ def left(state: State) -> bool:
 
 def made_of(node: Node, given: Collection[Node], size: int) -> list[Node]:
     """The values smaller than `size` of which operators that sum nothing make it."""
-    if node.op == "const":
-        return []
-    cheap = OPS[node.op].elementwise or node.op in ("spread", "permute") or unsummed(node)
-    if node in given or not cheap or not node.args or numel(node.shape) < size:
-        return [node]
-    return [*dict.fromkeys(x for a in node.args for x in made_of(a, given, size))]
+    met: dict[Node, bool] = {}  # in which order, and whether it is one of them
+    stack = [node]
+    while stack:
+        top = stack.pop()
+        if top.op != "const" and top not in met:
+            cheap = OPS[top.op].elementwise or top.op in ("spread", "permute") or unsummed(top)
+            met[top] = top in given or not cheap or not top.args or numel(top.shape) < size
+            stack += [] if met[top] else reversed(top.args)
+    return [x for x, found in met.items() if found]
 
 
 def unsummed(node: Node) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import networkx as nx
 
 from nldsl.core.flow import takes
-from nldsl.core.nodes import Node, numel, walk
+from nldsl.core.nodes import Node, numel, unmade, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import STATE, Program
 from nldsl.core.timing import LOOKS_BACK, ValidFrom
@@ -281,7 +281,8 @@ def _region(program: Program, members: list[State], inside: list[Node], token: s
     args += [x for s in members for x in s.equations if x not in own]
     args += [n for s in members if s.restarts and takes(s.start) for n in fixed_parts(s.start)]
     starts = [s.start for s in members if s.restarts and not takes(s.start)]
-    taken = dict.fromkeys(f for a in dict.fromkeys(args) for f in narrow(a, token, own))
+    known: dict[Node, list[Node]] = {}
+    taken = dict.fromkeys(x for a in dict.fromkeys(args) for x in narrow(a, token, own, known))
     fixed = [a for a in taken if a not in token and a.op not in ("const", "eye")]
     used = {n["memory"] for n in inside if n.op in STATE}
     copies = [s for s in members if s.copies and s.name in used]
@@ -346,29 +347,29 @@ def again(node: Node) -> set[Node]:
     return found
 
 
-def narrow(node: Node, token: set[Node], inside: set[Node]) -> list[Node]:
+def narrow(
+    node: Node, token: set[Node], inside: set[Node], known: dict[Node, list[Node]] | None = None
+) -> list[Node]:
     """The smallest values from which cheap operators make the node: a region takes `k` and `rate`,
-    not `rate * k * k^T`.
+    not `rate * k * k^T`. `known` keeps what was found of others.
     """
-    return _narrow(node, token, inside)[0]
+    found = {} if known is None else known
+
+    def parts(x: Node) -> tuple[Node, ...]:
+        return x.args if x not in inside and _cheap(x) else ()
+
+    for top in unmade(node, found.get, parts):
+        below = [*dict.fromkeys(x for a in parts(top) for x in found[a])]
+        size, whole = sum(numel(x.shape) for x in below if x in token), numel(top.shape)
+        one = size == whole and top.op == "spread"  # over axes of size 1
+        less = _cheap(top) and (top.op == "const" or size < whole or one)
+        found[top] = [] if top in inside else below if less else [top]
+    return found[node]
 
 
-def _narrow(node: Node, token: set[Node], inside: set[Node]) -> tuple[list[Node], bool]:
-    """And whether it is a matrix that a memory is multiplied with in parts: one with a diagonal."""
-    if node in inside:
-        return [], False
+def _cheap(node: Node) -> bool:
     apart = ("spread", "permute", "reshape", "diag", "eye", "const")
-    cheap = OPS[node.op].elementwise or node.op in apart or unsummed(node)
-    if not cheap:
-        return [node], False
-    below = [_narrow(a, token, inside) for a in node.args]
-    parts = dict.fromkeys(f for found, _ in below for f in found)
-    diagonal = node.op in ("diag", "eye") or any(d for _, d in below)
-    size, whole = sum(numel(f.shape) for f in parts if f in token), numel(node.shape)
-    one = size == whole and node.op == "spread"  # over axes of size 1
-    if diagonal or node.op == "const" or size < whole or one:
-        return list(parts), diagonal
-    return [node], False
+    return OPS[node.op].elementwise or node.op in apart or unsummed(node)
 
 
 def _attach(

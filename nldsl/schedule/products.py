@@ -58,7 +58,7 @@ def _permute(al: Builder, node: Node) -> Node | None:
 def _einsum(al: Builder, node: Node) -> Node | None:
     letters, out = node["eq"].split("->")
     (p, a), (q, b) = map(turned, letters.split(","), node.args)
-    if p[:-1] == q[:-1] and out == q + p[-1:]:  # u z^T, in the order of its axes
+    if p and q and p[:-1] == q[:-1] and out == q + p[-1]:  # u z^T, in the order of its axes
         p, a, q, b = q, b, p, a
     for left, right in (((p, a), (q, b)), ((q, b), (p, a))):
         if (found := by_parts(al, left, right, out)) is not None:
