@@ -166,10 +166,16 @@ def compiling() -> Iterator[None]:
     """
     from torch._functorch import config
     from torch._inductor.decomposition import decompositions
+    from torch._inductor.lowering import lowerings, make_fallback, require_contiguous
 
-    with config.patch(aggressive_recomputation=True), patch.dict(decompositions):
+    with (
+        config.patch(aggressive_recomputation=True),
+        patch.dict(decompositions),
+        patch.dict(lowerings),
+    ):
         for op in UNORDERED:
             decompositions.pop(op, None)
+            make_fallback(op, require_contiguous, warn=False)
         yield
 
 
