@@ -36,15 +36,20 @@ class Term:
     core: Node
     number: float = 1.0
     gates: tuple[Node, ...] = ()
-    tests: frozenset[tuple[Node, bool]] = frozenset()
+    tests: tuple[tuple[Node, bool], ...] = ()
     at: tuple[str, Node] | None = None
 
     def weighed(self, core: Node, number: float = 1.0, *gates: Node) -> Term:
-        gates = tuple(sorted((*self.gates, *gates), key=id))
-        return replace(self, core=core, number=self.number * number, gates=gates)
+        number, gates = self.number * number, (*self.gates, *gates)
+        return replace(self, core=core, number=number, gates=gates)
 
     def where(self, core: Node, test: Node, holds: bool) -> Term:
-        return replace(self, core=core, tests=self.tests | {(test, holds)})
+        return replace(self, core=core, tests=(*self.tests, (test, holds)))
+
+    @property
+    def gated(self) -> frozenset[tuple[Node, int]]:
+        """Its gates in any order, each with how often it weighs."""
+        return frozenset(Counter(self.gates).items())
 
 
 def collected(
@@ -88,10 +93,12 @@ class Collecting:
         stack = [top]
         while stack:
             node = stack.pop()
-            if node in self.known - self.sums and (parts := self.opened(Term(node))):
+            if node in self.sums or node not in self.known:
+                continue
+            if parts := self.opened(Term(node)):
                 self.sums.add(node)
                 within = [t.core for t in parts if self.uses[t.core] == 1]
-                self.inner |= self.known & set(within)
+                self.inner |= set(within)
                 stack += within
 
     def named(self, i: int, x: Node) -> Node:
@@ -131,7 +138,7 @@ class Collecting:
         found, stack = [], [Term(node)]
         while stack:
             top = stack.pop()
-            if top.core is node or top.core in self.inner & self.sums:
+            if top.core is node or top.core in self.inner and top.core in self.sums:
                 stack += reversed(self.opened(top))
             elif number(top.core) != 0:
                 found.append(top)
@@ -276,18 +283,19 @@ def without_tests(terms: Sequence[Term]) -> list[Term]:
     for term in terms:
         while same := next((t for t in found if both(t, term)), None):
             found.remove(same)
-            term = replace(term, tests=term.tests & same.tests)
+            term = replace(term, tests=tuple(t for t in term.tests if t in same.tests))
         found.append(term)
     return found
 
 
 def both(a: Term, b: Term) -> bool:
-    return opposite(a, b) and replace(a, tests=b.tests) == b
+    weights = ((t.core, t.at, t.number, t.gated) for t in (a, b))
+    return opposite(a, b) and len(set(weights)) == 1
 
 
 def opposite(a: Term, b: Term) -> bool:
     """Do their tests differ in one, which holds for one of them?"""
-    apart = a.tests ^ b.tests
+    apart = {*a.tests} ^ {*b.tests}
     return len(apart) == 2 and len({test for test, _ in apart}) == 1
 
 
@@ -295,5 +303,5 @@ def grouped(terms: Sequence[Term]) -> list[list[Term]]:
     """Those that weigh one thing, or write at one key, alike."""
     found: dict[object, list[Term]] = {}
     for t in terms:
-        found.setdefault((t.at or t.core, t.gates, t.tests), []).append(t)
+        found.setdefault((t.at or t.core, t.gated, frozenset(t.tests)), []).append(t)
     return [*found.values()]
