@@ -175,7 +175,7 @@ def compiling() -> Iterator[None]:
     ):
         for op in UNORDERED:
             decompositions.pop(op, None)
-            make_fallback(op, require_contiguous, warn=False)
+            make_fallback(op, require_contiguous, warn=False)  # type: ignore[no-untyped-call]
         yield
 
 
