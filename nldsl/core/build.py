@@ -81,13 +81,17 @@ def number(node: Node) -> float | None:
     return None
 
 
+Form = Callable[["Builder", Node], Node | None]
+
+
 class Builder:
     """Makes nodes. `span` and `iteration` are where new ones are said to come from; `made` counts
     those asked for, equal ones included; `names` has the definitions whose values were rewritten.
+    `form` is what stands for a node, None if it is itself.
     """
 
-    def __init__(self, ops: Mapping[str, Op]) -> None:
-        self.ops = ops
+    def __init__(self, ops: Mapping[str, Op], form: Form | None = None) -> None:
+        self.ops, self.form = ops, form
         self.made = 0
         self.span: Span | None = None
         self.iteration: tuple[str, ...] = ()
@@ -119,7 +123,7 @@ class Builder:
         assert row.arity is None or row.arity == len(args), (op, len(args))
         assert set(row.attrs) == set(attrs), (op, attrs)
         self.made += 1
-        return self._intern(
+        node = self._intern(
             op,
             *args,
             type=type,
@@ -128,6 +132,7 @@ class Builder:
             called=called,
             **attrs,
         )
+        return (self.form(self, node) if self.form is not None else None) or node
 
     # ---- elementwise
 

@@ -268,6 +268,8 @@ class Guards:
             node = node.args[0]
         if node.op == "mul" and node.args[0] is node.args[1]:
             return True
+        if node.op == "pow" and (number(node.args[1]) or 1) % 2 == 0:
+            return True
         if OPS[node.op].sign:
             return True
         if node.op in ("add", "mul", "div"):
@@ -279,7 +281,7 @@ class Guards:
     @once
     def above_zero(self, node: Node) -> bool:
         """Is it above 0 by a number that the text says?"""
-        while node.op in ("spread", "permute", "reshape", "select"):
+        while node.op in ("spread", "permute", "reshape", "select", "sqrt"):
             node = node.args[0]
         if node.op == "add":
             return all(self.never_negative(arg) for arg in node.args) and any(

@@ -9,6 +9,8 @@ region; a kind of step is listed once, with the first step it occurs at. What ha
 refused by `rules/limits`: an assertion here names the limit that it relies on.
 
     differentiate.py   the derivative of an objective, as nodes again
+    products.py        products in one form, however a text writes them
+    square.py          products with matrices that are made of I and outer products
     cells.py           trees become arrays, folds memories that add up their terms
     objectives.py      `grad` becomes the derivative of its objective
     documents.py       where documents end, as streams and states
@@ -19,7 +21,9 @@ refused by `rules/limits`: an assertion here names the limit that it relies on.
                        between their ticks
     plan.py            streams, regions, blocks; the length of a chunk; the whole `Schedule`
     arrangement.py     how a region is computed, where not as it is written
+    collecting.py      a tick as a sum in which each thing stands once
     factoring.py       products with one matrix that are added are one product
+    turning.py         a memory that is asked over the axis before its last is turned
     stacking.py        memories that obey the same equations are one, with an axis more
     named.py           what the step clock calls its values that no text has a name for
     ticks.py           levels of the step clock: what each memory becomes at a tick

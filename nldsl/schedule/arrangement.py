@@ -1,5 +1,7 @@
 """How the equations of a region are computed, where not as they are written.
 
+turning.py     a memory that is asked over the axis before its last is turned
+collecting.py  a tick is a sum in which each thing stands once
 factoring.py   products with one matrix that are added are one product
 stacking.py    memories that obey the same equations are one, with an axis more
 here           a state that nothing reads is worked out once, after the last token
@@ -33,6 +35,7 @@ class Arrangement:
     names: Mapping[Node, str] = field(default_factory=dict)
     late: Mapping[str, Node] = field(default_factory=dict)
     rows: tuple[Node, ...] = ()
+    turned: frozenset[str] = frozenset()  # states that it holds the other way round
 
     @property
     def carried(self) -> tuple[State, ...]:
@@ -57,6 +60,24 @@ def reached(roots: Sequence[Node], given: Collection[Node]) -> tuple[Node, ...]:
             stack.append((node, True))
             stack += [(arg, False) for arg in reversed(node.args)]
     return tuple(found)
+
+
+def by_name(states: Sequence[State], given: Collection[Node]) -> tuple[State, ...]:
+    """What a memory has become is read from it, where another's equation repeats how."""
+    al, made = Builder(OPS), {node: node for node in given}
+    ticks = {s.after: s for s in states if s.after.args and s.after not in made}
+
+    def taken(node: Node) -> Node:
+        state = ticks.get(node)
+        if state is None:
+            return made[node]
+        return al.make("now", type=state.type, memory=state.name)
+
+    for node in reached([s.after for s in states], given):
+        args = [taken(a) for a in node.args]
+        same = all(a is b for a, b in zip(args, node.args, strict=True))
+        made[node] = node if same else al.again(node, args)
+    return tuple(replace(s, after=made[s.after]) for s in states)
 
 
 def without_unread(of: Arrangement, given: Collection[Node]) -> Arrangement:
@@ -98,12 +119,15 @@ def left(state: State) -> bool:
 
 def made_of(node: Node, given: Collection[Node], size: int) -> list[Node]:
     """The values smaller than `size` of which operators that sum nothing make it."""
-    if node.op == "const":
-        return []
-    cheap = OPS[node.op].elementwise or node.op in ("spread", "permute") or unsummed(node)
-    if node in given or not cheap or not node.args or numel(node.shape) < size:
-        return [node]
-    return [*dict.fromkeys(x for a in node.args for x in made_of(a, given, size))]
+    met: dict[Node, bool] = {}  # in which order, and whether it is one of them
+    stack = [node]
+    while stack:
+        top = stack.pop()
+        if top.op != "const" and top not in met:
+            cheap = OPS[top.op].elementwise or top.op in ("spread", "permute") or unsummed(top)
+            met[top] = top in given or not cheap or not top.args or numel(top.shape) < size
+            stack += [] if met[top] else reversed(top.args)
+    return [x for x, found in met.items() if found]
 
 
 def unsummed(node: Node) -> bool:

@@ -33,6 +33,7 @@ from nldsl.core.program import (
 from nldsl.core.timing import ValidFrom, first_tick, sample_clocks
 from nldsl.schedule import instant
 from nldsl.schedule.objectives import Objectives, Slope, Sum, Value, plains
+from nldsl.schedule.products import product
 from nldsl.schedule.timetable import spoken
 
 
@@ -68,7 +69,7 @@ class Cells(Objectives):
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.al = Builder(OPS)
+        self.al = Builder(OPS, product)
         self.cells: dict[str, Cell] = {}
         self.copies: dict[
             str, tuple[str, Clock]

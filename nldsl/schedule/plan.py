@@ -11,23 +11,26 @@ learners  step-clock levels with the fold of the objective that they hear
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import networkx as nx
 
 from nldsl.core.flow import takes
-from nldsl.core.nodes import Node, numel, walk
+from nldsl.core.nodes import Node, numel, unmade, walk
 from nldsl.core.ops import OPS
 from nldsl.core.program import STATE, Program
 from nldsl.core.timing import LOOKS_BACK, ValidFrom
-from nldsl.schedule.arrangement import Arrangement, reached, unsummed, without_unread
+from nldsl.schedule.arrangement import Arrangement, by_name, reached, unsummed, without_unread
+from nldsl.schedule.collecting import collected
 from nldsl.schedule.factoring import factored
 from nldsl.schedule.online import Online, begin, divide, families
 from nldsl.schedule.stacking import stacked
 from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.timetable import Timetable
 from nldsl.schedule.token_states import State, States, seen_by_steps, states
+from nldsl.schedule.turning import turned
 
 FREE_CHUNK = 64  # tokens per piece where nothing in the text fixes a chunk
 
@@ -161,19 +164,26 @@ def _arranged(made: States, region: Region) -> Arrangement | None:
     """How a region is computed, if not as it is written."""
     given = [*region.inputs, *region.statics]
     known = frozenset(given)
-    roots = [*region.outputs, *(x for s in region.states for x in (s.after, s.next))]
-    of = factored(reached(roots, known), [*region.outputs, *(s.after for s in region.states)])
-    of |= {node: node for node in given}
-    states = [replace(s, after=of[s.after], next=of[s.next]) for s in region.states]
-    outputs = [of[x] for x in region.outputs]
+    equations = by_name(region.states, known)
+    roots = [*region.outputs, *(x for s in equations for x in (s.after, s.next))]
+    taken = [*region.outputs, *(s.after for s in equations)]
+    once = {x: x for x in given}
+    types = {s.type for s in region.states}
+    once |= collected(reached(roots, known), taken, types, region.inputs)
+    of = factored(reached([once[x] for x in roots], known), [once[x] for x in taken])
+    of = {node: of.get(made, made) for node, made in once.items()}
+    states = tuple(replace(s, after=of[s.after], next=of[s.next]) for s in equations)
+    outputs = tuple(of[x] for x in region.outputs)
     names = {**made.names, **{of[n]: made.names[n] for n in of if n in made.names}}
-    found = stacked(made.program, states, outputs, given, names)
-    if found is None:
-        inside = reached([*outputs, *(x for s in states for x in s.equations)], known)
-        found = Arrangement(tuple(states), inside, tuple(outputs))
-    found = without_unread(replace(found, names={**names, **found.names}), known)
-    same = all(new is old for old, new in of.items())
-    return None if same and not found.members and not found.late else found
+    inside = reached([*outputs, *(x for s in states for x in s.equations)], known)
+    plain = turned(Arrangement(states, inside, outputs, names=names), known)
+    found = stacked(made.program, plain, given) or plain
+    found = without_unread(found, known)
+    same = all(new is old for old, new in of.items()) and all(
+        s.after is own.after for s, own in zip(states, region.states)
+    )
+    rewritten = found.members or found.late or found.turned
+    return None if same and not rewritten else found
 
 
 def _reached(
@@ -230,7 +240,8 @@ def _needing_each_other(
     links: list[tuple[str, str]],
 ) -> tuple[list[list[State]], dict[Node, int]]:
     """Groups of states that need each other within an instant, or belong together as memories of
-    one level, copies, or what is linked; and of a node on the way between them, which group.
+    one level, sums outside levels of one iteration, copies, or what is linked; and of a node on the
+    way between them, which group.
     """
     graph: nx.DiGraph[Node | str] = nx.DiGraph()
     for node in everything:
@@ -241,7 +252,8 @@ def _needing_each_other(
     levels: dict[str, list[str]] = {}
     for state in live.values():
         graph.add_edges_from((state.name, x) for x in state.equations)
-        levels.setdefault(_root(program, state.level), []).append(state.name)
+        place = _root(program, state.level) or str(state.after.iteration[:1])
+        levels.setdefault(place, []).append(state.name)
     pairs = [(a, b) for names in levels.values() for a, b in zip(names, names[1:])]
     pairs += [*links, *_begun_from(live)]
     pairs += [(state.name, state.copies) for state in live.values() if state.copies]
@@ -269,7 +281,8 @@ def _region(program: Program, members: list[State], inside: list[Node], token: s
     args += [x for s in members for x in s.equations if x not in own]
     args += [n for s in members if s.restarts and takes(s.start) for n in fixed_parts(s.start)]
     starts = [s.start for s in members if s.restarts and not takes(s.start)]
-    taken = dict.fromkeys(f for a in dict.fromkeys(args) for f in narrow(a, token, own))
+    known: dict[Node, list[Node]] = {}
+    taken = dict.fromkeys(x for a in dict.fromkeys(args) for x in narrow(a, token, own, known))
     fixed = [a for a in taken if a not in token and a.op not in ("const", "eye")]
     used = {n["memory"] for n in inside if n.op in STATE}
     copies = [s for s in members if s.copies and s.name in used]
@@ -285,7 +298,7 @@ def _region(program: Program, members: list[State], inside: list[Node], token: s
         math.gcd(*spans) if spans else FREE_CHUNK,
         bool(spans),
         next((n.iteration for n in inside if n.iteration), ()),
-        _root(program, members[0].level),
+        _root(program, members[0].level) or members[0].name,
     )
 
 
@@ -334,29 +347,29 @@ def again(node: Node) -> set[Node]:
     return found
 
 
-def narrow(node: Node, token: set[Node], inside: set[Node]) -> list[Node]:
+def narrow(
+    node: Node, token: set[Node], inside: set[Node], known: dict[Node, list[Node]] | None = None
+) -> list[Node]:
     """The smallest values from which cheap operators make the node: a region takes `k` and `rate`,
-    not `rate * k * k^T`.
+    not `rate * k * k^T`. `known` keeps what was found of others.
     """
-    return _narrow(node, token, inside)[0]
+    found = {} if known is None else known
+
+    def parts(x: Node) -> tuple[Node, ...]:
+        return x.args if x not in inside and _cheap(x) else ()
+
+    for top in unmade(node, found.get, parts):
+        below = [*dict.fromkeys(x for a in parts(top) for x in found[a])]
+        size, whole = sum(numel(x.shape) for x in below if x in token), numel(top.shape)
+        one = size == whole and top.op == "spread"  # over axes of size 1
+        less = _cheap(top) and (top.op == "const" or size < whole or one)
+        found[top] = [] if top in inside else below if less else [top]
+    return found[node]
 
 
-def _narrow(node: Node, token: set[Node], inside: set[Node]) -> tuple[list[Node], bool]:
-    """And whether it is a matrix that a memory is multiplied with in parts: one with a diagonal."""
-    if node in inside:
-        return [], False
+def _cheap(node: Node) -> bool:
     apart = ("spread", "permute", "reshape", "diag", "eye", "const")
-    cheap = OPS[node.op].elementwise or node.op in apart or unsummed(node)
-    if not cheap:
-        return [node], False
-    below = [_narrow(a, token, inside) for a in node.args]
-    parts = dict.fromkeys(f for found, _ in below for f in found)
-    diagonal = node.op in ("diag", "eye") or any(d for _, d in below)
-    size, whole = sum(numel(f.shape) for f in parts if f in token), numel(node.shape)
-    one = size == whole and node.op == "spread"  # over axes of size 1
-    if diagonal or node.op == "const" or size < whole or one:
-        return list(parts), diagonal
-    return [node], False
+    return OPS[node.op].elementwise or node.op in apart or unsummed(node)
 
 
 def _attach(
@@ -369,6 +382,8 @@ def _attach(
     state: dict[Node, int] = {}  # a value made of one region's state, and of nothing that moves
     depends: dict[Node, set[int]] = {}  # regions whose state is reached, crossing no other region
     attached: dict[Node, int] = {}
+    whole: dict[Node, int] = {}  # of those, a state whose entries something weighs
+    states = ChainMap(whole, state)
     for node in everything:
         if node in home and node.op not in STATE:
             depends[node] = {home[node]}
@@ -382,8 +397,9 @@ def _attach(
             still = all(a in state or a.op in ("const", "weight", "eye") for a in node.args)
             if len(owners) == 1 and still:
                 state[node] = min(owners)
-            elif owners:
+            elif owners := owners or {whole[a] for a in node.args if _less(node, a, whole)}:
                 attached[node] = min(owners)
+                whole |= {node: min(owners)} if _weighed(node, states) else {}
     needed: dict[Node, set[int]] = {}
     for node in reversed(everything):
         goal = needed.setdefault(node, set())
@@ -398,6 +414,18 @@ def _attach(
                 needed.setdefault(arg, set()).update(goal)
     # the reads themselves, and values made of state alone
     return attached | {n: r for n, r in state.items() if n not in home}
+
+
+def _weighed(node: Node, states: Collection[Node]) -> bool:
+    """Is it one of these states, weighed by what has fewer entries?"""
+    others = [a for a in node.args if a not in states]
+    return OPS[node.op].elementwise and all(a.op == "spread" or not a.type for a in others)
+
+
+def _less(node: Node, arg: Node, states: Collection[Node]) -> bool:
+    """Does a stream make one of these states smaller, or weigh it?"""
+    smaller = numel(node.shape) < numel(arg.shape) and all(a.op != "weight" for a in node.args)
+    return arg in states and (smaller or _weighed(node, states))
 
 
 def _conflict(regions: list[Region], everything: list[Node]) -> tuple[str, str] | None:

@@ -29,22 +29,18 @@ Lane = tuple[State, ...]
 Key = tuple[Hashable, ...]
 
 
-def stacked(
-    program: Program,
-    states: Sequence[State],
-    outputs: Sequence[Node],
-    given: Sequence[Node],
-    names: Mapping[Node, str],
-) -> Arrangement | None:
-    """The region of these states with its equal memories as one, or None where it has none. `given`
-    are values that were computed before.
+def stacked(program: Program, of: Arrangement, given: Sequence[Node]) -> Arrangement | None:
+    """A region with its equal memories as one, or None where it has none. `given` are values that
+    were computed before.
     """
+    states, names = of.states, of.names
     known, lanes = frozenset(given), lanes_of(program, states)
     shared = taken_by_several(lanes, known)
     groups = [g for g in alike(lanes, known, shared) if apart(g, states, known)]
     if not groups:
         return None
-    return Stacking(program, groups, known, shared, names).region(states, outputs)
+    found = Stacking(program, groups, known, shared, names).region(states, of.outputs)
+    return found and replace(found, names={**names, **found.names}, turned=of.turned)
 
 
 # -- which lanes are equal
@@ -398,20 +394,6 @@ class Stacking:
         dims.insert(q, at)
         return self.al.make("spread", x, type=self.wide(g, node.shape), dims=tuple(dims))
 
-    def matrix(self, g: int, x: Node) -> Node:
-        """A matrix that all lanes share, still a sum of gate * I, gate * a b^T and gate * diag."""
-        row, shape = OPS[x.op], self.wide(g, x.shape)
-        if x in self.given or not x.args or not x.shape:
-            return self.broad(g, x)
-        if row.elementwise:
-            args = (self.matrix(g, a) if a.shape else a for a in x.args)
-            return self.al.make(x.op, *args, type=shape)
-        if x.op == "diag":
-            return self.al.make("diag", self.broad(g, x.args[0]), type=shape)
-        if unsummed(x):
-            return _einsum(Lifting(self, g, x, [True, True]), [self.broad(g, a) for a in x.args])
-        return self.broad(g, x)
-
 
 @dataclass(frozen=True)
 class Lifting:
@@ -465,25 +447,16 @@ def _einsum(x: Lifting, args: list[Node]) -> Node:
     letters = left.split(",")
     lane = next(c for c in "nmltrsuvwxyzabcdefghijkopq" if c not in left)
     moving = any(x.of.moving.get(a, False) for a in args)
-    if moving and (square := right_factor(letters, out)) and not x.lanes[1]:
-        args[1] = x.of.matrix(x.g, args[1])
     wide = [*x.lanes]
     for i in (0, 1):
         if not wide[i] and (moving or unsummed(x.node)):
             wide[i] = True
-            if not (moving and i == 1 and square):
-                args[i] = x.of.broad(x.g, args[i])
+            args[i] = x.of.broad(x.g, args[i])
     put = [s[: x.at(i)] + lane + s[x.at(i) :] if wide[i] else s for i, s in enumerate(letters)]
     out = out[: x.at()] + lane + out[x.at() :]
     return x.of.al.make(
         "einsum", *args, type=x.of.wide(x.g, x.node.shape), eq=f"{','.join(put)}->{out}"
     )
-
-
-def right_factor(letters: Sequence[str], out: str) -> bool:
-    """A matrix times a square one: hij,hjk -> hik."""
-    a, b = letters
-    return len(a) > 1 and len(b) == len(a) and b[:-1] == a[:-2] + a[-1] and out == a[:-1] + b[-1]
 
 
 def _spread(x: Lifting, args: list[Node]) -> Node:

@@ -37,6 +37,7 @@ from nldsl.schedule.named import (
     taken,
     terms_of,
 )
+from nldsl.schedule.products import product
 
 ELSEWHERE = ("held_stream", "input", "random", "load", "window", "grad_stream", "ahead")
 
@@ -119,7 +120,7 @@ class Equations:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.al = Builder(OPS)
+        self.al = Builder(OPS, product)
         self.next: dict[Memory, Node] = {}
         self.copies: dict[Copy, None] = {}
         self.streams: dict[str, Node] = {}

@@ -129,10 +129,11 @@ def rewritten(region: Region, of: Arrangement) -> Region:
 
 def side_by_side(of: Arrangement, text: Mapping[str, str]) -> list[str]:
     """Texts of the states that a piece takes, from those of a region's own."""
+    own = {name: f"{x}.mT" if name in of.turned else x for name, x in text.items()}
     return [
-        f"torch.stack([{', '.join(text[m] for m in of.members[s.name])}], {of.heads[s.name] + 1})"
+        f"torch.stack([{', '.join(own[m] for m in of.members[s.name])}], {of.heads[s.name] + 1})"
         if s.name in of.members
-        else text[s.name]
+        else own[s.name]
         for s in of.carried
     ]
 
@@ -147,7 +148,10 @@ def apart(fn: Fn, of: Arrangement, whole: Mapping[str, str]) -> dict[str, str]:
         else:
             rows = fn.lets(f"{text}.unbind({of.heads[state.name] + 1})", *("n" for _ in members))
             found |= dict(zip(members, rows, strict=True))
-    return found
+    return {
+        name: fn.let(f"{text}.mT", "B", ()).text if name in of.turned else text
+        for name, text in found.items()
+    }
 
 
 def taken_rows(em: Emitter, carry: Carry, region: Region, stream: str) -> list[str]:

@@ -81,11 +81,12 @@ def lowering_table(step: CompiledStep) -> Table:
 
 def members(program: Program, region: Region) -> str:
     """The levels whose memories need each other within a token; those of optimizers belong to their
-    callers.
+    callers. A window outside a level is a memory that the text has no name for.
     """
-    first, *others = dict.fromkeys(
-        program.root(program.levels[c.level]).name for c in region.ticking if c.level
-    )
+    levels = [program.levels[c.level] for c in region.ticking if c.level]
+    if not levels:
+        return "a sum over a window"
+    first, *others = dict.fromkeys(program.root(level).name for level in levels)
     around = first.rsplit(".", 2)[0] + "." if first.count(".") > 1 else ""
     return ", ".join([first, *(name.removeprefix(around) for name in others)])
 

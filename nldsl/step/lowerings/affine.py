@@ -44,7 +44,6 @@ from nldsl.step.lowerings.forms import (
     Outer,
     Plain,
     Recurrence,
-    RightFactor,
     Rule,
     Scale,
     State,
@@ -54,12 +53,10 @@ from nldsl.step.lowerings.forms import (
 from nldsl.step.lowerings.order import in_order
 from nldsl.step.lowerings.past import data
 from nldsl.step.lowerings.patterns import (
-    Part,
     answer_axis,
     by_key,
     letters,
     outer_product,
-    right_factor,
 )
 from nldsl.step.lowerings.temporal import TEMPORAL
 from nldsl.step.source import wider
@@ -76,8 +73,26 @@ INSIDE = {"attend": "attention inside", "solve": "a linear system for each token
 def affine_form(recurrence: Recurrence) -> AffineForm | Obstacle:
     """The form of a recurrence, or the first obstacle on the way.
 
-    A memory that is no more than a vector for each head is tried with a gate for each entry where
-    one for each head is not enough.
+    Axes in front of a matrix are tried as axes of heads, whether the text has a `per` for them or
+    arithmetic keeps them apart.
+    """
+    wide = matrices(recurrence)
+    form = by_entries(wide)
+    if isinstance(form, AffineForm) or wide.heads == recurrence.heads:
+        return form
+    return by_entries(recurrence)
+
+
+def matrices(recurrence: Recurrence) -> Recurrence:
+    """All axes but the last two are heads."""
+    heads = recurrence.heads
+    wide = {s.name: max(len(s.type) - 2, heads[s.name]) for s in recurrence.region.ticking}
+    return replace(recurrence, heads={**heads, **wide})
+
+
+def by_entries(recurrence: Recurrence) -> AffineForm | Obstacle:
+    """The form with these heads. A memory that is no more than a vector for each head is tried with
+    a gate for each entry where one for each head is not enough.
     """
     while True:
         analysis = Analysis.of(recurrence)
@@ -302,15 +317,9 @@ class Analysis:
         return self.memo.get(node) or self.known.get(node)
 
     def needs(self, node: Node) -> tuple[Node, ...]:
-        """Arguments to evaluate first.
-
-        A matrix that the memory is multiplied with stays a sum of I and outer products.
-        """
+        """Arguments to evaluate first."""
         if node.op == "replay":
             return (*node.args[1:], *data(node))
-        if node.op == "einsum" and right_factor(node, self.given) is not None:
-            first = self.found(node.args[0])
-            return node.args[:1] if first is None or isinstance(first, State) else node.args
         return node.args
 
     def evaluate(self, node: Node) -> tuple[Kind, Rule]:
@@ -535,8 +544,6 @@ def _added(form: Analysis, node: Node, a: Kind, b: Kind) -> Kind:
 
 
 def _einsum(form: Analysis, node: Node, a: Kind, b: Kind | None) -> tuple[Kind, Rule] | None:
-    if isinstance(a, State) and (parts := right_factor(node, form.given)) is not None:
-        return _right_factor(form, node, a, parts)
     if isinstance(a, Known) and isinstance(b, Known):
         if "BT" not in (a.lead, b.lead) or not outer_product(node):
             return None
@@ -553,52 +560,6 @@ def _einsum(form: Analysis, node: Node, a: Kind, b: Kind | None) -> tuple[Kind, 
             keyed = by_key(lx, lv, out, x.heads)
             return form.contracted(x, v, node.args[1 - i], keyed, node), Contract(i)
     return None
-
-
-def _right_factor(
-    form: Analysis, node: Node, x: State, parts: list[Part]
-) -> tuple[Kind, Rule] | None:
-    total: State | None = None
-    factors = []
-    for gates, matrix in parts:
-        piece = x if matrix is None else _times_part(form, node, x, matrix)
-        sources = []
-        for gate in gates:
-            if (found := form.factor(gate, x.heads)) is None:
-                form.obstacle(gate, "a factor of the memory is not a number for each head")
-                continue
-            source, by, marks = found
-            piece = marked(form.scaled(piece, by, node), marks)
-            sources.append(source)
-        factors.append(tuple(sources))
-        total = piece if total is None else _sum_alike(form, node, total, piece)
-    assert total is not None
-    return total, RightFactor(tuple(parts), tuple(factors))
-
-
-def _times_part(form: Analysis, node: Node, x: State, matrix: Node) -> State:
-    if matrix.op == "diag":
-        a = form.value(matrix.args[0])
-        if not isinstance(a, Known):
-            form.obstacle(matrix, "a diagonal of what a memory answered")
-            return x
-        by = Factor(a.literal, matrix.args[0])
-        scaled = form.scaled(x, by, node, channels=True)
-        assert isinstance(scaled, State)
-        return marked(scaled, a.marks)
-    a, b = (form.tensor(form.value(n), n) for n in matrix.args)
-    answer = form.contracted(x, a, matrix.args[0], True, node)
-    assert not isinstance(answer, State)
-    write = isinstance(answer, Known) or answer.rest is not None
-    keys = answer.keys if isinstance(answer, Answer) else ()
-    term = (Summed(kernel=False, dense=False),) if write else ()
-    return State(x.shape, x.heads, term, None, keys, marks=answer.marks | a.marks | b.marks)
-
-
-def _sum_alike(form: Analysis, node: Node, x: State, y: State) -> State:
-    if x.channels != y.channels:
-        x, y = form.widened(x, node), form.widened(y, node)
-    return form.added(x, y)
 
 
 def _stop(form: Analysis, node: Node, x: Kind) -> tuple[Kind, Rule] | None:

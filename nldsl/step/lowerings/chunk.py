@@ -26,7 +26,6 @@ from nldsl.step.lowerings.forms import (
     Negate,
     Outer,
     Plain,
-    RightFactor,
     Rules,
     Scale,
     Sum,
@@ -272,12 +271,9 @@ class ChunkWriter:
         return self.memo.get(node) or self.fn.env.get(node)
 
     def needs(self, node: Node) -> tuple[Node, ...]:
-        """Arguments to evaluate first: of a right factor only the state."""
-        match self.rules[node]:
-            case Band():
-                return (*node.args[1:], *data(node))
-            case RightFactor():
-                return node.args[:1]
+        """Arguments to evaluate first."""
+        if isinstance(self.rules[node], Band):
+            return (*node.args[1:], *data(node))
         return node.args
 
     def args(self, node: Node) -> list[Value]:
@@ -420,30 +416,6 @@ def _contract(chunk: ChunkWriter, node: Node, rule: Contract) -> Value:
     return chunk.reads.contract(x, v, matrix, vector, out)
 
 
-def _right_factor(chunk: ChunkWriter, node: Node, rule: RightFactor) -> AffineState:
-    x, total = chunk.args(node)[0], None
-    assert isinstance(x, AffineState)
-    for (_, matrix), factors in zip(rule.parts, rule.factors, strict=True):
-        piece = x if matrix is None else _times_part(chunk, node, x, matrix)
-        for factor in factors:
-            piece = chunk.gates.scale(piece, chunk.factor(factor, x.heads))
-        total = piece if total is None else chunk.gates.sum(total, piece)
-    assert total is not None
-    return total
-
-
-def _times_part(chunk: ChunkWriter, node: Node, x: AffineState, matrix: Node) -> AffineState:
-    if matrix.op == "diag":
-        return chunk.gates.scale(x, chunk.factor(matrix.args[0], x.heads + 1), channels=True)
-    p = HEADS[: x.heads]
-    a, b = (chunk.reads.over_tokens(chunk.tensor(n)) for n in matrix.args)
-    answer = chunk.reads.contract(x, a, f"{p}oi", f"{p}i", f"{p}o")
-    if isinstance(answer, Readout):
-        return rewritten(answer, b, chunk, node)
-    write = KernelTerm(None, ONE, chunk.reads.over_tokens(answer), b)
-    return AffineState(x.shape, x.heads, (write,))
-
-
 def _detach(chunk: ChunkWriter, node: Node, rule: Detach) -> Value:
     (x,), gates = chunk.args(node), chunk.gates
     if isinstance(x, Readout):
@@ -494,7 +466,6 @@ WRITE: Mapping[type, Callable[..., Value]] = {
     Outer: _outer,
     Erase: _erase,
     Contract: _contract,
-    RightFactor: _right_factor,
     Detach: _detach,
     Band: _band,
 }

@@ -17,7 +17,6 @@ from nldsl.core.nodes import Node, Shape, walk
 from nldsl.schedule.plan import Region
 from nldsl.schedule.token_states import State as Memory
 from nldsl.source import Span
-from nldsl.step.lowerings.patterns import Part
 
 ANSWERS, STATES = "answers", "states"  # what a read of a moving memory leaves at each token
 
@@ -210,16 +209,6 @@ class Contract:
 
 
 @dataclass(frozen=True)
-class RightFactor:
-    """The state times a sum of gate * I, gate * a b^T and gate * diag(a), distributed. `factors`:
-    of each part, the nodes of its gates.
-    """
-
-    parts: tuple[Part, ...]
-    factors: tuple[tuple[Node, ...], ...]
-
-
-@dataclass(frozen=True)
 class Detach:
     """Term by term: no derivative passes through."""
 
@@ -246,7 +235,6 @@ Rule = (
     | Outer
     | Erase
     | Contract
-    | RightFactor
     | Detach
     | Band
 )

@@ -175,7 +175,7 @@ def block_3(
     M_alpha_S_m_W2_new, M_eta_S_m_W2_new, M_k_S_m_W2_new, M_v_S_m_W2_new = n4.unbind(2)
     M_alpha_M_W1_near_new, M_eta_M_W1_near_new, M_k_M_W1_near_new, M_v_M_W1_near_new = n5.unbind(2)
     M_alpha_M_W2_near_new, M_eta_M_W2_near_new, M_k_M_W2_near_new, M_v_M_W2_near_new = n6.unbind(2)
-    return (keep, rate, k, v), (
+    return (keep, k, rate, v), (
         M_alpha_M_W1_new,
         M_alpha_M_W2_new,
         M_eta_M_W1_new,
@@ -215,8 +215,8 @@ def region_2(state, streams, statics, ends):
     (
         q,  # [B, T, head, e]
         keep,  # [B, T, head]
-        rate,  # [B, T, head]
         k,  # [B, T, head, e]
+        rate,  # [B, T, head]
         v,  # [B, T, head, e]
         t,  # [1, T] tokens before each
     ) = streams
@@ -267,8 +267,8 @@ def region_2(state, streams, statics, ends):
 def block_4(
     q,  # [B, T, head, e]
     keep,  # [B, T, head]
-    rate,  # [B, T, head]
     k,  # [B, T, head, e]
+    rate,  # [B, T, head]
     v,  # [B, T, head, e]
     M_W1,  # [B, head, e, 4 * e]
     M_W2,  # [B, head, 4 * e, e]
@@ -284,7 +284,7 @@ def block_4(
     ), (v7,) = scan_chunks(
         region_2,
         (M_W1, M_W2, S_m_W1, S_m_W2, M_W1_far, M_W2_far),
-        (q, keep, rate, k, v, times(q, position)),
+        (q, keep, k, rate, v, times(q, position)),
         (),
         position,
         4,
@@ -370,7 +370,7 @@ def forward(W, inputs, carry, position, mode):
         position,
         mode,
     )
-    (keep_0, rate_0, k_0, v_0), (
+    (keep_0, k_0, rate_0, v_0), (
         new["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1"],
         new["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W2"],
         new["loss.layer[0].self_modifying_titans.M_eta.recall.M.W1"],
@@ -436,8 +436,8 @@ def forward(W, inputs, carry, position, mode):
     ) = block_4(
         q_0,
         keep_0,
-        rate_0,
         k_0,
+        rate_0,
         v_0,
         carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W1"],
         carry["loss.layer[0].self_modifying_titans.M_mem.recall.M.W2"],
