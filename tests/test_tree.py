@@ -295,7 +295,7 @@ def test_every_function_has_a_caller() -> None:
     Rules of the grammar, operators of the core, torch's, pydantic's and rich's own are called by
     name.
     """
-    by_name = {"forward", "backward", "model_post_init", "on_broken_pipe", *OPS} | set(
+    by_name = {"forward", "backward", "model_post_init", "on_broken_pipe", "uuid", *OPS} | set(
         re.findall(r"\w+", (ROOT / "grammar" / "nl.lark").read_text(encoding="utf-8"))
     )
     tests = [*(PACKAGE / "testing").glob("*.py"), *(ROOT / "tests").glob("*.py")]

@@ -42,7 +42,7 @@ Tell = Callable[[str], None]
 ENTRY = "entry"  # what the function is called where it is compiled alone
 NUMBERED = re.compile(r"[a-z]+_\d+")  # functions of one emitted module, in their order there
 OPEN, TAKEN, SAID = ".open", ".taken", ".said"  # files of jobs, and of what processes say
-FORMAT = 2  # of what is kept
+FORMAT = 3  # of what is kept
 UNORDERED = (torch.ops.aten.embedding_dense_backward.default,)
 KEPT_BYTES = 4 << 30  # of the folder, the oldest go first
 
@@ -162,14 +162,18 @@ class Job:
 def compiling() -> Iterator[None]:
     """How PyTorch compiles a step: for the backward pass it keeps products, and makes again what is
     made of them entry by entry; the rows of an embedding sum up their gradient in one order, where
-    threads would add to them as they come.
+    threads would add to them as they come; and what `gathering` does.
     """
     from torch._functorch import config
+    from torch._inductor import config as inductor
     from torch._inductor.decomposition import decompositions
     from torch._inductor.lowering import lowerings, make_fallback, require_contiguous
 
+    from nldsl.step.gathering import Gathering
+
     with (
         config.patch(aggressive_recomputation=True),
+        inductor.patch(post_grad_custom_pre_pass=Gathering()),
         patch.dict(decompositions),
         patch.dict(lowerings),
     ):
