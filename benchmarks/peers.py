@@ -78,6 +78,7 @@ def owned(model: nn.Module) -> nn.Module:
 
 
 def neural_memory(parameters: int) -> System:
+    import_module("titans_pytorch")  # makes tensors, which it may not where sizes are counted
     model = fitted(lambda hidden: LanguageModel(Recall, hidden), parameters)
     return trained(model, [part for part in model.modules() if isinstance(part, Recall)])
 
