@@ -197,3 +197,30 @@ def test_threads_sum_a_gradient_in_one_order(service: str, monkeypatch: pytest.M
         assert all(torch.equal(found[0], x) for x in found)
     finally:
         torch.set_num_threads(1)
+
+
+def test_pieces_of_a_recurrence_keep_products_alone() -> None:
+    step = compile_program(tiny("deltanet"), capture="split")
+    assert {name for name, function in step.compiled.items() if function.again} == {"region_1"}
+
+
+SMOOTH = """import torch
+
+
+def region_1(x, w):
+    return torch.tanh(torch.sigmoid(x @ w) * x) @ w
+"""
+
+
+def test_what_is_made_again_is_not_kept() -> None:
+    given = tuple(torch.randn(8, 8, requires_grad=True) for _ in range(2))
+    text = texts(SMOOTH, ["region_1"])["region_1"]
+    kept, values = [], []
+    for again in (False, True):
+        compiled = Compiled(lambda *_: None, text, obtained, again)
+        made = compiled(*given)
+        assert isinstance(made, torch.Tensor) and made.grad_fn is not None
+        kept.append(len({x.data_ptr() for x in made.grad_fn.saved_tensors}))
+        values.append(torch.autograd.grad(made.sum(), given))
+    assert kept[1] < kept[0]
+    torch.testing.assert_close(values[0], values[1])

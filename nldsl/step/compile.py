@@ -138,7 +138,7 @@ class CompiledStep:
             names = dict.fromkeys([*bodies, *(f"tick_{i + 1}" for i in range(count))])
             for name, text in functions.texts(self.source, names).items():
                 module[name] = self.compiled[name] = functions.Compiled(
-                    module[name], text, self.obtain
+                    module[name], text, self.obtain, name in self.emitted.pieces
                 )
         if not self.keeps_all():
             for name in self.emitted.functions:

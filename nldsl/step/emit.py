@@ -61,6 +61,11 @@ class Emitted:
     loads: list[str] = field(default_factory=list)  # starts from files, by `loaded_name`
     heads: list[Node] = field(default_factory=list)  # cross entropies without their logits
 
+    @property
+    def pieces(self) -> set[str]:
+        """Functions that are run for one piece of tokens after the other."""
+        return {*self.functions} - {*self.block_of}
+
 
 class Carry:
     """What one function takes from the previous call and gives to the next."""

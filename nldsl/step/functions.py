@@ -42,7 +42,7 @@ Tell = Callable[[str], None]
 ENTRY = "entry"  # what the function is called where it is compiled alone
 NUMBERED = re.compile(r"[a-z]+_\d+")  # functions of one emitted module, in their order there
 OPEN, TAKEN, SAID = ".open", ".taken", ".said"  # files of jobs, and of what processes say
-FORMAT = 3  # of what is kept
+FORMAT = 4  # of what is kept
 UNORDERED = (torch.ops.aten.embedding_dense_backward.default,)
 KEPT_BYTES = 4 << 30  # of the folder, the oldest go first
 
@@ -124,16 +124,19 @@ def empty(args: object) -> object:
 
 @dataclass(frozen=True)
 class Job:
-    """A function that is to be compiled, for arguments as in a call: `args` holds `Like`."""
+    """A function that is to be compiled, for arguments as in a call: `args` holds `Like`. `again`:
+    what it makes entry by entry is not kept for the backward pass.
+    """
 
     text: str
     args: object
     kind: Kind
+    again: bool = False
 
     @property
     def key(self) -> str:
         """Says all that the result depends on."""
-        said = repr((FORMAT, self.text, self.kind, torch.__version__, machine()))
+        said = repr((FORMAT, self.text, self.kind, self.again, torch.__version__, machine()))
         return hashlib.sha256(said.encode()).hexdigest()[:32]
 
     def function(self) -> Run:
@@ -149,7 +152,7 @@ class Job:
         compiler: Any = torch.compile(self.function(), fullgraph=True, dynamic=False)
         found: Saved
         given = empty(self.args)
-        with torch.set_grad_enabled(self.kind.grad), compiling():
+        with torch.set_grad_enabled(self.kind.grad), compiling(self.again):
             while True:
                 try:
                     found = compiler.aot_compile((given, {}))
@@ -159,10 +162,10 @@ class Job:
 
 
 @contextmanager
-def compiling() -> Iterator[None]:
-    """How PyTorch compiles a step: for the backward pass it keeps products, and makes again what is
-    made of them entry by entry; the rows of an embedding sum up their gradient in one order, where
-    threads would add to them as they come; and what `gathering` does.
+def compiling(again: bool) -> Iterator[None]:
+    """How PyTorch compiles a function: the rows of an embedding sum up their gradient in one order,
+    where threads would add to them as they come; products are gathered. `again`: for the backward
+    pass it keeps products, and makes again what is made of them entry by entry.
     """
     from torch._functorch import config
     from torch._inductor import config as inductor
@@ -172,7 +175,7 @@ def compiling() -> Iterator[None]:
     from nldsl.step.gathering import Gathering
 
     with (
-        config.patch(aggressive_recomputation=True),
+        config.patch(aggressive_recomputation=again),
         inductor.patch(post_grad_custom_pre_pass=Gathering()),
         patch.dict(decompositions),
         patch.dict(lowerings),
@@ -196,10 +199,12 @@ def machine() -> tuple[object, ...]:
 
 
 class Compiled:
-    """A function of an emitted module; `text` is its own and that of all it calls."""
+    """A function of an emitted module; `text` is its own and that of all it calls; `again` as of a
+    `Job`.
+    """
 
-    def __init__(self, run: Run, text: str, obtain: Obtain) -> None:
-        self.run, self.text, self.obtain = run, text, obtain
+    def __init__(self, run: Run, text: str, obtain: Obtain, again: bool = False) -> None:
+        self.run, self.text, self.obtain, self.again = run, text, obtain, again
         self.made: dict[Kind, Run] = {}
         self.met: dict[Kind, Job] | None = None  # while calls are recorded
         self.as_written = False
@@ -217,7 +222,7 @@ class Compiled:
 
     def job(self, args: tuple[object, ...], kind: Kind) -> Job:
         _, spec = tree_flatten(args)
-        return Job(self.text, tree_unflatten(list(kind.leaves), spec), kind)
+        return Job(self.text, tree_unflatten(list(kind.leaves), spec), kind, self.again)
 
 
 @contextmanager
