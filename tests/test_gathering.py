@@ -69,6 +69,14 @@ def matrices_without_sequences(matrix: Tensor, x: Tensor) -> Tensor:
     return u.T @ z + u.sin().T @ z.cos() + (z.T @ u).T
 
 
+def products_of_other_sizes(matrix: Tensor, x: Tensor) -> Tensor:
+    """Seen flat, both have as many entries."""
+    answers = asks(matrix, x)
+    some = torch.bmm(answers.mT, x)
+    others = torch.bmm(answers[..., : H // 2].mT, torch.cat([x, x], -1))
+    return some.flatten(1) + others.flatten(1)
+
+
 CASES: list[tuple[Graph, int, int]] = [  # products as they are written, and gathered
     (gradient_of_a_memory, 7, 4),
     (two_questions, 2, 1),
@@ -77,6 +85,7 @@ CASES: list[tuple[Graph, int, int]] = [  # products as they are written, and gat
     (a_sum_that_others_take, 4, 3),
     (one_product_twice, 2, 2),
     (matrices_without_sequences, 4, 2),
+    (products_of_other_sizes, 3, 3),
 ]
 
 

@@ -58,6 +58,13 @@ class Term:
     turned: bool
 
     @property
+    def kind(self) -> object:
+        """What it shares with those that it can be added to as one product."""
+        *batch, rows, columns = shape(self.product)
+        sizes = (columns, rows) if self.turned else (rows, columns)
+        return tuple(batch), sizes, self.axes, self.product.meta["val"].dtype
+
+    @property
     def factors(self) -> tuple[Node, Node]:
         left, right = self.product.args
         assert isinstance(left, Node) and isinstance(right, Node)
@@ -76,7 +83,7 @@ def add_as_one(graph: Graph) -> None:
         alike: dict[object, list[Term]] = {}
         for x in terms:
             if (term := term_of(x)) is not None:
-                alike.setdefault((term.product.target, term.axes), []).append(term)
+                alike.setdefault((term.product.target, term.kind), []).append(term)
         some = [same for same in alike.values() if len(same) > 1 and smaller(same)]
         if not some:
             continue
