@@ -19,7 +19,8 @@ the cuts of a sequence.
                                        `whole`, `split`, or run as it is
     functions.py                       compiled functions, one for each kind of arguments, kept on
                                        the disk
-    gathering.py                       a graph with fewer products of matrices, for the compiler
+    gathering.py, inverses.py          a graph with fewer products of matrices, fewer triangular
+                                       solves, for the compiler
     loading.py                         starts that lie in files
     state.py, lanes.py                 what is kept between steps; what outlives a sequence
     reading.py, freeze.py              scoring and generation, learning on the token clock or not

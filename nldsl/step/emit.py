@@ -6,8 +6,8 @@ start(W, batch, like, lanes)                the carry before the first token of 
                                             what outlived the one before
 block_i(..)                                 a run of streams and regions (a layer); equal layers
                                             share one function
-region_i(state, streams, statics, ends)     one piece of tokens of memories that learn while they
-                                            read
+region_i(state, streams, statics, ends, left)  one piece of tokens of memories that learn while
+                                            they read
 online(W, given, carry, position, mode)     the part that is run between ticks of memories that
                                             learn from its loss, see `online.py`
 """
@@ -189,7 +189,7 @@ class Emitter:
         ]
         outs = [self.local(n) for n in block.outputs]
         news = [f'new["{c}"]' for c in carry.names]
-        call = f"{function}({', '.join([*values, 'position', 'mode'])})"
+        call = f"{function}({', '.join([*values, *after_all(block)])})"
         return function, [f"{parts(outs)}, {parts(news)} = {call}"]
 
     def taken(self, block: Block) -> tuple[list[Node], list[Node]]:
@@ -256,7 +256,7 @@ class Emitter:
         kept = [f"c{i + 1}" for i in range(len(carry.taken))]
         results = [fn.tensor(fn.env[n]) for n in block.outputs]
         return Draft(
-            [*names, *nudges, *given, *kept, "position", "mode"],
+            [*names, *nudges, *given, *kept, *after_all(block)],
             prune(fn.lines, [*results, *carry.results]),
             f"{parts(results)}, {parts(carry.results)}",
             {
@@ -463,6 +463,12 @@ class Emitter:
             )
             for name, (memory, life, copied) in self.lasting.items()
         }
+
+
+def after_all(block: Block) -> tuple[str, ...]:
+    """The last arguments of a block: `mode` where it rolls a recurrence."""
+    rolls = any(isinstance(item, Region) for item in block.items)
+    return ("position", "mode") if rolls else ("position",)
 
 
 def pairs(values: Mapping[str, str]) -> str:

@@ -42,7 +42,7 @@ Tell = Callable[[str], None]
 ENTRY = "entry"  # what the function is called where it is compiled alone
 NUMBERED = re.compile(r"[a-z]+_\d+")  # functions of one emitted module, in their order there
 OPEN, TAKEN, SAID = ".open", ".taken", ".said"  # files of jobs, and of what processes say
-FORMAT = 4  # of what is kept
+FORMAT = 5  # of what is kept
 UNORDERED = (torch.ops.aten.embedding_dense_backward.default,)
 KEPT_BYTES = 4 << 30  # of the folder, the oldest go first
 
@@ -164,8 +164,9 @@ class Job:
 @contextmanager
 def compiling(again: bool) -> Iterator[None]:
     """How PyTorch compiles a function: the rows of an embedding sum up their gradient in one order,
-    where threads would add to them as they come; products are gathered. `again`: for the backward
-    pass it keeps products, and makes again what is made of them entry by entry.
+    where threads would add to them as they come; products are gathered, inverses made once.
+    `again`: for the backward pass it keeps products, and makes again what is made of them entry by
+    entry.
     """
     from torch._functorch import config
     from torch._inductor import config as inductor
@@ -173,10 +174,11 @@ def compiling(again: bool) -> Iterator[None]:
     from torch._inductor.lowering import lowerings, make_fallback, require_contiguous
 
     from nldsl.step.gathering import Gathering
+    from nldsl.step.inverses import Inverses
 
     with (
         config.patch(aggressive_recomputation=again),
-        inductor.patch(post_grad_custom_pre_pass=Gathering()),
+        inductor.patch(joint_custom_pre_pass=Inverses(), post_grad_custom_pre_pass=Gathering()),
         patch.dict(decompositions),
         patch.dict(lowerings),
     ):

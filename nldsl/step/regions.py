@@ -202,7 +202,7 @@ def region_body(
         return em.written("region", draft), body.clocks
     inner = em.written("token", draft)
     lines = [
-        f"state, outs = {inner}(state, tuple(x[:, 0] for x in streams), statics, ends)",
+        f"state, outs = {inner}(state, tuple(x[:, 0] for x in streams), statics, ends, left)",
         "return state, tuple(x.unsqueeze(1) for x in outs)",
     ]
-    return em.define("region", "state, streams, statics, ends", lines), body.clocks
+    return em.define("region", "state, streams, statics, ends, left", lines), body.clocks

@@ -5,6 +5,7 @@ state      memories, their copies, rows of earlier tokens
 streams    the region's inputs, then the tokens' positions
 statics    values without a time
 ends       for each clock, whether it ticks at the last token
+left       whether the new state is wanted
 """
 
 from __future__ import annotations
@@ -95,8 +96,9 @@ class Body:
         names: Mapping[Node, str],
         levels: Collection[str],
     ) -> Draft:
-        """The function, from (state, streams, statics, ends) to (new state), (outputs): `after` is
-        the text of each memory before the end of the instant, `outputs` that of what is handed on.
+        """The function, from (state, streams, statics, ends, left) to (new state), (outputs):
+        `after` is the text of each memory before the end of the instant, `outputs` that of what is
+        handed on.
         """
         new = [
             *self.settled(after),
@@ -115,9 +117,9 @@ class Body:
             )
             if xs
         ]
-        results = f"{parts(new)}, {parts(outputs)}"
+        results = f"{parts(new)} if left else (), {parts(outputs)}"
         return Draft(
-            ("state", "streams", "statics", "ends"),
+            ("state", "streams", "statics", "ends", "left"),
             [*lines, *prune(self.fn.lines, [*new, *outputs])],
             results,
             self.labels(names, levels),

@@ -31,8 +31,8 @@ class Slope(NamedTuple):
 
 class Family(NamedTuple):
     """Memories that tick together by gradients of windows: at ticks of `every`, if `waits` not
-    before the next token is known. `tick(moves, takes, statics, clocks)` gives new values,
-    `settle(state, others, starts, ends)` what the instant leaves.
+    before the next token is known. `tick(moves, takes, statics, clocks, True)` gives new values,
+    `settle(state, others, starts, ends, True)` what the instant leaves.
     """
 
     every: tuple[int, int, int]
@@ -275,6 +275,7 @@ def tick(f: Family, given: dict[str, Tensor], stop: int) -> dict[str, Tensor]:
         tuple(given[n].unsqueeze(1) for n in f.takes),
         f.statics,
         flags,
+        True,
     )
     return dict(zip(f.moves, new))
 
@@ -285,5 +286,5 @@ def settled(f: Family, now: dict[str, Tensor], stop: int) -> dict[str, Tensor]:
     """
     held, others = (tuple(now[n] for n in names) for names in (f.state, f.others))
     ends = tuple(ticks(c, stop) if c[0] else stop == 0 for c in f.ends)
-    new, _ = f.settle(held, others, f.starts, ends)
+    new, _ = f.settle(held, others, f.starts, ends, True)
     return dict(zip(f.state, new))

@@ -23,13 +23,15 @@ def fresh(
     W: dict[str, Tensor], inputs: dict[str, Tensor], mode: str, lanes: dict[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, int], dict[str, Tensor]]:
     """Over sequences from their first token: sums and numbers of terms of every stream that a level
-    hears, and what outlives them.
+    hears, and what outlives them. Where nothing does, no memory is worked out behind the last
+    token.
     """
     like = next(
         (x for x in (*W.values(), *inputs.values()) if x.is_floating_point()), torch.zeros(())
     )
     batch = next(iter(inputs.values())).shape[0]
-    outputs, new = forward(W, inputs, start(W, batch, like, lanes), 0, mode)
+    rolled = "last" if mode == "loop" and not LASTING else mode
+    outputs, new = forward(W, inputs, start(W, batch, like, lanes), 0, rolled)
     sums = {name: outputs[name].sum((0, 1)) for name in HEARD}
     terms = {name: outputs[name].shape[0] * outputs[name].shape[1] for name in HEARD}
     return sums, terms, {name: new[name].detach() for name in LASTING}

@@ -95,12 +95,14 @@ def scan_chunks(
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Runs `body` over pieces of at most `chunk` tokens that end where the chunk clock ticks.
 
-    body(state, streams, statics, ends) -> (state, outputs); `ends[i]` says whether clock i =
+    body(state, streams, statics, ends, left) -> (state, outputs); `ends[i]` says whether clock i =
     (period, phase, first) ticks at the last token of the piece, which does not come before the
-    token `first`. Each of `copies` is a place in the state and its clock: a piece that begins where
-    it has just been made is given None, for it is then the memory itself. mode "loop" calls it once
-    a piece; "scan" rolls the full pieces into one loop of the compiler; "within" is "loop" in a
-    function that is compiled and differentiated as a whole.
+    token `first`; the state is empty unless `left`. Each of `copies` is a place in the state and
+    its clock: a piece that begins where it has just been made is given None, for it is then the
+    memory itself. mode "loop" calls it once a piece; "last" does so where nothing reads the state
+    behind the last token: what is returned is then that before the last piece; "scan" rolls the
+    full pieces into one loop of the compiler; "within" is "loop" in a function that is compiled and
+    differentiated as a whole.
     """
     length = streams[0].shape[1]
     cuts = [0, *(t for t in range(1, length) if (position + t) % chunk == 0), length]
@@ -110,16 +112,17 @@ def scan_chunks(
     ticks = {b: ending(position + b, clocks) for _, b in pieces}
     outs: list[tuple[Tensor, ...]] = []
 
-    def run(a: int, xs: tuple[Tensor, ...], ends: tuple[bool | Tensor, ...]) -> None:
+    def run(a: int, b: int, xs: tuple[Tensor, ...], ends: tuple[bool | Tensor, ...]) -> None:
         nonlocal state
         fresh = {i for i, k in copies if position + a == 0 or ending(position + a, clocks)[k]}
         given = (None if i in fresh else x for i, x in enumerate(alike(state, mode)))
-        state, out = body(tuple(given), xs, statics, ends)
+        new, out = body(tuple(given), xs, statics, ends, mode != "last" or b < length)
+        state = new or state
         outs.append(out)
 
     def apart(some: list[tuple[int, int]]) -> None:
         for a, b in some:
-            run(a, tuple(x[:, a:b] for x in streams), ticks[b])
+            run(a, b, tuple(x[:, a:b] for x in streams), ticks[b])
 
     apart([piece for piece in pieces if not full or piece[0] < first])
     if full:
@@ -135,7 +138,7 @@ def scan_chunks(
                 ends = tuple(
                     t if fixed else flags[i, k] for k, (t, fixed) in enumerate(zip(ticks[b], same))
                 )
-                run(a, rows[i], ends)
+                run(a, b, rows[i], ends)
     apart([piece for piece in pieces if full and piece[0] >= last])
     return state, tuple(torch.cat(parts, 1) if len(parts) > 1 else parts[0] for parts in zip(*outs))
 
@@ -155,7 +158,7 @@ def alike(state: tuple[Tensor, ...], mode: str) -> tuple[Tensor, ...]:
     one graph: each tensor an object of its own, contiguous, and one that a derivative can be taken
     in.
     """
-    if mode != "loop" or not torch.is_grad_enabled():
+    if mode not in ("loop", "last") or not torch.is_grad_enabled():
         return state
     whole = (x.contiguous() for x in state)
     return tuple(
@@ -200,7 +203,7 @@ def scanned(
         here = iter(xs[len(stacked) :])
         ends = tuple(t if fixed else next(here) for t, fixed in zip(ticks, same))
         carry = even(carry)
-        state, out = body(carry[:width], xs[: len(stacked)], carry[width:], ends)
+        state, out = body(carry[:width], xs[: len(stacked)], carry[width:], ends, True)
         return own(state + carry[width:]), own(out)
 
     carry, out = scan(step, own(state + statics), stacked + moving, dim=0)

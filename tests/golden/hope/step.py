@@ -3,7 +3,6 @@ def block_1(
     x,  # [vocab, d]
     before,  # [B, n]
     position,
-    mode,
 ):
     # hope.nl:66  x = embed(ids, [d])
     x_2 = F.embedding(ids, x)
@@ -22,7 +21,6 @@ def block_2(
     q_conv_tail,  # [B, 3, head, e]
     z_conv_tail,  # [B, 3, head, e]
     position,
-    mode,
 ):
     # hope.nl:36  z = conv(linear(x, [head, e]), 4)  # sec. 8.3: the only mixing in a chunk
     rmsnorm_1 = rmsnorm * x / torch.sqrt((x ** 2.0).mean((-1,)) + 1e-06)[:, :, None]
@@ -37,7 +35,7 @@ def block_2(
     return (z, q), (rows_2[:, rows_2.shape[1] - 3:], rows[:, rows.shape[1] - 3:])
 
 
-def region_1(state, streams, statics, ends):
+def region_1(state, streams, statics, ends, left):
     (
         M_W1,  # [B, head, 4, e, 4 * e]
         M_W2,  # [B, head, 4, 4 * e, e]
@@ -117,7 +115,7 @@ def region_1(state, streams, statics, ends):
     M_W2_near_new = select(near_ends, M_W2_new, held_2)
     return (
         M_W1_new, M_W2_new, S_velocity_m_W1_new, S_velocity_m_W2_new, M_W1_near_new, M_W2_near_new
-    ), (keep, rate, k, v)
+    ) if left else (), (keep, rate, k, v)
 
 
 def block_3(
@@ -203,7 +201,7 @@ def block_3(
     )
 
 
-def region_2(state, streams, statics, ends):
+def region_2(state, streams, statics, ends, left):
     (
         M_W1,  # [B, head, e, 4 * e]
         M_W2,  # [B, head, 4 * e, e]
@@ -261,7 +259,9 @@ def region_2(state, streams, statics, ends):
     M_W2_far_new = select(far_ends, M_W2_new, held_2)
     residual_1 = F.silu(torch.einsum("Babc,BTac->BTab", held_2, q))
     residual_2 = torch.einsum("Babc,BTac->BTab", held, residual_1)
-    return (M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_far_new, M_W2_far_new), (residual_2,)
+    return (
+        M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_far_new, M_W2_far_new
+    ) if left else (), (residual_2,)
 
 
 def block_4(
@@ -310,7 +310,6 @@ def block_5(
     continuum_F_up_2,  # [4 * d, d]
     continuum_F_down_2,  # [d, 4 * d]
     position,
-    mode,
 ):
     # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
     residual_1 = q + einsum_1
@@ -340,7 +339,6 @@ def block_6(
     linear,  # [vocab, d]
     before,  # [B, n, vocab]
     position,
-    mode,
 ):
     # hope.nl:71  return linear(rmsnorm(x), [vocab])
     rmsnorm_1 = rmsnorm * x / torch.sqrt((x ** 2.0).mean((-1,)) + 1e-06)[:, :, None]
@@ -353,7 +351,7 @@ def block_6(
 def forward(W, inputs, carry, position, mode):
     new = {}
     (x, ahead_ids), (new["ids.before"],) = block_1(
-        inputs["ids"], W["loss.x"], carry["ids.before"], position, mode
+        inputs["ids"], W["loss.x"], carry["ids.before"], position
     )
     (z_0, q_0), (
         new["loss.layer[0].self_modifying_titans.q.conv.tail"],
@@ -368,7 +366,6 @@ def forward(W, inputs, carry, position, mode):
         carry["loss.layer[0].self_modifying_titans.q.conv.tail"],
         carry["loss.layer[0].self_modifying_titans.z.conv.tail"],
         position,
-        mode,
     )
     (keep_0, k_0, rate_0, v_0), (
         new["loss.layer[0].self_modifying_titans.M_alpha.recall.M.W1"],
@@ -463,10 +460,9 @@ def forward(W, inputs, carry, position, mode):
         W["loss.layer[0].continuum.ffn[2].F.up"],
         W["loss.layer[0].continuum.ffn[2].F.down"],
         position,
-        mode,
     )
     (loss,), (new["einsum.before"],) = block_6(
-        x_0, ahead_ids, W["loss.rmsnorm"], W["loss.linear"], carry["einsum.before"], position, mode
+        x_0, ahead_ids, W["loss.rmsnorm"], W["loss.linear"], carry["einsum.before"], position
     )
     return {"loss": loss}, new
 

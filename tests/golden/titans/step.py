@@ -3,7 +3,6 @@ def block_1(
     x,  # [vocab, d]
     before,  # [B, n]
     position,
-    mode,
 ):
     # std/layers.nl:31  x = embed(ids, [d])
     x_2 = F.embedding(ids, x)
@@ -32,7 +31,6 @@ def block_2(
     k_conv_tail,  # [B, 3, head, e]
     v_conv_tail,  # [B, 3, head, e]
     position,
-    mode,
 ):
     # titans.nl:18  q = unit(project(x, [head, e]))  # Eq. 11, sec. 4.4: SiLU, conv 4, unit length
     rmsnorm_1 = rmsnorm * x / torch.sqrt((x ** 2.0).mean((-1,)) + 1e-06)[:, :, None]
@@ -65,7 +63,7 @@ def block_2(
     )
 
 
-def region_1(state, streams, statics, ends):
+def region_1(state, streams, statics, ends, left):
     (
         M_W1,  # [B, head, e, 2 * e]
         M_W2,  # [B, head, 2 * e, e]
@@ -127,7 +125,9 @@ def region_1(state, streams, statics, ends):
     net_9 = torch.einsum("BTac,BJac->BaTJ", net_6, S_2) * M_3
     # titans.nl:33  y = recall.M@after(q)  # Eq. 15: a token sees what it wrote
     y = net_7 + net_8 + torch.einsum("BaTJ,BJab->BTab", net_9, S_3)
-    return (M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_chunk_new, M_W2_chunk_new), (y,)
+    return (
+        M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_chunk_new, M_W2_chunk_new
+    ) if left else (), (y,)
 
 
 def block_3(
@@ -173,7 +173,6 @@ def block_4(
     swiglu_up,  # [4 * d, d]
     swiglu_down,  # [d, 4 * d]
     position,
-    mode,
 ):
     # titans.nl:34  return linear(rmsnorm(y) .* sigmoid(linear(x, [head, e])), [d])
     rmsnorm_1 = torch.sqrt((y ** 2.0).mean((-1,)) + 1e-06)[:, :, :, None]
@@ -199,7 +198,6 @@ def block_5(
     linear,  # [vocab, d]
     before,  # [B, n, vocab]
     position,
-    mode,
 ):
     # titans.nl:36  loss = cross_entropy(language_model(ids, neural_memory, d, depth, vocab), nex..
     rmsnorm_1 = rmsnorm * x / torch.sqrt((x ** 2.0).mean((-1,)) + 1e-06)[:, :, None]
@@ -211,7 +209,7 @@ def block_5(
 def forward(W, inputs, carry, position, mode):
     new = {}
     (x, ahead_ids), (new["ids.before"],) = block_1(
-        inputs["ids"], W["loss.x"], carry["ids.before"], position, mode
+        inputs["ids"], W["loss.x"], carry["ids.before"], position
     )
     (q_0, sub_forget_0, decay_0, k_0, v_0, rate_0, sigmoid_1_0), (
         new["loss.layer[0].mixer.q.conv.tail"],
@@ -237,7 +235,6 @@ def forward(W, inputs, carry, position, mode):
         carry["loss.layer[0].mixer.k.conv.tail"],
         carry["loss.layer[0].mixer.v.conv.tail"],
         position,
-        mode,
     )
     (y_0,), (
         new["loss.layer[0].mixer.recall.M.W1"],
@@ -273,10 +270,9 @@ def forward(W, inputs, carry, position, mode):
         W["loss.layer[0].swiglu.up"],
         W["loss.layer[0].swiglu.down"],
         position,
-        mode,
     )
     (loss,), (new["einsum.before"],) = block_5(
-        x_0, ahead_ids, W["loss.rmsnorm"], W["loss.linear"], carry["einsum.before"], position, mode
+        x_0, ahead_ids, W["loss.rmsnorm"], W["loss.linear"], carry["einsum.before"], position
     )
     return {"loss": loss}, new
 
