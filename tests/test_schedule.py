@@ -20,7 +20,7 @@ from nldsl.step.compile import CompiledStep
 
 GOLDEN = Path(__file__).parent / "golden"
 # the rest is the same text in every step
-EMITTED = r"(?:block|region|token|update|tick|step)_\d+|forward|start"
+EMITTED = r"(?:block|still|moving|region|token|update|tick|step)_\d+|forward|start"
 
 
 @cache

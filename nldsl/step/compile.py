@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from nldsl.core.initial import normal
 from nldsl.core.program import ENDS
-from nldsl.diagnostic import Diagnostic, Diagnostics
+from nldsl.diagnostic import Diagnostic, Diagnostics, counted
 from nldsl.schedule.faults import Unsupported, told
 from nldsl.schedule.named import Heard, Total, input_of
 from nldsl.schedule.plan import Schedule
@@ -31,10 +32,12 @@ from nldsl.step.loading import Files, loaded
 from nldsl.step.module import StepSource
 from nldsl.step.reading import Reader, load_module
 from nldsl.step.recompute import Budget, unbounded
+from nldsl.step.runtime.recurrence import at_once
 from nldsl.step.state import State, allocate, draws, planned
 
 PRECISION = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 CAPTURES = ("auto", "split", "whole", "eager")
+PIECES = 32  # of a recurrence in one graph, where no loop of the compiler rolls them
 WHOLE_SECONDS = 120.0  # predicted compile time above which `auto` does not choose `whole`
 Batch = Mapping[str, Tensor]
 Run = Callable[..., Any]  # an emitted function, compiled or not
@@ -91,6 +94,7 @@ class CompiledStep:
         self._planned = planned(self.program, planned_steps, device)
         self.reading = Reader(self)
         self.compiled: dict[str, functions.Compiled] = {}
+        self.at_once = at_once(self.reading.like())
         self._kinds = self._compile()
         self._met: set[tuple[Any, ...]] = (
             set()
@@ -106,6 +110,8 @@ class CompiledStep:
         seconds = self.predict("whole")
         if self.device == "cpu":
             return "split", f"on a CPU; `whole` would take about {seconds:.0f} s to compile"
+        if self.emitted.rolled:
+            return "split", f"on {self.device}, where `whole` would write out every piece"
         if seconds > WHOLE_SECONDS:
             return "split", f"`whole` would take about {seconds:.0f} s to compile"
         return "whole", f"on {self.device}, about {seconds:.0f} s to compile"
@@ -132,16 +138,17 @@ class CompiledStep:
     def _compile(self) -> list[Run]:
         count = len(self.schedule.table.kinds)
         module = self.module
-        self.mode = "scan" if self.capture == "whole" else "loop"
+        self.mode = "scan" if self.capture == "whole" and not self.at_once else "loop"
+        worth = self.emitted.worth(self.at_once)
         if self.capture == "split":
-            bodies = [*self.emitted.functions, *(tape.body for tape in self.updates.tapes)]
+            bodies = [*worth, *(tape.body for tape in self.updates.tapes)]
             names = dict.fromkeys([*bodies, *(f"tick_{i + 1}" for i in range(count))])
             for name, text in functions.texts(self.source, names).items():
                 module[name] = self.compiled[name] = functions.Compiled(
                     module[name], text, self.obtain, name in self.emitted.pieces
                 )
         if not self.keeps_all():
-            for name in self.emitted.functions:
+            for name in worth:
                 module[name] = self.budget.function(name, module[name])
         if self.capture == "whole":
             return [
@@ -240,6 +247,8 @@ class CompiledStep:
     def _whole(
         self, kind: int, state: State, inputs: Batch, D: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, int]]:
+        if self.mode == "loop":
+            self._require_few(next(iter(inputs.values())).shape[1])
         seat = lanes.part(state.lanes, 0, lanes_of(inputs))
         D = {
             **D,
@@ -252,6 +261,23 @@ class CompiledStep:
             self.module[f"after_{kind + 1}"](state.tensors, terms)
         self._keep(state, [inputs], [last])
         return sums, terms
+
+    def _require_few(self, length: int) -> None:
+        """Raises N806 if one graph would hold more than `PIECES` of a recurrence."""
+        tokens = min(self.emitted.rolled, default=length)
+        if length > PIECES * tokens:
+            raise Diagnostics(
+                [
+                    Diagnostic(
+                        "N806",
+                        f"a step that is one graph writes out every piece of a recurrence: "
+                        f"{math.ceil(length / tokens):,} pieces of {counted(tokens, 'token')}, "
+                        f"and {PIECES} are the most",
+                        help="`--capture split`; or sequences of at most "
+                        f"{PIECES * tokens:,} tokens",
+                    )
+                ]
+            )
 
     def _apart(
         self, name: str, state: State, inputs: Sequence[Batch], D: Mapping[str, Tensor]

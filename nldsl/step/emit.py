@@ -7,7 +7,10 @@ start(W, batch, like, lanes)                the carry before the first token of 
 block_i(..)                                 a run of streams and regions (a layer); equal layers
                                             share one function
 region_i(state, streams, statics, ends, left)  one piece of tokens of memories that learn while
-                                            they read
+                                            they read, as two functions where it makes anything of
+                                            its streams alone:
+still_i(streams, statics)                   what needs no memory
+moving_i(.., made)                          the rest, which is given that
 online(W, given, carry, position, mode)     the part that is run between ticks of memories that
                                             learn from its loss, see `online.py`
 """
@@ -60,11 +63,23 @@ class Emitted:
     randoms: dict[str, tuple[Shape, float]] = field(default_factory=dict)
     loads: list[str] = field(default_factory=list)  # starts from files, by `loaded_name`
     heads: list[Node] = field(default_factory=list)  # cross entropies without their logits
+    rolled: list[int] = field(default_factory=list)  # tokens of a piece of each recurrence
+    # of a piece, the function of what needs no memory and that of the rest
+    apart: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def pieces(self) -> set[str]:
         """Functions that are run for one piece of tokens after the other."""
-        return {*self.functions} - {*self.block_of}
+        whole = {*self.functions} - {*self.block_of}
+        return whole.union(*(self.apart.get(name, ()) for name in whole))
+
+    def worth(self, at_once: bool) -> list[str]:
+        """What is worth compiling, where what needs no memory is made for all pieces at once or
+        with each.
+        """
+        if not at_once:
+            return self.functions
+        return [x for name in self.functions for x in self.apart.get(name, (name,))]
 
 
 class Carry:
@@ -94,12 +109,14 @@ class Emitter:
         self.kept: dict[str, State] = {}  # by name, the states that are carried
         self.lowering: dict[str, str] = {}
         self.chunk: dict[str, int] = {}
+        self.rolled: list[int] = []
         self.lasting: dict[str, tuple[str, Clock, Clock]] = {}
         self.randoms: dict[str, tuple[Shape, float]] = {}
         self.loads: list[str] = []
         self.bodies: list[
             str
         ] = []  # functions worth compiling: streams of a block, one piece of a region
+        self.apart: dict[str, tuple[str, str]] = {}  # of a piece, its two functions
         rows = list(schedule.online.rows.values()) if schedule.online else []
         equations = (x for s in schedule.states.values() for x in s.equations)
         order = list(walk(*schedule.outputs.values(), *rows, *equations))
@@ -396,6 +413,8 @@ class Emitter:
             self.randoms,
             self.loads,
             [*self.heads],
+            self.rolled,
+            self.apart,
         )
 
     def shown(self, node: Node, text: str) -> str:

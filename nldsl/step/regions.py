@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from nldsl.core.nodes import Node
 from nldsl.schedule.arrangement import Arrangement
 from nldsl.schedule.plan import Region
-from nldsl.step.listing import PLAIN, Made
+from nldsl.step.listing import PLAIN, Label, Listing, Made
 from nldsl.step.lowerings.affine import affine_form
-from nldsl.step.lowerings.body import Body
+from nldsl.step.lowerings.body import WHOLE, Body
 from nldsl.step.lowerings.forms import AffineForm, Recurrence
 from nldsl.step.lowerings.past import keeps, shape_of
 from nldsl.step.lowerings.table import chosen
@@ -43,10 +43,13 @@ def call_region(em: Emitter, fn: Fn, carry: Carry, region: Region) -> None:
     taken = [*side_by_side(of, given), *rows]
     function, chunk, clocks, copied = region_function(em, region, inputs, of)
     em.bodies.append(function)
+    em.rolled.append(chunk)
     streamed = parts([*streams, f"times({streams[0]}, position)"])
     fixed = parts([fn.tensor(s) for s in statics])
     ticks, copies = (parts([str(x) for x in xs]) for xs in (clocks, copied))
-    call = [function, parts(taken), streamed, fixed, "position", str(chunk), ticks, copies, "mode"]
+    two = parts(em.apart.get(function, ()))
+    rolled = [parts(taken), streamed, fixed, "position", str(chunk), ticks, copies, "mode"]
+    call = [function, two, *rolled]
     after = [fn.fresh("n") for _ in taken]
     outs = [fn.fresh() for _ in (*of.outputs, *of.rows)]
     fn.lines.append(f"{parts(after)}, {parts(outs)} = scan_chunks({', '.join(call)})")
@@ -197,12 +200,23 @@ def region_function(
 def region_body(
     em: Emitter, body: Body, after: dict[str, str], outputs: list[str]
 ) -> tuple[str, list[tuple[int, int, int]]]:
-    draft = body.draft(after, outputs, em.known.names, em.schedule.program.levels)
-    if body.lead == "BT":
+    said = after, outputs, em.known.names, em.schedule.program.levels
+    draft, given = body.draft(*said), ", ".join(WHOLE)
+    if body.lead == "B":
+        inner = em.written("token", draft)
+        lines = [
+            f"state, outs = {inner}(state, tuple(x[:, 0] for x in streams), statics, ends, left)",
+            "return state, tuple(x.unsqueeze(1) for x in outs)",
+        ]
+        return em.define("region", given, lines), body.clocks
+    drafts = body.drafts(*said)
+    if drafts is None:
         return em.written("region", draft), body.clocks
-    inner = em.written("token", draft)
-    lines = [
-        f"state, outs = {inner}(state, tuple(x[:, 0] for x in streams), statics, ends, left)",
-        "return state, tuple(x.unsqueeze(1) for x in outs)",
-    ]
-    return em.define("region", "state, streams, statics, ends, left", lines), body.clocks
+    first, rest, made = drafts
+    called = Listing(first, em.known).called
+    rest.labels = {**rest.labels, **{x: Label(called[x]) for x in made}}
+    still, moving = em.written("still", first), em.written("moving", rest)
+    lines = [f"return {moving}({given}, {still}(streams[:-1], statics))"]
+    region = em.define("region", given, lines)
+    em.apart[region] = still, moving
+    return region, body.clocks

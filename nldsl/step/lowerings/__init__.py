@@ -18,6 +18,7 @@ region that fits none is computed token by token, and the report says why and wh
     temporal.py, past.py   convolution, attention, windows, positions; the earlier tokens they need
     vocabulary.py          a cross entropy without its logits, of streams
     order.py, body.py      the order within a token; the function of one piece, its end
+    still.py               the lines of a piece that need no memory, which all pieces share
 
 Decisions. Products of decays are the inverse of a bidiagonal matrix: a division by a cumulative
 product overflows as soon as a gate closes, and differences of cumulative logs have no slope at a

@@ -20,9 +20,12 @@ from nldsl.schedule.token_states import State
 from nldsl.step.listing import Draft, Label, shape_text
 from nldsl.step.lowerings.order import in_order
 from nldsl.step.lowerings.past import Past, keeps
+from nldsl.step.lowerings.still import parted
 from nldsl.step.lowerings.temporal import TEMPORAL
 from nldsl.step.names import identifier, last, short
 from nldsl.step.source import Fn, Ref, parts, prune
+
+WHOLE = ("state", "streams", "statics", "ends", "left")  # parameters of a piece
 
 
 @dataclass
@@ -57,7 +60,9 @@ class Body:
         if self.lead == "BT":
             self.renewed()
         self.seldom = [s for s in in_order(region.ticking) if s.seldom]
-        fn.like = self.like = self.kept[0]
+        self.like = self.kept[0]
+        computed = (x for x, n in zip(self.streams, self.inputs) if n.op not in ("input", "ahead"))
+        fn.like = next(computed, self.like) if self.lead == "BT" else self.like
         self.given: dict[Node, Ref] = {}  # what has a value before the first line
         still = region.copies | {s.name for s in self.seldom}
         for node in [*region.inside, *(a for s in region.ticking for a in s.after.args[1:2])]:
@@ -100,6 +105,50 @@ class Body:
         `after` is the text of each memory before the end of the instant, `outputs` that of what is
         handed on.
         """
+        new = self.ended(after)
+        lines = prune(self.fn.lines, [*new, *outputs])
+        return Draft(
+            WHOLE,
+            [*self.unpacked(*WHOLE), *lines],
+            f"{parts(new)} if left else (), {parts(outputs)}",
+            self.labels(names, levels),
+            self.fn.made,
+        )
+
+    def drafts(
+        self,
+        after: dict[str, str],
+        outputs: Sequence[str],
+        names: Mapping[Node, str],
+        levels: Collection[str],
+    ) -> tuple[Draft, Draft, list[str]] | None:
+        """`draft` as two functions, if there is anything for the first: what needs no memory, from
+        (streams, statics), and the rest, which is given that as well; what it is given.
+        """
+        new = self.ended(after)
+        streams, others = self.streams[:-1], [*self.kept, self.streams[-1], *self.ends]
+        own = parted(self.fn.lines, streams, self.statics, others, [*new, *outputs])
+        if not own.made:
+            return None
+        labels = self.labels(names, levels)
+        still = Draft(
+            ("streams", "statics"),
+            [f"{parts(streams)} = streams", *self.unpacked("statics"), *own.still],
+            parts([f"{x}.contiguous()" for x in own.made]),
+            labels,
+            self.fn.made,
+        )
+        moving = Draft(
+            (*WHOLE, "made"),
+            [*self.unpacked(*WHOLE), f"{parts(own.made)} = made", *own.moving],
+            f"{parts(new)} if left else (), {parts(outputs)}",
+            labels,
+            self.fn.made,
+        )
+        return still, moving, own.made
+
+    def ended(self, after: dict[str, str]) -> list[str]:
+        """Texts of the new state."""
         new = [
             *self.settled(after),
             *(self.past.after.get(i, name) for i, name in enumerate(self.past.names)),
@@ -107,24 +156,21 @@ class Body:
         for given, text in zip(self.kept, new, strict=True):
             if text in self.fn.made:
                 self.fn.made[text] = replace(self.fn.made[text], after=given)
-        lines = [
-            f"{parts(xs)} = {name}"
-            for name, xs in (
-                ("state", self.kept),
-                ("streams", self.streams if self.timed else self.streams[:-1]),
-                ("statics", self.statics),
-                ("ends", [f"e{i + 1}" for i in range(len(self.clocks))]),
-            )
-            if xs
-        ]
-        results = f"{parts(new)} if left else (), {parts(outputs)}"
-        return Draft(
-            ("state", "streams", "statics", "ends", "left"),
-            [*lines, *prune(self.fn.lines, [*new, *outputs])],
-            results,
-            self.labels(names, levels),
-            self.fn.made,
-        )
+        return new
+
+    def unpacked(self, *parameters: str) -> list[str]:
+        """The lines that take parameters apart."""
+        held = {
+            "state": self.kept,
+            "streams": self.streams if self.timed else self.streams[:-1],
+            "statics": self.statics,
+            "ends": self.ends,
+        }
+        return [f"{parts(held[x])} = {x}" for x in parameters if held.get(x)]
+
+    @property
+    def ends(self) -> list[str]:
+        return [f"e{i + 1}" for i in range(len(self.clocks))]
 
     def labels(self, names: Mapping[Node, str], levels: Collection[str]) -> dict[str, Label]:
         """What the parts of state, streams, statics and ends are called."""

@@ -10,9 +10,10 @@ def full(like: Tensor, value: object, shape: tuple[int, ...]) -> Tensor:
     """A constant of the dtype and device of `like`; float64 beside whole numbers, as in a block
     that computes from labels alone.
     """
-    return torch.as_tensor(
-        value, dtype=like.dtype if like.is_floating_point() else torch.float64, device=like.device
-    ).expand(shape)
+    dtype = like.dtype if like.is_floating_point() else torch.float64
+    if isinstance(value, int | float):  # filled where it lies, not copied there
+        return torch.full((), value, dtype=dtype, device=like.device).expand(shape)
+    return torch.as_tensor(value, dtype=dtype, device=like.device).expand(shape)
 
 
 def product(eq: str, *xs: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ instant."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -84,6 +85,8 @@ def lanewise(flag: Tensor, new: Tensor, old: Tensor) -> Tensor:
 
 def scan_chunks(
     body: Callable[..., tuple[tuple[Tensor, ...], tuple[Tensor, ...]]],
+    apart: tuple[Callable[..., tuple[Tensor, ...]], Callable[..., tuple[tuple[Tensor, ...], ...]]]
+    | tuple[()],
     state: tuple[Tensor, ...],
     streams: tuple[Tensor, ...],
     statics: tuple[Tensor, ...],
@@ -97,55 +100,124 @@ def scan_chunks(
 
     body(state, streams, statics, ends, left) -> (state, outputs); `ends[i]` says whether clock i =
     (period, phase, first) ticks at the last token of the piece, which does not come before the
-    token `first`; the state is empty unless `left`. Each of `copies` is a place in the state and
-    its clock: a piece that begins where it has just been made is given None, for it is then the
-    memory itself. mode "loop" calls it once a piece; "last" does so where nothing reads the state
-    behind the last token: what is returned is then that before the last piece; "scan" rolls the
-    full pieces into one loop of the compiler; "within" is "loop" in a function that is compiled and
-    differentiated as a whole.
+    token `first`; the state is empty unless `left`. `apart` is the same as two functions, that of
+    streams and statics, and the rest, which is given what that made; where `at_once` says so, the
+    first is called for all full pieces in the place of one. Each of `copies` is a place in the
+    state and its clock: a piece that begins where it has just been made is given None, for it is
+    then the memory itself. mode "loop" calls it once a piece; "last" does so where nothing reads
+    the state behind the last token: what is returned is then that before the last piece; "scan"
+    rolls the full pieces into one loop of the compiler; "within" is "loop" in a function that is
+    compiled and differentiated as a whole.
     """
     length = streams[0].shape[1]
-    cuts = [0, *(t for t in range(1, length) if (position + t) % chunk == 0), length]
-    pieces = list(zip(cuts, cuts[1:]))
-    full = [(a, b) for a, b in pieces if b - a == chunk and (position + b) % chunk == 0]
-    first, last = (full[0][0], full[-1][1]) if full else (0, 0)
-    ticks = {b: ending(position + b, clocks) for _, b in pieces}
+    before, full, behind = pieces(length, position, chunk)
+    ticks = {b: ending(position + b, clocks) for _, b in (*before, *full, *behind)}
+    two = apart if mode in ("loop", "last") and at_once(streams[0]) else ()
     outs: list[tuple[Tensor, ...]] = []
 
-    def run(a: int, b: int, xs: tuple[Tensor, ...], ends: tuple[bool | Tensor, ...]) -> None:
+    def make(xs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return two[0](xs[:-1], statics) if two else ()
+
+    def run(some: list[tuple[int, int]], given: list[Given]) -> None:
         nonlocal state
-        fresh = {i for i, k in copies if position + a == 0 or ending(position + a, clocks)[k]}
-        given = (None if i in fresh else x for i, x in enumerate(alike(state, mode)))
-        new, out = body(tuple(given), xs, statics, ends, mode != "last" or b < length)
-        state = new or state
-        outs.append(out)
-
-    def apart(some: list[tuple[int, int]]) -> None:
-        for a, b in some:
-            run(a, b, tuple(x[:, a:b] for x in streams), ticks[b])
-
-    apart([piece for piece in pieces if not full or piece[0] < first])
-    if full:
-        stacked = tuple(piled(x[:, first:last], chunk) for x in streams)
-        same = tuple(len({ticks[b][i] for _, b in full}) == 1 for i in range(len(clocks)))
-        flags = torch.tensor([ticks[b] for _, b in full], device=streams[0].device)
-        if mode == "scan" and len(full) > 3:
-            state, out = scanned(body, state, stacked, statics, ticks[full[0][1]], same, flags)
+        for (a, b), (xs, ends, made) in zip(some, given):
+            fresh = {i for i, k in copies if position + a == 0 or ending(position + a, clocks)[k]}
+            held = tuple(None if i in fresh else x for i, x in enumerate(alike(state, mode)))
+            whole = held, xs, statics, ends, mode != "last" or b < length
+            new, out = two[1](*whole, made) if two else body(*whole)
+            state = new or state
             outs.append(out)
-        else:
-            rows = list(zip(*(x.unbind(0) for x in stacked)))
-            for i, (a, b) in enumerate(full):
-                ends = tuple(
-                    t if fixed else flags[i, k] for k, (t, fixed) in enumerate(zip(ticks[b], same))
-                )
-                run(a, b, rows[i], ends)
-    apart([piece for piece in pieces if full and piece[0] >= last])
+
+    run(before, singly(before, streams, ticks, make))
+    if mode == "scan" and len(full) > 3:
+        flags = [ticks[b] for _, b in full]
+        state, out = scanned(body, state, piled(streams, full), statics, flags)
+        outs.append(out)
+    else:
+        run(full, together(full, streams, ticks, make))
+    run(behind, singly(behind, streams, ticks, make))
     return state, tuple(torch.cat(parts, 1) if len(parts) > 1 else parts[0] for parts in zip(*outs))
 
 
-def piled(stream: Tensor, chunk: int) -> Tensor:
-    """[B, n * chunk, ..] -> its pieces one after the other, [n, B, chunk, ..]."""
-    return stream.reshape(len(stream), -1, chunk, *stream.shape[2:]).movedim(1, 0).contiguous()
+class Given(NamedTuple):
+    """What a piece is given: its streams, which clocks tick at its end, and what is made of its
+    streams apart from it.
+    """
+
+    streams: tuple[Tensor, ...]
+    ends: tuple[bool | Tensor, ...]
+    made: tuple[Tensor, ...]
+
+
+def pieces(
+    length: int, position: int, chunk: int
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]], list[tuple[int, int]]]:
+    """Where pieces that end with a chunk begin and end: what is cut off before the first whole
+    chunk, all of these, and what is left.
+    """
+    cuts = [0, *(t for t in range(1, length) if (position + t) % chunk == 0), length]
+    every = list(zip(cuts, cuts[1:]))
+    full = [(a, b) for a, b in every if b - a == chunk and (position + b) % chunk == 0]
+    if not full:
+        return every, [], []
+    before, behind = [p for p in every if p < full[0]], [p for p in every if p > full[-1]]
+    return before, full, behind
+
+
+def singly(
+    some: list[tuple[int, int]],
+    streams: tuple[Tensor, ...],
+    ticks: dict[int, tuple[bool, ...]],
+    make: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]],
+) -> list[Given]:
+    """What pieces of any length are given."""
+    cut = [(tuple(x[:, a:b] for x in streams), ticks[b]) for a, b in some]
+    return [Given(xs, ends, make(xs)) for xs, ends in cut]
+
+
+def together(
+    full: list[tuple[int, int]],
+    streams: tuple[Tensor, ...],
+    ticks: dict[int, tuple[bool, ...]],
+    make: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]],
+) -> list[Given]:
+    """What pieces of one length are given: what is made of their streams is made at once."""
+    if not full:
+        return []
+    n, stacked = len(full), piled(streams, full)
+    made = make(tuple(x.flatten(0, 1) for x in stacked))
+    rows = list(zip(*(x.unbind(0) for x in stacked)))
+    parts = list(zip(*(x.view(n, -1, *x.shape[1:]).unbind(0) for x in made))) or [()] * n
+    ends = flagged([ticks[b] for _, b in full], streams[0])
+    return [Given(*given) for given in zip(rows, ends, parts)]
+
+
+def at_once(like: Tensor) -> bool:
+    """Is what needs no memory made for all pieces at once? A CPU makes it with each, while the
+    piece is in its cache; for another device a few large calls are better than many small ones.
+    """
+    return like.device.type != "cpu"
+
+
+def flagged(ticks: list[tuple[bool, ...]], like: Tensor) -> list[tuple[bool | Tensor, ...]]:
+    """What pieces are told of ticks at their ends. On a CPU a tick that not all of them have is a
+    number, so that one function is compiled for both; elsewhere that would be a copy.
+    """
+    if at_once(like):
+        return list(ticks)
+    same = [len({*column}) == 1 for column in zip(*ticks)]
+    flags = None if all(same) else torch.tensor(ticks)
+    return [
+        tuple(t if flags is None or same[k] else flags[i, k] for k, t in enumerate(row))
+        for i, row in enumerate(ticks)
+    ]
+
+
+def piled(streams: tuple[Tensor, ...], full: list[tuple[int, int]]) -> tuple[Tensor, ...]:
+    """Each [B, T, ..] -> its pieces of one length, one after the other, [n, B, chunk, ..]."""
+    first, last = full[0][0], full[-1][1]
+    cut = (x[:, first:last].reshape(len(x), len(full), -1, *x.shape[2:]) for x in streams)
+    return tuple(x.movedim(1, 0).contiguous() for x in cut)
 
 
 def ending(n: int, clocks: tuple[tuple[int, int, int], ...]) -> tuple[bool, ...]:
@@ -174,9 +246,7 @@ def scanned(
     state: tuple[Tensor, ...],
     stacked: tuple[Tensor, ...],
     statics: tuple[Tensor, ...],
-    ticks: tuple[bool, ...],
-    same: tuple[bool, ...],
-    flags: Tensor,
+    ticks: list[tuple[bool, ...]],
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """All full pieces as one loop of the compiler, stacked [n, B, C, ..]. It wants every tensor its
     own and contiguous, and values that do not change carried along: gradients of captured ones are
@@ -185,6 +255,8 @@ def scanned(
     from torch._higher_order_ops.scan import scan
 
     width = len(state)
+    columns = [*zip(*ticks)]
+    fixed = [len({*column}) == 1 for column in columns]
 
     def own(xs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(x.clone(memory_format=torch.contiguous_format) for x in xs)
@@ -195,13 +267,17 @@ def scanned(
             x.reshape(-1).clone().view(x.shape) if x.is_floating_point() else x for x in xs
         )
 
-    moving = tuple(flags[:, i].clone() for i, fixed in enumerate(same) if not fixed)
+    moving = tuple(
+        torch.tensor(column, device=state[0].device)
+        for column, same in zip(columns, fixed)
+        if not same
+    )
 
     def step(
         carry: tuple[Tensor, ...], xs: tuple[Tensor, ...]
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         here = iter(xs[len(stacked) :])
-        ends = tuple(t if fixed else next(here) for t, fixed in zip(ticks, same))
+        ends = tuple(t if same else next(here) for t, same in zip(ticks[0], fixed))
         carry = even(carry)
         state, out = body(carry[:width], xs[: len(stacked)], carry[width:], ends, True)
         return own(state + carry[width:]), own(out)

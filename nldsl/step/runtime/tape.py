@@ -12,7 +12,7 @@ from torch import Tensor
 
 def note(tape: Tensor, at: Tensor, value: float | Tensor) -> None:
     """Writes one row of a tape."""
-    row = torch.as_tensor(value, dtype=tape.dtype, device=tape.device)
+    row = value.to(tape) if isinstance(value, Tensor) else tape.new_full((), value)
     tape.index_copy_(0, at, row.reshape(1, *tape.shape[1:]))
 
 

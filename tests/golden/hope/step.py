@@ -151,6 +151,7 @@ def block_3(
 ):
     (n1, n2, n3, n4, n5, n6), (keep, rate, k, v) = scan_chunks(
         region_1,
+        (),
         (
             torch.stack([M_alpha_M_W1, M_eta_M_W1, M_k_M_W1, M_v_M_W1], 2),
             torch.stack([M_alpha_M_W2, M_eta_M_W2, M_k_M_W2, M_v_M_W2], 2),
@@ -201,7 +202,32 @@ def block_3(
     )
 
 
-def region_2(state, streams, statics, ends, left):
+def still_1(streams, statics):
+    (
+        q,  # [B, T, head, e]
+        keep,  # [B, T, head]
+        k,  # [B, T, head, e]
+        rate,  # [B, T, head]
+        v,  # [B, T, head, e]
+    ) = streams
+    # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
+    kernel, phi = decay_kernel(keep.movedim(1, -1))
+    M_W1_1 = kernel * (rate.movedim(1, -1) * -1.0).unsqueeze(-2)
+    M_W1_2 = M_W1_1[..., -1, :]
+    # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
+    M_W2_1 = torch.einsum("BpT->BTp", shift_decay(phi, 1.0))
+    M_W2_2 = torch.einsum("BTpi,BJpi->BpTJ", k, k) * shift_right(M_W1_1)
+    M_W2_3 = wy_inverse(-M_W2_2)
+    return (
+        phi.contiguous(),
+        M_W1_2.contiguous(),
+        M_W2_1.contiguous(),
+        M_W2_2.contiguous(),
+        M_W2_3.contiguous(),
+    )
+
+
+def moving_1(state, streams, statics, ends, left, made):
     (
         M_W1,  # [B, head, e, 4 * e]
         M_W2,  # [B, head, 4 * e, e]
@@ -219,8 +245,13 @@ def region_2(state, streams, statics, ends, left):
         t,  # [1, T] tokens before each
     ) = streams
     (far_ends,) = ends  # does its clock tick at the last token?
-    # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
-    kernel, phi = decay_kernel(keep.movedim(1, -1))
+    (
+        phi,
+        M_W1_2,
+        M_W2_1,
+        M_W2_2,
+        M_W2_3,
+    ) = made
     # hope.nl:49  return linear(rmsnorm(M_mem@far(q)), [d])  # Eqs. 83, 90: stale read (hole 6)
     held = M_W1 if M_W1_far is None else M_W1_far
     held_2 = M_W2 if M_W2_far is None else M_W2_far
@@ -230,26 +261,22 @@ def region_2(state, streams, statics, ends, left):
     S_3 = S_2 - F.silu(torch.einsum("Babc,BTac->BTab", held_2, v))
     S_4 = k + torch.einsum("Babc,BTac->BTab", held, S_3) - v
     # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
-    m_1 = rate.movedim(1, -1) * -1.0
-    M_W1_1 = kernel * m_1.unsqueeze(-2)
-    M_W1_2 = M_W1_1[..., -1, :]
-    M_W1_3 = torch.einsum("BJpu,BJpv->Bpuv", S_4 * M_W1_2.movedim(-1, 1)[..., None], S_2)
-    M_W1_new = phi[..., -1][..., None, None] * M_W1 + M_W1_3
+    M_W1_1 = torch.einsum("BJpu,BJpv->Bpuv", S_4 * M_W1_2.movedim(-1, 1)[..., None], S_2)
+    M_W1_new = phi[..., -1][..., None, None] * M_W1 + M_W1_1
     # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_5 = torch.sigmoid(S_1)
     S_6 = torch.einsum("BTab,Babc->BTac", S_4, held) * (S_5 * (1.0 + S_1 * (1.0 - S_5)))
     # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
-    M_W2_1 = torch.einsum("BTpi,BJpi->BpTJ", k, k) * shift_right(M_W1_1)
-    M_W2_2 = torch.einsum("BpT->BTp", shift_decay(phi, 1.0))
-    M_W2_3 = torch.einsum(
+    M_W2_4 = torch.einsum(
         "BTpo,BTp->BTpo",
         S_1 if M_W2_far is None else torch.einsum("Bpoi,BTpi->BTpo", M_W2, k),
-        M_W2_2,
+        M_W2_1,
     )
-    M_W2_4 = M_W2_3 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_1, S_6)
-    M_W2_5 = S_6 + torch.einsum("BpTJ,BJpo->BTpo", wy_inverse(-M_W2_1), M_W2_4)
-    M_W2_6 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_5 * M_W1_2.movedim(-1, 1)[..., None], k)
-    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_6
+    M_W2_5 = M_W2_4 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_2, S_6)
+    M_W2_6 = S_6 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_3, M_W2_5)
+    M_W2_7 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_6 * M_W1_2.movedim(-1, 1)[..., None], k)
+    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_7
+    m_1 = rate.movedim(1, -1) * -1.0
     S_m_W1_new = (
         torch.einsum("Bpu,Bpv->Bpuv", S_4[:, -1], S_2[:, -1]) * m_1[..., -1][..., None, None]
     )
@@ -262,6 +289,10 @@ def region_2(state, streams, statics, ends, left):
     return (
         M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_far_new, M_W2_far_new
     ) if left else (), (residual_2,)
+
+
+def region_2(state, streams, statics, ends, left):
+    return moving_1(state, streams, statics, ends, left, still_1(streams[:-1], statics))
 
 
 def block_4(
@@ -283,6 +314,7 @@ def block_4(
         M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_far_new, M_W2_far_new
     ), (v7,) = scan_chunks(
         region_2,
+        (still_1, moving_1),
         (M_W1, M_W2, S_m_W1, S_m_W2, M_W1_far, M_W2_far),
         (q, keep, k, rate, v, times(q, position)),
         (),

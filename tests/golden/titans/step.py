@@ -63,7 +63,42 @@ def block_2(
     )
 
 
-def region_1(state, streams, statics, ends, left):
+def still_1(streams, statics):
+    (
+        q,  # [B, T, head, e]
+        sub_forget,  # [B, T, head]
+        decay,  # [B, T, head]
+        k,  # [B, T, head, e]
+        v,  # [B, T, head, e]
+        rate,  # [B, T, head]
+    ) = streams
+    # std/optimizers.nl:18  m <- decay * m - lr * grad(m)  # Eq. 33
+    kernel, phi = decay_kernel(decay.movedim(1, -1))
+    # titans.nl:30  M <- (1 - forget) * M + S  # Eq. 13
+    kernel_2, phi_2 = decay_kernel(sub_forget.movedim(1, -1))
+    M_1 = (kernel_2 @ phi.unsqueeze(-1)).squeeze(-1)
+    m_1 = kernel * (rate.movedim(1, -1) * -1.0).unsqueeze(-2)
+    M_2 = kernel_2 @ m_1
+    M_3 = M_2[..., -1, :]
+    M_4 = m_1[..., -1, :]
+    # titans.nl:14  return W1 * silu(W2 * z)
+    net_1 = torch.einsum("BaT->BTa", phi_2)
+    net_2 = torch.einsum("BaT->BTa", M_1)
+    net_3 = torch.einsum("BTac,BJac->BaTJ", q, k) * M_2
+    return (
+        phi.contiguous(),
+        phi_2.contiguous(),
+        M_1.contiguous(),
+        M_2.contiguous(),
+        M_3.contiguous(),
+        M_4.contiguous(),
+        net_1.contiguous(),
+        net_2.contiguous(),
+        net_3.contiguous(),
+    )
+
+
+def moving_1(state, streams, statics, ends, left, made):
     (
         M_W1,  # [B, head, e, 2 * e]
         M_W2,  # [B, head, 2 * e, e]
@@ -82,11 +117,19 @@ def region_1(state, streams, statics, ends, left):
         t,  # [1, T] tokens before each
     ) = streams
     (chunk_ends,) = ends  # does its clock tick at the last token?
+    (
+        phi,
+        phi_2,
+        M_1,
+        M_2,
+        M_3,
+        M_4,
+        net_1,
+        net_2,
+        net_3,
+    ) = made
     # titans.nl:30  M <- (1 - forget) * M + S  # Eq. 13
-    kernel, phi = decay_kernel(sub_forget.movedim(1, -1))
-    kernel_2, phi_2 = decay_kernel(decay.movedim(1, -1))
-    M_1 = (kernel @ phi_2.unsqueeze(-1)).squeeze(-1)
-    M_2 = M_1[..., -1][..., None, None] * S_m_W1
+    M_5 = M_1[..., -1][..., None, None] * S_m_W1
     # titans.nl:29  S = momentum(grad(M@chunk), rate, decay)  # Eqs. 14, 18: gradient at chunk start
     held = M_W1 if M_W1_chunk is None else M_W1_chunk
     held_2 = M_W2 if M_W2_chunk is None else M_W2_chunk
@@ -94,40 +137,37 @@ def region_1(state, streams, statics, ends, left):
     S_2 = F.silu(S_1)
     S_3 = 2.0 * (torch.einsum("Babc,BTac->BTab", held, S_2) - v)
     # titans.nl:30  M <- (1 - forget) * M + S  # Eq. 13
-    m_1 = kernel_2 * (rate.movedim(1, -1) * -1.0).unsqueeze(-2)
-    M_3 = kernel @ m_1
-    M_4 = M_3[..., -1, :]
-    M_5 = torch.einsum("BJpu,BJpv->Bpuv", S_3 * M_4.movedim(-1, 1)[..., None], S_2)
-    M_W1_new = phi[..., -1][..., None, None] * M_W1 + M_2 + M_5
-    M_6 = M_1[..., -1][..., None, None] * S_m_W2
+    M_6 = torch.einsum("BJpu,BJpv->Bpuv", S_3 * M_3.movedim(-1, 1)[..., None], S_2)
+    M_W1_new = phi_2[..., -1][..., None, None] * M_W1 + M_5 + M_6
+    M_7 = M_1[..., -1][..., None, None] * S_m_W2
     # titans.nl:29  S = momentum(grad(M@chunk), rate, decay)  # Eqs. 14, 18: gradient at chunk start
     S_4 = torch.sigmoid(S_1)
     S_5 = torch.einsum("BTab,Babc->BTac", S_3, held) * (S_4 * (1.0 + S_1 * (1.0 - S_4)))
     # titans.nl:30  M <- (1 - forget) * M + S  # Eq. 13
-    M_7 = torch.einsum("BJpu,BJpv->Bpuv", S_5 * M_4.movedim(-1, 1)[..., None], k)
-    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_6 + M_7
-    M_8 = m_1[..., -1, :]
-    M_9 = torch.einsum("BJpu,BJpv->Bpuv", S_3 * M_8.movedim(-1, 1)[..., None], S_2)
-    S_m_W1_new = phi_2[..., -1][..., None, None] * S_m_W1 + M_9
-    M_10 = torch.einsum("BJpu,BJpv->Bpuv", S_5 * M_8.movedim(-1, 1)[..., None], k)
-    S_m_W2_new = phi_2[..., -1][..., None, None] * S_m_W2 + M_10
+    M_8 = torch.einsum("BJpu,BJpv->Bpuv", S_5 * M_3.movedim(-1, 1)[..., None], k)
+    M_W2_new = phi_2[..., -1][..., None, None] * M_W2 + M_7 + M_8
+    M_9 = torch.einsum("BJpu,BJpv->Bpuv", S_3 * M_4.movedim(-1, 1)[..., None], S_2)
+    S_m_W1_new = phi[..., -1][..., None, None] * S_m_W1 + M_9
+    M_10 = torch.einsum("BJpu,BJpv->Bpuv", S_5 * M_4.movedim(-1, 1)[..., None], k)
+    S_m_W2_new = phi[..., -1][..., None, None] * S_m_W2 + M_10
     # titans.nl:14  return W1 * silu(W2 * z)
     M_W1_chunk_new = select(chunk_ends, M_W1_new, held)
     M_W2_chunk_new = select(chunk_ends, M_W2_new, held_2)
-    net_1 = torch.einsum("BaT->BTa", phi)
-    net_2 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", M_W2, q), net_1)
-    net_3 = torch.einsum("BaT->BTa", M_1)
-    net_4 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", S_m_W2, q), net_3)
-    net_5 = torch.einsum("BaTJ,BJab->BTab", torch.einsum("BTac,BJac->BaTJ", q, k) * M_3, S_5)
-    net_6 = F.silu(net_2 + net_4 + net_5)
+    net_4 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", M_W2, q), net_1)
+    net_5 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", S_m_W2, q), net_2)
+    net_6 = F.silu(net_4 + net_5 + torch.einsum("BaTJ,BJab->BTab", net_3, S_5))
     net_7 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", M_W1, net_6), net_1)
-    net_8 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", S_m_W1, net_6), net_3)
-    net_9 = torch.einsum("BTac,BJac->BaTJ", net_6, S_2) * M_3
+    net_8 = torch.einsum("BTab,BTa->BTab", torch.einsum("Babc,BTac->BTab", S_m_W1, net_6), net_2)
+    net_9 = torch.einsum("BTac,BJac->BaTJ", net_6, S_2) * M_2
     # titans.nl:33  y = recall.M@after(q)  # Eq. 15: a token sees what it wrote
     y = net_7 + net_8 + torch.einsum("BaTJ,BJab->BTab", net_9, S_3)
     return (
         M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_chunk_new, M_W2_chunk_new
     ) if left else (), (y,)
+
+
+def region_1(state, streams, statics, ends, left):
+    return moving_1(state, streams, statics, ends, left, still_1(streams[:-1], statics))
 
 
 def block_3(
@@ -150,6 +190,7 @@ def block_3(
         M_W1_new, M_W2_new, S_m_W1_new, S_m_W2_new, M_W1_chunk_new, M_W2_chunk_new
     ), (y,) = scan_chunks(
         region_1,
+        (still_1, moving_1),
         (M_W1, M_W2, S_m_W1, S_m_W2, M_W1_chunk, M_W2_chunk),
         (q, sub_forget, decay, k, v, rate, times(q, position)),
         (),

@@ -1,0 +1,107 @@
+"""What a piece of a recurrence makes of its streams alone is made for all pieces at once, or with
+each: the same numbers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from nldsl.diagnostic import Diagnostics
+from nldsl.pipeline import compile_program, load
+from nldsl.step.compile import CompiledStep
+from nldsl.step.lowerings.still import parted
+from nldsl.train.bench import random_batch
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SMALL = {"d": "8", "head": "2", "depth": "1"}
+SPECS = {
+    "deltanet.nl": {},
+    "gated_deltanet.nl": {},
+    "gla.nl": {},
+    "titans.nl": {"chunk": "4"},
+    "hope.nl": {"near": "4", "span": "8"},
+}
+
+
+def small(name: str) -> CompiledStep:
+    program = load(EXAMPLES / name, SMALL | SPECS[name])
+    return compile_program(program, precision="float64", capture="eager")
+
+
+def at_once(step: CompiledStep) -> list[str]:
+    """As a device that is no CPU would do it; the functions of pieces that are called."""
+    step.module["at_once"] = lambda like: True
+    called: list[str] = []
+    for name in [x for x in step.module if x.startswith(("still_", "moving_", "region_"))]:
+
+        def run(*args: object, name: str = name, function=step.module[name]) -> object:
+            called.append(name)
+            return function(*args)
+
+        step.module[name] = run
+    return called
+
+
+def trained(step: CompiledStep, length: int) -> dict[str, Tensor]:
+    state = step.init(0)
+    batch = random_batch(step.program, 3, length, "cpu")
+    losses = [step(state, [batch])["loss"] for _ in range(2)]
+    return {"losses": torch.stack(losses), **state.tensors}
+
+
+@pytest.mark.parametrize("length", [16, 19])
+@pytest.mark.parametrize("name", SPECS)
+def test_made_at_once_or_with_each(name: str, length: int) -> None:
+    one, other = small(name), small(name)
+    called = at_once(other)
+    for found, wanted in zip(
+        trained(other, length).values(), trained(one, length).values(), strict=True
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-11)
+    assert not [x for x in called if x.startswith("region_") and x in other.emitted.apart]
+
+
+def test_it_is_called_once_for_all_whole_pieces() -> None:
+    step = small("titans.nl")
+    called = at_once(step)
+    step(step.init(0), [random_batch(step.program, 2, 16, "cpu")])
+    assert called == ["still_1", *["moving_1"] * 4]
+    called.clear()
+    step(step.init(0), [random_batch(step.program, 2, 18, "cpu")])
+    assert called == ["still_1", *["moving_1"] * 4, "still_1", "moving_1"]
+
+
+def test_one_graph_writes_out_every_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nldsl.step.compile.at_once", lambda like: True)
+    program = load(EXAMPLES / "deltanet.nl", SMALL | {"vocab": "8"})
+    whole = compile_program(program, precision="float64", capture="whole")
+    whole.module["at_once"] = lambda like: True
+    plain = compile_program(program, precision="float64", capture="eager")
+    few = 2 * min(whole.emitted.rolled)
+    for found, wanted in zip(
+        trained(whole, few).values(), trained(plain, few).values(), strict=True
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-11)
+    with pytest.raises(Diagnostics, match="N806") as error:
+        trained(whole, 33 * min(whole.emitted.rolled))
+    assert "33 pieces" in str(error.value)
+
+
+def test_lines_are_parted() -> None:
+    lines = [
+        "a1 = w1 * 2",
+        "a2 = decay_kernel(x1)",
+        "a3 = a2 * a1",
+        "a4 = x1 + 1",
+        "a5 = c1 * a4",
+        'a6 = torch.einsum("BJa,BJb->Bab", a3, a5)',
+        "a7 = a4 * t1",
+    ]
+    found = parted(lines, ["x1"], ["w1"], ["c1", "t1"], ["a6", "a7"])
+    assert found.made == ["a3"]
+    assert found.still == lines[:3]
+    assert found.moving == lines[3:]
