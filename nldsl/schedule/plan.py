@@ -281,8 +281,7 @@ def _region(program: Program, members: list[State], inside: list[Node], token: s
     args += [x for s in members for x in s.equations if x not in own]
     args += [n for s in members if s.restarts and takes(s.start) for n in fixed_parts(s.start)]
     starts = [s.start for s in members if s.restarts and not takes(s.start)]
-    known: dict[Node, list[Node]] = {}
-    taken = dict.fromkeys(x for a in dict.fromkeys(args) for x in narrow(a, token, own, known))
+    taken = narrow(args, token, own)
     fixed = [a for a in taken if a not in token and a.op not in ("const", "eye")]
     used = {n["memory"] for n in inside if n.op in STATE}
     copies = [s for s in members if s.copies and s.name in used]
@@ -347,24 +346,23 @@ def again(node: Node) -> set[Node]:
     return found
 
 
-def narrow(
-    node: Node, token: set[Node], inside: set[Node], known: dict[Node, list[Node]] | None = None
-) -> list[Node]:
-    """The smallest values from which cheap operators make the node: a region takes `k` and `rate`,
-    not `rate * k * k^T`. `known` keeps what was found of others.
+def narrow(nodes: Iterable[Node], token: set[Node], inside: set[Node]) -> list[Node]:
+    """The smallest values from which cheap operators make the nodes: a region takes `k` and `rate`,
+    not `rate * k * k^T`.
     """
-    found = {} if known is None else known
+    found: dict[Node, list[Node]] = {}
+    asked = dict.fromkeys(nodes)
 
     def parts(x: Node) -> tuple[Node, ...]:
         return x.args if x not in inside and _cheap(x) else ()
 
-    for top in unmade(node, found.get, parts):
+    for top in (x for node in asked for x in unmade(node, found.get, parts)):
         below = [*dict.fromkeys(x for a in parts(top) for x in found[a])]
         size, whole = sum(numel(x.shape) for x in below if x in token), numel(top.shape)
         one = size == whole and top.op == "spread"  # over axes of size 1
         less = _cheap(top) and (top.op == "const" or size < whole or one)
         found[top] = [] if top in inside else below if less else [top]
-    return found[node]
+    return [*dict.fromkeys(x for node in asked for x in found[node])]
 
 
 def _cheap(node: Node) -> bool:

@@ -24,7 +24,7 @@ def data(node: Node) -> list[Node]:
     inner = again(node)
     token = moving([node.args[0]])
     edge = [a for n in walk(node.args[0]) if n in inner for a in n.args if a not in inner]
-    return list({x: x for a in edge for x in narrow(a, token, set()) if x in token}.values())
+    return [x for x in narrow(edge, token, set()) if x in token]
 
 
 def stretch(node: Node) -> int | Clock:
