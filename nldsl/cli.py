@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from nldsl.core.program import Program
     from nldsl.pipeline import Watch
-    from nldsl.step.compile import Batch, CompiledStep
+    from nldsl.step.batches import Batch
+    from nldsl.step.compile import CompiledStep
     from nldsl.train.records import Settings
     from nldsl.train.run import Run
 

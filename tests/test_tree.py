@@ -42,6 +42,7 @@ ORDER = (
     "train",
     "device",
     "artefacts",
+    "api",
     "testing",
     "cli",
     "__main__",

@@ -1,0 +1,130 @@
+"""PROGRAM, STATE -> A PLAIN `torch.nn.Module`: one stream of the program, of whole sequences or of
+one piece after the other.
+
+    net(ids)                                        [sequence, token, ..]
+    net.state_dict()                                {"loss.layer[0].swiglu.up": [4 * d, d], ..}
+    values, carry = net.read({"ids": a})            the first tokens of some sequences
+    values, carry = net.read({"ids": b}, carry)     those that follow
+
+A name is a path of modules, `loss`, `layer[0]`, `swiglu`, as PyTorch has it. Memories of the token
+clock begin at their start in each sequence and learn while they read.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nldsl.core.nodes import Node
+from nldsl.core.program import ENDS, Program
+from nldsl.schedule.plan import plan
+from nldsl.step.batches import Batch, Input, checked, inputs_of
+from nldsl.step.emit import Emitter
+from nldsl.step.module import in_precision
+from nldsl.step.reading import load_module
+from nldsl.step.state import State, leaves_of
+
+VALUE = "value"  # what the emitted source calls the stream
+
+
+class Carry(NamedTuple):
+    """What sequences carry from one piece to the next, and how many tokens they had."""
+
+    tensors: dict[str, Tensor | None]
+    position: int
+
+
+class Emission:
+    """Emitted functions. They are made again from their text where a network is copied."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.functions = text, load_module(text, "network")
+
+    def __reduce__(self) -> tuple[type[Emission], tuple[str]]:
+        return Emission, (self.text,)
+
+
+class Part(nn.Module):
+    """The arrays whose names begin with one path. Where an array and a part have one name, as
+    `gate` beside `gate.bias`, the attribute is the part.
+    """
+
+    def __getattr__(self, name: str) -> Tensor | nn.Module:
+        return self.__dict__["_modules"].get(name) or super().__getattr__(name)
+
+    def put(self, name: str, array: Tensor, learned: bool | None) -> None:
+        """`learned`: by a gradient or by none; None of what is no parameter."""
+        first, _, rest = name.partition(".")
+        if rest:
+            part = self._modules.setdefault(first, Part())
+            assert isinstance(part, Part)
+            part.put(rest, array, learned)
+        elif learned is None:
+            self._buffers[first] = array
+        else:
+            self._parameters[first] = nn.Parameter(array, requires_grad=learned)
+
+    def arrays(self) -> dict[str, Tensor]:
+        """By qualified name, as they stand now: `torch.func` puts others in their place."""
+        return {
+            f"{path}.{name}" if path else name: x
+            for path, part in self.named_modules()
+            for name, x in (*part._parameters.items(), *part._buffers.items())
+            if x is not None
+        }
+
+
+class Network(Part):
+    """A stream as a module. Parameters are the arrays that levels of the step clock learn by
+    gradients, and without a gradient of their own the weights that none learns; any other array
+    that a stream can read is a buffer. They are copies of what the state holds.
+    """
+
+    def __init__(self, program: Program, state: State, stream: Node, precision: str) -> None:
+        super().__init__()
+        emitted = Emitter(plan(program, {VALUE: stream})).emit()
+        self.inputs: tuple[Input, ...] = inputs_of(program)
+        self.documents = program.counts(ENDS)
+        self.emission = Emission(in_precision(emitted, precision))
+        learned = learners(program)
+        for name, x in state.views.items():
+            self.put(name, x.detach().clone(), learned.get(name))
+
+    def forward(self, *given: Tensor, **named: Tensor) -> Tensor:
+        """The stream, [sequence, token, ..], at the tokens at which it has a value. Inputs stand in
+        the order of the text: [sequence, token] of whole numbers, or [sequence, token, ..].
+
+        Raises Diagnostics (N760) for tensors that are not what the inputs say.
+        """
+        names = [*(one.name for one in self.inputs), *([ENDS] if self.documents else [])]
+        return self.read(dict(zip(names, given, strict=False)) | named)[0]
+
+    def read(self, batch: Batch, carry: Carry | None = None) -> tuple[Tensor, Carry]:
+        """The stream over the next tokens of sequences, which begin here without a `carry`."""
+        inputs = checked(self.inputs, batch)
+        arrays = self.arrays()
+        like = next((x for x in arrays.values() if x.is_floating_point()), torch.zeros(()))
+        inputs = {
+            n: x.to(like) if x.is_floating_point() or n == ENDS else x.long()
+            for n, x in inputs.items()
+        }
+        sequences, tokens = next(iter(inputs.values())).shape[:2]
+        functions = self.emission.functions
+        before, position = carry or (functions["start"](arrays, sequences, like[..., :0], {}), 0)
+        values, new = functions["forward"](arrays, inputs, before, position, "loop")
+        found: Tensor = values[VALUE]
+        return found, Carry(new, position + tokens)
+
+
+def learners(program: Program) -> dict[str, bool]:
+    """The arrays that are parameters of a module: whether a gradient moves them."""
+    moved = {node["memory"] for node in program.nodes() if node.op == "grad"}
+    return {
+        name: memory.name in moved
+        for memory in program.memories.values()
+        if program.slow(memory.name) and program.levels[memory.level].parent is None
+        for name in leaves_of(memory, memory.name)
+        if memory.name in moved or memory.slots is not None
+    }
