@@ -78,6 +78,7 @@ INTERPRETER = {
 TYPED = ("core", "graph", "rules", "oracle", "schedule", "step", "view", "train")
 # Called by tests alone, which hold the package to them.
 HELD_BY_TESTS = {
+    "api.py: interpret",
     "diagnostic.py: edited",
     "frontend/editor.py: textmate",
 }
@@ -293,12 +294,18 @@ def uses(path: Path) -> Counter[str]:
 def test_every_function_has_a_caller() -> None:
     """In the package; what is there for tests, in a test.
 
-    Rules of the grammar, operators of the core, torch's, pydantic's and rich's own are called by
-    name.
+    Rules of the grammar, operators of the core, torch's, pydantic's, rich's and notebooks' own are
+    called by name.
     """
-    by_name = {"forward", "backward", "model_post_init", "on_broken_pipe", "uuid", *OPS} | set(
-        re.findall(r"\w+", (ROOT / "grammar" / "nl.lark").read_text(encoding="utf-8"))
-    )
+    by_name = {
+        "forward",
+        "backward",
+        "model_post_init",
+        "on_broken_pipe",
+        "uuid",
+        "_repr_html_",
+        *OPS,
+    } | set(re.findall(r"\w+", (ROOT / "grammar" / "nl.lark").read_text(encoding="utf-8")))
     tests = [*(PACKAGE / "testing").glob("*.py"), *(ROOT / "tests").glob("*.py")]
     package = sum((uses(path) for path in FILES), Counter[str]())
     everywhere = sum((uses(path) for path in tests), package)

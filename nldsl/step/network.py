@@ -46,9 +46,9 @@ class Emission:
         return Emission, (self.text,)
 
 
-class Part(nn.Module):
-    """The arrays whose names begin with one path. Where an array and a part have one name, as
-    `gate` beside `gate.bias`, the attribute is the part.
+class Branch(nn.Module):
+    """The arrays whose names begin with one path. Where an array and a branch have one name, as
+    `gate` beside `gate.bias`, the attribute is the branch.
     """
 
     def __getattr__(self, name: str) -> Tensor | nn.Module:
@@ -58,8 +58,8 @@ class Part(nn.Module):
         """`learned`: by a gradient or by none; None of what is no parameter."""
         first, _, rest = name.partition(".")
         if rest:
-            part = self._modules.setdefault(first, Part())
-            assert isinstance(part, Part)
+            part = self._modules.setdefault(first, Branch())
+            assert isinstance(part, Branch)
             part.put(rest, array, learned)
         elif learned is None:
             self._buffers[first] = array
@@ -76,7 +76,7 @@ class Part(nn.Module):
         }
 
 
-class Network(Part):
+class Network(Branch):
     """A stream as a module. Parameters are the arrays that levels of the step clock learn by
     gradients, and without a gradient of their own the weights that none learns; any other array
     that a stream can read is a buffer. They are copies of what the state holds.
