@@ -303,7 +303,7 @@ def test_every_function_has_a_caller() -> None:
         "model_post_init",
         "on_broken_pipe",
         "uuid",
-        "_repr_html_",
+        "repr_html",
         *OPS,
     } | set(re.findall(r"\w+", (ROOT / "grammar" / "nl.lark").read_text(encoding="utf-8")))
     tests = [*(PACKAGE / "testing").glob("*.py"), *(ROOT / "tests").glob("*.py")]
