@@ -12,6 +12,7 @@ clock begin at their start in each sequence and learn while they read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -36,14 +37,44 @@ class Carry(NamedTuple):
     position: int
 
 
-class Emission:
-    """Emitted functions. They are made again from their text where a network is copied."""
+class Stream:
+    """A stream as a function of arrays and inputs. It is made again from its text where it is
+    copied.
+    """
 
-    def __init__(self, text: str) -> None:
-        self.text, self.functions = text, load_module(text, "network")
+    def __init__(self, text: str, inputs: tuple[Input, ...], documents: bool) -> None:
+        """`text` is emitted source, `documents`: does the program count them?"""
+        self.text, self.inputs, self.documents = text, inputs, documents
+        self.functions = load_module(text, "network")
 
-    def __reduce__(self) -> tuple[type[Emission], tuple[str]]:
-        return Emission, (self.text,)
+    def __reduce__(self) -> tuple[type[Stream], tuple[str, tuple[Input, ...], bool]]:
+        return Stream, (self.text, self.inputs, self.documents)
+
+    def read(
+        self, arrays: Mapping[str, Tensor], batch: Batch, carry: Carry | None = None
+    ) -> tuple[Tensor, Carry]:
+        """The stream over the next tokens of sequences, which begin here without a `carry`.
+
+        Raises Diagnostics (N760) for a batch that is not what the inputs say.
+        """
+        like = next((x for x in arrays.values() if x.is_floating_point()), torch.zeros(()))
+        inputs = {
+            name: x.to(like) if x.is_floating_point() or name == ENDS else x.long()
+            for name, x in checked(self.inputs, batch).items()
+        }
+        sequences, tokens = next(iter(inputs.values())).shape[:2]
+        before, position = carry or (
+            self.functions["start"](arrays, sequences, like.new_empty(0), {}),
+            0,
+        )
+        values, new = self.functions["forward"](arrays, inputs, before, position, "loop")
+        found: Tensor = values[VALUE]
+        return found, Carry(new, position + tokens)
+
+
+def emitted(program: Program, node: Node, precision: str) -> Stream:
+    text = in_precision(Emitter(plan(program, {VALUE: node})).emit(), precision)
+    return Stream(text, inputs_of(program), program.counts(ENDS))
 
 
 class Branch(nn.Module):
@@ -84,38 +115,24 @@ class Network(Branch):
 
     def __init__(self, program: Program, state: State, stream: Node, precision: str) -> None:
         super().__init__()
-        emitted = Emitter(plan(program, {VALUE: stream})).emit()
-        self.inputs: tuple[Input, ...] = inputs_of(program)
-        self.documents = program.counts(ENDS)
-        self.emission = Emission(in_precision(emitted, precision))
+        self.stream = emitted(program, stream, precision)
         learned = learners(program)
         for name, x in state.views.items():
             self.put(name, x.detach().clone(), learned.get(name))
 
     def forward(self, *given: Tensor, **named: Tensor) -> Tensor:
         """The stream, [sequence, token, ..], at the tokens at which it has a value. Inputs stand in
-        the order of the text: [sequence, token] of whole numbers, or [sequence, token, ..].
+        the order of the text: [sequence, token] of whole numbers, or [sequence, token, ..]; behind
+        them where documents end, if the program counts them.
 
         Raises Diagnostics (N760) for tensors that are not what the inputs say.
         """
-        names = [*(one.name for one in self.inputs), *([ENDS] if self.documents else [])]
-        return self.read(dict(zip(names, given, strict=False)) | named)[0]
+        names = [*(one.name for one in self.stream.inputs), ENDS]
+        return self.read(dict(zip(names, given)) | named)[0]
 
     def read(self, batch: Batch, carry: Carry | None = None) -> tuple[Tensor, Carry]:
         """The stream over the next tokens of sequences, which begin here without a `carry`."""
-        inputs = checked(self.inputs, batch)
-        arrays = self.arrays()
-        like = next((x for x in arrays.values() if x.is_floating_point()), torch.zeros(()))
-        inputs = {
-            n: x.to(like) if x.is_floating_point() or n == ENDS else x.long()
-            for n, x in inputs.items()
-        }
-        sequences, tokens = next(iter(inputs.values())).shape[:2]
-        functions = self.emission.functions
-        before, position = carry or (functions["start"](arrays, sequences, like[..., :0], {}), 0)
-        values, new = functions["forward"](arrays, inputs, before, position, "loop")
-        found: Tensor = values[VALUE]
-        return found, Carry(new, position + tokens)
+        return self.stream.read(self.arrays(), batch, carry)
 
 
 def learners(program: Program) -> dict[str, bool]:
