@@ -94,6 +94,10 @@ class Picture(StrEnum):
     table, text, mermaid, svg = "table", "text", "mermaid", "svg"
 
 
+class Form(StrEnum):
+    safetensors, torch, hf = "safetensors", "torch", "hf"
+
+
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A .nl file, or - for standard input.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 Data = Annotated[
@@ -510,6 +514,27 @@ def generate(
                 freeze,
             )
         )
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--as",
+            help="safetensors: arrays by name; torch: a graph of torch.export; hf: a folder of "
+            "transformers.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")],
+) -> None:
+    """Write a trained model for others: its arrays by name, its graph, a Hugging Face folder."""
+    with reported("interrupted: the run is as it was"):
+        from nldsl import export
+        from nldsl.train import run as runs
+
+        say(export.write(runs.without_data(run), form.value, out))
 
 
 @app.command()

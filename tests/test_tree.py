@@ -43,6 +43,8 @@ ORDER = (
     "device",
     "artefacts",
     "api",
+    "hf",
+    "export",
     "testing",
     "cli",
     "__main__",

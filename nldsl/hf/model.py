@@ -17,7 +17,7 @@ from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.hf.config import NldslConfig
 from nldsl.pipeline import compile_program
 from nldsl.step.loading import loads
-from nldsl.step.network import Carry, Network
+from nldsl.step.network import Carry, Flat, Network
 
 
 class Carried:
@@ -52,9 +52,7 @@ class Written(ModelOutput):
 
 class NldslForCausalLM(PreTrainedModel, GenerationMixin):
     """The network whose logits score the next token. Its weights are those of seed 0 until others
-    are loaded; memories that learn while they read begin at their start in each sequence. An array
-    has its qualified name, but for `/` between the parts: `loss/layer[0]/mixer/q`, since PyTorch
-    takes a dot for another module.
+    are loaded; memories that learn while they read begin at their start in each sequence.
     """
 
     config_class = NldslConfig
@@ -64,18 +62,8 @@ class NldslForCausalLM(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: NldslConfig, network: Network | None = None) -> None:
         super().__init__(config)
-        network = network or fresh(config)
-        self.stream, self.weights = network.stream, torch.nn.Module()
-        for name, x in network.named_parameters():
-            self.weights.register_parameter(name.replace(".", "/"), x)
-        for name, x in network.named_buffers():
-            self.weights.register_buffer(name.replace(".", "/"), x)
+        self.weights = Flat(network or fresh(config))
         self.post_init()
-
-    def arrays(self) -> dict[str, Tensor]:
-        """By qualified name, as they stand now."""
-        own = (*self.weights.named_parameters(), *self.weights.named_buffers())
-        return {name.replace("/", "."): x for name, x in own}
 
     def _init_weights(self, module: torch.nn.Module) -> None:
         """A network is made with its start."""
@@ -97,7 +85,7 @@ class NldslForCausalLM(PreTrainedModel, GenerationMixin):
             self.piece(input_ids, *begin) for begin in beginnings(input_ids, attention_mask, cache)
         ]
         logits = read[0][1].new_zeros((*input_ids.shape, read[0][1].shape[-1]))
-        for rows, values, _ in read:
+        for rows, values, _carry in read:
             logits[rows, -values.shape[1] :] = values
         loss = None
         if labels is not None:
@@ -111,10 +99,10 @@ class NldslForCausalLM(PreTrainedModel, GenerationMixin):
     ) -> tuple[Tensor, Tensor, Carry]:
         """The logits of some sequences of a batch, without their first tokens, and their carry."""
         tokens = ids[rows, skip:]
-        batch = {self.stream.inputs[0].name: tokens}
-        if self.stream.documents:
+        batch = {self.weights.stream.inputs[0].name: tokens}
+        if self.weights.stream.documents:
             batch[ENDS] = tokens == self.config.boundary
-        return rows, *self.stream.read(self.arrays(), batch, carry)
+        return rows, *self.weights.read(batch, carry)
 
     def prepare_inputs_for_generation(
         self,

@@ -135,6 +135,33 @@ class Network(Branch):
         return self.stream.read(self.arrays(), batch, carry)
 
 
+class Flat(nn.Module):
+    """The same network with all arrays in one module, for what follows names from module to module:
+    torch.export, transformers. A name has `/` where the text has a dot, `loss/layer[0]/mixer/q`.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.stream = network.stream
+        for name, x in network.named_parameters():
+            self.register_parameter(name.replace(".", "/"), nn.Parameter(x, x.requires_grad))
+        for name, buffer in network.named_buffers():
+            self.register_buffer(name.replace(".", "/"), buffer)
+
+    def arrays(self) -> dict[str, Tensor]:
+        own = (*self.named_parameters(), *self.named_buffers())
+        return {name.replace("/", "."): x for name, x in own}
+
+    def forward(self, *given: Tensor) -> Tensor:
+        """As that of a `Network`."""
+        names = [*(one.name for one in self.stream.inputs), ENDS]
+        return self.read(dict(zip(names, given)))[0]
+
+    def read(self, batch: Batch, carry: Carry | None = None) -> tuple[Tensor, Carry]:
+        """As that of a `Network`."""
+        return self.stream.read(self.arrays(), batch, carry)
+
+
 def learners(program: Program) -> dict[str, bool]:
     """The arrays that are parameters of a module: whether a gradient moves them."""
     moved = {node["memory"] for node in program.nodes() if node.op == "grad"}
