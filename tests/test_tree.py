@@ -296,8 +296,8 @@ def uses(path: Path) -> Counter[str]:
 def test_every_function_has_a_caller() -> None:
     """In the package; what is there for tests, in a test.
 
-    Rules of the grammar, operators of the core, torch's, pydantic's, rich's and notebooks' own are
-    called by name.
+    Rules of the grammar, operators of the core, torch's, pydantic's, rich's, notebooks' and
+    transformers' own are called by name.
     """
     by_name = {
         "forward",
@@ -306,6 +306,10 @@ def test_every_function_has_a_caller() -> None:
         "on_broken_pipe",
         "uuid",
         "repr_html",
+        "init_weights",
+        "prepare_cache_for_generation",
+        "prepare_inputs_for_generation",
+        "reorder_cache",
         *OPS,
     } | set(re.findall(r"\w+", (ROOT / "grammar" / "nl.lark").read_text(encoding="utf-8")))
     tests = [*(PACKAGE / "testing").glob("*.py"), *(ROOT / "tests").glob("*.py")]
