@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from nldsl.core.program import Program
     from nldsl.pipeline import Watch
-    from nldsl.step.compile import Batch, CompiledStep
+    from nldsl.step.batches import Batch
+    from nldsl.step.compile import CompiledStep
     from nldsl.train.records import Settings
     from nldsl.train.run import Run
 
@@ -91,6 +92,10 @@ class Stage(StrEnum):
 
 class Picture(StrEnum):
     table, text, mermaid, svg = "table", "text", "mermaid", "svg"
+
+
+class Form(StrEnum):
+    safetensors, torch, hf = "safetensors", "torch", "hf"
 
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A .nl file, or - for standard input.")]
@@ -509,6 +514,27 @@ def generate(
                 freeze,
             )
         )
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--as",
+            help="safetensors: arrays by name; torch: a graph of torch.export; hf: a folder of "
+            "transformers.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")],
+) -> None:
+    """Write a trained model for others: its arrays by name, its graph, a Hugging Face folder."""
+    with reported("interrupted: the run is as it was"):
+        from nldsl import export
+        from nldsl.train import run as runs
+
+        say(export.write(runs.without_data(run), form.value, out))
 
 
 @app.command()

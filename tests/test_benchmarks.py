@@ -53,7 +53,7 @@ def by_name(hope: Hope) -> Iterator[tuple[str, nn.Parameter, Part]]:
         yield f"{inner}.rmsnorm", layer.inner_norm, whole
         yield f"{inner}.linear", layer.out, whole
         for n, (stream, gate) in enumerate(("zr", "qa")):
-            yield f"{inner}.{stream}.linear", layer.maps, lambda w, n=n: w[n]
+            yield f"{inner}.{stream}", layer.maps, lambda w, n=n: w[n]
             yield f"{inner}.{stream}.conv", layer.taps, lambda w, n=n: w[:, n]
             yield f"{inner}.{gate}", layer.gates, lambda w, n=n: w[n]
         for n, memory in enumerate(MEMORIES):

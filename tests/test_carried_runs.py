@@ -106,7 +106,7 @@ def cut_back(run: Path, folder: Path, step: int) -> None:
     made, state = runs.compiled(opened)
     for n in range(1, step + 1):
         made(state, opened.batches(n))
-    checkpoint.save(run, checkpoint.everything(state), runs.manifest(opened, state))
+    checkpoint.save(run, checkpoint.by_name(state), runs.manifest(opened, state))
 
 
 def test_what_was_read_is_handed_on_apart_from_the_weights(folder: Path, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_run_that_forgets_at_the_end_of_documents(folder: Path, tmp_path: Path
     )
     ended, goes_on = (x["h.mixer.recall.M.W1"] for x in told)
     start = safetensors.torch.load_file(tmp_path / "run" / "checkpoint.safetensors")
-    assert "training.W" in start and not torch.equal(ended, goes_on)
+    assert "loss" in start and not torch.equal(ended, goes_on)
 
 
 def joined(documents: list[bytes]) -> np.ndarray:

@@ -60,6 +60,7 @@ CONTRACT = {
         "--memory",
         "--remember",
     },
+    "export": {"run", "--as", "--out"},
     "graph": {"spec", "--set", "--as", "--out"},
     "fmt": {"files", "--write", "--check"},
     "explain": {"code"},

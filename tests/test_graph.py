@@ -84,11 +84,11 @@ level second never { memory V: SECOND }
 @pytest.mark.parametrize(
     "first, second, owned",
     [
-        ("weights [a, b]", "weights", ["table", "y.linear", "y.affine", "loss"]),
+        ("weights [a, b]", "weights", ["table", "y", "y.affine", "loss"]),
         ("weights [vocab, b]", "weights", ["table", "loss"]),
-        ("weights of y [a, b, c]", "weights", ["y.linear", "y.affine"]),
-        ("weights [a, b]", "weights of table", ["y.linear", "y.affine", "loss"]),
-        ("weights [a, b]", "weights [n]", ["table", "y.linear", "y.affine", "loss"]),
+        ("weights of y [a, b, c]", "weights", ["y", "y.affine"]),
+        ("weights [a, b]", "weights of table", ["y", "y.affine", "loss"]),
+        ("weights [a, b]", "weights [n]", ["table", "y", "y.affine", "loss"]),
     ],
 )
 def test_rest_with_a_shape(first: str, second: str, owned: list[str]) -> None:
@@ -419,6 +419,29 @@ def test_names_are_paths_of_definitions() -> None:
         "loss.layer[0].mixer.recall",
         "loss.layer[0].mixer.recall.S.velocity",
     } == set(program.levels)
+
+
+@pytest.mark.parametrize(
+    "before, after, added",
+    [
+        ("y = linear(x, [d])", "y = conv(silu(linear(x, [d])), 2)", {"y.conv"}),
+        ("y = linear(x, [d])", "y = linear(linear(x, [d]), [d])", {"y.linear2"}),
+        (
+            "def f(z: [d]) = weight([d]) .* z\ny = f(x)",
+            "def f(z: [d]) { b = weight([d]) return weight([d]) .* z + b }\ny = f(x)",
+            {"y.b"},
+        ),
+        (
+            "def f(z: [d]) = linear(z, [d])\ny = f(x)",
+            "def f(z: [d]) = linear(z, [d]) + affine(z, [d])\ny = f(x)",
+            {"y.affine", "y.affine.bias"},
+        ),
+    ],
+)
+def test_a_further_weight_renames_no_other(before: str, after: str, added: set[str]) -> None:
+    frozen = "\nlevel frozen never { memory W: weights }"
+    old, new = (set(elaborated(HEAD + text + frozen).weights) for text in (before, after))
+    assert new == old | added and added.isdisjoint(old)
 
 
 def test_turns_are_kept() -> None:

@@ -205,11 +205,9 @@ def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Value:
     """
     elaborator = site.elaborator
     named = isinstance(expr.callee, syntax.Name)
-    makes = elaborator.naming.of_call(expr, site.scope) if named else None
     component = site.scope.components.get(id(expr), name_of(expr) if named else "")
     path = join(site.scope.path, component)
     bound = arguments(callee.syntax, expr.args, site, expr.span)
-    bare = bool(makes and makes.bare and path)
     shaped = {
         p.name.text: value
         for p in callee.syntax.params
@@ -220,7 +218,7 @@ def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Value:
     }
     tree = next((value for value in shaped.values() if value.is_tree), None)
     if tree is None:
-        return inline(callee, expr, site, path, bound, shaped, bare)
+        return inline(callee, expr, site, path, bound, shaped)
     paths = tree.tree.paths()
     results: list[tuple[str, Array]] = []
     alike = {n: tree_of(shaped.get(n) or thunk, paths) for n, thunk in bound.items()}
@@ -235,7 +233,6 @@ def call_def(callee: Definition, expr: syntax.Call, site: Site) -> Value:
             path,
             bound,
             {**shaped, **{n: v for n, v in picked.items() if n in shaped}},
-            bare,
             alike={n: v for n, v in picked.items() if n not in shaped},
         )
         results.append((leaf, as_array(result, site, expr.span)))
@@ -267,7 +264,6 @@ def inline(
     path: str,
     bound: Mapping[str, Thunk[Value]],
     shaped: Mapping[str, Array],
-    bare: bool,
     alike: Mapping[str, Array] | None = None,
 ) -> Value:
     """The value of a call. `shaped` are the arguments whose parameters declare axes, `alike` one
@@ -301,7 +297,7 @@ def inline(
             )
     keys = tuple(sorted(mapping.keys, key=lambda h: h.order))
     scope.hidden = (*scope.hidden, *keys)
-    return show_axes(site.elaborator, body(callee, scope, bare), keys)
+    return show_axes(site.elaborator, body(callee, scope), keys)
 
 
 def bind_letter(scope: Scope, letter: str, axis: Axis) -> None:
@@ -311,11 +307,11 @@ def bind_letter(scope: Scope, letter: str, axis: Axis) -> None:
         scope.names[letter] = Entry(Num(axis.size, axis.name))
 
 
-def body(callee: Definition, scope: Scope, bare: bool = False) -> Value:
+def body(callee: Definition, scope: Scope) -> Value:
     """The value that a def returns in this frame."""
     elaborator, text = scope.elaborator, callee.syntax
     if isinstance(text.body, syntax.Block):
-        instantiate(text.body.statements, scope, (), bare)
+        instantiate(text.body.statements, scope)
         if scope.result is None:
             elaborator.fail(
                 "N203",
@@ -328,7 +324,7 @@ def body(callee: Definition, scope: Scope, bare: bool = False) -> Value:
             thunk.force()
         value = evaluate(expr, site)
     else:
-        scope.components = elaborator.naming.components((text.body,), scope, bare)
+        scope.components = elaborator.naming.components((text.body,), scope)
         site = Site(scope, (0,))
         value = evaluate(text.body, site)
     if not scope.template:

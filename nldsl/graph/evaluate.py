@@ -134,16 +134,14 @@ def make(statement: syntax.Syntax, site: Site) -> None:
     """Elaborates a statement, in textual order."""
 
 
-def instantiate(
-    statements: Sequence[syntax.Syntax], scope: Scope, place: Place = (), bare: bool = False
-) -> None:
+def instantiate(statements: Sequence[syntax.Syntax], scope: Scope, place: Place = ()) -> None:
     """Make everything that a block says; nothing is worked out but the lists of loops, clocks and
     axes.
     """
     elaborator = scope.elaborator
     for i, statement in enumerate(statements):
         declare(statement, Site(scope, (*place, i)))
-    scope.components.update(elaborator.naming.components(statements, scope, bare))
+    scope.components.update(elaborator.naming.components(statements, scope))
     for i, statement in enumerate(statements):
         try:
             with elaborator.at(statement.span, scope.iteration):

@@ -1,15 +1,16 @@
 """Qualified names: paths of definitions, `loss.layer[2].mixer.recall.M.start.W2`.
 
-A call that makes weights or levels takes the name of its definition; several in one definition each
-take `definition.callee`. In `<-`, `minimize` and `return` it is the callee alone. A def with one
-unnamed weight and no level adds no component.
+A call that makes weights or levels takes the name of the definition that it stands in. Of several
+in one definition the first to be computed is `q`, the others are `q.conv`, `q.linear2`: the callee,
+and which of its calls it is. In `<-`, `minimize` and `return` it is the callee alone, but the first
+`weight` of a def is called as the call of the def is: `norm1 = rmsnorm(x)` has the weight `norm1`.
+What is written behind other weights, or under a name of its own, renames none of them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from nldsl.frontend import syntax
 from nldsl.graph.built_in import name_of
@@ -18,24 +19,6 @@ from nldsl.graph.values import Builtin, Definition
 
 Callee = Definition | Builtin | None  # None: it makes nothing
 MAKERS = frozenset({"weight", "linear", "affine", "conv", "embed"})
-
-
-@dataclass(frozen=True)
-class Makes:
-    """The weights and levels of a call: how many calls in its body make some, whether it holds a
-    level, and whether it adds no component to names.
-    """
-
-    count: int
-    level: bool
-    bare: bool
-
-    def __bool__(self) -> bool:
-        return self.count > 0 or self.level
-
-
-NOTHING = Makes(0, False, False)
-ONE = Makes(1, False, True)
 
 
 def join(*parts: str) -> str:
@@ -68,28 +51,26 @@ def calls_in(node: syntax.Syntax) -> Iterable[syntax.Call]:
 
 
 class Naming:
-    """Remembers the weights and levels that each def makes, for each choice of its definition
+    """Remembers which defs make weights or levels, for each choice of their definition
     arguments.
     """
 
     def __init__(self) -> None:
-        self.known: dict[tuple[int, tuple[tuple[str, int], ...]], Makes] = {}
+        self.known: dict[tuple[int, tuple[tuple[str, int], ...]], bool] = {}
         self.calls: dict[
             int, list[syntax.Call]
         ] = {}  # by the identity of a statement: a def is instantiated many times
 
-    def of_call(self, call: syntax.Call, scope: Scope) -> Makes:
-        """The weights and levels of a call in `scope`."""
+    def of_call(self, call: syntax.Call, scope: Scope) -> bool:
+        """Does a call in `scope` make weights or levels?"""
         return self.of(definition(name_of(call), scope), call, lambda name: definition(name, scope))
 
-    def of(self, callee: Callee, call: syntax.Call, resolve: Callable[[str], Callee]) -> Makes:
-        """The weights and levels of a call of `callee`; `resolve` finds the definitions that it
-        names as arguments.
-        """
+    def of(self, callee: Callee, call: syntax.Call, resolve: Callable[[str], Callee]) -> bool:
+        """Does a call of `callee`? `resolve` finds the definitions that it names as arguments."""
         if isinstance(callee, Builtin):
-            return ONE if callee.name in MAKERS else NOTHING
+            return callee.name in MAKERS
         if not isinstance(callee, Definition):
-            return NOTHING
+            return False
         params = [param.name.text for param in callee.syntax.params]
         bound: dict[str, Callee] = {}
         positional = iter(params)
@@ -110,35 +91,22 @@ class Naming:
             ),
         )
         if key not in self.known:
-            self.known[key] = NOTHING  # a recursive def is a finding of its own
+            self.known[key] = False  # a recursive def is a finding of its own
             self.known[key] = self.body(callee, bound, params)
         return self.known[key]
 
-    def body(self, callee: Definition, bound: dict[str, Callee], params: list[str]) -> Makes:
-        """The weights and levels in the body of a def, for these definition arguments."""
+    def body(self, callee: Definition, bound: dict[str, Callee], params: list[str]) -> bool:
+        """Does the body of a def, for these definition arguments?"""
 
         def resolve(name: str) -> Callee:
             return bound.get(name) if name in params else definition(name, callee.scope)
 
         body = callee.syntax.body
-        level = any(isinstance(piece, syntax.Level) for piece in syntax.walk(body))
-        made = [
-            (call, what)
-            for call in calls_in(body)
-            if (what := self.of(resolve(name_of(call)), call, resolve))
-        ]
-        bare = False
-        if len(made) == 1 and not level and made[0][1].bare:
-            statements = body.statements if isinstance(body, syntax.Block) else (body,)
-            holder = next(
-                s for s in statements if any(piece is made[0][0] for piece in syntax.walk(s))
-            )
-            bare = not isinstance(holder, syntax.Define | syntax.For | syntax.Level)
-        return Makes(len(made), level, bare)
+        return any(isinstance(piece, syntax.Level) for piece in syntax.walk(body)) or any(
+            self.of(resolve(name_of(call)), call, resolve) for call in calls_in(body)
+        )
 
-    def components(
-        self, statements: Iterable[syntax.Syntax], scope: Scope, bare: bool = False
-    ) -> dict[int, str]:
+    def components(self, statements: Iterable[syntax.Syntax], scope: Scope) -> dict[int, str]:
         """The component that each call in these statements adds to the path of its scope."""
         found: dict[int, str] = {}
         alone: Counter[str] = Counter()
@@ -148,14 +116,23 @@ class Naming:
             if id(statement) not in self.calls:
                 self.calls[id(statement)] = list(calls_in(statement))
             made = [call for call in self.calls[id(statement)] if self.of_call(call, scope)]
-            count: Counter[str] = Counter() if isinstance(statement, syntax.Define) else alone
-            for call in made:
-                callee = name_of(call)
-                count[callee] += 1
-                part = callee + (str(count[callee]) if count[callee] > 1 else "")
-                if isinstance(statement, syntax.Define):
-                    part = (
-                        statement.name.text if len(made) == 1 else f"{statement.name.text}.{part}"
-                    )
-                found[id(call)] = "" if bare else part
-        return found
+            if isinstance(statement, syntax.Define):
+                name = statement.name.text
+                made.sort(key=lambda call: call.span.end)  # arguments before what takes them
+                parts = counted(made, Counter())
+                found |= {call: f"{name}.{part}" for call, part in parts.items()}
+                found |= {id(call): name for call in made[:1]}
+                continue
+            found |= counted(made, alone)
+        own = scope.kind == "def" and scope.path
+        return {call: "" if own and part == "weight" else part for call, part in found.items()}
+
+
+def counted(calls: Iterable[syntax.Call], before: Counter[str]) -> dict[int, str]:
+    """`linear`, `conv`, `linear2`: each call by its callee, with those before."""
+    found = {}
+    for call in calls:
+        callee = name_of(call)
+        before[callee] += 1
+        found[id(call)] = callee + (str(before[callee]) if before[callee] > 1 else "")
+    return found

@@ -207,10 +207,10 @@ def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Value:
             expr.args[0].span,
         )
     shapes = elaborator.shapes
-    results = [
-        (path, apply(part, shapes.field(weights, path), shapes.leaf(x, path), expr, site))
-        for path, part in kind.parts
-    ]
+    results = []
+    for path, part in kind.parts:
+        below = [(leaf.path, shapes.leaf(weights, join(path, leaf.path))) for leaf in part.leaves]
+        results.append((path, apply(part, shapes.tree(below), shapes.leaf(x, path), expr, site)))
     return shapes.tree([(path, as_array(value, site, expr.span)) for path, value in results])
 
 

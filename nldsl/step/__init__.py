@@ -23,7 +23,10 @@ the cuts of a sequence.
                                        solves, for the compiler
     loading.py                         starts that lie in files
     state.py, lanes.py                 what is kept between steps; what outlives a sequence
+    batches.py                         what a batch must hold
     reading.py, freeze.py              scoring and generation, learning on the token clock or not
+    looking.py                         losses, gradients and streams, without a step
+    network.py                         a stream as a plain `torch.nn.Module`
     recompute.py                       what calls keep for the backward pass within a budget of
                                        memory
     room.py                            sizes that no memory holds; what is held

@@ -28,6 +28,7 @@ from nldsl.schedule.named import Heard, Total, input_of
 from nldsl.schedule.plan import Schedule
 from nldsl.schedule.timetable import Kind
 from nldsl.step import functions, lanes, room
+from nldsl.step.batches import Batch
 from nldsl.step.loading import Files, loaded
 from nldsl.step.module import StepSource
 from nldsl.step.reading import Reader, load_module
@@ -39,7 +40,6 @@ PRECISION = {"float64": torch.float64, "float32": torch.float32, "bfloat16": tor
 CAPTURES = ("auto", "split", "whole", "eager")
 PIECES = 32  # of a recurrence in one graph, where no loop of the compiler rolls them
 WHOLE_SECONDS = 120.0  # predicted compile time above which `auto` does not choose `whole`
-Batch = Mapping[str, Tensor]
 Run = Callable[..., Any]  # an emitted function, compiled or not
 
 
@@ -169,7 +169,8 @@ class CompiledStep:
             "the weights and what their optimizers keep",
             self.device,
         )
-        state = allocate(self.program, self.updates.state, seed, self.device, self.dtype)
+        updates = self.updates
+        state = allocate(self.program, updates.state, updates.types, seed, self.device, self.dtype)
         born = {level.name: 0 for level in self.program.levels.values() if not level.clock.inner}
         with torch.no_grad():
             self.module["birth"](state.tensors, self._draws(born, seed))
@@ -284,12 +285,13 @@ class CompiledStep:
     ) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Forward and backward of each micro-batch, then the tick."""
         with self.budget.step([(name, x.shape) for b in inputs for name, x in b.items()]):
-            heard = self._heard(state, inputs)
+            heard = self.given(state, inputs)
             self._ticked(name, state, heard, D)
         self._keep(state, inputs, heard.lasting)
         return heard.sums, heard.terms
 
-    def _heard(self, state: State, inputs: Sequence[Batch]) -> Given:
+    def given(self, state: State, inputs: Sequence[Batch]) -> Given:
+        """What a step over these micro-batches would give; the state stays as it is."""
         seats = [lanes.part(state.lanes, i, lanes_of(b)) for i, b in enumerate(inputs)]
         total: dict[str, Tensor] = {}
         grads: dict[str, Tensor] = {}
@@ -484,7 +486,7 @@ class CompiledStep:
             with functions.recording(self.compiled.values()):
                 copy = self.init(0)
                 self.seat(copy, self.accumulate * lanes_of(inputs))
-                heard = self._heard(copy, [inputs] * self.accumulate)
+                heard = self.given(copy, [inputs] * self.accumulate)
                 for i, kind in enumerate(self.schedule.table.events):
                     self._ticked(str(i + 1), copy, heard, self.draws(copy, kind))
                 jobs = {name: list((f.met or {}).values()) for name, f in self.compiled.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import linecache
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from nldsl.core.timing import at_tokens, lookahead
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.schedule.faults import Unsupported
 from nldsl.schedule.plan import plan
+from nldsl.step.batches import Batch
 from nldsl.step.emit import Emitter
 from nldsl.step.freeze import frozen
 from nldsl.step.lanes import Lanes, onward, seat
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from nldsl.step.compile import CompiledStep
     from nldsl.step.state import State
 
-Batch = Mapping[str, Tensor]
 Module = dict[str, Any]  # the names of an emitted file
 # what is carried from piece to piece of a sequence, and how many tokens they had
 Carried = tuple[dict[str, Tensor | None], int]
@@ -55,12 +55,20 @@ def of_the_next(node: Node) -> bool:
     )
 
 
+def logits_in(streams: Iterable[Node]) -> Node | None:
+    """What the next token is scored with in the first stream that does so; None if none does."""
+    found = [n for node in streams for n in reversed([*walk(node)]) if n.op == "cross_entropy"]
+    found.sort(key=lambda n: (not of_the_next(n), lookahead(n)[n] != 1))
+    return found[0].args[0] if found else None
+
+
 class Reader:
     """What a compiled step does beside its steps."""
 
     def __init__(self, step: CompiledStep) -> None:
         self.step = step
         self._modules: dict[tuple[str, bool], Module] = {}
+        self._emitted: dict[tuple[str, ...], Module] = {}
         if step.heard and self.scored[0] not in step.schedule.steps.streams:
             self.module(*self.scored)  # what cannot be scored is told before it is trained
 
@@ -92,6 +100,14 @@ class Reader:
                 in_precision(emitted, self.step.precision), f"read {name}"
             )
         return self._modules[name, freeze]
+
+    def emitted(self, streams: Mapping[str, Node]) -> Module:
+        """Emitted source of these streams, uncompiled."""
+        key = tuple(streams)
+        if key not in self._emitted:
+            found = Emitter(plan(self.step.program, streams)).emit()
+            self._emitted[key] = load_module(in_precision(found, self.step.precision), "streams")
+        return self._emitted[key]
 
     @cached_property
     def scored(self) -> tuple[str, Node]:
@@ -171,16 +187,7 @@ class Reader:
         None of a model that does not write.
         """
         streams = [self.scored[1], self.trained[1], *self.step.schedule.steps.streams.values()]
-        found = [
-            n for node in streams for n in reversed(list(walk(node))) if n.op == "cross_entropy"
-        ]
-        return next(
-            (
-                n.args[0]
-                for n in sorted(found, key=lambda n: (not of_the_next(n), lookahead(n)[n] != 1))
-            ),
-            None,
-        )
+        return logits_in(streams)
 
     def generate(
         self,

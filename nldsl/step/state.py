@@ -1,7 +1,7 @@
 """What a run holds between steps: flat static tensors, created once and written in place.
 
 A memory of many arrays is one vector; the arrays are views of it. `tensors` is everything that a
-checkpoint must save.
+checkpoint must save, `arrays` the same by the name of each array.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import torch
 from torch import Tensor
 
 from nldsl.core.initial import initial, normal
-from nldsl.core.nodes import Tree, numel, walk
+from nldsl.core.nodes import Tree, Type, numel, walk
 from nldsl.core.program import Memory, Program
 from nldsl.step.updates import drawn
+
+# where an array lies: its tensor, its first entry and the one behind its last, its sizes
+Place = tuple[str, int, int, list[int]]
 
 
 @dataclass
@@ -32,11 +35,23 @@ class State:
         default_factory=dict
     )  # weight name -> leaf that shares its owner's storage
     seed: int = 0
+    places: Mapping[str, Place] = field(default_factory=dict)  # of every array but counters
+
+    @property
+    def arrays(self) -> dict[str, Tensor]:
+        """Each array by its qualified name, of its own sizes: views of `tensors`."""
+        parts = {
+            name: self.tensors[owner].view(-1)[at:end].view(sizes)
+            for name, (owner, at, end, sizes) in self.places.items()
+        }
+        parted = {owner for owner, *_ in self.places.values()}
+        return parts | {name: x for name, x in self.tensors.items() if name not in parted}
 
 
 def allocate(
     program: Program,
     names: Mapping[str, tuple[int, ...] | None],
+    types: Mapping[str, Type],
     seed: int,
     device: str,
     dtype: torch.dtype,
@@ -50,7 +65,8 @@ def allocate(
     }
     for tensor in tensors.values():
         torch._dynamo.mark_static_address(tensor)
-    return State(tensors, views=views(program, tensors), seed=seed)
+    found = places(program, types)
+    return State(tensors, views=views(program, tensors), seed=seed, places=found)
 
 
 def draws(
@@ -95,30 +111,55 @@ def _drawn(
     }
 
 
-def layout(program: Program, names: Collection[str]) -> dict[str, tuple[str, int, int, list[int]]]:
-    """Where each array of a memory of the step clock that a stream can read lies: name -> (memory,
-    first, end, sizes). A weight has its own name; what an optimizer keeps is read by nobody else.
+def layout(program: Program, names: Collection[str]) -> dict[str, Place]:
+    """Where each array of a memory of the step clock that a stream can read lies. What an optimizer
+    keeps is read by nobody else.
     """
-    out = {}
-    for name in names:
-        memory = program.memories.get(name.split("@")[0])
-        if memory is None or program.levels[memory.level].parent is not None:
-            continue
-        type = memory.type
+    read = {name: memory_of(program, name) for name in names}
+    return places(
+        program,
+        {
+            name: memory.type
+            for name, memory in read.items()
+            if memory is not None and program.levels[memory.level].parent is None
+        },
+    )
+
+
+def places(program: Program, types: Mapping[str, Type]) -> dict[str, Place]:
+    """Where each array of what is kept lies. A weight has its own name, any other array that of its
+    tensor and its path there.
+    """
+    out: dict[str, Place] = {}
+    for name, type in types.items():
+        memory = memory_of(program, name)
         shapes = [s for _, s in type.leaves] if isinstance(type, Tree) else [type]
+        leaves = leaves_of(memory, name) if memory is not None else below(name, type)
         at = 0
-        for leaf, shape in zip(leaves_of(memory, name), shapes):
+        for leaf, shape in zip(leaves, shapes, strict=True):
+            assert leaf not in out, leaf
             out[leaf] = (name, at, at + numel(shape), [a.size for a in shape])
             at += numel(shape)
     return out
 
 
+def memory_of(program: Program, name: str) -> Memory | None:
+    """The memory that a kept tensor is the value of, or a copy."""
+    return program.memories.get(name.split("@")[0])
+
+
+def below(name: str, type: Type) -> list[str]:
+    """The names of the arrays of what no text has a name for, or of a copy."""
+    paths = type.paths() if isinstance(type, Tree) else ("",)
+    return [f"{name}.{path}" if path else name for path in paths]
+
+
 def leaves_of(memory: Memory, name: str) -> list[str]:
     """The names of the arrays of a memory, or of a copy of it."""
+    if name != memory.name:
+        return below(name, memory.type)
     paths = memory.type.paths() if isinstance(memory.type, Tree) else ("",)
-    if name == memory.name:
-        return [leaf_name(memory, path) for path in paths]
-    return [f"{name}.{path}" if path else name for path in paths]
+    return [leaf_name(memory, path) for path in paths]
 
 
 def leaf_name(memory: Memory, path: str) -> str:

@@ -59,6 +59,7 @@ class Updates:
         self.state: dict[str, Sizes | None] = {
             str(s.name): None if counts(s.name) else shape_of(s.type) for s in self.states.values()
         }
+        self.types = {str(s.name): s.type for s in self.states.values() if not counts(s.name)}
         for tape in self.tapes:
             self.state |= tape.state()
 

@@ -1,6 +1,7 @@
 """STATE -> FILE -> STATE: everything an exact resume needs, in one safetensors file that is whole
 or not there.
 
+Each array has its qualified name and its own sizes, weights and what optimizers keep of them.
 The manifest travels in the file's header, so tensors and step count cannot disagree, and with it a
 SHA-256 of the manifest and of every tensor, so that a flipped byte is noticed. A save writes beside
 the old file, waits for the disk, and renames: at every instant one whole checkpoint is in place.
@@ -46,10 +47,17 @@ def save(run: Path, tensors: Mapping[str, torch.Tensor], manifest: Manifest) -> 
 
 
 def everything(state: State) -> dict[str, torch.Tensor]:
-    """The arrays of a checkpoint: the tensors of a state, and its lanes under names of their
-    own.
-    """
-    return {**state.tensors, **{LANE + name: x for name, x in state.lanes.items()}}
+    """The tensors of a state, and its lanes under names of their own."""
+    return {**state.tensors, **lanes_of(state)}
+
+
+def by_name(state: State) -> dict[str, torch.Tensor]:
+    """The same as a checkpoint has it: each array by its own name. Views of the state."""
+    return {**state.arrays, **lanes_of(state)}
+
+
+def lanes_of(state: State) -> dict[str, torch.Tensor]:
+    return {LANE + name: x for name, x in state.lanes.items()}
 
 
 def write(path: Path, tensors: Mapping[str, torch.Tensor], manifest: Model) -> None:

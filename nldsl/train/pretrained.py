@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -118,30 +117,15 @@ def tensors(path: Path, wanted: set[str]) -> tuple[dict[str, Tensor], set[str]]:
     if checkpoint.of_this_project(path) and isinstance(
         manifest := checkpoint.said(path, Manifest, Lanes), Manifest
     ):
-        weights = manifest.weights
-        return weights_of(path, {key: weights[key] for key in sorted(wanted & set(weights))}), set(
-            weights
-        )
+        saved = checkpoint.tensors_of(path)
+        if lacks := sorted({*manifest.weights} - saved.keys()):
+            raise faults.other_tensors(path, lacks)
+        return {key: saved[key] for key in sorted(wanted & {*manifest.weights})}, {
+            *manifest.weights
+        }
     with checkpoint.opened(path) as file:
         there = set(file.keys())
         return {key: file.get_tensor(key) for key in sorted(wanted & there)}, there
-
-
-def weights_of(
-    run: Path, places: Mapping[str, tuple[str, int, int, list[int]]]
-) -> dict[str, Tensor]:
-    """Arrays of a run's checkpoint, each a part of a tensor of its state."""
-    saved = checkpoint.tensors_of(run)
-    found = {}
-    for key, (owner, at, end, sizes) in places.items():
-        if (
-            owner not in saved
-            or not 0 <= at <= end <= saved[owner].numel()
-            or prod(sizes) != end - at
-        ):
-            raise faults.damaged(run, f"`{key}` is not where its manifest says")
-        found[key] = saved[owner].view(-1)[at:end].view(sizes)
-    return found
 
 
 def shards_of(path: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-FORMAT = 2
+FORMAT = 3
 LARGEST = 2**63 - 1
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -74,7 +74,7 @@ class Lengthened(Model):
 class Record(Model):
     """The content of run.json. `texts` are the spec and what it imports, by file name."""
 
-    format: Literal[2]
+    format: Literal[3]
     spec: FileName
     spec_sha256: Sha256
     settings: Settings
@@ -96,7 +96,7 @@ class Record(Model):
 
 
 class Manifest(Model):
-    """The manifest of a checkpoint. `weights`: array -> (tensor, first, end, sizes)."""
+    """The manifest of a checkpoint. `weights`: the arrays that another spec can load."""
 
     spec_sha256: Sha256
     settings: Settings
@@ -104,7 +104,7 @@ class Manifest(Model):
     torch: str
     threads: Count
     step: Whole
-    weights: dict[str, tuple[str, int, int, list[int]]]
+    weights: list[str]
 
 
 class Lanes(Model):

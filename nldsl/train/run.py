@@ -100,7 +100,7 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
         update={"load": {name: str(path.resolve()) for name, path in files.items()}}
     )
     record = Record(
-        format=2,
+        format=3,
         spec=spec.name,
         spec_sha256=records.fingerprint(texts),
         settings=settings,
@@ -249,7 +249,7 @@ def last_saved(run: Run, step: CompiledStep) -> State:
     if s.memory is not None and saved is None:
         memory.load(Path(s.memory), state.lanes)
     if saved is not None:
-        checkpoint.load(run.folder, checkpoint.everything(state))
+        checkpoint.load(run.folder, checkpoint.by_name(state))
         state.step = saved.step
     return state
 
@@ -277,7 +277,7 @@ def manifest(run: Run, state: State) -> Manifest:
         step=state.step,
         torch=torch.__version__,
         threads=torch.get_num_threads(),
-        weights=layout(run.program, state.tensors),
+        weights=list(layout(run.program, state.tensors)),
     )
 
 

@@ -120,7 +120,7 @@ def scored(run: Run, journal: Journal) -> bool:
     if saved is None or saved.step < run.settings.steps:
         return False
     there = set(checkpoint.tensors_of(run.folder / checkpoint.FILE))
-    if lacks := {owner for owner, *_ in saved.weights.values()} - there:
+    if lacks := {*saved.weights} - there:
         raise faults.other_tensors(run.folder / checkpoint.FILE, sorted(lacks))
     return any(event["step"] == saved.step for event in metrics.events(journal.path, "held_out"))
 
@@ -218,7 +218,7 @@ def saver(
         if memory.broken(checkpoint.everything(state)) is not None:
             raise NotFinite(state.step, "what is to be saved after step")
         journal.sync()
-        checkpoint.save(run.folder, checkpoint.everything(state), runs.manifest(run, state))
+        checkpoint.save(run.folder, checkpoint.by_name(state), runs.manifest(run, state))
         if state.lanes:
             memory.save(run.folder / memory.FILE, state.lanes)
         journal.write("saved", step=state.step)

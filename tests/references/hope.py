@@ -35,13 +35,11 @@ def self_modifying(
     forget: float = 1.0,
 ) -> Tensor:
     """A projection without a memory of its own in `w` is a fixed one: of z, or of x by itself."""
-    z = conv(heads(x, w["z.linear"]), w["z.conv"])  # sec. 8.3
+    z = conv(heads(x, w["z"]), w["z.conv"])  # sec. 8.3
     at = {"eta": "M_eta", "alpha": "M_alpha", "mem": "M_mem"} | {
         n: name for n in "qkv" for name in (f"M_{n}", f"{n}.M") if f"{name}.recall.M.start.W1" in w
     }
-    static = {
-        n: conv(heads(x, w[f"{n}.linear"]), w[f"{n}.conv"]) for n in "qkv" if f"{n}.linear" in w
-    }  # Eq. 76
+    static = {n: conv(heads(x, w[n]), w[f"{n}.conv"]) for n in "qkv" if n in w}  # Eq. 76
     M = {
         b: [w[f"{name}.recall.M.start.{n}"].expand(x.shape[0], -1, -1, -1) for n in ("W2", "W1")]
         for b, name in at.items()

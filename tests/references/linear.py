@@ -43,9 +43,7 @@ def retnet(x: Tensor, w: Weights) -> Tensor:
 
 def gla(x: Tensor, w: Weights) -> Tensor:
     q, k, v = heads(x, w["q"]), heads(x, w["k"]) / w["k"].shape[1] ** 0.5, heads(x, w["v"])
-    a = torch.sigmoid(heads(x @ w["keep.linear"].T, w["keep.affine"]) + w["keep.affine.bias"]) ** (
-        1 / 16
-    )
+    a = torch.sigmoid(heads(x @ w["keep"].T, w["keep.affine"]) + w["keep.affine.bias"]) ** (1 / 16)
     y = read(
         lambda S, t: S * a[:, t, :, None] + outer(v[:, t], k[:, t]), q, v.shape[-1]
     )  # 2312.06635, sec. 4.1

@@ -21,7 +21,7 @@ def mac(x: Tensor, w: Weights, segment: int) -> Tensor:
     for t in range(x.shape[1]):
         if t % segment == 0:
             anchor, hs, begin = state[0], [], t  # Eq. 21: M before the segment
-        hs.append(joined(net(anchor, unit(heads(x[:, t], w["h.linear2"]))), w["h.linear"]))
+        hs.append(joined(net(anchor, unit(heads(x[:, t], w["h"]))), w["h.linear2"]))
         sources = [P, torch.stack(hs, 1), x[:, begin : t + 1]]  # Eq. 22: what this token may see
         y = joined(softmax_read(heads(x[:, t], w["q"]), sources, w), w["y"])  # Eq. 23
         for n in "kv":
@@ -29,7 +29,7 @@ def mac(x: Tensor, w: Weights, segment: int) -> Tensor:
         k, v = (conv(past[n], w[f"{n}.conv"]) for n in "kv")
         rate, decay, forget = (torch.sigmoid(gate(y, w, n)) for n in ("rate", "decay", "forget"))
         state = write(state, anchor, unit(k), v, [0.1 * rate, decay, forget])  # Eq. 24
-        g = joined(net(state[0], unit(heads(y, w["g.linear2"]))), w["g.linear"])
+        g = joined(net(state[0], unit(heads(y, w["g"]))), w["g.linear2"])
         out.append(
             (norm(y, w["rmsnorm"]) * F.silu(norm(g, w["rmsnorm2"]))) @ w["linear"].T
         )  # Eq. 25

@@ -15,7 +15,7 @@ def net(M: list[Tensor], z: Tensor) -> Tensor:
 
 
 def series(w: Weights, x: Tensor, chunk: int) -> Tensor:
-    z, T = x @ w["loss.h.affine"].T + w["loss.h.affine.bias"], x.shape[1]
+    z, T = x @ w["loss.h"].T + w["loss.h.bias"], x.shape[1]
     h = sum(
         w["loss.h.conv"][3 - j] * torch.cat([torch.zeros_like(z[:, :j]), z[:, : T - j]], 1)
         for j in range(min(4, T))

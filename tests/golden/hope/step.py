@@ -14,8 +14,8 @@ def block_1(
 def block_2(
     x,  # [B, T, d]
     rmsnorm,  # [d]
-    self_modifying_titans_q_linear,  # [head, e, d]
-    self_modifying_titans_z_linear,  # [head, e, d]
+    self_modifying_titans_q,  # [head, e, d]
+    self_modifying_titans_z,  # [head, e, d]
     self_modifying_titans_q_conv,  # [4, head, e]
     self_modifying_titans_z_conv,  # [4, head, e]
     q_conv_tail,  # [B, 3, head, e]
@@ -24,14 +24,12 @@ def block_2(
 ):
     # hope.nl:36  z = conv(linear(x, [head, e]), 4)  # sec. 8.3: the only mixing in a chunk
     rmsnorm_1 = rmsnorm * x / torch.sqrt((x ** 2.0).mean((-1,)) + 1e-06)[:, :, None]
-    z_1 = torch.einsum("abc,BTc->BTab", self_modifying_titans_z_linear, rmsnorm_1)
-    rows = joined(z_conv_tail, z_1)
+    rows = joined(z_conv_tail, torch.einsum("abc,BTc->BTab", self_modifying_titans_z, rmsnorm_1))
     z = conv(rows, self_modifying_titans_z_conv)
     # hope.nl:42  q = unit(conv(linear(x, [head, e]), 4))  # Eq. 76: the only static projection (..
-    q_1 = torch.einsum("abc,BTc->BTab", self_modifying_titans_q_linear, rmsnorm_1)
-    rows_2 = joined(q_conv_tail, q_1)
-    q_2 = conv(rows_2, self_modifying_titans_q_conv)
-    q = q_2 / torch.sqrt((q_2 * q_2).sum((-1,)) + 1e-06)[:, :, :, None]
+    rows_2 = joined(q_conv_tail, torch.einsum("abc,BTc->BTab", self_modifying_titans_q, rmsnorm_1))
+    q_1 = conv(rows_2, self_modifying_titans_q_conv)
+    q = q_1 / torch.sqrt((q_1 * q_1).sum((-1,)) + 1e-06)[:, :, :, None]
     return (z, q), (rows_2[:, rows_2.shape[1] - 3:], rows[:, rows.shape[1] - 3:])
 
 
@@ -391,8 +389,8 @@ def forward(W, inputs, carry, position, mode):
     ) = block_2(
         x,
         W["loss.layer[0].rmsnorm"],
-        W["loss.layer[0].self_modifying_titans.q.linear"],
-        W["loss.layer[0].self_modifying_titans.z.linear"],
+        W["loss.layer[0].self_modifying_titans.q"],
+        W["loss.layer[0].self_modifying_titans.z"],
         W["loss.layer[0].self_modifying_titans.q.conv"],
         W["loss.layer[0].self_modifying_titans.z.conv"],
         carry["loss.layer[0].self_modifying_titans.q.conv.tail"],

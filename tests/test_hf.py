@@ -1,0 +1,184 @@
+"""Models of transformers: saved, loaded, and writing on with what their sequences carry; a model of
+transformers' own, read by a text.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import family
+import pytest
+import torch
+from commands import SMALL, done, nldsl
+from torch import Tensor
+
+from nldsl import api, cli
+from nldsl.train.specs import texts_of
+
+transformers = pytest.importorskip("transformers", reason="needs `pip install 'nldsl[hf]'`")
+
+from nldsl.hf import NldslForCausalLM  # noqa: E402
+from nldsl.hf.config import configured  # noqa: E402
+
+torch.set_num_threads(1)
+BAR = 1e-9
+WRITERS = ["titans", "hope", "titans_mac", "mesa", "transformer", "lifelong", "cms", "tnt"]
+PADDED = [3, 0, 1]  # tokens of padding on the left of each sequence
+pytestmark = pytest.mark.filterwarnings("ignore")  # of another package
+
+
+def model(name: str) -> NldslForCausalLM:
+    """A system in float64, whose weights are not those of any seed."""
+    sizes = family.fitting(name, family.BASE | dict(family.SPECS[name].sizes))
+    spec = family.EXAMPLES / f"{name}.nl"
+    config = configured(texts_of(spec), spec.name, {k: str(v) for k, v in sizes.items()})
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        made = NldslForCausalLM(config).eval()
+    finally:
+        torch.set_default_dtype(before)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for x in made.parameters():
+            x.add_(0.05 * torch.randn(x.shape, generator=generator, dtype=x.dtype))
+    return made
+
+
+def prompt(made: NldslForCausalLM) -> tuple[Tensor, Tensor]:
+    ids = torch.randint(
+        0, made.config.vocab_size, (3, 7), generator=torch.Generator().manual_seed(1)
+    )
+    mask = torch.ones_like(ids)
+    for row, skip in enumerate(PADDED):
+        mask[row, :skip] = 0
+    return ids, mask
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_folder_is_read_back_exactly(name: str, tmp_path: Path) -> None:
+    made = model(name)
+    made.save_pretrained(tmp_path)
+    for reader in (NldslForCausalLM, transformers.AutoModelForCausalLM):
+        again = reader.from_pretrained(tmp_path, dtype=torch.float64)
+        ours, theirs = made.state_dict(), again.state_dict()
+        assert ours.keys() == theirs.keys() and again.dtype == torch.float64
+        assert all(torch.equal(x, theirs[n]) for n, x in ours.items())
+        ids, mask = prompt(made)
+        assert torch.allclose(again(ids, mask).logits, made(ids, mask).logits, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_is_written_is_what_a_whole_pass_says(name: str) -> None:
+    made = model(name)
+    ids, mask = prompt(made)
+    said = dict(max_new_tokens=6, do_sample=False, pad_token_id=0)
+    out = made.generate(ids, attention_mask=mask, **said)
+    with torch.no_grad():
+        read = made(ids, mask)
+        steps = [read.logits[:, -1]]
+        for token in out[:, 7:12].split(1, 1):
+            read = made(token, cache=read.cache)
+            steps.append(read.logits[:, -1])
+        for row, skip in enumerate(PADDED):
+            whole = made(out[row : row + 1, skip:]).logits[0]
+            found = torch.stack([x[row] for x in steps])
+            assert (found - whole[-7:-1]).abs().max() <= BAR * max(1, float(whole.abs().max()))
+            assert torch.equal(whole[-7:-1].argmax(-1), out[row, 7:])
+            padded = made(ids, mask).logits[row]
+            assert not padded[:skip].any()
+            assert (padded[skip:] - whole[:-6]).abs().max() <= BAR * max(
+                1, float(whole.abs().max())
+            )
+
+
+def test_beams_carry_their_own_pasts() -> None:
+    made = model("titans")
+    ids, mask = prompt(made)
+    said = dict(max_new_tokens=5, do_sample=False, pad_token_id=0, num_beams=4)
+    cached, anew = (
+        made.generate(ids, attention_mask=mask, use_cache=c, **said) for c in (True, False)
+    )
+    assert torch.equal(cached, anew)
+
+
+def test_the_loss_is_the_mean_over_labels() -> None:
+    made = model("titans")
+    ids, _ = prompt(made)
+    labels = ids.clone()
+    labels[:, :3] = -100
+    said = made(ids, labels=labels)
+    logs = said.logits.log_softmax(-1)[:, 2:-1].gather(-1, ids[:, 3:, None])
+    assert torch.allclose(said.loss, -logs.mean())
+    said.loss.backward()
+    assert all(x.grad is None or x.grad.isfinite().all() for x in made.parameters())
+
+
+def test_a_sequence_of_padding_is_refused() -> None:
+    made = model("titans")
+    ids, mask = prompt(made)
+    mask[1] = 0
+    with pytest.raises(api.Diagnostics, match="padding alone"):
+        made(ids, mask)
+
+
+def test_a_run_becomes_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("the quick brown fox\n" * 200)
+    sets = ("--set", "d=8", "--set", "head=2", "--set", "depth=1", "--set", "chunk=4")
+    spec = family.EXAMPLES / "titans.nl"
+    done(
+        "train", spec, tmp_path / "text.txt", *sets, *SMALL, "--steps", 2, "--out", tmp_path / "run"
+    )
+    assert "config.json" in done("export", tmp_path / "run", "--as", "hf", "-o", tmp_path / "hf")
+    made = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    done("export", tmp_path / "run", "--as", "safetensors", "-o", tmp_path / "plain")
+    import safetensors.torch
+
+    plain = safetensors.torch.load_file(tmp_path / "plain" / "model.safetensors")
+    arrays = made.weights.arrays()
+    assert plain.keys() == arrays.keys() and all(torch.equal(plain[n], arrays[n]) for n in plain)
+
+
+def test_without_the_extra_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text.txt").write_text("the quick brown fox\n" * 200)
+    spec = family.EXAMPLES / "transformer.nl"
+    sets = ("--set", "d=8", "--set", "head=2", "--set", "depth=1")
+    done(
+        "train", spec, tmp_path / "text.txt", *sets, *SMALL, "--steps", 1, "--out", tmp_path / "run"
+    )
+    for name in [n for n in sys.modules if n.startswith("nldsl.hf")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    status, _, err = nldsl("export", tmp_path / "run", "--as", "hf", "-o", tmp_path / "hf")
+    assert status == cli.BACKEND and "N890" in err and "pip install 'nldsl[hf]'" in err
+
+
+def test_a_llama_of_transformers_is_read_as_it_is(tmp_path: Path) -> None:
+    """examples/retrofit_llama.nl with the weights of a random `LlamaForCausalLM`."""
+    torch.manual_seed(0)
+    theirs = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=11,
+            hidden_size=16,
+            intermediate_size=12,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            rms_norm_eps=1e-5,
+            rope_parameters={"rope_type": "default", "rope_theta": 5e5},
+            initializer_range=0.3,
+            tie_word_embeddings=True,
+        )
+    ).eval()
+    theirs.save_pretrained(tmp_path / "llama")
+    sizes = dict(d=16, group=2, share=2, vocab=11, hidden=12, depth=2, periods=[2, 4, 4, 8])
+    program = api.load(family.EXAMPLES / "retrofit_llama.nl", **sizes)
+    step = program.compile(capture="eager", files={"base": tmp_path / "llama"})
+    ids = torch.randint(0, 11, (2, 19))
+    with torch.no_grad():
+        found, meant = program.module(step.init(0))(ids), theirs(ids).logits
+    assert found.dtype == torch.float32 and meant.abs().max() > 1
+    assert torch.allclose(found, meant, rtol=1e-5, atol=1e-5)
