@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +18,10 @@ from nldsl.core.nodes import numel
 from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic
 from nldsl.train import faults
-from nldsl.train.data.dataset import Cost, Line, Loss, Result, Tokens, slices
-from nldsl.train.data.formats import Table, readers
-from nldsl.train.data.sequences import Extent, places
+from nldsl.train.data.dataset import Cost, Dataset, Line, Loss, Result, Tokens, slices
+from nldsl.train.data.formats import Table, table_readers
+from nldsl.train.data.given import Given
+from nldsl.train.data.sequences import Extent, Places, places
 from nldsl.train.records import Data
 
 HELD_OUT = 1 / 10  # of the time, the end of it
@@ -70,6 +70,7 @@ class Series:
     sha256: str  # of the values as given
     unit: str = "points"
     findings: tuple[Diagnostic, ...] = ()  # warnings
+    vocabulary: None = None
 
     def batch(
         self, seed: int, step: int, micro: int, batch: int, length: int, stateful: bool = False
@@ -103,10 +104,14 @@ class Series:
             sha256=self.sha256,
         )
 
-    def opening(self) -> bytes:
-        return b""
+    def opening(self) -> Tokens:
+        return self.held_out[:0]
 
-    def compared(self, cost: Cost, tokens: Tokens, beside: bool) -> Result:
+    def spelled(self, places: Places) -> None:
+        return None
+
+    def compared(self, cost: Cost, scored: Dataset, beside: bool) -> Result:
+        tokens = scored.held_out
         if not cost.terms or cost.ahead != 1:
             return Loss(cost.mean, cost.terms, self.unit)
         wanted = tokens[cost.places + 1]
@@ -130,14 +135,14 @@ def takes(program: Program) -> bool:
     return len(inputs) == 1 and not program.vocab and len(inputs[0].shape) <= 1
 
 
-def of(program: Program, path: Path | None) -> Series:
+def of(program: Program, given: Given) -> Series:
     (rows,) = program.inputs.values()
-    return load(path, numel(rows.shape))
+    return load(given, numel(rows.shape))
 
 
-def whole(path: Path, trained: Data) -> Series:
+def whole(program: Program, given: Given, trained: Data) -> Series:
     mean, deviation = np.array(trained.mean), np.array(trained.deviation)
-    table = load(path, len(mean))
+    table = load(given, len(mean))
     return replace(
         table,
         train=np.zeros((1, len(mean))),
@@ -146,20 +151,21 @@ def whole(path: Path, trained: Data) -> Series:
     )
 
 
-def load(path: Path | None, channels: int) -> Series:
+def load(given: Given, channels: int) -> Series:
     """Raises N701, N702 as for text; N706 another number of channels, N707 what is not a finite
     number, N708 rows of different length, N709 no table.
     """
+    path = given.path
     if path is None:
         return series(f"Lorenz-96 system made by nldsl, time step {DELTA}", lorenz(channels))
     if path.is_dir():
         raise faults.no_table(path, "a folder")
     if not path.is_file():
         raise faults.missing(path)
-    reader = readers().get(path.suffix.lower())
-    if reader is None:
-        raise faults.no_table(path, f"its name ends in none of {', '.join(sorted(readers()))}")
-    values = reader(path)
+    readers = table_readers()
+    if path.suffix.lower() not in readers:
+        raise faults.no_table(path, f"its name ends in none of {', '.join(sorted(readers))}")
+    values = readers[path.suffix.lower()](path, given)
     if values.ndim != 2:
         raise faults.no_table(path, f"an array of {values.ndim} axes")
     if values.shape[1] != channels:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nldsl.source import decoded
 from nldsl.train import faults
 from nldsl.train.data import filetype
-from nldsl.train.data.formats import Table, reads
-from nldsl.train.data.text import content
+from nldsl.train.data.encodings import content
+from nldsl.train.data.formats import Table, reads, reads_text
+from nldsl.train.data.given import Given
 
 MISSING = frozenset(
     ("", "na", "n/a", "#n/a", "nan", "nil", "none", "null", "missing", "-", "--", "?", ".")
@@ -23,18 +23,19 @@ MISSING = frozenset(
 
 
 @reads(".csv", ".tsv")
-def from_csv(path: Path) -> Table:
+def from_csv(path: Path, given: Given) -> Table:
     """A first row of names is a heading.
 
     A row for each time: an empty line between rows is a gap.
     """
-    values, width, empty = array("d"), 0, 0
-    for line, row in rows(path):
+    values, width, empty, chosen = array("d"), 0, 0, None
+    for line, row in rows(path, given):
         if not any(cell.strip() for cell in row) and len(row) <= 1:
             empty = empty or line
             continue
-        if not width and is_heading(row):
+        if not width and (given.columns or is_heading(row)):
             empty, width = 0, len(row)
+            chosen = places(path, row, given.columns)
             continue
         if empty and width:
             raise faults.no_number(
@@ -46,23 +47,45 @@ def from_csv(path: Path) -> Table:
         empty, width = 0, width or len(row)
         if len(row) != width:
             raise faults.ragged(path, line, len(row), width)
-        for cell in row:
+        for cell in row if chosen is None else [row[place] for place in chosen]:
             if (number := number_of(cell)) is None:
                 raise faults.no_number(path, f"line {line}", cell.strip(), instead(cell))
             values.append(number)
     if not values:
         raise faults.no_table(path, "without a row of numbers")
-    return np.array(values).reshape(-1, width)
+    return np.array(values).reshape(-1, width if chosen is None else len(chosen))
 
 
-def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+@reads_text(".csv", ".tsv")
+def documents(path: Path, given: Given) -> Iterator[bytes]:
+    """The cells of the column that is named, below a heading."""
+    width, (place, *_) = 0, (0,)
+    for line, row in rows(path, given):
+        if not width:
+            width, (place, *_) = len(row), places(path, row, (given.column(path),)) or [0]
+        elif len(row) != width:
+            raise faults.ragged(path, line, len(row), width)
+        else:
+            yield row[place].encode()
+
+
+def places(path: Path, heading: list[str], names: tuple[str, ...]) -> list[int] | None:
+    """Where the columns stand that are named; None: all of them."""
+    has = [cell.strip() for cell in heading]
+    for name in names:
+        if name not in has:
+            raise faults.no_column(path, name, has)
+    return [has.index(name) for name in names] or None
+
+
+def rows(path: Path, given: Given) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each row.
 
     The separator is a comma; a semicolon or a tabulator if the first line has one.
     """
-    data = content(path)
-    text = decoded(data.tobytes())
-    if (found := filetype.seems(data)) and found.name not in ("UTF-16 text", "UTF-32 text"):
+    data = content(path, given.encoding)
+    text = data.tobytes().decode(errors="replace")
+    if found := filetype.seems(data):
         raise faults.no_table(path, f"it seems to be {found.name}")
     first = next((line for line in text.splitlines() if line.strip()), "")
     reader = csv.reader(
