@@ -112,8 +112,9 @@ Data = Annotated[
     Path | None,
     typer.Argument(
         metavar="[DATA]",
-        help="A text file or a folder of text, .jsonl, .parquet, tokens (.bin, .npy); a table "
-        "(.csv, .npy, .parquet) if the spec reads numbers.",
+        help="A text file or a folder of text, .jsonl, .parquet, a data set of Hugging Face (a "
+        "folder, or hf:NAME), tokens (.bin, .npy); a table (.csv, .npy, .parquet) if the spec "
+        "reads numbers.",
     ),
 ]
 Columns = Annotated[
@@ -389,7 +390,7 @@ def train(
     spec, data = spec_and_data(spec, data, resume)
     given = stated(
         sets=overrides(sets) or None,
-        data=data and str(data.resolve()),
+        data=data and (str(data) if str(data).startswith("hf:") else str(data.resolve())),
         columns=columns or None,
         encoding=encoding,
         tokenizer=tokenizer and str(tokenizer.resolve()),

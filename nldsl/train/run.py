@@ -32,6 +32,7 @@ from nldsl.train import (
     records,
 )
 from nldsl.train.data.dataset import Dataset
+from nldsl.train.data.formats.saved import HUB
 from nldsl.train.data.given import Given, given_by
 from nldsl.train.data.kinds import kind_of
 from nldsl.train.data.vocabulary import ByteVocabulary, Tokenizer, Vocabulary
@@ -224,7 +225,7 @@ def program_again(folder: Path, record: Record) -> Program:
 
 def dataset_again(folder: Path, program: Program, record: Record, place: str | None) -> Dataset:
     """The data of a run. Raises N701 if it is gone, N711 if it is not what it was."""
-    if place is not None and not Path(place).exists():
+    if place is not None and not place.startswith(HUB) and not Path(place).exists():
         raise faults.training_text_gone(place, folder)
     settings = record.settings.model_copy(update={"data": place})
     dataset = dataset_of(program, settings, given_by(settings, folder / TOKENIZER))

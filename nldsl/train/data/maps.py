@@ -42,6 +42,11 @@ class Growing:
             raise faults.cannot_write(self.folder, error) from None
         finalize(self, self._file.close)
 
+    @property
+    def size(self) -> int:
+        """Entries so far."""
+        return self._file.tell() // self.kind.itemsize
+
     def append(self, values: Numbers | bytes) -> None:
         """Raises N713 if the disk is full."""
         try:

@@ -29,7 +29,7 @@ from nldsl.train import faults
 from nldsl.train.data import baseline, filetype
 from nldsl.train.data.dataset import Cost, Dataset, Line, Loss, Result, Spelled, Tokens, slices
 from nldsl.train.data.encodings import Bytes, content
-from nldsl.train.data.formats import text_readers
+from nldsl.train.data.formats import saved, text_readers
 from nldsl.train.data.given import Given
 from nldsl.train.data.maps import Growing
 from nldsl.train.data.sequences import Extent, Places, places
@@ -177,6 +177,8 @@ def read(given: Given, divide: Divide | None = None) -> Corpus:
     """
     path, divide = given.path, divide or divided
     assert path is not None, "what is read has a place"
+    if saved.is_saved(path):
+        return read_saved(path, given, divide)
     if path.is_dir():
         return read_folder(path, given, divide)
     if not path.is_file():
@@ -191,6 +193,24 @@ def read(given: Given, divide: Divide | None = None) -> Corpus:
         raise faults.not_text(path, found.name, found.help)
     json = filetype.is_json_lines(text[: filetype.LOOKED_AT].tobytes())
     return corpus(str(path), text, divide, findings=as_json(path, 1) if json else ())
+
+
+def read_saved(path: Path, given: Given, divide: Divide) -> Corpus:
+    """A data set of Hugging Face, in its own parts if it has them and they are wanted."""
+    texts = Growing(np.uint8)
+    train, held_out = saved.parts(path, given)
+    for document in train if held_out is None or divide is divided else held_out:
+        append(texts, document)
+    if held_out is None or divide is not divided:
+        return corpus(str(path), texts.array(), divide)
+    place = texts.size
+    for document in held_out:
+        append(texts, document)
+
+    def apart(texts: Bytes, unique: Extents, keys: Keys) -> tuple[Extents, Extents]:
+        return unique[unique[:, 0] < place], unique[unique[:, 0] >= place]
+
+    return corpus(str(path), texts.array(), apart)
 
 
 def by_column(path: Path, given: Given) -> Iterator[bytes] | None:

@@ -42,7 +42,7 @@ from nldsl.train.data.vocabulary import Offsets, Tokenizer
 from nldsl.train.records import Data
 
 PASSAGE = 1 << 16  # bytes that are tokenized in one piece
-PASSAGES = 64  # tokenized at once
+PASSAGES = 16  # tokenized at once
 OPENING = 16  # tokens of the sample after training
 VERSION = 1  # of what is kept
 

@@ -12,6 +12,7 @@ suffixes that it reads, and as what.
     binary.py      .bin: tokens as nanoGPT and llm.c write them
     jsonl.py       .jsonl: a document in each line
     parquet.py     .parquet: a column of documents, or columns of numbers
+    saved.py       data sets of Hugging Face: a folder, or a name of the hub
 
 Guarantee: a table is float64 [time, channel] of finite numbers, or has another number of axes,
 which `table.load` refuses; documents are UTF-8; tokens are mapped, not read. What is not of the
