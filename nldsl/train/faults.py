@@ -163,10 +163,11 @@ def not_one_input(inputs: Mapping[str, Node]) -> Diagnostics:
         [
             Diagnostic(
                 "N705",
-                f"data gives one byte or one row of numbers a token, {said}",
+                f"without DATA there is one byte or one row of numbers a token, {said}",
                 places[1] if places else None,
                 notes=tuple(("and this one", span) for n, span in enumerate(places) if n != 1),
-                help=f"one input: {text}, {table}",
+                help=f"name DATA with a column for each, such as a .npz or .parquet file; or one "
+                f"input: {text}, {table}",
             )
         ]
     )
@@ -178,6 +179,27 @@ def other_channels(path: Path, has: int, wanted: int) -> Diagnostics:
         f"`{path}` has {has} channels, the program's input has {wanted}",
         "set the size of the input's axis, as in `--set channel=..`, or choose columns",
     )
+
+
+def other_size(path: Path, name: str, has: int, wanted: int) -> Diagnostics:
+    return fault(
+        "N706",
+        f"`{path}`: a row has {has:,} numbers in `{name}`, the program's input has {wanted:,}",
+        "set the size of the input's axes, as in `--set d=..`",
+    )
+
+
+def other_column(path: Path, name: str, kind: str, index: bool) -> Diagnostics:
+    return fault(
+        "N709",
+        f"`{path}`: the column `{name}` is {kind}, the input {'an index' if index else 'numbers'}",
+        "an index is an integer from 0 on; words and lists of different lengths are no numbers",
+    )
+
+
+def unequal(path: Path, sizes: Mapping[str, int]) -> Diagnostics:
+    said = ", ".join(f"`{name}` {size:,}" for name, size in sizes.items())
+    return fault("N708", f"`{path}`: its arrays have different lengths: {said}", "one row for each")
 
 
 def no_number(path: Path, where: str, found: str, help: str = "") -> Diagnostics:

@@ -151,7 +151,7 @@ def write_on(
     """
     vocabulary = run.vocabulary
     if vocabulary is None or step.reading.logits() is None:
-        raise faults.writes_nothing(run.folder, vocabulary is None and bool(run.program.vocab))
+        raise faults.writes_nothing(run.folder, run.record.data.tokens is not None)
     ids, seats = vocabulary.encode(prompt), seated(step, 1, begin)
     begun = ids or [vocabulary.boundary]
     try:

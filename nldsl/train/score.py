@@ -93,17 +93,23 @@ def chosen(begins: Flags, like: Tensor) -> Tensor:
 
 
 def batch(program: Program, tokens: Tokens, boundary: int | None) -> dict[str, Tensor]:
-    """Tokens [lane, time, ..] as the program's only input; where documents end, if it counts
-    them.
-    """
+    """Tokens [lane, time, ..] as the program's inputs; where documents end, if it counts them."""
     ended = np.zeros(tokens.shape[:2], bool) if boundary is None else tokens == boundary
     ends = {ENDS: torch.from_numpy(ended)} if program.counts(ENDS) else {}
     return {
         name: torch.from_numpy(
-            tokens.astype(np.int64) if name in program.vocab else tokens
+            entries(tokens, name).astype(np.int64)
+            if name in program.vocab
+            else np.ascontiguousarray(entries(tokens, name))
         ).reshape(*tokens.shape[:2], *(a.size for a in node.shape))
         for name, node in program.inputs.items()
     } | ends
+
+
+def entries(tokens: Tokens, name: str) -> Tokens:
+    """What of the tokens is for an input: its field, where they are rows of several."""
+    own: Tokens = tokens[name] if tokens.dtype.names else tokens
+    return own
 
 
 def pieces(tokens: Tokens, starts: Places, length: int, piece: int) -> Iterator[Tokens]:

@@ -11,6 +11,7 @@ format is one file that reads what a kind is made of.
     tokens.py      a text and a tokenizer, or a file of tokens -> tokens
     vocabulary.py  what tokens stand for: bytes, or the pieces of a tokenizer.json; makes one
     table.py       a file of numbers, or a chaotic series computed here -> points [time, channel]
+    columns.py     columns of a file -> rows, for a program of several inputs
     formats/       a file for each format; it registers the suffixes that it reads
     encodings.py   a file of text in any encoding -> UTF-8
     maps.py        arrays in files that are mapped: of any size, in the same memory

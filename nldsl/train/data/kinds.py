@@ -6,7 +6,7 @@ from typing import Protocol
 
 from nldsl.core.program import Program
 from nldsl.train import faults
-from nldsl.train.data import language, table
+from nldsl.train.data import columns, language, table
 from nldsl.train.data.dataset import Dataset
 from nldsl.train.data.given import Given
 from nldsl.train.records import Data
@@ -25,7 +25,7 @@ class Kind(Protocol):
         """All of another file or folder, held out, scaled as the training data were."""
 
 
-KINDS: tuple[Kind, ...] = (language, table)
+KINDS: tuple[Kind, ...] = (language, table, columns)
 
 
 def kind_of(program: Program) -> Kind:

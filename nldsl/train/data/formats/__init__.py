@@ -1,4 +1,4 @@
-"""FILE -> TEXT, TOKENS OR A TABLE: a format is one file of this folder, which registers the
+"""FILE -> TEXT, TOKENS, A TABLE, COLUMNS: a format is one file of this folder, which registers the
 suffixes that it reads, and as what.
 
     @reads(".npy")
@@ -8,6 +8,7 @@ suffixes that it reads, and as what.
     def from_jsonl(path: Path, given: Given) -> Iterator[bytes]: ...
 
     separated.py   .csv and .tsv: a row for each time; a column of documents
+    npz.py         .npz: an array for each of several inputs
     npy.py         .npy: a NumPy array, of numbers or of tokens
     binary.py      .bin: tokens as nanoGPT and llm.c write them
     jsonl.py       .jsonl: a document in each line
@@ -34,18 +35,22 @@ from numpy.typing import NDArray
 
 from nldsl.train import faults
 from nldsl.train.data.given import Given
+from nldsl.train.data.maps import Numbers
 
 Table = NDArray[np.float64]  # [time, channel]
 Ids = NDArray[np.integer]  # [token]
 TableReader = Callable[[Path, Given], Table]
 TextReader = Callable[[Path, Given], Iterator[bytes]]  # document after document
 TokensReader = Callable[[Path], Ids]
+Columns = dict[str, Numbers]  # [row, ..] of each column
+ColumnsReader = Callable[[Path, list[str]], Iterator[Columns]]  # of these names, piece by piece
 R = TypeVar("R")
 Registered = Callable[[R], R]
 
 _TABLES: dict[str, TableReader] = {}
 _TEXTS: dict[str, TextReader] = {}
 _TOKENS: dict[str, TokensReader] = {}
+_COLUMNS: dict[str, ColumnsReader] = {}
 
 
 def reads(*suffixes: str) -> Registered[TableReader]:
@@ -59,6 +64,10 @@ def reads_text(*suffixes: str) -> Registered[TextReader]:
 
 def reads_tokens(*suffixes: str) -> Registered[TokensReader]:
     return registering(_TOKENS, suffixes)
+
+
+def reads_columns(*suffixes: str) -> Registered[ColumnsReader]:
+    return registering(_COLUMNS, suffixes)
 
 
 def registering(known: dict[str, R], suffixes: tuple[str, ...]) -> Registered[R]:
@@ -80,6 +89,10 @@ def text_readers() -> Mapping[str, TextReader]:
 
 def tokens_readers() -> Mapping[str, TokensReader]:
     return found(_TOKENS)
+
+
+def columns_readers() -> Mapping[str, ColumnsReader]:
+    return found(_COLUMNS)
 
 
 def found(known: dict[str, R]) -> Mapping[str, R]:

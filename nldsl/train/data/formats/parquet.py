@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from nldsl.train import faults
-from nldsl.train.data.formats import Table, needed, reads, reads_text
+from nldsl.train.data.formats import Columns, Table, needed, reads, reads_columns, reads_text
 from nldsl.train.data.given import Given
 from nldsl.train.data.maps import Numbers
 
@@ -23,7 +23,7 @@ class Column(Protocol):
 
     type: object
 
-    def to_pylist(self) -> list[str | None]: ...
+    def to_pylist(self) -> list[str | None]: ...  # or lists of numbers
 
     def to_numpy(self, zero_copy_only: bool) -> Numbers: ...
 
@@ -79,6 +79,20 @@ def table(path: Path, given: Given) -> Table:
         for batch in pieces(path, file, names)
     ]
     return np.concatenate(found) if found else np.zeros((0, len(names)))
+
+
+@reads_columns(".parquet")
+def columns(path: Path, names: list[str]) -> Iterator[Columns]:
+    """Lists in a column are axes of its array."""
+    file = opened(path)
+    for name in names:
+        if name not in file.schema_arrow.names:
+            raise faults.no_column(path, name, file.schema_arrow.names)
+    for batch in pieces(path, file, names):
+        try:
+            yield {name: np.array(batch.column(name).to_pylist()) for name in names}
+        except ValueError:
+            raise faults.no_table(path, "the lists of a column have different lengths") from None
 
 
 def numbers(path: Path, column: Column, name: str) -> Table:

@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from nldsl.train import faults
-from nldsl.train.data.formats import needed
+from nldsl.train.data.formats import Columns, needed
 from nldsl.train.data.given import Given
 
 HUB = "hf:"  # before the name of a data set of the hub
 MARKS = ("dataset_dict.json", "state.json")  # of a folder of `save_to_disk`
 HELD_OUT = ("validation", "test")
+ROWS = 1024  # read at once
 
 
 class Split(Protocol):
@@ -26,6 +29,10 @@ class Split(Protocol):
     column_names: list[str] | None
 
     def select_columns(self, names: list[str]) -> Split: ...
+
+    def with_format(self, name: str) -> Split: ...
+
+    def iter(self, batch_size: int) -> Iterator[Columns]: ...
 
     def __iter__(self) -> Iterator[dict[str, object]]: ...
 
@@ -54,12 +61,32 @@ def parts(path: Path, given: Given) -> tuple[Iterator[bytes], Iterator[bytes] | 
     """The documents for training, and those that are held out if it says which."""
     if given.encoding:
         raise faults.option_does_not_fit("--encoding", path, "its text is UTF-8")
-    every = splits(path)
+    train, held_out = both(splits(path))
+    own = None if held_out is None else documents(path, given, held_out)
+    return documents(path, given, train), own
+
+
+def both(every: dict[str, Split]) -> tuple[Split, Split | None]:
+    """The split for training, and the one that is held out."""
     train = "train" if "train" in every else next(iter(every))
-    for name in HELD_OUT:
-        if name in every and name != train:
-            return documents(path, given, every[train]), documents(path, given, every[name])
-    return documents(path, given, every[train]), None
+    names = [name for name in HELD_OUT if name in every and name != train]
+    return every[train], every[names[0]] if names else None
+
+
+def rows(path: Path, names: list[str]) -> tuple[Iterator[Columns], Iterator[Columns] | None]:
+    """The columns of these names, in the same parts."""
+    train, held_out = both(splits(path))
+    own = None if held_out is None else columns(path, held_out, names)
+    return columns(path, train, names), own
+
+
+def columns(path: Path, split: Split, names: list[str]) -> Iterator[Columns]:
+    has = split.column_names or list(next(iter(split), {}))
+    for name in names:
+        if name not in has:
+            raise faults.no_column(path, name, has)
+    for piece in split.select_columns(names).with_format("numpy").iter(ROWS):
+        yield {name: np.asarray(piece[name]) for name in names}
 
 
 def documents(path: Path, given: Given, split: Split) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from array import array
 from collections.abc import Iterator
 from io import StringIO
@@ -14,7 +15,7 @@ import numpy as np
 from nldsl.train import faults
 from nldsl.train.data import filetype
 from nldsl.train.data.encodings import content
-from nldsl.train.data.formats import Table, reads, reads_text
+from nldsl.train.data.formats import Columns, Table, reads, reads_columns, reads_text
 from nldsl.train.data.given import Given
 
 MISSING = frozenset(
@@ -67,6 +68,32 @@ def documents(path: Path, given: Given) -> Iterator[bytes]:
             raise faults.ragged(path, line, len(row), width)
         else:
             yield row[place].encode()
+
+
+@reads_columns(".csv", ".tsv")
+def columns(path: Path, names: list[str]) -> Iterator[Columns]:
+    """Below a heading: the column `x` is one number, columns `x0`, `x1`, .. (or `x_0`, `x.0`) are
+    several.
+    """
+    heading = next((row for _, row in rows(path, Given(path)) if any(row)), [])
+    chosen = {name: alike([cell.strip() for cell in heading], name) for name in names}
+    for name, found in chosen.items():
+        if not found:
+            raise faults.no_column(path, name, heading)
+    every = tuple(name for found in chosen.values() for name in found)
+    table, first = from_csv(path, Given(path, every)), 0
+    made = {}
+    for name, found in chosen.items():
+        values = table[:, first : (first := first + len(found))]
+        made[name] = values.astype(np.int64) if (values % 1 == 0).all() else values
+    yield made
+
+
+def alike(heading: list[str], name: str) -> list[str]:
+    """The column of this name, or those of it and a number."""
+    if name in heading:
+        return [name]
+    return [cell for cell in heading if re.fullmatch(re.escape(name) + r"[._]?\d+", cell)]
 
 
 def places(path: Path, heading: list[str], names: tuple[str, ...]) -> list[int] | None:
