@@ -8,6 +8,7 @@ memory; 130 interrupted (what was announced as saved is saved).
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -80,6 +81,15 @@ def encoding_of(text: str) -> str:
     except LookupError:
         raise typer.BadParameter(f"there is no encoding {text!r}; utf-16 and cp1252 are") from None
     return text
+
+
+def fill_of(text: str) -> str:
+    try:
+        if text in ("last", "linear") or math.isfinite(float(text)):
+            return text
+    except ValueError:
+        pass
+    raise typer.BadParameter(f"{text!r} is neither last, linear nor a number")
 
 
 def budget_of(text: str) -> int:
@@ -166,6 +176,14 @@ Tokens = Annotated[
         "--tokenizer",
         metavar="FILE",
         help="A tokenizer.json, for a spec whose tokens are not bytes.",
+    ),
+]
+Fill = Annotated[
+    str | None,
+    typer.Option(
+        metavar="last|linear|NUMBER",
+        parser=fill_of,
+        help="What stands for a gap in a table [default: a gap is refused].",
     ),
 ]
 IN = {"parser": precision_of, "metavar": "|".join(Precision)}
@@ -345,6 +363,7 @@ def train(
     columns: Columns = None,
     encoding: Encoding = None,
     tokenizer: Tokens = None,
+    fill: Fill = None,
     sets: Sets = None,
     steps: Annotated[
         int | None,
@@ -394,6 +413,7 @@ def train(
         columns=columns or None,
         encoding=encoding,
         tokenizer=tokenizer and str(tokenizer.resolve()),
+        fill=fill,
         steps=steps,
         seed=seed,
         batch=batch,

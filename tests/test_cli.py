@@ -36,6 +36,7 @@ CONTRACT = {
         "--column",
         "--encoding",
         "--tokenizer",
+        "--fill",
         "--set",
         "--steps",
         "--seed",

@@ -206,7 +206,15 @@ def no_number(path: Path, where: str, found: str, help: str = "") -> Diagnostics
     return fault(
         "N707",
         f"`{path}`, {where}: `{found}` is not a finite number",
-        help or "fill the gap, or leave out the rows up to it",
+        help or "fill the gap, `--fill last`, or leave out the rows up to it",
+    )
+
+
+def open_gap(path: Path, row: int, column: int, how: str) -> Diagnostics:
+    return fault(
+        "N707",
+        f"`{path}`: no value stands {how} the gap in row {row}, column {column}",
+        "leave these rows out, or fill with a number: `--fill 0`",
     )
 
 

@@ -30,10 +30,10 @@ class Model(BaseModel):
 
 
 class Settings(Model):
-    """The settings of the command line, beside the spec. `data` None is a default, `columns` and
-    `encoding` say how it is read, `tokenizer` is the path of the file as it was given; lengths in
-    tokens; `memory` is the file with which lanes begin, `load` the paths of files that the spec
-    loads.
+    """The settings of the command line, beside the spec. `data` None is a default, `columns`,
+    `encoding` and `fill` say how it is read, `tokenizer` is the path of the file as it was given;
+    lengths in tokens; `memory` is the file with which lanes begin, `load` the paths of files that
+    the spec loads.
     """
 
     sets: dict[str, str] = {}
@@ -41,6 +41,7 @@ class Settings(Model):
     columns: list[str] = []
     encoding: str | None = None
     tokenizer: str | None = None
+    fill: str | None = None
     steps: Count = 1000
     seed: Whole = 0
     batch: Count = 4

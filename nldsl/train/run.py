@@ -87,6 +87,7 @@ class Run:
             tuple(columns or (own.columns if alike else ())),
             encoding or (own.encoding if alike else None),
             own.tokenizer,
+            own.fill,
         )
 
     @property

@@ -114,9 +114,10 @@ def read(program: Program, given: Given) -> tuple[Numbers, int]:
     path, names = given.path, list(program.inputs)
     if path is None:
         raise faults.other_inputs(program.inputs)
-    for option, said in (("--column", given.columns), ("--encoding", given.encoding)):
+    options = {"--column": given.columns, "--encoding": given.encoding, "--fill": given.fill}
+    for option, said in options.items():
         if said:
-            raise faults.option_does_not_fit(option, path, "the inputs of the program say what")
+            raise faults.option_does_not_fit(option, path, "its columns are those of the inputs")
     values = Growing(kind_of_rows(program))
     if saved.is_saved(path):
         train, held_out = saved.rows(path, names)

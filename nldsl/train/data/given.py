@@ -14,13 +14,15 @@ COLUMN = "text"  # of documents, where none is named
 @dataclass(frozen=True)
 class Given:
     """`path` None is a default. `columns` are names of columns that are read, `encoding` that of
-    text files, `tokenizer` a tokenizer.json; None: bytes.
+    text files, `tokenizer` a tokenizer.json; None: bytes. `fill` is what stands for a gap in a
+    table: `last`, `linear` or a number; None: a gap is refused.
     """
 
     path: Path | None = None
     columns: tuple[str, ...] = ()
     encoding: str | None = None
     tokenizer: Path | None = None
+    fill: str | None = None
 
     def at(self, path: Path | None) -> Given:
         return replace(self, path=path)
@@ -39,4 +41,5 @@ def given_by(settings: Settings, tokenizer: Path | None = None) -> Given:
         tuple(settings.columns),
         settings.encoding,
         tokenizer if settings.tokenizer else None,
+        settings.fill,
     )

@@ -35,6 +35,8 @@ def whole(program: Program, given: Given, trained: Data) -> Corpus | TokenCorpus
 def found(
     program: Program, given: Given, load: Callable[[Given], Corpus], divide: bool
 ) -> Corpus | TokenCorpus:
+    if given.fill is not None:
+        raise faults.option_does_not_fit("--fill", given.path or "text", "a text has no gaps")
     ((name, size),) = program.vocab.items()
     node = program.inputs[name]
     if (files := tokens.files_of(given)) is not None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nldsl.core.nodes import numel
 from nldsl.core.program import Program
-from nldsl.diagnostic import Diagnostic
+from nldsl.diagnostic import Diagnostic, counted
 from nldsl.train import faults
 from nldsl.train.data.dataset import Cost, Dataset, Line, Loss, Result, Tokens, slices
 from nldsl.train.data.formats import Table, table_readers
@@ -71,6 +72,7 @@ class Series:
     unit: str = "points"
     findings: tuple[Diagnostic, ...] = ()  # warnings
     vocabulary: None = None
+    gaps: int = 0  # values that were filled in
 
     def batch(
         self, seed: int, step: int, micro: int, batch: int, length: int, stateful: bool = False
@@ -122,9 +124,10 @@ class Series:
         return Forecast(cost.mean, last, mean, cost.terms)
 
     def describe(self) -> str:
+        filled = f", {counted(self.gaps, 'gap')} filled" if self.gaps else ""
         return (
             f"{self.name}: {len(self.train) + len(self.held_out):,} points of "
-            f"{self.train.shape[1]} channels, each scaled by its training mean "
+            f"{self.train.shape[1]} channels{filled}, each scaled by its training mean "
             f"and deviation; the last {len(self.held_out):,} points held out\nsha256 {self.sha256}"
         )
 
@@ -170,7 +173,32 @@ def load(given: Given, channels: int) -> Series:
         raise faults.no_table(path, f"an array of {values.ndim} axes")
     if values.shape[1] != channels:
         raise faults.other_channels(path, values.shape[1], channels)
-    return series(str(path), values)
+    gaps = int(np.isnan(values).sum())
+    return replace(series(str(path), filled(path, values, given.fill)), gaps=gaps)
+
+
+def filled(path: Path, values: Table, how: str | None) -> Table:
+    """Each gap as its column's last value, on the line from that to the next one, or a number.
+    Raises N707 where the column has none on that side.
+    """
+    gaps = np.isnan(values)
+    if how is None or not gaps.any():
+        return values
+    if how not in ("last", "linear"):
+        return np.where(gaps, float(how), values)
+    times = np.arange(len(values))
+    before = np.maximum.accumulate(np.where(gaps, -1, times[:, None]), 0)
+    behind = np.minimum.accumulate(np.where(gaps, len(values), times[:, None])[::-1], 0)[::-1]
+    for open_, side in ((before < 0, "before"), (behind == len(values), "behind")):
+        if open_.any() and (side == "before" or how == "linear"):
+            row, column = np.argwhere(open_)[0].tolist()
+            raise faults.open_gap(path, row + 1, column + 1, side)
+    last = np.take_along_axis(values, before, 0)
+    if how == "last":
+        return last
+    next_ = np.take_along_axis(values, behind, 0)
+    share = (times[:, None] - before) / np.maximum(behind - before, 1)
+    return np.where(gaps, last + share * (next_ - last), values)
 
 
 def series(name: str, values: Table) -> Series:

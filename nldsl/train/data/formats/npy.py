@@ -19,7 +19,7 @@ def from_npy(path: Path, given: Given) -> Table:
     values = mapped(path)
     if values.dtype.kind not in "fiu":
         raise faults.no_table(path, f"an array of {values.dtype}")
-    bad = np.argwhere(~np.isfinite(values))
+    bad = np.argwhere(np.isinf(values) if given.fill else ~np.isfinite(values))
     if len(bad):
         raise faults.no_number(path, f"index {tuple(bad[0].tolist())}", str(values[tuple(bad[0])]))
     return values.astype(np.float64)

@@ -75,7 +75,7 @@ def table(path: Path, given: Given) -> Table:
         if name not in file.schema_arrow.names:
             raise faults.no_column(path, name, file.schema_arrow.names)
     found = [
-        np.stack([numbers(path, batch.column(name), name) for name in names], 1)
+        np.stack([numbers(path, batch.column(name), name, given) for name in names], 1)
         for batch in pieces(path, file, names)
     ]
     return np.concatenate(found) if found else np.zeros((0, len(names)))
@@ -95,14 +95,14 @@ def columns(path: Path, names: list[str]) -> Iterator[Columns]:
             raise faults.no_table(path, "the lists of a column have different lengths") from None
 
 
-def numbers(path: Path, column: Column, name: str) -> Table:
+def numbers(path: Path, column: Column, name: str, given: Given) -> Table:
     types = needed("pyarrow").types
     kind = column.type
     if not (types.is_integer(kind) or types.is_floating(kind)):
         raise faults.no_table(path, f"its column `{name}` is {kind}")
     values: Table = column.to_numpy(zero_copy_only=False).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise faults.no_number(path, f"column `{name}`", "null")
+    if np.isinf(values).any() or not given.fill and np.isnan(values).any():
+        raise faults.no_number(path, f"column `{name}`", "null, nan or inf")
     return values
 
 

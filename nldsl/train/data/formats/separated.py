@@ -29,29 +29,33 @@ def from_csv(path: Path, given: Given) -> Table:
 
     A row for each time: an empty line between rows is a gap.
     """
-    values, width, empty, chosen = array("d"), 0, 0, None
+    values, width, empty, chosen, heading = array("d"), 0, 0, None, []
     for line, row in rows(path, given):
         if not any(cell.strip() for cell in row) and len(row) <= 1:
             empty = empty or line
             continue
         if not width and (given.columns or is_heading(row)):
             empty, width = 0, len(row)
-            chosen = places(path, row, given.columns)
+            heading, chosen = row, places(path, row, given.columns)
             continue
         if empty and width:
             raise faults.no_number(
                 path,
                 f"line {empty}",
                 "",
-                "fill the gap; if no time is missing there, remove the empty line",
+                "`--fill` fills gaps in rows; if no time is missing there, remove the empty line",
             )
         empty, width = 0, width or len(row)
         if len(row) != width:
             raise faults.ragged(path, line, len(row), width)
         for cell in row if chosen is None else [row[place] for place in chosen]:
-            if (number := number_of(cell)) is None:
-                raise faults.no_number(path, f"line {line}", cell.strip(), instead(cell))
-            values.append(number)
+            if given.fill and cell.strip().lower() in MISSING:
+                values.append(math.nan)
+            elif (number := number_of(cell)) is None:
+                help = instead(cell) or leaving_out(heading, row)
+                raise faults.no_number(path, f"line {line}", cell.strip(), help)
+            else:
+                values.append(number)
     if not values:
         raise faults.no_table(path, "without a row of numbers")
     return np.array(values).reshape(-1, width if chosen is None else len(chosen))
@@ -60,10 +64,10 @@ def from_csv(path: Path, given: Given) -> Table:
 @reads_text(".csv", ".tsv")
 def documents(path: Path, given: Given) -> Iterator[bytes]:
     """The cells of the column that is named, below a heading."""
-    width, (place, *_) = 0, (0,)
+    width = place = 0
     for line, row in rows(path, given):
         if not width:
-            width, (place, *_) = len(row), places(path, row, (given.column(path),)) or [0]
+            width, (place,) = len(row), places(path, row, (given.column(path),))
         elif len(row) != width:
             raise faults.ragged(path, line, len(row), width)
         else:
@@ -96,13 +100,13 @@ def alike(heading: list[str], name: str) -> list[str]:
     return [cell for cell in heading if re.fullmatch(re.escape(name) + r"[._]?\d+", cell)]
 
 
-def places(path: Path, heading: list[str], names: tuple[str, ...]) -> list[int] | None:
-    """Where the columns stand that are named; None: all of them."""
+def places(path: Path, heading: list[str], names: tuple[str, ...]) -> list[int]:
+    """Where the columns stand that are named; without names, all of them."""
     has = [cell.strip() for cell in heading]
     for name in names:
         if name not in has:
             raise faults.no_column(path, name, has)
-    return [has.index(name) for name in names] or None
+    return [has.index(name) for name in names] or list(range(len(has)))
 
 
 def rows(path: Path, given: Given) -> Iterator[tuple[int, list[str]]]:
@@ -159,3 +163,13 @@ def instead(cell: str) -> str:
     if len(cell.split()) > 1 and all(is_number(part) for part in cell.split()):
         return "commas between the values of a row"
     return ""
+
+
+def leaving_out(heading: list[str], row: list[str]) -> str:
+    """How to choose the columns of a row that are numbers, where names stand above them."""
+    has = [name.strip() for name, cell in zip(heading, row, strict=False) if is_number(cell)]
+    return (
+        "choose the columns of numbers: " + " ".join(f"`--column {name}`" for name in has[:4])
+        if has and any(cell.strip() and not is_number(cell) for cell in row)
+        else ""
+    )
