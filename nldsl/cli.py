@@ -124,7 +124,7 @@ Data = Annotated[
         metavar="[DATA]",
         help="A text file or a folder of text, .jsonl, .parquet, a data set of Hugging Face (a "
         "folder, or hf:NAME), tokens (.bin, .npy); a table (.csv, .npy, .parquet) if the spec "
-        "reads numbers.",
+        "reads numbers; named columns (.npz, .parquet, .csv) if it has several inputs.",
     ),
 ]
 Columns = Annotated[

@@ -20,7 +20,7 @@ from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import load_text
 from nldsl.train import metrics
 from nldsl.train import run as runs
-from nldsl.train.data import tokens
+from nldsl.train.data import maps, tokens
 from nldsl.train.data.dataset import Cost, Dataset
 from nldsl.train.data.given import Given
 from nldsl.train.data.kinds import kind_of
@@ -425,3 +425,33 @@ def test_a_prompt_that_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(Diagnostics) as found:
         own.encode(b"caf\xe9")
     assert found.value.diagnostics[0].code == "N755"
+
+
+def test_what_is_kept_and_not_used_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    first = maps.kept("first", lambda folder: made.append(folder.name))
+    assert maps.kept("first", lambda folder: made.append(folder.name)) == first
+    monkeypatch.setattr(maps, "UNUSED", -1)
+    maps.kept("second", lambda folder: made.append(folder.name))
+    assert not first.exists() and made == ["first", "second"]
+
+
+def test_what_is_made_by_half_is_not_kept() -> None:
+    def broken(folder: Path) -> None:
+        (folder / "train").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        maps.kept("third", broken)
+    assert not list((maps.cache() / "data").iterdir())
+
+
+def test_a_disk_that_is_full_is_told(tmp_path: Path) -> None:
+    """/dev/full is one."""
+    text = maps.Growing(np.uint8, Path("/dev/full"))
+    with pytest.raises(Diagnostics) as found:
+        text.append(bytes(1 << 20))
+        text.array()
+    assert found.value.diagnostics[0].code == "N713"

@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 from weakref import finalize
@@ -91,8 +92,9 @@ def kept(key: str, make: Callable[[Path], None]) -> Path:
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
             for other in folder.parent.iterdir():
-                if time.time() - other.stat().st_mtime > UNUSED:
-                    shutil.rmtree(other, ignore_errors=True)
+                with suppress(FileNotFoundError):  # where another process was sooner
+                    if time.time() - other.stat().st_mtime > UNUSED:
+                        shutil.rmtree(other, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix="draft-") as draft:
                 (Path(draft) / key).mkdir()
                 make(Path(draft) / key)

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -71,11 +72,11 @@ def reads_columns(*suffixes: str) -> Registered[ColumnsReader]:
 
 
 def registering(known: dict[str, R], suffixes: tuple[str, ...]) -> Registered[R]:
-    def registered(reader: R) -> R:
+    def register(reader: R) -> R:
         known.update(dict.fromkeys(suffixes, reader))
         return reader
 
-    return registered
+    return register
 
 
 def table_readers() -> Mapping[str, TableReader]:
@@ -96,9 +97,14 @@ def columns_readers() -> Mapping[str, ColumnsReader]:
 
 
 def found(known: dict[str, R]) -> Mapping[str, R]:
+    registered()
+    return known
+
+
+@cache
+def registered() -> None:
     for file in pkgutil.iter_modules(__path__, f"{__name__}."):
         import_module(file.name)
-    return dict(known)
 
 
 def needed(module: str) -> ModuleType:
