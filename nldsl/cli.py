@@ -8,6 +8,7 @@ memory; 130 interrupted (what was announced as saved is saved).
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -51,6 +52,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+tokenizers = typer.Typer(
+    help="Make the tokens of a text.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(tokenizers, name="tokenizer")
+
 
 class Capture(StrEnum):
     auto = "auto"
@@ -68,6 +74,23 @@ def precision_of(text: str) -> Precision:
         return Precision({"bf16": "bfloat16"}.get(text, text))
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not one of {', '.join(Precision)}") from None
+
+
+def encoding_of(text: str) -> str:
+    try:
+        "".encode(text)
+    except LookupError:
+        raise typer.BadParameter(f"there is no encoding {text!r}; utf-16 and cp1252 are") from None
+    return text
+
+
+def fill_of(text: str) -> str:
+    try:
+        if text in ("last", "linear") or math.isfinite(float(text)):
+            return text
+    except ValueError:
+        pass
+    raise typer.BadParameter(f"{text!r} is neither last, linear nor a number")
 
 
 def budget_of(text: str) -> int:
@@ -104,7 +127,17 @@ Data = Annotated[
     Path | None,
     typer.Argument(
         metavar="[DATA]",
-        help="A text file or a folder of text; a .csv or .npy table if the spec reads numbers.",
+        help="A text file or a folder of text, .jsonl, .parquet, a data set of Hugging Face (a "
+        "folder, or hf:NAME), tokens (.bin, .npy); a table (.csv, .npy, .parquet) if the spec "
+        "reads numbers; named columns (.npz, .parquet, .csv) if it has several inputs.",
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="NAME",
+        help="The column of documents [default: text], or each column of numbers that is read.",
     ),
 ]
 Memory = Annotated[
@@ -134,6 +167,30 @@ Sets = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        parser=encoding_of,
+        help="Of text files, such as cp1252 [default: what a mark says, else bytes as they are].",
+    ),
+]
+Tokens = Annotated[
+    Path | None,
+    typer.Option(
+        "--tokenizer",
+        metavar="FILE",
+        help="A tokenizer.json, for a spec whose tokens are not bytes.",
+    ),
+]
+Fill = Annotated[
+    str | None,
+    typer.Option(
+        metavar="last|linear|NUMBER",
+        parser=fill_of,
+        help="What stands for a gap in a table [default: a gap is refused].",
+    ),
+]
 IN = {"parser": precision_of, "metavar": "|".join(Precision)}
 In = Annotated[
     Precision, typer.Option(help="Of arithmetic; bfloat16 (bf16) keeps weights in float32.", **IN)
@@ -308,6 +365,10 @@ def train(
         Path | None, typer.Argument(metavar="[SPEC]", help="A .nl file; left out with --resume.")
     ] = None,
     data: Data = None,
+    columns: Columns = None,
+    encoding: Encoding = None,
+    tokenizer: Tokens = None,
+    fill: Fill = None,
     sets: Sets = None,
     steps: Annotated[
         int | None,
@@ -325,7 +386,7 @@ def train(
         typer.Option(min=1, max=LARGEST, help="Sequences in a micro-batch [default: 4]."),
     ] = None,
     length: Annotated[
-        int | None, typer.Option(min=2, max=LARGEST, help="Bytes in a sequence [default: 256].")
+        int | None, typer.Option(min=2, max=LARGEST, help="Tokens in a sequence [default: 256].")
     ] = None,
     accumulate: Annotated[
         int | None, typer.Option(min=1, max=LARGEST, help="Micro-batches in a step [default: 1].")
@@ -353,7 +414,11 @@ def train(
     spec, data = spec_and_data(spec, data, resume)
     given = stated(
         sets=overrides(sets) or None,
-        data=data and str(data.resolve()),
+        data=data and (str(data) if str(data).startswith("hf:") else str(data.resolve())),
+        columns=columns or None,
+        encoding=encoding,
+        tokenizer=tokenizer and str(tokenizer.resolve()),
+        fill=fill,
         steps=steps,
         seed=seed,
         batch=batch,
@@ -448,9 +513,11 @@ def settings_of(given: dict[str, object]) -> Settings:
 def eval_(
     run: RunFolder,
     data: Data = None,
+    columns: Columns = None,
+    encoding: Encoding = None,
     length: Annotated[
         int | None,
-        typer.Option(min=2, max=LARGEST, help="Bytes in a sequence [default: as trained]."),
+        typer.Option(min=2, max=LARGEST, help="Tokens in a sequence [default: as trained]."),
     ] = None,
     limit: Annotated[
         int, typer.Option("--bytes", min=1, max=LARGEST, help="Score at most so many.")
@@ -468,9 +535,10 @@ def eval_(
 
         opened = runs.reopen(run, wants_data=data is None)
         available(opened.settings.device)
+        given = opened.other(data, columns, encoding)
         say(
             score_data(
-                opened, *runs.trained(opened), data, length, limit, memory, remember, warned
+                opened, *runs.trained(opened), given, length, limit, memory, remember, warned
             ).describe()
         )
 
@@ -479,8 +547,8 @@ def eval_(
 def generate(
     run: RunFolder,
     prompt: Annotated[str, typer.Argument(help="What the model goes on with.")] = "",
-    n: Annotated[int, typer.Option("-n", min=1, max=LARGEST, help="Bytes to write.")] = 256,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest byte.")] = 0.8,
+    n: Annotated[int, typer.Option("-n", min=1, max=LARGEST, help="Tokens to write.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.8,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST)] = 0,
     freeze: Annotated[
         bool,
@@ -514,6 +582,30 @@ def generate(
                 freeze,
             )
         )
+
+
+@tokenizers.command("train")
+def tokenizer_train(
+    data: Annotated[
+        Path, typer.Argument(metavar="TEXT", help="A text file, a folder, .jsonl or .parquet.")
+    ],
+    vocab: Annotated[
+        int, typer.Option(min=257, max=1 << 24, help="Tokens, with the 256 bytes and the end.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The tokenizer.json to write.")],
+    columns: Columns = None,
+    encoding: Encoding = None,
+) -> None:
+    """Make a byte-level BPE of the part of TEXT that a run trains on."""
+    with reported():
+        from nldsl.train.data import text, tokens
+        from nldsl.train.data.given import Given
+        from nldsl.train.data.vocabulary import Tokenizer, trained
+
+        corpus = text.load(Given(data, tuple(columns or ()), encoding))
+        written(out, trained(tokens.parts(corpus.train), vocab))
+        size = Tokenizer(out).size
+        say(f"{out}: {size:,} tokens of {corpus.name}; a spec reads them by `index({size})`")
 
 
 @app.command()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from nldsl.train import checkpoint, metrics
 from nldsl.train import run as runs
 from nldsl.train.data import sequences
 from nldsl.train.data import text as texts
+from nldsl.train.data.given import Given
 from nldsl.train.data.sequences import planned
 from nldsl.train.score import score
 
@@ -54,7 +56,7 @@ def memories(path: Path) -> dict[str, torch.Tensor]:
 
 
 def test_lanes_read_consecutive_text(folder: Path) -> None:
-    corpus = texts.load(folder / "text.txt")
+    corpus = texts.load(Given(folder / "text.txt"))
     rows = [
         np.concatenate([corpus.batch(3, n, micro, 2, 16, True)[lane] for n in range(1, 2000)])
         for micro, lane in ((0, 1), (1, 0))
@@ -219,8 +221,9 @@ def test_evaluation_starts_each_document_from_its_start(folder: Path, tmp_path: 
         opened = runs.reopen(folder / "run")
         step, state = runs.trained(opened)
         text = joined(parts)
-        plan = planned(opened.data.extents(text), 1, 16, 10**6, True)
-        total[name] = score(step, state, opened.data, text, plan, 16, 5, step.reading.seats(1))[0]
+        other = replace(opened.data, held_out=text)
+        plan = planned(other.extents(text), 1, 16, 10**6, True)
+        total[name] = score(step, state, opened.data, other, plan, 16, 5, step.reading.seats(1))[0]
     assert total["both"].terms == total["a"].terms + total["b"].terms == 2 * 4 * 15
     assert total["both"].model == pytest.approx(
         (total["a"].model + total["b"].model) / 2, rel=1e-12
@@ -259,7 +262,7 @@ def test_another_text_is_read_undivided(folder: Path, tmp_path: Path) -> None:
     text = Path(json.encoder.__file__).read_bytes()
     for parts in ([text], [text[:400], text[500:800]]):
         (tmp_path / "book.txt").write_bytes(b"\0".join(parts))
-        corpus = texts.read(tmp_path / "book.txt", texts.undivided)
+        corpus = texts.read(Given(tmp_path / "book.txt"), texts.undivided)
         assert len(corpus.train) == 0 and np.array_equal(corpus.held_out, joined(parts))
         windows = sum((len(part) + 1) // 16 for part in parts)
         done("eval", folder / "run", tmp_path / "book.txt", "--remember", tmp_path / "told")

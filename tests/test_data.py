@@ -12,6 +12,7 @@ import pytest
 from nldsl.diagnostic import Diagnostics
 from nldsl.train.data import baseline, sequences
 from nldsl.train.data import text as data
+from nldsl.train.data.given import Given
 
 # The corpus
 
@@ -32,7 +33,7 @@ def test_held_out_are_whole_files_and_no_copies(tmp_path: Path) -> None:
     (tmp_path / "copy.txt").write_bytes(texts[0])
     (tmp_path / "picture.bin").write_bytes(b"\0\1\2")
     (tmp_path / ".hidden").write_bytes(b"secret")
-    corpus = data.read(tmp_path)
+    corpus = data.read(Given(tmp_path))
     parts = [part.tobytes().rstrip(b"\0").split(b"\0") for part in (corpus.train, corpus.held_out)]
     assert sorted(parts[0] + parts[1]) == sorted(texts)
     assert not set(parts[0]) & set(parts[1])
@@ -42,7 +43,7 @@ def test_held_out_are_whole_files_and_no_copies(tmp_path: Path) -> None:
 def test_a_single_file_is_divided_at_a_line_end(tmp_path: Path) -> None:
     text = b"".join(f"line {n}\n".encode() for n in range(1000))
     (tmp_path / "a.txt").write_bytes(text)
-    corpus = data.read(tmp_path / "a.txt")
+    corpus = data.read(Given(tmp_path / "a.txt"))
     train, held_out = corpus.train.tobytes(), corpus.held_out.tobytes()
     assert train.endswith(b"\n\0") and held_out.startswith(b"line ")
     assert train[:-1] + held_out[:-1] == text
@@ -51,7 +52,7 @@ def test_a_single_file_is_divided_at_a_line_end(tmp_path: Path) -> None:
 
 def test_batches_depend_on_seed_step_and_lane_alone(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(bytes(random.Random(0).choices(range(32, 127), k=5000)))
-    corpus = data.read(tmp_path / "a.txt")
+    corpus = data.read(Given(tmp_path / "a.txt"))
     whole = corpus.batch(0, 3, 0, 8, 64)
     assert whole.shape == (8, 64) and whole.dtype == np.uint8
     assert np.array_equal(
@@ -110,7 +111,7 @@ def problem(what: str, folder: Path) -> Path:
 )
 def test_bad_data_is_a_diagnostic(what: str, code: str, tmp_path: Path) -> None:
     with pytest.raises(Diagnostics) as found:
-        data.load(problem(what, tmp_path)).require(64)
+        data.load(Given(problem(what, tmp_path))).require(64)
     assert found.value.diagnostics[0].code == code
     assert found.value.diagnostics[0].help
 

@@ -362,10 +362,13 @@ def test_a_file_does_not_import_itself(tmp_path: Path) -> None:
     ],
 )
 def test_an_input_that_no_data_fills_is_told_at_its_words(inputs: str, words: str) -> None:
-    from nldsl.train import faults
+    from nldsl.train.data.given import Given
+    from nldsl.train.data.kinds import kind_of
 
     program = load_text("nldsl 1\n" + inputs)
-    (told,) = faults.other_inputs(program.inputs, program.vocab).diagnostics
+    with pytest.raises(Diagnostics) as found:
+        kind_of(program).of(program, Given())
+    (told,) = found.value.diagnostics
     assert (
         told.code == "N705"
         and told.span

@@ -88,6 +88,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_verb_and_exit_code_is_listed() -> None:
     text = RUNNING.read_text(encoding="utf-8")
     verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    verbs |= {group.name for group in cli.app.registered_groups}
     assert verbs == set(re.findall(r"^\| `nldsl (\w+)", text, re.MULTILINE))
     codes = set(map(int, re.findall(r"^\| (\d+) \|", text, re.MULTILINE)))
     assert codes == {0, cli.REJECTED, cli.USAGE, cli.RUN, cli.BACKEND, cli.INTERRUPTED}

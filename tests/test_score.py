@@ -27,6 +27,7 @@ from nldsl.train import run as runs
 from nldsl.train.data import baseline
 from nldsl.train.data import text as texts
 from nldsl.train.data.dataset import Result
+from nldsl.train.data.given import Given
 from nldsl.train.data.sequences import planned
 from nldsl.train.records import Settings
 from nldsl.train.score import score
@@ -263,7 +264,7 @@ def scored(opened: runs.Run, step: Any, state: Any, limit: int) -> Result:
         opened.data.extents(opened.data.held_out), opened.settings.batch, 16, limit, opened.stateful
     )
     return score(
-        step, state, opened.data, opened.data.held_out, plan, 16, 16, step.reading.seats(plan.lanes)
+        step, state, opened.data, opened.data, plan, 16, 16, step.reading.seats(plan.lanes)
     )[0]
 
 
@@ -276,8 +277,7 @@ def test_a_report_alone_is_read_piece_by_piece_too(tmp_path: Path) -> None:
     step, state = runs.trained(opened)
     plan = planned(opened.data.extents(opened.data.held_out), 2, 50, 10**6, False)
     whole, parts = (
-        score(step, state, opened.data, opened.data.held_out, plan, 50, piece, {})[0]
-        for piece in (50, 7)
+        score(step, state, opened.data, opened.data, plan, 50, piece, {})[0] for piece in (50, 7)
     )
     assert whole.terms == parts.terms and whole.model == pytest.approx(parts.model, rel=1e-12)
 
@@ -336,7 +336,7 @@ def test_memory_does_not_grow_with_the_counts(tmp_path: Path) -> None:
             bytes(random.Random(0).choices(b"abcdefg \n", k=1 << 16)) * (size >> 16)
         )
         tracemalloc.start()
-        corpus = texts.read(tmp_path / "text.txt")
+        corpus = texts.read(Given(tmp_path / "text.txt"))
         baseline.fit(corpus.train)
         peak.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

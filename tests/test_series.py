@@ -15,6 +15,7 @@ from nldsl.pipeline import load_text
 from nldsl.train import metrics
 from nldsl.train.data import formats
 from nldsl.train.data import table as tables
+from nldsl.train.data.given import Given
 from nldsl.train.data.kinds import kind_of
 
 torch.set_num_threads(1)
@@ -70,7 +71,7 @@ def test_a_series_is_trained_on_and_scored_beside_simple_predictors(forecast: Pa
     events = metrics.events(forecast / "run" / "metrics.jsonl", "step")
     assert "bits" not in events[0] and events[-1]["loss"] < 0.5 * events[0]["loss"]
     held_out = metrics.events(forecast / "run" / "metrics.jsonl", "held_out")[0]
-    made = tables.load(forecast / "waves.csv", 3)
+    made = tables.load(Given(forecast / "waves.csv"), 3)
     assert (
         abs(made.train.mean()) < 1e-9
         and abs(made.train.std(0) - 1).max() < 1e-9
@@ -165,7 +166,7 @@ def test_an_array_that_is_no_series_is_refused(
     values: np.ndarray, code: str, tmp_path: Path
 ) -> None:
     with pytest.raises(Diagnostics) as found:
-        tables.load(table(tmp_path / "a.npy", values), 3)
+        tables.load(Given(table(tmp_path / "a.npy", values)), 3)
     assert found.value.diagnostics[0].code == code
 
 
@@ -182,7 +183,7 @@ def test_a_format_is_one_registered_reader(tmp_path: Path) -> None:
     """Lines of numbers with spaces between: a reader that registers its suffix is a format."""
 
     @formats.reads(".toy")
-    def from_toy(path: Path) -> formats.Table:
+    def from_toy(path: Path, given: Given) -> formats.Table:
         return np.array(
             [[float(n) for n in line.split()] for line in path.read_text().splitlines()]
         )
@@ -191,11 +192,11 @@ def test_a_format_is_one_registered_reader(tmp_path: Path) -> None:
         "".join(" ".join(map(repr, row)) + "\n" for row in waves().tolist())
     )
     (tmp_path / "forecast.nl").write_text(FORECAST)
-    assert np.array_equal(from_toy(tmp_path / "waves.toy"), waves())
+    assert np.array_equal(from_toy(tmp_path / "waves.toy", Given()), waves())
     program = load_text(FORECAST)
-    found = kind_of(program).of(program, tmp_path / "waves.toy")
+    found = kind_of(program).of(program, Given(tmp_path / "waves.toy"))
     assert np.allclose(found.given(), waves())
     assert found.record().channels == 3 and found.batch(0, 1, 0, 2, 16).shape == (2, 16, 3)
     with pytest.raises(Diagnostics) as refused:
-        kind_of(program).of(program, tmp_path / "forecast.nl")
+        kind_of(program).of(program, Given(tmp_path / "forecast.nl"))
     assert ".toy" in refused.value.diagnostics[0].message

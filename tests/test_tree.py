@@ -267,7 +267,7 @@ def functions(path: Path) -> list[str]:
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
         and not node.name.startswith("__")
         and not any(
-            re.search(r"command|register|^reads\b", ast.unparse(d)) for d in node.decorator_list
+            re.search(r"command|register|^reads", ast.unparse(d)) for d in node.decorator_list
         )
     ]
 

@@ -1,6 +1,6 @@
 """COMPILED STEP -> RUN: data in, a run folder out.
 
-    data/          text and tables: bytes or points, held-out ones, batches; see its card
+    data/          bytes, tokens, points or rows, held-out ones, batches; see its card
     loop.py        the loop; metrics on their way from the device; Ctrl-C
     metrics.py     JSON lines, each step once; the picture of the curve
     checkpoint.py  one safetensors file, whole or not there

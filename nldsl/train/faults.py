@@ -75,8 +75,7 @@ def json_as_text(path: Path, files: int) -> Diagnostics:
                 "N740",
                 f"{what}: braces, names and escapes are read as text",
                 severity="warning",
-                help="write the text alone to a file, documents parted by the byte 0: jq -j '.text "
-                '+ "\\u0000"\' a.jsonl > a.txt',
+                help="name it .jsonl: then the text in each line is read, and nothing else",
             )
         ]
     )
@@ -107,24 +106,39 @@ def too_short(name: str, part: str, has: int, length: int, unit: str) -> Diagnos
     )
 
 
-def other_inputs(inputs: Mapping[str, Node], vocab: Mapping[str, int]) -> Diagnostics:
+def not_of_bytes(node: Node, name: str, size: int) -> Diagnostics:
+    return Diagnostics(
+        [
+            Diagnostic(
+                "N705",
+                f"a text gives bytes, of which there are 256; `{name}` has {size} values",
+                node.span,
+                help=f"write `input {name}: index(256)`, a size with a name is set by `--set "
+                "vocab=256`; or name the tokens, `--tokenizer tokenizer.json`",
+            )
+        ]
+    )
+
+
+def more_tokens(node: Node, name: str, size: int, what: str, last: int) -> Diagnostics:
+    return Diagnostics(
+        [
+            Diagnostic(
+                "N705",
+                f"`{what}` has the token {last:,}; `{name}` has {size:,} values",
+                node.span,
+                help=f"write `input {name}: index({last + 1})`; a size with a name is set by "
+                f"`--set vocab={last + 1}`",
+            )
+        ]
+    )
+
+
+def other_inputs(inputs: Mapping[str, Node]) -> Diagnostics:
     """N705, at the `input` that no data can fill: of several the second, of one its type."""
     if len(inputs) != 1:
         return not_one_input(inputs)
     name, node = next(iter(inputs.items()))
-    if name in vocab:
-        return Diagnostics(
-            [
-                Diagnostic(
-                    "N705",
-                    f"a text gives bytes, of which there are 256; `{name}` has {vocab[name]} "
-                    "values",
-                    node.span,
-                    help=f"write `input {name}: index(256)`; a size with a name is set by `--set "
-                    "vocab=256`",
-                )
-            ]
-        )
     return Diagnostics(
         [
             Diagnostic(
@@ -149,10 +163,11 @@ def not_one_input(inputs: Mapping[str, Node]) -> Diagnostics:
         [
             Diagnostic(
                 "N705",
-                f"data gives one byte or one row of numbers a token, {said}",
+                f"without DATA there is one byte or one row of numbers a token, {said}",
                 places[1] if places else None,
                 notes=tuple(("and this one", span) for n, span in enumerate(places) if n != 1),
-                help=f"one input: {text}, {table}",
+                help=f"name DATA with a column for each, such as a .npz or .parquet file; or one "
+                f"input: {text}, {table}",
             )
         ]
     )
@@ -166,11 +181,40 @@ def other_channels(path: Path, has: int, wanted: int) -> Diagnostics:
     )
 
 
+def other_size(path: Path, name: str, has: int, wanted: int) -> Diagnostics:
+    return fault(
+        "N706",
+        f"`{path}`: a row has {has:,} numbers in `{name}`, the program's input has {wanted:,}",
+        "set the size of the input's axes, as in `--set d=..`",
+    )
+
+
+def other_column(path: Path, name: str, kind: str, index: bool) -> Diagnostics:
+    return fault(
+        "N709",
+        f"`{path}`: the column `{name}` is {kind}, the input {'an index' if index else 'numbers'}",
+        "an index is an integer from 0 on; words and lists of different lengths are no numbers",
+    )
+
+
+def unequal(path: Path, sizes: Mapping[str, int]) -> Diagnostics:
+    said = ", ".join(f"`{name}` {size:,}" for name, size in sizes.items())
+    return fault("N708", f"`{path}`: its arrays have different lengths: {said}", "one row for each")
+
+
 def no_number(path: Path, where: str, found: str, help: str = "") -> Diagnostics:
     return fault(
         "N707",
         f"`{path}`, {where}: `{found}` is not a finite number",
-        help or "fill the gap, or leave out the rows up to it",
+        help or "fill the gap, `--fill last`, or leave out the rows up to it",
+    )
+
+
+def open_gap(path: Path, row: int, column: int, how: str) -> Diagnostics:
+    return fault(
+        "N707",
+        f"`{path}`: no value stands {how} the gap in row {row}, column {column}",
+        "leave these rows out, or fill with a number: `--fill 0`",
     )
 
 
@@ -187,6 +231,87 @@ def no_table(path: Path, what: str) -> Diagnostics:
         "N709",
         f"`{path}` is not a table of numbers: {what}",
         "a .csv file with a row for each time, or a .npy array [time, channel]",
+    )
+
+
+def not_installed(package: str) -> Diagnostics:
+    return fault(
+        "N750",
+        f"this data is read by the package `{package}`, which is not installed",
+        "install it: pip install 'nldsl[data]'",
+    )
+
+
+def several_columns(path: Path, columns: tuple[str, ...]) -> Diagnostics:
+    return fault(
+        "N751",
+        f"`{path}`: the documents of a text are one column, not {listed(list(columns))}",
+        f"one of them: `--column {columns[0]}`",
+    )
+
+
+def no_column(path: Path, name: str, has: list[str], where: str = "") -> Diagnostics:
+    return fault(
+        "N751",
+        f"`{path}`{where and ', '}{where} has no column `{name}`; it has "
+        f"{listed(has) if has else 'none'}",
+        f"name one of them: `--column {has[0] if has else 'NAME'}`",
+    )
+
+
+def no_document(path: Path, where: str, column: str, found: str) -> Diagnostics:
+    return fault(
+        "N752",
+        f"`{path}`, {where}: `{column}` is {found}, not text",
+        "leave the row out, or name a column of text: `--column NAME`",
+    )
+
+
+def option_does_not_fit(option: str, path: Path | str, why: str) -> Diagnostics:
+    return fault("N753", f"`{option}` does not fit `{path}`: {why}", "leave it out")
+
+
+def damaged_data(path: Path, what: str, why: str) -> Diagnostics:
+    return fault("N754", f"`{path}` is not whole {what}: {why}", "get or make the file again")
+
+
+def other_encoding(path: Path, coding: str, place: int) -> Diagnostics:
+    return fault(
+        "N755",
+        f"`{path}` is not {coding}: byte {place:,} begins no letter of it",
+        "declare the encoding that it has, such as `--encoding cp1252`",
+    )
+
+
+def not_tokens(path: Path, what: str) -> Diagnostics:
+    return fault(
+        "N758",
+        f"`{path}` holds no tokens: {what}",
+        "tokens are integers from 0 on, [token]: `np.save` of them, or a .bin file of uint16",
+    )
+
+
+def unknown_ends(name: str) -> Diagnostics:
+    return fault(
+        "N757",
+        f"the program counts documents, and nothing says where those of `{name}` end",
+        "name the tokenizer that made the tokens: `--tokenizer tokenizer.json`",
+    )
+
+
+def no_utf8(found: bytes) -> Diagnostics:
+    return fault(
+        "N755",
+        f"a tokenizer reads letters, and {found!r} is none in UTF-8",
+        "declare the encoding of the text, such as `--encoding cp1252`; a prompt is UTF-8",
+    )
+
+
+def no_tokenizer(path: Path, why: str) -> Diagnostics:
+    return fault(
+        "N756",
+        f"`{path}` is not a tokenizer: {why}",
+        "a tokenizer.json of Hugging Face's `tokenizers`; `nldsl tokenizer train` makes one",
     )
 
 
@@ -326,7 +451,13 @@ def nothing_outlives() -> Diagnostics:
     )
 
 
-def writes_nothing(folder: Path) -> Diagnostics:
+def writes_nothing(folder: Path, nameless: bool = False) -> Diagnostics:
+    if nameless:
+        return fault(
+            "N719",
+            f"`{folder}` was trained on tokens that nothing says the meaning of, so it writes none",
+            "train with the tokenizer that made them: `--tokenizer tokenizer.json`",
+        )
     return fault(
         "N719",
         f"the model of `{folder}` predicts no bytes, so it writes none",

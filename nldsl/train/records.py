@@ -30,13 +30,18 @@ class Model(BaseModel):
 
 
 class Settings(Model):
-    """The settings of the command line, beside the spec. `data` None is a default; lengths in
-    tokens; `memory` is the file with which lanes begin, `load` the paths of files that the spec
-    loads.
+    """The settings of the command line, beside the spec. `data` None is a default, `columns`,
+    `encoding` and `fill` say how it is read, `tokenizer` is the path of the file as it was given;
+    lengths in tokens; `memory` is the file with which lanes begin, `load` the paths of files that
+    the spec loads.
     """
 
     sets: dict[str, str] = {}
     data: str | None = None
+    columns: list[str] = []
+    encoding: str | None = None
+    tokenizer: str | None = None
+    fill: str | None = None
     steps: Count = 1000
     seed: Whole = 0
     batch: Count = 4
@@ -50,13 +55,16 @@ class Settings(Model):
 
 
 class Data(Model):
-    """The data of a run: a text has `bytes`, a table `points` of `channels`, each with the mean and
+    """The data of a run: a text has `bytes`, or `tokens` with the SHA-256 of the `tokenizer`, which
+    tokens in a file need not have; a table `points` of `channels`, each with the mean and
     the deviation that it was scaled by.
     """
 
     name: str
     sha256: Sha256
     bytes: Count | None = None
+    tokens: Count | None = None
+    tokenizer: Sha256 | None = None
     points: Count | None = None
     channels: Count | None = None
     mean: list[float] | None = None

@@ -13,9 +13,9 @@ from nldsl.step.lanes import Lanes
 from nldsl.step.state import State
 from nldsl.train import faults, memory, metrics
 from nldsl.train.data.dataset import Result
+from nldsl.train.data.given import Given
 from nldsl.train.data.kinds import kind_of
 from nldsl.train.data.sequences import planned
-from nldsl.train.data.text import BOUNDARY
 from nldsl.train.display import Display
 from nldsl.train.metrics import Journal
 from nldsl.train.sample import LENGTH, readable, sample
@@ -43,32 +43,42 @@ def finish(
         step.reading.extent(step.reading.scored[1])[1],
     )
     seats = step.reading.seats(chosen.lanes)
-    result, _ = score(step, state, data, data.held_out, chosen, s.length, s.length, seats)
+    result, _ = score(step, state, data, data, chosen, s.length, s.length, seats)
     known(run, result)
     learned = step.reading.scored == step.reading.trained
     journal.write(
         "held_out", step=state.step, **result.event(), **({} if learned else {"of": "report"})
     )
     metrics.picture(run.folder / METRICS, run.folder / PICTURE, result.line if learned else None)
-    if (prompt := data.opening()) and step.reading.logits() is not None:
-        written(run, step, state, prompt, journal, display)
+    if len(prompt := data.opening()) and step.reading.logits() is not None:
+        written(run, step, state, prompt.tolist(), journal, display)
     display.say(f"{run.folder}: {', '.join(sorted(file.name for file in run.folder.iterdir()))}")
     display.say(result.describe())
     return result
 
 
 def written(
-    run: Run, step: CompiledStep, state: State, prompt: bytes, journal: Journal, display: Display
+    run: Run,
+    step: CompiledStep,
+    state: State,
+    prompt: list[int],
+    journal: Journal,
+    display: Display,
 ) -> None:
     """Let the model go on with a prompt; the text that it writes."""
+    vocabulary = run.data.vocabulary
+    assert vocabulary is not None, "what opens a text stands for something"
+    seed, seats = run.settings.seed, step.reading.seats(1)
     try:
-        text, _ = sample(
-            step, state, prompt, LENGTH, run.settings.seed, lanes=step.reading.seats(1)
+        found, _ = sample(
+            step, state, prompt, LENGTH, seed, lanes=seats, boundary=vocabulary.boundary
         )
     except FloatingPointError:
         raise faults.no_next_byte(run.folder) from None
-    journal.write("sample", step=state.step, prompt=readable(prompt), text=readable(text))
-    display.say(f"sample after {len(prompt)} held-out bytes:\n{readable(prompt + text)}\n")
+    begun, text = (readable(vocabulary.decode(ids)) for ids in (prompt, found))
+    journal.write("sample", step=state.step, prompt=begun, text=text)
+    text = readable(vocabulary.decode(prompt + found))
+    display.say(f"sample after {len(prompt)} held-out {vocabulary.unit}:\n{text}\n")
 
 
 def known(run: Run, result: Result) -> Result:
@@ -82,36 +92,36 @@ def score_data(
     run: Run,
     step: CompiledStep,
     state: State,
-    path: Path | None,
+    given: Given,
     length: int | None,
     limit: int,
     begin: Path | None = None,
     remember: Path | None = None,
     warn: Callable[[tuple[Diagnostic, ...]], None] = lambda findings: None,
 ) -> Result:
-    """Score the saved model on the run's held-out data, or on all of another text or table.
+    """Score the saved model on the run's held-out data, or on all of another text or table that is
+    given.
     Documents begin with the memory in `begin`; the memories that the last ones leave are written to
     `remember`. `warn` gets the findings about the other text.
     """
     s = run.settings
     length = length or s.length
-    if path is not None:
-        other = kind_of(run.program).whole(path, run.record.data)
+    if given.path is not None:
+        other = kind_of(run.program).whole(run.program, given, run.record.data)
         warn(other.findings)
     else:
         other = run.data
-    joined = other.held_out
-    documents = other.extents(joined)
+    documents = other.extents(other.held_out)
     longest = max((end - start for start, end in documents), default=0)
     if longest < length:
-        raise faults.too_short(str(path or other.name), "held-out", longest, length, other.unit)
+        raise faults.too_short(other.name, "held-out", longest, length, other.unit)
     absent = step.reading.extent(step.reading.scored[1])[1]
     chosen = planned(documents, s.batch, length, limit, run.stateful, absent)
     result, left = score(
         step,
         state,
         run.dataset or other,
-        joined,
+        other,
         chosen,
         length,
         min(length, s.length),
@@ -136,27 +146,23 @@ def write_on(
     remember: Path | None = None,
     freeze: bool = False,
 ) -> str:
-    """The prompt and `n` bytes after it (after a document boundary if it is empty), as readable
+    """The prompt and `n` tokens after it (after a document boundary if it is empty), as readable
     text. `begin` and `remember` as in `score_data`; with `freeze` nothing is learned.
     """
-    if not run.program.vocab or step.reading.logits() is None:
-        raise faults.writes_nothing(run.folder)
+    vocabulary = run.vocabulary
+    if vocabulary is None or step.reading.logits() is None:
+        raise faults.writes_nothing(run.folder, run.record.data.tokens is not None)
+    ids, seats = vocabulary.encode(prompt), seated(step, 1, begin)
+    begun = ids or [vocabulary.boundary]
     try:
-        text, lanes = sample(
-            step,
-            state,
-            prompt or bytes([BOUNDARY]),
-            n,
-            seed,
-            temperature,
-            seated(step, 1, begin),
-            freeze,
+        found, lanes = sample(
+            step, state, begun, n, seed, temperature, seats, freeze, vocabulary.boundary
         )
     except FloatingPointError:
         raise faults.no_next_byte(run.folder) from None
     if remember is not None:
         memory.save(remember, lanes)
-    return readable(prompt + text)
+    return readable(vocabulary.decode(ids + found))
 
 
 def seated(step: CompiledStep, count: int, begin: Path | None) -> Lanes:

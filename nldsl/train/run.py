@@ -1,6 +1,7 @@
 """A spec, a text and numbers -> a run folder: begun, resumed, trained, opened again.
 
 RUN/hope.nl                   the spec as it was, and beside it all that it imports
+RUN/tokenizer.json            what parts the text into tokens, if it is not bytes
 RUN/run.json                  every number the run is made of, and these texts; see records.py
 RUN/metrics.jsonl             what happened, see metrics.py
 RUN/loss.svg                  the curve
@@ -31,14 +32,18 @@ from nldsl.train import (
     records,
 )
 from nldsl.train.data.dataset import Dataset
+from nldsl.train.data.formats.saved import HUB
+from nldsl.train.data.given import Given, given_by
 from nldsl.train.data.kinds import kind_of
+from nldsl.train.data.vocabulary import ByteVocabulary, Tokenizer, Vocabulary
 from nldsl.train.folder import NUMBERS, alone_in, kept_texts, longer, made, recorded, unused
 from nldsl.train.metrics import Journal
 from nldsl.train.records import Manifest, Record, Settings
 from nldsl.train.results import METRICS
-from nldsl.train.score import batch
+from nldsl.train.score import batch, boundary_of
 from nldsl.train.specs import difference, program_of, text_of, texts_of
 
+TOKENIZER = "tokenizer.json"
 FREE = ("data", "load", "steps")  # settings that may differ when a run goes on
 
 
@@ -61,6 +66,31 @@ class Run:
         return self.dataset
 
     @property
+    def vocabulary(self) -> Vocabulary | None:
+        """What its tokens stand for, as its folder says. Raises N711 for another tokenizer."""
+        known = self.record.data
+        if self.settings.tokenizer is None:
+            return ByteVocabulary() if known.bytes is not None else None
+        found = Tokenizer(self.folder / TOKENIZER)
+        if found.sha256 != known.tokenizer:
+            raise faults.differs(
+                self.folder, TOKENIZER, (known.tokenizer or "")[:12], found.sha256[:12]
+            )
+        return found
+
+    def other(self, path: Path | None, columns: list[str] | None, encoding: str | None) -> Given:
+        """Data that is read as is said; by default as its own, if its name ends as theirs."""
+        own = given_by(self.settings, self.folder / TOKENIZER)
+        alike = path is not None and own.path is not None and path.suffix == own.path.suffix
+        return Given(
+            path,
+            tuple(columns or (own.columns if alike else ())),
+            encoding or (own.encoding if alike else None),
+            own.tokenizer,
+            own.fill,
+        )
+
+    @property
     def stateful(self) -> bool:
         """Does a lane read on in the next step where it stopped, because something in it outlives a
         sequence?
@@ -79,6 +109,7 @@ class Run:
                 for name, x in batch(
                     self.program,
                     self.data.batch(s.seed, n, micro, s.batch, s.length, self.stateful),
+                    boundary_of(self.data),
                 ).items()
             }
             for micro in range(s.accumulate)
@@ -94,7 +125,8 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
     program = pipeline.load_text(text_of(spec), str(spec), settings.sets, [spec.parent])
     tokens = settings.batch * settings.length * settings.accumulate
     room.require(8 * tokens, f"{tokens:,} tokens a step", "cpu")
-    dataset = dataset_of(program, settings)
+    tokenizer = Path(settings.tokenizer) if settings.tokenizer else None
+    dataset = dataset_of(program, settings, given_by(settings, tokenizer))
     files = pretrained.places(program, spec.parent, settings.load)
     settings = settings.model_copy(
         update={"load": {name: str(path.resolve()) for name, path in files.items()}}
@@ -121,6 +153,8 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
         try:
             for name, text in texts.items():
                 writing.replace(folder / name, text)
+            if isinstance(dataset.vocabulary, Tokenizer):
+                writing.replace(folder / TOKENIZER, dataset.vocabulary.content)
             writing.replace(folder / NUMBERS, records.written(record))
         except OSError as error:
             raise faults.cannot_write(folder, error) from None
@@ -192,9 +226,10 @@ def program_again(folder: Path, record: Record) -> Program:
 
 def dataset_again(folder: Path, program: Program, record: Record, place: str | None) -> Dataset:
     """The data of a run. Raises N701 if it is gone, N711 if it is not what it was."""
-    if place is not None and not Path(place).exists():
+    if place is not None and not place.startswith(HUB) and not Path(place).exists():
         raise faults.training_text_gone(place, folder)
-    dataset = dataset_of(program, record.settings.model_copy(update={"data": place}))
+    settings = record.settings.model_copy(update={"data": place})
+    dataset = dataset_of(program, settings, given_by(settings, folder / TOKENIZER))
     if dataset.sha256 != record.data.sha256:
         raise faults.differs(
             folder, "data", record.data.sha256[:12], f"{dataset.sha256[:12]} ({dataset.name})"
@@ -214,10 +249,9 @@ def files_again(
     return files
 
 
-def dataset_of(program: Program, settings: Settings) -> Dataset:
+def dataset_of(program: Program, settings: Settings, given: Given) -> Dataset:
     """A program's data: text for bytes, a table for numbers. Raises N705 if it takes neither."""
-    path = Path(settings.data) if settings.data else None
-    dataset = kind_of(program).of(program, path)
+    dataset = kind_of(program).of(program, given)
     dataset.require(settings.length)
     return dataset
 

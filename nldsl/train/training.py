@@ -15,12 +15,13 @@ from nldsl.step.state import State
 from nldsl.train import checkpoint, faults, memory, metrics, origin, schedules
 from nldsl.train import run as runs
 from nldsl.train.capture import Capturing
+from nldsl.train.data.vocabulary import ByteVocabulary
 from nldsl.train.display import Display
 from nldsl.train.loop import Interrupt, Log, NotFinite, Now, Queued, loop
 from nldsl.train.metrics import Journal
 from nldsl.train.results import METRICS, PICTURE, finish
 from nldsl.train.run import Run
-from nldsl.train.score import in_bits
+from nldsl.train.score import in_nats
 
 SAVE_SECONDS = 60.0  # between two saves when `--save-every` is not given
 
@@ -55,7 +56,9 @@ def carried_out(
     step, state, capturing = ready(run, display, journal, interrupt)
     save = saver(run, journal, display, interrupt)
     interrupt.doing = f"within a step: {kept(run)}"
-    bits = metrics.bits if in_bits(run.program, step.reading.trained[1], "loss") else None
+    of_bytes = isinstance(run.data.vocabulary, ByteVocabulary)
+    nats = in_nats(run.program, step.reading.trained[1], "loss")
+    bits = metrics.bits if nats and of_bytes else None
     clock = Queued if s.device.startswith("cuda") else Now
     log = Log(journal, display, s.batch * s.length * s.accumulate, bits, clock)
     try:

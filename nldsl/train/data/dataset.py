@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from nldsl.diagnostic import Diagnostic
 from nldsl.train.data.sequences import Extent, Places
+from nldsl.train.data.vocabulary import Vocabulary
 from nldsl.train.records import Data
 
-Tokens = NDArray[Any]  # uint8 [token] of a text, float64 [time, channel] of a table
+Tokens = NDArray[Any]  # integers [token] of a text, float64 [time, channel] of a table
+Spelled = tuple[NDArray[np.uint8], Places]  # a text, and places in it
 Line = tuple[str, float]  # the name of a predictor and its loss, a dashed line in the curve
 
 
@@ -41,13 +43,13 @@ class Cost:
     """The cost of a stream to a model: `total` over the tokens at `places` [term] of a text or
     table.
 
-    `in_bits`: it is the cross entropy of the next byte, in nats, and nothing else; `ahead`: how
-    many tokens later the predicted token stands.
+    `in_nats`: it is the cross entropy of the next token and nothing else; `ahead`: how many tokens
+    later the predicted token stands.
     """
 
     total: float
     places: Places
-    in_bits: bool
+    in_nats: bool
     ahead: int
 
     @property
@@ -97,7 +99,11 @@ class Dataset(Protocol):
 
     @property
     def unit(self) -> str:
-        """The name of its tokens: `bytes`, `points`."""
+        """The name of its tokens: `bytes`, `tokens`, `points`."""
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """What its tokens stand for; None of numbers that stand for themselves."""
 
     @property
     def findings(self) -> tuple[Diagnostic, ...]:
@@ -121,12 +127,17 @@ class Dataset(Protocol):
 
     def describe(self) -> str: ...
 
-    def opening(self) -> bytes:
-        """The text from which a model goes on, to show its writing; empty for data without text."""
+    def opening(self) -> Tokens:
+        """The tokens from which a model goes on, to show its writing; none for data without
+        text.
+        """
 
-    def compared(self, cost: Cost, tokens: Tokens, beside: bool) -> Result:
-        """The cost of a model on `tokens`, beside that of simple predictors on the same terms.
-        These are fitted on the training part, and left out unless `beside`.
+    def spelled(self, places: Places) -> Spelled | None:
+        """A text, and the places in it of the bytes that held-out tokens stand for."""
+
+    def compared(self, cost: Cost, scored: Dataset, beside: bool) -> Result:
+        """The cost of a model on the held-out part of `scored`, beside that of simple predictors on
+        the same terms. These are fitted on the training part, and left out unless `beside`.
         """
 
 

@@ -37,13 +37,13 @@ class Seeming:
 
 UNPACK = "unpack it: the text inside can be trained on"
 EXPORT = "write its text to a file: documents parted by the byte 0, or a file for each in a folder"
-TEXT_INSTEAD = "give the text that it was made of: a program reads bytes, `input ids: index(256)`"
-ENCODE = "write it as UTF-8: `iconv -f utf-16 -t utf-8`"
+TOKENS = "tokens are a .bin file of uint16, or an .npy file of integers: name it so"
+DECLARE = "declare it: `--encoding utf-16-le`, or `utf-16-be`"
 TABLE = "an array of numbers is for a program that reads numbers: `input x: [channel]`"
 NOT_DATA = "name a text file, or a folder of text"
 
 SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
-    (b"\x1f\x8b", 0, "gzip", "unpack it: `gzip -d`"),
+    (b"\x1f\x8b\x08", 0, "gzip", "unpack it: `gzip -d`"),
     (b"BZh", 0, "bzip2", "unpack it: `bzip2 -d`"),
     (b"\xfd7zXZ\0", 0, "xz", "unpack it: `xz -d`"),
     (b"\x28\xb5\x2f\xfd", 0, "zstd", "unpack it: `zstd -d`"),
@@ -53,7 +53,7 @@ SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     (b"ustar", 257, "tar", "unpack it: `tar -xf`"),
     (b"PK\x03\x04", 0, "zip", UNPACK),
     (b"PK\x05\x06", 0, "zip", UNPACK),
-    (b"PAR1", 0, "Parquet", EXPORT),
+    (b"PAR1", 0, "Parquet", "name it .parquet: its column of text is read"),
     (b"ARROW1", 0, "Arrow", EXPORT),
     (b"Obj\x01", 0, "Avro", EXPORT),
     (b"ORC", 0, "ORC", EXPORT),
@@ -73,10 +73,6 @@ SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     (b"%PDF-", 0, "PDF", "take the text out of it: `pdftotext`"),
     (b"\x7fELF", 0, "a program", NOT_DATA),
     (b"MZ\x90\0", 0, "a program", NOT_DATA),
-    (b"\xff\xfe\0\0", 0, "UTF-32 text", ENCODE.replace("16", "32")),
-    (b"\0\0\xfe\xff", 0, "UTF-32 text", ENCODE.replace("16", "32")),
-    (b"\xff\xfe", 0, "UTF-16 text", ENCODE),
-    (b"\xfe\xff", 0, "UTF-16 text", ENCODE),
 )
 AMONG_LETTERS = frozenset(
     {b"BZh", b"ORC", b"ID3", b"WEBP", b"WAVE", b"ftyp", b"ustar", b"OggS", b"fLaC"}
@@ -90,7 +86,7 @@ def seems(data: np.ndarray) -> Seeming | None:
         counts += np.bincount(data[begin : begin + PIECE], minlength=256)
     zeros, odd = int(counts[0]), int(counts[sorted(ODD)].sum())
     head = data[:LOOKED_AT].tobytes()
-    named = by_name(head, len(data), zeros + odd > 0)
+    named = by_name(data, zeros + odd > 0)
     if named is not None:
         return named
     if zeros * SHORTEST_DOCUMENT <= len(data) and odd <= ODD_SHARE * len(data):
@@ -98,11 +94,13 @@ def seems(data: np.ndarray) -> Seeming | None:
     return by_spread(head, len(data))
 
 
-def by_name(head: bytes, size: int, unlike_text: bool) -> Seeming | None:
+def by_name(data: np.ndarray, unlike_text: bool = True) -> Seeming | None:
+    """What the first bytes of a file say that it is."""
+    head, size = data[:LOOKED_AT].tobytes(), len(data)
     for mark, at, name, help in SIGNATURES:
         if head[at : at + len(mark)] == mark and (unlike_text or mark not in AMONG_LETTERS):
             return Seeming(name, help)
-    if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+    if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") and data[-1] == ord("."):
         return Seeming("a pickle", EXPORT)
     length = int.from_bytes(head[:8], "little")
     if len(head) > 8 and 2 <= length <= size - 8 and is_json(head[8 : 8 + length], length):
@@ -124,12 +122,12 @@ def is_json(head: bytes, length: int) -> bool:
 def by_spread(head: bytes, size: int) -> Seeming:
     found = wide(head)
     if found:
-        return Seeming(f"{found} text", ENCODE.replace("16", found.removeprefix("UTF-")))
+        return Seeming(f"{found} text", DECLARE.replace("16", found.removeprefix("UTF-")))
     for width in (4, 2):
         values = np.frombuffer(head[: len(head) // width * width], f"<u{width}")
         high = values >> (8 * (width - 1))
         if not size % width and len(values) and (width == 2 or not high.any()):
-            return Seeming(f"an array of uint{8 * width}: token ids, perhaps", TEXT_INSTEAD)
+            return Seeming(f"an array of uint{8 * width}: token ids, perhaps", TOKENS)
     return Seeming("binary", NOT_DATA)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 from nldsl.core.program import Program
 from nldsl.train import faults
-from nldsl.train.data import table, text
+from nldsl.train.data import columns, language, table
 from nldsl.train.data.dataset import Dataset
+from nldsl.train.data.given import Given
 from nldsl.train.records import Data
 
 
@@ -18,14 +18,14 @@ class Kind(Protocol):
     def takes(self, program: Program) -> bool:
         """Can the inputs of the program be filled from this kind?"""
 
-    def of(self, program: Program, path: Path | None) -> Dataset:
-        """The data at `path` for the program, or its default. Raises N701 to N709."""
+    def of(self, program: Program, given: Given) -> Dataset:
+        """The data that is given, or its default. Raises N701 to N709, N750 to N757."""
 
-    def whole(self, path: Path, trained: Data) -> Dataset:
+    def whole(self, program: Program, given: Given, trained: Data) -> Dataset:
         """All of another file or folder, held out, scaled as the training data were."""
 
 
-KINDS: tuple[Kind, ...] = (text, table)
+KINDS: tuple[Kind, ...] = (language, table, columns)
 
 
 def kind_of(program: Program) -> Kind:
@@ -33,4 +33,4 @@ def kind_of(program: Program) -> Kind:
     for kind in KINDS:
         if kind.takes(program):
             return kind
-    raise faults.other_inputs(program.inputs, program.vocab)
+    raise faults.other_inputs(program.inputs)

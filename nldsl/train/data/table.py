@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from nldsl.core.nodes import numel
 from nldsl.core.program import Program
-from nldsl.diagnostic import Diagnostic
+from nldsl.diagnostic import Diagnostic, counted
 from nldsl.train import faults
-from nldsl.train.data.dataset import Cost, Line, Loss, Result, Tokens, slices
-from nldsl.train.data.formats import Table, readers
-from nldsl.train.data.sequences import Extent, places
+from nldsl.train.data.dataset import Cost, Dataset, Line, Loss, Result, Tokens, slices
+from nldsl.train.data.formats import Table, table_readers
+from nldsl.train.data.given import Given
+from nldsl.train.data.sequences import Extent, Places, places
 from nldsl.train.records import Data
 
 HELD_OUT = 1 / 10  # of the time, the end of it
@@ -70,6 +71,8 @@ class Series:
     sha256: str  # of the values as given
     unit: str = "points"
     findings: tuple[Diagnostic, ...] = ()  # warnings
+    vocabulary: None = None
+    gaps: int = 0  # values that were filled in
 
     def batch(
         self, seed: int, step: int, micro: int, batch: int, length: int, stateful: bool = False
@@ -103,10 +106,14 @@ class Series:
             sha256=self.sha256,
         )
 
-    def opening(self) -> bytes:
-        return b""
+    def opening(self) -> Tokens:
+        return self.held_out[:0]
 
-    def compared(self, cost: Cost, tokens: Tokens, beside: bool) -> Result:
+    def spelled(self, places: Places) -> None:
+        return None
+
+    def compared(self, cost: Cost, scored: Dataset, beside: bool) -> Result:
+        tokens = scored.held_out
         if not cost.terms or cost.ahead != 1:
             return Loss(cost.mean, cost.terms, self.unit)
         wanted = tokens[cost.places + 1]
@@ -117,9 +124,10 @@ class Series:
         return Forecast(cost.mean, last, mean, cost.terms)
 
     def describe(self) -> str:
+        filled = f", {counted(self.gaps, 'gap')} filled" if self.gaps else ""
         return (
             f"{self.name}: {len(self.train) + len(self.held_out):,} points of "
-            f"{self.train.shape[1]} channels, each scaled by its training mean "
+            f"{self.train.shape[1]} channels{filled}, each scaled by its training mean "
             f"and deviation; the last {len(self.held_out):,} points held out\nsha256 {self.sha256}"
         )
 
@@ -130,14 +138,14 @@ def takes(program: Program) -> bool:
     return len(inputs) == 1 and not program.vocab and len(inputs[0].shape) <= 1
 
 
-def of(program: Program, path: Path | None) -> Series:
+def of(program: Program, given: Given) -> Series:
     (rows,) = program.inputs.values()
-    return load(path, numel(rows.shape))
+    return load(given, numel(rows.shape))
 
 
-def whole(path: Path, trained: Data) -> Series:
+def whole(program: Program, given: Given, trained: Data) -> Series:
     mean, deviation = np.array(trained.mean), np.array(trained.deviation)
-    table = load(path, len(mean))
+    table = load(given, len(mean))
     return replace(
         table,
         train=np.zeros((1, len(mean))),
@@ -146,25 +154,51 @@ def whole(path: Path, trained: Data) -> Series:
     )
 
 
-def load(path: Path | None, channels: int) -> Series:
+def load(given: Given, channels: int) -> Series:
     """Raises N701, N702 as for text; N706 another number of channels, N707 what is not a finite
     number, N708 rows of different length, N709 no table.
     """
+    path = given.path
     if path is None:
         return series(f"Lorenz-96 system made by nldsl, time step {DELTA}", lorenz(channels))
     if path.is_dir():
         raise faults.no_table(path, "a folder")
     if not path.is_file():
         raise faults.missing(path)
-    reader = readers().get(path.suffix.lower())
-    if reader is None:
-        raise faults.no_table(path, f"its name ends in none of {', '.join(sorted(readers()))}")
-    values = reader(path)
+    readers = table_readers()
+    if path.suffix.lower() not in readers:
+        raise faults.no_table(path, f"its name ends in none of {', '.join(sorted(readers))}")
+    values = readers[path.suffix.lower()](path, given)
     if values.ndim != 2:
         raise faults.no_table(path, f"an array of {values.ndim} axes")
     if values.shape[1] != channels:
         raise faults.other_channels(path, values.shape[1], channels)
-    return series(str(path), values)
+    gaps = int(np.isnan(values).sum())
+    return replace(series(str(path), filled(path, values, given.fill)), gaps=gaps)
+
+
+def filled(path: Path, values: Table, how: str | None) -> Table:
+    """Each gap as its column's last value, on the line from that to the next one, or a number.
+    Raises N707 where the column has none on that side.
+    """
+    gaps = np.isnan(values)
+    if how is None or not gaps.any():
+        return values
+    if how not in ("last", "linear"):
+        return np.where(gaps, float(how), values)
+    times = np.arange(len(values))
+    before = np.maximum.accumulate(np.where(gaps, -1, times[:, None]), 0)
+    behind = np.minimum.accumulate(np.where(gaps, len(values), times[:, None])[::-1], 0)[::-1]
+    for open_, side in ((before < 0, "before"), (behind == len(values), "behind")):
+        if open_.any() and (side == "before" or how == "linear"):
+            row, column = np.argwhere(open_)[0].tolist()
+            raise faults.open_gap(path, row + 1, column + 1, side)
+    last = np.take_along_axis(values, before, 0)
+    if how == "last":
+        return last
+    next_ = np.take_along_axis(values, behind, 0)
+    share = (times[:, None] - before) / np.maximum(behind - before, 1)
+    return np.where(gaps, last + share * (next_ - last), values)
 
 
 def series(name: str, values: Table) -> Series:

@@ -1,14 +1,14 @@
 """TEXT -> BYTES: a file, a folder, or the text that is on every machine; what is held out; which
 bytes a step sees.
 
-    corpus = standard_library()                    # or read(Path("book.txt")), read(Path("folder"))
-    ids = corpus.batch(seed=0, step=1, micro=0, batch=4, length=256)   # LongTensor [4, 256]
+    corpus = standard_library()             # or read(Given(Path("book.txt"))), a folder, a.parquet
+    ids = corpus.batch(seed=0, step=1, micro=0, batch=4, length=256)   # uint8 [4, 256]
 
 Documents are joined by the byte 0, which occurs nowhere else: a 0 inside a text is a document
 boundary, and ticks `document`. A file that is not text is refused, in a folder left out; see
 filetype.py. About one byte in twenty is held out, by whole documents where there are enough of
 them. A batch is a pure function of (seed, step, lane), so a resumed run needs no iterator to go on
-exactly.
+exactly. Both parts lie in files that are mapped, so a text of any size takes the same memory.
 """
 
 from __future__ import annotations
@@ -24,25 +24,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic, counted
 from nldsl.train import faults
 from nldsl.train.data import baseline, filetype
-from nldsl.train.data.baseline import BYTES
-from nldsl.train.data.dataset import Cost, Line, Loss, Result, Tokens, slices
+from nldsl.train.data.dataset import Cost, Dataset, Line, Loss, Result, Spelled, Tokens, slices
+from nldsl.train.data.encodings import Bytes, content
+from nldsl.train.data.formats import saved, text_readers
+from nldsl.train.data.given import Given
+from nldsl.train.data.maps import Growing
 from nldsl.train.data.sequences import Extent, Places, places
+from nldsl.train.data.vocabulary import BOUNDARY, ByteVocabulary
 from nldsl.train.records import Data
 
 PIECE = 1 << 22  # bytes looked at at once
-BOUNDARY = 0  # the byte after each document
 HELD_OUT = 1 / 20  # share of documents, chosen by their hash
 FAIR_SHARE = (0.01, 0.20)  # of the bytes; outside it there are too few documents to choose from
 NOT_TEXT_FOR_TRAINING = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})
 PROMPT = 64  # bytes of the sample after training
+READ_AS_TEXT = frozenset({".csv", ".tsv"})  # unless a column is named
 
-Bytes = NDArray[np.uint8]  # [byte]
-Documents = dict[bytes, Extent]  # by their hash
-Divide = Callable[[Bytes, Documents], tuple[list[Extent], list[Extent]]]
+Extents = NDArray[np.int64]  # [document, 2]: [begin, end)
+Keys = NDArray[np.uint64]  # [document, 2]: the first bytes of its hash
+Divide = Callable[[Bytes, Extents, Keys], tuple[Extents, Extents]]
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,19 @@ class Score:
     order2: float | None  # None: the training text is not at hand
     order0: float | None
     terms: int
+    tokens: int | None = None  # that the bytes were predicted in, if not each alone
 
     def describe(self) -> str:
+        made = f" in {self.tokens:,} tokens" if self.tokens is not None else ""
+        scored = f"({self.terms:,} bytes{made} scored)"
         if self.order2 is None or self.order0 is None:
             return (
-                f"held out: {self.model:.3f} bits per byte ({self.terms:,} bytes scored); "
+                f"held out: {self.model:.3f} bits per byte {scored}; "
                 "the training text is not at hand, so no byte model stands beside it"
             )
         return (
             f"held out: {self.model:.3f} bits per byte; order-2 byte model {self.order2:.3f}, "
-            f"order-0 entropy {self.order0:.3f}"
-            f" ({self.terms:,} bytes scored)"
+            f"order-0 entropy {self.order0:.3f} {scored}"
         )
 
     def event(self) -> dict[str, float | None]:
@@ -74,6 +79,7 @@ class Score:
             "order2": self.order2,
             "order0": self.order0,
             "terms": self.terms,
+            **({} if self.tokens is None else {"tokens": self.tokens}),
         }
 
     @property
@@ -94,6 +100,7 @@ class Corpus:
     duplicates: int  # documents left out because another has the same bytes
     binary: int  # files of a folder left out because they are not text
     sha256: str  # of both parts, in this order
+    vocabulary: ByteVocabulary = ByteVocabulary()
     unit: str = "bytes"
     findings: tuple[Diagnostic, ...] = ()  # warnings
 
@@ -110,28 +117,34 @@ class Corpus:
 
     def require(self, length: int) -> None:
         """Raise N704 unless a sequence of `length` bytes fits in both parts."""
-        if len(self.train) < length:
-            raise faults.too_short(self.name, "training", len(self.train), length, self.unit)
-        require(self.name, "held-out", self.held_out, length)
+        longest = max((end - begin for begin, end in extents(self.held_out)), default=0)
+        require(self.name, "training", len(self.train), length, self.unit)
+        require(self.name, "held-out", longest, length, self.unit)
 
     def record(self) -> Data:
         return Data(name=self.name, bytes=len(self.train) + len(self.held_out), sha256=self.sha256)
 
-    def opening(self) -> bytes:
+    def opening(self) -> Tokens:
         """The first bytes of the first held-out document, up to a line end if there is one."""
         begin, end = extents(self.held_out)[0]
-        text = self.held_out[begin : min(end - 1, begin + PROMPT)].tobytes()
-        return text[: text.rfind(b"\n") + 1] or text
+        text = self.held_out[begin : min(end - 1, begin + PROMPT)]
+        return text[: text.tobytes().rfind(b"\n") + 1 or len(text)]
 
-    def compared(self, cost: Cost, tokens: Tokens, beside: bool) -> Result:
-        if not cost.terms or not cost.in_bits:
-            return Loss(cost.mean, cost.terms, self.unit)
-        model = baseline.bits(cost.total, cost.terms)
+    def spelled(self, places: Places) -> Spelled:
+        return self.held_out, places
+
+    def compared(self, cost: Cost, scored: Dataset, beside: bool) -> Result:
+        spelled = scored.spelled(cost.places + 1) if cost.terms and cost.in_nats else None
+        if spelled is None:
+            return Loss(cost.mean, cost.terms, scored.unit)
+        text, at = spelled
+        model = baseline.bits(cost.total, len(at))
+        tokens = cost.terms if scored.unit != self.unit else None
         if not beside:
-            return Score(model, None, None, cost.terms)
+            return Score(model, None, None, len(at), tokens)
         simple = baseline.fit(self.train)
-        order2 = float(simple.nats(tokens, cost.places + 1).sum())
-        return Score(model, baseline.bits(order2, cost.terms), simple.order0_bits(), cost.terms)
+        order2 = baseline.bits(float(simple.nats(text, at).sum()), len(at))
+        return Score(model, order2, simple.order0_bits(), len(at), tokens)
 
     def describe(self) -> str:
         left_out = [
@@ -145,64 +158,100 @@ class Corpus:
         return f"{self.name}: {', '.join(parts)}; {held_out:,} held out\nsha256 {self.sha256}"
 
 
-def takes(program: Program) -> bool:
-    """Bytes, as the only input."""
-    return len(program.inputs) == 1 and set(program.vocab.values()) == {BYTES}
+def whole(given: Given) -> Corpus:
+    return read(given, undivided)
 
 
-def of(program: Program, path: Path | None) -> Corpus:
-    return load(path)
+def load(given: Given) -> Corpus:
+    """The corpus that is given, or the default.
 
-
-def whole(path: Path, trained: Data) -> Corpus:
-    return read(path, undivided)
-
-
-def load(path: Path | None) -> Corpus:
-    """The corpus at `path`, or the default.
-
-    Raises N701 missing, N702 unreadable, N703 without text.
+    Raises N701 missing, N702 unreadable, N703 without text, N750 to N755 not to be read so.
     """
-    return standard_library() if path is None else read(path)
+    return standard_library() if given.path is None else read(given)
 
 
-def read(path: Path, divide: Divide | None = None) -> Corpus:
+def read(given: Given, divide: Divide | None = None) -> Corpus:
     """A file or a folder.
 
     Of a folder, files that are not text are left out; one alone is refused.
     """
-    divide = divide or divided
+    path, divide = given.path, divide or divided
+    assert path is not None, "what is read has a place"
+    if saved.is_saved(path):
+        return read_saved(path, given, divide)
     if path.is_dir():
-        return read_folder(path, divide)
+        return read_folder(path, given, divide)
     if not path.is_file():
         raise faults.missing(path)
-    text = content(path)
+    if (documents := by_column(path, given)) is not None:
+        texts = Growing(np.uint8)
+        for document in documents:
+            append(texts, document)
+        return corpus(str(path), texts.array(), divide)
+    text = content(path, given.encoding)
     if found := filetype.seems(text):
         raise faults.not_text(path, found.name, found.help)
     json = filetype.is_json_lines(text[: filetype.LOOKED_AT].tobytes())
     return corpus(str(path), text, divide, findings=as_json(path, 1) if json else ())
 
 
-def read_folder(path: Path, divide: Divide) -> Corpus:
+def read_saved(path: Path, given: Given, divide: Divide) -> Corpus:
+    """A data set of Hugging Face, in its own parts if it has them and they are wanted."""
+    texts = Growing(np.uint8)
+    train, held_out = saved.parts(path, given)
+    for document in train if held_out is None or divide is divided else held_out:
+        append(texts, document)
+    if held_out is None or divide is not divided:
+        return corpus(str(path), texts.array(), divide)
+    place = texts.size
+    for document in held_out:
+        append(texts, document)
+
+    def apart(texts: Bytes, unique: Extents, keys: Keys) -> tuple[Extents, Extents]:
+        return unique[unique[:, 0] < place], unique[unique[:, 0] >= place]
+
+    return corpus(str(path), texts.array(), apart)
+
+
+def by_column(path: Path, given: Given) -> Iterator[bytes] | None:
+    """The documents of a file that has columns; None of a text. Raises N753 for an option that does
+    not fit.
+    """
+    suffix = path.suffix.lower()
+    reader = text_readers().get(suffix)
+    if reader is None or suffix in READ_AS_TEXT and not given.columns:
+        if given.columns:
+            raise faults.option_does_not_fit(
+                "--column", path, "it is read as text, which has no columns"
+            )
+        return None
+    return reader(path, given)
+
+
+def read_folder(path: Path, given: Given, divide: Divide) -> Corpus:
     """The corpus of the text files below a folder. Raises N70x if there is none."""
     kinds: Counter[str] = Counter()
-    texts, lines = bytearray(), 0
+    texts, lines, read = Growing(np.uint8), 0, 0
     for file in files_below(path):
-        text = content(file)
+        if (
+            file.suffix.lower() in text_readers()
+            and (documents := by_column(file, given)) is not None
+        ):
+            for document in documents:
+                append(texts, document)
+            read += 1
+            continue
+        text = content(file, given.encoding)
         if found := filetype.seems(text):
             kinds[found.name] += 1
         else:
+            read += 1
             lines += filetype.is_json_lines(text[: filetype.LOOKED_AT].tobytes())
             append(texts, text)
-    if not texts and kinds:
+    if not read and kinds:
         raise faults.nothing_but(path, kinds)
-    return corpus(
-        str(path),
-        np.frombuffer(texts, np.uint8),
-        divide,
-        kinds.total(),
-        as_json(path, lines) if lines else (),
-    )
+    findings = as_json(path, lines) if lines else ()
+    return corpus(str(path), texts.array(), divide, kinds.total(), findings)
 
 
 def as_json(path: Path, files: int) -> tuple[Diagnostic, ...]:
@@ -211,22 +260,20 @@ def as_json(path: Path, files: int) -> tuple[Diagnostic, ...]:
 
 def standard_library() -> Corpus:
     """The sources of the running Python's own library, without installed packages and tests."""
-    root, texts = Path(sysconfig.get_path("stdlib")), bytearray()
+    root, texts = Path(sysconfig.get_path("stdlib")), Growing(np.uint8)
     for file in files_below(root):
         if file.suffix == ".py" and not NOT_TEXT_FOR_TRAINING & set(
             file.relative_to(root).parts[:-1]
         ):
             append(texts, content(file))
     return corpus(
-        f"Python {sysconfig.get_python_version()} standard library",
-        np.frombuffer(texts, np.uint8),
-        divided,
+        f"Python {sysconfig.get_python_version()} standard library", texts.array(), divided
     )
 
 
-def append(texts: bytearray, text: Bytes) -> None:
-    texts += text.data
-    texts.append(BOUNDARY)
+def append(texts: Growing, text: Bytes | bytes) -> None:
+    texts.append(text)
+    texts.append(bytes([BOUNDARY]))
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -248,14 +295,6 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def content(file: Path) -> Bytes:
-    """The bytes of a file: uint8."""
-    try:
-        return np.frombuffer(file.read_bytes(), np.uint8)
-    except OSError as error:
-        raise faults.unreadable(file, error) from None
-
-
 def corpus(
     name: str,
     texts: Bytes,
@@ -263,69 +302,78 @@ def corpus(
     binary: int = 0,
     findings: tuple[Diagnostic, ...] = (),
 ) -> Corpus:
-    """Part the bytes into documents, remove duplicates and divide them. Beside its bytes, a few
-    numbers are kept for each document.
-    """
-    unique: Documents = {}
-    given = 0
-    for begin, end in documents(texts):
-        given += 1
-        unique.setdefault(hashlib.sha256(texts[begin:end].data).digest(), (begin, end))
-    if not unique:
+    """Part the bytes into documents, remove duplicates and divide them."""
+    given = documents(texts)
+    if not len(given):
         raise faults.without_text(name)
-    train, held_out = (joined(texts, places) for places in divide(texts, unique))
+    keys = hashed(texts, given)
+    first = firsts(keys)
+    train, held_out = (
+        joined(texts, extents) for extents in divide(texts, given[first], keys[first])
+    )
     digest = hashlib.sha256(train.data)
     digest.update(held_out.data)
     return Corpus(
         name,
         train,
         held_out,
-        documents=len(unique),
-        duplicates=given - len(unique),
+        documents=len(first),
+        duplicates=len(given) - len(first),
         binary=binary,
         sha256=digest.hexdigest(),
         findings=findings,
     )
 
 
-def divided(texts: Bytes, unique: Documents) -> tuple[list[Extent], list[Extent]]:
+def hashed(texts: Bytes, extents: Extents) -> Keys:
+    """128 bits of the SHA-256 of each document."""
+    digests = bytearray()
+    for begin, end in extents:
+        digests += hashlib.sha256(texts[begin:end].data).digest()[:16]
+    return np.frombuffer(digests, ">u8").reshape(-1, 2).astype(np.uint64)
+
+
+def firsts(keys: Keys) -> Places:
+    """Places of the keys that did not stand before, in their order."""
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    new = np.ones(len(order), bool)
+    new[1:] = (keys[order][1:] != keys[order][:-1]).any(1)
+    return np.sort(order[new])
+
+
+def divided(texts: Bytes, unique: Extents, keys: Keys) -> tuple[Extents, Extents]:
     """For training and held out: whole documents, or the last twentieth of each if they are too
     few.
     """
-    chosen = [int.from_bytes(key[:8], "big") < HELD_OUT * 2**64 for key in unique]
-    sizes = np.array([end - begin for begin, end in unique.values()])
+    chosen = keys[:, 0] < HELD_OUT * 2**64
+    sizes = unique[:, 1] - unique[:, 0]
     if FAIR_SHARE[0] <= sizes[chosen].sum() / sizes.sum() <= FAIR_SHARE[1]:
-        train, held_out = (
-            [place for place, away in zip(unique.values(), chosen, strict=True) if away is held]
-            for held in (False, True)
-        )
-        return train, held_out
-    cuts = [(begin, cut(texts[begin:end]) + begin, end) for begin, end in unique.values()]
-    return [(begin, place) for begin, place, _ in cuts], [(place, end) for _, place, end in cuts]
+        return unique[~chosen], unique[chosen]
+    begins, ends = unique.T
+    cuts = np.array([cut(texts[begin:end]) + begin for begin, end in unique])
+    return np.stack([begins, cuts], 1), np.stack([cuts, ends], 1)
 
 
-def undivided(texts: Bytes, unique: Documents) -> tuple[list[Extent], list[Extent]]:
+def undivided(texts: Bytes, unique: Extents, keys: Keys) -> tuple[Extents, Extents]:
     """All held out: another text than that of the training, which is read as it stands."""
-    return [], list(unique.values())
+    return unique[:0], unique
 
 
-def documents(texts: Bytes) -> Iterator[Extent]:
+def documents(texts: Bytes) -> Extents:
     """[begin, end) of the documents between bytes 0, empty ones left out."""
-    begin = 0
-    for end in [*boundaries(texts).tolist(), len(texts)]:
-        if end > begin:
-            yield begin, end
-        begin = end + 1
+    ends = np.append(boundaries(texts), len(texts))
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    return np.stack([begins, ends], 1)[begins < ends]
 
 
-def boundaries(texts: Bytes) -> Places:
-    """Places of the bytes 0."""
+def boundaries(tokens: Tokens, boundary: int = BOUNDARY) -> Places:
+    """Places of the tokens that end a document."""
     return np.concatenate(
         [
             np.zeros(0, np.int64),
             *(
-                np.flatnonzero(texts[begin : begin + PIECE] == BOUNDARY) + begin
-                for begin in range(0, len(texts), PIECE)
+                np.flatnonzero(tokens[begin : begin + PIECE] == boundary) + begin
+                for begin in range(0, len(tokens), PIECE)
             ),
         ]
     )
@@ -337,34 +385,35 @@ def cut(text: Bytes) -> int:
     """
     place = len(text) - max(1, round(len(text) * HELD_OUT))
     least = int(len(text) * (1 - FAIR_SHARE[1]))
-    line_end = least + text[least:place].tobytes().rfind(b"\n") + 1
+    line_end = least
+    for end in range(place, least, -PIECE):
+        found = text[max(least, end - PIECE) : end].tobytes().rfind(b"\n")
+        if found >= 0:
+            line_end = max(least, end - PIECE) + found + 1
+            break
     return line_end if line_end > len(text) * (1 - FAIR_SHARE[1]) else place
 
 
-def joined(texts: Bytes, places: list[Extent]) -> Bytes:
+def joined(texts: Bytes, extents: Extents) -> Bytes:
     """The documents [begin, end) one after another, each followed by `BOUNDARY`; empty ones are
     left out.
     """
-    places = [(begin, end) for begin, end in places if end > begin]
-    text = np.empty(sum(end - begin + 1 for begin, end in places), np.uint8)
-    at = 0
-    for begin, end in places:
-        text[at : at + end - begin] = texts[begin:end]
-        text[at + end - begin] = BOUNDARY
-        at += end - begin + 1
-    return text
+    text = Growing(np.uint8)
+    for begin, end in extents:
+        if end > begin:
+            append(text, texts[begin:end])
+    return text.array()
 
 
-def extents(text: Bytes) -> list[Extent]:
-    """[begin, end) of each document of a joined text, its boundary included: that the text ends is
+def extents(tokens: Tokens, boundary: int = BOUNDARY) -> list[Extent]:
+    """[begin, end) of each document of joined tokens, its boundary included: that the text ends is
     predicted too.
     """
-    ends = np.flatnonzero(text == BOUNDARY) + 1
-    return list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
+    ends = [0, *(boundaries(tokens, boundary) + 1).tolist()]
+    return list(zip(ends[:-1], ends[1:], strict=True))
 
 
-def require(name: str, part: str, text: Bytes, length: int) -> None:
-    """Raise N704 unless a document of a joined text holds a sequence of `length` bytes."""
-    longest = max((end - begin for begin, end in extents(text)), default=0)
+def require(name: str, part: str, longest: int, length: int, unit: str) -> None:
+    """Raise N704 unless `longest` tokens in a row hold a sequence of `length`."""
     if longest < length:
-        raise faults.too_short(name, part, longest, length, "bytes")
+        raise faults.too_short(name, part, longest, length, unit)

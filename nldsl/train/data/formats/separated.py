@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from array import array
 from collections.abc import Iterator
 from io import StringIO
@@ -11,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nldsl.source import decoded
 from nldsl.train import faults
 from nldsl.train.data import filetype
-from nldsl.train.data.formats import Table, reads
-from nldsl.train.data.text import content
+from nldsl.train.data.encodings import content
+from nldsl.train.data.formats import Columns, Table, reads, reads_columns, reads_text
+from nldsl.train.data.given import Given
 
 MISSING = frozenset(
     ("", "na", "n/a", "#n/a", "nan", "nil", "none", "null", "missing", "-", "--", "?", ".")
@@ -23,46 +24,99 @@ MISSING = frozenset(
 
 
 @reads(".csv", ".tsv")
-def from_csv(path: Path) -> Table:
+def from_csv(path: Path, given: Given) -> Table:
     """A first row of names is a heading.
 
     A row for each time: an empty line between rows is a gap.
     """
-    values, width, empty = array("d"), 0, 0
-    for line, row in rows(path):
+    values, width, empty, chosen, heading = array("d"), 0, 0, None, []
+    for line, row in rows(path, given):
         if not any(cell.strip() for cell in row) and len(row) <= 1:
             empty = empty or line
             continue
-        if not width and is_heading(row):
+        if not width and (given.columns or is_heading(row)):
             empty, width = 0, len(row)
+            heading, chosen = row, places(path, row, given.columns)
             continue
         if empty and width:
             raise faults.no_number(
                 path,
                 f"line {empty}",
                 "",
-                "fill the gap; if no time is missing there, remove the empty line",
+                "`--fill` fills gaps in rows; if no time is missing there, remove the empty line",
             )
         empty, width = 0, width or len(row)
         if len(row) != width:
             raise faults.ragged(path, line, len(row), width)
-        for cell in row:
-            if (number := number_of(cell)) is None:
-                raise faults.no_number(path, f"line {line}", cell.strip(), instead(cell))
-            values.append(number)
+        for cell in row if chosen is None else [row[place] for place in chosen]:
+            if given.fill and cell.strip().lower() in MISSING:
+                values.append(math.nan)
+            elif (number := number_of(cell)) is None:
+                help = instead(cell) or leaving_out(heading, row)
+                raise faults.no_number(path, f"line {line}", cell.strip(), help)
+            else:
+                values.append(number)
     if not values:
         raise faults.no_table(path, "without a row of numbers")
-    return np.array(values).reshape(-1, width)
+    return np.array(values).reshape(-1, width if chosen is None else len(chosen))
 
 
-def rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+@reads_text(".csv", ".tsv")
+def documents(path: Path, given: Given) -> Iterator[bytes]:
+    """The cells of the column that is named, below a heading."""
+    width = place = 0
+    for line, row in rows(path, given):
+        if not width:
+            width, (place,) = len(row), places(path, row, (given.column(path),))
+        elif len(row) != width:
+            raise faults.ragged(path, line, len(row), width)
+        else:
+            yield row[place].encode()
+
+
+@reads_columns(".csv", ".tsv")
+def columns(path: Path, names: list[str]) -> Iterator[Columns]:
+    """Below a heading: the column `x` is one number, columns `x0`, `x1`, .. (or `x_0`, `x.0`) are
+    several.
+    """
+    heading = next((row for _, row in rows(path, Given(path)) if any(row)), [])
+    chosen = {name: alike([cell.strip() for cell in heading], name) for name in names}
+    for name, found in chosen.items():
+        if not found:
+            raise faults.no_column(path, name, heading)
+    every = tuple(name for found in chosen.values() for name in found)
+    table, first = from_csv(path, Given(path, every)), 0
+    made = {}
+    for name, found in chosen.items():
+        values = table[:, first : (first := first + len(found))]
+        made[name] = values.astype(np.int64) if (values % 1 == 0).all() else values
+    yield made
+
+
+def alike(heading: list[str], name: str) -> list[str]:
+    """The column of this name, or those of it and a number."""
+    if name in heading:
+        return [name]
+    return [cell for cell in heading if re.fullmatch(re.escape(name) + r"[._]?\d+", cell)]
+
+
+def places(path: Path, heading: list[str], names: tuple[str, ...]) -> list[int]:
+    """Where the columns stand that are named; without names, all of them."""
+    has = [cell.strip() for cell in heading]
+    for name in names:
+        if name not in has:
+            raise faults.no_column(path, name, has)
+    return [has.index(name) for name in names] or list(range(len(has)))
+
+
+def rows(path: Path, given: Given) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each row.
 
     The separator is a comma; a semicolon or a tabulator if the first line has one.
     """
-    data = content(path)
-    text = decoded(data.tobytes())
-    if (found := filetype.seems(data)) and found.name not in ("UTF-16 text", "UTF-32 text"):
+    data = content(path, given.encoding)
+    text = data.tobytes().decode(errors="replace")
+    if found := filetype.seems(data):
         raise faults.no_table(path, f"it seems to be {found.name}")
     first = next((line for line in text.splitlines() if line.strip()), "")
     reader = csv.reader(
@@ -109,3 +163,13 @@ def instead(cell: str) -> str:
     if len(cell.split()) > 1 and all(is_number(part) for part in cell.split()):
         return "commas between the values of a row"
     return ""
+
+
+def leaving_out(heading: list[str], row: list[str]) -> str:
+    """How to choose the columns of a row that are numbers, where names stand above them."""
+    has = [name.strip() for name, cell in zip(heading, row, strict=False) if is_number(cell)]
+    return (
+        "choose the columns of numbers: " + " ".join(f"`--column {name}`" for name in has[:4])
+        if has and any(cell.strip() and not is_number(cell) for cell in row)
+        else ""
+    )
