@@ -45,7 +45,6 @@ app = typer.Typer(
     name="nldsl",
     help="Nested optimisation levels: from a spec to one compiled training step.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -87,6 +86,10 @@ def budget_of(text: str) -> int:
 class Stage(StrEnum):
     tokens, ast, graph, states = "tokens", "ast", "graph", "states"
     schedule, python = "schedule", "python"
+
+
+class Form(StrEnum):
+    text, json, github = "text", "json", "github"
 
 
 class Picture(StrEnum):
@@ -152,13 +155,58 @@ How = Annotated[
 
 
 @app.command()
-def check(spec: Spec, sets: Sets = None) -> None:
+def check(
+    spec: Spec,
+    sets: Sets = None,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Rewrite the file as the help of its findings says, if it can."),
+    ] = False,
+    form: Annotated[
+        Form, typer.Option("--format", help="For people, for programs, or for a GitHub workflow.")
+    ] = Form.text,
+) -> None:
     """Report everything that is wrong with a spec."""
     with reported():
-        program = loaded(source_of(spec), sets)
+        text = fixed(spec, sets) if fix else source_of(spec)
+        if form is not Form.text:
+            return listed(text, sets, form)
+        program = loaded(text, sets)
         levels, memories = len(program.levels), len(program.memories)
         counts = f"{counted(levels, 'level')}, {counted(memories, 'memory', 'memories')}"
         say(f"{spec}: {counts}, accepted")
+
+
+def listed(text: Text, sets: list[str] | None, form: Form) -> None:
+    """All findings on standard output; the exit code says whether there are errors."""
+    from nldsl import pipeline, reports
+
+    try:
+        said = text.source
+        program = pipeline.load_text(said.text, said.place, overrides(sets), [text.folder])
+        found = program.findings
+    except Diagnostics as refused:
+        found = refused.diagnostics
+    say(reports.as_json(found) if form is Form.json else reports.as_github(found))
+    if any(one.severity == "error" for one in found):
+        raise typer.Exit(exit_code(found))
+
+
+def fixed(spec: str, sets: list[str] | None) -> Text:
+    """The spec with the fixes that mend it, on the disk too; each is told."""
+    from nldsl.editor.document import read
+    from nldsl.editor.fixes import mended
+
+    if spec == "-":
+        raise typer.BadParameter("`--fix` rewrites a file: name one instead of -")
+    before, path = source_of(spec), Path(spec)
+    made = mended(before.source.text, lambda text: read(text, path, overrides(sets)))
+    for one in made.applied:
+        line = "" if one.span is None else f":{one.span.line}"
+        sys.stderr.write(f"fixed[{one.code}] {spec}{line}: {one.message}; {one.help}\n")
+    if made.applied:
+        written(path, made.document.source.text)
+    return Text(made.document.source, before.folder)
 
 
 @app.command("compile")
@@ -550,8 +598,21 @@ def bench(
         say(profiles.profile_table(found, what))
 
 
+def codes(begun: str) -> list[tuple[str, str]]:
+    """For a shell that completes a code."""
+    return [
+        (code, found.title)
+        for code, found in explanations().items()
+        if code.startswith(begun.upper())
+    ]
+
+
 @app.command()
-def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="Such as N610.")]) -> None:
+def explain(
+    code: Annotated[
+        str, typer.Argument(metavar="CODE", help="Such as N610.", autocompletion=codes)
+    ],
+) -> None:
     """Say at length what a diagnostic means, with a mistake and its correction."""
     found = explanations().get(code.upper())
     if found is None:
@@ -561,6 +622,33 @@ def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="Such as N6
             + (f"; did you mean {' or '.join(meant)}?" if meant else "")
         )
     say(str(found).rstrip("\n"))
+
+
+@app.command()
+def lsp() -> None:
+    """Serve an editor: the language server protocol on standard input and output."""
+    with reported():
+        try:
+            from nldsl.editor.server import served
+        except ModuleNotFoundError as missing:
+            raise not_installed(missing, "lsp") from None
+        served()
+
+
+def not_installed(missing: ModuleNotFoundError, extra: str) -> Diagnostics | ModuleNotFoundError:
+    """N890 of a package of an extra; of this project's own modules, the error as it is."""
+    package = (missing.name or "").partition(".")[0]
+    if package in ("", "nldsl"):
+        return missing
+    return Diagnostics(
+        [
+            Diagnostic(
+                "N890",
+                f"this command needs the package `{package}`, which is not installed",
+                help=f"install it: pip install 'nldsl[{extra}]'",
+            )
+        ]
+    )
 
 
 class Text(NamedTuple):
@@ -621,6 +709,10 @@ def overrides(sets: list[str] | None, option: str = "--set") -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
+def exit_code(findings: Iterable[Diagnostic]) -> int:
+    return max(FAMILY_EXITS.get(d.code[:2], REJECTED) for d in findings)
+
+
 @contextmanager
 def reported(interrupted: str = "interrupted") -> Iterator[None]:
     """Turn findings into their picture on stderr and an exit code, memory that is not there into
@@ -635,9 +727,7 @@ def reported(interrupted: str = "interrupted") -> Iterator[None]:
             raise refused(error) or error from None
     except Diagnostics as found:
         sys.stderr.write(render(found.diagnostics, color=sys.stderr.isatty()))
-        raise typer.Exit(
-            max(FAMILY_EXITS.get(d.code[:2], REJECTED) for d in found.diagnostics)
-        ) from None
+        raise typer.Exit(exit_code(found.diagnostics)) from None
     except KeyboardInterrupt:
         sys.stderr.write(interrupted + "\n")
         raise typer.Exit(INTERRUPTED) from None

@@ -1,8 +1,9 @@
-"""Syntax tree -> which declaration each name in the text stands for, by the scopes of the language.
+"""Syntax tree -> the declaration that each name in the text stands for, by the scopes of the
+language.
 
-The elaborator knows this of what it works out; here it is known of the whole text: defs that nothing
-calls, statements beside one that is wrong, files that are only imported. What only values tell (a
-weight of a gradient, a keyword of a def that came as an argument) stays without a declaration.
+The elaborator knows this of what it works out; here it is known of the whole text: defs that
+nothing calls, statements beside one that is wrong, files that are only imported. What only values
+tell (a weight of a gradient, a keyword of a def that came as an argument) has no declaration.
 """
 
 from __future__ import annotations
@@ -142,7 +143,9 @@ class _Binder:
         return found
 
     def use(self, name: Name, scope: Scope) -> Declared | None:
-        found = None if name.text in IN_WORDS else scope.find(name.text)
+        if name.text in IN_WORDS:
+            return None
+        found = scope.find(name.text)
         self.names[name.span.start] = name, found
         return found
 
@@ -179,7 +182,9 @@ class _Binder:
 
     def imported(self, name: Name, statement: syntax.Import, scope: Scope) -> None:
         found = self.brought(name.text)
-        stands = Declared(name, "file", self.path if found is None else found.path, statement, scope)
+        stands = Declared(
+            name, "file", self.path if found is None else found.path, statement, scope
+        )
         self.names[name.span.start] = name, stands
         for text, known in found.scopes[0].names.items() if found is not None else ():
             if known.kind == "def":
@@ -233,6 +238,7 @@ class _Binder:
     # ---- expressions
 
     def read(self, piece: Syntax | None, scope: Scope) -> None:
+        inner: Syntax
         match piece:
             case None:
                 pass
@@ -251,6 +257,10 @@ class _Binder:
                 self.read(callee, scope)
                 known = scope.find(callee.text) if isinstance(callee, Name) else None
                 self.arguments(args, known, scope)
+            case syntax.Member(name, index):  # a learner: a level in sight, or one of the file
+                level = scope.find(name.text) or self.scopes[0].names.get(name.text)
+                self.names[name.span.start] = name, level
+                self.read(index, scope)
             case syntax.Weights(_, shape):  # `of` names a path of definitions, not a name in scope
                 self.read(shape, scope)
             case _:

@@ -1,4 +1,4 @@
-"""Characters of a text <-> lines and columns of an editor, which counts a column in the units of its
+"""Characters of a text <-> lines and columns of an editor, which counts columns in the units of an
 encoding: an emoji is one character, and two units of UTF-16.
 """
 
