@@ -195,8 +195,8 @@ class _Binder:
             case syntax.Def():
                 self.definition(statement, scope)
             case syntax.Level(member, per, rate, block):
-                for piece in (member.index, per, rate):
-                    self.read(piece, scope)
+                for head in (member.index, per, rate):
+                    self.read(head, scope)
                 inner = self.scope("level", block.span, scope)
                 if (found := scope.find(member.name.text)) is not None:
                     found.inner = inner
@@ -238,7 +238,6 @@ class _Binder:
     # ---- expressions
 
     def read(self, piece: Syntax | None, scope: Scope) -> None:
-        inner: Syntax
         match piece:
             case None:
                 pass
@@ -253,6 +252,8 @@ class _Binder:
             case syntax.Kind(place, args):
                 self.place(place.names, scope)
                 self.arguments(args or (), scope.find(place.names[0].text), scope)
+            case syntax.Call(Name("load") as callee):  # names weights by their paths
+                self.use(callee, scope)
             case syntax.Call(callee, args):
                 self.read(callee, scope)
                 known = scope.find(callee.text) if isinstance(callee, Name) else None
@@ -261,11 +262,13 @@ class _Binder:
                 level = scope.find(name.text) or self.scopes[0].names.get(name.text)
                 self.names[name.span.start] = name, level
                 self.read(index, scope)
-            case syntax.Weights(_, shape):  # `of` names a path of definitions, not a name in scope
-                self.read(shape, scope)
+            case syntax.Weights(_, shape):  # `of` names a path; an axis may be a letter
+                for axis in shape.axes if shape is not None else ():
+                    if not isinstance(axis, Name) or scope.find(axis.text) is not None:
+                        self.read(axis, scope)
             case _:
-                for inner in syntax.children(piece):
-                    self.read(inner, scope)
+                for child in syntax.children(piece):
+                    self.read(child, scope)
 
     def arguments(
         self, args: tuple[syntax.Arg, ...], callee: Declared | None, scope: Scope
@@ -277,14 +280,11 @@ class _Binder:
             known = callee.made if callee is not None else None
             params = known.params if isinstance(known, syntax.Def) else ()
             param = next((p for p in params if p.name.text == arg.name.text), None)
-            self.names[arg.name.span.start] = (arg.name, self.parameter(callee, param))
+            if callee is not None and param is not None:
+                home = callee.inner or callee.home
+                found = Declared(param.name, "parameter", callee.path, param, home)
+                self.names[arg.name.span.start] = arg.name, found
             self.read(arg.value, scope)
-
-    def parameter(self, callee: Declared | None, param: syntax.Param | None) -> Declared | None:
-        if callee is None or param is None:
-            return None
-        inner = callee.inner or callee.home
-        return Declared(param.name, "parameter", callee.path, param, inner)
 
     def place(self, names: tuple[Name, ...], scope: Scope) -> None:
         """`M.W2 <- ..`, `net`"""

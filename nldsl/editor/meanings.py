@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nldsl.core.nodes import Node, Tree, Type, walk
+from nldsl.core.nodes import Node, Shape, Tree, Type, walk
 from nldsl.core.program import READS, TOKEN, Clock
 from nldsl.core.timing import OF_EVERY_TOKEN
 from nldsl.editor.document import Document, Meaning
 from nldsl.graph.levels import LevelInstance
 from nldsl.graph.memories import MemoryInstance
 from nldsl.graph.values import (
+    Absorb,
     Array,
     ClockValue,
+    Expose,
     Eye,
     Family,
     Items,
@@ -42,8 +44,9 @@ def type_of(meaning: Meaning) -> str:
             return f"{value:g}"
         case Items(items, None) if len(items) <= MOST_ITEMS:
             return f"[{', '.join(map(type_of, items))}]"
-        case MemoryValue(memory, path=path):
-            return type_of(memory) if not path else type_of_part(memory, path.replace("/", "."))
+        case MemoryValue():
+            shape = axes_read(meaning)
+            return type_of(meaning.memory) if shape is None else type_text(shape)
         case MemoryInstance():
             kind = known_type(meaning)
             return "" if kind is None else type_text(kind)
@@ -58,18 +61,32 @@ def known_type(memory: MemoryInstance) -> Type | None:
     return kind.core if isinstance(kind.core, Tree) else kind.seen
 
 
-def axes_of(value: Array) -> str:
+def axes_of(value: Array | MemoryValue) -> str:
     """`[head, e]`: a type without its sizes."""
+    if isinstance(value, MemoryValue):
+        shape = axes_read(value)
+        return type_of(value) if shape is None else shape_text(shape)
     if value.is_tree or value.vocab is not None:
         return type_of(value)
     return shape_text(value.seen)
 
 
-def type_of_part(memory: MemoryInstance, path: str) -> str:
-    kind = known_type(memory)
-    if not isinstance(kind, Tree) or path not in kind.paths():
-        return ""
-    return type_text(kind.shape(path)[len(memory.level.scope.hidden) :])
+def axes_read(value: MemoryValue) -> Shape | None:
+    """The axes of a read of an array, or of one weight of a tree: those of `per` stand in front
+    where the text sees them.
+    """
+    memory = value.memory
+    kind, path = known_type(memory), value.path.replace("/", ".")
+    hidden = memory.level.scope.hidden
+    if isinstance(kind, Tree):
+        own = kind.shape(path)[len(hidden) :] if path in kind.paths() else None
+    else:
+        own = kind
+    if own is None:
+        return None
+    shown = [h for view in value.views if isinstance(view, Expose) for h in view.axes]
+    names = {view.axis.axis for view in value.views if isinstance(view, Absorb)}
+    return (*(h.axis for h in hidden if h in shown and h.axis not in names), *own)
 
 
 def home(meaning: Meaning) -> str:

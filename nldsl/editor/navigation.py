@@ -88,8 +88,20 @@ def renamed(
     found: dict[Path, tuple[Edit, ...]] = {}
     for path, name in references(document, offset, texts):
         found[path] = (*found.get(path, ()), Edit(name.span, new))
-    unchanged(document, meant, new, found.get(document.path, ()))
+    if set(found) == {document.path}:
+        unchanged(document, meant, new, found[document.path])
+    else:
+        unused(around(document, meant, texts), new)
     return found
+
+
+def unused(files: list[Bindings], new: str) -> None:
+    """Raises Refused if a name stands in one of these files already, whatever it means there."""
+    for file in files:
+        line = next((n.span.line for n, _ in file.names.values() if n.text == new), None)
+        if line is not None or new in file.scopes[0].names:
+            place = "" if line is None else f", line {line}"
+            raise Refused(f"`{new}` is a name in {file.path.name}{place} already")
 
 
 def unchanged(document: Document, meant: Declared, new: str, edits: tuple[Edit, ...]) -> None:

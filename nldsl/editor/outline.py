@@ -11,7 +11,7 @@ from nldsl.editor.words import BUILT_IN
 from nldsl.frontend import syntax
 from nldsl.frontend.statement_text import block_of
 from nldsl.frontend.syntax import Name
-from nldsl.graph.values import Array
+from nldsl.graph.values import Array, MemoryValue
 from nldsl.source import Span
 
 MOST_TYPES = 2  # of a name in a def that is called more often
@@ -71,7 +71,7 @@ def hints(document: Document, start: int, end: int) -> list[Hint]:
             continue
         if not start <= name.span.start <= end:
             continue
-        streams = [m for m in document.meanings(name) if isinstance(m, Array)]
+        streams = [m for m in document.meanings(name) if isinstance(m, Array | MemoryValue)]
         types = list(dict.fromkeys(map(axes_of, streams)))
         if types:
             more = " .." if len(types) > MOST_TYPES else ""
