@@ -88,12 +88,16 @@ class Stage(StrEnum):
     schedule, python = "schedule", "python"
 
 
+class Kind(StrEnum):
+    language_model, titans, continual = "language-model", "titans", "continual"
+
+
 class Form(StrEnum):
     text, json, github = "text", "json", "github"
 
 
 class Picture(StrEnum):
-    table, text, mermaid, svg = "table", "text", "mermaid", "svg"
+    table, text, mermaid, svg, html = "table", "text", "mermaid", "svg", "html"
 
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A .nl file, or - for standard input.")]
@@ -305,11 +309,24 @@ def graph(
                 page = mermaid(family_graph(program))
             case Picture.svg:
                 page = svg(family_graph(program), Path(spec).stem)
+            case Picture.html:
+                page = webpage(program, Path(spec).stem)
         if out is None:
             return say(page)
         with StringIO() as file:
             Screen(file=file, width=WIDE).print(page, soft_wrap=form is not Picture.table, end="")
             written(out, file.getvalue())
+
+
+def webpage(program: Program, title: str) -> str:
+    from nldsl.pipeline import scheduled
+    from nldsl.schedule.faults import told
+    from nldsl.view.families import family_graph
+    from nldsl.view.webpage import computed, html
+
+    with told(program):
+        lowerings = computed(scheduled(program))
+    return html(program, family_graph(program), lowerings, title)
 
 
 @app.command()
@@ -622,6 +639,27 @@ def explain(
             + (f"; did you mean {' or '.join(meant)}?" if meant else "")
         )
     say(str(found).rstrip("\n"))
+
+
+@app.command()
+def new(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="What to write.")] = Path(
+        "model.nl"
+    ),
+    kind: Annotated[
+        Kind, typer.Option(help="What the spec is of: each is small, and trains on a CPU.")
+    ] = Kind.language_model,
+) -> None:
+    """Write a spec to start from; a file that is there stays as it is."""
+    text = (Path(__file__).parent / "starters" / f"{kind.value}.nl").read_text(encoding="utf-8")
+    try:
+        with file.open("x", encoding="utf-8") as fresh:
+            fresh.write(text)
+    except FileExistsError:
+        raise typer.BadParameter(f"`{file}` is there already: name another FILE") from None
+    except OSError as error:
+        raise typer.BadParameter(f"`{file}` cannot be written: {error.strerror}") from None
+    say(f"{file}: written; go on with: nldsl train {file}")
 
 
 @app.command()

@@ -329,7 +329,7 @@ def test_fixes_are_applied_where_they_mend(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", range(4))
 def test_fixes_bring_no_error(part: int, tmp_path: Path) -> None:
-    """Of drawn texts with mistakes: nothing that the text already knew to be right becomes wrong."""
+    """Of drawn texts with mistakes: as far as a text got before, no error is new."""
     rng, originals, mended = random.Random(part), texts(), 0
     while mended < 8:
         text = mutant(rng, originals)
