@@ -191,7 +191,8 @@ def listed(text: Text, sets: list[str] | None, form: Form) -> None:
         found = program.findings
     except Diagnostics as refused:
         found = refused.diagnostics
-    say(reports.as_json(found) if form is Form.json else reports.as_github(found))
+    if form is Form.json or found:
+        say(reports.as_json(found) if form is Form.json else reports.as_github(found))
     if any(one.severity == "error" for one in found):
         raise typer.Exit(exit_code(found))
 
@@ -617,11 +618,7 @@ def bench(
 
 def codes(begun: str) -> list[tuple[str, str]]:
     """For a shell that completes a code."""
-    return [
-        (code, found.title)
-        for code, found in explanations().items()
-        if code.startswith(begun.upper())
-    ]
+    return [(code, found.title) for code, found in explanations().items() if code.startswith(begun)]
 
 
 @app.command()

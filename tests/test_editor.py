@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
+import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -375,3 +378,29 @@ def test_pygments_reads_every_text() -> None:
         assert Error not in kinds, path
     tokens = dict(map(reversed, lexer.get_tokens(TEXT)))
     assert tokens["level"] in Keyword and tokens["unit"] in Name and tokens["recall"] in Name
+
+
+# ---- VS Code
+
+VSCODE = ROOT / "grammar" / "editors" / "vscode"
+
+
+def test_the_extension_names_what_is_there() -> None:
+    package = json.loads((VSCODE / "package.json").read_text(encoding="utf-8"))
+    (language,) = package["contributes"]["languages"]
+    (grammar,) = package["contributes"]["grammars"]
+    colours = json.loads((VSCODE.parent / "nldsl.tmLanguage.json").read_text(encoding="utf-8"))
+    assert grammar["scopeName"] == colours["scopeName"] and grammar["language"] == language["id"]
+    assert package["scripts"]["prepare"] == "cp ../nldsl.tmLanguage.json ."
+    settings = json.loads((VSCODE / language["configuration"]).read_text(encoding="utf-8"))
+    assert settings["comments"]["lineComment"] == "#"
+    script = (VSCODE / package["main"]).read_text(encoding="utf-8")
+    assert 'args: ["lsp"]' in script and f'getConfiguration("{language["id"]}")' in script
+    assert "nldsl.command" in package["contributes"]["configuration"]["properties"]
+    assert re.findall(r'require\("(.*?)"\)', script) == ["vscode", "vscode-languageclient/node"]
+    assert "vscode-languageclient" in package["dependencies"]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_the_extension_is_javascript() -> None:
+    subprocess.run(["node", "--check", VSCODE / "extension.js"], check=True)

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic, Diagnostics
-from nldsl.editor.bindings import Bindings, bind, nothing
+from nldsl.editor.bindings import Bindings, Brought, bind, nothing
 from nldsl.frontend.parse import recovered
 from nldsl.frontend.placement import misplaced
 from nldsl.frontend.syntax import File, Name
@@ -69,7 +69,7 @@ def read(text: str, path: Path, sets: Mapping[str, str] = {}) -> Document:
     heard: dict[tuple[str, int], list[Meaning]] = defaultdict(list)
     if file is None:
         return Document(source, path, None, None, None, found, heard)
-    bindings = bind(file, path, lambda name: brought(name, path.parent))
+    bindings = bind(file, path, brought_from(path.parent))
     program = None
     if not misplaced(file, complete=False):
         try:
@@ -86,10 +86,20 @@ def read(text: str, path: Path, sets: Mapping[str, str] = {}) -> Document:
     return Document(source, path, file, bindings, program, found, dict(heard))
 
 
-def brought(name: str, folder: Path) -> Bindings | None:
-    """The names of an imported file; none where it is not there, or cannot be read."""
-    path = beside(name, (folder, STANDARD))
-    return None if path is None else bound(path, path.stat().st_mtime_ns)
+def names_in(text: str, path: Path) -> Bindings | None:
+    """The names of a text alone; none where it cannot be read."""
+    file, _ = recovered(Source(path.name, text, path.parent))
+    return None if file is None else bind(file, path, brought_from(path.parent))
+
+
+def brought_from(folder: Path) -> Brought:
+    """The names of a file that a file in this folder imports; none where it is not there."""
+
+    def brought(name: str) -> Bindings | None:
+        path = beside(name, (folder, STANDARD))
+        return None if path is None else bound(path, path.stat().st_mtime_ns)
+
+    return brought
 
 
 @lru_cache(FILES_KEPT)

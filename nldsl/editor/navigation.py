@@ -10,11 +10,12 @@ from pathlib import Path
 
 from nldsl.diagnostic import Edit, edited
 from nldsl.editor.bindings import Bindings, Declared
-from nldsl.editor.document import Document, read
+from nldsl.editor.document import Document, names_in, read
 from nldsl.editor.words import BUILT_IN, LANGUAGE
 from nldsl.frontend.lex import UNNAMEABLE, WORDS
 from nldsl.frontend.syntax import Name
 from nldsl.pipeline import STANDARD
+from nldsl.source import decoded
 
 OUTSIDE = frozenset({"def", "parameter", "file"})  # what other files may name
 Texts = Mapping[Path, str]  # of open files, as they are now
@@ -63,8 +64,8 @@ def around(document: Document, meant: Declared, texts: Texts) -> list[Bindings]:
 def names(path: Path, texts: Texts) -> Bindings | None:
     """Of an open file as it is now, else as it lies on the disk."""
     if path in texts:
-        return read(texts[path], path).bindings
-    return read(path.read_text(encoding="utf-8"), path).bindings if path.is_file() else None
+        return names_in(texts[path], path)
+    return names_in(decoded(path.read_bytes()), path) if path.is_file() else None
 
 
 def renamed(
