@@ -110,6 +110,8 @@ def test_a_text_is_typed_and_mended(tmp_path: Path) -> None:
         assert (found.code, found.severity) == ("N101", types.DiagnosticSeverity.Error)
         assert found.message == "there is no `twise` here\nhelp: did you mean `twice`?"
         assert editor.words(found.range) == "twise"
+        path, _, line = found.code_description.href.removeprefix("file://").partition("#L")
+        assert Path(path).read_text().splitlines()[int(line) - 1].startswith("## N101 ")
         (fix,) = await ask.text_document_code_action_async(
             types.CodeActionParams(editor.id, found.range, types.CodeActionContext([found]))
         )

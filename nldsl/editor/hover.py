@@ -113,7 +113,8 @@ def meanings(document: Document, name: syntax.Name, declared: Declared | None) -
     for meaning in found:
         said = (type_of(meaning), *facts(meaning, document))
         alike.setdefault(said, {})[home(meaning)] = None
-    lines = [told(name.text, *said, homes=tuple(homes)) for said, homes in alike.items()]
+    every = (told(name.text, *said, homes=tuple(homes)) for said, homes in alike.items())
+    lines = [line for line in every if line]
     more = len(lines) - MOST_MEANINGS
     return [*lines[:MOST_MEANINGS], *([f"and {more} more, by call"] if more > 0 else [])]
 

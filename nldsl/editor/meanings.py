@@ -14,6 +14,7 @@ from nldsl.graph.values import (
     Absorb,
     Array,
     ClockValue,
+    Definition,
     Expose,
     Eye,
     Family,
@@ -120,6 +121,8 @@ def facts(meaning: Meaning, document: Document) -> list[str]:
             return ["a number known before the run"]
         case Items():
             return ["a list known before the run"]
+        case Definition():
+            return []  # its declaration says what it is
     return [kind_of(meaning)]
 
 

@@ -22,6 +22,7 @@ from nldsl.editor import completion, fixes, navigation, outline
 from nldsl.editor.document import Document, read
 from nldsl.editor.hover import hover
 from nldsl.editor.positions import Positions
+from nldsl.explanation import explanations
 from nldsl.frontend.parse import recovered
 from nldsl.frontend.unparse import unparse
 from nldsl.source import Span
@@ -187,6 +188,7 @@ def diagnostic(server: Server, document: Document, one: Diagnostic) -> types.Dia
         message="\n".join([line for line in said if line] + [f"help: {one.help}"] * bool(one.help)),
         severity=SEVERITIES[one.severity],
         code=one.code,
+        code_description=explained(one.code),
         source="nldsl",
         related_information=[
             types.DiagnosticRelatedInformation(server.location(document.file_of(span), span), words)
@@ -194,6 +196,12 @@ def diagnostic(server: Server, document: Document, one: Diagnostic) -> types.Dia
             if span is not None
         ],
     )
+
+
+def explained(code: str) -> types.CodeDescription | None:
+    """The page that explains a code, at its line."""
+    found = explanations().get(code)
+    return None if found is None else types.CodeDescription(f"{uri_of(found.path)}#L{found.line}")
 
 
 def actions(server: Server, params: types.CodeActionParams) -> list[types.CodeAction]:
