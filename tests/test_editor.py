@@ -252,6 +252,26 @@ def test_a_name_that_would_mean_something_else_is_refused(
         navigation.renamed(document, at(words, into), new, {})
 
 
+def test_a_text_that_cannot_be_read_keeps_its_names(folder: Path) -> None:
+    text = TEXT.replace("y <- gain * y", "y <- gain ** ** y")
+    found = read(text, folder / "spec.nl")
+    with pytest.raises(navigation.Refused, match="a name may stand in what cannot be read"):
+        navigation.renamed(found, text.index("gain = 0.5"), "factor", {})
+
+
+def test_a_path_of_definitions_is_kept(tmp_path: Path) -> None:
+    """`weights of` names a definition by its path: with another name it would lead nowhere."""
+    text = (
+        "nldsl 1\ninput x: [4]\nhead = linear(x, [4])\nloss = |head|^2\n"
+        "level slow every 2 step {\n memory H: weights of head\n context x\n"
+        " minimize mean(loss over period)\n H <- H - 0.1 * grad(H)\n}\n"
+    )
+    found = read(text, tmp_path / "spec.nl")
+    assert not [d for d in found.findings if d.severity == "error"]
+    with pytest.raises(navigation.Refused, match="the text would be wrong: line 6"):
+        navigation.renamed(found, text.index("head ="), "tail", {})
+
+
 # ---- completion
 
 
@@ -276,6 +296,8 @@ def test_completion_knows_where_it_is(document: Document) -> None:
     assert set(offered(document, "z = training.", "loss = ")) == {"W"}
     assert set(offered(document, "z = memory_of.", "loss = ")) == {"W1"}
     assert offered(document, "# a com", "loss = ") == {}
+    assert offered(document, 'z = load("a', "loss = ") == {}
+    assert "tanh" in offered(document, 'z = load("a", "b" -> k) + ', "loss = ")
 
 
 def test_words_are_told_of_all_names() -> None:

@@ -25,7 +25,8 @@ BEHIND_DOT = re.compile(r"(\w+)(?:\[[^\]]*\])?(?:@\w+)?\.\w*$")
 IMPORTED = re.compile(r"^\s*import\s[\w,\s]*$")
 STRETCH = re.compile(r"\b(every|over|bptt|reset|clock\s+\w+\s*=)\s+(\d+\s+)?\w*$")
 BEGINS = re.compile(r"(^|[{}])\s*\w*$")
-INSIDE = re.compile(r"#|\"[^\"]*$|^\s*nldsl\b")  # a comment, a string, the version
+# a comment, a string that is open, the version
+INSIDE = re.compile(r"#|^[^\"]*\"([^\"]*\"[^\"]*\")*[^\"]*$|^\s*nldsl\b")
 
 
 @dataclass(frozen=True)

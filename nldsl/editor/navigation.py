@@ -79,6 +79,10 @@ def renamed(
         raise Refused("only what a file declares has a name to change")
     if STANDARD in meant.path.parents:
         raise Refused(f"`{meant.name.text}` is of the library: copy the def, and name the copy")
+    unread = next((d for d in document.findings if d.code.startswith("N0")), None)
+    if unread is not None:
+        line = "" if unread.span is None else f" in line {unread.span.line}"
+        raise Refused(f"{unread.message}{line}: a name may stand in what cannot be read")
     word = WORDS.fullmatch(new)
     if word is None or word.lastgroup != "name" or new in UNNAMEABLE:
         raise Refused(
@@ -118,17 +122,17 @@ def unchanged(document: Document, meant: Declared, new: str, edits: tuple[Edit, 
 
     own = meant.path == document.path
     places = {
-        now(start): now(found.name.span.start)
-        for start, (_, found) in before.names.items()
-        if found is not None and found.path == document.path
+        now(start): now(stands.name.span.start)
+        for start, (_, stands) in before.names.items()
+        if stands is not None and stands.path == document.path
     }
     kept = {
-        start: found.name.span.start
-        for start, (_, found) in (after.bindings.names.items() if after.bindings else ())
-        if found is not None and found.path == document.path
+        start: stands.name.span.start
+        for start, (_, stands) in (after.bindings.names.items() if after.bindings else ())
+        if stands is not None and stands.path == document.path
     }
-    known = Counter(d.code for d in document.findings)
-    wrong = next((d for d in after.findings if known[d.code] == 0), None)
+    known, found = (Counter(d.code for d in one.findings) for one in (document, after))
+    wrong = next((d for d in after.findings if found[d.code] > known[d.code]), None)
     if wrong is not None:
         line = f"line {wrong.span.line}: " if wrong.span is not None else ""
         raise Refused(f"with `{new}` the text would be wrong: {line}{wrong.code}, {wrong.message}")
