@@ -25,7 +25,7 @@ from nldsl import writing
 from nldsl.diagnostic import Diagnostic, Diagnostics, counted, render
 from nldsl.explanation import explanations, near
 from nldsl.screen import Screen, Watched
-from nldsl.source import Source, decoded
+from nldsl.source import UNDECODED, Source, decoded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -205,6 +205,8 @@ def fixed(spec: str, sets: list[str] | None) -> Text:
     if spec == "-":
         raise typer.BadParameter("`--fix` rewrites a file: name one instead of -")
     before, path = source_of(spec), Path(spec)
+    if UNDECODED in before.source.text:
+        return before  # the bytes that it stands for would be lost
     made = mended(before.source.text, lambda text: read(text, path, overrides(sets)))
     for one in made.applied:
         line = "" if one.span is None else f":{one.span.line}"

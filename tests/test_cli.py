@@ -266,6 +266,13 @@ def test_what_no_fix_mends_is_still_said(tmp_path: Path) -> None:
     assert nldsl("check", "--fix", "-", text="nldsl 1\n")[0] == cli.USAGE
 
 
+def test_a_file_that_is_not_text_is_not_rewritten(tmp_path: Path) -> None:
+    spec, content = tmp_path / "a.nl", b"nldsl 1\ninput x: []\ny = tanhh(x)  # caf\xe9\n"
+    spec.write_bytes(content)
+    assert nldsl("check", "--fix", spec)[0] == cli.REJECTED
+    assert spec.read_bytes() == content
+
+
 def test_findings_for_programs(tmp_path: Path) -> None:
     spec = tmp_path / "a.nl"
     spec.write_text("nldsl 1\ninput x: []\ny = x\ny = x\nz = sgimoid(x)\n")

@@ -132,6 +132,19 @@ def test_a_text_is_typed_and_mended(tmp_path: Path) -> None:
     in_editor(tmp_path, script)
 
 
+def test_columns_are_units_of_utf_16(tmp_path: Path) -> None:
+    async def script(editor: Editor) -> None:
+        text = TEXT + 'q = "\U0001f600 \u03b3 \U0001f600" + twise(x)\n'
+        (found,) = await editor.open(text)
+        assert editor.words(found.range) == "twise"
+        assert found.range.start.character == text.split("\n")[-2].index("twise") + 2
+        last = types.Position(found.range.start.line, found.range.end.character + 1)
+        hover = await editor.client.text_document_hover_async(types.HoverParams(editor.id, last))
+        assert hover is not None and editor.words(hover.range) == "x"
+
+    in_editor(tmp_path, script)
+
+
 def test_findings_have_related_places(tmp_path: Path) -> None:
     async def script(editor: Editor) -> None:
         (found,) = await editor.open(TEXT + "z = x\n")
