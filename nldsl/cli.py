@@ -26,7 +26,7 @@ from nldsl import writing
 from nldsl.diagnostic import Diagnostic, Diagnostics, counted, render
 from nldsl.explanation import explanations, near
 from nldsl.screen import Screen, Watched
-from nldsl.source import Source, decoded
+from nldsl.source import UNDECODED, Source, decoded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -47,7 +47,6 @@ app = typer.Typer(
     name="nldsl",
     help="Nested optimisation levels: from a spec to one compiled training step.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -113,8 +112,16 @@ class Stage(StrEnum):
     schedule, python = "schedule", "python"
 
 
+class Kind(StrEnum):
+    language_model, titans, continual = "language-model", "titans", "continual"
+
+
+class Form(StrEnum):
+    text, json, github = "text", "json", "github"
+
+
 class Picture(StrEnum):
-    table, text, mermaid, svg = "table", "text", "mermaid", "svg"
+    table, text, mermaid, svg, html = "table", "text", "mermaid", "svg", "html"
 
 
 class Form(StrEnum):
@@ -214,13 +221,61 @@ How = Annotated[
 
 
 @app.command()
-def check(spec: Spec, sets: Sets = None) -> None:
+def check(
+    spec: Spec,
+    sets: Sets = None,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Rewrite the file as the help of its findings says, if it can."),
+    ] = False,
+    form: Annotated[
+        Form, typer.Option("--format", help="For people, for programs, or for a GitHub workflow.")
+    ] = Form.text,
+) -> None:
     """Report everything that is wrong with a spec."""
     with reported():
-        program = loaded(source_of(spec), sets)
+        text = fixed(spec, sets) if fix else source_of(spec)
+        if form is not Form.text:
+            return listed(text, sets, form)
+        program = loaded(text, sets)
         levels, memories = len(program.levels), len(program.memories)
         counts = f"{counted(levels, 'level')}, {counted(memories, 'memory', 'memories')}"
         say(f"{spec}: {counts}, accepted")
+
+
+def listed(text: Text, sets: list[str] | None, form: Form) -> None:
+    """All findings on standard output; the exit code says whether there are errors."""
+    from nldsl import pipeline, reports
+
+    try:
+        said = text.source
+        program = pipeline.load_text(said.text, said.place, overrides(sets), [text.folder])
+        found = program.findings
+    except Diagnostics as refused:
+        found = refused.diagnostics
+    if form is Form.json or found:
+        say(reports.as_json(found) if form is Form.json else reports.as_github(found))
+    if any(one.severity == "error" for one in found):
+        raise typer.Exit(exit_code(found))
+
+
+def fixed(spec: str, sets: list[str] | None) -> Text:
+    """The spec with the fixes that mend it, on the disk too; each is told."""
+    from nldsl.editor.document import read
+    from nldsl.editor.fixes import mended
+
+    if spec == "-":
+        raise typer.BadParameter("`--fix` rewrites a file: name one instead of -")
+    before, path = source_of(spec), Path(spec)
+    if UNDECODED in before.source.text:
+        return before  # the bytes that it stands for would be lost
+    made = mended(before.source.text, lambda text: read(text, path, overrides(sets)))
+    for one in made.applied:
+        line = "" if one.span is None else f":{one.span.line}"
+        sys.stderr.write(f"fixed[{one.code}] {spec}{line}: {one.message}; {one.help}\n")
+    if made.applied:
+        written(path, made.document.source.text)
+    return Text(made.document.source, before.folder)
 
 
 @app.command("compile")
@@ -319,11 +374,24 @@ def graph(
                 page = mermaid(family_graph(program))
             case Picture.svg:
                 page = svg(family_graph(program), Path(spec).stem)
+            case Picture.html:
+                page = webpage(program, Path(spec).stem)
         if out is None:
             return say(page)
         with StringIO() as file:
             Screen(file=file, width=WIDE).print(page, soft_wrap=form is not Picture.table, end="")
             written(out, file.getvalue())
+
+
+def webpage(program: Program, title: str) -> str:
+    from nldsl.pipeline import scheduled
+    from nldsl.schedule.faults import told
+    from nldsl.view.families import family_graph
+    from nldsl.view.webpage import computed, html
+
+    with told(program):
+        lowerings = computed(scheduled(program))
+    return html(program, family_graph(program), lowerings, title)
 
 
 @app.command()
@@ -668,8 +736,17 @@ def bench(
         say(profiles.profile_table(found, what))
 
 
+def codes(begun: str) -> list[tuple[str, str]]:
+    """For a shell that completes a code."""
+    return [(code, found.title) for code, found in explanations().items() if code.startswith(begun)]
+
+
 @app.command()
-def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="Such as N610.")]) -> None:
+def explain(
+    code: Annotated[
+        str, typer.Argument(metavar="CODE", help="Such as N610.", autocompletion=codes)
+    ],
+) -> None:
     """Say at length what a diagnostic means, with a mistake and its correction."""
     found = explanations().get(code.upper())
     if found is None:
@@ -679,6 +756,54 @@ def explain(code: Annotated[str, typer.Argument(metavar="CODE", help="Such as N6
             + (f"; did you mean {' or '.join(meant)}?" if meant else "")
         )
     say(str(found).rstrip("\n"))
+
+
+@app.command()
+def new(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="What to write.")] = Path(
+        "model.nl"
+    ),
+    kind: Annotated[
+        Kind, typer.Option(help="What the spec is of: each is small, and trains on a CPU.")
+    ] = Kind.language_model,
+) -> None:
+    """Write a spec to start from; a file that is there stays as it is."""
+    text = (Path(__file__).parent / "starters" / f"{kind.value}.nl").read_text(encoding="utf-8")
+    try:
+        with file.open("x", encoding="utf-8") as fresh:
+            fresh.write(text)
+    except FileExistsError:
+        raise typer.BadParameter(f"`{file}` is there already: name another FILE") from None
+    except OSError as error:
+        raise typer.BadParameter(f"`{file}` cannot be written: {error.strerror}") from None
+    say(f"{file}: written; go on with: nldsl train {file}")
+
+
+@app.command()
+def lsp() -> None:
+    """Serve an editor: the language server protocol on standard input and output."""
+    with reported():
+        try:
+            from nldsl.editor.server import served
+        except ModuleNotFoundError as missing:
+            raise not_installed(missing, "lsp") from None
+        served()
+
+
+def not_installed(missing: ModuleNotFoundError, extra: str) -> Diagnostics | ModuleNotFoundError:
+    """N890 of a package of an extra; of this project's own modules, the error as it is."""
+    package = (missing.name or "").partition(".")[0]
+    if package in ("", "nldsl"):
+        return missing
+    return Diagnostics(
+        [
+            Diagnostic(
+                "N890",
+                f"this command needs the package `{package}`, which is not installed",
+                help=f"install it: pip install 'nldsl[{extra}]'",
+            )
+        ]
+    )
 
 
 class Text(NamedTuple):
@@ -739,6 +864,10 @@ def overrides(sets: list[str] | None, option: str = "--set") -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
+def exit_code(findings: Iterable[Diagnostic]) -> int:
+    return max(FAMILY_EXITS.get(d.code[:2], REJECTED) for d in findings)
+
+
 @contextmanager
 def reported(interrupted: str = "interrupted") -> Iterator[None]:
     """Turn findings into their picture on stderr and an exit code, memory that is not there into
@@ -753,9 +882,7 @@ def reported(interrupted: str = "interrupted") -> Iterator[None]:
             raise refused(error) or error from None
     except Diagnostics as found:
         sys.stderr.write(render(found.diagnostics, color=sys.stderr.isatty()))
-        raise typer.Exit(
-            max(FAMILY_EXITS.get(d.code[:2], REJECTED) for d in found.diagnostics)
-        ) from None
+        raise typer.Exit(exit_code(found.diagnostics)) from None
     except KeyboardInterrupt:
         sys.stderr.write(interrupted + "\n")
         raise typer.Exit(INTERRUPTED) from None

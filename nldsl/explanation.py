@@ -28,13 +28,17 @@ SNIPPET = re.compile(r"^```(wrong|right)\n(.*?)^```$\n*", re.MULTILINE | re.DOTA
 
 @dataclass(frozen=True)
 class Explanation:
-    """The text of one code: title, reason, and a wrong and a right program."""
+    """The text of one code: title, reason, a wrong and a right program; the file and the line where
+    it stands.
+    """
 
     code: str
     title: str
     why: str
     wrong: str  # a whole program, or nothing where the smallest one is too long to read
     right: str
+    path: Path
+    line: int
 
     def __str__(self) -> str:
         said = [f"{self.code}: {self.title}", self.why]
@@ -53,7 +57,8 @@ def explanations() -> dict[str, Explanation]:
     """By code, in the order of the codes."""
     found: dict[str, Explanation] = {}
     for path in sorted(FOLDER.glob("*.md")):
-        _, *parts = CODE.split(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _, *parts = CODE.split(text)
         for code, title, body in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
             if code in found:
                 raise ValueError(f"{path.name} explains {code} a second time")
@@ -64,6 +69,8 @@ def explanations() -> dict[str, Explanation]:
                 SNIPPET.sub("", body).strip(),
                 snippets.get("wrong", ""),
                 snippets.get("right", ""),
+                path,
+                text.count("\n", 0, text.index(f"## {code} ")) + 1,
             )
     return dict(sorted(found.items()))
 

@@ -12,6 +12,7 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+UNDECODED = "\ufffd"  # stands for bytes that are no character
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from nldsl import cli
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 CONTRACT = {
-    "check": {"spec", "--set"},
+    "check": {"spec", "--set", "--fix", "--format"},
     "compile": {
         "spec",
         "--set",
@@ -78,6 +80,8 @@ CONTRACT = {
     "fmt": {"files", "--write", "--check"},
     "explain": {"code"},
     "tokenizer train": {"data", "--vocab", "--out", "--column", "--encoding"},
+    "new": {"file", "--kind"},
+    "lsp": set(),
     "bench": {
         "spec",
         "--set",
@@ -240,6 +244,7 @@ def test_every_stage_prints(stage: str, words: str) -> None:
         ("text", "keeps      1 - forget"),
         ("mermaid", "flowchart"),
         ("svg", "<svg"),
+        ("html", "<!doctype html>"),
     ],
 )
 def test_the_level_graph_in_every_form(form: str, words: str) -> None:
@@ -256,6 +261,110 @@ def test_fmt_writes_the_standard_form(tmp_path: Path) -> None:
     assert nldsl("fmt", "--write", str(spec))[0] == 0
     assert spec.read_text() == printed != ""
     assert nldsl("fmt", "--check", str(spec))[0] == 0
+
+
+def test_check_applies_fixes_and_says_what_it_changed(tmp_path: Path) -> None:
+    spec = tmp_path / "a.nl"
+    spec.write_text("nldsl 1\ninput x: []\ny = sgimoid(x) ** 2  # \U0001f600\n")
+    status, out, err = nldsl("check", "--fix", spec)
+    assert (status, out) == (0, f"{spec}: 0 levels, 0 memories, accepted\n")
+    assert f"fixed[N101] {spec}:3: there is no `sgimoid` here; did you mean `sigmoid`?" in err
+    assert "fixed[N033]" in err and "y = sigmoid(x) .^ 2  # \U0001f600" in spec.read_text()
+    before = spec.stat().st_mtime_ns
+    assert nldsl("check", "--fix", spec)[2] == "" and spec.stat().st_mtime_ns == before
+
+
+def test_what_no_fix_mends_is_still_said(tmp_path: Path) -> None:
+    spec = tmp_path / "a.nl"
+    spec.write_text("nldsl 1\ninput x: []\ny = tanhh(x)\nz = nonesuch\n")
+    status, _, err = nldsl("check", "--fix", spec)
+    assert status == cli.REJECTED and "z = nonesuch" in err and "sgimoid" not in err
+    assert spec.read_text() == "nldsl 1\ninput x: []\ny = tanh(x)\nz = nonesuch\n"
+    assert nldsl("check", "--fix", "-", text="nldsl 1\n")[0] == cli.USAGE
+
+
+def test_a_file_that_is_not_text_is_not_rewritten(tmp_path: Path) -> None:
+    spec, content = tmp_path / "a.nl", b"nldsl 1\ninput x: []\ny = tanhh(x)  # caf\xe9\n"
+    spec.write_bytes(content)
+    assert nldsl("check", "--fix", spec)[0] == cli.REJECTED
+    assert spec.read_bytes() == content
+
+
+def test_findings_for_programs(tmp_path: Path) -> None:
+    spec = tmp_path / "a.nl"
+    spec.write_text("nldsl 1\ninput x: []\ny = x\ny = x\nz = sgimoid(x)\n")
+    status, out, err = nldsl("check", "--format", "json", spec)
+    said = json.loads(out)
+    assert (status, err, said["accepted"]) == (cli.REJECTED, "", False)
+    twice, unknown = sorted(said["findings"], key=lambda one: one["code"], reverse=True)
+    assert (twice["code"], twice["line"], twice["column"], twice["end_column"]) == ("N105", 4, 1, 2)
+    assert twice["file"] == str(spec) and twice["notes"][0]["line"] == 3
+    assert unknown["fix"][0] == {
+        "text": "sigmoid",
+        "file": str(spec),
+        **{"line": 5, "column": 5, "end_line": 5, "end_column": 12},
+    }
+    status, out, _ = nldsl("check", "--format", "github", spec)
+    assert status == cli.REJECTED and out.splitlines()[0] == (
+        f"::error file={spec},line=4,col=1,endLine=4,endColumn=2,title=N105::"
+        "`y` is defined twice%0Ahelp: `y <- ..` makes a next version"
+    )
+    accepted = nldsl("check", "--format", "json", EXAMPLES / "hope.nl")
+    assert accepted[0] == 0 and json.loads(accepted[1])["accepted"]
+    assert [one["severity"] for one in json.loads(accepted[1])["findings"]] == ["warning"]
+    assert nldsl("check", "--format", "github", EXAMPLES / "titans.nl")[:2] == (0, "")
+
+
+def test_a_workflow_command_is_one_line() -> None:
+    text = "nldsl 1\nx = 1 % 2\n"
+    _, out, _ = nldsl("check", "--format", "github", "-", text=text)
+    assert out.startswith("::error file=<stdin>,line=2") and "`%25`" in out
+    assert len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["language-model", "titans", "continual"])
+def test_a_new_spec_is_accepted_and_trains(kind: str, tmp_path: Path) -> None:
+    spec = tmp_path / "mine.nl"
+    status, out, _ = nldsl("new", spec, "--kind", kind)
+    assert status == 0 and out == f"{spec}: written; go on with: nldsl train {spec}\n"
+    assert nldsl("check", spec)[::2] == (0, "")
+    assert nldsl("fmt", "--check", spec)[0] == 0
+    data = tmp_path / "data.txt"
+    data.write_text("all happy families are alike. " * 600)
+    small = ("--set", "d=16", "--set", "head=2", "--set", "depth=1", "--batch", "2")
+    length = ("--length", "32", "--steps", "3", "--capture", "eager")
+    trained = nldsl("train", spec, data, *small, *length, "--out", tmp_path / "run")
+    assert trained[0] == 0 and "held out: " in trained[1]
+
+
+def test_new_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert nldsl("new")[0] == 0
+    text = Path("model.nl").read_text()
+    status, _, err = nldsl("new", "--kind", "titans")
+    assert status == cli.USAGE and "is there already" in err
+    assert Path("model.nl").read_text() == text
+    assert nldsl("new", "nowhere/model.nl")[0] == cli.USAGE
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [("nldsl che", "check"), ("nldsl explain N61", "N610"), ("nldsl graph --a", "--as")],
+)
+def test_a_shell_completes(words: str, expected: str) -> None:
+    asked = {
+        "_NLDSL_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+    done = subprocess.run(
+        [Path(sys.executable).parent / "nldsl"],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert expected in done.stdout.split()
 
 
 def test_explain() -> None:

@@ -15,8 +15,8 @@ from hypothesis.extra.lark import from_lark
 from lark import Tree
 
 from nldsl.diagnostic import Diagnostics
+from nldsl.editor.textmate import textmate
 from nldsl.frontend import lex, syntax
-from nldsl.frontend.editor import textmate
 from nldsl.frontend.expression_text import expression
 from nldsl.frontend.grammar import analyse, attempt, parser
 from nldsl.frontend.lex import Places

@@ -59,6 +59,9 @@ def test_the_wheel_is_complete(installed: Path) -> None:
     assert "accepted" in nldsl(installed, "check", "examples/hope.nl")
     assert "N610" in nldsl(installed, "explain", "N610")
     assert "level" in nldsl(installed, "fmt", "examples/titans.nl")
+    assert "written" in nldsl(installed, "new", "first.nl")
+    assert "accepted" in nldsl(installed, "check", "first.nl")
+    assert "color-scheme" in nldsl(installed, "graph", "first.nl", "--as", "html")
     assert list((installed / "site").glob("nldsl-*.dist-info/**/LICENSE"))
 
 

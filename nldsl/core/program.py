@@ -154,7 +154,7 @@ class Clause:
     word: str
     span: Span
     name: str = ""
-    place: str = ""  # of `climbs` and `replaces`, what is moved
+    place: str = ""  # of `update`, `climbs` and `replaces`, what is moved: `M.W2`
 
 
 @dataclass

@@ -14,7 +14,6 @@ stands where it may, no word of the language names anything, and nothing is nest
     placement.py    where a statement may stand
     parse.py        all of these in order, and again behind each mistake
     unparse.py      the tree as text, by way of expression_text.py, statement_text.py and layout.py
-    editor.py       the TextMate grammar in grammar/editors, from the same table of words
 
 Why the statement with a mistake is blanked and the text read again, rather than the parser's stack
 repaired: the places stay true, no state is guessed, and a file of a few hundred lines takes

@@ -29,6 +29,24 @@ MOST_MISTAKES = 20
 
 def parse(source: Source) -> File:
     """The syntax tree of a source. Raises Diagnostics with every mistake in it."""
+    file, found = recovered(source)
+    if file is None or found:
+        raise Diagnostics(found)
+    return file
+
+
+def recovered(source: Source) -> tuple[File | None, tuple[Diagnostic, ...]]:
+    """The tree of all statements that can be read, None where nothing can be trusted, and every
+    mistake in the text.
+    """
+    try:
+        file, found = _recovered(source)
+    except Diagnostics as stopped:
+        return None, stopped.diagnostics
+    return file, tuple(found)
+
+
+def _recovered(source: Source) -> tuple[File | None, list[Diagnostic]]:
     places = Places.of(source)
     words_read, comments = lex.scan(places)
     accepted = attempt(source.text)
@@ -63,9 +81,7 @@ def parse(source: Source) -> File:
             )
         )
     found += misplaced(file, complete=not found)
-    if found:
-        raise Diagnostics(found)
-    return file
+    return None if deep else file, found
 
 
 def _blank_foreign(words: list[Word], places: Places) -> tuple[list[Diagnostic], str, list[Word]]:

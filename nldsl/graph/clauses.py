@@ -27,7 +27,8 @@ def clauses(text: syntax.Level, scope: Scope) -> Iterator[Clause]:
             case syntax.Bptt():
                 yield Clause("bptt", piece.span)
             case syntax.Update():
-                yield Clause("update", piece.value.span, piece.place.names[0].text)
+                place = str(piece.place)
+                yield Clause("update", piece.value.span, piece.place.names[0].text, place)
                 yield from reads(piece.value)
                 yield from not_added(piece, scope)
 

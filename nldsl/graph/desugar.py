@@ -23,7 +23,7 @@ from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.frontend.syntax import File, Input, Kind, Shape
 from nldsl.graph import expressions, levels, statements, templates  # noqa: F401  their forms
 from nldsl.graph.arrays import Arrays
-from nldsl.graph.elaborator import Elaborator, Poisoned
+from nldsl.graph.elaborator import Elaborator, Heard, Poisoned, unheard
 from nldsl.graph.evaluate import axis_of, instantiate, number
 from nldsl.graph.files import Files
 from nldsl.graph.guards import guarded
@@ -42,16 +42,23 @@ DEPTH = 100_000
 
 
 def elaborate(
-    file: File, source: Source, *, sets: Mapping[str, str] = {}, search: Sequence[Path] = ()
+    file: File,
+    source: Source,
+    *,
+    sets: Mapping[str, str] = {},
+    search: Sequence[Path] = (),
+    heard: Heard = unheard,
 ) -> Program:
-    """The program that a file says. Raises Diagnostics with all independent findings."""
+    """The program that a file says; `heard` is told what each name in it means. Raises Diagnostics
+    with all independent findings.
+    """
     limit, size = sys.getrecursionlimit(), threading.stack_size(STACK)
     sys.setrecursionlimit(DEPTH)
     try:
         with ThreadPoolExecutor(
             1
         ) as thread:  # definitions nest deeper than the caller's stack may allow
-            return thread.submit(program, file, source, dict(sets), search).result()
+            return thread.submit(program, file, source, dict(sets), search, heard).result()
     except RecursionError:
         raise Diagnostics(
             [
@@ -68,9 +75,11 @@ def elaborate(
         sys.setrecursionlimit(limit)
 
 
-def program(file: File, source: Source, sets: dict[str, str], search: Sequence[Path]) -> Program:
+def program(
+    file: File, source: Source, sets: dict[str, str], search: Sequence[Path], heard: Heard
+) -> Program:
     """Runs the passes on the main file."""
-    elaborator = Elaborator(sets)
+    elaborator = Elaborator(sets, heard)
     elaborator.shapes = Shapes(elaborator)
     elaborator.arrays = Arrays(elaborator.shapes)
     elaborator.naming, elaborator.owners = Naming(), Owners(elaborator)
@@ -115,6 +124,7 @@ def input_node(statement: Input, scope: Scope) -> Array:
         else:
             elaborator.fail("N202", "an input is `index(n)` or a shape", kind.span)
     elaborator.inputs[name] = node
+    elaborator.heard(statement.name.span, Array(node, (), vocab))
     return Array(node, (), vocab)
 
 

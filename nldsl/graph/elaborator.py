@@ -24,6 +24,7 @@ from nldsl.source import Span
 if TYPE_CHECKING:
     from nldsl.graph.arrays import Arrays
     from nldsl.graph.levels import LevelInstance
+    from nldsl.graph.memories import MemoryInstance
     from nldsl.graph.names import Naming
     from nldsl.graph.ownership import Owners
     from nldsl.graph.scope import Scope, Thunk
@@ -37,6 +38,13 @@ DEEPEST = 100  # calls inside calls
 LARGEST_SIZE = 2**40
 TOO_LARGE = "N212"
 SOON, PARTS, LAST = 0, 1, 2  # level bodies; levels of `weights of X`; levels of `weights`
+
+
+def unheard(words: Span, meaning: Value | MemoryInstance) -> None:
+    """Nobody asks what words mean."""
+
+
+Heard = Callable[["Span", "Value | MemoryInstance"], None]  # told what words of the text mean
 
 
 class Poisoned(Exception):
@@ -54,8 +62,8 @@ class Elaborator:
     owners: Owners
     level_of: dict[str, str]
 
-    def __init__(self, sets: dict[str, str]) -> None:
-        self.sets = sets
+    def __init__(self, sets: dict[str, str], heard: Heard = unheard) -> None:
+        self.sets, self.heard = sets, heard
         self.used_sets: set[str] = set()
         self.findings: list[Diagnostic] = []
         self.build = Builder(OPS)

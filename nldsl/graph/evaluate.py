@@ -12,7 +12,7 @@ from nldsl.core.nodes import Axis
 from nldsl.frontend import syntax
 from nldsl.graph.elaborator import Poisoned
 from nldsl.graph.scope import Place, Scope, Site
-from nldsl.graph.values import Array, Eye, Num, Row, Value, kind_of, shape_text
+from nldsl.graph.values import Array, Eye, Family, Num, Row, Value, kind_of, shape_text
 from nldsl.source import Span
 
 
@@ -35,8 +35,14 @@ def called(value: Value, call: syntax.Call, site: Site) -> Value:
 
 @singledispatch
 def field(value: Value, expr: syntax.Field, site: Site) -> Value:
-    """`value.name`."""
-    raise TypeError(f"{kind_of(value)} has no fields")
+    """`value.name`. Fails with N202 of a value without parts."""
+    said = expr.value.span.text()
+    site.elaborator.fail(
+        "N202",
+        f"`{said}` is {kind_of(value)}, which has no parts",
+        expr.span,
+        help=f"`{said}[i].{expr.name}` is of the member i" if isinstance(value, Family) else "",
+    )
 
 
 # ---- as an array

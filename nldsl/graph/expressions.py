@@ -394,9 +394,11 @@ def part_of(expr: syntax.Field, site: Site) -> Value:
 @field.register(Items)
 def leaf(value: Array | Num | Row | Eye | Items, expr: syntax.Field, site: Site) -> Array:
     with site.elaborator.at(expr.name.span, site.scope.iteration):
-        return site.elaborator.shapes.field(
+        found = site.elaborator.shapes.field(
             as_array(value, site), expr.name.text, foreign.member(expr, built_in())
         )
+    site.elaborator.heard(expr.name.span, found)
+    return found
 
 
 @form.register(syntax.Instant)

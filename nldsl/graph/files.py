@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,14 +120,7 @@ class Files:
         """
         elaborator = self.elaborator
         places = [*([] if folder is None else [folder]), *map(Path, self.search), STD]
-        path = next(
-            (
-                found
-                for place in places
-                if (found := place / f"{imported.text}.nl").is_file() and found not in self.own
-            ),
-            None,
-        )
+        path = beside(imported.text, places, self.own)
         if path is None and any(found.name == f"{imported.text}.nl" for found in self.own):
             elaborator.fail(
                 "N106",
@@ -159,6 +152,7 @@ class Files:
             value = given if given is not None else evaluate(binding.value, Site(scope, ()))
             size = elaborator.whole(value, binding.value.span, least=1)
             found = Num(size, name.text)
+            elaborator.heard(name.span, found)
             before = elaborator.dims.setdefault(name.text, (found, name.span))
             if before[0].value != size:
                 elaborator.report(
@@ -185,6 +179,7 @@ class Files:
             made = clock_of(statement.period, Site(scope, ()), statement.phase, count)
             found = replace(made, name=name.text)
             elaborator.clocks.setdefault(join(file, name.text), found)
+            elaborator.heard(name.span, ClockValue(found))
             return ClockValue(found)
 
         self.settable.add(join(file, name.text))
@@ -197,7 +192,9 @@ class Files:
         def run() -> Value:
             given = self.given(name.text, file)
             value = given if given is not None else evaluate(statement.value, Site(scope, ()))
-            return Num(value.value, name.text) if isinstance(value, Num) else value
+            value = Num(value.value, name.text) if isinstance(value, Num) else value
+            elaborator.heard(name.span, value)
+            return value
 
         hides(name, scope)
         self.settable.add(join(file, name.text))
@@ -219,6 +216,12 @@ class Files:
             )
         self.elaborator.used[full] = plain(value)
         return value
+
+
+def beside(name: str, places: Iterable[Path], own: Collection[Path] = ()) -> Path | None:
+    """The file that `import name` brings: that of the first folder that has one, `own` left out."""
+    files = (place / f"{name}.nl" for place in places)
+    return next((path for path in files if path.is_file() and path not in own), None)
 
 
 def define(scope: Scope, name: syntax.Name, base: Named) -> None:

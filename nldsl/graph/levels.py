@@ -84,6 +84,7 @@ class LevelInstance:
                     meant(name, self.memories) or {"help": f"it has `{'`, `'.join(self.memories)}`"}
                 ),
             )
+        self.elaborator.heard(name.span, memory)
         if site.scope.level is self:
             return memory.read_at(site)
         value = MemoryValue(memory, None, "after" if site.scope.start is not None else None)

@@ -148,7 +148,9 @@ class MemoryInstance(Bound):
                 name.span,
                 **foreign_to,
             )
-        return replace(value, path=f"{value.path}/{name.text}" if value.path else name.text)
+        found = replace(value, path=f"{value.path}/{name.text}" if value.path else name.text)
+        self.elaborator.heard(name.span, found)
+        return found
 
     def add_version(self, text: syntax.Update, site: Site) -> None:
         """`M <- e` or `M.W2 <- e`: a version from this place on."""

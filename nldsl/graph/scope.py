@@ -262,6 +262,11 @@ class Site:
 
     def value(self, name: syntax.Name) -> Value:
         """The value of a name here, with versions and hidden axes taken into account."""
+        value = self._value(name)
+        self.elaborator.heard(name.span, value)
+        return value
+
+    def _value(self, name: syntax.Name) -> Value:
         found = self.scope.find(name.text)
         main = self.elaborator.main
         if found is None and name.text == "loss" and main is not None and "loss" in main.names:

@@ -68,6 +68,7 @@ def declare_memory(statement: syntax.Memory, site: Site) -> None:
         scope.define(statement.name, poisoned(site.elaborator))  # says that it is there twice
         return
     memory = MemoryInstance(site.level, statement, site)
+    site.elaborator.heard(statement.name.span, memory)
     scope.define(statement.name, memory)
     site.level.memories[statement.name.text] = memory
     if isinstance(statement.type, syntax.Weights):
@@ -111,6 +112,7 @@ def definition(statement: syntax.Define, site: Site) -> Value:
     if statement.shape is not None:
         value = calls.check_shape(value, statement.shape, site, f"`{statement.name.text}`")
     name_node(value, site.scope, statement.name.text, statement.span)
+    site.elaborator.heard(statement.name.span, value)
     return value
 
 
@@ -218,6 +220,7 @@ def instance(statement: syntax.Level, site: Site) -> None:
     if home.leaf:
         name += f"[{home.leaf}]"
     found = LevelInstance(elaborator, statement, scope, site.place, name)
+    elaborator.heard(member.name.span, found)
     if not isinstance(index, Num):
         scope.define(member.name, found)
     else:
@@ -290,6 +293,7 @@ def version(statement: syntax.Update, site: Site) -> None:
             help=f"`{name.text} = ..` defines it",
         )
     if isinstance(entry.base, MemoryInstance):
+        elaborator.heard(name.span, entry.base)
         if scope.level is not entry.base.level:
             elaborator.fail("N109", "a memory is moved in its own level", name.span)
         entry.base.add_version(statement, site)
@@ -305,6 +309,7 @@ def version(statement: syntax.Update, site: Site) -> None:
     def run() -> Value:
         value = evaluate(statement.value, site)
         name_node(value, scope, name.text, statement.span)
+        elaborator.heard(name.span, value)
         return value
 
     thunk = Thunk(elaborator, run, name.text, statement.span, statement.value, site)

@@ -20,5 +20,6 @@ off a name and changes no program.
     sketch.py         words, rows, the size of the text
     layout.py         places, by Graphviz
     labels.py         places of labels
+    webpage.py        the picture with a card for each memory, as one HTML file
     report.py         the report that `nldsl compile` prints
 """

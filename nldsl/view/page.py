@@ -38,6 +38,13 @@ STYLES = {
 
 def svg(graph: nx.MultiDiGraph[str], title: str = "Levels") -> str:
     """The graph as a picture."""
+    root = picture(graph, title)
+    indent(root)
+    return tostring(root, encoding="unicode") + "\n"
+
+
+def picture(graph: nx.MultiDiGraph[str], title: str) -> Element:
+    """The same as a tree, for a page that holds it."""
     edges = sum(data["count"] for *_, data in edge_data(graph))
     graph = at_most(graph, MOST)
     shared = for_all(graph)
@@ -65,8 +72,7 @@ def svg(graph: nx.MultiDiGraph[str], title: str = "Levels") -> str:
     _text(root, 2 * MARGIN, 30, title, LARGE, weight="bold")
     _text(root, width - RIGHT, 30, _summary(graph, edges), SMALL, FAINT, anchor="end")
     _legend(root, here, height)
-    indent(root)
-    return tostring(root, encoding="unicode") + "\n"
+    return root
 
 
 def _summary(graph: nx.MultiDiGraph[str], edges: int) -> str:
