@@ -58,6 +58,9 @@ class Capture(StrEnum):
     eager = "eager"
 
 
+FUNCTIONS = (Capture.auto, Capture.separate)  # captures by which functions are compiled one by one
+
+
 class Precision(StrEnum):
     float32, bfloat16, float64 = "float32", "bfloat16", "float64"
 
@@ -181,9 +184,32 @@ def compile_(
     precision: In = Precision.float32,
     load: Loads = None,
     budget: Budget = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GPU",
+            help="Instead, lower the step for a GPU that need not be there, such as h100: what it "
+            "launches, and a predicted time.",
+        ),
+    ] = None,
+    cubins: Annotated[
+        bool,
+        typer.Option("--cubins", help="With --target: registers and spills of each kernel, too."),
+    ] = False,
 ) -> None:
     """Compile a spec and report its levels, timetable, lowerings and costs."""
+    if target is not None and (
+        emit or out or budget or capture not in FUNCTIONS or device != "cpu"
+    ):
+        raise typer.BadParameter(
+            "`--target` counts the functions of `--capture split`, and takes `--set`, `--batch`, "
+            "`--length`, `--precision`, `--load` and `--cubins` alone"
+        )
+    if cubins and target is None:
+        raise typer.BadParameter("`--cubins` are those of a `--target`")
     with reported():
+        if target is not None:
+            return lowered(source_of(spec), sets, target, batch, length, precision, load, cubins)
         from nldsl import artefacts, pipeline, stages
         from nldsl.device import available
         from nldsl.train import pretrained
@@ -220,6 +246,40 @@ def compile_(
         say(report(program, step))
         if out is not None:
             say(f"{out}: {', '.join(artefacts.write(step, text.source, out))}")
+
+
+def lowered(
+    text: Text,
+    sets: list[str] | None,
+    target: str,
+    batch: int,
+    length: int,
+    precision: Precision,
+    load: list[str] | None,
+    cubins: bool,
+) -> None:
+    """Says what a step launches on a GPU."""
+    from nldsl.target.devices import GPUS
+
+    if target not in GPUS:
+        raise typer.BadParameter(f"{target!r} is no target; there are {', '.join(GPUS)}")
+    from nldsl.target import cubins as assembler
+    from nldsl.target.absent import require_triton
+    from nldsl.target.rehearse import rehearsed
+    from nldsl.target.report import report
+    from nldsl.train import pretrained
+    from nldsl.train.display import shown_on
+
+    require_triton()
+    program, gpu, display = loaded(text, sets), GPUS[target], shown_on(Screen())
+    places = pretrained.places(program, text.folder, absolute(load))
+    files = pretrained.read(program, places).files
+    made = rehearsed(program, gpu, batch, length, precision.value, files, display.compiling)
+    display.close()
+    say(report(made, gpu, batch * length))
+    if cubins:
+        codes = [part.graph.code for part in made.parts]
+        say(assembler.cubins_table(assembler.cubins(codes, gpu)))
 
 
 def warmed(step: CompiledStep, batch: Batch) -> None:

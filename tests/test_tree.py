@@ -41,6 +41,7 @@ ORDER = (
     "stages",
     "train",
     "device",
+    "target",
     "artefacts",
     "testing",
     "cli",
@@ -60,6 +61,7 @@ STAGES = (
     "train",
     "train/data",
     "train/data/formats",
+    "target",
 )
 # The slow interpreter is the meaning: it may share nothing with what is compared with it.
 INTERPRETER = {
@@ -74,7 +76,7 @@ INTERPRETER = {
     "nldsl.oracle.time",
 }
 # Signatures of these say what everything is.
-TYPED = ("core", "graph", "rules", "oracle", "schedule", "step", "view", "train")
+TYPED = ("core", "graph", "rules", "oracle", "schedule", "step", "view", "train", "target")
 # Called by tests alone, which hold the package to them.
 HELD_BY_TESTS = {
     "diagnostic.py: edited",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -263,6 +263,17 @@ class CompiledStep:
         self._keep(state, inputs, heard.lasting)
         return heard.sums, heard.terms
 
+    def rehearsed(self, state: State, inputs: Sequence[Batch]) -> Iterator[int]:
+        """A step of each kind, in place: after forward and backward, which all have in common, and
+        what becomes of them in each kind, the number of the kind, 0 of the former.
+        """
+        self.seat(state, sum(map(lanes_of, inputs)))
+        heard = self._heard(state, inputs)
+        yield 0
+        for i, kind in enumerate(self.schedule.table.events, 1):
+            self._ticked(str(i), state, heard, self.draws(state, kind))
+            yield i
+
     def _heard(self, state: State, inputs: Sequence[Batch]) -> Given:
         seats = [lanes.part(state.lanes, i, lanes_of(b)) for i, b in enumerate(inputs)]
         total: dict[str, Tensor] = {}
@@ -457,10 +468,8 @@ class CompiledStep:
         if jobs is None:
             with functions.recording(self.compiled.values()):
                 copy = self.init(0)
-                self.seat(copy, self.accumulate * lanes_of(inputs))
-                heard = self._heard(copy, [inputs] * self.accumulate)
-                for i, kind in enumerate(self.schedule.table.events):
-                    self._ticked(str(i + 1), copy, heard, self.draws(copy, kind))
+                for _ in self.rehearsed(copy, [inputs] * self.accumulate):
+                    pass
                 jobs = {name: list((f.met or {}).values()) for name, f in self.compiled.items()}
             functions.remember(key, jobs)
         return jobs

@@ -418,3 +418,11 @@ def no_device(device: str, count: int) -> Diagnostics:
         f"this machine has no `{device}`: torch sees {count} CUDA devices",
         "`--device cpu`, or a torch build for this accelerator",
     )
+
+
+def no_triton() -> Diagnostics:
+    return fault(
+        "N806",
+        "`--target` writes a step in Triton, which is not installed",
+        "`pip install 'nldsl[target]'`",
+    )

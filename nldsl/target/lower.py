@@ -1,0 +1,133 @@
+"""JOB -> TRITON CODE for a GPU that need not be there; nothing is run.
+
+A function is traced and differentiated on the processor, as the compiled step has it, since
+autograd asks a GPU for its context; the graphs, forward and backward, are then moved to the GPU and
+lowered there.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx import GraphModule, Node
+from torch.fx.node import map_aggregate
+from torch.utils._pytree import tree_map_only
+
+from nldsl.step.functions import Job, Run, compiling, empty
+from nldsl.target.absent import DEVICE, present
+from nldsl.target.count import Graph, counted
+from nldsl.target.devices import Gpu
+
+
+class Lowered:
+    """A function, lowered for the arguments of a job: called, it gives tensors like its results,
+    and says of its graphs how often they were called.
+    """
+
+    def __init__(self, job: Job, gpu: Gpu) -> None:
+        self.gpu, self.graphs = gpu, list[Graph]()
+        self.run = torch.compile(
+            job.function(), fullgraph=True, dynamic=False, backend=self.backend
+        )
+        with (
+            torch.set_grad_enabled(job.kind.grad),
+            compiling(job.again),
+            torch._functorch.config.patch(force_non_lazy_backward_lowering=True),
+        ):
+            self.run(*empty(job.args))
+
+    def __call__(self, *args: object) -> object:
+        with torch.compiler.set_stance("fail_on_recompile", skip_guard_eval_unsafe=True):
+            return self.run(*args)
+
+    def backend(self, module: GraphModule, inputs: Sequence[Tensor]) -> Run:
+        from torch._inductor.compile_fx import compile_fx
+
+        return compile_fx(module, inputs, inner_compile=self.lower)
+
+    def lower(self, module: GraphModule, inputs: Sequence[Tensor], **how: Any) -> Run:
+        from torch._inductor.compile_fx import compile_fx_inner
+        from torch._inductor.graph import GraphLowering
+
+        results = module.graph.output_node().args[0]
+        like = map_aggregate(results, lambda x: x.meta["val"] if isinstance(x, Node) else x)
+        backward = bool(how.get("is_backward"))
+        move(module)
+        there = [n.meta["val"] for n in module.graph.nodes if n.op == "placeholder"]
+        made = []
+
+        def written(graph: GraphLowering) -> SimpleNamespace:
+            made.append(counted(graph, backward))
+            return SimpleNamespace(call=list, __file__="", key="")
+
+        with (
+            warnings.catch_warnings(),
+            present(self.gpu),
+            patch.object(GraphLowering, "compile_to_module", written),
+        ):
+            warnings.simplefilter("ignore", UserWarning)  # advice about float32
+            compile_fx_inner(module, there, **how)
+        self.graphs += made
+        return answering(made[0], like)
+
+
+def answering(graph: Graph, like: object) -> Run:
+    """Gives tensors like the results of a graph, and counts its calls."""
+
+    def run(args: list[object]) -> object:
+        args.clear()
+        graph.calls += 1
+        return tree_map_only(Tensor, torch.empty_like, like)
+
+    run._boxed_call = True  # type: ignore[attr-defined]
+    return run
+
+
+# -- from the processor to the GPU
+
+
+def move(module: GraphModule) -> None:
+    """Moves a graph, and the constants in it, in place."""
+    for inner in module.modules():
+        if not isinstance(inner, GraphModule):
+            continue
+        for node in inner.graph.nodes:
+            node.args, node.kwargs = map_aggregate((node.args, node.kwargs), placed)
+            for key in {"val", "example_value"} & node.meta.keys():
+                node.meta[key] = tree_map_only(Tensor, moved, node.meta[key])
+        for node in [node for node in inner.graph.nodes if node.op == "get_attr"]:
+            inline(inner, node)
+        inner.recompile()
+
+
+def placed(value: object) -> object:
+    return DEVICE if isinstance(value, torch.device) else value
+
+
+def moved(x: Tensor) -> Tensor:
+    with x.fake_mode:  # type: ignore[attr-defined]
+        return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=DEVICE)
+
+
+def inline(module: GraphModule, node: Node) -> None:
+    """Writes a number of the host into the graph: the compiler would read it from the GPU."""
+    value = getattr(module, str(node.target))
+    known = value.constant if isinstance(value, FakeTensor) else value
+    if not isinstance(known, Tensor) or known.dim() > 0:
+        return
+    with module.graph.inserting_before(node):
+        made = module.graph.call_function(
+            torch.ops.aten.full.default,
+            ([], known.item()),
+            {"dtype": known.dtype, "device": DEVICE, "pin_memory": False},
+        )
+    made.meta["val"] = moved(node.meta["val"])
+    node.replace_all_uses_with(made)
+    module.graph.erase_node(node)
