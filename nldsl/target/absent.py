@@ -5,7 +5,7 @@ Every private or version-dependent place that is touched for it stands in this f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -19,6 +19,12 @@ from nldsl.target.devices import Gpu
 from nldsl.train import faults
 
 DEVICE = torch.device("cuda:0")
+SETTINGS = {
+    "force_disable_caches": True,
+    "compile_threads": 1,
+    "triton.autotune_at_compile_time": False,
+    "use_static_triton_launcher": False,
+}
 
 
 def require_triton() -> None:
@@ -27,37 +33,25 @@ def require_triton() -> None:
         raise faults.no_triton()
 
 
-class Driver:
+def driver(gpu: Gpu) -> SimpleNamespace:
     """What Triton, and PyTorch through it, ask of a driver before a kernel is loaded."""
+    from triton.backends.compiler import GPUTarget
 
-    def __init__(self, gpu: Gpu) -> None:
-        self.gpu = gpu
-        limits = {"max_shared_mem": gpu.shared, "multiprocessor_count": gpu.processors}
-        limits |= {"warpSize": 32, "max_num_regs": 65536}
-        self.utils = SimpleNamespace(get_device_properties=lambda device: limits)
-
-    def get_current_target(self) -> object:
-        from triton.backends.compiler import GPUTarget
-
-        return GPUTarget("cuda", self.gpu.architecture, 32)
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int = 0) -> int:
-        return 0
-
-    def get_active_torch_device(self) -> torch.device:
-        return DEVICE
-
-    def get_device_interface(self) -> object:
-        return torch.cuda
-
-    def is_active(self) -> bool:
-        return True
+    limits = {"max_shared_mem": gpu.shared, "multiprocessor_count": gpu.processors}
+    limits |= {"warpSize": 32, "max_num_regs": 65536}
+    target = GPUTarget("cuda", gpu.architecture, 32)
+    return SimpleNamespace(
+        utils=SimpleNamespace(get_device_properties=lambda device: limits),
+        get_current_target=lambda: target,
+        get_current_device=lambda: 0,
+        get_current_stream=lambda device=0: 0,
+        get_active_torch_device=lambda: DEVICE,
+        get_device_interface=lambda: torch.cuda,
+        is_active=lambda: True,
+    )
 
 
-def answers(gpu: Gpu) -> dict[str, object]:
+def answers(gpu: Gpu) -> dict[str, Callable[..., object]]:
     """Of `torch.cuda`, by the name of the function."""
     return {
         "is_available": lambda: True,
@@ -79,7 +73,7 @@ def answers(gpu: Gpu) -> dict[str, object]:
 
 def copied(x: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     """PyTorch's own asks its build for CUDA, even where there is nothing to copy."""
-    torch.broadcast_shapes(x.shape, source.shape)
+    assert source.expand(x.shape) is not None
     return x
 
 
@@ -87,13 +81,13 @@ def copied(x: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
 def present(gpu: Gpu) -> Iterator[None]:
     """Within, PyTorch's compiler takes the GPU for the one of this machine. Nothing can run."""
     import torch._dynamo.device_interface as interface
-    import torch.utils._triton as support
     import triton
     from torch._inductor import config
     from torch._inductor.runtime import triton_helpers
 
-    cuda, driver = interface.CudaInterface, Driver(gpu)
+    cuda = interface.CudaInterface
     with ExitStack() as stack:
+        stack.callback(ask_anew)
         for name, answer in answers(gpu).items():
             stack.enter_context(patch.object(torch.cuda, name, answer))
             if hasattr(cuda, name.lstrip("_")):
@@ -102,22 +96,18 @@ def present(gpu: Gpu) -> Iterator[None]:
         known = {"cuda": [gpu.properties]}
         stack.enter_context(patch.dict(interface.caching_worker_device_properties, known))
         stack.enter_context(patch.dict(interface.caching_worker_current_devices, {"cuda": 0}))
-        here = triton.runtime.driver
-        stack.enter_context(patch.object(here, "_active", driver, create=True))
+        stack.enter_context(patch.object(triton.runtime.driver, "_active", driver(gpu)))
         stack.enter_context(patch.object(triton_helpers, "set_driver_to_gpu", lambda: None))
         stack.enter_context(patch.object(FakeTensor, "copy_", copied, create=True))
         stack.enter_context(config.patch(SETTINGS))
-        asked = [f for f in vars(support).values() if hasattr(f, "cache_clear")]
-        for function in asked:
-            function.cache_clear()
+        ask_anew()
         yield
-    for function in asked:
-        function.cache_clear()
 
 
-SETTINGS = {
-    "force_disable_caches": True,
-    "compile_threads": 1,
-    "triton.autotune_at_compile_time": False,
-    "use_static_triton_launcher": False,
-}
+def ask_anew() -> None:
+    """Forgets what was known of the device."""
+    import torch.utils._triton as support
+
+    for function in vars(support).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()

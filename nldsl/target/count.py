@@ -8,9 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch._inductor.graph import GraphLowering
-from torch._inductor.ir import Conditional, ExternKernel, MultiOutput, NopKernel, WhileLoop
+from torch._inductor.ir import (
+    Conditional,
+    ExternKernel,
+    MultiOutput,
+    NopKernel,
+    Operation,
+    WhileLoop,
+)
 from torch._inductor.scheduler import BaseSchedulerNode
 from torch._inductor.utils import is_cudagraph_unsafe_op
+from torch._ops import OpOverload
 from torch.fx import Node
 from torch.fx.node import map_arg
 from torch.utils.flop_counter import flop_registry
@@ -47,9 +55,9 @@ class Graph:
 def counted(graph: GraphLowering, backward: bool) -> Graph:
     """A graph that the compiler has lowered, its code written."""
     code, _ = graph.codegen()
-    nodes = [node for node in graph.scheduler.nodes if node.get_nodes()[0].node is not None]
+    nodes = graph.scheduler.nodes
     inner = [node.get_nodes()[0].node for node in nodes]
-    refused = [called(x) for x in inner if is_cudagraph_unsafe_op(x)]
+    refused = [called(x) for x in inner if x is not None and is_cudagraph_unsafe_op(x)]
     return Graph(
         backward,
         tuple(launch(node) for node in nodes if works(node)),
@@ -69,14 +77,25 @@ def works(node: BaseSchedulerNode) -> bool:
 def launch(node: BaseSchedulerNode) -> Launch:
     size, inner = int(node.get_read_write_buffers_sizes()), node.get_nodes()[0].node
     if not node.is_extern():
-        return Launch(False, node.get_name(), size)
+        return Launch(False, fused(node), size)
+    assert isinstance(inner, ExternKernel)
     return Launch(True, called(inner), size, flops(inner.origin_node), operand(inner.origin_node))
 
 
-def called(operation: ExternKernel) -> str:
+def fused(node: BaseSchedulerNode) -> str:
+    """The operators that a kernel computes, as in `add mul`."""
+    made = [inner.node for inner in node.get_nodes() if inner.node is not None]
+    targets = {origin.target for x in made for origin in x.get_origins()}
+    return " ".join(
+        sorted({x.overloadpacket.__name__ for x in targets if isinstance(x, OpOverload)})
+    )
+
+
+def called(operation: Operation) -> str:
     """The operator, as in `bmm`."""
     overload = getattr(operation, "op_overload", None)
-    name = overload.overloadpacket.__name__ if overload else operation.python_kernel_name or ""
+    name: str = overload.overloadpacket.__name__ if overload else ""
+    name = name or getattr(operation, "python_kernel_name", None) or type(operation).__name__
     return name.rpartition(".")[2].removeprefix("_").replace("_for_cpu", "")
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import GraphModule, Node
-from torch.fx.node import map_aggregate
+from torch.fx.node import Argument, map_aggregate
 from torch.utils._pytree import tree_map_only
 
 from nldsl.step.functions import Job, Run, compiling, empty
@@ -33,6 +33,7 @@ class Lowered:
 
     def __init__(self, job: Job, gpu: Gpu) -> None:
         self.gpu, self.graphs = gpu, list[Graph]()
+        given: Any = empty(job.args)
         self.run = torch.compile(
             job.function(), fullgraph=True, dynamic=False, backend=self.backend
         )
@@ -41,7 +42,7 @@ class Lowered:
             compiling(job.again),
             torch._functorch.config.patch(force_non_lazy_backward_lowering=True),
         ):
-            self.run(*empty(job.args))
+            self.run(*given)
 
     def __call__(self, *args: object) -> object:
         with torch.compiler.set_stance("fail_on_recompile", skip_guard_eval_unsafe=True):
@@ -50,21 +51,26 @@ class Lowered:
     def backend(self, module: GraphModule, inputs: Sequence[Tensor]) -> Run:
         from torch._inductor.compile_fx import compile_fx
 
-        return compile_fx(module, inputs, inner_compile=self.lower)
+        compiler: Any = compile_fx
+        found: Run = compiler(module, inputs, inner_compile=self.lower)
+        return found
 
-    def lower(self, module: GraphModule, inputs: Sequence[Tensor], **how: Any) -> Run:
+    def lower(self, module: GraphModule, inputs: Sequence[Tensor], **how: object) -> Run:
         from torch._inductor.compile_fx import compile_fx_inner
         from torch._inductor.graph import GraphLowering
 
-        results = module.graph.output_node().args[0]
-        like = map_aggregate(results, lambda x: x.meta["val"] if isinstance(x, Node) else x)
+        compiler: Any = compile_fx_inner
+        (results,) = module.graph.output_node().args
+        assert isinstance(results, tuple | list)
+        like: list[object] = [x.meta["val"] if isinstance(x, Node) else x for x in results]
         backward = bool(how.get("is_backward"))
         move(module)
         there = [n.meta["val"] for n in module.graph.nodes if n.op == "placeholder"]
-        made = []
+        made: list[Graph] = []
 
         def written(graph: GraphLowering) -> SimpleNamespace:
             made.append(counted(graph, backward))
+            like[:] = map(laid, like, graph.graph_outputs)
             return SimpleNamespace(call=list, __file__="", key="")
 
         with (
@@ -72,19 +78,27 @@ class Lowered:
             present(self.gpu),
             patch.object(GraphLowering, "compile_to_module", written),
         ):
-            warnings.simplefilter("ignore", UserWarning)  # advice about float32
-            compile_fx_inner(module, there, **how)
+            warnings.simplefilter("ignore")  # the compiler's own, and its advice about float32
+            compiler(module, there, **how)
         self.graphs += made
         return answering(made[0], like)
 
 
-def answering(graph: Graph, like: object) -> Run:
+def laid(x: object, result: object) -> object:
+    """A tensor like a result, as the compiler lays it out."""
+    if not isinstance(x, Tensor):
+        return x
+    strides = [int(n) for n in result.get_stride()]  # type: ignore[attr-defined]
+    return x.new_empty_strided(x.shape, strides)
+
+
+def answering(graph: Graph, like: list[object]) -> Run:
     """Gives tensors like the results of a graph, and counts its calls."""
 
     def run(args: list[object]) -> object:
         args.clear()
         graph.calls += 1
-        return tree_map_only(Tensor, torch.empty_like, like)
+        return [torch.empty_like(x) if isinstance(x, Tensor) else x for x in like]
 
     run._boxed_call = True  # type: ignore[attr-defined]
     return run
@@ -107,7 +121,7 @@ def move(module: GraphModule) -> None:
         inner.recompile()
 
 
-def placed(value: object) -> object:
+def placed(value: Argument) -> Argument:
     return DEVICE if isinstance(value, torch.device) else value
 
 

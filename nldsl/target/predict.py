@@ -43,13 +43,22 @@ def launched(made: Rehearsal) -> Launched:
     yield from made.eager.items()
 
 
+def sums(some: Launched) -> tuple[float, float, float, float]:
+    """Kernels, library calls, bytes and FLOPs."""
+    rows = [(n, x.library, x.bytes, x.flops) for x, n in some]
+    kernels, library = (sum(n for n, of, *_ in rows if of == which) for which in (False, True))
+    size, flops = (sum(row[0] * row[i] for row in rows) for i in (2, 3))
+    return kernels, library, size, flops
+
+
 def total(some: Launched, gpu: Gpu, floor: float) -> float:
     return sum(times * seconds(launch, gpu, floor) for launch, times in some)
 
 
 def step_seconds(made: Rehearsal, gpu: Gpu) -> dict[str, float]:
     """Of a step, by how it is launched. Operators that no CUDA graph holds are launched alone."""
-    held, alone = [], []
+    held: list[tuple[Launch, float]] = []
+    alone: list[tuple[Launch, float]] = []
     for part in made.parts:
         for launch in part.graph.launches:
             here = alone if part.graph.loops or launch.name in part.graph.refused else held

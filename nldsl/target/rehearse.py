@@ -61,11 +61,11 @@ class Rehearsal:
         self.copies += made.copies * share
 
 
-class Host(TorchDispatchMode):
+class Host(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what the host calls while graphs are only counted."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.eager: Counter[Launch] = Counter()
         self.copies = 0
 
@@ -100,7 +100,7 @@ def rehearsed(
     with FakeTensorMode(allow_non_fake_inputs=True):
         step = pipeline.compile_program(program, "cpu", precision, "split", files=files)
         step.budget.measures = False
-        inputs = [step.place(random_batch(program, batch, length, "cpu"))]
+        inputs: list[Batch] = [step.place(random_batch(program, batch, length, "cpu"))]
         lowering(step, gpu, tell)
         for _ in step.rehearsed(step.init(0), inputs):
             pass
@@ -118,7 +118,7 @@ def lowering(step: CompiledStep, gpu: Gpu, tell: Tell) -> None:
         function.obtain = obtain
 
 
-def counted(step: CompiledStep, inputs: list[Batch]) -> Rehearsal:
+def counted(step: CompiledStep, inputs: Sequence[Batch]) -> Rehearsal:
     """A step whose functions are lowered."""
     found = Rehearsal(step)
     graphs = [

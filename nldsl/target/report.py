@@ -5,16 +5,22 @@ it assumes.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 from nldsl.diagnostic import counted
-from nldsl.target.count import Launch
 from nldsl.target.devices import GIB, MEMORY, PRODUCTS, Gpu
-from nldsl.target.predict import FLOORS, LATENCY, bounds, launched, step_seconds, total
+from nldsl.target.predict import (
+    FLOORS,
+    LATENCY,
+    Launched,
+    bounds,
+    launched,
+    step_seconds,
+    sums,
+    total,
+)
 from nldsl.target.rehearse import Part, Rehearsal
 
 GRAPHS = FLOORS["in CUDA graphs"]
@@ -25,7 +31,7 @@ OFTEN = 6  # names that a list gives
 
 def report(made: Rehearsal, gpu: Gpu, tokens: int) -> RenderableType:
     """`tokens`: those of a step."""
-    times, some = step_seconds(made, gpu), [*launched(made)]
+    times = step_seconds(made, gpu)
     lines = [
         f"predicted for {gpu.name}, which has run nothing of it:",
         *(
@@ -37,7 +43,7 @@ def report(made: Rehearsal, gpu: Gpu, tokens: int) -> RenderableType:
         "",
         "assumed: " + assumed(gpu),
     ]
-    return Group(parts_table(made, gpu), f"{sum_of(some)}\n", "\n".join(lines))
+    return Group(parts_table(made, gpu), f"{sum_of(launched(made))}\n", "\n".join(lines))
 
 
 def parts_table(made: Rehearsal, gpu: Gpu) -> Table:
@@ -67,11 +73,8 @@ def named(part: Part, source: str) -> str:
     return f"{part.name} {found[1].rpartition('/')[2]}" if found else part.name
 
 
-def cells(some: Iterable[tuple[Launch, float]]) -> tuple[str, ...]:
-    some = [*some]
-    library = sum(n for launch, n in some if launch.library)
-    kernels = sum(n for _, n in some) - library
-    size, flops = (sum(n * getattr(x, of) for x, n in some) for of in ("bytes", "flops"))
+def cells(some: Launched) -> tuple[str, ...]:
+    kernels, library, size, flops = sums(some)
     return times(kernels), times(library), short(size / 1e6), short(flops / 1e9)
 
 
@@ -83,28 +86,19 @@ def short(x: float) -> str:
     return f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
 
 
-def sum_of(some: list[tuple[Launch, float]]) -> str:
-    library = sum(n for launch, n in some if launch.library)
-    every = sum(n for _, n in some)
-    size, flops = (sum(n * getattr(x, of) for x, n in some) for of in ("bytes", "flops"))
+def sum_of(some: Launched) -> str:
+    kernels, library, size, flops = sums(some)
     return (
-        f"a step: {times(every)} launches, {times(every - library)} kernels and {times(library)} "
-        f"library calls; {size / 1e9:,.3f} GB, {flops / 1e12:,.4f} TFLOP"
+        f"a step: {times(kernels + library)} launches, {times(kernels)} kernels and "
+        f"{times(library)} library calls; {size / 1e9:,.3f} GB, {flops / 1e12:,.4f} TFLOP"
     )
 
 
 def told(made: Rehearsal, gpu: Gpu) -> dict[str, str]:
     """What bounds a step, and what stands in the way of CUDA graphs."""
-    some = [*launched(made)]
-    by = bounds(some, gpu, GRAPHS)
+    by = bounds(launched(made), gpu, GRAPHS)
     whole = sum(by.values())
-    calls: Counter[str] = Counter()
-    for part in made.parts:
-        for launch in part.graph.launches:
-            calls[launch.name] += part.times * launch.library  # type: ignore[assignment]
-    eager: Counter[str] = Counter()
-    for launch, n in made.eager.items():
-        eager[launch.name] += n  # type: ignore[assignment]
+    calls = [(x, part.times) for part in made.parts for x in part.graph.launches if x.library]
     refused = sorted({name for part in made.parts for name in part.graph.refused})
     loops = sum(part.graph.loops * part.times for part in made.parts)
     return {
@@ -112,7 +106,7 @@ def told(made: Rehearsal, gpu: Gpu) -> dict[str, str]:
             f"{name} {100 * seconds / whole:.0f} %" for name, seconds in by.items()
         ),
         "library calls": often(calls),
-        "launched between the parts": often(eager),
+        "launched between the parts": often(made.eager.items()),
         "kept for the backward pass": f"{made.kept / GIB:,.2f} of {gpu.memory / GIB:.0f} GiB",
         "no CUDA graph holds": ", ".join(refused),
         "loops of the host, their rounds not counted": times(loops) if loops else "",
@@ -122,12 +116,16 @@ def told(made: Rehearsal, gpu: Gpu) -> dict[str, str]:
     }
 
 
-def often(names: Counter[str]) -> str:
-    most = [(name, n) for name, n in names.most_common() if n]
-    said = [f"{name} {times(n)}" for name, n in most[:OFTEN]]
+def often(some: Launched) -> str:
+    """The names of launches, the most frequent first."""
+    names: dict[str, float] = {}
+    for launch, n in some:
+        names[launch.name] = names.get(launch.name, 0.0) + n
+    most = sorted(((n, name) for name, n in names.items() if n), reverse=True)
+    said = [f"{name} {times(n)}" for n, name in most[:OFTEN]]
     rest = most[OFTEN:]
     if rest:
-        said.append(f"{counted(len(rest), 'other')} {times(sum(n for _, n in rest))}")
+        said.append(f"{counted(len(rest), 'other')} {times(sum(n for n, _ in rest))}")
     return ", ".join(said)
 
 
