@@ -198,15 +198,7 @@ def compile_(
     ] = False,
 ) -> None:
     """Compile a spec and report its levels, timetable, lowerings and costs."""
-    if target is not None and (
-        emit or out or budget or capture not in FUNCTIONS or device != "cpu"
-    ):
-        raise typer.BadParameter(
-            "`--target` counts the functions of `--capture split`, and takes `--set`, `--batch`, "
-            "`--length`, `--precision`, `--load` and `--cubins` alone"
-        )
-    if cubins and target is None:
-        raise typer.BadParameter("`--cubins` are those of a `--target`")
+    require_fitting(target, cubins, emit or out or budget or device != "cpu", capture)
     with reported():
         if target is not None:
             return lowered(source_of(spec), sets, target, batch, length, precision, load, cubins)
@@ -246,6 +238,17 @@ def compile_(
         say(report(program, step))
         if out is not None:
             say(f"{out}: {', '.join(artefacts.write(step, text.source, out))}")
+
+
+def require_fitting(target: str | None, cubins: bool, others: object, capture: Capture) -> None:
+    """Raises a usage error for options that say nothing beside others."""
+    if target is not None and (others or capture not in FUNCTIONS):
+        raise typer.BadParameter(
+            "`--target` counts the functions of `--capture split`, and takes `--set`, `--batch`, "
+            "`--length`, `--precision`, `--load` and `--cubins` alone"
+        )
+    if cubins and target is None:
+        raise typer.BadParameter("`--cubins` are those of a `--target`")
 
 
 def lowered(
