@@ -29,6 +29,8 @@ CONTRACT = {
         "--precision",
         "--load",
         "--budget",
+        "--target",
+        "--cubins",
     },
     "train": {
         "spec",

@@ -79,7 +79,8 @@ def launch(node: BaseSchedulerNode) -> Launch:
     if not node.is_extern():
         return Launch(False, fused(node), size)
     assert isinstance(inner, ExternKernel)
-    return Launch(True, called(inner), size, flops(inner.origin_node), operand(inner.origin_node))
+    origin = getattr(inner, "fx_node", None) or inner.origin_node
+    return Launch(True, called(inner), size, flops(origin), operand(origin))
 
 
 def fused(node: BaseSchedulerNode) -> str:

@@ -45,11 +45,12 @@ class Part:
 
 @dataclass
 class Rehearsal:
-    """A mean step over the kinds of steps. `eager`: what is launched between graphs, and how often;
-    `copies` between host and device; `kept`: bytes of tensors kept for the backward pass.
+    """A mean step over the kinds of steps, whose text is `source`. `eager`: what is launched
+    between graphs, and how often; `copies` between host and device; `kept`: bytes of tensors kept
+    for the backward pass.
     """
 
-    step: CompiledStep
+    source: str
     parts: list[Part] = field(default_factory=list)
     eager: Counter[Launch] = field(default_factory=Counter)
     copies: float = 0.0
@@ -120,7 +121,7 @@ def lowering(step: CompiledStep, gpu: Gpu, tell: Tell) -> None:
 
 def counted(step: CompiledStep, inputs: Sequence[Batch]) -> Rehearsal:
     """A step whose functions are lowered."""
-    found = Rehearsal(step)
+    found = Rehearsal(step.source)
     graphs = [
         (name, graph)
         for name, function in step.compiled.items()
@@ -140,7 +141,9 @@ def counted(step: CompiledStep, inputs: Sequence[Batch]) -> Rehearsal:
         for i, (_, graph) in enumerate(graphs):
             times[i] += graph.calls * share  # type: ignore[assignment]
             graph.calls = 0
-    found.parts = [Part(name, graph, times[i]) for i, (name, graph) in enumerate(graphs)]
+    found.parts = [
+        Part(name, graph, times[i]) for i, (name, graph) in enumerate(graphs) if times[i]
+    ]
     return found
 
 

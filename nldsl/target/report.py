@@ -56,7 +56,7 @@ def parts_table(made: Rehearsal, gpu: Gpu) -> Table:
         each = [(launch, 1.0) for launch in part.graph.launches]
         seconds = part.times * total(each, gpu, GRAPHS)
         table.add_row(
-            named(part, made.step.source), times(part.times), *cells(each), short(1000 * seconds)
+            named(part, made.source), times(part.times), *cells(each), short(1000 * seconds)
         )
     if made.eager:
         seconds = total(made.eager.items(), gpu, GRAPHS)
@@ -79,7 +79,8 @@ def cells(some: Launched) -> tuple[str, ...]:
 
 
 def times(n: float) -> str:
-    return f"{n:,.0f}" if n == round(n) else f"{n:,.2f}"
+    """A count; of a mean step it may be broken."""
+    return f"{n:,.0f}" if n >= 100 or n == round(n) else f"{n:.3g}"
 
 
 def short(x: float) -> str:
