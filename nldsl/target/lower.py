@@ -18,31 +18,37 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import GraphModule, Node
 from torch.fx.node import Argument, map_aggregate
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._pytree import tree_map_only
 
-from nldsl.step.functions import Job, Run, compiling, empty
+from nldsl.step.functions import Job, Like, Run, compiling, empty
 from nldsl.target.absent import DEVICE, present
 from nldsl.target.count import Graph, counted
 from nldsl.target.devices import Gpu
 
 
+def lowered(job: Job, gpu: Gpu) -> Lowered:
+    """A function of the compiled step, for the arguments of its job."""
+    found, given = Lowered(job.function(), gpu), empty(job.args)
+    assert isinstance(given, tuple)
+    with torch.set_grad_enabled(job.kind.grad), compiling(job.again):
+        found.lower(*given)
+    return found
+
+
 class Lowered:
-    """A function, lowered for the arguments of a job: called, it gives tensors like its results,
-    and says of its graphs how often they were called.
+    """A function that gives tensors like its results, and says of its graphs how often they were
+    called. It is lowered for the arguments that it meets first.
     """
 
-    def __init__(self, job: Job, gpu: Gpu) -> None:
+    def __init__(self, function: Run, gpu: Gpu) -> None:
         self.gpu, self.graphs = gpu, list[Graph]()
-        given: Any = empty(job.args)
-        self.run = torch.compile(
-            job.function(), fullgraph=True, dynamic=False, backend=self.backend
-        )
-        with (
-            torch.set_grad_enabled(job.kind.grad),
-            compiling(job.again),
-            torch._functorch.config.patch(force_non_lazy_backward_lowering=True),
-        ):
-            self.run(*given)
+        self.run = torch.compile(function, fullgraph=True, dynamic=False, backend=self.backend)
+
+    def lower(self, *args: object) -> object:
+        """Forward and backward."""
+        with torch._functorch.config.patch(force_non_lazy_backward_lowering=True):
+            return self.run(*args)
 
     def __call__(self, *args: object) -> object:
         with torch.compiler.set_stance("fail_on_recompile", skip_guard_eval_unsafe=True):
@@ -52,10 +58,10 @@ class Lowered:
         from torch._inductor.compile_fx import compile_fx
 
         compiler: Any = compile_fx
-        found: Run = compiler(module, inputs, inner_compile=self.lower)
+        found: Run = compiler(module, inputs, inner_compile=self.written)
         return found
 
-    def lower(self, module: GraphModule, inputs: Sequence[Tensor], **how: object) -> Run:
+    def written(self, module: GraphModule, inputs: Sequence[Tensor], **how: object) -> Run:
         from torch._inductor.compile_fx import compile_fx_inner
         from torch._inductor.graph import GraphLowering
 
@@ -68,7 +74,7 @@ class Lowered:
         there = [n.meta["val"] for n in module.graph.nodes if n.op == "placeholder"]
         made: list[Graph] = []
 
-        def written(graph: GraphLowering) -> SimpleNamespace:
+        def stop(graph: GraphLowering) -> SimpleNamespace:
             made.append(counted(graph, backward))
             like[:] = map(laid, like, graph.graph_outputs)
             return SimpleNamespace(call=list, __file__="", key="")
@@ -76,7 +82,7 @@ class Lowered:
         with (
             warnings.catch_warnings(),
             present(self.gpu),
-            patch.object(GraphLowering, "compile_to_module", written),
+            patch.object(GraphLowering, "compile_to_module", stop),
         ):
             warnings.simplefilter("ignore")  # the compiler's own, and its advice about float32
             compiler(module, there, **how)
@@ -85,11 +91,11 @@ class Lowered:
 
 
 def laid(x: object, result: object) -> object:
-    """A tensor like a result, as the compiler lays it out."""
+    """What a result is like, as the compiler lays it out."""
     if not isinstance(x, Tensor):
         return x
-    strides = [int(n) for n in result.get_stride()]  # type: ignore[attr-defined]
-    return x.new_empty_strided(x.shape, strides)
+    strides = tuple(int(n) for n in result.get_stride())  # type: ignore[attr-defined]
+    return Like(tuple(x.shape), strides, x.dtype, "cpu", False, 0)
 
 
 def answering(graph: Graph, like: list[object]) -> Run:
@@ -98,7 +104,7 @@ def answering(graph: Graph, like: list[object]) -> Run:
     def run(args: list[object]) -> object:
         args.clear()
         graph.calls += 1
-        return [torch.empty_like(x) if isinstance(x, Tensor) else x for x in like]
+        return [x.empty() if isinstance(x, Like) else x for x in like]
 
     run._boxed_call = True  # type: ignore[attr-defined]
     return run
@@ -136,10 +142,12 @@ def inline(module: GraphModule, node: Node) -> None:
     known = value.constant if isinstance(value, FakeTensor) else value
     if not isinstance(known, Tensor) or known.dim() > 0:
         return
+    with no_dispatch():
+        number = known.item()
     with module.graph.inserting_before(node):
         made = module.graph.call_function(
             torch.ops.aten.full.default,
-            ([], known.item()),
+            ([], number),
             {"dtype": known.dtype, "device": DEVICE, "pin_memory": False},
         )
     made.meta["val"] = moved(node.meta["val"])

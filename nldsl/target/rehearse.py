@@ -27,7 +27,7 @@ from nldsl.step.functions import Job, Run, Tell, unwatched
 from nldsl.step.loading import Files
 from nldsl.target.count import Graph, Launch
 from nldsl.target.devices import Gpu
-from nldsl.target.lower import Lowered
+from nldsl.target.lower import Lowered, lowered
 from nldsl.train.bench import random_batch
 
 IDLE = ("alias", "detach", "empty", "empty_like", "empty_strided", "_unsafe_view")
@@ -114,7 +114,7 @@ def lowering(step: CompiledStep, gpu: Gpu, tell: Tell) -> None:
 
         def obtain(jobs: Sequence[Job], _: Tell, name: str = name) -> list[Run]:
             tell(name)
-            return [Lowered(job, gpu) for job in jobs]
+            return [lowered(job, gpu) for job in jobs]
 
         function.obtain = obtain
 
