@@ -262,6 +262,12 @@ def test_kernels_are_assembled(spec: str) -> None:
     assert all(0 < int(registers) < 256 and int(warps) > 0 for registers, _, _, warps in rows)
 
 
+@needs_triton
+def test_a_gpu_that_is_too_small_is_told(spec: str) -> None:
+    status, _, err = nldsl("compile", spec, "--target", "h100", "--set", "wide=1000000000")
+    assert status == 4 and "error[N803]" in err and "an NVIDIA H100 SXM has 80.0 GiB" in err
+
+
 def test_an_unknown_target_is_told_those_there_are(spec: str) -> None:
     status, _, err = nldsl("compile", spec, "--target", "b17")
     assert status == 2 and all(name in err for name in GPUS)

@@ -162,6 +162,10 @@ class CompiledStep:
             "the weights and what their optimizers keep",
             self.device,
         )
+        return self.drawn(seed)
+
+    def drawn(self, seed: int) -> State:
+        """`init`, whatever memory there is."""
         state = allocate(self.program, self.updates.state, seed, self.device, self.dtype)
         born = {level.name: 0 for level in self.program.levels.values() if not level.clock.inner}
         with torch.no_grad():

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 from nldsl import pipeline
 from nldsl.core.program import Program
 from nldsl.schedule.timetable import Timetable
+from nldsl.step import room
 from nldsl.step.compile import Batch, CompiledStep
 from nldsl.step.functions import Job, Run, Tell, unwatched
 from nldsl.step.loading import Files
@@ -97,13 +98,18 @@ def rehearsed(
     files: Files | None = None,
     tell: Tell = unwatched,
 ) -> Rehearsal:
-    """Raises Diagnostics as `compile_program` does."""
+    """Raises Diagnostics as `compile_program` does, and N803 if the GPU cannot hold the state."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         step = pipeline.compile_program(program, "cpu", precision, "split", files=files)
         step.budget.measures = False
         inputs: list[Batch] = [step.place(random_batch(program, batch, length, "cpu"))]
         lowering(step, gpu, tell)
-        for _ in step.rehearsed(step.init(0), inputs):
+        taken = room.state_bytes(step.updates.state, step.dtype)
+        if taken > gpu.memory:
+            what = "the weights and what their optimizers keep"
+            has = room.said(gpu.memory)
+            raise room.no_room(f"{what} take {room.said(taken)}, an {gpu.name} has {has}")
+        for _ in step.rehearsed(step.drawn(0), inputs):
             pass
         return counted(step, inputs)
 
@@ -133,7 +139,7 @@ def counted(step: CompiledStep, inputs: Sequence[Batch]) -> Rehearsal:
         graph.calls = 0
     times: Counter[int] = Counter()
     shares = [1.0, *shares_of(step.schedule.table)]
-    stretches = step.rehearsed(step.init(0), inputs)
+    stretches = step.rehearsed(step.drawn(0), inputs)
     for share in shares:
         with Host() as host:
             found.kept = max(found.kept, kept_in(lambda: next(stretches)))

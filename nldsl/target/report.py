@@ -108,7 +108,8 @@ def told(made: Rehearsal, gpu: Gpu) -> dict[str, str]:
         ),
         "library calls": often(calls),
         "launched between the parts": often(made.eager.items()),
-        "kept for the backward pass": f"{made.kept / GIB:,.2f} of {gpu.memory / GIB:.0f} GiB",
+        "kept for the backward pass": f"{made.kept / GIB:,.2f} of {gpu.memory / GIB:.0f} GiB"
+        + ("; calls that run again for lack of it are not counted" * (made.kept > gpu.memory)),
         "no CUDA graph holds": ", ".join(refused),
         "loops of the host, their rounds not counted": times(loops) if loops else "",
         "copies between host and device, which no CUDA graph holds": times(made.copies)
