@@ -10,6 +10,7 @@ from torch import Tensor
 from torch._inductor.graph import GraphLowering
 from torch._inductor.ir import (
     Conditional,
+    DeviceCopy,
     ExternKernel,
     MultiOutput,
     NopKernel,
@@ -57,7 +58,7 @@ def counted(graph: GraphLowering, backward: bool) -> Graph:
     code, _ = graph.codegen()
     nodes = graph.scheduler.nodes
     inner = [node.get_nodes()[0].node for node in nodes]
-    refused = [called(x) for x in inner if x is not None and is_cudagraph_unsafe_op(x)]
+    refused = [called(x) for x in inner if x is not None and is_refused(x)]
     return Graph(
         backward,
         tuple(launch(node) for node in nodes if works(node)),
@@ -65,6 +66,11 @@ def counted(graph: GraphLowering, backward: bool) -> Graph:
         sum(isinstance(x, Conditional | WhileLoop) for x in inner),
         code.value,
     )
+
+
+def is_refused(operation: Operation) -> bool:
+    """Does no CUDA graph hold it? What the host keeps is not where a replay would read it."""
+    return isinstance(operation, DeviceCopy) or is_cudagraph_unsafe_op(operation)
 
 
 def works(node: BaseSchedulerNode) -> bool:

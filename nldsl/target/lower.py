@@ -26,6 +26,8 @@ from nldsl.target.absent import DEVICE, present
 from nldsl.target.count import Graph, counted
 from nldsl.target.devices import Gpu
 
+aten = torch.ops.aten
+
 
 def lowered(job: Job, gpu: Gpu) -> Lowered:
     """A function of the compiled step, for the arguments of its job."""
@@ -118,12 +120,13 @@ def move(module: GraphModule) -> None:
     for inner in module.modules():
         if not isinstance(inner, GraphModule):
             continue
-        for node in inner.graph.nodes:
+        known = [node for node in inner.graph.nodes if node.op == "get_attr"]
+        for node in known:
+            hand_over(inner, node)
+        for node in (node for node in inner.graph.nodes if node not in known):
             node.args, node.kwargs = map_aggregate((node.args, node.kwargs), placed)
             for key in {"val", "example_value"} & node.meta.keys():
                 node.meta[key] = tree_map_only(Tensor, moved, node.meta[key])
-        for node in [node for node in inner.graph.nodes if node.op == "get_attr"]:
-            inline(inner, node)
         inner.recompile()
 
 
@@ -136,20 +139,22 @@ def moved(x: Tensor) -> Tensor:
         return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=DEVICE)
 
 
-def inline(module: GraphModule, node: Node) -> None:
-    """Writes a number of the host into the graph: the compiler would read it from the GPU."""
+def hand_over(module: GraphModule, node: Node) -> None:
+    """What the host knows: a number is written into the graph, a list is copied to the GPU."""
     value = getattr(module, str(node.target))
     known = value.constant if isinstance(value, FakeTensor) else value
-    if not isinstance(known, Tensor) or known.dim() > 0:
+    if not isinstance(known, Tensor):
         return
-    with no_dispatch():
-        number = known.item()
-    with module.graph.inserting_before(node):
-        made = module.graph.call_function(
-            torch.ops.aten.full.default,
-            ([], number),
-            {"dtype": known.dtype, "device": DEVICE, "pin_memory": False},
-        )
-    made.meta["val"] = moved(node.meta["val"])
-    node.replace_all_uses_with(made)
-    module.graph.erase_node(node)
+    setattr(module, str(node.target), known)
+    users, graph = [*node.users], module.graph
+    with graph.inserting_before(node.next):
+        if known.dim():
+            listed = graph.call_function(aten.lift_fresh_copy.default, (node,))
+            made = graph.call_function(torch.ops.prims.device_put.default, (listed, DEVICE))
+        else:
+            with no_dispatch():
+                number = known.item()
+            how: dict[str, Argument] = {"dtype": known.dtype, "device": DEVICE}
+            made = graph.call_function(aten.full.default, ([], number), how)
+    for user in users:
+        user.replace_input_with(node, made)
