@@ -196,7 +196,9 @@ def test_attention_is_one_call_of_a_library() -> None:
 
 
 @needs_triton
-@pytest.mark.parametrize("name", ["transformer", "deltanet", "titans", "cms", "linear_attention"])
+@pytest.mark.parametrize(
+    "name", ["transformer", "deltanet", "titans", "series", "linear_attention"]
+)
 def test_a_spec_is_lowered(name: str) -> None:
     hold(made(name, depth=1))
 
