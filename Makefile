@@ -27,10 +27,11 @@ soak: $(READY)
 # Specs beside PyTorch's own transformer and what others publish, what a token costs in longer
 # texts, every spec with and without the compiler. Hours, on a machine that does nothing else.
 bench: $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[bench]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[bench,target]"
 	$(BIN)/python -m benchmarks systems --out benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks sweep --out benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks captures --out benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks gpu --out benchmarks/GPU.md
 	$(BIN)/nldsl bench examples/titans.nl --set d=192 --set depth=3
 	$(BIN)/nldsl bench examples/hope.nl --set d=192 --set depth=3 --set span=32
 

@@ -3,6 +3,7 @@
     python -m benchmarks systems [NAME..]     training steps, at as many parameters
     python -m benchmarks sweep [NAME..]       what a token costs by the length of the text
     python -m benchmarks captures [NAME..]    every shipped spec with and without the compiler
+    python -m benchmarks gpu [NAME..]         what steps would launch on an H100, measured nowhere
 
     systems.py       what is measured: a spec, a transformer of PyTorch, what stands beside a spec
     peers.py         what others publish; optional, `pip install nldsl[bench]`
@@ -11,6 +12,7 @@
     table.py         tells the workers in turn, so that all see the same machine; the table
     sweep.py         training, scoring and writing, by the length of the text
     captures.py      a compiled step beside the same step as it is written
+    gpu_counts.py    launches, bytes and FLOPs of steps that are lowered for a GPU
     __main__.py      the commands
 
 A number is the median of one step over the rounds, with what half of them lie within. A ratio

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import captures, sweep, table
+from benchmarks import captures, gpu_counts, sweep, table
 from benchmarks.systems import BATCH, LENGTH, SIZES, TABLES
 
 app = typer.Typer(add_completion=False, help="Specs beside what people would use instead.")
@@ -70,6 +70,20 @@ def captured(
     with folder(kept) as place:
         for name in names or captures.SPECS:
             say(captures.rows(name, 0 if build else rounds, place), out)
+
+
+@app.command()
+def gpu(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"Of {', '.join(gpu_counts.NAMES)}.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the tables to this file.")] = None,
+) -> None:
+    """What steps would launch on an H100, and how long they are predicted to take."""
+    lines = gpu_counts.page(names or gpu_counts.NAMES)
+    if out is not None:
+        out.write_text("\n".join([*lines, ""]))
+    say(lines, None)
 
 
 def say(lines: Iterable[str], out: Path | None) -> None:

@@ -87,12 +87,12 @@ class Attention(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, d: int, heads: int) -> None:
+    def __init__(self, d: int, heads: int, length: int = LENGTH) -> None:
         super().__init__()
         self.heads = heads
         self.qkv, self.out = nn.Linear(d, 3 * d, bias=False), nn.Linear(d, d, bias=False)
         half = d // heads // 2
-        angle = torch.arange(LENGTH)[:, None] * 10000.0 ** (-torch.arange(half) / half)
+        angle = torch.arange(length)[:, None] * 10000.0 ** (-torch.arange(half) / half)
         self.register_buffer("cos", angle.cos())
         self.register_buffer("sin", angle.sin())
 
@@ -112,9 +112,14 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class LanguageModel(nn.Module):
     """Layers of a mixer, then SwiGLU; RMS norms before each."""
 
-    def __init__(self, mixer: Callable[[], nn.Module], hidden: int) -> None:
+    def __init__(
+        self,
+        mixer: Callable[[], nn.Module],
+        hidden: int,
+        d: int = SIZES["d"],
+        depth: int = SIZES["depth"],
+    ) -> None:
         super().__init__()
-        d, depth = SIZES["d"], SIZES["depth"]
         self.embed, self.norm = nn.Embedding(VOCAB, d), nn.RMSNorm(d)
         self.parts = nn.ModuleList(
             part for _ in range(depth) for part in (mixer(), SwiGLU(d, hidden))

@@ -25,6 +25,7 @@ import typer
 from nldsl import writing
 from nldsl.diagnostic import Diagnostic, Diagnostics, counted, render
 from nldsl.explanation import explanations, near
+from nldsl.extras import needs
 from nldsl.screen import Screen, Watched
 from nldsl.source import UNDECODED, Source, decoded
 
@@ -62,6 +63,9 @@ class Capture(StrEnum):
     separate = "split"
     whole = "whole"
     eager = "eager"
+
+
+FUNCTIONS = (Capture.auto, Capture.separate)  # captures by which functions are compiled one by one
 
 
 class Precision(StrEnum):
@@ -124,7 +128,7 @@ class Picture(StrEnum):
     table, text, mermaid, svg, html = "table", "text", "mermaid", "svg", "html"
 
 
-class Form(StrEnum):
+class Export(StrEnum):
     safetensors, torch, hf = "safetensors", "torch", "hf"
 
 
@@ -298,9 +302,24 @@ def compile_(
     precision: In = Precision.float32,
     load: Loads = None,
     budget: Budget = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GPU",
+            help="Instead, lower the step for a GPU that need not be there, such as h100: what it "
+            "launches, and a predicted time.",
+        ),
+    ] = None,
+    cubins: Annotated[
+        bool,
+        typer.Option("--cubins", help="With --target: registers and spills of each kernel, too."),
+    ] = False,
 ) -> None:
     """Compile a spec and report its levels, timetable, lowerings and costs."""
+    require_fitting(target, cubins, emit or out or budget or device != "cpu", capture)
     with reported():
+        if target is not None:
+            return lowered(source_of(spec), sets, target, batch, length, precision, load, cubins)
         from nldsl import artefacts, pipeline, stages
         from nldsl.device import available
         from nldsl.train import pretrained
@@ -337,6 +356,51 @@ def compile_(
         say(report(program, step))
         if out is not None:
             say(f"{out}: {', '.join(artefacts.write(step, text.source, out))}")
+
+
+def require_fitting(target: str | None, cubins: bool, others: object, capture: Capture) -> None:
+    """Raises a usage error for options that say nothing beside others."""
+    if target is not None and (others or capture not in FUNCTIONS):
+        raise typer.BadParameter(
+            "`--target` counts the functions of `--capture split`, and takes `--set`, `--batch`, "
+            "`--length`, `--precision`, `--load` and `--cubins` alone"
+        )
+    if cubins and target is None:
+        raise typer.BadParameter("`--cubins` are those of a `--target`")
+
+
+def lowered(
+    text: Text,
+    sets: list[str] | None,
+    target: str,
+    batch: int,
+    length: int,
+    precision: Precision,
+    load: list[str] | None,
+    cubins: bool,
+) -> None:
+    """Says what a step launches on a GPU."""
+    from nldsl.target.devices import GPUS
+
+    if target not in GPUS:
+        raise typer.BadParameter(f"{target!r} is no target; there are {', '.join(GPUS)}")
+    from nldsl.target import cubins as assembler
+    from nldsl.target.absent import require_triton
+    from nldsl.target.rehearse import rehearsed
+    from nldsl.target.report import report
+    from nldsl.train import pretrained
+    from nldsl.train.display import shown_on
+
+    require_triton()
+    program, gpu, display = loaded(text, sets), GPUS[target], shown_on(Screen())
+    places = pretrained.places(program, text.folder, absolute(load))
+    files = pretrained.read(program, places).files
+    made = rehearsed(program, gpu, batch, length, precision.value, files, display.compiling)
+    display.close()
+    say(report(made, gpu, batch * length))
+    if cubins:
+        codes = [part.graph.code for part in made.parts]
+        say(assembler.cubins_table(assembler.cubins(codes, gpu)))
 
 
 def warmed(step: CompiledStep, batch: Batch) -> None:
@@ -680,7 +744,7 @@ def tokenizer_train(
 def export(
     run: RunFolder,
     form: Annotated[
-        Form,
+        Export,
         typer.Option(
             "--as",
             help="safetensors: arrays by name; torch: a graph of torch.export; hf: a folder of "
@@ -783,27 +847,9 @@ def new(
 def lsp() -> None:
     """Serve an editor: the language server protocol on standard input and output."""
     with reported():
-        try:
+        with needs("lsp"):
             from nldsl.editor.server import served
-        except ModuleNotFoundError as missing:
-            raise not_installed(missing, "lsp") from None
         served()
-
-
-def not_installed(missing: ModuleNotFoundError, extra: str) -> Diagnostics | ModuleNotFoundError:
-    """N890 of a package of an extra; of this project's own modules, the error as it is."""
-    package = (missing.name or "").partition(".")[0]
-    if package in ("", "nldsl"):
-        return missing
-    return Diagnostics(
-        [
-            Diagnostic(
-                "N890",
-                f"this command needs the package `{package}`, which is not installed",
-                help=f"install it: pip install 'nldsl[{extra}]'",
-            )
-        ]
-    )
 
 
 class Text(NamedTuple):

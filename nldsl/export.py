@@ -17,7 +17,7 @@ import torch
 from nldsl import writing
 from nldsl.api import Program
 from nldsl.core import program as core
-from nldsl.diagnostic import Diagnostic, Diagnostics
+from nldsl.extras import needs
 from nldsl.step.network import Flat, Network
 from nldsl.step.state import State, layout
 from nldsl.train import checkpoint, faults
@@ -72,11 +72,9 @@ def graph(run: Run, network: Network) -> bytes:
 
 
 def in_hugging_face(run: Run, state: State, out: Path) -> str:
-    try:
+    with needs("hf"):
         from nldsl.hf import NldslForCausalLM
         from nldsl.hf.config import configured
-    except ModuleNotFoundError as error:
-        raise not_installed(error) from None
     network = Program(run.program).module(state)
     config = configured(run.record.texts, run.record.spec, run.settings.sets)
     try:
@@ -84,15 +82,6 @@ def in_hugging_face(run: Run, state: State, out: Path) -> str:
     except OSError as error:
         raise faults.cannot_write(out, error) from None
     return f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}"
-
-
-def not_installed(missing: ModuleNotFoundError) -> Diagnostics | ModuleNotFoundError:
-    """N890 of a package of the extra; of this project's own modules, the error as it is."""
-    package = (missing.name or "").partition(".")[0]
-    if package in ("", "nldsl"):
-        return missing
-    said = f"this command needs the package `{package}`, which is not installed"
-    return Diagnostics([Diagnostic("N890", said, help="install it: pip install 'nldsl[hf]'")])
 
 
 def written(folder: Path, files: dict[str, bytes]) -> None:

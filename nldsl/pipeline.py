@@ -98,9 +98,11 @@ def compile_program(
     files: Files | None = None,
     budget: int | None = None,
     watch: Watch = unwatched,
+    at_once: bool | None = None,
 ) -> CompiledStep:
     """Checked program -> its training step; `files` holds the tensors that it loads, `budget` the
-    bytes that a step may take beside what is held before it.
+    bytes that a step may take beside what is held before it; `at_once`: what a recurrence makes of
+    its streams alone is made for all pieces at once (as the device wants it, if None).
 
     Raises Diagnostics (N8xx) if a part of it has no lowering.
     """
@@ -111,4 +113,5 @@ def compile_program(
     with told(program):
         plan = scheduled(program, watch)
         source = passed("python", emit(plan, precision, planned_steps), watch)
-        return CompiledStep(plan, source, device, capture, planned_steps, accumulate, files, budget)
+        ways = device, capture, planned_steps, accumulate, files, budget, at_once
+        return CompiledStep(plan, source, *ways)

@@ -31,6 +31,8 @@ CONTRACT = {
         "--precision",
         "--load",
         "--budget",
+        "--target",
+        "--cubins",
     },
     "train": {
         "spec",

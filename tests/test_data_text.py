@@ -232,7 +232,7 @@ def test_a_package_that_is_missing_is_named(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     code, message = refused(Given(path))
-    assert code == "N750" and "`pyarrow`" in message
+    assert code == "N890" and "`pyarrow`" in message
 
 
 # Tables

@@ -17,6 +17,7 @@ from pygls.lsp.client import LanguageClient
 
 from nldsl import cli
 from nldsl.diagnostic import Diagnostics
+from nldsl.extras import needs
 
 ROOT = Path(__file__).parents[1]
 TEXT = """nldsl 1  # \U0001f600 γ
@@ -231,10 +232,11 @@ def test_the_text_is_completed_drawn_and_laid_out(tmp_path: Path) -> None:
 
 
 def test_without_pygls_the_command_says_what_installs_it() -> None:
-    missing = cli.not_installed(ModuleNotFoundError("no", name="pygls.lsp.server"), "lsp")
-    assert isinstance(missing, Diagnostics)
-    (told,) = missing.diagnostics
+    with pytest.raises(Diagnostics) as missing, needs("lsp"):
+        raise ModuleNotFoundError("no", name="pygls.lsp.server")
+    (told,) = missing.value.diagnostics
     assert told.code == "N890" and told.help == "install it: pip install 'nldsl[lsp]'"
-    assert cli.exit_code(missing.diagnostics) == cli.BACKEND
+    assert cli.exit_code(missing.value.diagnostics) == cli.BACKEND
     own = ModuleNotFoundError("no", name="nldsl.nowhere")
-    assert cli.not_installed(own, "lsp") is own
+    with pytest.raises(ModuleNotFoundError), needs("lsp"):
+        raise own

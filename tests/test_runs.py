@@ -982,7 +982,7 @@ def test_text_is_printed_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_generated_text_is_printed_as_it_is(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "sample", lambda *_, **__: (b" [red]:key:[/red] :x:", {}))
+    monkeypatch.setattr(results, "sample", lambda *_, **__: (list(b" [red]:key:[/red] :x:"), {}))
     assert done("generate", run, ":a:[b]") == ":a:[b] [red]:key:[/red] :x:\n"
 
 

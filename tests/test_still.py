@@ -27,14 +27,13 @@ SPECS = {
 }
 
 
-def small(name: str) -> CompiledStep:
+def small(name: str, at_once: bool) -> CompiledStep:
     program = load(EXAMPLES / name, SMALL | SPECS[name])
-    return compile_program(program, precision="float64", capture="eager")
+    return compile_program(program, precision="float64", capture="eager", at_once=at_once)
 
 
-def at_once(step: CompiledStep) -> list[str]:
-    """As a device that is no CPU would do it; the functions of pieces that are called."""
-    step.module["at_once"] = lambda like: True
+def watched(step: CompiledStep) -> list[str]:
+    """The functions of pieces that are called."""
     called: list[str] = []
     for name in [x for x in step.module if x.startswith(("still_", "moving_", "region_"))]:
 
@@ -56,8 +55,8 @@ def trained(step: CompiledStep, length: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("length", [16, 19])
 @pytest.mark.parametrize("name", SPECS)
 def test_made_at_once_or_with_each(name: str, length: int) -> None:
-    one, other = small(name), small(name)
-    called = at_once(other)
+    one, other = small(name, False), small(name, True)
+    called = watched(other)
     for found, wanted in zip(
         trained(other, length).values(), trained(one, length).values(), strict=True
     ):
@@ -66,8 +65,8 @@ def test_made_at_once_or_with_each(name: str, length: int) -> None:
 
 
 def test_it_is_called_once_for_all_whole_pieces() -> None:
-    step = small("titans.nl")
-    called = at_once(step)
+    step = small("titans.nl", True)
+    called = watched(step)
     step(step.init(0), [random_batch(step.program, 2, 16, "cpu")])
     assert called == ["still_1", *["moving_1"] * 4]
     called.clear()
@@ -75,11 +74,9 @@ def test_it_is_called_once_for_all_whole_pieces() -> None:
     assert called == ["still_1", *["moving_1"] * 4, "still_1", "moving_1"]
 
 
-def test_one_graph_writes_out_every_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nldsl.step.compile.at_once", lambda like: True)
+def test_one_graph_writes_out_every_piece() -> None:
     program = load(EXAMPLES / "deltanet.nl", SMALL | {"vocab": "8"})
-    whole = compile_program(program, precision="float64", capture="whole")
-    whole.module["at_once"] = lambda like: True
+    whole = compile_program(program, precision="float64", capture="whole", at_once=True)
     plain = compile_program(program, precision="float64", capture="eager")
     few = 2 * min(whole.emitted.rolled)
     for found, wanted in zip(

@@ -27,6 +27,7 @@ ORDER = (
     "writing",
     "screen",
     "diagnostic",
+    "extras",
     "reports",
     "explanation",
     "core",
@@ -43,6 +44,7 @@ ORDER = (
     "stages",
     "train",
     "device",
+    "target",
     "artefacts",
     "api",
     "hf",
@@ -66,6 +68,7 @@ STAGES = (
     "train",
     "train/data",
     "train/data/formats",
+    "target",
 )
 # The slow interpreter is the meaning: it may share nothing with what is compared with it.
 INTERPRETER = {
@@ -80,7 +83,18 @@ INTERPRETER = {
     "nldsl.oracle.time",
 }
 # Signatures of these say what everything is.
-TYPED = ("core", "graph", "rules", "oracle", "schedule", "step", "view", "editor", "train")
+TYPED = (
+    "core",
+    "graph",
+    "rules",
+    "oracle",
+    "schedule",
+    "step",
+    "view",
+    "editor",
+    "train",
+    "target",
+)
 # Called by tests alone, which hold the package to them.
 HELD_BY_TESTS = {
     "api.py: interpret",

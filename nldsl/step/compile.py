@@ -12,7 +12,7 @@ import ast
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ from nldsl.step.loading import Files, loaded
 from nldsl.step.module import StepSource
 from nldsl.step.reading import Reader, load_module
 from nldsl.step.recompute import Budget, unbounded
-from nldsl.step.runtime.recurrence import at_once
+from nldsl.step.runtime.recurrence import at_once as together
 from nldsl.step.state import State, allocate, draws, planned
 
 PRECISION = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
@@ -72,6 +72,7 @@ class CompiledStep:
         accumulate: int = 1,
         files: Files | None = None,
         budget: int | None = None,
+        at_once: bool | None = None,
     ) -> None:
         self.program, self.schedule, self.device = schedule.program, schedule, device
         self.source, self.precision = source.text, source.precision
@@ -94,7 +95,8 @@ class CompiledStep:
         self._planned = planned(self.program, planned_steps, device)
         self.reading = Reader(self)
         self.compiled: dict[str, functions.Compiled] = {}
-        self.at_once = at_once(self.reading.like())
+        self.at_once = together(self.reading.like()) if at_once is None else at_once
+        self.module["at_once"] = lambda like: self.at_once
         self._kinds = self._compile()
         self._met: set[tuple[Any, ...]] = (
             set()
@@ -169,6 +171,10 @@ class CompiledStep:
             "the weights and what their optimizers keep",
             self.device,
         )
+        return self.drawn(seed)
+
+    def drawn(self, seed: int) -> State:
+        """`init`, whatever memory there is."""
         updates = self.updates
         state = allocate(self.program, updates.state, updates.types, seed, self.device, self.dtype)
         born = {level.name: 0 for level in self.program.levels.values() if not level.clock.inner}
@@ -289,6 +295,17 @@ class CompiledStep:
             self._ticked(name, state, heard, D)
         self._keep(state, inputs, heard.lasting)
         return heard.sums, heard.terms
+
+    def rehearsed(self, state: State, inputs: Sequence[Batch]) -> Iterator[int]:
+        """A step of each kind, in place: after forward and backward, which all have in common, and
+        what becomes of them in each kind, the number of the kind, 0 of the former.
+        """
+        self.seat(state, sum(map(lanes_of, inputs)))
+        heard = self.given(state, inputs)
+        yield 0
+        for i, kind in enumerate(self.schedule.table.events, 1):
+            self._ticked(str(i), state, heard, self.draws(state, kind))
+            yield i
 
     def given(self, state: State, inputs: Sequence[Batch]) -> Given:
         """What a step over these micro-batches would give; the state stays as it is."""
@@ -485,10 +502,8 @@ class CompiledStep:
         if jobs is None:
             with functions.recording(self.compiled.values()):
                 copy = self.init(0)
-                self.seat(copy, self.accumulate * lanes_of(inputs))
-                heard = self.given(copy, [inputs] * self.accumulate)
-                for i, kind in enumerate(self.schedule.table.events):
-                    self._ticked(str(i + 1), copy, heard, self.draws(copy, kind))
+                for _ in self.rehearsed(copy, [inputs] * self.accumulate):
+                    pass
                 jobs = {name: list((f.met or {}).values()) for name, f in self.compiled.items()}
             functions.remember(key, jobs)
         return jobs

@@ -234,14 +234,6 @@ def no_table(path: Path, what: str) -> Diagnostics:
     )
 
 
-def not_installed(package: str) -> Diagnostics:
-    return fault(
-        "N750",
-        f"this data is read by the package `{package}`, which is not installed",
-        "install it: pip install 'nldsl[data]'",
-    )
-
-
 def several_columns(path: Path, columns: tuple[str, ...]) -> Diagnostics:
     return fault(
         "N751",

@@ -39,7 +39,7 @@ def self_modifying(
     at = {"eta": "M_eta", "alpha": "M_alpha", "mem": "M_mem"} | {
         n: name for n in "qkv" for name in (f"M_{n}", f"{n}.M") if f"{name}.recall.M.start.W1" in w
     }
-    static = {n: conv(heads(x, w[n]), w[f"{n}.conv"]) for n in "qkv" if n in w}  # Eq. 76
+    static = {n: conv(heads(x, w[n]), w[f"{n}.conv"]) for n in "qkv" if f"{n}.conv" in w}  # Eq. 76
     M = {
         b: [w[f"{name}.recall.M.start.{n}"].expand(x.shape[0], -1, -1, -1) for n in ("W2", "W1")]
         for b, name in at.items()
@@ -56,7 +56,7 @@ def self_modifying(
                 if n in A
                 else static[n][:, t]
                 if n in static
-                else torch.einsum("hfge,bge->bhf", w[n], zt)
+                else torch.einsum("hfge,bge->bhf", w[f"{n}.linear"], zt)
             )
             for n in "qkv"
         )  # Eqs. 76, 83

@@ -41,11 +41,11 @@ def muon(g: Tensor, m: dict[str, Tensor], n: int) -> Tensor:
 
 
 RULES: dict[str, Rule] = {
-    "recalled": momentum,
-    "recalled2": nesterov,
-    "recalled3": adam,
-    "recalled4": adagrad,
-    "recalled5": muon,
+    "y": momentum,
+    "y.recalled2": nesterov,
+    "y.recalled3": adam,
+    "y.recalled4": adagrad,
+    "y.recalled5": muon,
 }
 
 
@@ -53,7 +53,7 @@ def inner(x: Tensor, w: Weights, chunk: int) -> Tensor:
     q, k, v = unit(project(x, w, "q")), unit(project(x, w, "k")), project(x, w, "v")
     out = 0
     for name, rule in RULES.items():
-        M, memory, rows = w[f"y.{name}.recall.M.start"].expand(x.shape[0], -1, -1, -1), {}, []
+        M, memory, rows = w[f"{name}.recall.M.start"].expand(x.shape[0], -1, -1, -1), {}, []
         held = M
         for t in range(x.shape[1]):
             held = M if t % chunk == 0 else held

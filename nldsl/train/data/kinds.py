@@ -19,7 +19,7 @@ class Kind(Protocol):
         """Can the inputs of the program be filled from this kind?"""
 
     def of(self, program: Program, given: Given) -> Dataset:
-        """The data that is given, or its default. Raises N701 to N709, N750 to N757."""
+        """The data that is given, or its default. Raises N701 to N709, N751 to N757."""
 
     def whole(self, program: Program, given: Given, trained: Data) -> Dataset:
         """All of another file or folder, held out, scaled as the training data were."""

@@ -165,7 +165,7 @@ def whole(given: Given) -> Corpus:
 def load(given: Given) -> Corpus:
     """The corpus that is given, or the default.
 
-    Raises N701 missing, N702 unreadable, N703 without text, N750 to N755 not to be read so.
+    Raises N701 missing, N702 unreadable, N703 without text, N751 to N755 not to be read so.
     """
     return standard_library() if given.path is None else read(given)
 

@@ -231,7 +231,7 @@ def encode(text: Bytes, tokenizer: Tokenizer, tokens: Growing, ends: Growing | N
     while some := list(islice(every, PASSAGES)):
         parts = [text[begin:end].tobytes() for begin, end, _ in some]
         for (begin, end, last), part, (ids, offsets) in zip(
-            some, parts, tokenizer.encoded(parts), strict=True
+            some, parts, tokenizer.encoded(parts, placed=ends is not None), strict=True
         ):
             tokens.append(np.array([*ids, tokenizer.boundary] if last else ids))
             if ends is not None:

@@ -17,8 +17,8 @@ suffixes that it reads, and as what.
 
 Guarantee: a table is float64 [time, channel] of finite numbers, or has another number of axes,
 which `table.load` refuses; documents are UTF-8; tokens are mapped, not read. What is not of the
-format is told at its place (N707 to N709, N750 to N758). A package that a format needs is imported
-where it is used (N750).
+format is told at its place (N707 to N709, N751 to N758). A package that a format needs is imported
+where it is used (N890).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nldsl.train import faults
+from nldsl.extras import needs
 from nldsl.train.data.given import Given
 from nldsl.train.data.maps import Numbers
 
@@ -108,8 +108,6 @@ def registered() -> None:
 
 
 def needed(module: str) -> ModuleType:
-    """A module of a package that nldsl does not require. Raises N750 if it is not installed."""
-    try:
+    """A module of a package that nldsl does not require. Raises N890 if it is not installed."""
+    with needs("data"):
         return import_module(module)
-    except ImportError:
-        raise faults.not_installed(module.partition(".")[0]) from None

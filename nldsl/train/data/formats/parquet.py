@@ -107,7 +107,7 @@ def numbers(path: Path, column: Column, name: str, given: Given) -> Table:
 
 
 def opened(path: Path) -> File:
-    """Raises N754 for a file that is not Parquet, N750 without pyarrow."""
+    """Raises N754 for a file that is not Parquet, N890 without pyarrow."""
     arrow = needed("pyarrow.parquet")
     try:
         file: File = arrow.ParquetFile(path)

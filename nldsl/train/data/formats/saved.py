@@ -42,7 +42,7 @@ def is_saved(path: Path) -> bool:
 
 
 def splits(path: Path) -> dict[str, Split]:
-    """By name; the only one of a data set without splits is `train`. Raises N750 without the
+    """By name; the only one of a data set without splits is `train`. Raises N890 without the
     package, N754 if it cannot be read.
     """
     datasets = needed("datasets")
