@@ -26,8 +26,8 @@ def scored(logits: Tensor, ids: Tensor) -> Tensor:
     return torch.logsumexp(logits[:, :-1], -1) - logits[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
 
 
-def predict(x: Tensor, w: Weights, ids: Tensor) -> Tensor:
-    return scored(norm(x, w["loss.rmsnorm"]) @ w["loss.linear"].T, ids)
+def predict(x: Tensor, w: Weights, ids: Tensor, gain: str = "loss.rmsnorm") -> Tensor:
+    return scored(norm(x, w[gain]) @ w["loss.linear"].T, ids)
 
 
 def losses(w: Weights, ids: Tensor, mixer: Mixer, depth: int = 1) -> Tensor:
@@ -80,4 +80,4 @@ def between(w: Weights, ids: Tensor, window: int, depth: int = 1) -> Tensor:
         of = under(w, f"hidden.layer[{layer}]")
         x = x + attention(norm(x, of["rmsnorm"]), under(of, "attention"), window)
         x = x + swiglu(norm(x, of["rmsnorm2"]), under(of, "swiglu"))
-    return predict(x, w, ids)
+    return predict(x, w, ids, "loss")
