@@ -155,7 +155,7 @@ def test_what_is_not_bounded_is_refused(name: str, capture: str) -> None:
     [("8G", 8 * 10**9), ("1200M", 12 * 10**8), ("1.5GiB", 3 << 29), ("64k", 64000)],
 )
 def test_sizes(text: str, size: int) -> None:
-    from nldsl.cli import budget_of
+    from nldsl.cli.options import budget_of
 
     assert budget_of(text) == size
 

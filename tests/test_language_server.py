@@ -16,6 +16,7 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.client import LanguageClient
 
 from nldsl import cli
+from nldsl.cli.outcome import exit_code
 from nldsl.diagnostic import Diagnostics
 from nldsl.extras import needs
 
@@ -236,7 +237,7 @@ def test_without_pygls_the_command_says_what_installs_it() -> None:
         raise ModuleNotFoundError("no", name="pygls.lsp.server")
     (told,) = missing.value.diagnostics
     assert told.code == "N890" and told.help == "install it: pip install 'nldsl[lsp]'"
-    assert cli.exit_code(missing.value.diagnostics) == cli.BACKEND
+    assert exit_code(missing.value.diagnostics) == cli.BACKEND
     own = ModuleNotFoundError("no", name="nldsl.nowhere")
     with pytest.raises(ModuleNotFoundError), needs("lsp"):
         raise own
