@@ -152,12 +152,14 @@ def test_twice_the_layers_are_twice_the_calls() -> None:
 
 @needs_triton
 def test_a_recurrence_is_called_once_a_piece() -> None:
-    for found, pieces in (
-        (made("titans", depth=1), LENGTH // 8),
-        (made("linear_attention", 192, depth=2), 2 * 192 // 64),
+    """And what needs no memory once for all pieces of a layer."""
+    for found, layers, pieces in (
+        (made("titans", depth=1), 1, LENGTH // 8),
+        (made("linear_attention", 192, depth=2), 2, 192 // 64),
     ):
-        assert sum(calls(found, "region")) == pieces
-        assert sum(calls(found, "region", backward=True)) == pieces
+        for backward in (False, True):
+            assert sum(calls(found, "moving", backward=backward)) == layers * pieces
+            assert sum(calls(found, "still", backward=backward)) == layers
 
 
 @needs_triton
