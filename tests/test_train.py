@@ -160,7 +160,7 @@ def after(step: int) -> Manifest:
         torch="0",
         threads=1,
         step=step,
-        weights={},
+        weights=[],
     )
 
 
