@@ -31,8 +31,9 @@ def missing(path: Path) -> Diagnostics:
     return fault(
         "N701",
         f"there is no data at `{path}`",
-        "DATA is a text file or a folder of text, for an input of numbers a .csv or .npy file; "
-        "without it there is a default",
+        "DATA is a text file or a folder of text, documents (.jsonl, .parquet) or tokens (.bin, "
+        ".npy); for an input of numbers a table (.csv, .npy, .parquet); without it there is a "
+        "default",
     )
 
 

@@ -26,7 +26,7 @@ from nldsl.train.data.formats import Columns, columns_readers, saved
 from nldsl.train.data.given import Given
 from nldsl.train.data.maps import Growing, Numbers
 from nldsl.train.data.sequences import Extent, Places, places
-from nldsl.train.data.table import HELD_OUT, Channels
+from nldsl.train.data.table import HELD_OUT, Channels, recorded
 from nldsl.train.data.text import require
 from nldsl.train.records import Data
 
@@ -63,14 +63,7 @@ class Rows:
         require(self.name, "held-out", len(self.held_out), length, self.unit)
 
     def record(self) -> Data:
-        return Data(
-            name=self.name,
-            points=len(self.train) + len(self.held_out),
-            channels=len(self.scale[0]) or None,
-            mean=self.scale[0].tolist(),
-            deviation=self.scale[1].tolist(),
-            sha256=self.sha256,
-        )
+        return recorded(self.name, len(self.train) + len(self.held_out), self.scale, self.sha256)
 
     def opening(self) -> Tokens:
         return self.held_out[:0]

@@ -23,6 +23,7 @@ from nldsl.train.data.dataset import Cost, Dataset, Line, Loss, Result, Tokens, 
 from nldsl.train.data.formats import Table, table_readers
 from nldsl.train.data.given import Given
 from nldsl.train.data.sequences import Extent, Places, places
+from nldsl.train.data.text import require
 from nldsl.train.records import Data
 
 HELD_OUT = 1 / 10  # of the time, the end of it
@@ -32,6 +33,15 @@ LEAST_COUPLED = 4  # channels that the system needs
 
 
 Channels = NDArray[np.float64]  # [channel]
+
+
+def recorded(name: str, points: int, scale: tuple[Channels, Channels], sha256: str) -> Data:
+    """What run.json keeps of numbers; `scale` is their mean and deviation [channel]."""
+    mean, deviation = (x.tolist() for x in scale)
+    channels = len(mean) or None
+    return Data(
+        name=name, points=points, channels=channels, mean=mean, deviation=deviation, sha256=sha256
+    )
 
 
 @dataclass(frozen=True)
@@ -92,19 +102,11 @@ class Series:
 
     def require(self, length: int) -> None:
         """Raise N704 unless a sequence of `length` points fits in both parts."""
-        for part, values in (("training", self.train), ("held-out", self.held_out)):
-            if len(values) < length:
-                raise faults.too_short(self.name, part, len(values), length, self.unit)
+        require(self.name, "training", len(self.train), length, self.unit)
+        require(self.name, "held-out", len(self.held_out), length, self.unit)
 
     def record(self) -> Data:
-        return Data(
-            name=self.name,
-            points=len(self.train) + len(self.held_out),
-            channels=self.train.shape[1],
-            mean=self.scale[0].tolist(),
-            deviation=self.scale[1].tolist(),
-            sha256=self.sha256,
-        )
+        return recorded(self.name, len(self.train) + len(self.held_out), self.scale, self.sha256)
 
     def opening(self) -> Tokens:
         return self.held_out[:0]
