@@ -8,10 +8,11 @@ system for all answers of the piece (WY form). A read with a query is attention-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
-from nldsl.core.nodes import Node, Shape, unmade
+from nldsl.core.nodes import Node, unmade
 from nldsl.schedule.token_states import State
 from nldsl.step.lowerings.forms import (
     AffineForm,
@@ -127,10 +128,11 @@ class ChunkWriter:
             gate = self.gates.named(f"torch.full_like({like}, {gate.text}).unsqueeze(-2)")
         mask, decay = self.gates.decay(gate, state.heads)
         start = self.gates.detached_ref(start) if stopped else start
-        terms: list[Term] = [InitialTerm(Gate(decay), start)]
-        terms += [self.gates.accumulated(mask, t) for t in state.terms]
+        first = InitialTerm(Gate(decay), start)
         if state.householder:
-            terms = self.together([*terms, *self.corrections(state, terms, mask)])
+            terms = self.together(self.corrected(state, first, mask))
+        else:
+            terms = [first, *(self.gates.accumulated(mask, t) for t in state.terms)]
         if stopped:
             terms = self.start_kept(cell, state, terms)
         return AffineState(state.shape, state.heads, tuple(terms), channels=state.channels)
@@ -168,27 +170,21 @@ class ChunkWriter:
 
     # -- what a memory answers and forgets
 
-    def corrections(self, state: AffineState, terms: list[Term], mask: str) -> list[Term]:
-        """What the answers of a piece write: solved from one triangular system for all answers
-        y_t = X_{t-1} a_t [B, T, P.., out], several a token side by side (2512.24695v1, Eq. 90).
+    def corrected(self, state: AffineState, start: InitialTerm, mask: str) -> list[Term]:
+        """The terms with what the answers of a piece write: solved from one triangular system for
+        all answers y_t = X_{t-1} a_t [B, T, P.., out], several a token side by side
+        (2512.24695v1, Eq. 90).
         """
-        let, p = self.fn.let, HEADS[: state.heads]
         steps = self.gathered(state.householder)
-        rank = len(steps)
-        known = replace(
-            state,
-            terms=tuple(self.gates.shifted(t, state, i == 0) for i, t in enumerate(terms)),
-            self_gate=None,
-            householder=(),
-        )
-        answers = [self.reads.contract(known, h.key, f"{p}oi", f"{p}i", f"{p}o") for h in steps]
+        if len(steps) == 1 and not state.channels:
+            return self.corrected_at_a_key(state, steps[0], start, mask)
+        terms = [start, *(self.gates.accumulated(mask, t) for t in state.terms)]
+        let, p, rank = self.fn.let, HEADS[: state.heads], len(steps)
+        asked = [a.text for a in self.asked(state, steps, terms)]
         shape = (*state.shape[: state.heads], state.shape[-2])
-        if rank == 1 and not state.channels:
-            return [self.correction(state, steps[0], answers[0], shape, mask)]
-        writes = [self.weighed(h) for h in steps]
+        writes = [self.weighed(h.write, h.gate) for h in steps]
         reach = let(f"shift_right({mask})", "", ()).text
         keys, values = [h.key.text for h in steps], [w.text for w in writes]
-        asked = [a.text for a in answers if isinstance(a, Ref)]
         if rank > 1:
             keys, values, asked = (
                 [let(f"torch.stack([{', '.join(xs)}], 2).flatten(1, 2)", "", ()).text]
@@ -202,31 +198,53 @@ class ChunkWriter:
         if rank > 1:
             apart = let(f"{solved.text}.unflatten(1, (T, {rank}))", "", ()).text
             found = [let(f"{apart}[:, :, {i}]", "BT", shape) for i in range(rank)]
-        return [
+        return terms + [
             self.gates.accumulated(mask, KernelTerm(None, ONE, u, z))
             for u, z in zip(found, writes, strict=True)
         ]
 
-    def correction(
-        self, state: AffineState, step: Householder, asked: Value, shape: Shape, mask: str
-    ) -> Term:
-        """What the answers to one key a token write, kept at that key with its gate in the mask."""
-        let, p = self.fn.let, HEADS[: state.heads]
-        assert isinstance(asked, Ref)
-        written = self.gates.accumulated(mask, KernelTerm(None, step.gate, asked, step.write))
-        assert isinstance(written, KernelTerm)
+    def corrected_at_a_key(
+        self, state: AffineState, step: Householder, start: InitialTerm, mask: str
+    ) -> list[Term]:
+        """The same for answers to one key a token.
+
+        All that is written at that key is one write w. With x of it known, y found of all other
+        terms and K what it finds of w: w = g_x x + g_y (y + K w), K strictly lower, so
+        w = (I - g_y K)^-1 (g_x x + g_y y). A gate that is common to all is kept in the mask.
+        """
+        gates, let, p = self.gates, self.fn.let, HEADS[: state.heads]
+        shape = (*state.shape[: state.heads], state.shape[-2])
+        at_key = [t for t in state.terms if written_at(t, step.write)]
+        apart = [gates.accumulated(mask, t) for t in state.terms if t not in at_key]
+        (asked,) = self.asked(state, [step], [start, *apart])
+        common = all(t.gate == step.gate for t in at_key)
+        writes = [(t.u, t.gate) for t in at_key] + [(asked, step.gate)]
+        if common:
+            mask = gates.weighed(mask, step.gate)
+        reach = let(f"shift_right({mask})", "", ()).text
+        if not common:
+            reach = gates.by_row(reach, step.gate)
         met = self.fn.between(f"BT{p}i,BJ{p}i->B{p}TJ", step.key.text, step.write.text)
-        reach = let(f"shift_right({written.mask})", "", ()).text
         overlap = let(f"{let(met, '', ()).text} * {reach}", "", ()).text
         inverse = let(f"wy_inverse(-{overlap})", "", ()).text
-        solved = f'torch.einsum("B{p}TJ,BJ{p}o->BT{p}o", {inverse}, {asked.text})'
-        return replace(written, u=let(solved, "BT", shape))
+        found = " + ".join(x.text if common else self.weighed(x, gate).text for x, gate in writes)
+        solved = f'torch.einsum("B{p}TJ,BJ{p}o->BT{p}o", {inverse}, {found})'
+        return [start, *apart, KernelTerm(mask, ONE, let(solved, "BT", shape), step.write)]
 
-    def weighed(self, step: Householder) -> Ref:
-        if step.gate.literal == 1:
-            return step.write
-        text = f"{step.write.text} * {self.gates.by_token(step.gate, 1)}"
-        return self.fn.let(text, "BT", step.write.shape)
+    def asked(
+        self, state: AffineState, steps: Sequence[Householder], terms: Sequence[Term]
+    ) -> list[Ref]:
+        """What each step finds of the terms, as they stood before its token."""
+        p = HEADS[: state.heads]
+        before = tuple(self.gates.shifted(t, state, i == 0) for i, t in enumerate(terms))
+        known = replace(state, terms=before, self_gate=None, householder=())
+        answers = [self.reads.contract(known, h.key, f"{p}oi", f"{p}i", f"{p}o") for h in steps]
+        return [a for a in answers if isinstance(a, Ref)]
+
+    def weighed(self, x: Ref, gate: Gate) -> Ref:
+        if gate.literal == 1:
+            return x
+        return self.fn.let(f"{x.text} * {self.gates.by_token(gate, 1)}", "BT", x.shape)
 
     def wy_inverse(self, state: AffineState, keys: str, writes: str, reach: str) -> str:
         """The inverse of I - what an answer finds of the writes before it."""
@@ -296,6 +314,16 @@ class ChunkWriter:
         if rest is not None:
             rest = self.fn.let(f"{rest.text} * {self.gates.by_token(gate, 1)}", "BT", x.shape)
         return Readout(x.shape, tuple((self.gates.times(g, gate), a) for g, a in x.reads), rest)
+
+
+def written_at(term: Term, key: Ref) -> TypeGuard[KernelTerm]:
+    """Is it what a token writes at this key?"""
+    return (
+        isinstance(term, KernelTerm)
+        and term.mask is None
+        and term.z is not None
+        and term.z.text == key.text
+    )
 
 
 def heads_of(x: AffineState | Readout) -> int:

@@ -103,10 +103,14 @@ class Gates:
             return InitialTerm(self.named(text), term.state)
         if term.mask is not None:
             return replace(term, mask=let(f"{mask} @ {term.mask}", "", ()).text)
-        if term.gate.literal == 1:
-            return replace(term, mask=mask, gate=ONE)
-        gate = term.gate.text + ("" if term.gate.literal is not None else ".unsqueeze(-2)")
-        return replace(term, mask=let(f"{mask} * {gate}", "", ()).text, gate=ONE)
+        return replace(term, mask=self.weighed(mask, term.gate), gate=ONE)
+
+    def weighed(self, mask: str, gate: Gate) -> str:
+        """A mask over tokens that weigh what they write by a gate."""
+        if gate.literal == 1:
+            return mask
+        row = gate.text + ("" if gate.literal is not None else ".unsqueeze(-2)")
+        return self.fn.let(f"{mask} * {row}", "", ()).text
 
     def shifted(self, term: Term, state: AffineState, start: bool = False) -> Term:
         """A term of the state as it stood before each token; `start`: is it the memory's own start,
@@ -129,8 +133,12 @@ class Gates:
             return InitialTerm(self.times(term.decay, gate), term.state)
         if term.mask is None:
             return replace(term, gate=self.times(term.gate, gate))
+        return replace(term, mask=self.by_row(term.mask, gate))
+
+    def by_row(self, mask: str, gate: Gate) -> str:
+        """A mask over tokens that weigh what they find by a gate."""
         row = gate.text if gate.literal is not None else f"{gate.text}.unsqueeze(-1)"
-        return replace(term, mask=self.fn.let(f"{term.mask} * {row}", "", ()).text)
+        return self.fn.let(f"{mask} * {row}", "", ()).text
 
     # -- gates for each channel
 

@@ -86,21 +86,21 @@ def region_1(state, streams, statics, ends, left):
     M_W1_2 = M_W1_1[..., -1, :]
     M_W1_3 = torch.einsum("BJpqu,BJpqv->Bpquv", S_5 * M_W1_2.movedim(-1, 1)[..., None], S_3)
     M_W1_new = phi[..., -1][..., None, None] * M_W1 + M_W1_3
+    # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
+    M_W2_1 = wy_inverse(-(torch.einsum("BTpqi,BJpqi->BpqTJ", S_1, S_1) * shift_right(M_W1_1)))
     # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_6 = torch.sigmoid(S_2)
     S_7 = torch.einsum("BTanb,Banbc->BTanc", S_5, held) * (S_6 * (1.0 + S_2 * (1.0 - S_6)))
     # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
-    M_W2_1 = torch.einsum("BTpqi,BJpqi->BpqTJ", S_1, S_1) * shift_right(M_W1_1)
     M_W2_2 = torch.einsum("BpqT->BTpq", shift_decay(phi, 1.0))
     M_W2_3 = torch.einsum(
         "BTpqo,BTpq->BTpqo",
         S_2 if M_W2_near is None else torch.einsum("Bpqoi,BTpi->BTpqo", M_W2, k),
         M_W2_2,
     )
-    M_W2_4 = M_W2_3 + torch.einsum("BpqTJ,BJpqo->BTpqo", M_W2_1, S_7)
-    M_W2_5 = S_7 + torch.einsum("BpqTJ,BJpqo->BTpqo", wy_inverse(-M_W2_1), M_W2_4)
-    M_W2_6 = torch.einsum("BJpqu,BJpv->Bpquv", M_W2_5 * M_W1_2.movedim(-1, 1)[..., None], k)
-    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_6
+    M_W2_4 = torch.einsum("BpqTJ,BJpqo->BTpqo", M_W2_1, S_7 + M_W2_3)
+    M_W2_5 = torch.einsum("BJpqu,BJpv->Bpquv", M_W2_4 * M_W1_2.movedim(-1, 1)[..., None], k)
+    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_5
     S_velocity_m_W1_new = (
         torch.einsum("Bpqu,Bpqv->Bpquv", S_5[:, -1], S_3[:, -1]) * m_1[..., -1][..., None, None]
     )
@@ -214,15 +214,8 @@ def still_1(streams, statics):
     M_W1_2 = M_W1_1[..., -1, :]
     # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
     M_W2_1 = torch.einsum("BpT->BTp", shift_decay(phi, 1.0))
-    M_W2_2 = torch.einsum("BTpi,BJpi->BpTJ", k, k) * shift_right(M_W1_1)
-    M_W2_3 = wy_inverse(-M_W2_2)
-    return (
-        phi.contiguous(),
-        M_W1_2.contiguous(),
-        M_W2_1.contiguous(),
-        M_W2_2.contiguous(),
-        M_W2_3.contiguous(),
-    )
+    M_W2_2 = wy_inverse(-(torch.einsum("BTpi,BJpi->BpTJ", k, k) * shift_right(M_W1_1)))
+    return phi.contiguous(), M_W1_2.contiguous(), M_W2_1.contiguous(), M_W2_2.contiguous()
 
 
 def moving_1(state, streams, statics, ends, left, made):
@@ -248,7 +241,6 @@ def moving_1(state, streams, statics, ends, left, made):
         M_W1_2,
         M_W2_1,
         M_W2_2,
-        M_W2_3,
     ) = made
     # hope.nl:49  return linear(rmsnorm(M_mem@far(q)), [d])  # Eqs. 83, 90: stale read (hole 6)
     held = M_W1 if M_W1_far is None else M_W1_far
@@ -265,15 +257,14 @@ def moving_1(state, streams, statics, ends, left, made):
     S_5 = torch.sigmoid(S_1)
     S_6 = torch.einsum("BTab,Babc->BTac", S_4, held) * (S_5 * (1.0 + S_1 * (1.0 - S_5)))
     # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
-    M_W2_4 = torch.einsum(
+    M_W2_3 = torch.einsum(
         "BTpo,BTp->BTpo",
         S_1 if M_W2_far is None else torch.einsum("Bpoi,BTpi->BTpo", M_W2, k),
         M_W2_1,
     )
-    M_W2_5 = M_W2_4 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_2, S_6)
-    M_W2_6 = S_6 + torch.einsum("BpTJ,BJpo->BTpo", M_W2_3, M_W2_5)
-    M_W2_7 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_6 * M_W1_2.movedim(-1, 1)[..., None], k)
-    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_7
+    M_W2_4 = torch.einsum("BpTJ,BJpo->BTpo", M_W2_2, S_6 + M_W2_3)
+    M_W2_5 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_4 * M_W1_2.movedim(-1, 1)[..., None], k)
+    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_5
     m_1 = rate.movedim(1, -1) * -1.0
     S_m_W1_new = (
         torch.einsum("Bpu,Bpv->Bpuv", S_4[:, -1], S_2[:, -1]) * m_1[..., -1][..., None, None]
