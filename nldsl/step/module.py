@@ -19,7 +19,7 @@ from nldsl.step.emit import Emitted, Emitter, quotes
 from nldsl.step.layout import WIDTH, fold
 from nldsl.step.loading import loaded_name, loads
 from nldsl.step.runtime.library import copied
-from nldsl.step.state import layout, leaves_of, ticks_of
+from nldsl.step.state import layout, leaf_name, leaves_of, ticks_of
 from nldsl.step.updates import Updates, drawn
 
 IMPORTS = """from __future__ import annotations
@@ -92,7 +92,11 @@ def module_text(
     head = [row for name, table in tables.items() for row in fold(f"{name} = {quotes(table)}")]
     kinds_of_step = range(1, 1 + len(updates.clock.table.events))
     head += fold(f"TICKS = {{{', '.join(tick_row(i, updates) for i in kinds_of_step)}}}")
-    rest = copied(f"{ticks}\n{kinds}\nmain(", called)
+    if workers := entries(program):
+        head += fold(f"WORKERS = {quotes(workers)}")
+    rest = copied(f"{ticks}\n{kinds}\nmain(" + "fresh_at_workers(" * bool(workers), called)
+    if workers:  # what a step calls is that of all workers
+        rest = rest.replace("def fresh(", "def one_worker(").replace("fresh_at_workers(", "fresh(")
     parts = [
         docstring(program, precision),
         IMPORTS,
@@ -167,6 +171,15 @@ def step_kinds(emitted: Emitted, updates: Updates) -> str:
         "    return V, terms, lasting\n"
         for i in range(len(updates.clock.table.events))
     )
+
+
+def entries(program: Program) -> dict[str, str]:
+    """See `emitted.WORKERS`."""
+    return {
+        name: leaf_name(program.memories[weight.worker], name)
+        for name, weight in program.weights.items()
+        if weight.worker is not None
+    }
 
 
 def learners(program: Program, updates: Updates) -> dict[str, dict[str, tuple[list[str], bool]]]:
