@@ -290,8 +290,10 @@ class Meaning:
 
     def _start_value(self, node: Node, level: Level, line: Line, i: int, number: int) -> Value:
         step = i + 1 if line.unit == "step" else line.step[min(i + 1, len(line) - 1)]
-        if node.op == "weight":
+        if node.op == "weight" and line.unit == "step":
             return self.weight(node["name"], step)
+        if node.op == "weight":
+            return self.entry(node["name"], line, min(i + 1, len(line) - 1))
         if node.op in (
             "read",
             "now",

@@ -236,8 +236,9 @@ def reset_periods(program: Program) -> Iterator[Diagnostic]:
     level recall every 16 token { .. reset every 100 token }                 # N305
     level recall every 16 token { .. reset every 96 token }
     """
-    for level in program.levels.values():
-        reset, clock = level.reset, level.clock
+    own = [(program.level(m.name), m.reset) for m in program.memories.values() if m.reset]
+    for level, reset in [*((x, x.reset) for x in program.levels.values()), *own]:
+        clock = level.clock
         if level.parent is not None or "never" in (reset.unit, clock.unit):
             continue
         if reset.unit == clock.unit and not (

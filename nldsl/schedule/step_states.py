@@ -138,7 +138,9 @@ class Instants:
         if given.what == "sum":
             workers = self.program.workers
             apart = given.lanes == "each" and workers is not None
-            return behind((workers,) if apart and workers else (), self.ticks.streams[given.stream].type)
+            return behind(
+                (workers,) if apart and workers else (), self.ticks.streams[given.stream].type
+            )
         return self.program.memories[given.memory].type
 
     def level_of(self, total: Total) -> str:

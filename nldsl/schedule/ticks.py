@@ -283,19 +283,25 @@ class Equations:
         assert not folded or point is here, node
         # the limit `curved_in_its_stretch`
         assert all(n.op != "fold" for n in walk(direct, *slopes)), node
-        total = self.substitute(direct, {plain: point})
+        at = self.beside(objective) | {plain: point}
+        total = self.substitute(direct, at)
         for fold, slope in folded:
             if fold.op == "fold":
                 (inner,) = gradient(al, fold.args[0], [plain], constant)
-                part = self.substitute(inner, {plain: here})
+                part = self.substitute(inner, at | {plain: here})
                 part = self.accumulate(part, self.original(node, fold, done), fold)
             else:
                 part = self.slope(fold, memory.name, memory.type)
-            weight = self.weight(self.substitute(slope, {plain: point}))
+            weight = self.weight(self.substitute(slope, at))
             if weight.type != () and not isinstance(part.type, Tree):
                 weight = al.scale_to(weight, part)
             total = al.add(total, al.mul(weight, part))
         return total
+
+    def beside(self, objective: Node) -> dict[Node, Node]:
+        """Plain reads of other memories of the level: those that have not moved yet."""
+        plains = (n for n in walk(objective) if n.op == "plain")
+        return {n: self.al.make("read", type=n.type, memory=n["memory"]) for n in plains}
 
     def slope(self, fold: Node, memory: str, type: Type) -> Node:
         """The gradient, in a memory, of the sum of a stream that a node is."""
@@ -330,7 +336,9 @@ class Equations:
         if self.axes and slope.op == "spread" and slope.args[0].type == self.axes:
             slope = slope.args[0]
         if self.axes and slope.type == self.axes:  # a number is one for all of them
-            same = {n: self.al.const(number(n) or 0.0) for n in walk(slope) if number(n) is not None}
+            same = {
+                n: self.al.const(number(n) or 0.0) for n in walk(slope) if number(n) is not None
+            }
             slope = self.substitute(slope, same)
         if slope.type in ((), self.axes):
             return slope

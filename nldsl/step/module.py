@@ -19,7 +19,7 @@ from nldsl.step.emit import Emitted, Emitter, quotes
 from nldsl.step.layout import WIDTH, fold
 from nldsl.step.loading import loaded_name, loads
 from nldsl.step.runtime.library import copied
-from nldsl.step.state import layout, leaf_name, leaves_of, ticks_of
+from nldsl.step.state import entries, layout, leaves_of, ticks_of
 from nldsl.step.updates import Updates, drawn
 
 IMPORTS = """from __future__ import annotations
@@ -95,8 +95,8 @@ def module_text(
     if workers := entries(program):
         head += fold(f"WORKERS = {quotes(workers)}")
     rest = copied(f"{ticks}\n{kinds}\nmain(" + "fresh_at_workers(" * bool(workers), called)
-    if workers:  # what a step calls is that of all workers
-        rest = rest.replace("def fresh(", "def one_worker(").replace("fresh_at_workers(", "fresh(")
+    if workers:
+        called, rest = map(at_workers, (called, rest))
     parts = [
         docstring(program, precision),
         IMPORTS,
@@ -109,6 +109,11 @@ def module_text(
         'if __name__ == "__main__":\n    main()',
     ]
     return "\n\n\n".join(part for part in parts if part) + "\n"
+
+
+def at_workers(text: str) -> str:
+    """The functions of a step with `fresh` that of all workers, and what it was that of one."""
+    return text.replace("def fresh(", "def one_worker(").replace("fresh_at_workers(", "fresh(")
 
 
 def docstring(program: Program, precision: str) -> str:
@@ -171,15 +176,6 @@ def step_kinds(emitted: Emitted, updates: Updates) -> str:
         "    return V, terms, lasting\n"
         for i in range(len(updates.clock.table.events))
     )
-
-
-def entries(program: Program) -> dict[str, str]:
-    """See `emitted.WORKERS`."""
-    return {
-        name: leaf_name(program.memories[weight.worker], name)
-        for name, weight in program.weights.items()
-        if weight.worker is not None
-    }
 
 
 def learners(program: Program, updates: Updates) -> dict[str, dict[str, tuple[list[str], bool]]]:

@@ -126,7 +126,7 @@ class Updates:
         """A call of the function that computes the roots, each behind those whose new values it
         takes; its arguments are their leaves.
         """
-        flat = Flat()
+        flat = Flat(self.program.workers is not None)
         fn = flat.fn
         leaves = {node: value for node in walk(*roots.values()) if (value := text(node))}
         labels: dict[str, Label] = {}  # by value

@@ -18,7 +18,9 @@ def fresh_at_workers(
     its first axis; numbers of terms are those of all of them.
     """
     entries = {name: W[entry].unbind(0) for name, entry in WORKERS.items()}
-    count = len(next(iter(entries.values())))
+    count, sequences = len(next(iter(entries.values()))), len(next(iter(inputs.values())))
+    if sequences % count:
+        raise ValueError(f"{sequences} sequences, which {count} workers cannot share alike")
     found = [
         one_worker(
             {**W, **{name: of[worker] for name, of in entries.items()}},
