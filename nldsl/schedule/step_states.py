@@ -103,6 +103,8 @@ class Instants:
         memory = self.program.memories[name]
         assert not self.program.restart(name).inner, name
         start = self.start(memory)
+        drawn = any(n.op == "random" or n.op == "input" for n in walk(start))
+        assert memory.reset is None or not drawn, "limits, restart_apart"
         return State(name, memory.type, memory.level, start, self.after(name), self.settled(name))
 
     def fold(self, fold: Fold) -> State:

@@ -19,7 +19,7 @@ from nldsl.core.build import Builder, number, rank
 from nldsl.core.flow import AtSteps
 from nldsl.core.nodes import Node, Shape, Tree, Type, walk
 from nldsl.core.ops import OPS
-from nldsl.core.program import Level, Program, per_worker
+from nldsl.core.program import ENDS, Level, Program, per_worker
 from nldsl.core.timing import ValidFrom, lookahead
 from nldsl.schedule import instant
 from nldsl.schedule.differentiate import gradient
@@ -125,6 +125,7 @@ class Equations:
         self.copies: dict[Copy, None] = {}
         self.streams: dict[str, Node] = {}
         self.terms: dict[Fold, tuple[Heard, ...]] = {}
+        assert not self.axes or not program.counts(ENDS), "limits, workers_at_documents"
         self.apart: set[str] = set()  # levels of whose streams one may lack terms and another not
         self._folded: dict[tuple[Node, Fold, tuple[Heard, ...]], Node] = {}
         self.local = AtSteps(program)
