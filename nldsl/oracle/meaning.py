@@ -255,11 +255,11 @@ class Meaning:
         value = self.read(self.program.memories[owner], self.steps, step)
         return value[self.paths[name]] if isinstance(value, dict) else value
 
-    def entry(self, name: str, line: Line, i: int) -> Value:
+    def entry(self, name: str, line: Line, step: int) -> Value:
         """The weight as the lanes of a step read it: each the entry of its worker, who has one n-th
         of them.
         """
-        step, worker = line.step[i], self.program.weights[name].worker
+        worker = self.program.weights[name].worker
         if not line.learns or worker is None:
             return self.weight(name, step)
         value = self.read(self.program.memories[worker], self.steps, step)
@@ -290,10 +290,8 @@ class Meaning:
 
     def _start_value(self, node: Node, level: Level, line: Line, i: int, number: int) -> Value:
         step = i + 1 if line.unit == "step" else line.step[min(i + 1, len(line) - 1)]
-        if node.op == "weight" and line.unit == "step":
-            return self.weight(node["name"], step)
         if node.op == "weight":
-            return self.entry(node["name"], line, min(i + 1, len(line) - 1))
+            return self.entry(node["name"], line, step)
         if node.op in (
             "read",
             "now",

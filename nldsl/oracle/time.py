@@ -26,9 +26,7 @@ def _input(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) ->
 
 
 def _weight(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
-    if line.unit == "step":
-        return m.weight(node["name"], i)
-    return m.entry(node["name"], line, i)
+    return m.entry(node["name"], line, i if line.unit == "step" else line.step[i])
 
 
 def _memory(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
