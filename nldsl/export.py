@@ -19,7 +19,7 @@ from nldsl.api import Program
 from nldsl.core import program as core
 from nldsl.extras import needs
 from nldsl.step.network import Flat, Network
-from nldsl.step.state import State, layout
+from nldsl.step.state import State, entries, layout
 from nldsl.train import checkpoint, faults
 from nldsl.train.bench import random_batch
 from nldsl.train.run import Run, trained
@@ -47,14 +47,19 @@ def write(run: Run, form: str, out: Path) -> str:
 
 
 def kept(run: Run, state: State) -> set[str]:
-    """The arrays that a stream can read; what optimizers keep is none of them."""
-    return {*layout(run.program, state.tensors)}
+    """The arrays that a stream can read; what optimizers keep is none of them, nor what each worker
+    holds in a step.
+    """
+    return {*layout(run.program, state.tensors)} - {*entries(run.program).values()}
 
 
 def names_of(program: core.Program, state: State) -> dict[str, dict[str, object]]:
     """Of each array: the memory that holds it, its sizes, and where the axes have names, they."""
     found: dict[str, dict[str, object]] = {}
+    apart = {*entries(program).values()}
     for name, (owner, _, _, sizes) in layout(program, state.tensors).items():
+        if name in apart:
+            continue
         weight = program.weights.get(name)
         axes = {"axes": [axis.name for axis in weight.shape]} if weight else {}
         found[name] = {"memory": owner, "sizes": sizes, **axes}

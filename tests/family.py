@@ -43,6 +43,10 @@ FROM_FILES = {
     "retrofit",
     "retrofit_llama",
 }  # what they start from is made in test_retrofit.py, which holds them to the same bars
+WITH_WORKERS = {
+    "diloco",
+    "local_sgd",
+}  # a lane reads its worker's entry: test_workers.py holds them to the same bars
 Losses = Callable[[dict[str, Tensor], Tensor], Tensor]
 
 

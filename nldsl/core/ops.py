@@ -422,10 +422,10 @@ TIME = (
     Op(
         "fold",
         "sum | mean over the instants since the last tick of `since` (a Clock, or a level's name: "
-        "`period`)",
+        "`period`); with an axis more, over the lanes of each worker",
         1,
         ("how", "since"),
-        shapes.same,
+        shapes.stretch,
     ),
     Op(
         "window",

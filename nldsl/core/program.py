@@ -74,6 +74,9 @@ ENDS = "document"
 # its name
 REPORT = "report"
 
+# the dim that divides the lanes of a batch: of n workers, each has one n-th of them, in their order
+WORKER = "worker"
+
 # operators whose value is a memory's: before this instant's tick, after it, at a copy
 STATE = ("read", "now", "held")
 # and what reads in an objective stand for until `grad` binds them
@@ -97,6 +100,7 @@ class Weight:
     fill: Fill = 0.0
     span: Span | None = None
     owner: str | None = None  # qualified name of the memory that owns it, set by ownership
+    worker: str | None = None  # of that whose entries the lanes of a step read in its place
 
 
 @dataclass
@@ -115,6 +119,7 @@ class Memory:
     next: Node | None = None
     slots: Mapping[str, str] | None = None
     span: Span | None = None
+    reset: Clock | None = None  # if it restarts apart from its level
 
     @property
     def equations(self) -> tuple[Node, ...]:
@@ -234,6 +239,17 @@ class Program:
         """The level of a memory."""
         return self.levels[self.memories[memory].level]
 
+    def restart(self, memory: str) -> Clock:
+        """The clock at whose ticks a memory goes back to its start."""
+        own = self.memories[memory].reset
+        return self.level(memory).reset if own is None else own
+
+    @property
+    def workers(self) -> Axis | None:
+        """The axis of the workers of a step; None of a program without levels per worker."""
+        found = (level.per for level in self.levels.values() if by_worker(level))
+        return next(found, None)
+
     def slow(self, memory: str) -> bool:
         """Does a memory stand still while a batch is read?"""
         return not self.level(memory).clock.inner
@@ -255,10 +271,13 @@ class Program:
         return said[0].depth if said else "none"
 
     def owner(self, node: Node) -> str | None:
-        """The memory whose value a read, or a weight, is."""
+        """The memory whose value a read, or a weight in a stream of a step, is."""
         if node.op in STATE:
             return str(node["memory"])
-        return self.weights[node["name"]].owner if node.op == "weight" else None
+        if node.op != "weight":
+            return None
+        weight = self.weights[node["name"]]
+        return weight.worker or weight.owner
 
     def counts(self, unit: str) -> bool:
         """Does anything in the program count in this unit?"""
@@ -269,6 +288,16 @@ class Program:
         ]
         clocks += [clock for node in walk(*self.roots()) for clock in clocks_of(node)]
         return any(isinstance(clock, Clock) and clock.unit == unit for clock in clocks)
+
+
+def by_worker(level: Level) -> bool:
+    """Has it an entry for each worker, which learns from that worker's lanes?"""
+    return level.per is not None and level.per.name == WORKER and level.clock.unit == "step"
+
+
+def per_worker(stretch: Node) -> bool:
+    """Is a stretch one of each worker's lanes: has it an axis more than its terms?"""
+    return stretch.op == "fold" and stretch.type != stretch.args[0].type
 
 
 def clocks_of(node: Node) -> list[Clock]:

@@ -58,6 +58,20 @@ def same(node: Node) -> bool:
     return node.type == node.args[0].type
 
 
+def stretch(node: Node) -> bool:
+    """As its term, or one of it for each worker."""
+    term = node.args[0].type
+    widest = node.type.leaves[0][1] if isinstance(node.type, Tree) else node.type
+    return same(node) or node.type == behind(widest[:1], term)
+
+
+def behind(axes: Shape, type_: Type) -> Type:
+    """The type with these axes in front of every array."""
+    if isinstance(type_, Tree):
+        return Tree(tuple((path, (*axes, *shape)) for path, shape in type_.leaves))
+    return (*axes, *type_)
+
+
 def leaf(node: Node) -> bool:
     tree = node.args[0].type
     return isinstance(tree, Tree) and node.type == tree.shape(node["path"])

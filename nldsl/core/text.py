@@ -104,6 +104,8 @@ class Page:
             yield f"  memory {memory.name}: {typed(memory.type)}"
             start = "its slots" if memory.start is None else self.name(memory.start)
             yield f"    start {start}"
+            if memory.reset is not None:
+                yield f"    reset {rate(memory.reset)}"
             if memory.next is not None:
                 yield f"    next {self.name(memory.next)}"
 

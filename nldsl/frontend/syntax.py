@@ -229,6 +229,9 @@ class Define(Syntax):
 
 @dataclass(frozen=True)
 class Reset(Syntax):
+    """`reset M every ..`; without a name, the whole level."""
+
+    names: tuple[Name, ...]
     rate: Every | Never
     span: Span = spanned()
 

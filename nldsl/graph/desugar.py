@@ -217,6 +217,7 @@ def recorded(memory: MemoryInstance, level: str, resolve: Callable[[Node], Node]
         None if last is None else resolve(last),
         memory.slots,
         memory.text.span,
+        memory.restart.force(),
     )
 
 

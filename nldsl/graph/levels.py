@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from nldsl.core.nodes import Node
-from nldsl.core.program import Bptt, Clock, Level
+from nldsl.core.program import WORKER, Bptt, Clock, Level
 from nldsl.frontend import syntax
 from nldsl.graph.built_in import FUNCTIONS
 from nldsl.graph.builtins import fail_without_level
@@ -18,7 +18,17 @@ from nldsl.graph.elaborator import LAST, PARTS, SOON, Elaborator, Poisoned, mean
 from nldsl.graph.evaluate import array, as_array, axes_text, axis_of, evaluate, field
 from nldsl.graph.memories import MemoryInstance
 from nldsl.graph.scope import Place, Scope, Site, Thunk
-from nldsl.graph.values import Absorb, Array, Expose, Eye, Family, MemoryValue, Num, Value
+from nldsl.graph.values import (
+    Absorb,
+    Array,
+    Expose,
+    Eye,
+    Family,
+    Hidden,
+    MemoryValue,
+    Num,
+    Value,
+)
 from nldsl.source import Span
 
 
@@ -71,6 +81,12 @@ class LevelInstance:
         self.per = elaborator.hide(axis_of(text.per, site)) if text.per else None
         if self.per is not None:
             self.scope.hidden = (*around.hidden, self.per)
+
+    @property
+    def worker(self) -> Hidden | None:
+        """The axis of the workers, of a level that has an entry for each."""
+        own = (h for h in self.scope.hidden if h.axis.name == WORKER)
+        return next(own, None) if self.clock.unit == "step" else None
 
     def member(self, name: syntax.Name, site: Site) -> MemoryValue:
         """`l.M`."""
@@ -146,11 +162,15 @@ class LevelInstance:
     def finish(self) -> None:
         """Elaborate the equations; everything around is declared by now."""
         self.check()
-        self.once("reset", [text for text, _ in self.resets], "one of the two")
+        self.once("reset", [text for text, _ in self.whole()], "one of the two")
+        for memory in self.memories.values():
+            again = [text for text, _ in self.alone(memory)]
+            self.once(f"reset {memory.text.name.text}", again, "one of the two")
         self.once("context", self.said, "one `context x, y` with all streams")
         for memory in self.memories.values():
             attempt(memory.type)
             attempt(memory.start)
+            attempt(memory.restart)
         for _, version in sorted(
             (v for memory in self.memories.values() for v in memory.versions), key=lambda v: v[0]
         ):
@@ -252,9 +272,24 @@ class LevelInstance:
             level = level.parent
 
     def _reset(self) -> Clock:
-        if not self.resets:
+        said = self.whole()
+        if not said:
             return self.parent._reset() if self.parent is not None else default_reset(self.clock)
-        return rate_of(self.resets[-1][0].rate, self.resets[-1][1])
+        return rate_of(said[-1][0].rate, said[-1][1])
+
+    def whole(self) -> list[tuple[syntax.Reset, Site]]:
+        """The clauses `reset every ..` of the whole level."""
+        return [one for one in self.resets if not one[0].names]
+
+    def alone(self, memory: MemoryInstance) -> list[tuple[syntax.Reset, Site]]:
+        """The clauses `reset M every ..` that name a memory."""
+        own = memory.text.name.text
+        return [one for one in self.resets if own in [name.text for name in one[0].names]]
+
+    def restart(self, memory: MemoryInstance) -> Clock | None:
+        """The clock at whose ticks a memory restarts apart from its level."""
+        said = self.alone(memory)
+        return rate_of(said[-1][0].rate, said[-1][1]) if said else None
 
     def _bptt(self) -> tuple[Bptt, ...]:
         if not self.bptts:

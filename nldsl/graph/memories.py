@@ -57,6 +57,9 @@ class MemoryInstance(Bound):
             text.name.text,
             (text.start or text.type).span,
         )
+        self.restart = Thunk(
+            self.elaborator, lambda: level.restart(self), text.name.text, text.type.span
+        )
         self.slots: dict[str, str] | None = None
 
     def _type(self) -> MemoryType:
@@ -76,6 +79,9 @@ class MemoryInstance(Bound):
                     return MemoryType(Tree(leaves), hidden)
                 return MemoryType((*front, *like.seen), hidden)
             if isinstance(kind, syntax.Weights):
+                worker = self.level.worker
+                if worker is not None:
+                    return MemoryType(elaborator.owners.lend(self, worker.axis), (worker,))
                 return MemoryType(elaborator.owners.claim(self), ())
             callee = (
                 evaluate(kind.place.names[0], self.site) if len(kind.place.names) == 1 else None

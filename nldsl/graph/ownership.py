@@ -17,7 +17,7 @@ from nldsl.graph.calls import declared_axes
 from nldsl.graph.elaborator import Elaborator, Poisoned
 from nldsl.graph.evaluate import evaluate
 from nldsl.graph.names import join
-from nldsl.graph.values import Definition, Num, kind_of
+from nldsl.graph.values import Definition, MemoryValue, Num, kind_of
 
 if TYPE_CHECKING:
     from nldsl.graph.memories import MemoryInstance
@@ -157,6 +157,39 @@ class Owners:
                 help="leave the level out, or give a definition a `weight(..)`",
             )
         return Tree(tuple(leaves))
+
+    def lend(self, memory: MemoryInstance, worker: Axis) -> Tree:
+        """The weights of the memory that one of a level per worker starts from, an entry for each
+        worker: the lanes of a step read their worker's in their place. Fails with N118.
+        """
+        said = memory.text
+        value = evaluate(said.start, memory.site) if said.start is not None else None
+        kind = value.memory.text.type if isinstance(value, MemoryValue) and not value.path else None
+        assert isinstance(said.type, syntax.Weights)
+        if (
+            not isinstance(value, MemoryValue)
+            or not isinstance(kind, syntax.Weights)
+            or value.memory.level.worker is not None
+            or said.type.of is not None
+            or said.type.shape is not None
+        ):
+            self.elaborator.fail(
+                "N118",
+                "the weights of each worker start from the memory that owns them",
+                (said.start or said.type).span,
+                "an entry for each worker, of what?",
+                help="`memory W: weights = outer.S`, and `memory S: weights` in a level `outer` "
+                "without `per worker`",
+            )
+        owned = value.memory.type.force().tree
+        for name in owned.paths():
+            weight = self.elaborator.weights[name]
+            if weight.worker not in (None, memory.name):
+                self.elaborator.fail(
+                    "N111", f"two memories stand for `{name}` at the workers", said.type.span
+                )
+            weight.worker = memory.name
+        return Tree(tuple((name, (worker, *shape)) for name, shape in owned.leaves))
 
     def check(self) -> None:
         """Every weight is owned."""

@@ -28,7 +28,7 @@ def start(memory: MemoryInstance) -> Node | None:
     """The node of a start; None where the memory's value is its weight slots."""
     elaborator, text, type_ = memory.elaborator, memory.text, memory.type.force()
     drawn = isinstance(text.start, syntax.Name) and text.start.text == "random"
-    if isinstance(text.type, syntax.Weights):
+    if isinstance(text.type, syntax.Weights) and memory.level.worker is None:
         memory.slots = {path: path for path in type_.tree.paths()}
     elif (
         drawn

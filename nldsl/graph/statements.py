@@ -12,7 +12,7 @@ from nldsl.frontend import syntax
 from nldsl.graph import calls
 from nldsl.graph.built_in import built_in
 from nldsl.graph.clocks import clock_of
-from nldsl.graph.elaborator import MOST_ITERATIONS, Elaborator, Poisoned
+from nldsl.graph.elaborator import MOST_ITERATIONS, Elaborator, Poisoned, meant
 from nldsl.graph.evaluate import declare, evaluate, instantiate, make
 from nldsl.graph.levels import LevelInstance
 from nldsl.graph.memories import MemoryInstance
@@ -71,7 +71,7 @@ def declare_memory(statement: syntax.Memory, site: Site) -> None:
     site.elaborator.heard(statement.name.span, memory)
     scope.define(statement.name, memory)
     site.level.memories[statement.name.text] = memory
-    if isinstance(statement.type, syntax.Weights):
+    if isinstance(statement.type, syntax.Weights) and site.level.worker is None:
         site.elaborator.owners.register(memory)
 
 
@@ -164,6 +164,14 @@ def context(statement: syntax.Context, site: Site) -> None:
 
 @make.register(syntax.Reset)
 def reset(statement: syntax.Reset, site: Site) -> None:
+    for name in statement.names:
+        if name.text not in site.level.memories:
+            site.elaborator.fail(
+                "N101",
+                f"this level has no memory `{name.text}` above",
+                name.span,
+                **meant(name, site.level.memories),
+            )
     site.level.resets.append((statement, site))
 
 

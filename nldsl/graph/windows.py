@@ -9,7 +9,7 @@ from nldsl.frontend import syntax
 from nldsl.graph.clocks import clock_of, stretch_count
 from nldsl.graph.evaluate import array, as_array, evaluate, named_axis
 from nldsl.graph.scope import Site
-from nldsl.graph.values import Array
+from nldsl.graph.values import Array, Hidden
 
 
 def stretch(over: syntax.Stretch, site: Site) -> Stretch:
@@ -47,6 +47,10 @@ def reduction(how: str) -> Callable[[syntax.Call, Site], Array]:
             arrays.numbers(x)
             kind, span = stretch(call.args[0].stretch, site)
             op, attr = ("window", "length") if kind == "last" else ("fold", "since")
+            level = site.scope.level
+            worker = level.worker if level is not None and op == "fold" else None
+            if worker is not None and worker not in x.hidden:
+                return of_workers(how, x, span, worker, site)
             node = elaborator.node(op, x.node, type=x.node.type, **{"how": how, attr: span})
             return Array(node, x.hidden)
         if not 1 <= len(call.args) <= 2 or any(
@@ -63,6 +67,19 @@ def reduction(how: str) -> Callable[[syntax.Call, Site], Array]:
         return arrays.along(how, x, named_axis(call.args[1], site))
 
     return build
+
+
+def of_workers(how: str, x: Array, span: object, worker: Hidden, site: Site) -> Array:
+    """The stretch over the lanes of each worker, whose axis stands in front."""
+    shapes, elaborator = site.elaborator.shapes, site.elaborator
+    if x.is_tree:
+        leaves = [(p, of_workers(how, y, span, worker, site)) for p, y in shapes.leaves(x)]
+        return shapes.tree(leaves)
+    type_ = (worker.axis, *x.shape)
+    node = elaborator.node("fold", x.node, type=type_, how=how, since=span)
+    hidden = sorted((worker, *x.hidden), key=lambda h: h.order)
+    places = [(worker, *x.hidden).index(h) for h in hidden]
+    return Array(shapes.permute(node, [*places, *range(len(places), len(type_))]), tuple(hidden))
 
 
 def span_of_pairs(over: syntax.Stretch | None, site: Site) -> Stretch | None:

@@ -136,14 +136,16 @@ class Oracle:
             else [batch]
         )
 
-    def _read(self, batch: Batch, line: Line | None, new_sequence: bool) -> Line:
+    def _read(
+        self, batch: Batch, line: Line | None, new_sequence: bool, learns: bool = False
+    ) -> Line:
         """Appends the tokens of a batch one by one; each instant is finished before the next is
         evaluated.
         """
         m = self._meaning
         lanes, tokens = next(iter(batch.values())).shape[:2]
         fresh = line is None or new_sequence
-        line = line or Line("token", lanes)
+        line = line or Line("token", lanes, learns)
         assert line.lanes == lanes
         for t in range(tokens):
             for back in range(
@@ -255,7 +257,7 @@ class Oracle:
             if self._carried and self._lines
             else [None] * len(many)
         )
-        lines = [self._read(batch, old, True) for batch, old in zip(many, olds, strict=True)]
+        lines = [self._read(batch, old, True, True) for batch, old in zip(many, olds, strict=True)]
         now = len(m.steps) - 1
         m.streams[now] = [(line, range(line.step.index(now), len(line))) for line in lines]
         return lines

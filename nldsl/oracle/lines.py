@@ -70,6 +70,7 @@ class Line:
 
     unit: str
     lanes: int = 1
+    learns: bool = False  # is it of a step, in which each lane reads the entry of its worker?
     tables: list[dict[Node, Value]] = field(default_factory=list)
     memo: dict[tuple[str, str, int], object] = field(default_factory=dict)
     inputs: list[dict[str, Tensor]] = field(default_factory=list)
@@ -98,6 +99,7 @@ class Line:
         return Line(
             self.unit,
             self.lanes,
+            self.learns,
             [*self.tables[:-1], *map(dict, self.tables[-1:])],
             dict(self.memo),
             list(self.inputs),
@@ -167,6 +169,8 @@ class Facts:
             return self.unit(self.program.levels[node["level"]]) == "token"
         if node.op == "fold":
             return not self._gathers_tokens(node)
+        if node.op == "weight":  # of each lane another, where workers have entries of their own
+            return self.program.weights[node["name"]].worker is not None
         return node.op in (
             "input",
             "rope",
@@ -277,13 +281,7 @@ class Facts:
                 continue
             seen.add(node)
             stack.extend(node.args)
-            read = (
-                self.program.weights[node["name"]].owner
-                if node.op == "weight"
-                else node["memory"]
-                if node.op in STATE
-                else None
-            )
+            read = self.program.owner(node)
             if read == memory:
                 if node.op in ("read", "weight"):
                     return True

@@ -74,6 +74,16 @@ class Meaning:
             and line.ends(i)
         )
 
+    def restarts(self, memory: Memory, line: Line, i: int) -> bool:
+        """Does a memory go back to its start, with its level or apart from it?"""
+        if memory.reset is not None:
+            return self.fires(memory.reset, line, i)
+        return self.resets(self.program.levels[memory.level], line, i)
+
+    def begins(self, level: Level, line: Line, i: int) -> bool:
+        """Does any memory of a level restart?"""
+        return any(self.restarts(self.program.memories[m], line, i) for m in level.memories)
+
     def performed(self, level: Level, line: Line, i: int) -> bool:
         """Does the level tick at i? Not if its caller does not, nor if none of its objectives has a
         term.
@@ -100,7 +110,7 @@ class Meaning:
             (
                 j
                 for j in range(i - 1, -1, -1)
-                if self.performed(level, line, j) or self.resets(level, line, j)
+                if self.performed(level, line, j) or self.begins(level, line, j)
             ),
             -1,
         )
@@ -169,7 +179,7 @@ class Meaning:
         at i hold.
         """
         level = self.program.levels[memory.level]
-        if i < 0 or self.resets(level, line, i):
+        if i < 0 or self.restarts(memory, line, i):
             return self._once(
                 "settled", memory.name, line, i, lambda: self._start(memory, level, line, i)
             )
@@ -196,7 +206,7 @@ class Meaning:
             (
                 j
                 for j in range(i - 1, -1, -1)
-                if self.fires(clock, line, j) or self.resets(level, line, j)
+                if self.fires(clock, line, j) or self.restarts(memory, line, j)
             ),
             -1,
         )
@@ -245,12 +255,24 @@ class Meaning:
         value = self.read(self.program.memories[owner], self.steps, step)
         return value[self.paths[name]] if isinstance(value, dict) else value
 
+    def entry(self, name: str, line: Line, step: int) -> Value:
+        """The weight as the lanes of a step read it: each the entry of its worker, who has one n-th
+        of them.
+        """
+        worker = self.program.weights[name].worker
+        if not line.learns or worker is None:
+            return self.weight(name, step)
+        value = self.read(self.program.memories[worker], self.steps, step)
+        whole = value[name] if isinstance(value, dict) else value
+        assert line.lanes % whole.shape[1] == 0, f"{line.lanes} lanes, {whole.shape[1]} workers"
+        return whole[0].repeat_interleave(line.lanes // whole.shape[1], 0)
+
     def _start(self, memory: Memory, level: Level, line: Line, i: int) -> Value:
         """The start, after the ticks of instant i; `number` counts the resets in the life of this
         memory. A level that is not slower does not see what it is made of.
         """
         first = line.first[min(i + 1, len(line) - 1)] if line.unit == "token" else 0
-        number = sum(self.resets(level, line, j) for j in range(first, i + 1))
+        number = sum(self.restarts(memory, line, j) for j in range(first, i + 1))
         if memory.start is None:
             assert memory.slots is not None, memory.name
             drawn = {
@@ -269,7 +291,7 @@ class Meaning:
     def _start_value(self, node: Node, level: Level, line: Line, i: int, number: int) -> Value:
         step = i + 1 if line.unit == "step" else line.step[min(i + 1, len(line) - 1)]
         if node.op == "weight":
-            return self.weight(node["name"], step)
+            return self.entry(node["name"], line, step)
         if node.op in (
             "read",
             "now",
@@ -279,7 +301,7 @@ class Meaning:
             theirs = self.program.levels[other.level]
             if self.facts.unit(theirs) != line.unit:
                 return self.read(other, self.steps, step)
-            if i >= 0 and self.facts.slower(level, theirs) and self.resets(theirs, line, i):
+            if i >= 0 and self.facts.slower(level, theirs) and self.restarts(other, line, i):
                 return self.after(other, line, i)
             return self.read(other, line, i + 1)
         if node.op == "random":

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nldsl.core.nodes import Node
-from nldsl.core.program import Clock
+from nldsl.core.nodes import Node, Tree
+from nldsl.core.program import Clock, per_worker
 from nldsl.oracle.lines import Inside, Line, cut, mark, viewed_by
 from nldsl.oracle.operators import ABSENT, Value, array, each, einsum, leaves, like
 
@@ -26,7 +26,7 @@ def _input(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) ->
 
 
 def _weight(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
-    return m.weight(node["name"], i if line.unit == "step" else line.step[i])
+    return m.entry(node["name"], line, i if line.unit == "step" else line.step[i])
 
 
 def _memory(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:
@@ -103,15 +103,28 @@ def instants(m: Meaning, span: str | Clock | int, line: Line, i: int) -> range:
     return range(m.last_tick(m.program.levels[span], line, i) + 1, i + 1)
 
 
-def _over_lanes(value: Value, lanes: int) -> Value:
-    return each(lambda x: x.expand([lanes, *x.shape[1:]]).sum(0, keepdim=True), value)
+def _over_lanes(value: Value, lanes: int, workers: int) -> Value:
+    """The sum over all lanes, or over those of each worker, whose axis stands in front."""
+    if not workers:
+        return each(lambda x: x.expand([lanes, *x.shape[1:]]).sum(0, keepdim=True), value)
+
+    def apart(x: Tensor) -> Tensor:
+        return x.expand([lanes, *x.shape[1:]]).reshape(1, workers, -1, *x.shape[1:]).sum(2)
+
+    return each(apart, value)
+
+
+def _of_workers(node: Node) -> int:
+    """How many workers a stretch is apart for; 0 of one over all lanes."""
+    shapes = node.type.leaves[0][1] if isinstance(node.type, Tree) else node.type
+    return shapes[0].size if per_worker(node) else 0
 
 
 def _terms(
     m: Meaning, node: Node, line: Line, i: int, inside: Inside | None
 ) -> Iterator[tuple[Value, int]]:
     """The terms of a window, each with the number of sequences that it stands for."""
-    term = node.args[0]
+    term, workers = node.args[0], _of_workers(node)
     pulse = m.facts.pulse(term)
     for j in instants(m, node["length"] if node.op == "window" else node["since"], line, i):
         if line.unit == "step" and term in m.facts.by_token:
@@ -123,12 +136,13 @@ def _terms(
             clocks = [c for c in clocks if c.inner == (where.unit != "step")]
             if "token" in pulse or not clocks or any(m.fires(c, where, t) for c in clocks):
                 value = m.value(term, where, t, inside)
-                if value is not ABSENT:
-                    yield (
-                        (value, 1)
-                        if where is line
-                        else (_over_lanes(value, where.lanes), where.lanes)
-                    )
+                if value is ABSENT:
+                    continue
+                if where is line:
+                    yield _over_lanes(value, workers, workers) if workers else value, 1
+                else:
+                    sum_ = _over_lanes(value, where.lanes, workers)
+                    yield sum_, where.lanes // max(1, workers)
 
 
 def _fold(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> Value:

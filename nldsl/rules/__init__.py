@@ -7,6 +7,7 @@ on another, so one pass reports everything.
 
     ownership.py, clocks.py, causality.py, context.py, gradients.py
                    a family of codes each, N1 and N3 to N6
+    workers.py     reads across workers, of the family of causality
     flow.py        reachability through time and through derivatives
     words.py       the words that a finding points at
     limits/        programs that have a meaning and no lowering: N801, and N505
@@ -27,7 +28,7 @@ from dataclasses import replace
 
 from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic, Diagnostics
-from nldsl.rules import causality, clocks, context, gradients, limits, ownership
+from nldsl.rules import causality, clocks, context, gradients, limits, ownership, workers
 from nldsl.rules.flow import first_of_each
 
 Rule = Callable[[Program], Iterable[Diagnostic]]
@@ -57,6 +58,7 @@ RULES: tuple[Rule, ...] = (
     context.missing_context,
     context.unused_context,
     context.unread_memories,
+    workers.reads_across_workers,
     gradients.zero_gradients,
     gradients.unreached_weights,
     gradients.gradients_at_another_value,

@@ -196,7 +196,7 @@ def _faster(program: Program, level: Level, after: Node) -> tuple[Node, set[str]
             node.op in ("read", "now", "plain") and program.memories[node["memory"]].level in family
         ):
             continue
-        if node.op in ("tick", "ticks", "held"):
+        if node.op in ("tick", "ticks", "held") or _of_this_step(program, level, node):
             continue
         if clock_of(program, node).pace < level.clock.pace:
             found.append(node)
@@ -210,6 +210,11 @@ def _faster(program: Program, level: Level, after: Node) -> tuple[Node, set[str]
         for a, b in pairwise(met.way(node))
         if a.op == "grad" and b is a.args[0]
     }
+
+
+def _of_this_step(program: Program, level: Level, node: Node) -> bool:
+    """Is it the value behind a tick of this very step?"""
+    return node.op == "now" and level.clock.unit == "step" and program.slow(node["memory"])
 
 
 def _gathers_a_step(program: Program, node: Node) -> bool:
@@ -231,8 +236,9 @@ def reset_periods(program: Program) -> Iterator[Diagnostic]:
     level recall every 16 token { .. reset every 100 token }                 # N305
     level recall every 16 token { .. reset every 96 token }
     """
-    for level in program.levels.values():
-        reset, clock = level.reset, level.clock
+    own = [(program.level(m.name), m.reset) for m in program.memories.values() if m.reset]
+    for level, reset in [*((x, x.reset) for x in program.levels.values()), *own]:
+        clock = level.clock
         if level.parent is not None or "never" in (reset.unit, clock.unit):
             continue
         if reset.unit == clock.unit and not (

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from nldsl.core.nodes import Met, Node, reach, walk
-from nldsl.core.program import READS, Level, Program
+from nldsl.core.program import Level, Program
 from nldsl.diagnostic import Diagnostic
 from nldsl.rules.flow import SHAPE_ONLY, constants_of, in_every_instance, terms
 from nldsl.rules.words import context_names, head_of, place_of, said, short
@@ -124,13 +124,7 @@ def _used(program: Program, readers: Iterable[tuple[Node, int]]) -> dict[str, in
         own = reading[node]
         for arg in node.args:
             reading[arg] = reading.get(arg, 0) | own
-        memory = (
-            program.weights[node["name"]].owner
-            if node.op == "weight"
-            else node["memory"]
-            if node.op in READS
-            else None
-        )
+        memory = node["memory"] if node.op == "plain" else program.owner(node)
         if memory is not None:
             used[memory] = used.get(memory, 0) | own
     return used

@@ -178,7 +178,7 @@ class GradientPaths:
         for node in nodes:
             if node.op in ("plain", "read") or node in self.started:
                 found.setdefault(node["memory"], []).append(node)
-            elif node.op == "weight" and (owner := self.program.weights[node["name"]].owner):
+            elif node.op == "weight" and (owner := self.program.owner(node)):
                 found.setdefault(owner, []).append(node)
         return found
 

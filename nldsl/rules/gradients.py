@@ -74,18 +74,18 @@ def unreached_weights(program: Program) -> Iterator[Diagnostic]:
             for ask in asked.get(level.name, ())
             if ask["memory"] == memory.name
         ]
-        if not memory.slots or not reached:
+        own = [w for w in program.weights.values() if memory.name == (w.worker or w.owner)]
+        if not own or not reached:
             continue
         reads = [node for one in reached for node in one.reads.get(memory.name, ())]
         names = {n["name"] for n in reads if n.op == "weight"}
         if not names or any(n.op in ("read", "plain") for n in reads):
             continue
-        for slot in memory.slots.values():
-            weight = program.weights[slot]
-            if slot not in names:
+        for weight in own:
+            if weight.name not in names:
                 yield Diagnostic(
                     "N513",
-                    f"no gradient of `{short(level.name)}` reaches the weight `{slot}`",
+                    f"no gradient of `{short(level.name)}` reaches the weight `{weight.name}`",
                     weight.span or memory.span,
                     "keeps its first value",
                     help="a path from this weight to the loss, or leave it out",

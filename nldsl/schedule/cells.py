@@ -168,6 +168,7 @@ class Cells(Objectives):
             return
         level = self.program.levels[owner.level]
         assert level.reset.unit in ("sequence", "token", "never", ENDS), "limits, reset_by_steps"
+        assert owner.reset is None, "limits, restart_apart"
         if level.reset.outlives:
             self._seen_within_a_step(level)
         self.cells[name] = Cell(

@@ -26,14 +26,17 @@ Stretch = str | Clock
 
 @dataclass(frozen=True)
 class Input:
-    """What one step gives. `what`: grad, in a memory; sum; terms."""
+    """What one step gives. `what`: grad, in a memory; sum; terms. `lanes`, of a sum where lanes
+    are divided over workers: "each" of these its own, or "all".
+    """
 
     what: str
     stream: str
     memory: str = ""
+    lanes: str = ""
 
     def __str__(self) -> str:
-        return f"{self.what} {self.key}"
+        return f"{self.what} {self.key}" + (" of each worker" if self.lanes == "each" else "")
 
     @property
     def key(self) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from nldsl.core.nodes import Node, Tree
-from nldsl.core.program import Memory, Program
+from nldsl.core.program import Memory, Program, by_worker
 from nldsl.core.timing import at_tokens
 from nldsl.schedule.adjoints import Adjoint
 from nldsl.schedule.named import Copy, Heard, Input, Total, input_of, taken, terms_of
@@ -65,6 +65,12 @@ def step_clock(program: Program) -> StepClock:
         slot: (m, path) for m in program.memories.values() for path, slot in (m.slots or {}).items()
     }
     clock = StepClock(program, table, made, states, heard, needs, streams or said(program), owners)
+    assert not any(
+        program.horizon(viewer, level) != "none" and (by_worker(viewer) or by_worker(level))
+        for level in made.roots
+        for viewer in made.roots
+        if viewer.objectives
+    ), "limits, workers_seen_through"
     adjoints = [Adjoint(clock, level) for level in made.roots]
     return replace(clock, adjoints=tuple(a for a in adjoints if a.moved))
 

@@ -19,6 +19,7 @@ from functools import reduce
 
 from nldsl.core.nodes import Node, Type, walk
 from nldsl.core.program import NEVER, Clock, Level, Memory, Program
+from nldsl.core.shapes import behind
 from nldsl.schedule import instant
 from nldsl.schedule.named import (
     Copy,
@@ -100,8 +101,10 @@ class Instants:
 
     def memory(self, name: str) -> State:
         memory = self.program.memories[name]
-        assert not self.program.levels[memory.level].reset.inner, name
+        assert not self.program.restart(name).inner, name
         start = self.start(memory)
+        drawn = any(n.op == "random" or n.op == "input" for n in walk(start))
+        assert memory.reset is None or not drawn, "limits, restart_apart"
         return State(name, memory.type, memory.level, start, self.after(name), self.settled(name))
 
     def fold(self, fold: Fold) -> State:
@@ -135,7 +138,11 @@ class Instants:
         if given.what == "terms":
             return ()
         if given.what == "sum":
-            return self.ticks.streams[given.stream].type
+            workers = self.program.workers
+            apart = given.lanes == "each" and workers is not None
+            return behind(
+                (workers,) if apart and workers else (), self.ticks.streams[given.stream].type
+            )
         return self.program.memories[given.memory].type
 
     def level_of(self, total: Total) -> str:
@@ -192,7 +199,7 @@ class Instants:
         return self._settled[name]
 
     def restarts(self, memory: Memory) -> list[Clock]:
-        reset = self.program.levels[memory.level].reset
+        reset = self.program.restart(memory.name)
         return [] if reset == NEVER else [reset]
 
     def begun(self, memory: Memory) -> Node:

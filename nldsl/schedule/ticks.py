@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from nldsl.core.build import Builder, number
+from nldsl.core.build import Builder, number, rank
 from nldsl.core.flow import AtSteps
-from nldsl.core.nodes import Node, Type, walk
+from nldsl.core.nodes import Node, Shape, Tree, Type, walk
 from nldsl.core.ops import OPS
-from nldsl.core.program import Level, Program
+from nldsl.core.program import ENDS, Level, Program, per_worker
 from nldsl.core.timing import ValidFrom, lookahead
 from nldsl.schedule import instant
 from nldsl.schedule.differentiate import gradient
@@ -125,6 +125,7 @@ class Equations:
         self.copies: dict[Copy, None] = {}
         self.streams: dict[str, Node] = {}
         self.terms: dict[Fold, tuple[Heard, ...]] = {}
+        assert not self.axes or not program.counts(ENDS), "limits, workers_at_documents"
         self.apart: set[str] = set()  # levels of whose streams one may lack terms and another not
         self._folded: dict[tuple[Node, Fold, tuple[Heard, ...]], Node] = {}
         self.local = AtSteps(program)
@@ -215,16 +216,34 @@ class Equations:
         if not self.local(term):
             # its value: memories as they were held, also those of this level
             stream = self.stream(self.variant(term))
-            what = Input("sum", stream)
+            what = Input("sum", stream, lanes=self.lanes(node))
             found: Heard = Total(what, since) if self.keeps(since) else what
             total = given(al, found, node.type)
-            return total if node["how"] == "sum" else al.div(total, given(al, found.terms, ()))
+            return total if node["how"] == "sum" else al.div(total, self.terms_in(found))
         value = done[term]
         if any(n.op == "plain" for n in walk(value)):  # waits for a gradient
             return al.make(
                 "fold", value, type=node.type, span=node.span, how=node["how"], since=since
             )
-        return self.accumulate(value, term, node)
+        total = self.accumulate(value, term, node)
+        lacks = len(self.axes) if per_worker(node) else 0  # each worker has the same
+        return al.spread(total, node.type, tuple(range(lacks, lacks + rank(value.type))))
+
+    @property
+    def axes(self) -> Shape:
+        """The axis of the workers, if there are any."""
+        return () if self.program.workers is None else (self.program.workers,)
+
+    def lanes(self, fold: Node) -> str:
+        """Whose lanes a fold of a stream is over."""
+        return ("each" if per_worker(fold) else "all") if self.axes else ""
+
+    def terms_in(self, heard: Heard) -> Node:
+        """The number of terms of a sum: every worker has as many as any other."""
+        terms = given(self.al, heard.terms, ())
+        if input_of(heard).lanes != "each":
+            return terms
+        return self.al.div(terms, self.al.const(self.axes[0].size))
 
     def accumulate(self, value: Node, term: Node, node: Node) -> Node:
         """The fold of `value`, made at the ticks at which `term` is."""
@@ -265,17 +284,25 @@ class Equations:
         assert not folded or point is here, node
         # the limit `curved_in_its_stretch`
         assert all(n.op != "fold" for n in walk(direct, *slopes)), node
-        total = self.substitute(direct, {plain: point})
+        at = self.beside(objective) | {plain: point}
+        total = self.substitute(direct, at)
         for fold, slope in folded:
             if fold.op == "fold":
                 (inner,) = gradient(al, fold.args[0], [plain], constant)
-                part = self.substitute(inner, {plain: here})
+                part = self.substitute(inner, at | {plain: here})
                 part = self.accumulate(part, self.original(node, fold, done), fold)
             else:
                 part = self.slope(fold, memory.name, memory.type)
-            weight = self.weight(self.substitute(slope, {plain: point}))
+            weight = self.weight(self.substitute(slope, at))
+            if weight.type != () and not isinstance(part.type, Tree):
+                weight = al.scale_to(weight, part)
             total = al.add(total, al.mul(weight, part))
         return total
+
+    def beside(self, objective: Node) -> dict[Node, Node]:
+        """Plain reads of other memories of the level: those that have not moved yet."""
+        plains = (n for n in walk(objective) if n.op == "plain")
+        return {n: self.al.make("read", type=n.type, memory=n["memory"]) for n in plains}
 
     def slope(self, fold: Node, memory: str, type: Type) -> Node:
         """The gradient, in a memory, of the sum of a stream that a node is."""
@@ -305,9 +332,16 @@ class Equations:
 
     def weight(self, slope: Node) -> Node:
         """A slope in the sum of a stream, which is one number, or the same for all numbers of the
-        stream.
+        stream; at workers one for each of them.
         """
-        if slope.type == ():
+        if self.axes and slope.op == "spread" and slope.args[0].type == self.axes:
+            slope = slope.args[0]
+        if self.axes and slope.type == self.axes:  # a number is one for all of them
+            same = {
+                n: self.al.const(number(n) or 0.0) for n in walk(slope) if number(n) is not None
+            }
+            slope = self.substitute(slope, same)
+        if slope.type in ((), self.axes):
             return slope
         value = number(slope)
         assert value is not None, slope  # the limit `weighed_apart`

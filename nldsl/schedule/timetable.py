@@ -120,6 +120,7 @@ def timetable_of(program: Program) -> Timetable:
         n["clock" if n.op == "held" else "since"] for n in nodes if n.op in ("held", "fold")
     ]
     others += [b.depth for level in steps.values() for b in level.bptt]
+    others += [m.reset for m in program.memories.values() if m.reset is not None]
     return timetable(
         {n: level.clock for n, level in steps.items()},
         {n: level.reset for n, level in steps.items() if level.reset.unit == "step"},

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nldsl.core.program import ENDS, Program
-from nldsl.diagnostic import Diagnostic, Diagnostics
+from nldsl.diagnostic import Diagnostic, Diagnostics, counted
 from nldsl.source import Span
 
 Batch = Mapping[str, Tensor]
@@ -97,4 +97,22 @@ def findings(inputs: Sequence[Input], batch: Batch) -> Iterator[Diagnostic]:
                 "N760",
                 f"`{first}` of the batch has [sequence, token] {shape}, `{name}` has {other}",
                 next((one.span for one in inputs if one.name == name), None),
+            )
+
+
+def shared(inputs: Sequence[Batch], workers: int) -> None:
+    """Raises Diagnostics (N760) for a batch whose sequences so many workers cannot share alike."""
+    for batch in inputs:
+        name, x = next(iter(batch.items()))
+        if len(x) % workers:
+            raise Diagnostics(
+                [
+                    Diagnostic(
+                        "N760",
+                        f"`{name}` of the batch has {counted(len(x), 'sequence')}, which "
+                        f"{counted(workers, 'worker')} cannot share alike",
+                        help=f"{max(1, len(x) // workers) * workers} sequences, or another "
+                        "`--set worker=..`",
+                    )
+                ]
             )

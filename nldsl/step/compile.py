@@ -28,7 +28,7 @@ from nldsl.schedule.named import Heard, Total, input_of
 from nldsl.schedule.plan import Schedule
 from nldsl.schedule.timetable import Kind
 from nldsl.step import functions, lanes, room
-from nldsl.step.batches import Batch
+from nldsl.step.batches import Batch, shared
 from nldsl.step.loading import Files, loaded
 from nldsl.step.module import StepSource
 from nldsl.step.reading import Reader, load_module
@@ -84,6 +84,7 @@ class CompiledStep:
         )
         self.files = files or {}
         self.documents = self.program.counts(ENDS)
+        self.workers = self.program.workers.size if self.program.workers else 1
         self.heard = list(schedule.steps.streams)
         self.valid_from = schedule.forward.valid_from
         self.budget = Budget(device, budget)
@@ -254,6 +255,7 @@ class CompiledStep:
     def _whole(
         self, kind: int, state: State, inputs: Batch, D: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, int]]:
+        shared([inputs], self.workers)
         if self.mode == "loop":
             self._require_few(next(iter(inputs.values())).shape[1])
         seat = lanes.part(state.lanes, 0, lanes_of(inputs))
@@ -309,6 +311,7 @@ class CompiledStep:
 
     def given(self, state: State, inputs: Sequence[Batch]) -> Given:
         """What a step over these micro-batches would give; the state stays as it is."""
+        shared(inputs, self.workers)
         seats = [lanes.part(state.lanes, i, lanes_of(b)) for i, b in enumerate(inputs)]
         total: dict[str, Tensor] = {}
         grads: dict[str, Tensor] = {}

@@ -14,7 +14,16 @@ from dataclasses import replace
 
 from nldsl.core.nodes import Node, Shape, Tree, Type, numel
 from nldsl.core.ops import OPS
+from nldsl.core.program import WORKER
 from nldsl.step.source import Fn, Ref
+
+# what the workers of a step have in common is made by these alone
+OVER_WORKERS = {"sum": "sum_of_workers", "mean": "mean_of_workers"}
+
+
+def of_workers(node: Node) -> bool:
+    """Is a sum or a mean one over the workers?"""
+    return [node.args[0].shape[d].name for d in node["dims"]] == [WORKER]
 
 
 def size(type: Type) -> int:
@@ -34,9 +43,12 @@ def stored(text: str, type: Type) -> str:
 
 
 class Flat:
-    """Writes the lines of one function, `fn`, of values that may be trees."""
+    """Writes the lines of one function, `fn`, of values that may be trees. `workers`: has the
+    program any?
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, workers: bool = False) -> None:
+        self.workers = workers
         self.fn = Fn("")
         self.fn.differentiated = False  # what looks through an update does so by equations
         self.fn.write = self.emit
@@ -55,6 +67,9 @@ class Flat:
             return self.spread(node.type, args[0])
         if OPS[node.op].elementwise:
             return self.elementwise(node, args)
+        if self.workers and node.op in OVER_WORKERS and of_workers(node):
+            x = self.whole(args[0], node.args[0].shape).text
+            return self.fn.let(f"{OVER_WORKERS[node.op]}({x}, {node['dims'][0]})", "", node.shape)
         assert not isinstance(node.type, Tree), node.op
         return self.fn.emit(
             node,

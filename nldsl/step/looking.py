@@ -15,13 +15,14 @@ from nldsl.core.program import Program
 from nldsl.core.timing import at_tokens
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.step import lanes
-from nldsl.step.batches import Batch
+from nldsl.step.batches import Batch, shared
 from nldsl.step.compile import CompiledStep, lanes_of
 from nldsl.step.state import State
 
 
 def losses(step: CompiledStep, state: State, batches: Sequence[Batch]) -> dict[str, Tensor]:
     """The mean of each stream that levels hear, as a step gives it."""
+    shared(batches, step.workers)
     sums: dict[str, list[Tensor]] = {name: [] for name in step.heard}
     with torch.set_grad_enabled(step.capture == "split"):  # the graphs of training serve here too
         for batch, seats in seated(step, state, batches):

@@ -19,7 +19,7 @@ from nldsl.step.emit import Emitted, Emitter, quotes
 from nldsl.step.layout import WIDTH, fold
 from nldsl.step.loading import loaded_name, loads
 from nldsl.step.runtime.library import copied
-from nldsl.step.state import layout, leaves_of, ticks_of
+from nldsl.step.state import entries, layout, leaves_of, ticks_of
 from nldsl.step.updates import Updates, drawn
 
 IMPORTS = """from __future__ import annotations
@@ -92,7 +92,11 @@ def module_text(
     head = [row for name, table in tables.items() for row in fold(f"{name} = {quotes(table)}")]
     kinds_of_step = range(1, 1 + len(updates.clock.table.events))
     head += fold(f"TICKS = {{{', '.join(tick_row(i, updates) for i in kinds_of_step)}}}")
-    rest = copied(f"{ticks}\n{kinds}\nmain(", called)
+    if workers := entries(program):
+        head += fold(f"WORKERS = {quotes(workers)}")
+    rest = copied(f"{ticks}\n{kinds}\nmain(" + "fresh_at_workers(" * bool(workers), called)
+    if workers:
+        called, rest = map(at_workers, (called, rest))
     parts = [
         docstring(program, precision),
         IMPORTS,
@@ -105,6 +109,11 @@ def module_text(
         'if __name__ == "__main__":\n    main()',
     ]
     return "\n\n\n".join(part for part in parts if part) + "\n"
+
+
+def at_workers(text: str) -> str:
+    """The functions of a step with `fresh` that of all workers, and what it was that of one."""
+    return text.replace("def fresh(", "def one_worker(").replace("fresh_at_workers(", "fresh(")
 
 
 def docstring(program: Program, precision: str) -> str:

@@ -25,7 +25,7 @@ from nldsl.step.batches import Batch, Input, checked, inputs_of
 from nldsl.step.emit import Emitter
 from nldsl.step.module import in_precision
 from nldsl.step.reading import load_module
-from nldsl.step.state import State, leaves_of
+from nldsl.step.state import State, entries, leaves_of
 
 VALUE = "value"  # what the emitted source calls the stream
 
@@ -116,9 +116,10 @@ class Network(Branch):
     def __init__(self, program: Program, state: State, stream: Node, precision: str) -> None:
         super().__init__()
         self.stream = emitted(program, stream, precision)
-        learned = learners(program)
+        learned, apart = learners(program), {*entries(program).values()}
         for name, x in state.views.items():
-            self.put(name, x.detach().clone(), learned.get(name))
+            if name not in apart:
+                self.put(name, x.detach().clone(), learned.get(name))
 
     def forward(self, *given: Tensor, **named: Tensor) -> Tensor:
         """The stream, [sequence, token, ..], at the tokens at which it has a value. Inputs stand in
@@ -165,6 +166,7 @@ class Flat(nn.Module):
 def learners(program: Program) -> dict[str, bool]:
     """The arrays that are parameters of a module: whether a gradient moves them."""
     moved = {node["memory"] for node in program.nodes() if node.op == "grad"}
+    moved |= {w.owner or "" for w in program.weights.values() if w.worker in moved}
     return {
         name: memory.name in moved
         for memory in program.memories.values()

@@ -172,6 +172,17 @@ def leaf_name(memory: Memory, path: str) -> str:
     )
 
 
+def entries(program: Program) -> dict[str, str]:
+    """Of each weight that workers have entries of, the array that holds them: [worker, ..]. Streams
+    read it in a step alone.
+    """
+    return {
+        name: leaf_name(program.memories[weight.worker], name)
+        for name, weight in program.weights.items()
+        if weight.worker is not None
+    }
+
+
 def views(program: Program, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Leaves for autograd, each a view of its owner's storage."""
     return {

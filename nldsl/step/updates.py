@@ -126,7 +126,7 @@ class Updates:
         """A call of the function that computes the roots, each behind those whose new values it
         takes; its arguments are their leaves.
         """
-        flat = Flat()
+        flat = Flat(self.program.workers is not None)
         fn = flat.fn
         leaves = {node: value for node in walk(*roots.values()) if (value := text(node))}
         labels: dict[str, Label] = {}  # by value
@@ -312,8 +312,10 @@ def counts(name: Name | Input | Draw) -> bool:
 
 
 def given(name: Input | Draw) -> str:
-    """Where what a step gives is found."""
-    return f'D["{name.memory}"]' if isinstance(name, Draw) else f'{GIVEN[name.what]}["{name.key}"]'
+    """Where what a step gives is found; a sum is one of each worker, where there are any."""
+    if isinstance(name, Draw):
+        return f'D["{name.memory}"]'
+    return f'{GIVEN[name.what]}["{name.key}"]' + (".sum(0)" if name.lanes == "all" else "")
 
 
 def real_tensor(node: Node) -> bool:

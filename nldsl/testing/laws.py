@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nldsl.core.nodes import Node, Tree, walk
-from nldsl.core.program import ENDS, STATE, Clock, Memory, Program
+from nldsl.core.program import ENDS, STATE, Clock, Memory, Program, per_worker
 from nldsl.oracle.interpreter import Oracle
 from nldsl.oracle.operators import Value, array, leaves
 from nldsl.pipeline import compile_program
@@ -152,10 +152,10 @@ class Subject:
             if memory.level in seeing:
                 continue
             objectives = self.program.levels[memory.level].objectives
-            mean = any(o.op == "fold" and o["how"] == "mean" for o in objectives)
-            whole = G[f"{heard.memory}|{heard.stream}"].reshape(-1) / (
-                max(1, terms[heard.stream]) if mean else 1
-            )
+            means = [o for o in objectives if o.op == "fold" and o["how"] == "mean"]
+            workers = self.program.workers if any(map(per_worker, means)) else None
+            count = terms[heard.stream] / (workers.size if workers else 1) if means else 1
+            whole = G[f"{heard.memory}|{heard.stream}"].reshape(-1) / max(1, count)
             for name, (at, size) in _places(memory).items():
                 found[name] = whole[at : at + size]
         return found

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from nldsl.core.nodes import Node, walk
-from nldsl.core.program import READS, STATE, Clock, Level, Program
+from nldsl.core.program import READS, Clock, Level, Program
 from nldsl.view.express import SILENT, called, clock_text, flows
 
 REDUCES = ("sum", "mean", "total", "amax")
@@ -91,13 +91,7 @@ def within(program: Program, roots: Iterable[Node], but: Collection[str]) -> Ite
         seen.add(node)
         yield node
         stack.extend(node.args)
-        name = (
-            node["memory"]
-            if node.op in STATE
-            else program.weights[node["name"]].owner
-            if node.op == "weight"
-            else None
-        )
+        name = program.owner(node)
         memory = program.memories.get(name or "")
         if memory is not None and name not in but:
             stack.extend(part for part in (memory.next, memory.start) if part is not None)
@@ -297,7 +291,7 @@ def layers(program: Program, level: Level, nodes: list[Node]) -> list[Layer]:
 
 
 def _weight(program: Program, node: Node, own: set[str]) -> str | None:
-    if node.op == "weight" and program.weights[node["name"]].owner in own:
+    if node.op == "weight" and program.owner(node) in own:
         return str(node["name"])
     if node.op == "read" and node["memory"] in own:
         return str(node["memory"])

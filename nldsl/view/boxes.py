@@ -123,7 +123,7 @@ def _level(program: Program, level: Level, graph: nx.MultiDiGraph[str], nodes: l
     return Box(
         data_of(graph, level.name)["rank"],
         "memory",
-        _clock(level),
+        _clock(program, level),
         _frequency(level.clock),
         _chunk(level, nodes),
         _bptt(program, level),
@@ -225,11 +225,12 @@ def _shapes(program: Program, level: Level) -> Iterable[tuple[str, Type]]:
                 yield path, shape
 
 
-def _clock(level: Level) -> str:
+def _clock(program: Program, level: Level) -> str:
     when = "never" if level.clock.unit == "never" else f"every {clock_text(level.clock)}"
-    return when + (
-        "" if level.reset.unit == "never" else f", reset every {clock_text(level.reset)}"
-    )
+    memories = [program.memories[name] for name in level.memories]
+    begins = [("", level.reset), *((f"{last(m.name)} ", m.reset) for m in memories if m.reset)]
+    again = [(name, clock) for name, clock in begins if clock.unit != "never"]
+    return when + "".join(f", reset {name}every {clock_text(clock)}" for name, clock in again)
 
 
 def _frequency(clock: Clock) -> str:

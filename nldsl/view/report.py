@@ -31,12 +31,20 @@ def timetable_table(step: CompiledStep) -> Table:
     )
     for column in ("tick kind", "first at step", "levels that fire"):
         table.add_column(column, overflow="fold")
+    alone = [m for m in step.program.memories.values() if m.reset is not None]
     for i, (event, first) in enumerate(
         zip(step.schedule.table.events, step.schedule.table.first), 1
     ):
-        begun = f"; restart: {counted(step.program, event.restarted)}" if event.restarted else ""
+        again = [counted(step.program, event.restarted)] if event.restarted else []
+        again += [last_two(m.name) for m in alone if m.reset and m.reset.ticks(first)]
+        begun = f"; restart: {', '.join(again)}" if again else ""
         table.add_row(str(i), str(first), (counted(step.program, event.fired) or "none") + begun)
     return table
+
+
+def last_two(name: str) -> str:
+    """`local.W` of a memory of a level, wherever that stands."""
+    return ".".join(name.split(".")[-2:])
 
 
 def counted(program: Program, levels: tuple[str, ...]) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from nldsl.core.nodes import Node, walk
-from nldsl.core.program import STATE, Clock, Level, Program
+from nldsl.core.program import Clock, Level, Program
 from nldsl.view.associations import is_task
 from nldsl.view.express import SILENT, Names, called, clock_text, flows, last
 from nldsl.view.retention import Update
@@ -163,11 +163,7 @@ class Transfers:
             learned = other.clock.unit != "never" and (
                 seen != "1" or (self.task[giver] and self.task[level.name])
             )
-            of = last(
-                node["memory"]
-                if node.op in STATE
-                else self.program.weights[node["name"]].owner or ""
-            )
+            of = last(self.program.owner(node) or "")
             yield Transfer(
                 giver,
                 level.name,

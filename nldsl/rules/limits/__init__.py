@@ -56,6 +56,9 @@ LIMITS: tuple[Limit, ...] = (
     ticks.curved_in_its_stretch,
     ticks.weighed_apart,
     ticks.second_derivative,
+    ticks.workers_at_documents,
+    ticks.workers_seen_through,
+    ticks.restart_apart,
 )
 
 

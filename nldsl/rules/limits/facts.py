@@ -36,9 +36,7 @@ class Facts:
         return self.program.root(self.level(memory))
 
     def owner(self, node: Node) -> str | None:
-        if node.op == "weight":
-            return self.program.weights[node["name"]].owner
-        return node["memory"] if node.op in STATE else None
+        return self.program.owner(node)
 
     @cached_property
     def learners(self) -> list[Level]:

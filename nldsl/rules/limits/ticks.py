@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from nldsl.core.nodes import Node, reach, walk
 from nldsl.core.ops import active
-from nldsl.core.program import Clock, Level
+from nldsl.core.program import ENDS, Clock, Level, by_worker
 from nldsl.core.timing import LOOKS_BACK
 from nldsl.diagnostic import Diagnostic
 from nldsl.rules.limits.facts import Facts, is_number, unbound
@@ -136,7 +136,7 @@ def weighed_apart(facts: Facts) -> Iterator[Diagnostic]:
     for node in _gradients(facts):
         for fold in _stretched(facts, node):
             waits = not facts.local(fold.args[0]) or _waits(fold)
-            if waits and fold.type != () and not _alike(node.args[0], fold):
+            if waits and fold.args[0].type != () and not _alike(node.args[0], fold):
                 yield refused(
                     "an objective that weighs the numbers of a stretched stream differently",
                     node.span,
@@ -294,3 +294,46 @@ def _sights(facts: Facts) -> list[tuple[Sight, list[str]]]:
         return []
     found = [(sight, sight.moved()) for sight in (Sight(facts, v) for v in facts.learners)]
     return [(sight, moved) for sight, moved in found if moved]
+
+
+# Workers, and restarts of single memories
+
+
+def workers_at_documents(facts: Facts) -> Iterator[Diagnostic]:
+    """Workers in a program that counts documents: one may have terms where another has none."""
+    level = next((x for x in facts.program.levels.values() if by_worker(x)), None)
+    if level is not None and facts.program.counts(ENDS):
+        yield refused(
+            "a level per worker beside documents that are counted",
+            level.rate,
+            "`reset every sequence`",
+        )
+
+
+def workers_seen_through(facts: Facts) -> Iterator[Diagnostic]:
+    """A learner of the step clock that sees through the ticks of a level per worker, or is one."""
+    for level in facts.learners:
+        for viewer in facts.learners:
+            depth = facts.program.horizon(viewer, level)
+            if depth != "none" and viewer.objectives and (by_worker(level) or by_worker(viewer)):
+                yield refused(
+                    f"`{short(viewer.name)}` that sees through the ticks of `{short(level.name)}`, "
+                    "where workers have entries of their own",
+                    level.bptt[0].span or level.rate,
+                    "`bptt none`",
+                )
+
+
+def restart_apart(facts: Facts) -> Iterator[Diagnostic]:
+    """`reset M every ..` of a memory that ticks within a sequence, or starts from a draw."""
+    for memory in facts.program.memories.values():
+        level = facts.level(memory.name)
+        drawn = memory.start is None or any(n.op == "random" for n in walk(memory.start))
+        if memory.reset is None or not (level.clock.inner or drawn):
+            continue
+        why = "ticks within a sequence" if level.clock.inner else "starts from a draw"
+        yield refused(
+            f"`reset {short(memory.name)} ..` of one memory that {why}",
+            next((c.span for c in level.said if c.word == "reset"), memory.span),
+            "`reset every ..` of the whole level",
+        )

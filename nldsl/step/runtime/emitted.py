@@ -17,6 +17,11 @@ LEARNERS: dict[str, dict[str, tuple[list[str], bool]]]
 # carried tensors that outlive a sequence: see `resumed`
 LASTING: dict[str, tuple[str, tuple[int, int], tuple[int, int], str]]
 
+# weight -> the array of W that holds the entry of each worker, which their lanes read
+WORKERS: dict[str, str]
+# `fresh` of one worker: (W, inputs, mode, lanes) -> (sums, numbers of terms, what outlives)
+one_worker: Callable[..., tuple[dict[str, Tensor], dict[str, int], dict[str, Tensor]]]
+
 # (W, inputs, carry, position, mode) -> (streams by name, carry)
 forward: Callable[..., tuple[dict[str, Tensor], dict[str, Tensor]]]
 # (W, batch, like, lanes) -> carry

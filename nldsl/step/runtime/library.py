@@ -18,9 +18,13 @@ from nldsl.step.runtime import (
     tape,
     time,
     vocabulary,
+    workers,
 )
 
-FILES = (arrays, vocabulary, time, attention, recurrence, inner_loop, lanes, learning, tape, alone)
+FILES = (
+    *(arrays, vocabulary, time, attention, recurrence, inner_loop, lanes, learning),
+    *(workers, tape, alone),
+)
 
 
 @cache
