@@ -52,6 +52,7 @@ CONTRACT = {
         "--capture",
         "--out",
         "--resume",
+        "--from",
         "--save-every",
         "--memory",
         "--load",

@@ -124,6 +124,15 @@ Loads = Annotated[
         help="Where a file that the spec loads lies: .safetensors, or a run.",
     ),
 ]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="RUN",
+        help="Begin a new run with the weights of RUN, as far as names and sizes agree; without "
+        "SPEC with its spec and settings too.",
+    ),
+]
 Data = Annotated[
     Path | None,
     typer.Argument(

@@ -480,6 +480,41 @@ def loads_nothing(name: str, names: list[str]) -> Diagnostics:
     )
 
 
+def nothing_fits(
+    path: Path,
+    there: Mapping[str, list[int]],
+    here: Mapping[str, list[int]],
+    sets: Mapping[str, str],
+) -> Diagnostics:
+    """N735, with an array that both have, or one of each. `sets`: what was set in the run."""
+    own = " ".join(f"--set {name}={value}" for name, value in sets.items())
+    resized = [name for name in here if name in there]
+    if resized:
+        name = resized[0]
+        return fault(
+            "N735",
+            f"nothing of `{path}` fits this program: of its {len(there):,} arrays none has the "
+            f"sizes of one here; `{name}` is {there[name]} there and {here[name]} here",
+            f"the run has its sizes by `{own}`" if own else "set the dims to what the run has",
+        )
+    return fault(
+        "N735",
+        f"nothing of `{path}` fits this program: it holds {listed(list(there))}, the program has "
+        f"{listed(list(here)) if here else 'no weights'}",
+        "arrays are found by their qualified names: keep those of the definitions they stand in",
+    )
+
+
+def other_tokens(path: Path, was: str | None, now: str | None) -> Diagnostic:
+    said = [f"the tokenizer {sha[:12]}" if sha else "bytes" for sha in (was, now)]
+    return Diagnostic(
+        "N736",
+        f"`{path}` was trained on other tokens: of {said[0]}, these are of {said[1]}",
+        severity="warning",
+        help=f"`--tokenizer {path}/tokenizer.json`" if was else "leave out `--tokenizer`",
+    )
+
+
 def not_finite(
     step: int,
     what: str,

@@ -27,6 +27,7 @@ from nldsl.step.state import State, layout
 from nldsl.train import (
     checkpoint,
     faults,
+    inherited,
     memory,
     pretrained,
     records,
@@ -128,6 +129,7 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
     tokenizer = Path(settings.tokenizer) if settings.tokenizer else None
     dataset = dataset_of(program, settings, given_by(settings, tokenizer))
     files = pretrained.places(program, spec.parent, settings.load)
+    source = inherited.fitted(program, Path(settings.source)) if settings.source else None
     settings = settings.model_copy(
         update={"load": {name: str(path.resolve()) for name, path in files.items()}}
     )
@@ -145,6 +147,7 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
         torch=torch.__version__,
         threads=torch.get_num_threads(),
         texts=texts,
+        inherited=source,
     )
     folder = made(out) if out is not None else unused(Path("runs"), spec.stem)
     with alone_in(folder):
@@ -278,7 +281,7 @@ def last_saved(run: Run, step: CompiledStep) -> State:
     Raises N711 for a checkpoint of another run, N712 for a damaged one.
     """
     s, saved = run.settings, saved_of(run)
-    state = step.init(s.seed)
+    state = first(run, step) if saved is None else step.init(s.seed)
     step.seat(state, s.batch * s.accumulate)
     if s.memory is not None and saved is None:
         memory.load(Path(s.memory), state.lanes)
@@ -286,6 +289,16 @@ def last_saved(run: Run, step: CompiledStep) -> State:
         checkpoint.load(run.folder, checkpoint.by_name(state))
         state.step = saved.step
     return state
+
+
+def first(run: Run, step: CompiledStep) -> State:
+    """The state before the first step. Raises N711 if the run that it comes from has gone on."""
+    s, known = run.settings, run.record.inherited
+    if known is None:
+        return step.init(s.seed)
+    if (now := pretrained.fingerprint(Path(known.file))) != known.sha256:
+        raise faults.differs(run.folder, f"start, `{known.file}`,", known.sha256[:12], now[:12])
+    return inherited.begun(step, s.seed, s.batch * s.accumulate, known)
 
 
 def saved_of(run: Run) -> Manifest | None:

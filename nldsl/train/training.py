@@ -12,7 +12,7 @@ import torch
 
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import State
-from nldsl.train import checkpoint, faults, memory, metrics, origin, schedules
+from nldsl.train import checkpoint, faults, inherited, memory, metrics, origin, schedules
 from nldsl.train import run as runs
 from nldsl.train.capture import Capturing
 from nldsl.train.data.vocabulary import ByteVocabulary
@@ -100,6 +100,8 @@ def ready(
     display.say(run.data.describe())
     for name, path in run.files.items():
         display.say(f"{name} is {path}")
+    if run.record.inherited and not checkpoint.there(run.folder / checkpoint.FILE):
+        display.say(inherited.described(run.record.inherited))
     interrupt.doing = f"while compiling: {kept(run)}"
     step, state = runs.compiled(run)
     told = journal.cut(state.step)
