@@ -56,6 +56,7 @@ CONTRACT = {
         "--save-every",
         "--memory",
         "--load",
+        "--weights",
         "--budget",
     },
     "eval": {
@@ -67,6 +68,7 @@ CONTRACT = {
         "--bytes",
         "--memory",
         "--remember",
+        "--weights",
     },
     "generate": {
         "run",
@@ -77,8 +79,9 @@ CONTRACT = {
         "--freeze",
         "--memory",
         "--remember",
+        "--weights",
     },
-    "export": {"run", "--as", "--out"},
+    "export": {"run", "--as", "--out", "--weights"},
     "graph": {"spec", "--set", "--as", "--out"},
     "fmt": {"files", "--write", "--check"},
     "explain": {"code"},

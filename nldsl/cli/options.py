@@ -184,6 +184,14 @@ Memory = Annotated[
 Remember = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write to FILE what was learned while reading.")
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Score and use the average of this name that the spec keeps, instead of the last "
+        "weights [default: as trained].",
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 IN = {"parser": precision_of, "metavar": "|".join(Precision)}
 In = Annotated[

@@ -27,6 +27,7 @@ from nldsl.cli.options import (
     RunFolder,
     Sets,
     Tokens,
+    Weights,
     absolute,
     count,
     overrides,
@@ -72,6 +73,7 @@ def train(
     save_every: Annotated[int | None, count(1, "Steps between saves [default: a minute].")] = None,
     memory: Memory = None,
     load: Loads = None,
+    weights: Weights = None,
     budget: Budget = None,
 ) -> None:
     """Train a spec on DATA, by default on the Python standard library's source, or on a chaotic
@@ -98,6 +100,7 @@ def train(
         memory=memory and str(memory.resolve()),
         load=absolute(load) or None,
         source=source and str(source.resolve()),
+        weights=weights,
     )
     if resume is not None and out is not None:
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
@@ -196,6 +199,7 @@ def eval_(
     limit: Annotated[int, count(1, "Score at most so many.", "--bytes")] = 1 << 17,
     memory: Memory = None,
     remember: Remember = None,
+    weights: Weights = None,
 ) -> None:
     """Score a trained model on its held-out data, or on DATA: in bits per byte, or by its loss if
     it reads numbers.
@@ -205,7 +209,7 @@ def eval_(
         from nldsl.train import run as runs
         from nldsl.train.results import score_data
 
-        opened = runs.reopen(run, wants_data=data is None)
+        opened = replace(runs.reopen(run, wants_data=data is None), weights=weights)
         available(opened.settings.device)
         given = opened.other(data, columns, encoding)
         step, state = runs.trained(opened)
@@ -227,6 +231,7 @@ def generate(
     ] = False,
     memory: Memory = None,
     remember: Remember = None,
+    weights: Weights = None,
 ) -> None:
     """Let a trained model go on with PROMPT; its token-clock levels learn from what they read and
     write.
@@ -236,7 +241,7 @@ def generate(
         from nldsl.train import run as runs
         from nldsl.train.results import write_on
 
-        opened = runs.without_data(run)
+        opened = replace(runs.without_data(run), weights=weights)
         available(opened.settings.device)
         step, state = runs.trained(opened)
         how = n, seed, temperature, memory, remember, freeze
@@ -254,13 +259,14 @@ def export(
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")],
+    weights: Weights = None,
 ) -> None:
     """Write a trained model for others: its arrays by name, its graph, a Hugging Face folder."""
     with reported("interrupted: the run is as it was"):
         from nldsl import export
         from nldsl.train import run as runs
 
-        say(export.write(runs.without_data(run), form.value, out))
+        say(export.write(replace(runs.without_data(run), weights=weights), form.value, out))
 
 
 def tokenizer_train(

@@ -505,6 +505,26 @@ def nothing_fits(
     )
 
 
+def no_average(name: str, known: Mapping[str, str]) -> Diagnostics:
+    """`known`: memory that follows weights -> these."""
+    said = ", ".join(f"`{memory}` of `{weights}`" for memory, weights in known.items())
+    return fault(
+        "N737",
+        f"the program has no average `{name}` of its weights"
+        + (f"; it has {said}" if said else ""),
+        "a level of the library keeps one: `import averages`, and at the top "
+        f"`{name} = ema(training.W, 0.999)`",
+    )
+
+
+def several_averages(name: str, memories: list[str]) -> Diagnostics:
+    return fault(
+        "N737",
+        f"`{name}` is the name of several averages of the same weights: {listed(memories)}",
+        f"one of them: `--weights {memories[0].partition('.')[0]}`",
+    )
+
+
 def other_tokens(path: Path, was: str | None, now: str | None) -> Diagnostic:
     said = [f"the tokenizer {sha[:12]}" if sha else "bytes" for sha in (was, now)]
     return Diagnostic(

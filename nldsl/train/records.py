@@ -33,7 +33,8 @@ class Settings(Model):
     """The settings of the command line, beside the spec. `data` None is a default, `columns`,
     `encoding` and `fill` say how it is read, `tokenizer` is the path of the file as it was given;
     lengths in tokens; `memory` is the file with which lanes begin, `load` the paths of files that
-    the spec loads, `source` the run that weights come from.
+    the spec loads, `source` the run that weights come from, `weights` the average that is scored
+    and used instead of the last ones.
     """
 
     sets: dict[str, str] = {}
@@ -53,6 +54,7 @@ class Settings(Model):
     memory: str | None = None
     load: dict[str, str] = {}
     source: str | None = None
+    weights: str | None = None
 
 
 class Data(Model):
