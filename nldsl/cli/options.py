@@ -124,6 +124,15 @@ Loads = Annotated[
         help="Where a file that the spec loads lies: .safetensors, or a run.",
     ),
 ]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="RUN",
+        help="Begin a new run with the weights of RUN, as far as names and sizes agree; without "
+        "SPEC with its spec and settings too.",
+    ),
+]
 Data = Annotated[
     Path | None,
     typer.Argument(
@@ -174,6 +183,14 @@ Memory = Annotated[
 ]
 Remember = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write to FILE what was learned while reading.")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Score and use the average of this name that the spec keeps, instead of the last "
+        "weights [default: as trained].",
+    ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 IN = {"parser": precision_of, "metavar": "|".join(Precision)}

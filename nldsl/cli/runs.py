@@ -19,6 +19,7 @@ from nldsl.cli.options import (
     Encoding,
     Export,
     Fill,
+    From,
     Loads,
     Memory,
     Precision,
@@ -26,6 +27,7 @@ from nldsl.cli.options import (
     RunFolder,
     Sets,
     Tokens,
+    Weights,
     absolute,
     count,
     overrides,
@@ -41,7 +43,8 @@ if TYPE_CHECKING:
 
 def train(
     spec: Annotated[
-        Path | None, typer.Argument(metavar="[SPEC]", help="A .nl file; left out with --resume.")
+        Path | None,
+        typer.Argument(metavar="[SPEC]", help="A .nl file; may be left out with --resume, --from."),
     ] = None,
     data: Data = None,
     columns: Columns = None,
@@ -66,15 +69,19 @@ def train(
         Path | None, typer.Option(help="The run folder [default: the next free runs/SPEC-N].")
     ] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
+    source: From = None,
     save_every: Annotated[int | None, count(1, "Steps between saves [default: a minute].")] = None,
     memory: Memory = None,
     load: Loads = None,
+    weights: Weights = None,
     budget: Budget = None,
 ) -> None:
     """Train a spec on DATA, by default on the Python standard library's source, or on a chaotic
     series if the spec reads numbers.
     """
-    spec, data = spec_and_data(spec, data, resume)
+    if resume is not None and source is not None:
+        raise typer.BadParameter("--resume goes on with a run, --from begins another: one of them")
+    spec, data = spec_and_data(spec, data, resume or source)
     given = stated(
         sets=overrides(sets) or None,
         data=data and (str(data) if str(data).startswith("hf:") else str(data.resolve())),
@@ -92,6 +99,8 @@ def train(
         capture=capture and capture.value,
         memory=memory and str(memory.resolve()),
         load=absolute(load) or None,
+        source=source and str(source.resolve()),
+        weights=weights,
     )
     if resume is not None and out is not None:
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
@@ -103,13 +112,13 @@ def train(
 def spec_and_data(
     spec: Path | None, data: Path | None, resume: Path | None
 ) -> tuple[Path | None, Path | None]:
-    """A run that is resumed has its spec: a path alone beside it is DATA, unless it is a .nl
+    """A run that is given has its spec: a path alone beside it is DATA, unless it is a .nl
     file.
     """
     if resume is not None and data is None and spec is not None and spec.suffix != ".nl":
         spec, data = None, spec
     if spec is None and resume is None:
-        raise typer.BadParameter("name a SPEC, or a run to --resume")
+        raise typer.BadParameter("name a SPEC, or a run to --resume or to begin --from")
     if spec is not None:
         try:
             spec.read_bytes()
@@ -130,21 +139,25 @@ def run_of(
 ) -> Run:
     """The run to go on with, or a new one; its device is there, and its findings are printed."""
     from nldsl.device import available
-    from nldsl.train import idle, pretrained
+    from nldsl.train import idle, inherited, pretrained
     from nldsl.train import run as runs
 
     available(str(given.get("device", "cpu")))
     if resume is not None:
         run = runs.resume(resume, given, spec)
     else:
-        assert spec is not None, "a run that begins has a spec"
-        run = runs.begin(spec, settings_of(given), out)
+        settings = settings_of(given)
+        if spec is None:
+            assert settings.source is not None, "a run that begins has a spec, or another run"
+            spec, settings = inherited.settings_of(Path(settings.source), settings)
+        run = runs.begin(spec, settings, out)
     available(run.settings.device)
     noted(
         run.program,
         [
             *pretrained.read(run.program, run.files).findings(run.program),
             *(run.dataset.findings if run.dataset else ()),
+            *(inherited.findings(run.record) if resume is None else ()),
             *idle.findings(run.program, run.settings.steps, run.settings.length),
         ],
     )
@@ -186,6 +199,7 @@ def eval_(
     limit: Annotated[int, count(1, "Score at most so many.", "--bytes")] = 1 << 17,
     memory: Memory = None,
     remember: Remember = None,
+    weights: Weights = None,
 ) -> None:
     """Score a trained model on its held-out data, or on DATA: in bits per byte, or by its loss if
     it reads numbers.
@@ -195,7 +209,7 @@ def eval_(
         from nldsl.train import run as runs
         from nldsl.train.results import score_data
 
-        opened = runs.reopen(run, wants_data=data is None)
+        opened = replace(runs.reopen(run, wants_data=data is None), weights=weights)
         available(opened.settings.device)
         given = opened.other(data, columns, encoding)
         step, state = runs.trained(opened)
@@ -217,6 +231,7 @@ def generate(
     ] = False,
     memory: Memory = None,
     remember: Remember = None,
+    weights: Weights = None,
 ) -> None:
     """Let a trained model go on with PROMPT; its token-clock levels learn from what they read and
     write.
@@ -226,7 +241,7 @@ def generate(
         from nldsl.train import run as runs
         from nldsl.train.results import write_on
 
-        opened = runs.without_data(run)
+        opened = replace(runs.without_data(run), weights=weights)
         available(opened.settings.device)
         step, state = runs.trained(opened)
         how = n, seed, temperature, memory, remember, freeze
@@ -244,13 +259,14 @@ def export(
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")],
+    weights: Weights = None,
 ) -> None:
     """Write a trained model for others: its arrays by name, its graph, a Hugging Face folder."""
     with reported("interrupted: the run is as it was"):
         from nldsl import export
         from nldsl.train import run as runs
 
-        say(export.write(runs.without_data(run), form.value, out))
+        say(export.write(replace(runs.without_data(run), weights=weights), form.value, out))
 
 
 def tokenizer_train(

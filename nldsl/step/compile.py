@@ -162,8 +162,10 @@ class CompiledStep:
 
     # -- running
 
-    def init(self, seed: int) -> State:
-        """A fresh state; a tensor's value depends on `seed` and its qualified name.
+    def init(self, seed: int, begun: Mapping[str, Tensor] | None = None) -> State:
+        """A fresh state; a tensor's value depends on `seed` and its qualified name. `begun`: arrays
+        of memories, by qualified name and of their sizes, that are given and not drawn; what starts
+        from them follows.
 
         Raises N803 if no memory holds it.
         """
@@ -172,15 +174,15 @@ class CompiledStep:
             "the weights and what their optimizers keep",
             self.device,
         )
-        return self.drawn(seed)
+        return self.drawn(seed, begun)
 
-    def drawn(self, seed: int) -> State:
+    def drawn(self, seed: int, begun: Mapping[str, Tensor] | None = None) -> State:
         """`init`, whatever memory there is."""
         updates = self.updates
         state = allocate(self.program, updates.state, updates.types, seed, self.device, self.dtype)
         born = {level.name: 0 for level in self.program.levels.values() if not level.clock.inner}
         with torch.no_grad():
-            self.module["birth"](state.tensors, self._draws(born, seed))
+            self._birth(state, self._draws(born, seed), begun or {})
         for name in self.emitted.loads:
             state.views[name] = self.loaded[name].to(self.device, self.dtype)
         for name, (shape, scale) in self.emitted.randoms.items():
@@ -188,6 +190,20 @@ class CompiledStep:
                 seed, name.removeprefix("random:"), [a.size for a in shape], scale
             ).to(self.device, self.dtype)
         return state
+
+    def _birth(self, state: State, D: Mapping[str, Tensor], begun: Mapping[str, Tensor]) -> None:
+        """First values; where some are given, one memory after the other."""
+        if not begun:
+            self.module["birth"](state.tensors, D)
+            return
+        arrays = state.arrays
+        given: dict[str, list[str]] = {}
+        for name in begun:
+            given.setdefault(state.places[name][0], []).append(name)
+        for owner, line in self.updates.births():
+            exec(line, self.module, {"S": state.tensors, "D": D})
+            for name in given.get(owner, ()):
+                arrays[name].copy_(begun[name])
 
     def fired(self, n: int) -> tuple[str, ...]:
         """Levels that tick at step n, counted from 1."""

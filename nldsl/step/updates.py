@@ -266,8 +266,10 @@ class Updates:
             ]
         )
 
-    def birth(self) -> list[str]:
-        """The first value of each memory, behind those that it starts from; then copies."""
+    def births(self) -> list[tuple[str, str]]:
+        """What is kept and the line that gives it its first value: each memory, behind those that
+        it starts from; then copies.
+        """
         names = [n for n in self.states if isinstance(n, str | Copy)]
 
         def needs(name: str | Copy) -> list[str | Copy]:
@@ -277,17 +279,19 @@ class Updates:
         lines = []
         for name in behind(names, needs):
             start = self.states[name].start
-            if start.op == "read":
-                lines.append(f'S["{name}"].copy_(S["{start["memory"]}"])')
-            else:
-                lines.append(self.begin(name, start))
-        return lines
+            line = (
+                f'S["{name}"].copy_(S["{start["memory"]}"])'
+                if start.op == "read"
+                else self.begin(name, start)
+            )
+            lines.append((str(name), line))
+        return lines + [(tape.name, line) for tape in self.tapes for line in tape.birth()]
 
     def emit(self) -> str:
         for tape in self.tapes:
             tape.write()
         kinds = [self.kind(i + 1, kind) for i, kind in enumerate(self.clock.table.events)]
-        birth = self.birth() + [line for tape in self.tapes for line in tape.birth()]
+        birth = [line for _, line in self.births()]
         return "\n\n".join([*self.texts, *kinds, block("birth(S, D)", birth)])
 
 

@@ -109,6 +109,7 @@ class Subject:
             for name, node in self.program.outputs.items()
             if node in moved
             and not isinstance(node.type, Tree)
+            and not (node.op in STATE and self.program.slow(node["memory"]))  # compared as such
             and all(is_live(n) for n in walk(node) if n.op in STATE)
         }
 

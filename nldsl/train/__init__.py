@@ -5,6 +5,8 @@
     metrics.py     JSON lines, each step once; the picture of the curve
     checkpoint.py  one safetensors file, whole or not there
     pretrained.py  the files that a spec loads, of any maker or a run; reports tensors not loaded
+    averages.py    weights that are scored and used instead of the last ones
+    inherited.py   what a new run begins with of another one
     memory.py      memories that outlive a sequence, in a file apart from the weights
     specs.py       a spec and all it imports, as a run keeps them
     bench.py       times a step, compiled and not

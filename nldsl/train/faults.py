@@ -480,6 +480,61 @@ def loads_nothing(name: str, names: list[str]) -> Diagnostics:
     )
 
 
+def nothing_fits(
+    path: Path,
+    there: Mapping[str, list[int]],
+    here: Mapping[str, list[int]],
+    sets: Mapping[str, str],
+) -> Diagnostics:
+    """N735, with an array that both have, or one of each. `sets`: what was set in the run."""
+    own = " ".join(f"--set {name}={value}" for name, value in sets.items())
+    resized = [name for name in here if name in there]
+    if resized:
+        name = resized[0]
+        return fault(
+            "N735",
+            f"nothing of `{path}` fits this program: of its {len(there):,} arrays none has the "
+            f"sizes of one here; `{name}` is {there[name]} there and {here[name]} here",
+            f"the run has its sizes by `{own}`" if own else "set the dims to what the run has",
+        )
+    return fault(
+        "N735",
+        f"nothing of `{path}` fits this program: it holds {listed(list(there))}, the program has "
+        f"{listed(list(here)) if here else 'no weights'}",
+        "arrays are found by their qualified names: keep those of the definitions they stand in",
+    )
+
+
+def no_average(name: str, known: Mapping[str, str]) -> Diagnostics:
+    """`known`: memory that follows weights -> these."""
+    said = ", ".join(f"`{memory}` of `{weights}`" for memory, weights in known.items())
+    return fault(
+        "N737",
+        f"the program has no average `{name}` of its weights"
+        + (f"; it has {said}" if said else ""),
+        "a level of the library keeps one: `import averages`, and at the top "
+        f"`{name} = ema(training.W, 0.999)`",
+    )
+
+
+def several_averages(name: str, memories: list[str]) -> Diagnostics:
+    return fault(
+        "N737",
+        f"`{name}` is the name of several averages of the same weights: {listed(memories)}",
+        f"one of them: `--weights {memories[0].partition('.')[0]}`",
+    )
+
+
+def other_tokens(path: Path, was: str | None, now: str | None) -> Diagnostic:
+    said = [f"the tokenizer {sha[:12]}" if sha else "bytes" for sha in (was, now)]
+    return Diagnostic(
+        "N736",
+        f"`{path}` was trained on other tokens: of {said[0]}, these are of {said[1]}",
+        severity="warning",
+        help=f"`--tokenizer {path}/tokenizer.json`" if was else "leave out `--tokenizer`",
+    )
+
+
 def not_finite(
     step: int,
     what: str,

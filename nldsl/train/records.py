@@ -33,7 +33,8 @@ class Settings(Model):
     """The settings of the command line, beside the spec. `data` None is a default, `columns`,
     `encoding` and `fill` say how it is read, `tokenizer` is the path of the file as it was given;
     lengths in tokens; `memory` is the file with which lanes begin, `load` the paths of files that
-    the spec loads.
+    the spec loads, `source` the run that weights come from, `weights` the average that is scored
+    and used instead of the last ones.
     """
 
     sets: dict[str, str] = {}
@@ -52,6 +53,8 @@ class Settings(Model):
     capture: Capture = "auto"
     memory: str | None = None
     load: dict[str, str] = {}
+    source: str | None = None
+    weights: str | None = None
 
 
 class Data(Model):
@@ -79,6 +82,25 @@ class Lengthened(Model):
     steps: Count
 
 
+class Resized(Model):
+    was: list[int]
+    now: list[int]
+
+
+class Inherited(Model):
+    """What a run began with of the arrays in a file, by qualified name; see inherited.py. `step`:
+    after which the other run saved it.
+    """
+
+    file: str
+    sha256: Sha256
+    step: Whole | None
+    carried: list[str]
+    new: list[str]
+    resized: dict[str, Resized]
+    left: list[str]
+
+
 class Record(Model):
     """The content of run.json. `texts` are the spec and what it imports, by file name."""
 
@@ -93,6 +115,7 @@ class Record(Model):
     torch: str
     threads: Count
     lengthened: list[Lengthened] = []
+    inherited: Inherited | None = None
     compiled_from: Whole | None = None  # the first compiled step; 0: none is; None: not chosen
     texts: dict[FileName, str]
 

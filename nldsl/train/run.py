@@ -25,8 +25,10 @@ from nldsl.step import room
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import State, layout
 from nldsl.train import (
+    averages,
     checkpoint,
     faults,
+    inherited,
     memory,
     pretrained,
     records,
@@ -58,6 +60,7 @@ class Run:
     files: dict[str, Path]  # that the program loads
     record: Record  # the content of run.json
     budget: int | None = None  # bytes of a step; None: what the device has
+    weights: str | None = None  # the average that it is used with; None: that of its settings
 
     @property
     def data(self) -> Dataset:
@@ -123,11 +126,13 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
     """
     texts = texts_of(spec)
     program = pipeline.load_text(text_of(spec), str(spec), settings.sets, [spec.parent])
+    averages.pairs(program, settings.weights)
     tokens = settings.batch * settings.length * settings.accumulate
     room.require(8 * tokens, f"{tokens:,} tokens a step", "cpu")
     tokenizer = Path(settings.tokenizer) if settings.tokenizer else None
     dataset = dataset_of(program, settings, given_by(settings, tokenizer))
     files = pretrained.places(program, spec.parent, settings.load)
+    source = inherited.fitted(program, Path(settings.source)) if settings.source else None
     settings = settings.model_copy(
         update={"load": {name: str(path.resolve()) for name, path in files.items()}}
     )
@@ -145,20 +150,26 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
         torch=torch.__version__,
         threads=torch.get_num_threads(),
         texts=texts,
+        inherited=source,
     )
     folder = made(out) if out is not None else unused(Path("runs"), spec.stem)
+    laid(folder, record, dataset)
+    return Run(folder, settings, program, dataset, files, record)
+
+
+def laid(folder: Path, record: Record, dataset: Dataset) -> None:
+    """The files of a run that begins. Raises N713 if the disk refuses, N715 if one is there."""
     with alone_in(folder):
         with closing(Journal(folder / METRICS)) as journal:
             journal.cut(-1)  # what is left of a run that never saved
         try:
-            for name, text in texts.items():
+            for name, text in record.texts.items():
                 writing.replace(folder / name, text)
             if isinstance(dataset.vocabulary, Tokenizer):
                 writing.replace(folder / TOKENIZER, dataset.vocabulary.content)
             writing.replace(folder / NUMBERS, records.written(record))
         except OSError as error:
             raise faults.cannot_write(folder, error) from None
-    return Run(folder, settings, program, dataset, files, record)
 
 
 def reopen(folder: Path, wants_data: bool = True) -> Run:
@@ -278,7 +289,7 @@ def last_saved(run: Run, step: CompiledStep) -> State:
     Raises N711 for a checkpoint of another run, N712 for a damaged one.
     """
     s, saved = run.settings, saved_of(run)
-    state = step.init(s.seed)
+    state = first(run, step) if saved is None else step.init(s.seed)
     step.seat(state, s.batch * s.accumulate)
     if s.memory is not None and saved is None:
         memory.load(Path(s.memory), state.lanes)
@@ -286,6 +297,16 @@ def last_saved(run: Run, step: CompiledStep) -> State:
         checkpoint.load(run.folder, checkpoint.by_name(state))
         state.step = saved.step
     return state
+
+
+def first(run: Run, step: CompiledStep) -> State:
+    """The state before the first step. Raises N711 if the run that it comes from has gone on."""
+    s, known = run.settings, run.record.inherited
+    if known is None:
+        return step.init(s.seed)
+    if (now := pretrained.fingerprint(Path(known.file))) != known.sha256:
+        raise faults.differs(run.folder, f"start, `{known.file}`,", known.sha256[:12], now[:12])
+    return inherited.begun(step, s.seed, s.batch * s.accumulate, known)
 
 
 def saved_of(run: Run) -> Manifest | None:
@@ -316,7 +337,12 @@ def manifest(run: Run, state: State) -> Manifest:
 
 
 def trained(run: Run) -> tuple[CompiledStep, State]:
-    """As saved. Raises N716 if nothing was."""
+    """As saved, with the weights that the run is used with. Raises N716 if nothing was, N737 for an
+    average that the program does not keep.
+    """
     if checkpoint.manifest(run.folder) is None:
         raise faults.nothing_saved(run.folder)
-    return compiled(run)
+    taken = averages.pairs(run.program, run.weights or run.settings.weights)
+    step, state = compiled(run)
+    averages.take(state, taken)
+    return step, state

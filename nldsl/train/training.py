@@ -12,7 +12,7 @@ import torch
 
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import State
-from nldsl.train import checkpoint, faults, memory, metrics, origin, schedules
+from nldsl.train import averages, checkpoint, faults, inherited, memory, metrics, origin, schedules
 from nldsl.train import run as runs
 from nldsl.train.capture import Capturing
 from nldsl.train.data.vocabulary import ByteVocabulary
@@ -88,7 +88,8 @@ def carried_out(
         )
         return False
     interrupt.doing = f"while scoring: all {s.steps} steps are saved, the score is not known yet"
-    finish(run, step, state, journal, display)
+    with averages.in_force(state, averages.pairs(run.program, s.weights)):
+        finish(run, step, state, journal, display)
     return True
 
 
@@ -100,6 +101,8 @@ def ready(
     display.say(run.data.describe())
     for name, path in run.files.items():
         display.say(f"{name} is {path}")
+    if run.record.inherited and not checkpoint.there(run.folder / checkpoint.FILE):
+        display.say(inherited.described(run.record.inherited))
     interrupt.doing = f"while compiling: {kept(run)}"
     step, state = runs.compiled(run)
     told = journal.cut(state.step)
