@@ -14,13 +14,26 @@ from nldsl.step.runtime import (
     inner_loop,
     lanes,
     learning,
+    ranks,
     recurrence,
     tape,
     time,
     vocabulary,
 )
 
-FILES = (arrays, vocabulary, time, attention, recurrence, inner_loop, lanes, learning, tape, alone)
+FILES = (
+    arrays,
+    vocabulary,
+    time,
+    attention,
+    recurrence,
+    inner_loop,
+    lanes,
+    learning,
+    ranks,
+    tape,
+    alone,
+)
 
 
 @cache
