@@ -1,7 +1,7 @@
-"""COMPILED STEP -> what its ranks send each other, and what each of them keeps to itself.
+"""UPDATES -> what its ranks send each other, and what each of them keeps to itself.
 
-Every sum over lanes leaves a step as a gradient or as the sum of a stream (`Heard`); nothing else of
-the network reads more than one lane. A rank adds up those of its own lanes. A tick takes the sums
+Every sum over lanes leaves a step as a gradient or as the sum of a stream (`Heard`); nothing else
+of the network reads more than one lane. A rank adds up those of its own lanes. A tick takes the sums
 over all lanes (`Updates.whole`), so a rank sends a sum when a level takes it: after every step, or
 once in a period, since sums are linear. What is not taken yet stays the part of one rank.
 """
@@ -9,15 +9,11 @@ once in a period, since sums are linear. What is not taken yet stays the part of
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nldsl.schedule.named import Heard, Total, input_of
-from nldsl.step.compile import PRECISION, CompiledStep
 from nldsl.step.flat import shape_of
 from nldsl.step.updates import Updates, counts
-
-RING = 2  # times a number passes a wire in a ring: to be summed, and as a sum
 
 
 def parts(updates: Updates) -> list[str]:
@@ -53,37 +49,49 @@ def level_of(updates: Updates, heard: Heard) -> str:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What one level sends: `sends` times in `steps` steps, `size` bytes each time."""
+    """What one level sends: so many bytes in `messages` messages after each step of one turn of the
+    timetable; `at_each` bytes if each of its gradients were sent after every step.
+    """
 
     level: str
-    sends: int
-    steps: int
-    size: int
+    bytes: tuple[int, ...]
+    messages: tuple[int, ...]
+    at_each: int
 
     @property
-    def bytes(self) -> float:
-        """Of a step, in the mean."""
-        return self.sends * self.size / self.steps
+    def mean(self) -> float:
+        """Bytes of a step."""
+        return sum(self.bytes) / len(self.bytes)
+
+    @property
+    def period(self) -> float:
+        """Steps between two sends, in the mean."""
+        return len(self.bytes) / max(1, sum(n > 0 for n in self.messages))
 
 
-def traffic(step: CompiledStep) -> list[Traffic]:
-    """What each level of a step on ranks sends, over one turn of the timetable."""
-    updates, table = step.updates, step.schedule.table
-    entry = PRECISION[step.precision].itemsize
-    turn = range(table.start + 1, table.start + 1 + table.hyperperiod)
-    kinds = [table.kind(n) for n in turn]
-    every = dict.fromkeys(h for heard in updates.sent.values() for h in heard)
-    found: dict[str, Traffic] = {}
-    for heard in every:
-        level, size = level_of(updates, heard), entry * size_of(updates, heard)
-        times = sum(heard in updates.sent[kind + 1] for kind in kinds)
-        before = found.get(level)
-        found[level] = Traffic(
-            level, times, len(kinds), size + (before.size if before is not None else 0)
+def traffic(updates: Updates, entry: int) -> list[Traffic]:
+    """What each level of a step on ranks sends, of numbers of `entry` bytes. The updates are
+    emitted.
+    """
+    table = updates.clock.table
+    first = table.start + 1
+    kinds = [table.kind(n) + 1 for n in range(first, first + table.hyperperiod)]
+    every = dict.fromkeys(heard for some in updates.sent.values() for heard in some)
+    found: list[Traffic] = []
+    for level in dict.fromkeys(level_of(updates, heard) for heard in every):
+        own = [heard for heard in every if level_of(updates, heard) == level]
+        sizes = {heard: entry * size_of(updates, heard) for heard in own}
+        sent = {
+            kind: [sizes[heard] for heard in own if heard in updates.sent[kind]]
+            for kind in set(kinds)
+        }
+        at_each = {input_of(heard): size for heard, size in sizes.items()}
+        found.append(
+            Traffic(
+                level,
+                tuple(sum(sent[kind]) for kind in kinds),
+                tuple(len(sent[kind]) for kind in kinds),
+                sum(at_each.values()),
+            )
         )
-    return list(found.values())
-
-
-def at_every_step(traffic: Mapping[str, Traffic]) -> float:
-    """Bytes of a step of a trainer that sums every gradient over all ranks after each step."""
-    return float(sum(one.size for one in traffic.values()))
+    return found

@@ -12,7 +12,6 @@ A value that not all ranks would find alike (a time, a signal, what a folder hol
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 import sys
 import time
@@ -33,7 +32,7 @@ from nldsl.step.state import State
 from nldsl.train import faults
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch._C._distributed_c10d import Store
 
 T = TypeVar("T")
 PATIENCE = timedelta(hours=12)  # one rank may score, or compile, while the others wait
@@ -68,7 +67,7 @@ class Ranks:
 
     def own(self, lanes: Tensor, accumulate: int) -> Tensor:
         """Those of [lane, ..] that this rank has."""
-        parted = lanes.unflatten(0, (accumulate, self.count, -1))
+        parted = lanes.reshape(accumulate, self.count, -1, *lanes.shape[1:])
         return parted[:, self.rank].flatten(0, 1)
 
     # -- messages
@@ -150,8 +149,8 @@ class Ranks:
             found = [torch.empty_like(x) for _ in range(self.count)] if self.is_first else None
             dist.gather(x.contiguous(), found)
             if found is not None:
-                parted = torch.stack([each.unflatten(0, (accumulate, -1)) for each in found], 1)
-                lanes[name] = parted.flatten(0, 2)
+                parts = [each.reshape(accumulate, -1, *x.shape[1:]) for each in found]
+                lanes[name] = torch.stack(parts, 1).flatten(0, 2)
         return replace(state, tensors=tensors, lanes=lanes)
 
     # -- what goes wrong
@@ -165,7 +164,7 @@ class Ranks:
     def sign(self) -> None:
         """Leaves for the others where this rank is."""
         assert self.store is not None, "ranks meet in a store"
-        place = pickle.dumps((socket.gethostname(), os.getpid()))
+        place = f"{socket.gethostname()} {os.getpid()}"
         self.store.set(f"place {self.attempt} {self.rank}", place)
 
     def gone(self) -> list[int]:
@@ -181,8 +180,9 @@ class Ranks:
         found = []
         for rank in range(self.count):
             with suppress(RuntimeError):
-                host, pid = pickle.loads(self.store.get(f"place {self.attempt} {rank}"))
-                if host == socket.gethostname() and ended(pid):
+                place = self.store.get(f"place {self.attempt} {rank}").decode()
+                host, _, pid = place.rpartition(" ")
+                if host == socket.gethostname() and ended(int(pid)):
                     found.append(rank)
         return found
 
@@ -254,6 +254,7 @@ def met() -> Ranks:
     read by mistake.
     """
     import torch.distributed as dist
+    from torch._C._distributed_c10d import PrefixStore, TCPStore
 
     def number(name: str) -> int:
         return int(os.environ.get(name, "0"))
@@ -261,11 +262,11 @@ def met() -> Ranks:
     ranks = Ranks(number("RANK"), number("WORLD_SIZE"), number("TORCHELASTIC_RESTART_COUNT"))
     keeps = ranks.is_first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     place = os.environ["MASTER_ADDR"], number("MASTER_PORT"), ranks.count
-    ranks.store = dist.TCPStore(*place, is_master=keeps, timeout=FOUND)
+    ranks.store = TCPStore(*place, is_master=keeps, timeout=FOUND)
     ranks.sign()
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-        store=dist.PrefixStore(f"attempt {ranks.attempt}", ranks.store),
+        store=PrefixStore(f"attempt {ranks.attempt}", ranks.store),
         rank=ranks.rank,
         world_size=ranks.count,
         timeout=PATIENCE,

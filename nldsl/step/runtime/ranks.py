@@ -12,5 +12,7 @@ def over_ranks(x: Tensor, ranks: int) -> Tensor:
     """
     from torch.distributed._functional_collectives import all_reduce
 
-    total: Tensor = all_reduce(x, "sum", "0") if ranks > 1 else x
+    if ranks == 1:
+        return x
+    total: Tensor = all_reduce(x, "sum", "0")  # type: ignore[arg-type]
     return total
