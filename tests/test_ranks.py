@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,10 @@ import pytest
 import safetensors.torch
 import torch
 from commands import done, nldsl
+from ranked import SMALL
 
 from nldsl import cli, pipeline
+from nldsl.step import reductions
 from nldsl.step.reductions import traffic
 from nldsl.step.updates import Updates
 from nldsl.train import metrics
@@ -258,12 +262,6 @@ def test_a_rank_that_dies_is_named_and_the_run_goes_on(folder: Path) -> None:
     assert done("generate", parted, "de", "-n", 3).startswith("de")
 
 
-def test_a_run_that_ranks_refuse_says_so_once(folder: Path) -> None:
-    how = trains(folder, folder / "odd", 3, "--batch", 3)
-    status, said = launched(2, "-m", "nldsl", *how)
-    assert status != 0 and said.count("error[N722]") == 1 and not (folder / "odd").exists()
-
-
 # -- the report
 
 
@@ -282,3 +280,93 @@ def test_the_report_counts_bytes_and_predicts(folder: Path) -> None:
 def test_a_bandwidth_is_a_rate(folder: Path, wrong: str) -> None:
     status, _, err = nldsl("compile", folder / "spec.nl", "--ranks", 2, "--bandwidth", wrong)
     assert status == cli.USAGE and "is not a bandwidth" in err
+
+
+# -- what takes longer
+
+
+def test_a_checkpoint_that_ranks_part_is_theirs_again() -> None:
+    """Lanes go to the ranks that have them; what a period added up is on one of them, once."""
+    program = pipeline.load_text(SPEC, "spec.nl")
+    whole = pipeline.compile_program(program, precision="float64", capture="eager", accumulate=2)
+    state = whole.init(0)
+    whole.seat(state, 8)
+    with torch.no_grad():
+        for x in (*state.tensors.values(), *state.lanes.values()):
+            x.copy_(torch.arange(1, 1 + x.numel()).view(x.shape))
+    kept = {name: x.clone() for name, x in state.tensors.items()}
+    lanes = {name: x.clone() for name, x in state.lanes.items()}
+    parts = []
+    for rank in range(2):
+        step = pipeline.compile_program(program, precision="float64", capture="eager", ranks=2)
+        given = replace(
+            state,
+            tensors={name: x.clone() for name, x in kept.items()},
+            lanes={name: x.clone() for name, x in lanes.items()},
+        )
+        parts.append(Ranks(rank, 2).parted(step, given, 2))
+    sums = reductions.parts(step.updates)
+    assert sums == ["grad slow.F|loss|slow"]
+    for name, x in kept.items():
+        each = [part.tensors[name] for part in parts]
+        assert torch.equal(each[0] + each[1] if name in sums else each[1], x), name
+    for name, x in lanes.items():
+        assert torch.equal(x[[0, 1, 4, 5]], parts[0].lanes[name]), name
+        assert torch.equal(x[[2, 3, 6, 7]], parts[1].lanes[name]), name
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_make_what_one_process_makes_in_full(tmp_path: Path, ranks: int) -> None:
+    names = " ".join(SMALL)
+    for name, found in compared(tmp_path, ranks, 70, names).items():
+        assert found["losses"] <= EXACT and found["states"] <= EXACT, name
+        assert found["replicas"] == 0, name
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("capture", ["split", "whole"])
+def test_messages_stand_inside_compiled_graphs(tmp_path: Path, folder: Path, capture: str) -> None:
+    """The compiler takes each function whole (`fullgraph`), its messages too."""
+    micro = "2" if capture == "split" else "1"
+    how = [*HOW[:2], "--accumulate", micro, *HOW[4:8], "--steps", 9, "--capture", capture]
+    texts = folder / "spec.nl", folder / "text.txt"
+    status, said = launched(2, "-m", "nldsl", "train", *texts, *how, "--out", tmp_path / "two")
+    assert status == 0 and "compiled " in said, said
+    done("train", *texts, *how, "--out", tmp_path / "one")
+    same(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.soak
+def test_any_number_of_ranks_goes_on(tmp_path: Path, folder: Path) -> None:
+    """2 -> 4 -> 1 -> 2, in the midst of a period and not."""
+    done(*trains(folder, tmp_path / "one", 23))
+    run = tmp_path / "many"
+    for ranks, steps in ((2, 5), (4, 10), (1, 17), (2, 23)):
+        how = ("train", "--resume", run, "--steps", steps) if ranks != 2 or steps > 5 else ()
+        status, said = launched(ranks, "-m", "nldsl", *(how or trains(folder, run, steps)))
+        assert status == 0, said
+    same(tmp_path / "one", run)
+
+
+@pytest.mark.soak
+def test_ten_kills_lose_nothing_that_was_announced(tmp_path: Path, folder: Path) -> None:
+    """Of a random rank at a random moment, each after a step was announced as saved."""
+    chance = random.Random(0)
+    run = tmp_path / "killed"
+    done(*trains(folder, tmp_path / "one", 300))
+    with running(2, *trains(folder, run, 300, "--save-every", 2), restarts=10) as launcher:
+        for _ in range(10):
+            before = killed(launcher, run, chance.randrange(2), saved(run))
+            time.sleep(chance.random())
+            assert saved(run) >= before
+        said, _ = launcher.communicate()
+    assert launcher.returncode == 0, said
+    same(tmp_path / "one", run)
+
+
+@pytest.mark.soak
+def test_a_run_that_ranks_refuse_says_so_once(folder: Path) -> None:
+    how = trains(folder, folder / "odd", 3, "--batch", 3)
+    status, said = launched(2, "-m", "nldsl", *how)
+    assert status != 0 and said.count("error[N722]") == 1 and not (folder / "odd").exists()
