@@ -142,8 +142,8 @@ class Job:
 
     @property
     def sends(self) -> bool:
-        """Does it send to other ranks? The compiler asks for their group, which no process by itself
-        has.
+        """Does it send to other ranks? The compiler asks for their group, which a process by itself
+        does not have.
         """
         return SENDS in self.text
 

@@ -1,9 +1,9 @@
 """UPDATES -> what its ranks send each other, and what each of them keeps to itself.
 
 Every sum over lanes leaves a step as a gradient or as the sum of a stream (`Heard`); nothing else
-of the network reads more than one lane. A rank adds up those of its own lanes. A tick takes the sums
-over all lanes (`Updates.whole`), so a rank sends a sum when a level takes it: after every step, or
-once in a period, since sums are linear. What is not taken yet stays the part of one rank.
+of the network reads more than one lane. A rank adds up those of its own lanes. A tick takes the
+sums over all lanes (`Updates.whole`), so a rank sends a sum when a level takes it: after every
+step, or once in a period, since sums are linear. What is not taken yet stays the part of one rank.
 """
 
 from __future__ import annotations

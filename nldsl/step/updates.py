@@ -7,9 +7,9 @@
                                                               every level that fires, at one
                                                               instant; then what each state keeps
 
-On ranks, each of which holds some of the lanes, G, V and what S sums up of them are those of its own
-lanes. R holds the sums over all lanes of what a tick takes, and of nothing else: what a period adds
-up is sent when it ends.
+On ranks, each of which holds some of the lanes, G, V and what S sums up of them are those of its
+own lanes. R holds the sums over all lanes of what a tick takes, and of nothing else: what a period
+adds up is sent when it ends.
 
 S is what is kept (`state`: sizes of each tensor, None for a counter), G the gradients of the step,
 V the sums and N the numbers of terms of the streams that levels hear, D fresh draws for the starts.
@@ -109,8 +109,8 @@ class Updates:
         return None if name in own else stored(f'new["{name}"]', node.type)
 
     def whole(self, heard: Heard, own: str) -> str:
-        """Where a tick finds what it takes of the steps: on ranks, the sum over all of them. Each of
-        them counts the terms of all.
+        """Where a tick finds what it takes of the steps: on ranks, the sum over all. Each of them
+        counts the terms of all.
         """
         if self.ranks == 1 or counts(heard):
             return own
