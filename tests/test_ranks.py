@@ -133,6 +133,8 @@ def test_slow_levels_send_a_third_of_what_each_step_would_take(
     assert len(continuum) == 4 and {len(one["bytes"]) for one in continuum} == {64}
     own = sum(sum(one["bytes"]) for one in continuum)
     assert own <= 0.34 * 64 * sum(one["at_each"] for one in continuum)
+    waits = sum(sum(one["messages"]) for one in both["hope"]["levels"])
+    assert waits <= 0.5 * 64 * len(both["hope"]["levels"])  # on a network that is slow to answer
 
 
 def test_nothing_is_sent_before_a_level_takes_it() -> None:
@@ -370,3 +372,13 @@ def test_a_run_that_ranks_refuse_says_so_once(folder: Path) -> None:
     how = trains(folder, folder / "odd", 3, "--batch", 3)
     status, said = launched(2, "-m", "nldsl", *how)
     assert status != 0 and said.count("error[N722]") == 1 and not (folder / "odd").exists()
+
+
+@pytest.mark.soak
+def test_a_loss_that_is_not_finite_is_traced_once(tmp_path: Path, folder: Path) -> None:
+    """By one process, which runs the steps of all lanes again."""
+    (tmp_path / "wild.nl").write_text(SPEC.replace("lr = 1e-2", "lr = 1e200"))
+    how = ("train", tmp_path / "wild.nl", folder / "text.txt", *HOW, "--steps", 40)
+    status, said = launched(2, "-m", "nldsl", *how, "--out", tmp_path / "wild")
+    assert status != 0 and said.count("error[N720]") == 1
+    assert "by its update" in said or "in the stream" in said, said

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PATIENCE = timedelta(hours=12)  # one rank may score, or compile, while the others wait
 FOUND = timedelta(seconds=120)  # the others are there
+TELLING = 1.0  # seconds that telling takes at most
 ENDING = 50  # tenths of a second that a process takes to end when its sockets are closed
 FOLDER = "nldsl folder"  # in the store, which outlives a restart
 
@@ -241,12 +242,22 @@ def joined(device: str) -> Iterator[Ranks]:
         if type(error) is not RuntimeError and not isinstance(error, torch.distributed.DistError):
             raise  # an exit
         gone = ranks.gone()
-        sys.stderr = screen if ranks.tells() else nowhere
+        sys.stderr = screen if told(ranks) else nowhere
         raise faults.rank_gone(gone, ranks.count) if gone else error from None
     except Exception:
-        sys.stderr = screen if ranks.tells() else nowhere
+        sys.stderr = screen if told(ranks) else nowhere
         raise
     torch.distributed.destroy_process_group()
+
+
+def told(ranks: Ranks) -> bool:
+    """Is it this rank that tells what went wrong? The others wait until it has: when the first of
+    them ends, `torchrun` ends the rest.
+    """
+    if ranks.tells():
+        return True
+    time.sleep(TELLING)
+    return False
 
 
 def met() -> Ranks:
