@@ -33,6 +33,8 @@ CONTRACT = {
         "--budget",
         "--target",
         "--cubins",
+        "--ranks",
+        "--bandwidth",
     },
     "train": {
         "spec",

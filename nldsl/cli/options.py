@@ -93,6 +93,15 @@ def budget_of(text: str) -> int:
     return int(found)
 
 
+def bandwidth_of(text: str) -> float:
+    """Bytes a second: `25GB/s`, `100Gb/s` of bits."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kKMGT]?)(B|b|bit)/s", text)
+    if found is None or not float(found[1]):
+        raise typer.BadParameter(f"{text!r} is not a bandwidth such as 25GB/s or 100Gb/s")
+    many = 1000.0 ** " kMGT".index(found[2].replace("K", "k") or " ")
+    return float(found[1]) * many / (1 if found[3] == "B" else 8)
+
+
 def overrides(sets: list[str] | None, option: str = "--set") -> dict[str, str]:
     """`["d=512"]` as a table. Raises a usage error for a pair without `=`."""
     pairs = [item.partition("=") for item in sets or []]
@@ -204,6 +213,15 @@ Budget = Annotated[
         parser=budget_of,
         help="Memory that a step may take beside what is held before it, such as 8G; what does not "
         "fit is computed again for the backward pass [default: what the device has].",
+    ),
+]
+Bandwidth = Annotated[
+    float | None,
+    typer.Option(
+        metavar="RATE",
+        parser=bandwidth_of,
+        help="With --ranks: what each of them sends and receives, such as 100Gb/s "
+        "[default: 25GB/s].",
     ),
 ]
 How = Annotated[

@@ -37,6 +37,7 @@ from nldsl.cli.sources import noted
 from nldsl.screen import Watched
 
 if TYPE_CHECKING:
+    from nldsl.train.ranks import Ranks
     from nldsl.train.records import Settings
     from nldsl.train.run import Run
 
@@ -105,8 +106,11 @@ def train(
     if resume is not None and out is not None:
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
     with reported():
-        run = run_of(spec, resume, given, out)
-        followed(replace(run, budget=budget), save_every)
+        from nldsl.train.ranks import joined
+
+        with joined(device or "cpu") as ranks:
+            run = run_on(ranks, spec, resume, given, out)
+            followed(replace(run, budget=budget, ranks=ranks), save_every)
 
 
 def spec_and_data(
@@ -132,6 +136,29 @@ def spec_and_data(
 def stated(**settings: object) -> dict[str, object]:
     """Those settings that the command line gives."""
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def run_on(
+    ranks: Ranks,
+    spec: Path | None,
+    resume: Path | None,
+    given: dict[str, object],
+    out: Path | None,
+) -> Run:
+    """The run on every rank: rank 0 begins it, or goes on with what it began before a restart."""
+    ranks.share(settings_of({} if resume else given).batch)
+    begun = None if resume else ranks.noted_folder()
+    made: list[Run] = []
+
+    def opened() -> Path:
+        made.append(run_of(spec, resume or begun, given, None if begun else out))
+        ranks.note_folder(made[0].folder)
+        return made[0].folder
+
+    folder = ranks.first(opened)
+    run = made[0] if made else run_of(spec if resume else None, folder, given, None)
+    ranks.share(run.settings.batch)
+    return run
 
 
 def run_of(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nldsl.cli.options import (
+    Bandwidth,
     Budget,
     Capture,
     Device,
@@ -19,6 +22,7 @@ from nldsl.cli.options import (
     Spec,
     Stage,
     absolute,
+    count,
 )
 from nldsl.cli.outcome import reported, say
 from nldsl.cli.sources import Text, loaded, source_of
@@ -65,15 +69,25 @@ def compile_(
         bool,
         typer.Option("--cubins", help="With --target: registers and spills of each kernel, too."),
     ] = False,
+    ranks: Annotated[
+        int | None,
+        count(2, "Say what so many processes with a batch each would send each other, too."),
+    ] = None,
+    bandwidth: Bandwidth = None,
 ) -> None:
     """Compile a spec and report its levels, timetable, lowerings and costs."""
     require_fitting(target, cubins, emit or out or budget or device != "cpu", capture)
+    if bandwidth is not None and ranks is None:
+        raise typer.BadParameter("`--bandwidth` is that of `--ranks`")
+    if emit is not None and ranks is not None:
+        raise typer.BadParameter("a stage is printed alone: `--emit` or `--ranks`, one of the two")
     with reported():
         text = source_of(spec)
+        told = Told(precision.value, ranks, bandwidth or 25e9)
         if target is not None:
             gpu = gpu_of(target)
             program, files = with_files(text, sets, load)
-            return lowered(program, files, gpu, batch, length, precision, cubins)
+            return lowered(program, files, gpu, batch, length, told, cubins)
         if emit is not None:
             if out is not None:
                 raise typer.BadParameter(
@@ -88,10 +102,37 @@ def compile_(
         program, files = with_files(text, sets, load)
         how = available(device), precision.value, capture.value
         step = pipeline.compile_program(program, *how, files=files, budget=budget)
-        warmed(step, random_batch(program, batch, length, device))
+        data = random_batch(program, batch, length, device)
+        warmed(step, data)
         say(report(program, step))
+        told.say(program, lambda: {f"on {device}, measured here": measured(step, data)})
         if out is not None:
             say(f"{out}: {', '.join(artefacts.write(step, text.source, out))}")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is said of ranks, if anything: how many, and the bytes a second of each."""
+
+    precision: str
+    ranks: int | None
+    bandwidth: float
+
+    def say(self, program: Program, takes: Callable[[], Mapping[str, float]]) -> None:
+        """`takes`: seconds of a step on one rank, by how they are known."""
+        if self.ranks is None:
+            return
+        from nldsl.view.communication import communication
+
+        say("")
+        say(communication(program, self.precision, self.ranks, self.bandwidth, takes()))
+
+
+def measured(step: CompiledStep, batch: Batch) -> float:
+    """Seconds of a step, the median of a few."""
+    from nldsl.train.bench import of_a_step
+
+    return of_a_step(step, step.init(0), batch, 5)
 
 
 def require_fitting(target: str | None, cubins: bool, others: object, capture: Capture) -> None:
@@ -139,19 +180,23 @@ def lowered(
     gpu: Gpu,
     batch: int,
     length: int,
-    precision: Precision,
+    told: Told,
     cubins: bool,
 ) -> None:
     """Says what a step launches on a GPU."""
     from nldsl.target import cubins as assembler
+    from nldsl.target.predict import step_seconds
     from nldsl.target.rehearse import rehearsed
     from nldsl.target.report import report
     from nldsl.train.display import shown_on
 
     display = shown_on(Screen())
-    made = rehearsed(program, gpu, batch, length, precision.value, files, display.compiling)
+    made = rehearsed(program, gpu, batch, length, told.precision, files, display.compiling)
     display.close()
     say(report(made, gpu, batch * length))
+    told.say(
+        program, lambda: {f"{how} on {gpu.name}": s for how, s in step_seconds(made, gpu).items()}
+    )
     if cubins:
         codes = [part.graph.code for part in made.parts]
         say(assembler.cubins_table(assembler.cubins(codes, gpu)))

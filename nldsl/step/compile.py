@@ -13,9 +13,11 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -77,6 +79,7 @@ class CompiledStep:
         self.program, self.schedule, self.device = schedule.program, schedule, device
         self.source, self.precision = source.text, source.precision
         self.emitted, self.updates = source.emitted, source.updates
+        self.ranks = source.updates.ranks
         self.dtype, self.steps, self.accumulate = (
             PRECISION[self.precision],
             planned_steps,
@@ -209,10 +212,15 @@ class CompiledStep:
         """Levels that tick at step n, counted from 1."""
         return self.schedule.table.fired(n)
 
+    def sends(self, n: int) -> bool:
+        """Do ranks send each other something in step n?"""
+        return bool(self.updates.sent[self.schedule.table.kind(n) + 1])
+
     def __call__(self, state: State, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """One optimizer step over the micro-batches, in place.
 
-        Returns 0-d tensors: `loss` is the mean over target tokens.
+        Returns 0-d tensors: `loss` is the mean over target tokens; on ranks, what the lanes of this
+        one add to the mean over all.
         """
         kind = self.schedule.table.kind(state.step + 1)
         terms: dict[str, int] = {}
@@ -342,7 +350,7 @@ class CompiledStep:
             total = {
                 k: total[k] + s.detach() if k in total else s.detach() for k, s in sums.items()
             }
-            terms = {k: terms.get(k, 0) + n for k, n in counts.items()}
+            terms = {k: terms.get(k, 0) + self.ranks * n for k, n in counts.items()}
         return Given(grads, total, terms, lasting)
 
     def _ticked(self, name: str, state: State, heard: Given, D: Mapping[str, Tensor]) -> None:
@@ -428,12 +436,12 @@ class CompiledStep:
         return loaded(self.program, self.files)
 
     def terms(self, batch: Batch) -> dict[str, int]:
-        """Number of terms of each heard stream over a batch: the last tokens of a sequence have no
-        next ones, the first may lack others.
+        """Number of terms of each heard stream over a batch, and over those of all ranks: the last
+        tokens of a sequence have no next ones, the first may lack others.
         """
         sequences, length = next(iter(batch.values())).shape[:2]
         return {
-            name: sequences * max(0, length - sum(self.reading.extent(node)))
+            name: self.ranks * sequences * max(0, length - sum(self.reading.extent(node)))
             for name, node in self.schedule.steps.streams.items()
         }
 
@@ -480,6 +488,12 @@ class CompiledStep:
                 self.compile_seconds[f"kind {i + 1}"] = time.perf_counter() - begin
                 begin = time.perf_counter()
 
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Within, nothing is sent to other ranks."""
+        with patch.dict(self.module, over_ranks=lambda x, ranks: x):
+            yield
+
     def measure(self, batch: Batch) -> None:
         """Takes steps of such a batch on a state of their own, until it is known what they take."""
         if not self.keeps_all():
@@ -519,7 +533,7 @@ class CompiledStep:
         key = self.place_of_jobs(inputs)
         jobs = functions.known(key)
         if jobs is None:
-            with functions.recording(self.compiled.values()):
+            with functions.recording(self.compiled.values()), self.apart():
                 copy = self.init(0)
                 for _ in self.rehearsed(copy, [inputs] * self.accumulate):
                     pass

@@ -42,6 +42,7 @@ Tell = Callable[[str], None]
 ENTRY = "entry"  # what the function is called where it is compiled alone
 NUMBERED = re.compile(r"[a-z]+_\d+")  # functions of one emitted module, in their order there
 OPEN, TAKEN, SAID = ".open", ".taken", ".said"  # files of jobs, and of what processes say
+SENDS = "over_ranks("  # in the text of a function
 FORMAT = 5  # of what is kept
 UNORDERED = (torch.ops.aten.embedding_dense_backward.default,)
 KEPT_BYTES = 4 << 30  # of the folder, the oldest go first
@@ -138,6 +139,13 @@ class Job:
         """Says all that the result depends on."""
         said = repr((FORMAT, self.text, self.kind, self.again, torch.__version__, machine()))
         return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+    @property
+    def sends(self) -> bool:
+        """Does it send to other ranks? The compiler asks for their group, which a process by itself
+        does not have.
+        """
+        return SENDS in self.text
 
     def function(self) -> Run:
         module: dict[str, Any] = {}
@@ -291,7 +299,7 @@ def texts(module: str, names: Iterable[str]) -> dict[str, str]:
 
 def obtained(jobs: Sequence[Job], tell: Tell = unwatched) -> list[Run]:
     """The compiled functions of jobs, loaded if they are kept, else compiled and kept."""
-    missing = {job.key: job for job in jobs if stored(job.key) is None}
+    missing = {job.key: job for job in jobs if stored(job.key) is None and not job.sends}
     if len(missing) > 1 and writing.home() is not None:
         compile_apart(missing, tell)
     made = {}

@@ -70,9 +70,9 @@ class StepSource:
     updates: Updates
 
 
-def emit(schedule: Schedule, precision: str, steps: int) -> StepSource:
-    """The text of a whole step."""
-    updates, emitted = Updates(schedule.steps), Emitter(schedule.forward).emit()
+def emit(schedule: Schedule, precision: str, steps: int, ranks: int = 1) -> StepSource:
+    """The text of a whole step; on several ranks, of the lanes of one."""
+    updates, emitted = Updates(schedule.steps, ranks), Emitter(schedule.forward).emit()
     text = module_text(schedule.program, emitted, updates, precision, steps)
     return StepSource(text, precision, emitted, updates)
 
@@ -163,12 +163,14 @@ def step_kinds(emitted: Emitted, updates: Updates) -> str:
         *emitted.randoms,
     ]  # of memories on the token clock: nobody learns them, no tick moves them
     given = [row for row in fold(f"W |= {{name: D[name] for name in {quotes(starts)}}}", 4)]
+    of_all = f"terms = {{name: {updates.ranks} * n for name, n in terms.items()}}"
     return "\n\n".join(
         f"def step_{i + 1}(S, inputs, D, planned, mode, lanes):\n"
         "    W = weights(S)\n"
         + ("\n".join(given) + "\n" if starts else "")
         + "    sums, terms, lasting = fresh(W, inputs, mode, lanes)\n"
-        "    G = gradients(W, sums)\n"
+        + (f"    {of_all}\n" if updates.ranks > 1 else "")
+        + "    G = gradients(W, sums)\n"
         "    V = {name: s.detach() for name, s in sums.items()}\n"
         "    with torch.no_grad():\n"
         + (f"        hear_{i + 1}(S, G, mode)\n" if updates.tapes else "")

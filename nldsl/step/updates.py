@@ -7,6 +7,10 @@
                                                               every level that fires, at one
                                                               instant; then what each state keeps
 
+On ranks, each of which holds some of the lanes, G, V and what S sums up of them are those of its
+own lanes. R holds the sums over all lanes of what a tick takes, and of nothing else: what a period
+adds up is sent when it ends.
+
 S is what is kept (`state`: sizes of each tensor, None for a counter), G the gradients of the step,
 V the sums and N the numbers of terms of the streams that levels hear, D fresh draws for the starts.
 What a step leaves of each state is said in schedule/step_states.py.
@@ -20,7 +24,18 @@ from dataclasses import replace
 from nldsl.core.build import number
 from nldsl.core.nodes import Node, Tree, Type, numel, walk
 from nldsl.schedule.instant import behind, together
-from nldsl.schedule.named import Bar, Copy, Counter, Draw, Input, Memory, Name, Total, name_of
+from nldsl.schedule.named import (
+    Bar,
+    Copy,
+    Counter,
+    Draw,
+    Heard,
+    Input,
+    Memory,
+    Name,
+    Total,
+    name_of,
+)
 from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.step_states import At
 from nldsl.schedule.timetable import Kind
@@ -45,8 +60,11 @@ VIEWS = ("spread", "permute", "reshape", "select", "leaf", "stop")
 class Updates:
     """Emits the updates of a program."""
 
-    def __init__(self, clock: StepClock) -> None:
+    def __init__(self, clock: StepClock, ranks: int = 1) -> None:
         self.clock, self.ticks, self.program = clock, clock.ticks, clock.program
+        self.ranks = ranks
+        self.taken: dict[Heard, str] = {}  # by the tick that is written: where a rank has its own
+        self.sent: dict[str | int, tuple[Heard, ...]] = {}  # by the tick of each kind
         self.states = clock.states.states
         self.texts: list[str] = []
         source = self.program.source
@@ -77,17 +95,27 @@ class Updates:
         if node.op == "input":
             name = name_of(node)
             assert isinstance(name, Input | Draw)
-            return given(name)
+            return self.whole(name, given(name)) if isinstance(name, Input) else given(name)
         if node.op in ("random", "load"):
             return f'D["{drawn(node)}"]'
         if node.op not in ("read", "now"):
             return None
         name, kept = node["memory"], f'S["{node["memory"]}"]'
         if node.op == "read" or isinstance(name, Total):
+            kept = self.whole(name, kept) if isinstance(name, Total) else kept
             return kept if counts(name) else stored(kept, node.type)
         if isinstance(name, Counter):
             return f"{kept} + 1"
         return None if name in own else stored(f'new["{name}"]', node.type)
+
+    def whole(self, heard: Heard, own: str) -> str:
+        """Where a tick finds what it takes of the steps: on ranks, the sum over all. Each of them
+        counts the terms of all.
+        """
+        if self.ranks == 1 or counts(heard):
+            return own
+        self.taken[heard] = own
+        return f'R["{heard}"]'
 
     def texts_of(self, own: Collection[Memory]) -> Text:
         return lambda node: self.text(node, own)
@@ -171,15 +199,24 @@ class Updates:
         """Totals first, in place, so that S holds their new values; then new values from old ones;
         then what the step leaves.
         """
+        self.taken = {}
         lines = [
             f'S["{name}"].add_({given(name.input)})'
             for name in at.moved
             if isinstance(name, Total) and not counts(name)
         ]
         updates = self.updates(at)
-        lines += ["new = {}", *updates] if updates else []
-        lines += [line for tape in self.tapes for line in tape.record(kind, at)]
-        return lines + self.left(at)
+        after = ["new = {}", *updates] if updates else []
+        after += [line for tape in self.tapes for line in tape.record(kind, at)]
+        after += self.left(at)
+        return [*lines, *self.together(), *after]
+
+    def together(self) -> list[str]:
+        """Sums over all ranks of what the tick takes."""
+        sums = [
+            f'R["{heard}"] = over_ranks({own}, {self.ranks})' for heard, own in self.taken.items()
+        ]
+        return ["R = {}", *sums] if sums else []
 
     def updates(self, at: At) -> list[str]:
         """New values: a call for each level that ticks, with the optimizers that it calls."""
@@ -257,10 +294,12 @@ class Updates:
         at = At(self.clock.states, kind)
         before, after = self.counts(kind, at)
         hear = [line for tape in self.tapes for line in tape.hear(kind)]
+        tick = self.tick(kind, at)
+        self.sent[name] = tuple(self.taken)
         return "\n\n".join(
             [
                 *([block(f"hear_{name}(S, G, mode)", hear)] if hear else []),
-                block(f"tick_{name}(S, G, V, N, D, planned)", self.tick(kind, at)),
+                block(f"tick_{name}(S, G, V, N, D, planned)", tick),
                 block(f"before_{name}(S, N)", before),
                 block(f"after_{name}(S, N)", after),
             ]

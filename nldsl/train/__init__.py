@@ -1,6 +1,8 @@
 """COMPILED STEP -> RUN: data in, a run folder out.
 
     data/          bytes, tokens, points or rows, held-out ones, batches; see its card
+    ranks.py       the processes of one run: their lanes, what they tell each other, who is gone
+    meetings.py    after which steps a run is saved or ends, on ranks by agreement
     loop.py        the loop; metrics on their way from the device; Ctrl-C
     metrics.py     JSON lines, each step once; the picture of the curve
     checkpoint.py  one safetensors file, whole or not there

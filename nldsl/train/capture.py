@@ -8,6 +8,7 @@ it is compiled stands in run.json: a run that is resumed does the same.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import State
@@ -46,13 +47,18 @@ class Capturing:
         in an earlier run, and what is kept from one.
         """
         first = state.step + 1
-        if self.waits and self.chosen is None and self.step.is_kept(self.run.batches(first)[0]):
+        if self.waits and self.chosen is None and self.is_kept(first):
             self.choose(first)
         if not self.waits or self.chosen is not None and NEVER < self.chosen <= first:
             return self.compile(state)
         self.step.as_written(True)
-        self.since, self.seconds = time.perf_counter(), seconds_of(self.journal, state.step)
+        self.since = time.perf_counter()
+        self.seconds = self.run.ranks.first(lambda: seconds_of(self.journal, state.step))
         self.choice = max(first, 1 + AS_WRITTEN) if self.seconds else first + AS_WRITTEN
+
+    def is_kept(self, n: int) -> bool:
+        """Is all that a step is compiled to kept from an earlier run?"""
+        return self.run.ranks.first(lambda: self.step.is_kept(self.run.batches(n)[0]))
 
     def before(self, state: State, log: Log) -> None:
         n, now = state.step + 1, time.perf_counter()
@@ -63,7 +69,8 @@ class Capturing:
         if self.waits and self.chosen is None:
             if n == self.choice:
                 log.drain()
-                self.weigh(n, self.seconds or now - self.since)
+                took = self.seconds or now - self.since
+                self.weigh(n, self.run.ranks.first(lambda: took))
             self.since, self.seconds = now, None
         if n == self.chosen and self.step.is_as_written:
             log.drain()
@@ -85,7 +92,8 @@ class Capturing:
 
     def choose(self, n: int) -> None:
         self.chosen = n
-        compiled_from(self.run.folder, self.run.record, n)
+        if self.run.ranks.is_first:
+            compiled_from(self.run.folder, self.run.record, n)
 
     def compile(self, state: State) -> None:
         s = self.run.settings
@@ -93,7 +101,9 @@ class Capturing:
         began = time.perf_counter()
         self.step.as_written(False)
         self.told = False
-        self.step.warm(state, self.run.batches(state.step + 1)[0], self.display.compiling)
+        # as one graph, a step is taken on all ranks at once
+        with self.run.ranks.leader_first() if self.step.capture == "split" else nullcontext():
+            self.step.warm(state, self.run.batches(state.step + 1)[0], self.display.compiling)
         self.display.compiled()
         self.journal.write(
             "compiled", step=state.step, seconds=round(time.perf_counter() - began, 3)

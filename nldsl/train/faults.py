@@ -6,7 +6,7 @@ One constructor for each situation; the prose stands here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nldsl.core.nodes import Node
@@ -588,6 +588,25 @@ def memory_not_finite(path: Path, name: str) -> Diagnostics:
         "N721",
         f"`{path}` is not written: `{name}` holds a number that is not finite",
         "what was learned while reading diverged: another DATA, or a run with lower inner rates",
+    )
+
+
+def undivided(batch: int, ranks: int) -> Diagnostics:
+    return fault(
+        "N722",
+        f"{batch} sequences of a micro-batch are not equally many on each of {ranks} ranks",
+        f"`--batch {max(ranks, batch // ranks * ranks)}`, or another number of ranks; with "
+        "`--accumulate` a step has more micro-batches",
+    )
+
+
+def rank_gone(gone: Sequence[int], ranks: int) -> Diagnostics:
+    named = " and ".join(map(str, gone))
+    return fault(
+        "N723",
+        f"of {ranks} ranks, rank {named} ended in the midst of a run",
+        "what was announced as saved is whole: say the same command with `--resume RUN`, or let "
+        "`torchrun --max-restarts 3` do so",
     )
 
 

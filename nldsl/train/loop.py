@@ -67,8 +67,8 @@ def loop(
     interrupt: Interrupt,
     before: Callable[[State, Log], None],
 ) -> None:
-    """Train from `state.step` to `steps`, or to the step in which the interrupt comes; the last
-    state is saved. Raises NotFinite.
+    """Train from `state.step` to `steps`, or to the step in which the interrupt comes; the state is
+    saved after the steps that are `due`, the last among them. Raises NotFinite.
     """
     with interrupt.after_the_step():
         while state.step < steps and not interrupt.asked:
@@ -77,7 +77,7 @@ def loop(
             with log.timed(n):
                 values = step(state, batches(n))
             log.add(n, values, step.fired(n))
-            if n == steps or interrupt.asked or due(n):
+            if due(n):
                 log.drain()
                 save(state)
 
@@ -106,6 +106,7 @@ class Log:
         self._pending: list[tuple[int, dict[str, torch.Tensor], tuple[str, ...]]] = []
         self._moments: dict[int, tuple[Moment, Moment]] = {}
         self._since = time.perf_counter()
+        self.total: Callable[[torch.Tensor], torch.Tensor] | None = None  # over all ranks
 
     @contextmanager
     def timed(self, n: int) -> Iterator[None]:
@@ -121,7 +122,7 @@ class Log:
         self._pending.append(
             (n, {name: value.detach().clone() for name, value in values.items()}, ticked)
         )
-        if time.perf_counter() - self._since >= DRAIN_SECONDS:
+        if self.total is None and time.perf_counter() - self._since >= DRAIN_SECONDS:
             self.drain()
 
     def drain(self) -> None:
@@ -129,8 +130,12 @@ class Log:
 
         Raises NotFinite at the first loss that is none: it is written, and not saved.
         """
+        every = [value.double() for _, values, _ in self._pending for value in values.values()]
+        if self.total is not None and every:
+            every = [*self.total(torch.stack(every))]
+        found = iter(every)
         numbers = [
-            (n, {name: value.item() for name, value in values.items()}, ticked)
+            (n, {name: next(found).item() for name in values}, ticked)
             for n, values, ticked in self._pending
         ]
         self._pending, self._since = [], time.perf_counter()
@@ -160,7 +165,8 @@ class Interrupt:
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.heard = False  # to stop; of several ranks, once they agree
+        self.alone = True
         self.doing = "before the first step"  # what an interrupt at once breaks off
         self._patient = False
 
@@ -191,9 +197,10 @@ class Interrupt:
         return Patience(self)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
-        if self.asked or not self._patient:
+        if self.heard or not self._patient:
             raise KeyboardInterrupt
-        self.asked = True
+        self.heard = True
+        self.asked = self.alone
 
 
 class Patience:

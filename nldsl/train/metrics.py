@@ -45,12 +45,15 @@ class Journal:
     Raises N714 if another process has the run open, N713 if a line cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, writes: bool = True) -> None:
+        """Of a rank that does not write, what it would write goes nowhere."""
+        self.path, self.writes = path, writes
         try:
-            self._file = path.open("ab")
+            self._file = (path if writes else Path(os.devnull)).open("ab")
         except OSError as error:
             raise faults.cannot_write(path, error) from None
+        if not writes:
+            return
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -86,6 +89,8 @@ class Journal:
 
     def sync(self) -> None:
         """Wait until the lines are on the disk."""
+        if not self.writes:
+            return
         try:
             os.fsync(self._file.fileno())
         except OSError as error:

@@ -40,6 +40,7 @@ from nldsl.train.data.kinds import kind_of
 from nldsl.train.data.vocabulary import ByteVocabulary, Tokenizer, Vocabulary
 from nldsl.train.folder import NUMBERS, alone_in, kept_texts, longer, made, recorded, unused
 from nldsl.train.metrics import Journal
+from nldsl.train.ranks import ALONE, Ranks
 from nldsl.train.records import Manifest, Record, Settings
 from nldsl.train.results import METRICS
 from nldsl.train.score import batch, boundary_of
@@ -61,6 +62,7 @@ class Run:
     record: Record  # the content of run.json
     budget: int | None = None  # bytes of a step; None: what the device has
     weights: str | None = None  # the average that it is used with; None: that of its settings
+    ranks: Ranks = ALONE  # the processes that train it together
 
     @property
     def data(self) -> Dataset:
@@ -104,14 +106,15 @@ class Run:
         )
 
     def batches(self, n: int) -> list[dict[str, torch.Tensor]]:
-        """The micro-batches of step `n`, each [batch, length, ..]."""
-        s = self.settings
+        """The micro-batches of step `n`, each [batch, length, ..]; on ranks, of its own lanes."""
+        s, ranks = self.settings, self.ranks
+        count = ranks.share(s.batch)
         return [
             {
                 name: x.to(s.device)
                 for name, x in batch(
                     self.program,
-                    self.data.batch(s.seed, n, micro, s.batch, s.length, self.stateful),
+                    self.data.batch(s.seed, n, ranks.micro(micro), count, s.length, self.stateful),
                     boundary_of(self.data),
                 ).items()
             }
@@ -279,6 +282,7 @@ def compiled(run: Run) -> tuple[CompiledStep, State]:
         accumulate=s.accumulate,
         files=pretrained.read(run.program, run.files).files,
         budget=run.budget,
+        ranks=run.ranks.count,
     )
     return step, last_saved(run, step)
 
@@ -296,7 +300,7 @@ def last_saved(run: Run, step: CompiledStep) -> State:
     if saved is not None:
         checkpoint.load(run.folder, checkpoint.by_name(state))
         state.step = saved.step
-    return state
+    return run.ranks.parted(step, state, s.accumulate)
 
 
 def first(run: Run, step: CompiledStep) -> State:

@@ -4,12 +4,13 @@ finite.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
 import torch
 
+from nldsl.diagnostic import Diagnostics
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import State
 from nldsl.train import averages, checkpoint, faults, inherited, memory, metrics, origin, schedules
@@ -18,21 +19,22 @@ from nldsl.train.capture import Capturing
 from nldsl.train.data.vocabulary import ByteVocabulary
 from nldsl.train.display import Display
 from nldsl.train.loop import Interrupt, Log, NotFinite, Now, Queued, loop
+from nldsl.train.meetings import ending
 from nldsl.train.metrics import Journal
+from nldsl.train.ranks import ALONE
 from nldsl.train.results import METRICS, PICTURE, finish
 from nldsl.train.run import Run
 from nldsl.train.score import in_nats
-
-SAVE_SECONDS = 60.0  # between two saves when `--save-every` is not given
 
 
 def train(run: Run, display: Display, save_every: int | None) -> bool:
     """Train to the planned step and print how good it got, or until interrupted; True if it came to
     the end.
     """
-    with Interrupt() as interrupt, closing(Journal(run.folder / METRICS)) as journal:
+    file, writes = run.folder / METRICS, run.ranks.is_first
+    with Interrupt() as interrupt, closing(Journal(file, writes)) as journal:
         try:
-            if scored(run, journal):
+            if run.ranks.first(lambda: scored(run, journal)):
                 display.say(finished(run))
                 return True
             return carried_out(run, display, journal, save_every, interrupt)
@@ -54,7 +56,7 @@ def carried_out(
     """
     s = run.settings
     step, state, capturing = ready(run, display, journal, interrupt)
-    save = saver(run, journal, display, interrupt)
+    save = saver(run, step, journal, display, interrupt)
     interrupt.doing = f"within a step: {kept(run)}"
     of_bytes = isinstance(run.data.vocabulary, ByteVocabulary)
     nats = in_nats(run.program, step.reading.trained[1], "loss")
@@ -69,7 +71,7 @@ def carried_out(
             s.steps,
             log,
             save,
-            due(save_every),
+            ending(run.ranks, step, s.steps, save_every, log, interrupt),
             interrupt,
             capturing.before,
         )
@@ -79,18 +81,28 @@ def carried_out(
             f"{found.what} {found.step} is not finite: the steps since the last save are run "
             "again, to see where it begins"
         )
-        raise origin.told(run, step, found, runs.last_saved) from None
+        why = found
+        raise run.ranks.first(lambda: broken(run, step, why)) from None
     display.close()
     if state.step < s.steps:
-        metrics.picture(run.folder / METRICS, run.folder / PICTURE)
+        if run.ranks.is_first:
+            metrics.picture(run.folder / METRICS, run.folder / PICTURE)
         display.say(
             f"interrupted after step {state.step}; go on with: nldsl train --resume {run.folder}"
         )
         return False
     interrupt.doing = f"while scoring: all {s.steps} steps are saved, the score is not known yet"
     with averages.in_force(state, averages.pairs(run.program, s.weights)):
-        finish(run, step, state, journal, display)
+        run.ranks.first(lambda: bool(finish(run, step, state, journal, display)))
     return True
+
+
+def broken(run: Run, step: CompiledStep, found: NotFinite) -> Diagnostics:
+    """Where it begins, found by one process, which has all lanes."""
+    if run.ranks.count > 1:
+        run = replace(run, ranks=ALONE)
+        step = runs.compiled(run)[0]
+    return origin.told(run, step, found, runs.last_saved)
 
 
 def ready(
@@ -105,7 +117,7 @@ def ready(
         display.say(inherited.described(run.record.inherited))
     interrupt.doing = f"while compiling: {kept(run)}"
     step, state = runs.compiled(run)
-    told = journal.cut(state.step)
+    told = run.ranks.first(lambda: journal.cut(state.step))
     journal.write(
         "start", step=state.step, torch=torch.__version__, threads=torch.get_num_threads()
     )
@@ -196,39 +208,29 @@ def plan(run: Run, step: CompiledStep, done: int, told: int) -> str:
     return text + (f"\nresumed after step {done}" if done else "")
 
 
-def due(save_every: int | None) -> Callable[[int], bool]:
-    """Save after every `save_every`-th step, or when a minute has passed."""
-    last = time.monotonic()
-
-    def answer(n: int) -> bool:
-        nonlocal last
-        if save_every is not None:
-            return n % save_every == 0
-        if time.monotonic() - last < SAVE_SECONDS:
-            return False
-        last = time.monotonic()
-        return True
-
-    return answer
-
-
 def saver(
-    run: Run, journal: Journal, display: Display, interrupt: Interrupt
+    run: Run, step: CompiledStep, journal: Journal, display: Display, interrupt: Interrupt
 ) -> Callable[[State], None]:
-    """Save, then announce: a save that it announces is on the disk, metrics included.
+    """Save, then announce: a save that it announces is on the disk, metrics included. Of several
+    ranks the first saves what one process would.
 
     Raises NotFinite, and saves nothing, if a tensor is not.
     """
 
     def save(state: State) -> None:
-        if memory.broken(checkpoint.everything(state)) is not None:
+        state = run.ranks.gathered(step, state, run.settings.accumulate)
+        if run.ranks.first(lambda: memory.broken(checkpoint.everything(state)) is not None):
             raise NotFinite(state.step, "what is to be saved after step")
+        if run.ranks.is_first:
+            written(state)
+        interrupt.doing = f"within a step: what was saved after step {state.step} is whole"
+        display.say(f"saved step {state.step}")
+
+    def written(state: State) -> None:
         journal.sync()
         checkpoint.save(run.folder, checkpoint.by_name(state), runs.manifest(run, state))
         if state.lanes:
             memory.save(run.folder / memory.FILE, state.lanes)
         journal.write("saved", step=state.step)
-        interrupt.doing = f"within a step: what was saved after step {state.step} is whole"
-        display.say(f"saved step {state.step}")
 
     return save

@@ -22,4 +22,5 @@ off a name and changes no program.
     labels.py         places of labels
     webpage.py        the picture with a card for each memory, as one HTML file
     report.py         the report that `nldsl compile` prints
+    communication.py  what ranks would send each other, and the time of it
 """

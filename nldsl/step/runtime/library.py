@@ -14,6 +14,7 @@ from nldsl.step.runtime import (
     inner_loop,
     lanes,
     learning,
+    ranks,
     recurrence,
     tape,
     time,
@@ -23,7 +24,7 @@ from nldsl.step.runtime import (
 
 FILES = (
     *(arrays, vocabulary, time, attention, recurrence, inner_loop, lanes, learning),
-    *(workers, tape, alone),
+    *(ranks, workers, tape, alone),
 )
 
 

@@ -1,0 +1,97 @@
+"""UPDATES -> what its ranks send each other, and what each of them keeps to itself.
+
+Every sum over lanes leaves a step as a gradient or as the sum of a stream (`Heard`); nothing else
+of the network reads more than one lane. A rank adds up those of its own lanes. A tick takes the
+sums over all lanes (`Updates.whole`), so a rank sends a sum when a level takes it: after every
+step, or once in a period, since sums are linear. What is not taken yet stays the part of one rank.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from nldsl.schedule.named import Heard, Total, input_of
+from nldsl.step.flat import shape_of
+from nldsl.step.updates import Updates, counts
+
+
+def parts(updates: Updates) -> list[str]:
+    """The names of the tensors of a state whose sum over all ranks is what one process would hold:
+    what a period adds up, and what a tape heard.
+    """
+    sums = [str(n) for n in updates.states if isinstance(n, Total) and not counts(n)]
+    heard = [
+        tape.heard(name, *stretch)
+        for tape in updates.tapes
+        for stretch in tape.adjoint.stretches
+        for name in tape.adjoint.targets
+    ]
+    return sums + heard
+
+
+def size_of(updates: Updates, heard: Heard) -> int:
+    """How many numbers a sum holds."""
+    given = input_of(heard)
+    if given.what == "sum":
+        return math.prod(shape_of(updates.ticks.streams[given.stream].type))
+    return math.prod(shape_of(updates.program.memories[given.memory].type))
+
+
+def level_of(updates: Updates, heard: Heard) -> str:
+    """Whose gradient a sum is; of the sum of a stream, the level that adds it up."""
+    given = input_of(heard)
+    if given.memory:
+        return updates.program.memories[given.memory].level
+    since = heard.since if isinstance(heard, Total) else ""
+    return since if isinstance(since, str) and since else given.stream
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one level sends: so many bytes in `messages` messages after each step of one turn of the
+    timetable; `at_each` bytes if each of its gradients were sent after every step.
+    """
+
+    level: str
+    bytes: tuple[int, ...]
+    messages: tuple[int, ...]
+    at_each: int
+
+    @property
+    def mean(self) -> float:
+        """Bytes of a step."""
+        return sum(self.bytes) / len(self.bytes)
+
+    @property
+    def period(self) -> float:
+        """Steps between two sends, in the mean."""
+        return len(self.bytes) / max(1, sum(n > 0 for n in self.messages))
+
+
+def traffic(updates: Updates, entry: int) -> list[Traffic]:
+    """What each level of a step on ranks sends, of numbers of `entry` bytes. The updates are
+    emitted.
+    """
+    table = updates.clock.table
+    first = table.start + 1
+    kinds = [table.kind(n) + 1 for n in range(first, first + table.hyperperiod)]
+    every = dict.fromkeys(heard for some in updates.sent.values() for heard in some)
+    found: list[Traffic] = []
+    for level in dict.fromkeys(level_of(updates, heard) for heard in every):
+        own = [heard for heard in every if level_of(updates, heard) == level]
+        sizes = {heard: entry * size_of(updates, heard) for heard in own}
+        sent = {
+            kind: [sizes[heard] for heard in own if heard in updates.sent[kind]]
+            for kind in set(kinds)
+        }
+        at_each = {input_of(heard): size for heard, size in sizes.items()}
+        found.append(
+            Traffic(
+                level,
+                tuple(sum(sent[kind]) for kind in kinds),
+                tuple(len(sent[kind]) for kind in kinds),
+                sum(at_each.values()),
+            )
+        )
+    return found

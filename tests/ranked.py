@@ -1,0 +1,144 @@
+"""Run by `torchrun`: ranks take the steps of small examples together, and each of them compares
+some with the same steps of one process.
+
+    torchrun --nproc-per-node 2 tests/ranked.py OUT 20 hope titans
+
+OUT/NAME.json: `losses` and `states`, the largest difference between the two, lanes and sums of a
+period included; `replicas`, how far what all ranks hold is apart; `sent`, in each step the bytes of
+each message; `levels`, what the report says of a level.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import _functional_collectives as collectives
+
+from nldsl import pipeline
+from nldsl.core.program import Program
+from nldsl.step import reductions
+from nldsl.step.compile import CompiledStep
+from nldsl.step.state import State
+from nldsl.testing import data
+from nldsl.train.checkpoint import by_name
+from nldsl.train.ranks import Ranks
+
+SMALL = {
+    "hope": "d=8 head=2 vocab=5 depth=1 span=4 near=2",
+    "cms": "d=8 head=2 vocab=5 depth=1",
+    "titans": "d=8 head=2 vocab=5 depth=1",
+    "ttt_e2e": "d=8 head=2 vocab=5 depth=4 minibatch=3 window=4",
+    "optimizer_m3": "d=8 head=2 vocab=5 depth=1",
+    "lifelong": "d=8 head=2 vocab=5 depth=1",
+    "titans_carried": "d=8 head=2 vocab=5 depth=1",
+    "transfer_backpropagation": "d=8 head=2 vocab=5 depth=1",
+    "learned_optimizer": "d=8 head=2 vocab=5 depth=1",
+}
+EXAMPLES = Path(__file__).parent.parent / "examples"
+BATCH, ACCUMULATE, LENGTH = 4, 2, 8
+
+
+def program_of(name: str) -> Program:
+    text = (EXAMPLES / f"{name}.nl").read_text(encoding="utf-8")
+    named = [row.split("=") for row in SMALL[name].split()]
+    return pipeline.load_text(
+        text, f"{name}.nl", {key: value for key, value in named if f"{key} = " in text}
+    )
+
+
+def batches(program: Program, n: int, ranks: Ranks) -> list[dict[str, Tensor]]:
+    """Those of step n, of the lanes of one rank."""
+    whole = [data(program, BATCH, LENGTH, 10 * n + micro) for micro in range(ACCUMULATE)]
+    share = ranks.share(BATCH)
+    mine = slice(ranks.rank * share, (ranks.rank + 1) * share)
+    return [{name: x[mine] for name, x in batch.items()} for batch in whole]
+
+
+@contextmanager
+def counted(sent: list[int]) -> Iterator[None]:
+    """Within, the bytes of each message are noted."""
+    reduce = collectives.all_reduce
+
+    def noted(x: Tensor, *how: str) -> Tensor:
+        sent.append(x.numel() * x.element_size())
+        return reduce(x, *how)
+
+    with patch.object(collectives, "all_reduce", noted):
+        yield
+
+
+def trained(
+    program: Program, steps: int, ranks: Ranks
+) -> tuple[CompiledStep, State, Tensor, list[list[int]]]:
+    step = pipeline.compile_program(
+        program,
+        precision="float64",
+        capture="eager",
+        planned_steps=steps,
+        accumulate=ACCUMULATE,
+        ranks=ranks.count,
+    )
+    state = step.init(0)
+    step.seat(state, BATCH * ACCUMULATE)
+    state = ranks.parted(step, state, ACCUMULATE)
+    losses, messages = [], []
+    for n in range(1, 1 + steps):
+        messages.append([])
+        with counted(messages[-1]):
+            losses.append(step(state, batches(program, n, ranks))["loss"].double())
+    return step, state, ranks.total(torch.stack(losses)), messages
+
+
+def apart(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+    assert a.keys() == b.keys()
+    return max((float((x - b[name]).abs().max()) for name, x in a.items() if x.numel()), default=0)
+
+
+def replicas(step: CompiledStep, state: State) -> float:
+    """The largest difference between what ranks hold alike."""
+    own = reductions.parts(step.updates)
+    shared = [x.double().reshape(-1) for name, x in state.tensors.items() if name not in own]
+    high, low = torch.cat(shared), torch.cat(shared)
+    dist.all_reduce(high, dist.ReduceOp.MAX)
+    dist.all_reduce(low, dist.ReduceOp.MIN)
+    return float((high - low).max())
+
+
+def main() -> None:
+    dist.init_process_group("gloo")
+    ranks = Ranks(dist.get_rank(), dist.get_world_size())
+    out, steps, names = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    for i, name in enumerate(names):
+        program = program_of(name)
+        step, state, losses, messages = trained(program, steps, ranks)
+        found = {
+            "sent": messages,
+            "replicas": replicas(step, state),
+            "levels": [asdict(one) for one in reductions.traffic(step.updates, 8)],
+        }
+        made = by_name(ranks.gathered(step, state, ACCUMULATE))
+        if ranks.is_first:
+            torch.save((made, losses, found), out / f"{name}.pt")
+    dist.barrier()
+    for name in names[ranks.rank :: ranks.count]:
+        program = program_of(name)
+        made, losses, found = torch.load(out / f"{name}.pt")
+        _, state, alone, _ = trained(program, steps, Ranks())
+        found["losses"] = float((losses - alone).abs().max())
+        found["states"] = apart(made, by_name(state))
+        (out / f"{name}.json").write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

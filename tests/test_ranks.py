@@ -1,0 +1,384 @@
+"""Several processes that take a run together: they make what one makes, send a sum when a level
+takes it, and lose nothing when one of them dies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from commands import done, nldsl
+from ranked import SMALL
+
+from nldsl import cli, pipeline
+from nldsl.step import reductions
+from nldsl.step.reductions import traffic
+from nldsl.step.updates import Updates
+from nldsl.train import metrics
+from nldsl.train.ranks import Ranks
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).parent.parent
+EXACT = 1e-9
+MEMORIES = "hope titans ttt_e2e optimizer_m3 lifelong transfer_backpropagation"
+# two periods, a memory that outlives a sequence, and rates that do not know how long the run is
+SPEC = """nldsl 1
+import layers, optimizers
+dim d = 8, head = 2, e = d / head, vocab = 256
+input ids: index(vocab)
+x = embed(ids, [d])
+k = unit(project(x, [head, e]))
+v = project(x, [head, e])
+level recall per head every token {
+    memory M: [e, e] = 0
+    context k, v
+    minimize |M * k - v|^2 / 2
+    M <- 0.9 * M - 0.5 * grad(M)
+    reset never
+    bptt full
+}
+y = x + linear(recall.M@after * k, [d])
+level slow every 4 step {
+    memory F: swiglu([d], hidden = 2 * d) = random
+    context ids
+    minimize mean(loss over period)
+    F <- F + adamw(F, clip(grad(F), 1), lr = 1e-2, decay = 0.1)
+    bptt none
+}
+loss = cross_entropy(linear(rmsnorm(y + slow.F(rmsnorm(y))), [vocab]), next(ids))
+level training every step {
+    memory W: weights
+    context ids
+    minimize mean(loss over period)
+    W <- W + adamw(W, clip(grad(W), 1), lr = 1e-2, decay = 0.1)
+}
+"""
+HOW = "--batch 4 --accumulate 2 --length 8 --precision float64 --capture eager".split()
+
+
+def command(ranks: int, *arguments: object, restarts: int = 0) -> list[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}"]
+    return [*launcher, f"--max-restarts={restarts}", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    laws = {"NLDSL_LAWS": ""}  # other tests hold the stages to them
+    return {**os.environ, **laws, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def launched(ranks: int, *arguments: object) -> tuple[int, str]:
+    done = subprocess.run(
+        command(ranks, *arguments),
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=ROOT,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def compared(folder: Path, ranks: int, steps: int, names: str) -> dict[str, dict[str, Any]]:
+    status, said = launched(ranks, "tests/ranked.py", folder, steps, *names.split())
+    assert status == 0, said
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in names.split()}
+
+
+# -- the same run
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Twenty steps of two ranks, beside those of one process."""
+    return compared(tmp_path_factory.mktemp("ranks"), 2, 20, MEMORIES)
+
+
+@pytest.mark.parametrize("name", MEMORIES.split())
+def test_two_ranks_make_what_one_process_makes(both: dict[str, dict[str, Any]], name: str) -> None:
+    """Losses, and everything that a checkpoint saves; what all ranks hold is bit for bit one."""
+    found = both[name]
+    assert found["losses"] <= EXACT and found["states"] <= EXACT and found["replicas"] == 0
+
+
+def test_a_level_sends_at_its_own_clock(both: dict[str, dict[str, Any]]) -> None:
+    """Of four periods 1, 4, 16 and 64 so many gradients, of so many bytes; the report counts as
+    many.
+    """
+    sent, levels = both["hope"]["sent"], both["hope"]["levels"]
+    size = {one["level"].rpartition(".")[2]: one["at_each"] for one in levels}
+    for n, messages in enumerate(sent, 1):
+        due = ["training", *(f"ffn[{p}]" for p in (1, 4, 16, 64) if n % p == 0)]
+        assert sorted(messages) == sorted(size[name] for name in due), n
+        assert sum(messages) == sum(one["bytes"][n - 1] for one in levels)
+
+
+def test_slow_levels_send_a_third_of_what_each_step_would_take(
+    both: dict[str, dict[str, Any]],
+) -> None:
+    continuum = [one for one in both["hope"]["levels"] if ".ffn[" in one["level"]]
+    assert len(continuum) == 4 and {len(one["bytes"]) for one in continuum} == {64}
+    own = sum(sum(one["bytes"]) for one in continuum)
+    assert own <= 0.34 * 64 * sum(one["at_each"] for one in continuum)
+    waits = sum(sum(one["messages"]) for one in both["hope"]["levels"])
+    assert waits <= 0.5 * 64 * len(both["hope"]["levels"])  # on a network that is slow to answer
+
+
+def test_nothing_is_sent_before_a_level_takes_it() -> None:
+    """Where all learn at each fourth step, ranks have nothing to tell each other at the others."""
+    rare = SPEC.replace("level training every step", "level training every 4 step").replace(
+        "bptt full", "bptt none"
+    )
+    updates = Updates(pipeline.scheduled(pipeline.load_text(rare, "rare.nl")).steps, 2)
+    updates.emit()
+    assert [one.messages for one in traffic(updates, 8)] == [(0, 0, 0, 1)] * 2
+
+
+def test_a_text_of_one_process_names_no_ranks() -> None:
+    program = pipeline.load_text(SPEC, "spec.nl")
+    text = pipeline.compile_program(program, capture="eager").source
+    assert "over_ranks" not in text
+    assert "over_ranks(" in pipeline.compile_program(program, capture="eager", ranks=2).source
+
+
+def test_ranks_part_lanes_evenly() -> None:
+    """Their lanes are those of one process, in its order; 3 ranks do not part 4 sequences."""
+    lanes = torch.arange(12)  # of 2 micro-batches of 6
+    assert [Ranks(r, 3).own(lanes, 2).tolist() for r in range(3)] == [
+        [0, 1, 6, 7],
+        [2, 3, 8, 9],
+        [4, 5, 10, 11],
+    ]
+    with pytest.raises(Exception, match="N722") as found:
+        Ranks(0, 3).share(4)
+    assert "--batch 3" in str(found.value)
+
+
+# -- runs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "spec.nl").write_text(SPEC)
+    (folder / "text.txt").write_bytes(Path(json.decoder.__file__).read_bytes())
+    return folder
+
+
+def trains(folder: Path, out: Path, steps: int, *more: object) -> tuple[object, ...]:
+    texts = folder / "spec.nl", folder / "text.txt"
+    return "train", *texts, *HOW, "--steps", steps, "--out", out, *more
+
+
+def losses(run: Path) -> list[float]:
+    return [event["loss"] for event in metrics.events(run / "metrics.jsonl", "step")]
+
+
+def same(one: Path, other: Path) -> None:
+    """Two runs have the same losses and checkpoints."""
+    assert losses(one) == pytest.approx(losses(other), abs=EXACT)
+    kept = [safetensors.torch.load_file(run / "checkpoint.safetensors") for run in (one, other)]
+    assert kept[0].keys() == kept[1].keys()
+    assert max(float((x - kept[1][name]).abs().max()) for name, x in kept[0].items()) <= EXACT
+
+
+@contextmanager
+def running(ranks: int, *arguments: object, restarts: int) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command(ranks, "-m", "nldsl", *arguments, restarts=restarts),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def worker(launcher: int, rank: int) -> int | None:
+    """The process of a rank."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            told = (stat.parent / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if parent == launcher and f"RANK={rank}".encode() in told:
+            return int(stat.parent.name)
+    return None
+
+
+def saved(run: Path) -> int:
+    path = run / "metrics.jsonl"
+    found = metrics.events(path, "saved") if path.exists() else []
+    return found[-1]["step"] if found else 0
+
+
+def killed(launcher: subprocess.Popen[str], run: Path, rank: int, after: int) -> int:
+    """Kills a rank as soon as a step after `after` is announced as saved; the step."""
+    while saved(run) <= after:
+        assert launcher.poll() is None
+        time.sleep(0.002)
+    pid = worker(launcher.pid, rank)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    return saved(run)
+
+
+def test_a_rank_that_dies_is_named_and_the_run_goes_on(folder: Path) -> None:
+    """`--max-restarts` goes on from the last announced step; one process makes the run longer, and
+    it is the run of one process.
+    """
+    whole, parted = folder / "one", folder / "two"
+    done(*trains(folder, whole, 60))
+    how = trains(folder, parted, 50, "--save-every", 3)
+    with running(2, *how, restarts=1) as launcher:
+        at = killed(launcher, parted, 1, 0)
+        said, _ = launcher.communicate()
+    assert launcher.returncode == 0, said
+    assert "error[N723]: of 2 ranks, rank 1 ended" in said
+    again = int(re.findall(r"resumed after step (\d+)", said)[0])
+    assert at <= again < 50 and said.count("held out:") == 1
+    done("train", "--resume", parted, "--steps", 60)
+    same(whole, parted)
+    assert [e["step"] for e in metrics.events(parted / "metrics.jsonl", "step")] == [*range(1, 61)]
+    assert "held out:" in done("eval", parted, "--bytes", 200)
+    assert done("generate", parted, "de", "-n", 3).startswith("de")
+
+
+# -- the report
+
+
+def test_the_report_counts_bytes_and_predicts(folder: Path) -> None:
+    out = done("compile", folder / "spec.nl", *HOW[:2], "--length", 8, *HOW[6:], "--ranks", 64)
+    assert re.search(r"slow +│ once in 4 steps", out) and "predicted: " in out
+    assert "126 / 64 of a sum pass each rank at 25 GB/s" in " ".join(out.split())
+    slower = done(
+        *("compile", folder / "spec.nl", *HOW[:2], "--length", 8, *HOW[6:]),
+        *("--ranks", 64, "--bandwidth", "1Gb/s"),
+    )
+    assert "at 125 MB/s" in " ".join(slower.split())
+
+
+@pytest.mark.parametrize("wrong", ["25", "GB/s", "0GB/s", "25 GiB/s"])
+def test_a_bandwidth_is_a_rate(folder: Path, wrong: str) -> None:
+    status, _, err = nldsl("compile", folder / "spec.nl", "--ranks", 2, "--bandwidth", wrong)
+    assert status == cli.USAGE and "is not a bandwidth" in err
+
+
+# -- what takes longer
+
+
+def test_a_checkpoint_that_ranks_part_is_theirs_again() -> None:
+    """Lanes go to the ranks that have them; what a period added up is on one of them, once."""
+    program = pipeline.load_text(SPEC, "spec.nl")
+    whole = pipeline.compile_program(program, precision="float64", capture="eager", accumulate=2)
+    state = whole.init(0)
+    whole.seat(state, 8)
+    with torch.no_grad():
+        for x in (*state.tensors.values(), *state.lanes.values()):
+            x.copy_(torch.arange(1, 1 + x.numel()).view(x.shape))
+    kept = {name: x.clone() for name, x in state.tensors.items()}
+    lanes = {name: x.clone() for name, x in state.lanes.items()}
+    parts = []
+    for rank in range(2):
+        step = pipeline.compile_program(program, precision="float64", capture="eager", ranks=2)
+        given = replace(
+            state,
+            tensors={name: x.clone() for name, x in kept.items()},
+            lanes={name: x.clone() for name, x in lanes.items()},
+        )
+        parts.append(Ranks(rank, 2).parted(step, given, 2))
+    sums = reductions.parts(step.updates)
+    assert sums == ["grad slow.F|loss|slow"]
+    for name, x in kept.items():
+        each = [part.tensors[name] for part in parts]
+        assert torch.equal(each[0] + each[1] if name in sums else each[1], x), name
+    for name, x in lanes.items():
+        assert torch.equal(x[[0, 1, 4, 5]], parts[0].lanes[name]), name
+        assert torch.equal(x[[2, 3, 6, 7]], parts[1].lanes[name]), name
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_make_what_one_process_makes_in_full(tmp_path: Path, ranks: int) -> None:
+    names = " ".join(SMALL)
+    for name, found in compared(tmp_path, ranks, 70, names).items():
+        assert found["losses"] <= EXACT and found["states"] <= EXACT, name
+        assert found["replicas"] == 0, name
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("capture", ["split", "whole"])
+def test_messages_stand_inside_compiled_graphs(tmp_path: Path, folder: Path, capture: str) -> None:
+    """The compiler takes each function whole (`fullgraph`), its messages too."""
+    micro = "2" if capture == "split" else "1"
+    how = [*HOW[:2], "--accumulate", micro, *HOW[4:8], "--steps", 9, "--capture", capture]
+    texts = folder / "spec.nl", folder / "text.txt"
+    status, said = launched(2, "-m", "nldsl", "train", *texts, *how, "--out", tmp_path / "two")
+    assert status == 0 and "compiled " in said, said
+    done("train", *texts, *how, "--out", tmp_path / "one")
+    same(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.soak
+def test_any_number_of_ranks_goes_on(tmp_path: Path, folder: Path) -> None:
+    """2 -> 4 -> 1 -> 2, in the midst of a period and not."""
+    done(*trains(folder, tmp_path / "one", 23))
+    run = tmp_path / "many"
+    for ranks, steps in ((2, 5), (4, 10), (1, 17), (2, 23)):
+        how = ("train", "--resume", run, "--steps", steps) if ranks != 2 or steps > 5 else ()
+        status, said = launched(ranks, "-m", "nldsl", *(how or trains(folder, run, steps)))
+        assert status == 0, said
+    same(tmp_path / "one", run)
+
+
+@pytest.mark.soak
+def test_ten_kills_lose_nothing_that_was_announced(tmp_path: Path, folder: Path) -> None:
+    """Of a random rank at a random moment, each after a step was announced as saved."""
+    chance = random.Random(0)
+    run = tmp_path / "killed"
+    done(*trains(folder, tmp_path / "one", 300))
+    with running(2, *trains(folder, run, 300, "--save-every", 2), restarts=10) as launcher:
+        for _ in range(10):
+            before = killed(launcher, run, chance.randrange(2), saved(run))
+            time.sleep(chance.random())
+            assert saved(run) >= before
+        said, _ = launcher.communicate()
+    assert launcher.returncode == 0, said
+    same(tmp_path / "one", run)
+
+
+@pytest.mark.soak
+def test_a_run_that_ranks_refuse_says_so_once(folder: Path) -> None:
+    how = trains(folder, folder / "odd", 3, "--batch", 3)
+    status, said = launched(2, "-m", "nldsl", *how)
+    assert status != 0 and said.count("error[N722]") == 1 and not (folder / "odd").exists()
+
+
+@pytest.mark.soak
+def test_a_loss_that_is_not_finite_is_traced_once(tmp_path: Path, folder: Path) -> None:
+    """By one process, which runs the steps of all lanes again."""
+    (tmp_path / "wild.nl").write_text(SPEC.replace("lr = 1e-2", "lr = 1e200"))
+    how = ("train", tmp_path / "wild.nl", folder / "text.txt", *HOW, "--steps", 40)
+    status, said = launched(2, "-m", "nldsl", *how, "--out", tmp_path / "wild")
+    assert status != 0 and said.count("error[N720]") == 1
+    assert "by its update" in said or "in the stream" in said, said
