@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from io import BytesIO
 from operator import is_
 from pathlib import Path
@@ -141,6 +142,8 @@ class Job:
 
     def function(self) -> Run:
         module: dict[str, Any] = {}
+        if "torch.ops.nldsl" in self.text:
+            import_module("nldsl.step.kernels.operator")
         exec(compile(self.text, "<nldsl block>", "exec"), module)
         found: Run = module[ENTRY]
         return found

@@ -102,7 +102,7 @@ def rehearsed(
     """Raises Diagnostics as `compile_program` does, and N803 if the GPU cannot hold the state."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         step = pipeline.compile_program(
-            program, "cpu", precision, "split", files=files, at_once=True
+            program, "cpu", precision, "split", files=files, at_once=True, kernels=True
         )
         step.budget.measures = False
         inputs: list[Batch] = [step.place(random_batch(program, batch, length, "cpu"))]
