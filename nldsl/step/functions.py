@@ -43,7 +43,7 @@ Tell = Callable[[str], None]
 ENTRY = "entry"  # what the function is called where it is compiled alone
 NUMBERED = re.compile(r"[a-z]+_\d+")  # functions of one emitted module, in their order there
 OPEN, TAKEN, SAID = ".open", ".taken", ".said"  # files of jobs, and of what processes say
-FORMAT = 5  # of what is kept
+FORMAT = 6  # of what is kept
 UNORDERED = (torch.ops.aten.embedding_dense_backward.default,)
 KEPT_BYTES = 4 << 30  # of the folder, the oldest go first
 
@@ -167,7 +167,8 @@ class Job:
 @contextmanager
 def compiling(again: bool) -> Iterator[None]:
     """How PyTorch compiles a function: the rows of an embedding sum up their gradient in one order,
-    where threads would add to them as they come; products are gathered, inverses made once.
+    where threads would add to them as they come; products are gathered, inverses made once; kernels
+    of a GPU that need nothing of each other are one.
     `again`: for the backward pass it keeps products, and makes again what is made of them entry by
     entry.
     """
@@ -178,10 +179,12 @@ def compiling(again: bool) -> Iterator[None]:
 
     from nldsl.step.gathering import Gathering
     from nldsl.step.inverses import Inverses
+    from nldsl.step.results import Results
 
     with (
         config.patch(aggressive_recomputation=again),
         inductor.patch(joint_custom_pre_pass=Inverses(), post_grad_custom_pre_pass=Gathering()),
+        inductor.patch(post_grad_custom_post_pass=Results(), combo_kernels=True),
         patch.dict(decompositions),
         patch.dict(lowerings),
     ):

@@ -27,10 +27,11 @@ from nldsl.step.kernels.source import (
 Tensors = Sequence[Tensor]
 
 
-def call_of(text: str, states: Tensors, streams: Tensors, left: bool, keep: bool) -> Call:
-    def shape(x: Tensor) -> Shape:
-        return Shape(tuple(x.shape), tuple(x.stride()))
+def shape(x: Tensor) -> Shape:
+    return Shape(tuple(x.shape), tuple(x.stride()))
 
+
+def call_of(text: str, states: Tensors, streams: Tensors, left: bool, keep: bool) -> Call:
     return Call(text, tuple(map(shape, states)), tuple(map(shape, streams)), left, keep)
 
 
@@ -103,12 +104,12 @@ def call_back(
     outs: Sequence[Tensor | None],
     wanted: Sequence[int],
 ) -> tuple[Call, Grads]:
-    states = [x[:lanes] for x in starts]
+    states = tuple(Shape((lanes, *x.shape[1:]), tuple(x.stride())) for x in starts)
 
     def met(some: Sequence[Tensor | None]) -> tuple[tuple[int, tuple[int, ...]], ...]:
         return tuple((i, tuple(x.stride())) for i, x in enumerate(some) if x is not None)
 
-    call = call_of(text, states, streams, True, True)
+    call = Call(text, states, tuple(map(shape, streams)), True, True)
     return call, Grads(met(new), met(outs), tuple(wanted))
 
 

@@ -87,7 +87,7 @@ class Hoisting:
     def of(self, node: ast.expr) -> ast.expr:
         if not names(node) - {*MODULES}:
             return node
-        if not names(node) & self.moved:
+        if not names(node) & self.moved and not isinstance(node, ast.BinOp | ast.UnaryOp):
             return self.taken(node)
         match node:
             case ast.BinOp():
@@ -136,7 +136,7 @@ def whole(module: ast.Module, one: Recurrent, apart: tuple[str, str] | None) -> 
         raise Unfit("a memory ticks at the ends of some pieces")
     body = function_of(module, apart[1] if apart else one.function).body
     unpacked, rest = parted(body)
-    states, streams = unpacked["state"], unpacked["streams"]
+    states, streams = unpacked["state"], unpacked.get("streams", [])
     fresh = {i for i, clock in one.copies if ends[clock]}
     flags = dict(zip(unpacked.get("ends", []), [bool(x) for x in ends]))
     settled = Settled([states[i] for i in fresh], flags)
@@ -168,11 +168,29 @@ def whole(module: ast.Module, one: Recurrent, apart: tuple[str, str] | None) -> 
     given = [*hoisting.given.values()]
     piece = piece_text([states[i] for i in kept], given, moving, behind, handed)
     text = text_of(one, apart, unpacked, kept, hoisting, piece, len(handed))
+    if apart:
+        text = f"{as_it_lies(module, apart[0], taken_name(one))}\n\n\n{text}"
     return Whole(whole_name(one), text, len(one.streams), places)
 
 
 def whole_name(one: Recurrent) -> str:
     return f"pieces_{one.function.rpartition('_')[2]}"
+
+
+def taken_name(one: Recurrent) -> str:
+    return f"taken_{one.function.rpartition('_')[2]}"
+
+
+def as_it_lies(module: ast.Module, name: str, called: str) -> str:
+    """The function of what takes only streams, whose results may lie in any order."""
+    found = function_of(module, name)
+    end = found.body[-1]
+    assert isinstance(end, ast.Return) and isinstance(end.value, ast.Tuple)
+    made = [x.func.value for x in end.value.elts
+            if isinstance(x, ast.Call) and isinstance(x.func, ast.Attribute)]
+    end.value.elts = [*made]
+    found.name = called
+    return ast.unparse(found)
 
 
 def used(lines: Sequence[ast.stmt]) -> set[str]:
@@ -224,11 +242,11 @@ def text_of(
     outs: int,
 ) -> str:
     states = unpacked["state"]
-    timed = len(unpacked["streams"]) > len(one.streams)
+    timed = len(unpacked.get("streams", [])) > len(one.streams)
     rows = ["streams = tuple(x.reshape(-1, chunk, *x.shape[2:]) for x in streams)"]
-    rows += [f"made = {apart[0]}(streams, statics)"] if apart else []
+    rows += [f"made = {taken_name(one)}(streams, statics)"] if apart else []
     rows += [f"{tupled(states)} = state"]
-    streams = unpacked["streams"][: len(unpacked["streams"]) - timed]
+    streams = unpacked.get("streams", [])[: len(unpacked.get("streams", [])) - timed]
     rows += [f"{tupled(streams)} = streams"] if streams else []
     for name in ("statics", "made"):
         rows += [f"{tupled(unpacked[name])} = {name}"] if name in unpacked else []
