@@ -37,17 +37,20 @@ def on_chip(
     source: str, recurrences: Sequence[Recurrent], apart: Mapping[str, tuple[str, str]]
 ) -> dict[str, Whole | str]:
     """By the function of a piece, that of all pieces, or why there is none."""
-    found: dict[str, Whole | str] = {}
-    for one in recurrences:
-        try:
-            module = ast.parse(source)
-            made = whole(module, one, apart.get(one.function))
-            for call in calls(source, made, one):
-                hold(call)
-            found[one.function] = made
-        except Unfit as reason:
-            found[one.function] = str(reason)
-    return found
+    module = ast.parse(source)
+
+    def chosen(one: Recurrent) -> Whole | str:
+        for sinks in (True, False):
+            try:
+                made = whole(module, one, apart.get(one.function), sinks)
+                for call in calls(source, made, one):
+                    hold(call)
+                return made
+            except Unfit as reason:
+                said = str(reason)
+        return said
+
+    return {one.function: chosen(one) for one in recurrences}
 
 
 class Met(TorchDispatchMode):  # type: ignore[no-untyped-call]

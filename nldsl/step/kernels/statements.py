@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 from nldsl.step.kernels.tiles import Unfit
@@ -78,16 +79,28 @@ class Settled(ast.NodeTransformer):
 
 @dataclass
 class Hoisting:
-    """Takes out of expressions what needs no memory; `given` is what the rest is given."""
+    """Takes out of expressions what needs no memory; `given` is what the rest is given. `sinks`:
+    what can be made on the chip, and is not wanted outside, is made there: so are products of
+    streams, and what is cheaper to make again than to bring.
+    """
 
     moved: set[str]
-    lines: list[ast.stmt] = field(default_factory=list)
+    defined: dict[str, ast.Assign]  # statements that need no memory, by the variable
+    sinks: bool
     given: dict[str, str] = field(default_factory=dict)  # by text, what it is called
+    lines: list[ast.stmt] = field(default_factory=list)  # outside
+    inside: list[ast.stmt] = field(default_factory=list)
+
+    def line(self, line: ast.Assign) -> None:
+        """A statement that is made on the chip."""
+        line.value = self.of(line.value)
+        self.moved |= names(line.targets[0])
+        self.inside.append(line)
 
     def of(self, node: ast.expr) -> ast.expr:
         if not names(node) - {*MODULES}:
             return node
-        if not names(node) & self.moved and not isinstance(node, ast.BinOp | ast.UnaryOp):
+        if not names(node) & self.moved and not self.descends(node):
             return self.taken(node)
         match node:
             case ast.BinOp():
@@ -108,14 +121,47 @@ class Hoisting:
                 raise Unfit(f"`{ast.unparse(node)}`")
         return node
 
+    def descends(self, node: ast.expr) -> bool:
+        """Is this operation made on the chip, of streams?"""
+        return entrywise(node) or self.sinks and multiplies(node)
+
     def taken(self, node: ast.expr) -> ast.expr:
         text = ast.unparse(node)
+        if isinstance(node, ast.Name) and self.sinks and self.sinking(node.id):
+            self.line(deepcopy(self.defined[node.id]))
+            return node
         if text not in self.given:
             name = text if isinstance(node, ast.Name) else f"given_{len(self.given) + 1}"
             if name != text:
                 self.lines.append(assigned(name, node))
             self.given[text] = name
         return ast.Name(self.given[text], ast.Load())
+
+    def sinking(self, name: str) -> bool:
+        """Is a variable made on the chip?"""
+        line = self.defined.get(name)
+        if line is None or not isinstance(line.targets[0], ast.Name):
+            return False
+        if entrywise(line.value) and not any(map(multiplies, ast.walk(line.value))):
+            return True
+        return self.descends(line.value) and self.here_alone(name)
+
+    def here_alone(self, name: str) -> bool:
+        users = {x for x, line in self.defined.items() if name in names(line.value)}
+        return all(self.descends(self.defined[x].value) and self.here_alone(x) for x in users)
+
+
+def entrywise(node: ast.AST) -> bool:
+    return isinstance(node, ast.BinOp | ast.UnaryOp)
+
+
+def multiplies(node: ast.AST) -> bool:
+    """Is it a product of at most two?"""
+    return (
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("torch.einsum", "product")
+        and len(node.args) <= 3
+    )
 
 
 def assigned(name: str, value: ast.expr) -> ast.stmt:
@@ -129,68 +175,84 @@ def function_of(module: ast.Module, name: str) -> ast.FunctionDef:
     return next(x for x in module.body if isinstance(x, ast.FunctionDef) and x.name == name)
 
 
-def whole(module: ast.Module, one: Recurrent, apart: tuple[str, str] | None) -> Whole:
+def whole(
+    module: ast.Module, one: Recurrent, apart: tuple[str, str] | None, sinks: bool
+) -> Whole:
     """The function of all pieces of a recurrence. Raises Unfit."""
     ends = [always(clock, one.chunk) for clock in one.clocks]
     if None in ends:
         raise Unfit("a memory ticks at the ends of some pieces")
-    body = function_of(module, apart[1] if apart else one.function).body
-    unpacked, rest = parted(body)
+    body = deepcopy(function_of(module, apart[1] if apart else one.function).body)
+    unpacked, lines = parted(body)
+    if apart:
+        lines = [*before(module, apart[0], unpacked, body), *lines]
     states, streams = unpacked["state"], unpacked.get("streams", [])
     fresh = {i for i, clock in one.copies if ends[clock]}
+    kept = [i for i in range(len(states)) if i not in fresh]
     flags = dict(zip(unpacked.get("ends", []), [bool(x) for x in ends]))
     settled = Settled([states[i] for i in fresh], flags)
-    lines = [settled.visit(line) for line in rest]
-    *lines, end = lines
-    assert isinstance(end, ast.Return) and isinstance(end.value, ast.Tuple)
+    *lines, end = (settled.visit(line) for line in lines)
     chosen, outs = end.value.elts
-    assert isinstance(chosen, ast.IfExp) and isinstance(chosen.body, ast.Tuple)
-    assert isinstance(outs, ast.Tuple)
-    kept = [i for i in range(len(states)) if i not in fresh]
-    hoisting = Hoisting({states[i] for i in kept})
-    moving: list[ast.stmt] = []
-    for line in lines:
-        assert isinstance(line, ast.Assign)
-        if names(line.value) & hoisting.moved:
-            line.value = hoisting.of(line.value)
-            hoisting.moved |= names(line.targets[0])
-            moving.append(line)
-        else:
-            hoisting.lines.append(line)
+    hoisting = hoisted(lines, {states[i] for i in kept}, sinks)
     results = [ast.unparse(x) for x in chosen.body.elts]
     handed = [ast.unparse(hoisting.of(x)) for x in outs.elts]
-    if len(streams) == len(one.streams) + 1 and streams[-1] in used(hoisting.lines):
+    if len(streams) > len(one.streams) and streams[-1] in used(hoisting.lines):
         raise Unfit("what it makes depends on the place of a token")
     behind = [results[i] for i in kept]
     if any(x not in behind for x in results) or not {*behind} <= hoisting.moved:
         raise Unfit("a memory that is made without what it was")
+    held = [states[i] for i in kept]
+    piece = piece_text(held, [*hoisting.given.values()], hoisting.inside, behind, handed)
+    text = text_of(one, unpacked, held, hoisting, piece, len(handed))
     places = tuple(behind.index(x) for x in results)
-    given = [*hoisting.given.values()]
-    piece = piece_text([states[i] for i in kept], given, moving, behind, handed)
-    text = text_of(one, apart, unpacked, kept, hoisting, piece, len(handed))
-    if apart:
-        text = f"{as_it_lies(module, apart[0], taken_name(one))}\n\n\n{text}"
     return Whole(whole_name(one), text, len(one.streams), places)
+
+
+def hoisted(lines: Sequence[ast.stmt], states: set[str], sinks: bool) -> Hoisting:
+    """The statements, parted. Those outside that nothing takes are left out."""
+    moved, moving, still = {*states}, list[ast.Assign](), list[ast.Assign]()
+    for line in lines:
+        assert isinstance(line, ast.Assign)
+        if names(line.value) & moved:
+            moved |= names(line.targets[0])
+            moving.append(line)
+        else:
+            still.append(line)
+    defined = {x: line for line in still for x in names(line.targets[0])}
+    found = Hoisting({*states}, defined, sinks)
+    for line in moving:
+        found.line(line)
+    wanted, kept = used(found.lines) | {*found.given.values()}, list[ast.stmt]()
+    for line in reversed(still):
+        if names(line.targets[0]) & wanted:
+            wanted |= names(line.value)
+            kept.insert(0, line)
+    found.lines = kept + found.lines
+    return found
+
+
+def before(
+    module: ast.Module, name: str, unpacked: dict[str, list[str]], body: Sequence[ast.stmt]
+) -> list[ast.stmt]:
+    """The statements of what takes only streams, with the names that they have for the rest."""
+    own, (*lines, end) = parted(deepcopy(function_of(module, name).body))
+    assert isinstance(end, ast.Return) and isinstance(end.value, ast.Tuple)
+    made = [ast.unparse(x).removesuffix(".contiguous()") for x in end.value.elts]
+    called = dict(zip(made, unpacked.pop("made")))
+    for kind, some in own.items():
+        called |= dict(zip(some, unpacked.setdefault(kind, some)))
+    taken = {*used(body), *called.values()}
+    for line in lines:
+        assert isinstance(line, ast.Assign)
+        for x in names(line.targets[0]) - called.keys():
+            called[x] = f"own_{x}" if x in taken else x
+    for node in (x for line in lines for x in ast.walk(line) if isinstance(x, ast.Name)):
+        node.id = called.get(node.id, node.id)
+    return lines
 
 
 def whole_name(one: Recurrent) -> str:
     return f"pieces_{one.function.rpartition('_')[2]}"
-
-
-def taken_name(one: Recurrent) -> str:
-    return f"taken_{one.function.rpartition('_')[2]}"
-
-
-def as_it_lies(module: ast.Module, name: str, called: str) -> str:
-    """The function of what takes only streams, whose results may lie in any order."""
-    found = function_of(module, name)
-    end = found.body[-1]
-    assert isinstance(end, ast.Return) and isinstance(end.value, ast.Tuple)
-    made = [x.func.value for x in end.value.elts
-            if isinstance(x, ast.Call) and isinstance(x.func, ast.Attribute)]
-    end.value.elts = [*made]
-    found.name = called
-    return ast.unparse(found)
 
 
 def used(lines: Sequence[ast.stmt]) -> set[str]:
@@ -234,31 +296,25 @@ def piece_text(
 
 def text_of(
     one: Recurrent,
-    apart: tuple[str, str] | None,
     unpacked: dict[str, list[str]],
-    kept: Sequence[int],
+    states: Sequence[str],
     hoisting: Hoisting,
     piece: str,
     outs: int,
 ) -> str:
-    states = unpacked["state"]
-    timed = len(unpacked.get("streams", [])) > len(one.streams)
+    """The function of all pieces: the new states if `left`, what is handed on."""
     rows = ["streams = tuple(x.reshape(-1, chunk, *x.shape[2:]) for x in streams)"]
-    rows += [f"made = {taken_name(one)}(streams, statics)"] if apart else []
-    rows += [f"{tupled(states)} = state"]
-    streams = unpacked.get("streams", [])[: len(unpacked.get("streams", [])) - timed]
-    rows += [f"{tupled(streams)} = streams"] if streams else []
-    for name in ("statics", "made"):
-        rows += [f"{tupled(unpacked[name])} = {name}"] if name in unpacked else []
+    of = {**unpacked, "streams": unpacked.get("streams", [])[: len(one.streams)]}
+    for name in ("state", "streams", "statics"):
+        rows += [f"{tupled(of[name])} = {name}"] if of.get(name) else []
     rows += [ast.unparse(line) for line in hoisting.lines]
-    held = ", ".join(states[i] for i in kept)
-    given = ", ".join(hoisting.given.values())
     rows += [
         f"piece = {piece!r}",
-        f"found = torch.ops.nldsl.pieces(piece, [{held}], [{given}], left, "
-        "torch.is_grad_enabled())",
-        f"new, outs = found[{outs}: {outs + len(kept)}] if left else [], found[: {outs}]",
-        f"lanes = {states[kept[0]]}.shape[0]",
+        f"given = [{', '.join(hoisting.given.values())}]",
+        f"state = [{', '.join(states)}]",
+        "found = torch.ops.nldsl.pieces(piece, state, given, left, torch.is_grad_enabled())",
+        f"new, outs = found[{outs}: {outs + len(states)}] if left else [], found[: {outs}]",
+        f"lanes = {states[0]}.shape[0]",
         "return tuple(new), tuple(x.reshape(lanes, -1, *x.shape[2:]) for x in outs)",
     ]
     body = "\n".join(f"    {row}" for row in rows)
