@@ -150,12 +150,20 @@ class CompiledStep:
             return {}
         from nldsl.step.kernels.rolling import on_chip
 
-        recurrences = [*self.emitted.recurrences.values()]
-        found = on_chip(self.source, recurrences, self.emitted.apart)
+        distinct = {one.function: one for one in self.emitted.recurrences.values()}
+        found = on_chip(self.source, [*distinct.values()], self.emitted.apart)
         for one in found.values():
             if isinstance(one, Whole):
                 exec(compile(one.text, f"<nldsl {one.name}>", "exec"), self.module)
         return found
+
+    def lowering(self, region: str) -> str:
+        """How a region is computed."""
+        said, one = self.emitted.lowering[region], self.emitted.recurrences.get(region)
+        found = self.kernels.get(one.function) if one else None
+        if isinstance(found, Whole):
+            return f"{said}, a chunk kernel"
+        return f"{said}, no chunk kernel: {found}" if found else said
 
     def _compile(self) -> list[Run]:
         count = len(self.schedule.table.kinds)

@@ -67,7 +67,7 @@ class Emitted:
     rolled: list[int] = field(default_factory=list)  # tokens of a piece of each recurrence
     # of a piece, the function of what needs no memory and that of the rest
     apart: dict[str, tuple[str, str]] = field(default_factory=dict)
-    # those whose pieces are of many tokens, by the function of a piece
+    # of the regions whose pieces are of many tokens
     recurrences: dict[str, Recurrent] = field(default_factory=dict)
 
     @property

@@ -196,7 +196,7 @@ def region_function(
     function, clocks = region_body(em, body, after, outputs)
     chunk = em.chunk[region.name] if lowering.lead == "BT" else 1
     if lowering.lead == "BT" and not keeps(region):
-        em.recurrences[function] = recurrent(function, region, inputs, chunk, clocks, body.fresh)
+        em.recurrences[region.name] = recurrent(function, region, inputs, chunk, clocks, body.fresh)
     return function, chunk, clocks, body.fresh
 
 
@@ -216,8 +216,7 @@ def recurrent(
             [n.shape for n in region.statics],
         )
     )
-    of = function, region.name, states, streams, statics
-    return Recurrent(*of, chunk, tuple(clocks), tuple(copies))
+    return Recurrent(function, states, streams, statics, chunk, tuple(clocks), tuple(copies))
 
 
 def region_body(

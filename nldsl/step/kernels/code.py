@@ -137,7 +137,9 @@ def product(code: Code, op: Op, at: int) -> str:
     rows = []
     for i, letters in enumerate(given):
         others = out + "".join(given[:i] + given[i + 1 :])
-        rows.append(summed(f"v{op.args[i]}", letters, "".join(c for c in letters if c not in others)))
+        rows.append(
+            summed(f"v{op.args[i]}", letters, "".join(c for c in letters if c not in others))
+        )
     if len(rows) == 1:
         return spread(code, *rows[0], out, at)
     (x, a), (y, b) = rows

@@ -161,6 +161,13 @@ pieces.register_autograd(differentiated, setup_context=keep_for_backward)
 # -- in Triton
 
 
+def source_of(packet: object, args: Sequence[Any]) -> Source | None:
+    """The kernel that a call of these operators runs."""
+    if packet is torch.ops.nldsl.pieces:
+        return forward_source(call_of(*args))
+    return backward_source(*call_back(*args)) if packet is torch.ops.nldsl.pieces_back else None
+
+
 @cache
 def kernel(source: Source) -> Any:
     """The kernel, its text where Triton looks for it."""

@@ -118,9 +118,7 @@ def rolled(scan: Scan, found: Mapping[Run, tuple[Whole, Run]]) -> Scan:
         length = streams[0].shape[1]
         before, full, behind = pieces(length, position, chunk)
         if body not in found or not full or mode not in ("loop", "last"):
-            return scan(
-                body, apart, state, streams, statics, position, chunk, clocks, copies, mode
-            )
+            return scan(body, apart, state, streams, statics, position, chunk, clocks, copies, mode)
         outs: list[tuple[Tensor, ...]] = []
 
         def part(a: int, b: int) -> tuple[Tensor, ...]:

@@ -79,13 +79,17 @@ class Grads:
 
 @dataclass(frozen=True)
 class Source:
-    """A kernel as text, the names of the tensors that it takes, and what it runs on."""
+    """A kernel as text, the names of the tensors that it takes, and what it runs on; the operations
+    of its products, and whether any of them is of numbers rounded to bfloat16.
+    """
 
     name: str
     text: str
     tensors: tuple[str, ...]
     programs: int
     warps: int
+    flops: int
+    low: bool
 
 
 def contiguous(sizes: Sizes) -> Strides:
@@ -100,8 +104,10 @@ def whole(view: View, sizes: Sizes) -> Tensor:
 def lanewise(view: View, shape: Shape) -> Tensor:
     """A tensor that is given; what has one row for all lanes and pieces has no stride there."""
     strides = (0 if n == 1 else s for n, s in zip(shape.sizes, shape.strides, strict=True))
-    dims = (0 if i == 0 and d is None and n > 1 else d for i, (d, n) in
-            enumerate(zip(view.dims, shape.sizes)))
+    dims = (
+        0 if i == 0 and d is None and n > 1 else d
+        for i, (d, n) in enumerate(zip(view.dims, shape.sizes))
+    )
     return Tensor(tuple(dims), tuple(strides))
 
 
@@ -193,9 +199,7 @@ def backward_source(call: Call, grads: Grads) -> Source:
     return assembled("backward", call, code, names, first, f"{call.pieces - 1} - piece", last)
 
 
-def write_gradients(
-    found: Piece, made: Backward, code: Code, load: Load, names: list[str]
-) -> None:
+def write_gradients(found: Piece, made: Backward, code: Code, load: Load, names: list[str]) -> None:
     """The gradients in streams, each stored when it is known, then those in states."""
     for i, at in made.streams.items():
         names.append(f"y{i}")
@@ -228,4 +232,16 @@ def assembled(
     body = "\n".join(f"    {row}" for row in rows)
     text = f"{HEAD}\n@triton.jit\ndef {name}({', '.join(names)}):\n{body}\n"
     largest = max(math.prod(map(padded, tile)) for tile in code.tiles)
-    return Source(name, text, tuple(names), call.programs, 8 if largest > 2048 else 4)
+    made = [op for at, op in enumerate(code.ops) if at in code.done]
+    flops = sum(products(code, op) for op in made) * call.pieces * call.programs
+    warps = 8 if largest > 2048 else 4
+    low = any(op.low for op in made)
+    return Source(name, text, tuple(names), call.programs, warps, flops, low)
+
+
+def products(code: Code, op: Op) -> int:
+    """Operations of a product that sums over an axis."""
+    given, out = op.letters
+    size = {c: n for letters, x in zip(given, op.args) for c, n in zip(letters, code.tiles[x])}
+    sums = op.kind == "einsum" and len(given) == 2 and {*size} - {*out}
+    return 2 * math.prod(size.values()) if sums else 0

@@ -19,12 +19,11 @@ MODULES = ("torch", "F")
 
 @dataclass(frozen=True)
 class Recurrent:
-    """A recurrence as it is rolled: its function, its `region` in the report; sizes of states and
-    streams behind batch and tokens, those of what has no time; see `scan_chunks`.
+    """A recurrence as it is rolled: the function of a piece; sizes of states and streams behind
+    batch and tokens, those of what has no time; see `scan_chunks`.
     """
 
     function: str
-    region: str
     states: tuple[tuple[int, ...], ...]
     streams: tuple[tuple[int, ...], ...]
     statics: tuple[tuple[int, ...], ...]
@@ -175,9 +174,7 @@ def function_of(module: ast.Module, name: str) -> ast.FunctionDef:
     return next(x for x in module.body if isinstance(x, ast.FunctionDef) and x.name == name)
 
 
-def whole(
-    module: ast.Module, one: Recurrent, apart: tuple[str, str] | None, sinks: bool
-) -> Whole:
+def whole(module: ast.Module, one: Recurrent, apart: tuple[str, str] | None, sinks: bool) -> Whole:
     """The function of all pieces of a recurrence. Raises Unfit."""
     ends = [always(clock, one.chunk) for clock in one.clocks]
     if None in ends:
@@ -269,8 +266,9 @@ def parted(body: Sequence[ast.stmt]) -> tuple[dict[str, list[str]], list[ast.stm
             and isinstance(line.value, ast.Name)
             and isinstance(line.targets[0], ast.Tuple)
         ):
-            unpacked[line.value.id] = [x.id for x in line.targets[0].elts
-                                       if isinstance(x, ast.Name)]
+            unpacked[line.value.id] = [
+                x.id for x in line.targets[0].elts if isinstance(x, ast.Name)
+            ]
         else:
             rest.append(line)
     return unpacked, rest

@@ -241,7 +241,9 @@ def product(eq: str, *xs: Symbol) -> Symbol:
     rounded numbers.
     """
     given, _, out = eq.partition("->")
-    left, right = (set(x) & set(out) for x in given.split(",", 1)) if len(xs) == 2 else ({""}, set())
+    left, right = (
+        (set(x) & set(out) for x in given.split(",", 1)) if len(xs) == 2 else ({""}, set())
+    )
     summed = set.intersection(*map(set, given.split(","))) - set(out)
     if not summed or left <= right or right <= left:
         return einsum(eq, *xs)
