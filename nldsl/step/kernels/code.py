@@ -192,6 +192,12 @@ def entrywise(text: str, at_zero: bool) -> Callable[[Code, Op, int], str]:
     return write
 
 
+def inverse(code: Code, op: Op, at: int) -> str:
+    """1 where there is nothing to invert, so that no zero is."""
+    x, mask = f"v{op.args[0]}", code.mask(code.tiles[at])
+    return code.guarded(at, f"1.0 / tl.where({mask}, {x}, 1.0)" if mask else f"1.0 / {x}")
+
+
 WRITE: Mapping[str, Callable[[Code, Op, int], str]] = {
     "einsum": product,
     "add": added,
@@ -201,6 +207,6 @@ WRITE: Mapping[str, Callable[[Code, Op, int], str]] = {
     "exp": entrywise("tl.exp({x})", False),
     "silu": entrywise("{x} / (1.0 + tl.exp(-{x}))", True),
     "sigmoid": entrywise("1.0 / (1.0 + tl.exp(-{x}))", False),
-    "inverse": entrywise("1.0 / {x}", False),
+    "inverse": inverse,
     "sqrt": entrywise("tl.sqrt({x})", True),
 }

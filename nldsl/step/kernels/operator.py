@@ -31,8 +31,10 @@ def shape(x: Tensor) -> Shape:
     return Shape(tuple(x.shape), tuple(x.stride()))
 
 
-def call_of(text: str, states: Tensors, streams: Tensors, left: bool, keep: bool) -> Call:
-    return Call(text, tuple(map(shape, states)), tuple(map(shape, streams)), left, keep)
+def call_of(
+    text: str, states: Tensors, streams: Tensors, count: int, left: bool, keep: bool
+) -> Call:
+    return Call(text, tuple(map(shape, states)), tuple(map(shape, streams)), count, left, keep)
 
 
 def results(call: Call, like: Tensor) -> list[Tensor]:
@@ -46,13 +48,18 @@ def results(call: Call, like: Tensor) -> list[Tensor]:
 
 @torch.library.custom_op("nldsl::pieces", mutates_args=(), tags=(torch.Tag.flexible_layout,))
 def pieces(
-    text: str, states: Sequence[Tensor], streams: Sequence[Tensor], left: bool, keep: bool
+    text: str,
+    states: Sequence[Tensor],
+    streams: Sequence[Tensor],
+    count: int,
+    left: bool,
+    keep: bool,
 ) -> list[Tensor]:
-    """Runs `piece(states, streams)` of the text over the pieces of each lane, one after the other:
-    states [lanes, ..], streams [lanes * pieces, ..]. Gives what is handed on, then the states
+    """Runs `piece(states, streams)` of the text over the pieces of each lane, `count` of them one
+    after the other: states [lanes, ..], streams [lanes * count, ..]. Gives what is handed on, then the states
     behind the last piece if `left`, then those before each if `keep`.
     """
-    call = call_of(text, states, streams, left, keep)
+    call = call_of(text, states, streams, count, left, keep)
     made, source = results(call, states[0]), forward_source(call)
     outs = len(call.piece.outs)
     kept = made[len(made) - len(states) :] if keep else []
@@ -63,9 +70,14 @@ def pieces(
 
 @pieces.register_fake
 def _(
-    text: str, states: Sequence[Tensor], streams: Sequence[Tensor], left: bool, keep: bool
+    text: str,
+    states: Sequence[Tensor],
+    streams: Sequence[Tensor],
+    count: int,
+    left: bool,
+    keep: bool,
 ) -> list[Tensor]:
-    return results(call_of(text, states, streams, left, keep), states[0])
+    return results(call_of(text, states, streams, count, left, keep), states[0])
 
 
 @torch.library.custom_op("nldsl::pieces_back", mutates_args=(), tags=(torch.Tag.flexible_layout,))
@@ -73,7 +85,7 @@ def pieces_back(
     text: str,
     starts: Sequence[Tensor],
     streams: Sequence[Tensor],
-    lanes: int,
+    count: int,
     new: Sequence[Tensor | None],
     outs: Sequence[Tensor | None],
     wanted: Sequence[int],
@@ -81,7 +93,7 @@ def pieces_back(
     """Gradients in the states before the first piece, then in the `wanted` streams, from those in
     the states behind the last and in what was handed on; None is 0.
     """
-    call, grads = call_back(text, starts, streams, lanes, new, outs, wanted)
+    call, grads = call_back(text, starts, streams, count, new, outs, wanted)
     source, made = backward_source(call, grads), gradients(call, starts[0], wanted)
     given = {f"k{i}": x for i, x in enumerate(starts)} | {f"x{i}": x for i, x in enumerate(streams)}
     given |= {f"e{i}": x for i, x in enumerate(new) if x is not None}
@@ -99,17 +111,18 @@ def call_back(
     text: str,
     starts: Tensors,
     streams: Tensors,
-    lanes: int,
+    count: int,
     new: Sequence[Tensor | None],
     outs: Sequence[Tensor | None],
     wanted: Sequence[int],
 ) -> tuple[Call, Grads]:
+    lanes = starts[0].shape[0] // count
     states = tuple(Shape((lanes, *x.shape[1:]), tuple(x.stride())) for x in starts)
 
     def met(some: Sequence[Tensor | None]) -> tuple[tuple[int, tuple[int, ...]], ...]:
         return tuple((i, tuple(x.stride())) for i, x in enumerate(some) if x is not None)
 
-    call = Call(text, states, tuple(map(shape, streams)), True, True)
+    call = Call(text, states, tuple(map(shape, streams)), count, True, True)
     return call, Grads(met(new), met(outs), tuple(wanted))
 
 
@@ -124,35 +137,35 @@ def _(
     text: str,
     starts: Sequence[Tensor],
     streams: Sequence[Tensor],
-    lanes: int,
+    count: int,
     new: Sequence[Tensor | None],
     outs: Sequence[Tensor | None],
     wanted: Sequence[int],
 ) -> list[Tensor]:
-    call, _ = call_back(text, starts, streams, lanes, new, outs, wanted)
+    call, _ = call_back(text, starts, streams, count, new, outs, wanted)
     return gradients(call, starts[0], wanted)
 
 
 def keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    text, states, streams, left, keep = inputs
+    text, states, streams, count, left, keep = inputs
     assert keep, "a derivative is taken of what was kept for none"
     ctx.set_materialize_grads(False)
-    ctx.text, ctx.left, ctx.count, ctx.lanes = text, left, len(states), states[0].shape[0]
+    ctx.text, ctx.left, ctx.states, ctx.count = text, left, len(states), count
     ctx.save_for_backward(*output[len(output) - len(states) :], *streams)
 
 
 def differentiated(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[object, ...]:
-    saved, n = ctx.saved_tensors, ctx.count
+    saved, n = ctx.saved_tensors, ctx.states
     starts, streams = saved[:n], saved[n:]
     wanted = [i for i, needs in enumerate(ctx.needs_input_grad[2]) if needs]
     outs = len(grads) - n - (n if ctx.left else 0)
     new = grads[outs : outs + n] if ctx.left else [None] * n
-    made = pieces_back(ctx.text, starts, streams, ctx.lanes, [*new], [*grads[:outs]], wanted)
+    made = pieces_back(ctx.text, starts, streams, ctx.count, [*new], [*grads[:outs]], wanted)
     found: list[Tensor | None] = [None] * len(streams)
     for i, grad in zip(wanted, made[n:]):
         over = tuple(range(grad.dim() - streams[i].dim()))
         found[i] = grad.sum(over) if over else grad
-    return None, made[:n], found, None, None
+    return None, made[:n], found, None, None, None
 
 
 pieces.register_autograd(differentiated, setup_context=keep_for_backward)
@@ -168,9 +181,16 @@ def source_of(packet: object, args: Sequence[Any]) -> Source | None:
     return backward_source(*call_back(*args)) if packet is torch.ops.nldsl.pieces_back else None
 
 
-@cache
 def kernel(source: Source) -> Any:
-    """The kernel, its text where Triton looks for it."""
+    """The kernel, for the device or for Triton's interpreter."""
+    from triton import knobs
+
+    return made(source, bool(knobs.runtime.interpret))
+
+
+@cache
+def made(source: Source, interpreted: bool) -> Any:
+    """Triton finds the text where Python keeps lines."""
     space: dict[str, Any] = {"__name__": f"nldsl_{source.name}"}
     file = f"<nldsl {source.name} {hash(source):x}>"
     lines = source.text.splitlines(keepends=True)

@@ -27,12 +27,13 @@ class Shape:
 @dataclass(frozen=True)
 class Call:
     """What kernels are written for: the statements of a piece, the states and streams that they are
-    given. `left`: is the state behind the last piece wanted? `keep`: are those before each?
+    given, how many `pieces` each lane has. `left`: is the state behind the last piece wanted? `keep`: are those before each?
     """
 
     text: str
     states: tuple[Shape, ...]
     streams: tuple[Shape, ...]
+    pieces: int
     left: bool
     keep: bool
 
@@ -41,14 +42,9 @@ class Call:
         return self.states[0].sizes[0]
 
     @property
-    def pieces(self) -> int:
-        """Of each lane."""
-        return self.rows // self.lanes
-
-    @property
     def rows(self) -> int:
         """Pieces of all lanes."""
-        return max(x.sizes[0] for x in self.streams)
+        return self.lanes * self.pieces
 
     @property
     def piece(self) -> Piece:
@@ -165,19 +161,20 @@ def backward_source(call: Call, grads: Grads) -> Source:
     new, outs = range(len(found.new)), [i for i, _ in grads.outs]
     made = backward(found, grads.streams, new, outs)
     code = Code(made.ops, made.tiles)
-    names, first, last = list[str](), list[str](), list[str]()
+    names, first, last, unseen = list[str](), list[str](), list[str](), list[str]()
     behind, handed = dict(grads.new), dict(grads.outs)
     for i, view in enumerate(found.states):
         tile, kept = found.tiles[view.at], whole(view, call.starts[i])
         names.append(f"k{i}")
         code.lines.append(f"m{i} = {code.load(f'k{i}', kept, tile, ROW)}")
         shape = ", ".join(str(padded(n)) for n in tile)
-        zero = f"tl.full([{shape}], 0.0, tl.float32)"
+        zero = nothing = f"tl.full([{shape}], 0.0, tl.float32)"
         if i in behind:
             names.append(f"e{i}")
             here = lanewise(found.new[i], Shape(call.states[i].sizes, behind[i]))
             zero = code.load(f"e{i}", here, found.tiles[found.new[i].at], "lane")
         first.append(f"d{i} = {zero}")
+        unseen += [f"d{i} = {nothing}"] if i not in made.states else []
     names += [f"x{i}" for i in range(len(found.streams))]
     names += [f"g{i}" for i in outs]
 
@@ -191,7 +188,7 @@ def backward_source(call: Call, grads: Grads) -> Source:
         return code.load(f"x{i}", lanewise(found.streams[i], call.streams[i]), tile, ROW)
 
     write_gradients(found, made, code, load, names)
-    code.lines += [f"d{i} = v{at}" for i, at in made.states.items()]
+    code.lines += [*(f"d{i} = v{at}" for i, at in made.states.items()), *unseen]
     for i, view in enumerate(found.states):
         names.append(f"h{i}")
         start = whole(view, call.states[i].sizes)

@@ -191,7 +191,7 @@ def whole(module: ast.Module, one: Recurrent, apart: tuple[str, str] | None, sin
     *lines, end = (settled.visit(line) for line in lines)
     chosen, outs = end.value.elts
     hoisting = hoisted(lines, {states[i] for i in kept}, sinks)
-    results = [ast.unparse(x) for x in chosen.body.elts]
+    results = [same(ast.unparse(x), lines) for x in chosen.body.elts]
     handed = [ast.unparse(hoisting.of(x)) for x in outs.elts]
     if len(streams) > len(one.streams) and streams[-1] in used(hoisting.lines):
         raise Unfit("what it makes depends on the place of a token")
@@ -203,6 +203,18 @@ def whole(module: ast.Module, one: Recurrent, apart: tuple[str, str] | None, sin
     text = text_of(one, unpacked, held, hoisting, piece, len(handed))
     places = tuple(behind.index(x) for x in results)
     return Whole(whole_name(one), text, len(one.streams), places)
+
+
+def same(name: str, lines: Sequence[ast.stmt]) -> str:
+    """The variable that this one is another name of."""
+    for line in lines:
+        if (
+            isinstance(line, ast.Assign)
+            and ast.unparse(line.targets[0]) == name
+            and isinstance(line.value, ast.Name)
+        ):
+            return same(line.value.id, lines)
+    return name
 
 
 def hoisted(lines: Sequence[ast.stmt], states: set[str], sinks: bool) -> Hoisting:
@@ -301,7 +313,8 @@ def text_of(
     outs: int,
 ) -> str:
     """The function of all pieces: the new states if `left`, what is handed on."""
-    rows = ["streams = tuple(x.reshape(-1, chunk, *x.shape[2:]) for x in streams)"]
+    rows = ["count = streams[0].shape[1] // chunk"]
+    rows += ["streams = tuple(x.reshape(-1, chunk, *x.shape[2:]) for x in streams)"]
     of = {**unpacked, "streams": unpacked.get("streams", [])[: len(one.streams)]}
     for name in ("state", "streams", "statics"):
         rows += [f"{tupled(of[name])} = {name}"] if of.get(name) else []
@@ -310,7 +323,8 @@ def text_of(
         f"piece = {piece!r}",
         f"given = [{', '.join(hoisting.given.values())}]",
         f"state = [{', '.join(states)}]",
-        "found = torch.ops.nldsl.pieces(piece, state, given, left, torch.is_grad_enabled())",
+        "keep = torch.is_grad_enabled()",
+        "found = torch.ops.nldsl.pieces(piece, state, given, count, left, keep)",
         f"new, outs = found[{outs}: {outs + len(states)}] if left else [], found[: {outs}]",
         f"lanes = {states[0]}.shape[0]",
         "return tuple(new), tuple(x.reshape(lanes, -1, *x.shape[2:]) for x in outs)",

@@ -307,8 +307,10 @@ def piece(text: str, states: tuple[Sizes, ...], streams: tuple[Sizes, ...]) -> P
     assert callable(run)
     try:
         new, outs = run(old, taken)
-    except (AttributeError, NameError, TypeError) as error:
-        raise Unfit(str(error)) from None
+    except (AttributeError, NameError) as error:
+        raise Unfit(f"`{error.name}` is none of its operations") from None
+    except TypeError:
+        raise Unfit("numbers that no tile holds") from None
     if [tuple(x) for x in states] != [sizes(x) for x in new]:
         raise Unfit("a memory that is made without what it was")
     hold(tape)
