@@ -99,12 +99,14 @@ def compile_program(
     budget: int | None = None,
     watch: Watch = unwatched,
     at_once: bool | None = None,
+    kernels: bool | None = None,
     ranks: int = 1,
 ) -> CompiledStep:
     """Checked program -> its training step; `files` holds the tensors that it loads, `budget` the
     bytes that a step may take beside what is held before it; `at_once`: what a recurrence makes of
-    its streams alone is made for all pieces at once (as the device wants it, if None); `ranks`: how
-    many processes take the step together, each with its own lanes.
+    its streams alone is made for all pieces at once; `kernels`: memories that fit stay on the chip
+    through all pieces (both as the device wants it, if None); `ranks`: how many processes take the
+    step together, each with its own lanes.
 
     Raises Diagnostics (N8xx) if a part of it has no lowering.
     """
@@ -115,5 +117,5 @@ def compile_program(
     with told(program):
         plan = scheduled(program, watch)
         source = passed("python", emit(plan, precision, planned_steps, ranks), watch)
-        ways = device, capture, planned_steps, accumulate, files, budget, at_once
+        ways = device, capture, planned_steps, accumulate, files, budget, at_once, kernels
         return CompiledStep(plan, source, *ways)

@@ -62,6 +62,7 @@ STAGES = (
     "schedule",
     "step",
     "step/lowerings",
+    "step/kernels",
     "step/runtime",
     "view",
     "editor",

@@ -199,7 +199,8 @@ def lowered(
     )
     if cubins:
         codes = [part.graph.code for part in made.parts]
-        say(assembler.cubins_table(assembler.cubins(codes, gpu)))
+        sources = [x for part in made.parts for x in part.graph.sources]
+        say(assembler.cubins_table(assembler.cubins(codes, sources, gpu)))
 
 
 def with_files(text: Text, sets: list[str] | None, load: list[str] | None) -> tuple[Program, Files]:

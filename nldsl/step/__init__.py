@@ -21,8 +21,9 @@ the cuts of a sequence.
                                        `whole`, `split`, or run as it is
     functions.py                       compiled functions, one for each kind of arguments, kept on
                                        the disk
-    gathering.py, inverses.py          a graph with fewer products of matrices, fewer triangular
-                                       solves, for the compiler
+    kernels/                           memories that stay on the chip through all pieces
+    gathering.py, inverses.py,         a graph with fewer products of matrices, fewer triangular
+    results.py                         solves, results in order, for the compiler
     loading.py                         starts that lie in files
     state.py, lanes.py                 what is kept between steps; what outlives a sequence
     batches.py                         what a batch must hold

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -31,6 +32,7 @@ from nldsl.schedule.plan import Schedule
 from nldsl.schedule.timetable import Kind
 from nldsl.step import functions, lanes, room
 from nldsl.step.batches import Batch, shared
+from nldsl.step.kernels.statements import Whole
 from nldsl.step.loading import Files, loaded
 from nldsl.step.module import StepSource
 from nldsl.step.reading import Reader, load_module
@@ -75,6 +77,7 @@ class CompiledStep:
         files: Files | None = None,
         budget: int | None = None,
         at_once: bool | None = None,
+        kernels: bool | None = None,
     ) -> None:
         self.program, self.schedule, self.device = schedule.program, schedule, device
         self.source, self.precision = source.text, source.precision
@@ -101,6 +104,7 @@ class CompiledStep:
         self.compiled: dict[str, functions.Compiled] = {}
         self.at_once = together(self.reading.like()) if at_once is None else at_once
         self.module["at_once"] = lambda like: self.at_once
+        self.kernels = self.on_chip(kernels)
         self._kinds = self._compile()
         self._met: set[tuple[Any, ...]] = (
             set()
@@ -141,21 +145,52 @@ class CompiledStep:
             return lines * share * 0.1 * kinds + 5.0 * kinds
         return lines * share * 0.07 + 2.0 * kinds
 
+    def on_chip(self, asked: bool | None) -> dict[str, Whole | str]:
+        """The recurrences that are one kernel through all pieces, or why they are none."""
+        wanted = self.device.startswith("cuda") if asked is None else asked
+        if not wanted or self.capture == "whole" or self.precision == "float64":
+            return {}
+        if find_spec("triton") is None:
+            return {}
+        from nldsl.step.kernels.rolling import on_chip
+
+        distinct = {one.function: one for one in self.emitted.recurrences.values()}
+        found = on_chip(self.source, [*distinct.values()], self.emitted.apart)
+        for one in found.values():
+            if isinstance(one, Whole):
+                exec(compile(one.text, f"<nldsl {one.name}>", "exec"), self.module)
+        return found
+
+    def lowering(self, region: str) -> str:
+        """How a region is computed."""
+        said, one = self.emitted.lowering[region], self.emitted.recurrences.get(region)
+        found = self.kernels.get(one.function) if one else None
+        if isinstance(found, Whole):
+            return f"{said}, a chunk kernel"
+        return f"{said}, no chunk kernel: {found}" if found else said
+
     def _compile(self) -> list[Run]:
         count = len(self.schedule.table.kinds)
         module = self.module
         self.mode = "scan" if self.capture == "whole" and not self.at_once else "loop"
-        worth = self.emitted.worth(self.at_once)
+        wholes = {n: x for n, x in self.kernels.items() if isinstance(x, Whole)}
+        written = "\n\n".join([self.source, *(x.text for x in wholes.values())])
+        worth = [*self.emitted.worth(self.at_once), *(x.name for x in wholes.values())]
         if self.capture == "split":
             bodies = [*worth, *(tape.body for tape in self.updates.tapes)]
             names = dict.fromkeys([*bodies, *(f"tick_{i + 1}" for i in range(count))])
-            for name, text in functions.texts(self.source, names).items():
+            for name, text in functions.texts(written, names).items():
                 module[name] = self.compiled[name] = functions.Compiled(
                     module[name], text, self.obtain, name in self.emitted.pieces
                 )
         if not self.keeps_all():
             for name in worth:
                 module[name] = self.budget.function(name, module[name])
+        if wholes:
+            from nldsl.step.kernels.rolling import rolled
+
+            found = {module[name]: (x, module[x.name]) for name, x in wholes.items()}
+            module["scan_chunks"] = rolled(module["scan_chunks"], found)
         if self.capture == "whole":
             return [
                 torch.compile(module[f"step_{i + 1}"], fullgraph=True, dynamic=False)

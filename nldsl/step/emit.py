@@ -28,6 +28,7 @@ from nldsl.core.timing import LOOKS_BACK, lookahead
 from nldsl.schedule.documents import flag
 from nldsl.schedule.plan import Block, Forward, Region, moving
 from nldsl.schedule.token_states import State
+from nldsl.step.kernels.statements import Recurrent
 from nldsl.step.layout import defined, fold
 from nldsl.step.listing import Draft, Known, Label, listing, shape_text, written
 from nldsl.step.loading import loaded_name
@@ -66,6 +67,8 @@ class Emitted:
     rolled: list[int] = field(default_factory=list)  # tokens of a piece of each recurrence
     # of a piece, the function of what needs no memory and that of the rest
     apart: dict[str, tuple[str, str]] = field(default_factory=dict)
+    # of the regions whose pieces are of many tokens
+    recurrences: dict[str, Recurrent] = field(default_factory=dict)
 
     @property
     def pieces(self) -> set[str]:
@@ -117,6 +120,7 @@ class Emitter:
             str
         ] = []  # functions worth compiling: streams of a block, one piece of a region
         self.apart: dict[str, tuple[str, str]] = {}  # of a piece, its two functions
+        self.recurrences: dict[str, Recurrent] = {}
         rows = list(schedule.online.rows.values()) if schedule.online else []
         equations = (x for s in schedule.states.values() for x in s.equations)
         order = list(walk(*schedule.outputs.values(), *rows, *equations))
@@ -415,6 +419,7 @@ class Emitter:
             [*self.heads],
             self.rolled,
             self.apart,
+            self.recurrences,
         )
 
     def shown(self, node: Node, text: str) -> str:

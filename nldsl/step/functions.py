@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from io import BytesIO
 from operator import is_
 from pathlib import Path
@@ -43,7 +44,7 @@ ENTRY = "entry"  # what the function is called where it is compiled alone
 NUMBERED = re.compile(r"[a-z]+_\d+")  # functions of one emitted module, in their order there
 OPEN, TAKEN, SAID = ".open", ".taken", ".said"  # files of jobs, and of what processes say
 SENDS = "over_ranks("  # in the text of a function
-FORMAT = 5  # of what is kept
+FORMAT = 6  # of what is kept
 UNORDERED = (torch.ops.aten.embedding_dense_backward.default,)
 KEPT_BYTES = 4 << 30  # of the folder, the oldest go first
 
@@ -149,6 +150,8 @@ class Job:
 
     def function(self) -> Run:
         module: dict[str, Any] = {}
+        if "torch.ops.nldsl" in self.text:
+            import_module("nldsl.step.kernels.operator")
         exec(compile(self.text, "<nldsl block>", "exec"), module)
         found: Run = module[ENTRY]
         return found
@@ -172,7 +175,8 @@ class Job:
 @contextmanager
 def compiling(again: bool) -> Iterator[None]:
     """How PyTorch compiles a function: the rows of an embedding sum up their gradient in one order,
-    where threads would add to them as they come; products are gathered, inverses made once.
+    where threads would add to them as they come; products are gathered, inverses made once; kernels
+    of a GPU that need nothing of each other are one.
     `again`: for the backward pass it keeps products, and makes again what is made of them entry by
     entry.
     """
@@ -183,10 +187,12 @@ def compiling(again: bool) -> Iterator[None]:
 
     from nldsl.step.gathering import Gathering
     from nldsl.step.inverses import Inverses
+    from nldsl.step.results import Results
 
     with (
         config.patch(aggressive_recomputation=again),
         inductor.patch(joint_custom_pre_pass=Inverses(), post_grad_custom_pre_pass=Gathering()),
+        inductor.patch(post_grad_custom_post_pass=Results(), combo_kernels=True),
         patch.dict(decompositions),
         patch.dict(lowerings),
     ):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from nldsl.core.nodes import Node
 from nldsl.schedule.arrangement import Arrangement
 from nldsl.schedule.plan import Region
+from nldsl.step.kernels.statements import Recurrent
 from nldsl.step.listing import PLAIN, Label, Listing, Made
 from nldsl.step.lowerings.affine import affine_form
 from nldsl.step.lowerings.body import WHOLE, Body
@@ -194,7 +195,28 @@ def region_function(
     em.chunk[region.name] = NARROW if narrow else region.chunk
     function, clocks = region_body(em, body, after, outputs)
     chunk = em.chunk[region.name] if lowering.lead == "BT" else 1
+    if lowering.lead == "BT" and not keeps(region):
+        em.recurrences[region.name] = recurrent(function, region, inputs, chunk, clocks, body.fresh)
     return function, chunk, clocks, body.fresh
+
+
+def recurrent(
+    function: str,
+    region: Region,
+    inputs: list[Node],
+    chunk: int,
+    clocks: list[tuple[int, int, int]],
+    copies: list[tuple[int, int]],
+) -> Recurrent:
+    states, streams, statics = (
+        tuple(tuple(a.size for a in shape) for shape in shapes)
+        for shapes in (
+            [s.type for s in region.states],
+            [n.shape for n in inputs],
+            [n.shape for n in region.statics],
+        )
+    )
+    return Recurrent(function, states, streams, statics, chunk, tuple(clocks), tuple(copies))
 
 
 def region_body(

@@ -24,6 +24,9 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 from torch.utils.flop_counter import flop_registry
 
+from nldsl.step.kernels.operator import source_of
+from nldsl.step.kernels.source import Source
+
 aten = torch.ops.aten
 Formula = Callable[..., int]
 
@@ -51,6 +54,7 @@ class Graph:
     loops: int
     code: str
     calls: int = 0
+    sources: tuple[Source, ...] = ()  # kernels of memories
 
 
 def counted(graph: GraphLowering, backward: bool) -> Graph:
@@ -65,7 +69,22 @@ def counted(graph: GraphLowering, backward: bool) -> Graph:
         tuple(dict.fromkeys(refused)),
         sum(isinstance(x, Conditional | WhileLoop) for x in inner),
         code.value,
+        sources=tuple(dict.fromkeys(x for node in nodes if (x := source(node)))),
     )
+
+
+def source(node: BaseSchedulerNode) -> Source | None:
+    """Of a kernel that takes memories through all pieces."""
+    inner = node.get_nodes()[0].node
+    origin = getattr(inner, "fx_node", None)
+    return source_at(origin) if node.is_extern() else None
+
+
+def source_at(node: Node | None) -> Source | None:
+    if node is None:
+        return None
+    args = map_arg(node.args, lambda x: x.meta["val"])
+    return source_of(getattr(node.target, "overloadpacket", None), args)
 
 
 def is_refused(operation: Operation) -> bool:
@@ -107,12 +126,16 @@ def called(operation: Operation) -> str:
 
 
 def operand(node: Node | None) -> torch.dtype:
+    if (own := source_at(node)) is not None:
+        return torch.bfloat16 if own.low else torch.float32
     values = (x.meta.get("val") for x in node.all_input_nodes) if node else ()
     return next((x.dtype for x in values if isinstance(x, Tensor)), torch.float32)
 
 
 def flops(node: Node | None) -> int:
     """Of a product of matrices, or what is made of such; what works entry by entry has none."""
+    if (own := source_at(node)) is not None:
+        return own.flops
     packet = getattr(node and node.target, "overloadpacket", None)
     formula = FORMULAS.get(packet) or flop_registry.get(packet)
     if node is None or formula is None:

@@ -11,11 +11,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from nldsl.step.kernels.operator import kernel
+from nldsl.step.kernels.source import Source
 from nldsl.target.absent import present
 from nldsl.target.devices import Gpu
+
+if TYPE_CHECKING:
+    from triton.compiler import CompiledKernel
 
 KERNEL = re.compile(r"async_compile\.triton\('(\w+)', '''(.*?)'''", re.S)
 USAGE = re.compile(r"\b(REG|STACK|SHARED|LOCAL):(\d+)")
@@ -34,9 +40,9 @@ class Cubin:
     warps: int
 
 
-def cubins(codes: Iterable[str], gpu: Gpu) -> Iterator[Cubin]:
+def cubins(codes: Iterable[str], sources: Iterable[Source], gpu: Gpu) -> Iterator[Cubin]:
     """Of the kernels of graphs, those with one text once; of the sizes of blocks that the compiler
-    would try, the first. Raises what Triton raises.
+    would try, the first; and of kernels of memories. Raises what Triton raises.
     """
     kernels = {
         body.replace(name, "kernel"): (name, body)
@@ -48,6 +54,23 @@ def cubins(codes: Iterable[str], gpu: Gpu) -> Iterator[Cubin]:
             path = Path(folder) / f"kernel_{i}.py"
             path.write_text(body)
             yield assembled(name, path)
+        for source in dict.fromkeys(sources):
+            yield of_memories(source, gpu)
+
+
+def of_memories(source: Source, gpu: Gpu) -> Cubin:
+    from triton import compile as assemble
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature = dict.fromkeys(source.tensors, "*fp32")
+    aligned = {(i,): [["tt.divisibility", 16]] for i in range(len(signature))}
+    made = assemble(
+        ASTSource(fn=kernel(source), signature=signature, constexprs={}, attrs=aligned),
+        target=GPUTarget("cuda", gpu.architecture, 32),
+        options={"num_warps": source.warps},
+    )
+    return measured(f"pieces {source.name}", made)
 
 
 def assembled(name: str, path: Path) -> Cubin:
@@ -56,10 +79,13 @@ def assembled(name: str, path: Path) -> Cubin:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     tuner = getattr(module, name)
-    kernel = tuner._precompile_config(tuner.configs[0]).kernel
-    usage = used(kernel.asm["cubin"])
+    return measured(name, tuner._precompile_config(tuner.configs[0]).kernel)
+
+
+def measured(name: str, made: CompiledKernel) -> Cubin:
+    usage = used(made.asm["cubin"])
     spilled = usage["STACK"] + usage["LOCAL"]
-    return Cubin(name, usage["REG"], spilled, kernel.metadata.shared, kernel.metadata.num_warps)
+    return Cubin(name, usage["REG"], spilled, made.metadata.shared, made.metadata.num_warps)
 
 
 def used(cubin: bytes) -> dict[str, int]:

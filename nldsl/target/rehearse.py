@@ -49,7 +49,7 @@ class Part:
 class Rehearsal:
     """A mean step over the kinds of steps, whose text is `source`. `eager`: what is launched
     between graphs, and how often; `copies` between host and device; `kept`: bytes of tensors kept
-    for the backward pass.
+    for the backward pass; `memories`: how each recurrence is computed, by its region.
     """
 
     source: str
@@ -57,6 +57,7 @@ class Rehearsal:
     eager: Counter[Launch] = field(default_factory=Counter)
     copies: float = 0.0
     kept: int = 0
+    memories: dict[str, str] = field(default_factory=dict)
 
     def add(self, made: Host, share: float) -> None:
         for launch, n in made.eager.items():
@@ -102,7 +103,7 @@ def rehearsed(
     """Raises Diagnostics as `compile_program` does, and N803 if the GPU cannot hold the state."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         step = pipeline.compile_program(
-            program, "cpu", precision, "split", files=files, at_once=True
+            program, "cpu", precision, "split", files=files, at_once=True, kernels=True
         )
         step.budget.measures = False
         inputs: list[Batch] = [step.place(random_batch(program, batch, length, "cpu"))]
@@ -131,6 +132,7 @@ def lowering(step: CompiledStep, gpu: Gpu, tell: Tell) -> None:
 def counted(step: CompiledStep, inputs: Sequence[Batch]) -> Rehearsal:
     """A step whose functions are lowered."""
     found = Rehearsal(step.source)
+    found.memories = {name: step.lowering(name) for name in step.emitted.recurrences}
     graphs = [
         (name, graph)
         for name, function in step.compiled.items()

@@ -5,6 +5,7 @@ it assumes.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -103,6 +104,7 @@ def told(made: Rehearsal, gpu: Gpu) -> dict[str, str]:
     refused = sorted({name for part in made.parts for name in part.graph.refused})
     loops = sum(part.graph.loops * part.times for part in made.parts)
     return {
+        **alike(made.memories),
         "bound, in CUDA graphs, by": ", ".join(
             f"{name} {100 * seconds / whole:.0f} %" for name, seconds in by.items()
         ),
@@ -115,6 +117,17 @@ def told(made: Rehearsal, gpu: Gpu) -> dict[str, str]:
         "copies between host and device, which no CUDA graph holds": times(made.copies)
         if made.copies
         else "",
+    }
+
+
+def alike(memories: Mapping[str, str]) -> dict[str, str]:
+    """How memories are computed, those alike once."""
+    names: dict[str, list[str]] = {}
+    for name, how in memories.items():
+        names.setdefault(how, []).append(name)
+    return {
+        one[0] + (f" and {len(one) - 1} alike" if len(one) > 1 else ""): how
+        for how, one in names.items()
     }
 
 

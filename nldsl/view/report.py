@@ -66,7 +66,7 @@ def lowering_table(step: CompiledStep) -> Table:
         chunk = f"{step.emitted.chunk[region.name]} token"
         chunk += "" if region.fixed else " (any: exact)"
         rows.setdefault(
-            (chunk, step.emitted.lowering[region.name], reads(step.program, region)), []
+            (chunk, step.lowering(region.name), reads(step.program, region)), []
         ).append(members(step.program, region))
     for family in step.schedule.forward.online.families if step.schedule.forward.online else ():
         rows.setdefault(

@@ -1,0 +1,204 @@
+"""The operator `nldsl::pieces`: all pieces of a memory in one kernel, and its gradient in another.
+
+On a processor Triton's own interpreter runs them (`TRITON_INTERPRET=1`), in float32.
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nldsl.step.kernels.source import (
+    Call,
+    Grads,
+    Shape,
+    Source,
+    backward_source,
+    forward_source,
+    gradient_sizes,
+)
+
+Tensors = Sequence[Tensor]
+
+
+def shape(x: Tensor) -> Shape:
+    return Shape(tuple(x.shape), tuple(x.stride()))
+
+
+def call_of(
+    text: str, states: Tensors, streams: Tensors, count: int, left: bool, keep: bool
+) -> Call:
+    return Call(text, tuple(map(shape, states)), tuple(map(shape, streams)), count, left, keep)
+
+
+def results(call: Call, like: Tensor) -> list[Tensor]:
+    """Empty: what is handed on, states behind the last piece, and before each."""
+    found = call.piece
+    sizes = [x.sizes for x in found.outs]
+    sizes += [x.sizes for x in call.states] if call.left else []
+    sizes += call.starts if call.keep else []
+    return [like.new_empty(x, dtype=torch.float32) for x in sizes]
+
+
+@torch.library.custom_op("nldsl::pieces", mutates_args=(), tags=(torch.Tag.flexible_layout,))
+def pieces(
+    text: str,
+    states: Sequence[Tensor],
+    streams: Sequence[Tensor],
+    count: int,
+    left: bool,
+    keep: bool,
+) -> list[Tensor]:
+    """Runs `piece(states, streams)` of the text over the pieces of each lane, `count` of them one
+    after the other: states [lanes, ..], streams [lanes * count, ..]. Gives what is handed on, then the states
+    behind the last piece if `left`, then those before each if `keep`.
+    """
+    call = call_of(text, states, streams, count, left, keep)
+    made, source = results(call, states[0]), forward_source(call)
+    outs = len(call.piece.outs)
+    kept = made[len(made) - len(states) :] if keep else []
+    behind = made[outs : outs + len(states)] if left else []
+    launch(source, [*states, *streams, *kept, *made[:outs], *behind])
+    return made
+
+
+@pieces.register_fake
+def _(
+    text: str,
+    states: Sequence[Tensor],
+    streams: Sequence[Tensor],
+    count: int,
+    left: bool,
+    keep: bool,
+) -> list[Tensor]:
+    return results(call_of(text, states, streams, count, left, keep), states[0])
+
+
+@torch.library.custom_op("nldsl::pieces_back", mutates_args=(), tags=(torch.Tag.flexible_layout,))
+def pieces_back(
+    text: str,
+    starts: Sequence[Tensor],
+    streams: Sequence[Tensor],
+    count: int,
+    new: Sequence[Tensor | None],
+    outs: Sequence[Tensor | None],
+    wanted: Sequence[int],
+) -> list[Tensor]:
+    """Gradients in the states before the first piece, then in the `wanted` streams, from those in
+    the states behind the last and in what was handed on; None is 0.
+    """
+    call, grads = call_back(text, starts, streams, count, new, outs, wanted)
+    source, made = backward_source(call, grads), gradients(call, starts[0], wanted)
+    given = {f"k{i}": x for i, x in enumerate(starts)} | {f"x{i}": x for i, x in enumerate(streams)}
+    given |= {f"e{i}": x for i, x in enumerate(new) if x is not None}
+    given |= {f"g{i}": x for i, x in enumerate(outs) if x is not None}
+    given |= {f"h{i}": made[i] for i in range(len(starts))}
+    given |= {f"y{i}": x for i, x in zip(wanted, made[len(starts) :])}
+    launch(source, [given[name] for name in source.tensors])
+    for i, x in zip(wanted, made[len(starts) :]):
+        if f"y{i}" not in source.tensors:
+            x.zero_()
+    return made
+
+
+def call_back(
+    text: str,
+    starts: Tensors,
+    streams: Tensors,
+    count: int,
+    new: Sequence[Tensor | None],
+    outs: Sequence[Tensor | None],
+    wanted: Sequence[int],
+) -> tuple[Call, Grads]:
+    lanes = starts[0].shape[0] // count
+    states = tuple(Shape((lanes, *x.shape[1:]), tuple(x.stride())) for x in starts)
+
+    def met(some: Sequence[Tensor | None]) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        return tuple((i, tuple(x.stride())) for i, x in enumerate(some) if x is not None)
+
+    call = Call(text, states, tuple(map(shape, streams)), count, True, True)
+    return call, Grads(met(new), met(outs), tuple(wanted))
+
+
+def gradients(call: Call, like: Tensor, wanted: Sequence[int]) -> list[Tensor]:
+    found = call.piece
+    sizes = [x.sizes for x in call.states] + [gradient_sizes(found, i) for i in wanted]
+    return [like.new_empty(x, dtype=torch.float32) for x in sizes]
+
+
+@pieces_back.register_fake
+def _(
+    text: str,
+    starts: Sequence[Tensor],
+    streams: Sequence[Tensor],
+    count: int,
+    new: Sequence[Tensor | None],
+    outs: Sequence[Tensor | None],
+    wanted: Sequence[int],
+) -> list[Tensor]:
+    call, _ = call_back(text, starts, streams, count, new, outs, wanted)
+    return gradients(call, starts[0], wanted)
+
+
+def keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    text, states, streams, count, left, keep = inputs
+    assert keep, "a derivative is taken of what was kept for none"
+    ctx.set_materialize_grads(False)
+    ctx.text, ctx.left, ctx.states, ctx.count = text, left, len(states), count
+    ctx.save_for_backward(*output[len(output) - len(states) :], *streams)
+
+
+def differentiated(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[object, ...]:
+    saved, n = ctx.saved_tensors, ctx.states
+    starts, streams = saved[:n], saved[n:]
+    wanted = [i for i, needs in enumerate(ctx.needs_input_grad[2]) if needs]
+    outs = len(grads) - n - (n if ctx.left else 0)
+    new = grads[outs : outs + n] if ctx.left else [None] * n
+    made = pieces_back(ctx.text, starts, streams, ctx.count, [*new], [*grads[:outs]], wanted)
+    found: list[Tensor | None] = [None] * len(streams)
+    for i, grad in zip(wanted, made[n:]):
+        over = tuple(range(grad.dim() - streams[i].dim()))
+        found[i] = grad.sum(over) if over else grad
+    return None, made[:n], found, None, None, None
+
+
+pieces.register_autograd(differentiated, setup_context=keep_for_backward)
+
+
+# -- in Triton
+
+
+def source_of(packet: object, args: Sequence[Any]) -> Source | None:
+    """The kernel that a call of these operators runs."""
+    if packet is torch.ops.nldsl.pieces:
+        return forward_source(call_of(*args))
+    return backward_source(*call_back(*args)) if packet is torch.ops.nldsl.pieces_back else None
+
+
+def kernel(source: Source) -> Any:
+    """The kernel, for the device or for Triton's interpreter."""
+    from triton import knobs
+
+    return made(source, bool(knobs.runtime.interpret))
+
+
+@cache
+def made(source: Source, interpreted: bool) -> Any:
+    """Triton finds the text where Python keeps lines."""
+    space: dict[str, Any] = {"__name__": f"nldsl_{source.name}"}
+    file = f"<nldsl {source.name} {hash(source):x}>"
+    lines = source.text.splitlines(keepends=True)
+    linecache.cache[file] = (len(source.text), None, lines, file)
+    exec(compile(source.text, file, "exec"), space)
+    return space[source.name]
+
+
+def launch(source: Source, tensors: Sequence[Tensor]) -> None:
+    with torch.cuda.device(tensors[0].device) if tensors[0].is_cuda else nullcontext():
+        kernel(source)[(source.programs,)](*tensors, num_warps=source.warps)

@@ -1,0 +1,149 @@
+"""The recurrences of a step -> those whose memory stays on the chip through all pieces, and why the
+others' do not.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nldsl.step.kernels.code import padded
+from nldsl.step.kernels.operator import call_of
+from nldsl.step.kernels.source import (
+    Call,
+    Grads,
+    backward_source,
+    contiguous,
+    forward_source,
+)
+from nldsl.step.kernels.statements import Recurrent, Whole, whole
+from nldsl.step.kernels.tiles import Unfit
+from nldsl.step.runtime.recurrence import pieces
+
+ROOM = 1 << 14  # numbers of a head's memories, 64 KiB of a processor's registers and shared memory
+Run = Callable[..., Any]
+Scan = Callable[..., tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
+
+
+def on_chip(
+    source: str, recurrences: Sequence[Recurrent], apart: Mapping[str, tuple[str, str]]
+) -> dict[str, Whole | str]:
+    """By the function of a piece, that of all pieces, or why there is none."""
+    module = ast.parse(source)
+
+    def chosen(one: Recurrent) -> Whole | str:
+        for sinks in (True, False):
+            try:
+                made = whole(module, one, apart.get(one.function), sinks)
+                for call in calls(source, made, one):
+                    hold(call)
+                return made
+            except Unfit as reason:
+                said = str(reason)
+        return said
+
+    return {one.function: chosen(one) for one in recurrences}
+
+
+class Met(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Hears what the operator is given."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[Call] = []
+
+    def __torch_dispatch__(
+        self,
+        func: OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        if func is torch.ops.nldsl.pieces.default:
+            self.calls.append(call_of(*args))
+        return func(*args, **(kwargs or {}))
+
+
+def calls(source: str, made: Whole, one: Recurrent) -> list[Call]:
+    """What the operator would be given, of two sequences of two pieces. Raises Unfit."""
+    space: dict[str, Any] = {"__name__": "step"}
+    exec(compile(f"{source}\n\n{made.text}", "<nldsl step>", "exec"), space)
+    with FakeTensorMode(), Met() as met:
+        states = tuple(torch.zeros(2, *x) for x in one.states)
+        streams = tuple(torch.zeros(2, 2 * one.chunk, *x) for x in one.streams)
+        statics = tuple(torch.zeros(x) for x in one.statics)
+        space[made.name](states, streams, statics, one.chunk, True)
+    return met.calls
+
+
+def hold(call: Call) -> None:
+    """Raises Unfit where a kernel cannot be written, or the memory does not fit."""
+    found = call.piece
+    sizes = [math.prod(map(padded, found.tiles[x.at])) for x in found.states]
+    if sum(sizes) > ROOM:
+        raise Unfit(f"{sum(sizes):,} numbers a head, more than the {ROOM:,} that a chip keeps")
+    if max(math.prod(map(padded, tile)) for tile in found.tiles) > ROOM:
+        raise Unfit(f"more than {ROOM:,} numbers of one value")
+    forward_source(call)
+    outs = tuple((i, contiguous(x.sizes)) for i, x in enumerate(found.outs))
+    new = tuple((i, contiguous(x.sizes)) for i, x in enumerate(call.states))
+    backward_source(call, Grads(new, outs, tuple(range(len(call.streams)))))
+
+
+def rolled(scan: Scan, found: Mapping[Run, tuple[Whole, Run]]) -> Scan:
+    """`scan_chunks` that takes whole pieces of some functions at once: `found` gives by the
+    function of a piece that of all.
+    """
+
+    def run(
+        body: Run,
+        apart: tuple[Run, ...],
+        state: tuple[Tensor, ...],
+        streams: tuple[Tensor, ...],
+        statics: tuple[Tensor, ...],
+        position: int,
+        chunk: int,
+        clocks: tuple[tuple[int, int, int], ...],
+        copies: tuple[tuple[int, int], ...],
+        mode: str,
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        length = streams[0].shape[1]
+        before, full, behind = pieces(length, position, chunk)
+        if body not in found or not full or mode not in ("loop", "last"):
+            return scan(body, apart, state, streams, statics, position, chunk, clocks, copies, mode)
+        outs: list[tuple[Tensor, ...]] = []
+
+        def part(a: int, b: int) -> tuple[Tensor, ...]:
+            return streams if b - a == length else tuple(x[:, a:b] for x in streams)
+
+        def some(a: int, b: int, mode: str) -> None:
+            nonlocal state
+            at = position + a
+            state, out = scan(
+                body, apart, state, part(a, b), statics, at, chunk, clocks, copies, mode
+            )
+            outs.append(out)
+
+        first, last = full[0][0], full[-1][1]
+        if before:
+            some(0, first, "loop")
+        one, whole_run = found[body]
+        left = mode == "loop" or bool(behind)
+        given = part(first, last)[: one.streams]
+        new, out = whole_run(state, given, statics, chunk, left)
+        state = tuple(new[one.places[i]] for i in range(len(state))) if left else state
+        outs.append(out)
+        if behind:
+            some(last, length, mode)
+        joined = zip(*outs)
+        return state, tuple(torch.cat(x, 1) if len(x) > 1 else x[0] for x in joined)
+
+    return run

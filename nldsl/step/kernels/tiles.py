@@ -1,0 +1,363 @@
+"""Statements of a piece -> operations on tiles: what one lane and head of a memory does.
+
+The statements are run on symbols in the place of tensors. An axis that memories have in front of a
+matrix, or that is matched with one, is one of programs, which need nothing of each other; what is
+left of a value is a tile of at most two axes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from types import SimpleNamespace
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+Sizes = tuple[int, ...]
+
+
+class Unfit(Exception):
+    """Why statements are none of a kernel."""
+
+
+@dataclass(eq=False)
+class Axis:
+    """An axis of a value; `role`: which of the programs' axes it is, the lane's being 0. Of axes
+    that are matched one speaks for all, the `root`.
+    """
+
+    size: int
+    role: int | None = None
+    parent: Axis | None = None
+
+    @property
+    def root(self) -> Axis:
+        return self if self.parent is None else self.parent.root
+
+    def match(self, other: Axis) -> None:
+        one, two = self.root, other.root
+        if one is two:
+            return
+        if one.size != two.size:
+            raise Unfit(f"sizes {one.size} and {two.size}")
+        if None not in (one.role, two.role) and one.role != two.role:
+            raise Unfit("a product over heads or lanes")
+        two.role = one.role if two.role is None else two.role
+        one.parent = two
+
+
+@dataclass(frozen=True)
+class Op:
+    """`kind` is a row of the tables that differentiate and write it. `eq` has the letters of the
+    axes of each argument and of the result, as in `ab,bc->ac`; `low`: of numbers rounded to
+    bfloat16; `number`: of a scale, or the sign of the second term of a sum.
+    """
+
+    kind: str
+    args: tuple[int, ...]
+    eq: str
+    number: float = 1.0
+    low: bool = False
+
+    @property
+    def letters(self) -> tuple[list[str], str]:
+        given, _, out = self.eq.partition("->")
+        return given.split(",") if self.args else [], out
+
+
+@dataclass
+class Tape:
+    """Operations in order, and the axes of what each makes."""
+
+    ops: list[Op] = field(default_factory=list)
+    axes: list[tuple[Axis, ...]] = field(default_factory=list)
+    known: dict[Op, int] = field(default_factory=dict)
+
+    def add(self, op: Op, axes: Sequence[Axis]) -> int:
+        if op not in self.known:
+            self.known[op] = len(self.ops)
+            self.ops.append(op)
+            self.axes.append(tuple(axes))
+        return self.known[op]
+
+    def given(self, kind: str, number: int, sizes: Sizes) -> Symbol:
+        """What comes from outside; an axis of size 1 broadcasts."""
+        dims = [Axis(n) if n > 1 else None for n in sizes]
+        at = self.add(Op(kind, (), "", number), [d for d in dims if d is not None])
+        return Symbol(self, at, tuple(dims))
+
+    def record(
+        self,
+        kind: str,
+        args: Sequence[Symbol],
+        names: Sequence[Sequence[str]],
+        out: Sequence[str],
+        number: float = 1.0,
+        low: bool = False,
+    ) -> Symbol:
+        """A new value. `names`: for each dimension of each argument what it is called here; `out`:
+        those of the result.
+        """
+        letter: dict[str, str] = {}
+        axes: dict[str, Axis] = {}
+        given = []
+        for x, called in zip(args, names, strict=True):
+            here = {id(d): n for d, n in zip(x.dims, called, strict=True) if d is not None}
+            for axis in self.axes[x.at]:
+                name = here[id(axis)]
+                letter.setdefault(name, LETTERS[len(letter)])
+                axis.match(axes.setdefault(name, axis))
+            given.append("".join(letter[here[id(axis)]] for axis in self.axes[x.at]))
+        made = {n: Axis(axes[n].root.size) for n in out if n in axes}
+        for n, axis in made.items():
+            axis.match(axes[n])
+        eq = f"{','.join(given)}->{''.join(letter[n] for n in made)}"
+        at = self.add(Op(kind, tuple(x.at for x in args), eq, number, low), [*made.values()])
+        known = dict(zip(made, self.axes[at]))
+        return Symbol(self, at, tuple(known.get(n) for n in out))
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A value as the statements see it: `dims` are its axes in order, None where it broadcasts."""
+
+    tape: Tape
+    at: int
+    dims: tuple[Axis | None, ...]
+
+    # -- entry by entry
+
+    def __add__(self, other: Symbol | float) -> Symbol:
+        if isinstance(other, Symbol):
+            return entries("add", self, other)
+        return single("shift", self, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Symbol | float) -> Symbol:
+        if isinstance(other, Symbol):
+            return entries("add", self, other, -1.0)
+        return single("shift", self, -other)
+
+    def __rsub__(self, other: float) -> Symbol:
+        return -self + other
+
+    def __neg__(self) -> Symbol:
+        return single("scale", self, -1.0)
+
+    def __mul__(self, other: Symbol | float) -> Symbol:
+        if isinstance(other, Symbol):
+            return entries("einsum", self, other)
+        return single("scale", self, other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Symbol | float) -> Symbol:
+        return self * (single("inverse", other) if isinstance(other, Symbol) else 1.0 / other)
+
+    def __rtruediv__(self, other: float) -> Symbol:
+        return single("inverse", self) * other
+
+    def __pow__(self, power: float) -> Symbol:
+        if power != 2:
+            raise Unfit(f"a power of {power:g}")
+        return self * self
+
+    # -- the same numbers, other axes
+
+    def movedim(self, source: int, target: int) -> Symbol:
+        dims = [*self.dims]
+        axis = dims.pop(source)
+        dims.insert(target % len(self.dims), axis)
+        return Symbol(self.tape, self.at, tuple(dims))
+
+    def unsqueeze(self, at: int) -> Symbol:
+        place = at % (len(self.dims) + 1)
+        return Symbol(self.tape, self.at, (*self.dims[:place], None, *self.dims[place:]))
+
+    @property
+    def mT(self) -> Symbol:
+        return self.movedim(-1, -2)
+
+    def contiguous(self) -> Symbol:
+        return self
+
+    def __getitem__(self, key: object) -> Symbol:
+        keys = [*key] if isinstance(key, tuple) else [key]
+        if ... not in keys:
+            keys.append(...)
+        at = keys.index(...)
+        named = sum(k is not None for k in keys) - 1
+        keys[at : at + 1] = [slice(None)] * (len(self.dims) - named)
+        left, dims = iter(self.dims), list[Axis | None]()
+        for one in keys:
+            if one is not None and one != slice(None):
+                raise Unfit("a part of what a memory makes")
+            dims.append(None if one is None else next(left))
+        return Symbol(self.tape, self.at, tuple(dims))
+
+    # -- sums
+
+    def sum(self, over: Sequence[int]) -> Symbol:
+        gone = {d % len(self.dims) for d in over}
+        names = called(self)
+        kept = [n for i, n in enumerate(names) if i not in gone]
+        return self.tape.record("einsum", [self], [names], kept)
+
+    def mean(self, over: Sequence[int]) -> Symbol:
+        sizes = [d.size for i in over if (d := self.dims[i]) is not None]
+        return self.sum(over) * (1.0 / math.prod(sizes))
+
+    def detach(self) -> Symbol:
+        return single("stop", self)
+
+
+def called(x: Symbol, rank: int = 0) -> list[str]:
+    """A name for each dimension, counted from the last."""
+    return [str(i) for i in range(len(x.dims), 0, -1)]
+
+
+def single(kind: str, x: Symbol, number: float = 1.0) -> Symbol:
+    names = called(x)
+    return x.tape.record(kind, [x], [names], names, float(number))
+
+
+def entries(kind: str, x: Symbol, y: Symbol, number: float = 1.0) -> Symbol:
+    """As tensors broadcast."""
+    names = called(x), called(y)
+    return x.tape.record(kind, [x, y], names, max(names, key=len), number)
+
+
+def einsum(eq: str, *xs: Symbol) -> Symbol:
+    given, _, out = eq.partition("->")
+    if len(xs) > 2 or "..." in eq:
+        raise Unfit(f"a product `{eq}`")
+    return xs[0].tape.record("einsum", xs, [*map(list, given.split(","))], [*out])
+
+
+def product(eq: str, *xs: Symbol) -> Symbol:
+    """As the step's own `product` in bfloat16: what has the axes of a product of matrices is one of
+    rounded numbers.
+    """
+    given, _, out = eq.partition("->")
+    left, right = (
+        (set(x) & set(out) for x in given.split(",", 1)) if len(xs) == 2 else ({""}, set())
+    )
+    summed = set.intersection(*map(set, given.split(","))) - set(out)
+    if not summed or left <= right or right <= left:
+        return einsum(eq, *xs)
+    return xs[0].tape.record("einsum", xs, [*map(list, given.split(","))], [*out], 1.0, True)
+
+
+def entrywise(kind: str):
+    return lambda x: single(kind, x)
+
+
+TORCH = {"sigmoid": entrywise("sigmoid"), "sqrt": entrywise("sqrt"), "exp": entrywise("exp")}
+WORDS = {
+    "torch": SimpleNamespace(einsum=einsum, **TORCH),
+    "F": SimpleNamespace(silu=entrywise("silu")),
+    "product": product,
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor, or what is made for one: the value `at`, and what its dimensions are: an axis of
+    programs (0 the lane's), an axis of the tile (-1 the first, -2 the second), None of size 1.
+    """
+
+    at: int
+    dims: tuple[int | None, ...]
+    sizes: Sizes
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a piece does for one lane and head: operations, and the tile that each makes; `new`
+    states, and `outs`, what is handed on. `programs`: lanes times pieces, then heads.
+    """
+
+    ops: tuple[Op, ...]
+    tiles: tuple[Sizes, ...]
+    states: tuple[View, ...]
+    streams: tuple[View, ...]
+    new: tuple[View, ...]
+    outs: tuple[View, ...]
+    programs: Sizes
+
+
+@cache
+def piece(text: str, states: tuple[Sizes, ...], streams: tuple[Sizes, ...]) -> Piece:
+    """The function `piece(states, streams)` of the text, for tensors of these sizes; states are
+    given as many lanes as streams have, one for each piece. Raises Unfit.
+    """
+    space: dict[str, object] = {**WORDS}
+    exec(compile(text, "<nldsl kernel>", "exec"), space)
+    tape, widest = Tape(), max(states, key=len)
+    old = [tape.given("state", i, x) for i, x in enumerate(states)]
+    taken = [tape.given("given", i, x) for i, x in enumerate(streams)]
+    programs = widest[: max(1, len(widest) - 2)]
+    for x in old:
+        for role, axis in enumerate(x.dims[: len(programs)] if len(x.dims) > 1 else x.dims):
+            if axis is not None:
+                axis.match(Axis(axis.size, role))
+    run = space["piece"]
+    assert callable(run)
+    try:
+        new, outs = run(old, taken)
+    except (AttributeError, NameError) as error:
+        raise Unfit(f"`{error.name}` is none of its operations") from None
+    except TypeError:
+        raise Unfit("numbers that no tile holds") from None
+    if [tuple(x) for x in states] != [sizes(x) for x in new]:
+        raise Unfit("a memory that is made without what it was")
+    hold(tape)
+    return Piece(
+        tuple(stripped(tape, at) for at in range(len(tape.ops))),
+        tuple(tuple(a.size for a in tile(tape, at)) for at in range(len(tape.ops))),
+        *(tuple(map(view, some)) for some in (old, taken, new, outs)),
+        programs,
+    )
+
+
+def sizes(x: Symbol) -> Sizes:
+    return tuple(1 if d is None else d.size for d in x.dims)
+
+
+def tile(tape: Tape, at: int) -> list[Axis]:
+    return [a for a in tape.axes[at] if a.root.role is None]
+
+
+def view(x: Symbol) -> View:
+    here = tile(x.tape, x.at)
+
+    def place(d: Axis | None) -> int | None:
+        return None if d is None else -1 - here.index(d) if d.root.role is None else d.root.role
+
+    return View(x.at, tuple(map(place, x.dims)), sizes(x))
+
+
+def stripped(tape: Tape, at: int) -> Op:
+    """The operation without axes of programs."""
+    op = tape.ops[at]
+    given, out = op.letters
+    rows = [*(zip(x, tape.axes[i]) for x, i in zip(given, op.args)), zip(out, tape.axes[at])]
+    *given, out = ("".join(c for c, a in row if a.root.role is None) for row in rows)
+    return Op(op.kind, op.args, f"{','.join(given)}->{out}", op.number, op.low)
+
+
+def hold(tape: Tape) -> None:
+    """Raises Unfit where programs need each other, or a value is no tile."""
+    for at, op in enumerate(tape.ops):
+        if len(tile(tape, at)) > 2:
+            raise Unfit("a value of three axes")
+        roles = [a.root.role for a in tape.axes[at] if a.root.role is not None]
+        if len({*roles}) < len(roles):
+            raise Unfit("heads with heads")
+        given, out = op.letters
+        for x, letters in zip(op.args, given):
+            for axis, letter in zip(tape.axes[x], letters):
+                if axis.root.role is not None and letter not in out:
+                    raise Unfit("a sum over heads or lanes")

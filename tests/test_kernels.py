@@ -1,0 +1,251 @@
+"""Memories that stay on the chip through all pieces: the kernels are run by Triton's interpreter,
+in float32, and held to the interpreter of the language; they are assembled for a GPU too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import family
+import pytest
+import torch
+from decays import DECAYS, FORMS, batches, text
+from torch import Tensor
+
+from nldsl.core.program import Program
+from nldsl.pipeline import compile_program, load_text
+from nldsl.schedule.plan import plan
+from nldsl.step.compile import CompiledStep
+from nldsl.step.emit import Emitter
+from nldsl.step.kernels.statements import Whole
+from nldsl.step.kernels.tiles import Unfit, piece
+from nldsl.step.module import in_precision
+from nldsl.testing import laws
+from nldsl.train.bench import random_batch
+
+torch.set_num_threads(1)
+INSTALL = "needs Triton: pip install 'nldsl[target]'"
+pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason=INSTALL)
+CLOSE = 1e-5  # float32, the interpreter in float64
+MATRICES = ["outer products, channels", "the delta rule", "momentum under a decay"]
+SYSTEMS = ["deltanet", "gla"]
+SLOWER = ["gated_deltanet", "hgrn2", "longhorn", "oja", "titans_mag"]
+REGION = "loss.layer[0].mixer.recall"
+
+
+@pytest.fixture(autouse=True)
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr("nldsl.schedule.plan.FREE_CHUNK", 4)
+    monkeypatch.setattr("nldsl.step.regions.NARROW", 4)
+    yield
+
+
+def stepped(program: Program) -> CompiledStep:
+    return compile_program(
+        program, precision="float32", capture="eager", at_once=True, kernels=True
+    )
+
+
+def subject_of(program: Program) -> laws.Subject:
+    """Its streams come from kernels, as its step does."""
+    from nldsl.step.kernels.rolling import on_chip, rolled
+
+    found = laws.Subject(program, step=stepped(program))
+    emitted, module = Emitter(plan(program, found.streams)).emit(), found.module
+    source = in_precision(emitted, "float32")
+    distinct = {one.function: one for one in emitted.recurrences.values()}
+    made = on_chip(source, [*distinct.values()], emitted.apart)
+    wholes = {name: x for name, x in made.items() if isinstance(x, Whole)}
+    for one in wholes.values():
+        exec(compile(one.text, "<kernels>", "exec"), module)
+    of = {module[name]: (x, module[x.name]) for name, x in wholes.items()}
+    module["scan_chunks"] = rolled(module["scan_chunks"], of)
+    return found
+
+
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kernels that run."""
+    from nldsl.step.kernels import operator
+
+    names, launch = list[str](), operator.launch
+
+    def heard(source: operator.Source, tensors: list[Tensor]) -> None:
+        names.append(source.name)
+        launch(source, tensors)
+
+    monkeypatch.setattr(operator, "launch", heard)
+    return names
+
+
+def agrees(subject: laws.Subject, data: list[dict[str, Tensor]]) -> None:
+    found = laws.agreement(subject, data)
+    assert not laws.beyond(found, CLOSE)
+    assert sum(name.startswith("gradient ") for name in found) >= 3
+
+
+# -- against the interpreter of the language
+
+
+@pytest.mark.parametrize("form", MATRICES)
+def test_decays_of_any_size_and_sign(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two whole pieces of four tokens, and a rest of one; values, states, slopes."""
+    axes = FORMS[form][0]
+    subject, names = subject_of(load_text(text(form))), launched(monkeypatch)
+    agrees(subject, batches(axes, DECAYS["zero, tiny, negative and more than one"])[:1])
+    assert {*names} == {"forward", "backward"}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_systems_agree_with_the_interpreter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = family.program(name)
+    subject, names = subject_of(program), launched(monkeypatch)
+    (one,) = {x.chunk for x in subject.step.emitted.recurrences.values()}
+    agrees(subject, [random_batch(program, 2, one + 3, "cpu")])
+    assert {*names} == {"forward", "backward"}
+
+
+@pytest.mark.parametrize("form", ["momentum under a decay"])
+def test_memories_are_carried_in_and_out(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sequence cut at every token: pieces before, whole ones and a rest."""
+    subject, names = subject_of(load_text(text(form))), launched(monkeypatch)
+    batch = batches(FORMS[form][0], DECAYS["negative"])[1]
+    single = {n: x.float() if x.is_floating_point() else x for n, x in batch.items()}
+    assert laws.splits(subject, single) <= CLOSE
+    assert {*names} == {"forward"}
+
+
+# -- against the torch form
+
+
+def trained(step: CompiledStep, length: int) -> dict[str, Tensor]:
+    state = step.init(0)
+    batch = random_batch(step.program, 2, length, "cpu")
+    losses = [step(state, [batch])["loss"] for _ in range(2)]
+    return {"losses": torch.stack(losses), **state.tensors}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "linear_attention",
+        "titans",
+        *(pytest.param(name, marks=pytest.mark.soak) for name in SLOWER),
+    ],
+)
+def test_a_step_is_that_of_the_torch_form(name: str) -> None:
+    program = family.program(name)
+    step = stepped(program)
+    length = 2 * max(x.chunk for x in step.emitted.recurrences.values())
+    plain = compile_program(program, precision="float32", capture="eager")
+    for found, wanted in zip(
+        trained(step, length).values(), trained(plain, length).values(), strict=True
+    ):
+        assert laws.deviation(found, wanted) <= CLOSE
+
+
+# -- each operation
+
+
+UNARY = {
+    "silu": "F.silu(M)",
+    "sigmoid": "torch.sigmoid(M)",
+    "exp": "torch.exp(M)",
+    "inverse": "1.0 / (M * M + 2.0)",
+    "sqrt": "torch.sqrt(M * M + 1.0)",
+    "quotient": "M / (x * x + 1.0)[:, :, None]",
+    "shift": "(1.5 - M) * 2.0",
+    "mean": "M - M.mean((-1,))[:, :, None]",
+    "squares": "(M ** 2.0).sum((-1, -2))[:, None, None] * M",
+    "turned": "torch.einsum('Bab,Bac->Bbc', M, M)",
+    "stop": "M.detach() * x[:, :, None]",
+    "spread": "M + x[:, :, None]",
+}
+
+
+@pytest.mark.parametrize("words", UNARY)
+def test_an_operation_and_its_adjoint(words: str) -> None:
+    """A memory of 5 x 5 numbers, in tiles of 16 x 16, through three pieces."""
+    from nldsl.step.kernels.operator import pieces
+
+    statements = f"""def piece(states, streams):
+    (M,) = states
+    (x,) = streams
+    N = {UNARY[words]}
+    return (N * 0.5,), (torch.einsum("Bab,Bb->Ba", N, x),)"""
+    space = {"torch": torch, "F": torch.nn.functional}
+    exec(statements, space)
+    M, x = torch.randn(2, 5, 5, requires_grad=True), torch.randn(6, 5, requires_grad=True)
+    (run, now), outs = (space["piece"], (M,)), []
+    for i in range(3):
+        now, (out,) = run(now, (x[i::3],))
+        outs.append(out)
+    wanted = torch.stack(outs, 1).flatten(0, 1), now[0]
+    found = pieces(statements, [M], [x], 3, True, True)[:2]
+    slopes: list[tuple[Tensor, ...]] = []
+    for some in (found, wanted):
+        total = sum((y * torch.linspace(-1, 2, y.numel()).view_as(y)).sum() for y in some)
+        slopes.append(torch.autograd.grad(total, (M, x), allow_unused=True, materialize_grads=True))
+    for one, other in zip((*found, *slopes[0]), (*wanted, *slopes[1]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+# -- what has none, and why
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("torch.einsum('BTpi,BTqi->BTpq', x, torch.einsum('Bpij,BTpj->BTpi', M, x))", "heads"),
+        ("M.cumsum(1)", "`cumsum` is none of its operations"),
+        ("M ** 3.0", "a power of 3"),
+        ("M[:, 0]", "a part of what a memory makes"),
+        ("torch.einsum('Bpij,BTpi->BTpij', M, x)", "a value of three axes"),
+    ],
+)
+def test_why_there_is_none(statement: str, reason: str) -> None:
+    words = f"def piece(states, streams):\n    (M,), (x,) = states, streams\n    N = {statement}\n"
+    words += "    return (M,), (N,)"
+    with pytest.raises(Unfit, match=reason):
+        piece(words, ((4, 2, 3, 3),), ((4, 5, 2, 3),))
+
+
+def test_the_report_says_how() -> None:
+    (how,) = {*map(stepped(family.program("deltanet")).lowering, ["loss.layer[0].mixer.recall"])}
+    assert how.endswith(", a chunk kernel")
+    (how,) = {*map(stepped(family.program("delta_product")).lowering, [REGION])}
+    assert ", no chunk kernel: `[" in how
+
+
+def test_a_memory_that_does_not_fit_has_none() -> None:
+    wide = family.tiny("deltanet", d=600, head=2, vocab=8, depth=1)
+    assert "more than the 16,384 that a chip keeps" in stepped(wide).lowering(REGION)
+
+
+def test_float64_has_none() -> None:
+    step = compile_program(family.program("deltanet"), precision="float64", kernels=True)
+    assert step.kernels == {}
+
+
+# -- for a GPU
+
+
+def test_kernels_are_assembled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registers and spills of the two of a small DeltaNet."""
+    from nldsl.step.kernels.rolling import calls
+    from nldsl.step.kernels.source import Grads, backward_source, contiguous, forward_source
+    from nldsl.target.cubins import cubins
+    from nldsl.target.devices import GPUS
+
+    monkeypatch.delenv("TRITON_INTERPRET")
+    step = stepped(family.tiny("deltanet", d=32, head=2, vocab=8, depth=1))
+    one = step.emitted.recurrences[REGION]
+    made = step.kernels[one.function]
+    assert isinstance(made, Whole)
+    (call,) = calls(step.source, made, one)
+    outs = tuple((i, contiguous(x.sizes)) for i, x in enumerate(call.piece.outs))
+    back = backward_source(call, Grads((), outs, tuple(range(len(call.streams)))))
+    found = [*cubins([], [forward_source(call), back], GPUS["h100"])]
+    assert [one.name for one in found] == ["pieces forward", "pieces backward"]
+    assert all(0 < one.registers < 256 and one.warps == 4 for one in found)
