@@ -175,6 +175,10 @@ Memory = Annotated[
 Remember = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write to FILE what was learned while reading.")
 ]
+Best = Annotated[
+    bool,
+    typer.Option("--best", help="As it scored best (`train --eval-every`), not as saved last."),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 IN = {"parser": precision_of, "metavar": "|".join(Precision)}
 In = Annotated[

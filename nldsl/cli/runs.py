@@ -12,6 +12,7 @@ import typer
 
 from nldsl.cli.options import (
     IN,
+    Best,
     Budget,
     Capture,
     Columns,
@@ -67,6 +68,15 @@ def train(
     ] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
     save_every: Annotated[int | None, count(1, "Steps between saves [default: a minute].")] = None,
+    eval_every: Annotated[
+        int | None, count(1, "Score the held-out data every so many steps.")
+    ] = None,
+    eval_bytes: Annotated[
+        int | None, count(1, "Score at most so many each time [default: 16384].")
+    ] = None,
+    patience: Annotated[
+        int | None, count(1, "End after so many scores that are no better than the best.")
+    ] = None,
     memory: Memory = None,
     load: Loads = None,
     budget: Budget = None,
@@ -90,11 +100,16 @@ def train(
         device=device,
         precision=precision and precision.value,
         capture=capture and capture.value,
+        eval_every=eval_every,
+        eval_bytes=eval_bytes,
+        patience=patience,
         memory=memory and str(memory.resolve()),
         load=absolute(load) or None,
     )
     if resume is not None and out is not None:
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
+    if resume is None and eval_every is None and (patience or eval_bytes):
+        raise typer.BadParameter("--patience and --eval-bytes are of --eval-every N: name N")
     with reported():
         run = run_of(spec, resume, given, out)
         followed(replace(run, budget=budget), save_every)
@@ -184,6 +199,7 @@ def eval_(
     encoding: Encoding = None,
     length: Annotated[int | None, count(2, "Tokens in a sequence [default: as trained].")] = None,
     limit: Annotated[int, count(1, "Score at most so many.", "--bytes")] = 1 << 17,
+    best: Best = False,
     memory: Memory = None,
     remember: Remember = None,
 ) -> None:
@@ -198,7 +214,7 @@ def eval_(
         opened = runs.reopen(run, wants_data=data is None)
         available(opened.settings.device)
         given = opened.other(data, columns, encoding)
-        step, state = runs.trained(opened)
+        step, state = runs.trained(opened.at_its_best(best))
         how = length, limit, memory, remember, warned
         say(score_data(opened, step, state, given, *how).describe())
 
@@ -215,6 +231,7 @@ def generate(
             "--freeze", help="Stop learning: token-clock memories keep the value they have."
         ),
     ] = False,
+    best: Best = False,
     memory: Memory = None,
     remember: Remember = None,
 ) -> None:
@@ -228,7 +245,7 @@ def generate(
 
         opened = runs.without_data(run)
         available(opened.settings.device)
-        step, state = runs.trained(opened)
+        step, state = runs.trained(opened.at_its_best(best))
         how = n, seed, temperature, memory, remember, freeze
         say(write_on(opened, step, state, os.fsencode(prompt), *how))
 
@@ -244,13 +261,14 @@ def export(
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")],
+    best: Best = False,
 ) -> None:
     """Write a trained model for others: its arrays by name, its graph, a Hugging Face folder."""
     with reported("interrupted: the run is as it was"):
         from nldsl import export
         from nldsl.train import run as runs
 
-        say(export.write(runs.without_data(run), form.value, out))
+        say(export.write(runs.without_data(run).at_its_best(best), form.value, out))
 
 
 def tokenizer_train(

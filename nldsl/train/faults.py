@@ -420,6 +420,15 @@ def nothing_saved(folder: Path) -> Diagnostics:
     )
 
 
+def none_is_best(folder: Path) -> Diagnostics:
+    return fault(
+        "N716",
+        f"`{folder}` has no checkpoint that scored best",
+        f"score it as it trains: `nldsl train --resume {folder} --eval-every 100`; without "
+        "`--best` the last one is used",
+    )
+
+
 def no_memory(path: Path) -> Diagnostics:
     return fault(
         "N717",

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 
@@ -28,6 +28,13 @@ class NotFinite(Exception):
 
     def __init__(self, step: int, what: str) -> None:
         self.step, self.what = step, what
+
+
+class Next(NamedTuple):
+    """What is to be done after a step: is its state to be saved, are there enough steps?"""
+
+    save: bool = False
+    enough: bool = False
 
 
 class Moment(Protocol):
@@ -66,18 +73,21 @@ def loop(
     due: Callable[[int], bool],
     interrupt: Interrupt,
     before: Callable[[State, Log], None],
+    after: Callable[[State, Log], Next],
 ) -> None:
-    """Train from `state.step` to `steps`, or to the step in which the interrupt comes; the last
-    state is saved. Raises NotFinite.
+    """Train from `state.step` to `steps`, or to the step in which the interrupt comes, or after
+    which it is enough; the last state is saved. Raises NotFinite.
     """
+    enough = False
     with interrupt.after_the_step():
-        while state.step < steps and not interrupt.asked:
+        while state.step < steps and not interrupt.asked and not enough:
             n = state.step + 1
             before(state, log)
             with log.timed(n):
                 values = step(state, batches(n))
             log.add(n, values, step.fired(n))
-            if n == steps or interrupt.asked or due(n):
+            wanted, enough = after(state, log)
+            if n == steps or interrupt.asked or wanted or enough or due(n):
                 log.drain()
                 save(state)
 

@@ -32,8 +32,9 @@ class Model(BaseModel):
 class Settings(Model):
     """The settings of the command line, beside the spec. `data` None is a default, `columns`,
     `encoding` and `fill` say how it is read, `tokenizer` is the path of the file as it was given;
-    lengths in tokens; `memory` is the file with which lanes begin, `load` the paths of files that
-    the spec loads.
+    lengths in tokens; the held-out data is scored every `eval_every` steps, at most `eval_bytes`
+    of it, and the run ends after `patience` scores that are no better than the best; `memory` is
+    the file with which lanes begin, `load` the paths of files that the spec loads.
     """
 
     sets: dict[str, str] = {}
@@ -50,6 +51,9 @@ class Settings(Model):
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,4})?)$")] = "cpu"
     precision: Precision = "float32"
     capture: Capture = "auto"
+    eval_every: Count | None = None
+    eval_bytes: Count = 1 << 14
+    patience: Count | None = None
     memory: str | None = None
     load: dict[str, str] = {}
 
@@ -79,6 +83,13 @@ class Lengthened(Model):
     steps: Count
 
 
+class Stopped(Model):
+    """The run ended early, after step `after`: the best score was that after step `best`."""
+
+    after: Whole
+    best: Whole
+
+
 class Record(Model):
     """The content of run.json. `texts` are the spec and what it imports, by file name."""
 
@@ -93,6 +104,7 @@ class Record(Model):
     torch: str
     threads: Count
     lengthened: list[Lengthened] = []
+    stopped: Stopped | None = None
     compiled_from: Whole | None = None  # the first compiled step; 0: none is; None: not chosen
     texts: dict[FileName, str]
 

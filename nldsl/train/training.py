@@ -17,6 +17,7 @@ from nldsl.train import run as runs
 from nldsl.train.capture import Capturing
 from nldsl.train.data.vocabulary import ByteVocabulary
 from nldsl.train.display import Display
+from nldsl.train.evaluation import Evaluations, enough
 from nldsl.train.loop import Interrupt, Log, NotFinite, Now, Queued, loop
 from nldsl.train.metrics import Journal
 from nldsl.train.results import METRICS, PICTURE, finish
@@ -54,24 +55,23 @@ def carried_out(
     """
     s = run.settings
     step, state, capturing = ready(run, display, journal, interrupt)
-    save = saver(run, journal, display, interrupt)
+    scores = Evaluations(run, step, journal, display)
+    scores.begin(state)
+    save = saver(run, journal, display, interrupt, scores.keep)
     interrupt.doing = f"within a step: {kept(run)}"
-    of_bytes = isinstance(run.data.vocabulary, ByteVocabulary)
-    nats = in_nats(run.program, step.reading.trained[1], "loss")
-    bits = metrics.bits if nats and of_bytes else None
-    clock = Queued if s.device.startswith("cuda") else Now
-    log = Log(journal, display, s.batch * s.length * s.accumulate, bits, clock)
+    log = log_of(run, step, journal, display)
     try:
         loop(
             step,
             state,
             run.batches,
-            s.steps,
+            s.steps if not scores.enough else state.step,
             log,
             save,
             due(save_every),
             interrupt,
             capturing.before,
+            lambda state, log: capturing.apart(scores.after, state, log),
         )
     except NotFinite as found:
         display.close()
@@ -81,15 +81,25 @@ def carried_out(
         )
         raise origin.told(run, step, found, runs.last_saved) from None
     display.close()
-    if state.step < s.steps:
+    if state.step < s.steps and not scores.enough:
         metrics.picture(run.folder / METRICS, run.folder / PICTURE)
         display.say(
             f"interrupted after step {state.step}; go on with: nldsl train --resume {run.folder}"
         )
         return False
-    interrupt.doing = f"while scoring: all {s.steps} steps are saved, the score is not known yet"
+    done = f"all {s.steps} steps" if state.step == s.steps else f"{state.step} steps"
+    interrupt.doing = f"while scoring: {done} are saved, the score is not known yet"
     finish(run, step, state, journal, display)
     return True
+
+
+def log_of(run: Run, step: CompiledStep, journal: Journal, display: Display) -> Log:
+    s = run.settings
+    of_bytes = isinstance(run.data.vocabulary, ByteVocabulary)
+    nats = in_nats(run.program, step.reading.trained[1], "loss")
+    bits = metrics.bits if nats and of_bytes else None
+    clock = Queued if s.device.startswith("cuda") else Now
+    return Log(journal, display, s.batch * s.length * s.accumulate, bits, clock)
 
 
 def ready(
@@ -120,7 +130,10 @@ def scored(run: Run, journal: Journal) -> bool:
     saved = runs.saved_of(run)
     if saved is None and (before := metrics.events(journal.path, "saved")):
         raise faults.checkpoint_gone(run.folder / checkpoint.FILE, before[-1]["step"])
-    if saved is None or saved.step < run.settings.steps:
+    if saved is None:
+        return False
+    told = [e for e in metrics.events(journal.path, "eval") if e["step"] <= saved.step]
+    if saved.step < run.settings.steps and not enough(run.settings, told):
         return False
     there = set(checkpoint.tensors_of(run.folder / checkpoint.FILE))
     if lacks := {*saved.weights} - there:
@@ -130,12 +143,16 @@ def scored(run: Run, journal: Journal) -> bool:
 
 def finished(run: Run) -> str:
     """The sentence for a run that has nothing left to do."""
-    steps = run.settings.steps
+    steps, stopped = run.settings.steps, run.record.stopped
+    done, longer = f"all {steps:,} steps are done", f"--steps {2 * steps}"
+    if stopped is not None:
+        done = f"it was stopped after step {stopped.after:,} of {steps:,}"
+        longer = f"--patience {2 * (run.settings.patience or 1)}"
     return (
-        f"{run.folder} is finished: all {steps:,} steps are done, and scored. Score it again with "
+        f"{run.folder} is finished: {done}, and scored. Score it again with "
         f"`nldsl eval {run.folder}`, "
         f"let it write with `nldsl generate {run.folder}`, make it longer with `nldsl train "
-        f"--resume {run.folder} --steps {2 * steps}`"
+        f"--resume {run.folder} {longer}`"
     )
 
 
@@ -210,9 +227,14 @@ def due(save_every: int | None) -> Callable[[int], bool]:
 
 
 def saver(
-    run: Run, journal: Journal, display: Display, interrupt: Interrupt
+    run: Run,
+    journal: Journal,
+    display: Display,
+    interrupt: Interrupt,
+    keep: Callable[[State], None],
 ) -> Callable[[State], None]:
-    """Save, then announce: a save that it announces is on the disk, metrics included.
+    """Save, then announce: a save that it announces is on the disk, metrics included, and `keep`
+    was told of it.
 
     Raises NotFinite, and saves nothing, if a tensor is not.
     """
@@ -224,6 +246,7 @@ def saver(
         checkpoint.save(run.folder, checkpoint.by_name(state), runs.manifest(run, state))
         if state.lanes:
             memory.save(run.folder / memory.FILE, state.lanes)
+        keep(state)
         journal.write("saved", step=state.step)
         interrupt.doing = f"within a step: what was saved after step {state.step} is whole"
         display.say(f"saved step {state.step}")
