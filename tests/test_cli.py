@@ -56,6 +56,8 @@ CONTRACT = {
         "--eval-every",
         "--eval-bytes",
         "--patience",
+        "--watch",
+        "--not-finite",
         "--memory",
         "--load",
         "--budget",

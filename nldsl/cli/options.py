@@ -44,6 +44,10 @@ class Capture(StrEnum):
     eager = "eager"
 
 
+class NotFinite(StrEnum):
+    stop, skip = "stop", "skip"
+
+
 class Precision(StrEnum):
     float32, bfloat16, float64 = "float32", "bfloat16", "float64"
 

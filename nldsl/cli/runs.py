@@ -22,6 +22,7 @@ from nldsl.cli.options import (
     Fill,
     Loads,
     Memory,
+    NotFinite,
     Precision,
     Remember,
     RunFolder,
@@ -77,6 +78,16 @@ def train(
     patience: Annotated[
         int | None, count(1, "End after so many scores that are no better than the best.")
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Measure learning rate, gradient and update of each level at its ticks."
+        ),
+    ] = False,
+    not_finite: Annotated[
+        NotFinite | None,
+        typer.Option(help="A step that is not: the run stops, or goes on without it."),
+    ] = None,
     memory: Memory = None,
     load: Loads = None,
     budget: Budget = None,
@@ -103,11 +114,15 @@ def train(
         eval_every=eval_every,
         eval_bytes=eval_bytes,
         patience=patience,
+        watch=watch or None,
+        not_finite=not_finite and not_finite.value,
         memory=memory and str(memory.resolve()),
         load=absolute(load) or None,
     )
     if resume is not None and out is not None:
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
+    if watch and capture is Capture.whole:
+        raise typer.BadParameter("one graph has no ticks to watch: `--capture split` or `eager`")
     if resume is None and eval_every is None and (patience or eval_bytes):
         raise typer.BadParameter("--patience and --eval-bytes are of --eval-every N: name N")
     with reported():

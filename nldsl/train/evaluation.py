@@ -39,21 +39,21 @@ def enough(settings: Settings, scores: Sequence[Event]) -> bool:
 class Evaluations:
     """The scores of one run; `after` is asked after each step, `keep` after each save."""
 
-    def __init__(self, run: Run, step: CompiledStep, journal: Journal, display: Display) -> None:
+    def __init__(
+        self, run: Run, step: CompiledStep, journal: Journal, display: Display, state: State
+    ) -> None:
+        """A kill between the save of this state and the name of the best is mended; a run that was
+        ended early and goes on now is no longer said to be.
+        """
         self.run, self.step, self.journal, self.display = run, step, journal, display
         self.scores = metrics.events(journal.path, "eval")
+        self.keep(state)
+        if folder.recorded(run.folder).stopped is not None and not self.enough:
+            self.record(None)
 
     @property
     def enough(self) -> bool:
         return enough(self.run.settings, self.scores)
-
-    def begin(self, state: State) -> None:
-        """A kill between a save and the name of the best is mended; a run that was ended early and
-        goes on now is no longer said to be.
-        """
-        self.keep(state)
-        if folder.recorded(self.run.folder).stopped is not None and not self.enough:
-            self.record(None)
 
     def after(self, state: State, log: Log) -> Next:
         """Scores the state if it is time to."""

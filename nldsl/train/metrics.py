@@ -4,7 +4,8 @@
     "ticked": ["ffn[1]", "training"]}
 
 "seconds" are those of this step alone. "bits" stand there if the loss is what a byte costs and
-nothing else. Other events: "start" (step: the last one before it), "compiled" (step: likewise;
+nothing else; "levels" if they are watched, see levels.py; "skipped" if the step was not finite and
+left no trace. Other events: "start" (step: the last one before it), "compiled" (step: likewise;
 seconds), "saved" (step), "held_out" (as scored, see score.py; "of" the report if that is not what
 was learned), "eval" (likewise, as it trains, and "score", the number that is to be low), "sample"
 (text). Each step stands there exactly once: on resume, what a killed run
@@ -28,6 +29,7 @@ from nldsl.train import faults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Event = dict[str, Any]  # a line as JSON gives it: its kind under "event"
 
@@ -186,8 +188,9 @@ def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
     from matplotlib.ticker import MaxNLocator
+
+    from nldsl.train.levels import sheet
 
     every = events(path, "step")
     scored = events(path, "held_out")
@@ -195,7 +198,7 @@ def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -
     said = "bits per byte" if what == "bits" else "loss"
     known = [(event["step"], event[what]) for event in every if event.get(what) is not None]
     n, y = [step for step, _ in known], [value for _, value in known]
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = sheet(every)
     axes.plot(
         n, y, color="0.75", linewidth=0.7, label="each step", marker="." if len(n) < FEW else ""
     )
@@ -207,13 +210,21 @@ def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -
         axes.plot(
             [event["step"]], [event[what]], "o", color="C0", label=f"held out {event[what]:.3f}"
         )
-    axes.set(xlabel="step", ylabel=said)
+    axes.set_ylabel(said)
+    figure.axes[-1].set_xlabel("step")
     axes.set_title(f"{fitting(path.absolute().parent.name)}: {said}", parse_math=False)
     axes.margins(x=0.02, y=0.05)
     if len(n) == 1:
         axes.set_xlim(n[0] - 1, n[0] + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend()
+    drawn_to(figure, target)
+
+
+def drawn_to(figure: Figure, target: Path) -> None:
+    """Writes a picture, and closes its figure. Raises N713 if the disk refuses."""
+    from matplotlib import pyplot
+
     with BytesIO() as drawn:
         figure.savefig(drawn, format="svg", metadata={"Date": None})
         pyplot.close(figure)

@@ -23,6 +23,7 @@ Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 Precision = Literal["float32", "bfloat16", "float64"]
 Capture = Literal["auto", "split", "whole", "eager"]
+NotFinite = Literal["stop", "skip"]
 
 
 class Model(BaseModel):
@@ -33,8 +34,9 @@ class Settings(Model):
     """The settings of the command line, beside the spec. `data` None is a default, `columns`,
     `encoding` and `fill` say how it is read, `tokenizer` is the path of the file as it was given;
     lengths in tokens; the held-out data is scored every `eval_every` steps, at most `eval_bytes`
-    of it, and the run ends after `patience` scores that are no better than the best; `memory` is
-    the file with which lanes begin, `load` the paths of files that the spec loads.
+    of it, and the run ends after `patience` scores that are no better than the best; `watch`: what
+    levels do is measured; `not_finite`: what becomes of a step that is not; `memory` is the file
+    with which lanes begin, `load` the paths of files that the spec loads.
     """
 
     sets: dict[str, str] = {}
@@ -54,6 +56,8 @@ class Settings(Model):
     eval_every: Count | None = None
     eval_bytes: Count = 1 << 14
     patience: Count | None = None
+    watch: bool = False
+    not_finite: NotFinite = "stop"
     memory: str | None = None
     load: dict[str, str] = {}
 
@@ -105,6 +109,7 @@ class Record(Model):
     threads: Count
     lengthened: list[Lengthened] = []
     stopped: Stopped | None = None
+    skipped: Whole = 0  # steps that were not finite, and left no trace
     compiled_from: Whole | None = None  # the first compiled step; 0: none is; None: not chosen
     texts: dict[FileName, str]
 

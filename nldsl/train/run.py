@@ -54,7 +54,12 @@ from nldsl.train.score import batch, boundary_of
 from nldsl.train.specs import difference, program_of, text_of, texts_of
 
 TOKENIZER = "tokenizer.json"
-LATER = ("steps", "eval_every", "patience")  # settings that a run can be given as it goes on
+LATER = (
+    "steps",
+    "eval_every",
+    "patience",
+    "not_finite",
+)  # settings that a run can be given as it goes on
 FREE = ("data", "load", *LATER)  # settings that may differ when a run goes on
 
 
@@ -283,7 +288,7 @@ def compiled(run: Run) -> tuple[CompiledStep, State]:
         run.program,
         device=s.device,
         precision=s.precision,
-        capture=s.capture,
+        capture="split" if s.watch and s.capture == "auto" else s.capture,
         planned_steps=s.steps,
         accumulate=s.accumulate,
         files=pretrained.read(run.program, run.files).files,

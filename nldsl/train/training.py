@@ -11,18 +11,21 @@ from contextlib import closing
 import torch
 
 from nldsl.step.compile import CompiledStep
+from nldsl.step.gauges import Gauges
 from nldsl.step.state import State
-from nldsl.train import checkpoint, faults, memory, metrics, origin, schedules
+from nldsl.train import checkpoint, faults, folder, memory, metrics, origin, schedules
 from nldsl.train import run as runs
 from nldsl.train.capture import Capturing
 from nldsl.train.data.vocabulary import ByteVocabulary
 from nldsl.train.display import Display
 from nldsl.train.evaluation import Evaluations, enough
+from nldsl.train.levels import Watching
 from nldsl.train.loop import Interrupt, Log, NotFinite, Now, Queued, loop
 from nldsl.train.metrics import Journal
 from nldsl.train.results import METRICS, PICTURE, finish
 from nldsl.train.run import Run
 from nldsl.train.score import in_nats
+from nldsl.train.skipping import SKIPPED, Skipping
 
 SAVE_SECONDS = 60.0  # between two saves when `--save-every` is not given
 
@@ -55,14 +58,14 @@ def carried_out(
     """
     s = run.settings
     step, state, capturing = ready(run, display, journal, interrupt)
-    scores = Evaluations(run, step, journal, display)
-    scores.begin(state)
+    scores = Evaluations(run, step, journal, display, state)
     save = saver(run, journal, display, interrupt, scores.keep)
     interrupt.doing = f"within a step: {kept(run)}"
     log = log_of(run, step, journal, display)
+    steps = Skipping(step) if s.not_finite == "skip" else step
     try:
         loop(
-            step,
+            steps,
             state,
             run.batches,
             s.steps if not scores.enough else state.step,
@@ -81,14 +84,15 @@ def carried_out(
         )
         raise origin.told(run, step, found, runs.last_saved) from None
     display.close()
+    tell(run, log, journal, display)
     if state.step < s.steps and not scores.enough:
         metrics.picture(run.folder / METRICS, run.folder / PICTURE)
         display.say(
             f"interrupted after step {state.step}; go on with: nldsl train --resume {run.folder}"
         )
         return False
-    done = f"all {s.steps} steps" if state.step == s.steps else f"{state.step} steps"
-    interrupt.doing = f"while scoring: {done} are saved, the score is not known yet"
+    done = f"all {s.steps}" if state.step == s.steps else f"{state.step}"
+    interrupt.doing = f"while scoring: {done} steps are saved, the score is not known yet"
     finish(run, step, state, journal, display)
     return True
 
@@ -99,7 +103,21 @@ def log_of(run: Run, step: CompiledStep, journal: Journal, display: Display) -> 
     nats = in_nats(run.program, step.reading.trained[1], "loss")
     bits = metrics.bits if nats and of_bytes else None
     clock = Queued if s.device.startswith("cuda") else Now
-    return Log(journal, display, s.batch * s.length * s.accumulate, bits, clock)
+    watching = Watching(Gauges(step), display.say) if s.watch else None
+    return Log(journal, display, s.batch * s.length * s.accumulate, bits, clock, watching)
+
+
+def tell(run: Run, log: Log, journal: Journal, display: Display) -> None:
+    """What levels did at last, if they are watched; how many steps were left out, in run.json
+    too.
+    """
+    if log.watching is not None:
+        log.watching.tell()
+    every = metrics.events(journal.path, "step")
+    count = sum(SKIPPED in event for event in every)
+    if count:
+        folder.changed(run.folder, folder.recorded(run.folder), {"skipped": count})
+        display.say(f"{count} of {len(every)} steps were not finite, and left no trace")
 
 
 def ready(
