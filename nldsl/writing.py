@@ -35,6 +35,21 @@ def replace(path: Path, content: bytes | str) -> None:
     settle(path.parent)
 
 
+def stay(path: Path, other: Path) -> None:
+    """A file that is only ever replaced stays under another name too, whole or not at all: as a
+    link, or as a copy where the file system has no links. Raises OSError; then what was there
+    stays.
+    """
+    draft = other.with_name(other.name + DRAFT)
+    draft.unlink(missing_ok=True)
+    try:
+        os.link(path, draft)
+    except OSError:
+        return replace(other, path.read_bytes())
+    os.replace(draft, other)
+    settle(other.parent)
+
+
 def home() -> Path | None:
     """The user's folder of what is kept between runs; None where none can be written."""
     found = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nldsl"

@@ -30,6 +30,7 @@ from nldsl.step.reductions import traffic
 from nldsl.step.updates import Updates
 from nldsl.train import metrics
 from nldsl.train.ranks import Ranks
+from nldsl.train.records import Settings
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
@@ -165,6 +166,14 @@ def test_ranks_part_lanes_evenly() -> None:
     with pytest.raises(Exception, match="N722") as found:
         Ranks(0, 3).share(4)
     assert "--batch 3" in str(found.value)
+
+
+@pytest.mark.parametrize("option", [{"watch": True}, {"not_finite": "skip"}])
+def test_what_a_part_of_a_step_does_not_show_is_refused(option: dict[str, object]) -> None:
+    asked = Settings.model_validate(option)
+    Ranks().hold(asked)
+    with pytest.raises(Exception, match="N724"):
+        Ranks(0, 2).hold(asked)
 
 
 # -- runs

@@ -44,6 +44,10 @@ class Capture(StrEnum):
     eager = "eager"
 
 
+class NotFinite(StrEnum):
+    stop, skip = "stop", "skip"
+
+
 class Precision(StrEnum):
     float32, bfloat16, float64 = "float32", "bfloat16", "float64"
 
@@ -200,6 +204,10 @@ Weights = Annotated[
         help="Score and use the average of this name that the spec keeps, instead of the last "
         "weights [default: as trained].",
     ),
+]
+Best = Annotated[
+    bool,
+    typer.Option("--best", help="As it scored best (`train --eval-every`), not as saved last."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 IN = {"parser": precision_of, "metavar": "|".join(Precision)}

@@ -12,6 +12,7 @@ import typer
 
 from nldsl.cli.options import (
     IN,
+    Best,
     Budget,
     Capture,
     Columns,
@@ -22,6 +23,7 @@ from nldsl.cli.options import (
     From,
     Loads,
     Memory,
+    NotFinite,
     Precision,
     Remember,
     RunFolder,
@@ -72,6 +74,25 @@ def train(
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.")] = None,
     source: From = None,
     save_every: Annotated[int | None, count(1, "Steps between saves [default: a minute].")] = None,
+    eval_every: Annotated[
+        int | None, count(1, "Score the held-out data every so many steps.")
+    ] = None,
+    eval_bytes: Annotated[
+        int | None, count(1, "Score at most so many each time [default: 16384].")
+    ] = None,
+    patience: Annotated[
+        int | None, count(1, "End after so many scores that are no better than the best.")
+    ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Measure learning rate, gradient and update of each level at its ticks."
+        ),
+    ] = False,
+    not_finite: Annotated[
+        NotFinite | None,
+        typer.Option(help="A step that is not: the run stops, or goes on without it."),
+    ] = None,
     memory: Memory = None,
     load: Loads = None,
     weights: Weights = None,
@@ -98,6 +119,11 @@ def train(
         device=device,
         precision=precision and precision.value,
         capture=capture and capture.value,
+        eval_every=eval_every,
+        eval_bytes=eval_bytes,
+        patience=patience,
+        watch=watch or None,
+        not_finite=not_finite and not_finite.value,
         memory=memory and str(memory.resolve()),
         load=absolute(load) or None,
         source=source and str(source.resolve()),
@@ -105,6 +131,10 @@ def train(
     )
     if resume is not None and out is not None:
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
+    if watch and capture is Capture.whole:
+        raise typer.BadParameter("one graph has no ticks to watch: `--capture split` or `eager`")
+    if resume is None and eval_every is None and (patience or eval_bytes):
+        raise typer.BadParameter("--patience and --eval-bytes are of --eval-every N: name N")
     with reported():
         from nldsl.train.ranks import joined
 
@@ -146,7 +176,7 @@ def run_on(
     out: Path | None,
 ) -> Run:
     """The run on every rank: rank 0 begins it, or goes on with what it began before a restart."""
-    ranks.share(settings_of({} if resume else given).batch)
+    ranks.hold(settings_of({} if resume else given))
     begun = None if resume else ranks.noted_folder()
     made: list[Run] = []
 
@@ -157,7 +187,7 @@ def run_on(
 
     folder = ranks.first(opened)
     run = made[0] if made else run_of(spec if resume else None, folder, given, None)
-    ranks.share(run.settings.batch)
+    ranks.hold(run.settings)
     return run
 
 
@@ -224,6 +254,7 @@ def eval_(
     encoding: Encoding = None,
     length: Annotated[int | None, count(2, "Tokens in a sequence [default: as trained].")] = None,
     limit: Annotated[int, count(1, "Score at most so many.", "--bytes")] = 1 << 17,
+    best: Best = False,
     memory: Memory = None,
     remember: Remember = None,
     weights: Weights = None,
@@ -239,7 +270,7 @@ def eval_(
         opened = replace(runs.reopen(run, wants_data=data is None), weights=weights)
         available(opened.settings.device)
         given = opened.other(data, columns, encoding)
-        step, state = runs.trained(opened)
+        step, state = runs.trained(opened.at_its_best(best))
         how = length, limit, memory, remember, warned
         say(score_data(opened, step, state, given, *how).describe())
 
@@ -256,6 +287,7 @@ def generate(
             "--freeze", help="Stop learning: token-clock memories keep the value they have."
         ),
     ] = False,
+    best: Best = False,
     memory: Memory = None,
     remember: Remember = None,
     weights: Weights = None,
@@ -270,7 +302,7 @@ def generate(
 
         opened = replace(runs.without_data(run), weights=weights)
         available(opened.settings.device)
-        step, state = runs.trained(opened)
+        step, state = runs.trained(opened.at_its_best(best))
         how = n, seed, temperature, memory, remember, freeze
         say(write_on(opened, step, state, os.fsencode(prompt), *how))
 
@@ -287,13 +319,15 @@ def export(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")],
     weights: Weights = None,
+    best: Best = False,
 ) -> None:
     """Write a trained model for others: its arrays by name, its graph, a Hugging Face folder."""
     with reported("interrupted: the run is as it was"):
         from nldsl import export
         from nldsl.train import run as runs
 
-        say(export.write(replace(runs.without_data(run), weights=weights), form.value, out))
+        opened = replace(runs.without_data(run), weights=weights).at_its_best(best)
+        say(export.write(opened, form.value, out))
 
 
 def tokenizer_train(

@@ -46,7 +46,7 @@ ELSEWHERE = ("held_stream", "input", "random", "load", "window", "grad_stream", 
 class Ticks:
     """`next`: memory or fold -> equation. `terms`: of a fold, the numbers of terms without which it
     takes nothing. `copies`: those that equations or streams read. `streams`: the token streams that
-    levels hear, by name. `roots`: the levels that no other calls.
+    levels hear, by name. `roots`: the levels that no other calls. `grads`: memory -> its gradient.
     """
 
     program: Program
@@ -56,6 +56,7 @@ class Ticks:
     terms: Mapping[Fold, tuple[Heard, ...]]
     copies: tuple[Copy, ...]
     streams: Mapping[str, Node]
+    grads: Mapping[str, Node]
 
     def family(self, level: Level) -> list[Level]:
         """A level and the optimizers that it calls."""
@@ -94,7 +95,8 @@ def ticks(program: Program) -> Ticks:
         if node.op == "held" and program.slow(node["memory"]) and node["clock"].unit == "step":
             made.held(node)  # streams read copies too
     copies = tuple(made.copies)
-    return Ticks(program, made.al, roots, made.next, made.terms, copies, made.streams)
+    said = made.next, made.terms, copies, made.streams, made.grads
+    return Ticks(program, made.al, roots, *said)
 
 
 def family(program: Program, level: Level) -> list[Level]:
@@ -124,6 +126,7 @@ class Equations:
         self.next: dict[Memory, Node] = {}
         self.copies: dict[Copy, None] = {}
         self.streams: dict[str, Node] = {}
+        self.grads: dict[str, Node] = {}
         self.terms: dict[Fold, tuple[Heard, ...]] = {}
         assert not self.axes or not program.counts(ENDS), "limits, workers_at_documents"
         self.apart: set[str] = set()  # levels of whose streams one may lack terms and another not
@@ -150,7 +153,7 @@ class Equations:
             self.al.span = node.span
             assert node.op not in ELSEWHERE, node  # the limit `stream_in_update`
             if node.op == "grad":
-                done[node] = self.gradient(node, done)
+                done[node] = self.grads[node["memory"]] = self.gradient(node, done)
             elif node.op == "fold":
                 done[node] = self.fold(node, done)
             elif node.op == "held":

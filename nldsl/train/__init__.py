@@ -20,6 +20,9 @@
     records.py     run.json, settings and manifests as models, which name the field that is damaged
     run.py         begins, resumes and opens run folders
     training.py    trains a run: to its end, to an interrupt, or to a loss that is not finite
+    evaluation.py  scores a run as it trains: the best of it, and when it has had enough
+    levels.py      learning rate, gradient and update of each level: journal, screen, picture
+    skipping.py    a step that is not finite leaves the state as it was, if so asked
     capture.py     when the step of a run is compiled: where that pays, and the same when it goes on
     origin.py      a step that is not finite -> the stream, memory, gradient or update it began in
     schedules.py   compares the schedules of a text when a run is made longer
@@ -42,6 +45,7 @@ memory.safetensors, to be handed to another run; evaluation and generation write
 a kill. The default interval between saves is a minute, not a number of steps: people mind the time
 that they lose. A run can be made longer, not shorter: its schedules (`ticks`) stretch over all of
 its steps from then on, and the run prints where that puts them. A state that is not finite is never
-saved. Evaluation and generation use the texts in run.json, so an edited spec does them no harm;
-only resuming is refused then.
+saved. The best checkpoint is a second name of a saved one, so keeping it writes nothing twice, and
+it is never younger than the last checkpoint. Evaluation and generation use the texts in run.json,
+so an edited spec does them no harm; only resuming is refused then.
 """

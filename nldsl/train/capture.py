@@ -8,6 +8,7 @@ it is compiled stands in run.json: a run that is resumed does the same.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from nldsl.step.compile import CompiledStep
@@ -15,7 +16,7 @@ from nldsl.step.state import State
 from nldsl.train import metrics
 from nldsl.train.display import Display
 from nldsl.train.folder import compiled_from
-from nldsl.train.loop import Interrupt, Log
+from nldsl.train.loop import Interrupt, Log, Next
 from nldsl.train.metrics import Journal
 from nldsl.train.run import Run
 
@@ -78,6 +79,14 @@ class Capturing:
             with self.interrupt.at_once("while compiling"):
                 self.compile(state)
             self.display.training(state.step, self.run.settings.steps)
+
+    def apart(self, work: Callable[[State, Log], Next], state: State, log: Log) -> Next:
+        """Work between two steps, which a compiled step does not make shorter."""
+        began = time.perf_counter()
+        found = work(state, log)
+        if self.waits and self.chosen is None:
+            self.since += time.perf_counter() - began
+        return found
 
     def weigh(self, n: int, seconds: float) -> None:
         """Chooses before step `n`, of steps that take so many seconds as they are written."""

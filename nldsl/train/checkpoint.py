@@ -25,6 +25,7 @@ from nldsl.train import faults, records
 from nldsl.train.records import M, Manifest, Model
 
 FILE = "checkpoint.safetensors"
+BEST = "best.safetensors"  # the one that scored best, a second name of that file or a copy of it
 LANE = "lane "  # before the names of what outlives a sequence
 
 
@@ -44,6 +45,14 @@ def save(run: Path, tensors: Mapping[str, torch.Tensor], manifest: Manifest) -> 
     Raises N713 if the disk refuses; the checkpoint that was there stays.
     """
     write(run / FILE, tensors, manifest)
+
+
+def keep(run: Path) -> None:
+    """The checkpoint that is there stays as the best. Raises N713 if the disk refuses."""
+    try:
+        writing.stay(run / FILE, run / BEST)
+    except OSError as error:
+        raise faults.cannot_write(run / BEST, error) from None
 
 
 def everything(state: State) -> dict[str, torch.Tensor]:
@@ -83,12 +92,12 @@ def digest(manifest: str, tensors: Mapping[str, torch.Tensor]) -> str:
     return found.hexdigest()
 
 
-def manifest(run: Path) -> Manifest | None:
+def manifest(run: Path, file: str = FILE) -> Manifest | None:
     """The manifest of the checkpoint, or None if the run has no checkpoint yet.
 
     Raises N712 if it is damaged.
     """
-    return said(run / FILE, Manifest) if there(run / FILE) else None
+    return said(run / file, Manifest) if there(run / file) else None
 
 
 def there(path: Path) -> bool:
@@ -129,19 +138,19 @@ def tensors_of(path: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def load(run: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+def load(run: Path, tensors: Mapping[str, torch.Tensor], file: str = FILE) -> None:
     """Copy the checkpoint into `tensors` (in place: their addresses are fixed).
 
     Raises N712 if it is damaged or of another program.
     """
-    saved = tensors_of(run / FILE)
+    saved = tensors_of(run / file)
     other = set(saved) ^ set(tensors) or {
         name
         for name, x in tensors.items()
         if (saved[name].shape, saved[name].dtype) != (x.shape, x.dtype)
     }
     if other:
-        raise faults.other_tensors(run / FILE, sorted(other))
+        raise faults.other_tensors(run / file, sorted(other))
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(saved[name])

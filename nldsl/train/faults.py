@@ -420,6 +420,15 @@ def nothing_saved(folder: Path) -> Diagnostics:
     )
 
 
+def none_is_best(folder: Path) -> Diagnostics:
+    return fault(
+        "N716",
+        f"`{folder}` has no checkpoint that scored best",
+        f"score it as it trains: `nldsl train --resume {folder} --eval-every 100`; without "
+        "`--best` the last one is used",
+    )
+
+
 def no_memory(path: Path) -> Diagnostics:
     return fault(
         "N717",
@@ -597,6 +606,14 @@ def undivided(batch: int, ranks: int) -> Diagnostics:
         f"{batch} sequences of a micro-batch are not equally many on each of {ranks} ranks",
         f"`--batch {max(ranks, batch // ranks * ranks)}`, or another number of ranks; with "
         "`--accumulate` a step has more micro-batches",
+    )
+
+
+def alone(option: str, ranks: int) -> Diagnostics:
+    return fault(
+        "N724",
+        f"{ranks} ranks take a step together, and none of them sees what `{option}` asks for",
+        f"leave out `{option}`, or train without `torchrun`",
     )
 
 

@@ -53,6 +53,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         fcntl.flock(number, fcntl.LOCK_EX)
         if (
             checkpoint.there(folder / checkpoint.FILE)
+            or checkpoint.there(folder / checkpoint.BEST)
             or checkpoint.there(folder / NUMBERS)
             and is_record(folder)
         ):

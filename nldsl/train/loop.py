@@ -7,20 +7,26 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import torch
 
-from nldsl.step.compile import CompiledStep
+from nldsl.step.batches import Batch
 from nldsl.step.state import State
 from nldsl.train import metrics
 from nldsl.train.display import Display
 from nldsl.train.metrics import Journal
+from nldsl.train.skipping import SKIPPED
+
+if TYPE_CHECKING:
+    from nldsl.step.gauges import Readings
+    from nldsl.train.levels import Watching
 
 DRAIN_SECONDS = 0.5  # metrics are fetched from the device at most this often
+FEW, MANY = 3, 100  # skipped steps: so many are told one by one, then every so many
 
 
 class NotFinite(Exception):
@@ -28,6 +34,21 @@ class NotFinite(Exception):
 
     def __init__(self, step: int, what: str) -> None:
         self.step, self.what = step, what
+
+
+class Next(NamedTuple):
+    """What is to be done after a step: is its state to be saved, are there enough steps?"""
+
+    save: bool = False
+    enough: bool = False
+
+
+class Steps(Protocol):
+    """What takes steps: a compiled step, or one that leaves out what is not finite."""
+
+    def fired(self, n: int) -> tuple[str, ...]: ...
+
+    def __call__(self, state: State, batches: Sequence[Batch]) -> dict[str, torch.Tensor]: ...
 
 
 class Moment(Protocol):
@@ -57,7 +78,7 @@ class Queued:
 
 
 def loop(
-    step: CompiledStep,
+    step: Steps,
     state: State,
     batches: Callable[[int], list[dict[str, torch.Tensor]]],
     steps: int,
@@ -66,18 +87,22 @@ def loop(
     due: Callable[[int], bool],
     interrupt: Interrupt,
     before: Callable[[State, Log], None],
+    after: Callable[[State, Log], Next],
 ) -> None:
-    """Train from `state.step` to `steps`, or to the step in which the interrupt comes; the state is
-    saved after the steps that are `due`, the last among them. Raises NotFinite.
+    """Train from `state.step` to `steps`, or to the step in which the interrupt comes, or after
+    which it is enough; the state is saved after the steps that are `due`, the last among them, and
+    where that is wanted. Raises NotFinite.
     """
+    enough = False
     with interrupt.after_the_step():
-        while state.step < steps and not interrupt.asked:
+        while state.step < steps and not interrupt.asked and not enough:
             n = state.step + 1
             before(state, log)
             with log.timed(n):
                 values = step(state, batches(n))
             log.add(n, values, step.fired(n))
-            if due(n):
+            wanted, enough = after(state, log)
+            if wanted or enough or due(n):
                 log.drain()
                 save(state)
 
@@ -94,8 +119,11 @@ class Log:
         tokens: int,
         bits: Callable[[float], float] | None = metrics.bits,
         clock: Callable[[], Moment] = Now,
+        watching: Watching | None = None,
     ) -> None:
-        """`bits` makes bits per byte of a loss that is one; None of any other."""
+        """`bits` makes bits per byte of a loss that is one; None of any other. `watching` takes
+        what levels did.
+        """
         self.journal, self.display, self.tokens, self.bits, self.clock = (
             journal,
             display,
@@ -103,7 +131,10 @@ class Log:
             bits,
             clock,
         )
-        self._pending: list[tuple[int, dict[str, torch.Tensor], tuple[str, ...]]] = []
+        self.watching, self.skipped = watching, 0
+        self._pending: list[
+            tuple[int, dict[str, torch.Tensor], tuple[str, ...], Readings | None]
+        ] = []
         self._moments: dict[int, tuple[Moment, Moment]] = {}
         self._since = time.perf_counter()
         self.total: Callable[[torch.Tensor], torch.Tensor] | None = None  # over all ranks
@@ -119,9 +150,9 @@ class Log:
         """Take over the 0-d tensors of step `n`; cloned, since a step may write its next ones in
         the same place.
         """
-        self._pending.append(
-            (n, {name: value.detach().clone() for name, value in values.items()}, ticked)
-        )
+        own = {name: value.detach().clone() for name, value in values.items()}
+        taken = self.watching.taken() if self.watching is not None else None
+        self._pending.append((n, own, ticked, taken))
         if self.total is None and time.perf_counter() - self._since >= DRAIN_SECONDS:
             self.drain()
 
@@ -130,16 +161,18 @@ class Log:
 
         Raises NotFinite at the first loss that is none: it is written, and not saved.
         """
-        every = [value.double() for _, values, _ in self._pending for value in values.values()]
+        every = [value.double() for _, values, *_ in self._pending for value in values.values()]
         if self.total is not None and every:
             every = [*self.total(torch.stack(every))]
         found = iter(every)
         numbers = [
-            (n, {name: next(found).item() for name in values}, ticked)
-            for n, values, ticked in self._pending
+            (n, {name: next(found).item() for name in values}, ticked, taken)
+            for n, values, ticked, taken in self._pending
         ]
         self._pending, self._since = [], time.perf_counter()
-        for n, values, ticked in numbers:
+        for n, values, ticked, taken in numbers:
+            skipped = bool(values.pop(SKIPPED, 0))
+            levels = self.levels(taken)
             began, ended = self._moments.pop(n)
             seconds, loss = ended.since(began), float(values["loss"])
             known = {name: float(value) for name, value in values.items() if math.isfinite(value)}
@@ -153,10 +186,27 @@ class Log:
                 tokens=self.tokens,
                 seconds=round(seconds, 6),
                 ticked=ticked,
+                **levels,
+                **({SKIPPED: True} if skipped else {}),
             )
-            if not math.isfinite(loss):
+            if skipped:
+                self.skip(n)
+            elif not math.isfinite(loss):
                 raise NotFinite(n, "the loss of step")
-            self.display.step(n, known, self.tokens / max(seconds, 1e-9), ticked)
+            else:
+                self.display.step(n, known, self.tokens / max(seconds, 1e-9), ticked)
+
+    def levels(self, taken: Readings | None) -> dict[str, object]:
+        """What levels did, as the journal has it."""
+        if taken is None or self.watching is None:
+            return {}
+        return {"levels": self.watching.told(taken)}
+
+    def skip(self, n: int) -> None:
+        """Tells of a step that was left out; of many of them, of few."""
+        self.skipped += 1
+        if self.skipped <= FEW or self.skipped % MANY == 0:
+            self.display.say(f"step {n} is not finite: skipped, {self.skipped} in all")
 
 
 class Interrupt:

@@ -4,9 +4,11 @@
     "ticked": ["ffn[1]", "training"]}
 
 "seconds" are those of this step alone. "bits" stand there if the loss is what a byte costs and
-nothing else. Other events: "start" (step: the last one before it), "compiled" (step: likewise;
+nothing else; "levels" if they are watched, see levels.py; "skipped" if the step was not finite and
+left no trace. Other events: "start" (step: the last one before it), "compiled" (step: likewise;
 seconds), "saved" (step), "held_out" (as scored, see score.py; "of" the report if that is not what
-was learned), "sample" (text). Each step stands there exactly once: on resume, what a killed run
+was learned), "eval" (likewise, as it trains, and "score", the number that is to be low), "sample"
+(text). Each step stands there exactly once: on resume, what a killed run
 wrote beyond its checkpoint is cut off before anything is added.
 """
 
@@ -20,10 +22,14 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from types import UnionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nldsl import writing
 from nldsl.train import faults
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Event = dict[str, Any]  # a line as JSON gives it: its kind under "event"
 
@@ -31,6 +37,7 @@ Event = dict[str, Any]  # a line as JSON gives it: its kind under "event"
 TOLD: dict[str, dict[str, type | UnionType]] = {
     "step": {"step": int, "loss": int | float | None},
     "held_out": {"step": int},
+    "eval": {"step": int, "score": int | float | None},
     "saved": {"step": int},
     "start": {"step": int},
     "compiled": {"step": int},
@@ -159,6 +166,26 @@ def fitting(name: str) -> str:
     return name if len(name) <= TITLE else f"{name[: TITLE // 2]}\u2026{name[-TITLE // 3 :]}"
 
 
+def draw_scores(axes: Axes, scores: list[Event], what: str) -> None:
+    """The scores of the held-out data while it trained, the best of them marked; those of another
+    stream than the one that is learned are left out.
+    """
+    scores = [event for event in scores if "of" not in event]
+    if not scores:
+        return
+    n, y = [event["step"] for event in scores], [event[what] for event in scores]
+    best = min(scores, key=lambda event: event["score"])
+    axes.plot(n, y, color="C2", marker=".", label="held out, as it trained")
+    axes.plot(
+        [best["step"]],
+        [best[what]],
+        "*",
+        color="C2",
+        markersize=11,
+        label=f"best {best[what]:.3f}, step {best['step']:,}",
+    )
+
+
 def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -> None:
     """Draw bits per byte (else the loss) over steps, every step thin and a running mean thick;
     `beside` is a dashed line and its name.
@@ -166,8 +193,9 @@ def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
     from matplotlib.ticker import MaxNLocator
+
+    from nldsl.train.levels import sheet
 
     every = events(path, "step")
     scored = events(path, "held_out")
@@ -175,24 +203,33 @@ def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -
     said = "bits per byte" if what == "bits" else "loss"
     known = [(event["step"], event[what]) for event in every if event.get(what) is not None]
     n, y = [step for step, _ in known], [value for _, value in known]
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = sheet(every)
     axes.plot(
         n, y, color="0.75", linewidth=0.7, label="each step", marker="." if len(n) < FEW else ""
     )
     axes.plot(n, averaged(y), color="C0", label=f"mean of about {round(1 / WEIGHT)} steps")
     if beside is not None:
         axes.axhline(beside[1], color="C1", linestyle="--", label=beside[0])
+    draw_scores(axes, [e for e in events(path, "eval") if e.get(what) is not None], what)
     for event in (event for event in scored if event.get(what) is not None and "of" not in event):
         axes.plot(
             [event["step"]], [event[what]], "o", color="C0", label=f"held out {event[what]:.3f}"
         )
-    axes.set(xlabel="step", ylabel=said)
+    axes.set_ylabel(said)
+    figure.axes[-1].set_xlabel("step")
     axes.set_title(f"{fitting(path.absolute().parent.name)}: {said}", parse_math=False)
     axes.margins(x=0.02, y=0.05)
     if len(n) == 1:
         axes.set_xlim(n[0] - 1, n[0] + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend()
+    drawn_to(figure, target)
+
+
+def drawn_to(figure: Figure, target: Path) -> None:
+    """Writes a picture, and closes its figure. Raises N713 if the disk refuses."""
+    from matplotlib import pyplot
+
     with BytesIO() as drawn:
         figure.savefig(drawn, format="svg", metadata={"Date": None})
         pyplot.close(figure)

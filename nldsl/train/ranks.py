@@ -30,6 +30,7 @@ from nldsl.step import reductions
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import State
 from nldsl.train import faults
+from nldsl.train.records import Settings
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
@@ -61,6 +62,14 @@ class Ranks:
         if batch % self.count:
             raise faults.undivided(batch, self.count)
         return batch // self.count
+
+    def hold(self, settings: Settings) -> None:
+        """Raises N722, or N724, for what they cannot do together."""
+        self.share(settings.batch)
+        alone = {"--watch": settings.watch, "--not-finite skip": settings.not_finite == "skip"}
+        for option, asked in alone.items():
+            if asked and self.count > 1:
+                raise faults.alone(option, self.count)
 
     def micro(self, micro: int) -> int:
         """The number of a micro-batch of this rank among those of all."""

@@ -23,6 +23,7 @@ Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 Precision = Literal["float32", "bfloat16", "float64"]
 Capture = Literal["auto", "split", "whole", "eager"]
+NotFinite = Literal["stop", "skip"]
 
 
 class Model(BaseModel):
@@ -32,9 +33,11 @@ class Model(BaseModel):
 class Settings(Model):
     """The settings of the command line, beside the spec. `data` None is a default, `columns`,
     `encoding` and `fill` say how it is read, `tokenizer` is the path of the file as it was given;
-    lengths in tokens; `memory` is the file with which lanes begin, `load` the paths of files that
-    the spec loads, `source` the run that weights come from, `weights` the average that is scored
-    and used instead of the last ones.
+    lengths in tokens; the held-out data is scored every `eval_every` steps, at most `eval_bytes`
+    of it, and the run ends after `patience` scores that are no better than the best; `watch`: what
+    levels do is measured; `not_finite`: what becomes of a step that is not; `memory` is the file
+    with which lanes begin, `load` the paths of files that the spec loads, `source` the run that
+    weights come from, `weights` the average that is scored and used instead of the last ones.
     """
 
     sets: dict[str, str] = {}
@@ -51,6 +54,11 @@ class Settings(Model):
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,4})?)$")] = "cpu"
     precision: Precision = "float32"
     capture: Capture = "auto"
+    eval_every: Count | None = None
+    eval_bytes: Count = 1 << 14
+    patience: Count | None = None
+    watch: bool = False
+    not_finite: NotFinite = "stop"
     memory: str | None = None
     load: dict[str, str] = {}
     source: str | None = None
@@ -101,6 +109,13 @@ class Inherited(Model):
     left: list[str]
 
 
+class Stopped(Model):
+    """The run ended early, after step `after`: the best score was that after step `best`."""
+
+    after: Whole
+    best: Whole
+
+
 class Record(Model):
     """The content of run.json. `texts` are the spec and what it imports, by file name."""
 
@@ -116,6 +131,8 @@ class Record(Model):
     threads: Count
     lengthened: list[Lengthened] = []
     inherited: Inherited | None = None
+    stopped: Stopped | None = None
+    skipped: Whole = 0  # steps that were not finite, and left no trace
     compiled_from: Whole | None = None  # the first compiled step; 0: none is; None: not chosen
     texts: dict[FileName, str]
 

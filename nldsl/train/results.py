@@ -34,17 +34,7 @@ def finish(
     s, data = run.settings, run.data
     display.say("scoring held-out data")
     limit = min(SCORED, max(LEAST_SCORED, s.steps * s.length // 2))
-    chosen = planned(
-        data.extents(data.held_out),
-        s.batch,
-        s.length,
-        limit,
-        run.stateful,
-        step.reading.extent(step.reading.scored[1])[1],
-    )
-    seats = step.reading.seats(chosen.lanes)
-    result, _ = score(step, state, data, data, chosen, s.length, s.length, seats)
-    known(run, result)
+    result = known(run, held_out(run, step, state, limit))
     learned = step.reading.scored == step.reading.trained
     journal.write(
         "held_out", step=state.step, **result.event(), **({} if learned else {"of": "report"})
@@ -55,6 +45,16 @@ def finish(
     display.say(f"{run.folder}: {', '.join(sorted(file.name for file in run.folder.iterdir()))}")
     display.say(result.describe())
     return result
+
+
+def held_out(run: Run, step: CompiledStep, state: State, limit: int, beside: bool = True) -> Result:
+    """The score of the held-out data, at most `limit` tokens of it; simple predictors `beside`."""
+    s, data, reading = run.settings, run.data, step.reading
+    absent = reading.extent(reading.scored[1])[1]
+    documents = data.extents(data.held_out)
+    chosen = planned(documents, s.batch, s.length, limit, run.stateful, absent)
+    seats = reading.seats(chosen.lanes)
+    return score(step, state, data, data, chosen, s.length, s.length, seats, beside)[0]
 
 
 def written(

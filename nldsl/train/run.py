@@ -6,6 +6,7 @@ RUN/run.json                  every number the run is made of, and these texts; 
 RUN/metrics.jsonl             what happened, see metrics.py
 RUN/loss.svg                  the curve
 RUN/checkpoint.safetensors    the last saved state, see checkpoint.py
+RUN/best.safetensors          the saved state that scored best, if it was scored; see evaluation.py
 RUN/memory.safetensors        what outlives a sequence alone, if anything does, see memory.py
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -38,7 +39,16 @@ from nldsl.train.data.formats.saved import HUB
 from nldsl.train.data.given import Given, given_by
 from nldsl.train.data.kinds import kind_of
 from nldsl.train.data.vocabulary import ByteVocabulary, Tokenizer, Vocabulary
-from nldsl.train.folder import NUMBERS, alone_in, kept_texts, longer, made, recorded, unused
+from nldsl.train.folder import (
+    NUMBERS,
+    alone_in,
+    changed,
+    kept_texts,
+    longer,
+    made,
+    recorded,
+    unused,
+)
 from nldsl.train.metrics import Journal
 from nldsl.train.ranks import ALONE, Ranks
 from nldsl.train.records import Manifest, Record, Settings
@@ -47,7 +57,13 @@ from nldsl.train.score import batch, boundary_of
 from nldsl.train.specs import difference, program_of, text_of, texts_of
 
 TOKENIZER = "tokenizer.json"
-FREE = ("data", "load", "steps")  # settings that may differ when a run goes on
+LATER = (
+    "steps",
+    "eval_every",
+    "patience",
+    "not_finite",
+)  # settings that a run can be given as it goes on
+FREE = ("data", "load", *LATER)  # settings that may differ when a run goes on
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +79,11 @@ class Run:
     budget: int | None = None  # bytes of a step; None: what the device has
     weights: str | None = None  # the average that it is used with; None: that of its settings
     ranks: Ranks = ALONE  # the processes that train it together
+    file: str = checkpoint.FILE  # of the saved state that it is used from
+
+    def at_its_best(self, best: bool = True) -> Run:
+        """Used from what scored best, rather than from what was saved last."""
+        return replace(self, file=checkpoint.BEST if best else checkpoint.FILE)
 
     @property
     def data(self) -> Dataset:
@@ -225,6 +246,10 @@ def resume(folder: Path, given: Mapping[str, object], spec: Path | None = None) 
     files = files_again(folder, program, record, asked.load)
     if asked.steps != record.settings.steps:
         record = longer(folder, record, asked.steps)
+    later = {name: getattr(asked, name) for name in LATER}
+    if records.changed(record.settings, later):
+        settings = record.settings.model_copy(update=later)
+        record = changed(folder, record, {"settings": settings})
     return Run(folder, record.settings, program, dataset, files, record)
 
 
@@ -277,7 +302,7 @@ def compiled(run: Run) -> tuple[CompiledStep, State]:
         run.program,
         device=s.device,
         precision=s.precision,
-        capture=s.capture,
+        capture="split" if s.watch and s.capture == "auto" else s.capture,
         planned_steps=s.steps,
         accumulate=s.accumulate,
         files=pretrained.read(run.program, run.files).files,
@@ -298,7 +323,7 @@ def last_saved(run: Run, step: CompiledStep) -> State:
     if s.memory is not None and saved is None:
         memory.load(Path(s.memory), state.lanes)
     if saved is not None:
-        checkpoint.load(run.folder, checkpoint.by_name(state))
+        checkpoint.load(run.folder, checkpoint.by_name(state), run.file)
         state.step = saved.step
     return run.ranks.parted(step, state, s.accumulate)
 
@@ -315,14 +340,15 @@ def first(run: Run, step: CompiledStep) -> State:
 
 def saved_of(run: Run) -> Manifest | None:
     """The last checkpoint, if there is one. Raises N711 for a checkpoint of another run."""
-    saved = checkpoint.manifest(run.folder)
+    saved = checkpoint.manifest(run.folder, run.file)
     if saved is not None:
         was = {
             "spec_sha256": run.record.spec_sha256,
             "data_sha256": run.record.data.sha256,
             "settings": run.settings,
         }
-        now = {"settings": saved.settings.model_copy(update={"steps": run.settings.steps})}
+        later = {name: getattr(run.settings, name) for name in LATER}
+        now = {"settings": saved.settings.model_copy(update=later)}
         for what, (there, here) in records.changed(saved.model_copy(update=now), was).items():
             raise faults.differs(run.folder, f"checkpoint's {what}", here, there)
     return saved
@@ -344,8 +370,9 @@ def trained(run: Run) -> tuple[CompiledStep, State]:
     """As saved, with the weights that the run is used with. Raises N716 if nothing was, N737 for an
     average that the program does not keep.
     """
-    if checkpoint.manifest(run.folder) is None:
-        raise faults.nothing_saved(run.folder)
+    if checkpoint.manifest(run.folder, run.file) is None:
+        best = run.file == checkpoint.BEST
+        raise faults.none_is_best(run.folder) if best else faults.nothing_saved(run.folder)
     taken = averages.pairs(run.program, run.weights or run.settings.weights)
     step, state = compiled(run)
     averages.take(state, taken)

@@ -12,12 +12,25 @@ import torch
 
 from nldsl.diagnostic import Diagnostics
 from nldsl.step.compile import CompiledStep
+from nldsl.step.gauges import Gauges
 from nldsl.step.state import State
-from nldsl.train import averages, checkpoint, faults, inherited, memory, metrics, origin, schedules
+from nldsl.train import (
+    averages,
+    checkpoint,
+    faults,
+    folder,
+    inherited,
+    memory,
+    metrics,
+    origin,
+    schedules,
+)
 from nldsl.train import run as runs
 from nldsl.train.capture import Capturing
 from nldsl.train.data.vocabulary import ByteVocabulary
 from nldsl.train.display import Display
+from nldsl.train.evaluation import Evaluations, enough
+from nldsl.train.levels import Watching
 from nldsl.train.loop import Interrupt, Log, NotFinite, Now, Queued, loop
 from nldsl.train.meetings import ending
 from nldsl.train.metrics import Journal
@@ -25,6 +38,7 @@ from nldsl.train.ranks import ALONE
 from nldsl.train.results import METRICS, PICTURE, finish
 from nldsl.train.run import Run
 from nldsl.train.score import in_nats
+from nldsl.train.skipping import SKIPPED, Skipping
 
 
 def train(run: Run, display: Display, save_every: int | None) -> bool:
@@ -56,24 +70,23 @@ def carried_out(
     """
     s = run.settings
     step, state, capturing = ready(run, display, journal, interrupt)
-    save = saver(run, step, journal, display, interrupt)
+    scores = Evaluations(run, step, journal, display, state)
+    save = saver(run, step, journal, display, interrupt, scores.keep)
     interrupt.doing = f"within a step: {kept(run)}"
-    of_bytes = isinstance(run.data.vocabulary, ByteVocabulary)
-    nats = in_nats(run.program, step.reading.trained[1], "loss")
-    bits = metrics.bits if nats and of_bytes else None
-    clock = Queued if s.device.startswith("cuda") else Now
-    log = Log(journal, display, s.batch * s.length * s.accumulate, bits, clock)
+    log = log_of(run, step, journal, display)
+    steps = Skipping(step) if s.not_finite == "skip" else step
     try:
         loop(
-            step,
+            steps,
             state,
             run.batches,
-            s.steps,
+            s.steps if not scores.enough else state.step,
             log,
             save,
             ending(run.ranks, step, s.steps, save_every, log, interrupt),
             interrupt,
             capturing.before,
+            lambda state, log: capturing.apart(scores.after, state, log),
         )
     except NotFinite as found:
         display.close()
@@ -84,14 +97,16 @@ def carried_out(
         why = found
         raise run.ranks.first(lambda: broken(run, step, why)) from None
     display.close()
-    if state.step < s.steps:
+    tell(run, log, journal, display)
+    if state.step < s.steps and not scores.enough:
         if run.ranks.is_first:
             metrics.picture(run.folder / METRICS, run.folder / PICTURE)
         display.say(
             f"interrupted after step {state.step}; go on with: nldsl train --resume {run.folder}"
         )
         return False
-    interrupt.doing = f"while scoring: all {s.steps} steps are saved, the score is not known yet"
+    done = f"all {s.steps}" if state.step == s.steps else f"{state.step}"
+    interrupt.doing = f"while scoring: {done} steps are saved, the score is not known yet"
     with averages.in_force(state, averages.pairs(run.program, s.weights)):
         run.ranks.first(lambda: bool(finish(run, step, state, journal, display)))
     return True
@@ -103,6 +118,29 @@ def broken(run: Run, step: CompiledStep, found: NotFinite) -> Diagnostics:
         run = replace(run, ranks=ALONE)
         step = runs.compiled(run)[0]
     return origin.told(run, step, found, runs.last_saved)
+
+
+def log_of(run: Run, step: CompiledStep, journal: Journal, display: Display) -> Log:
+    s = run.settings
+    of_bytes = isinstance(run.data.vocabulary, ByteVocabulary)
+    nats = in_nats(run.program, step.reading.trained[1], "loss")
+    bits = metrics.bits if nats and of_bytes else None
+    clock = Queued if s.device.startswith("cuda") else Now
+    watching = Watching(Gauges(step), display.say) if s.watch else None
+    return Log(journal, display, s.batch * s.length * s.accumulate, bits, clock, watching)
+
+
+def tell(run: Run, log: Log, journal: Journal, display: Display) -> None:
+    """What levels did at last, if they are watched; how many steps were left out, in run.json
+    too.
+    """
+    if log.watching is not None:
+        log.watching.tell()
+    every = metrics.events(journal.path, "step")
+    count = sum(SKIPPED in event for event in every)
+    if count and run.ranks.is_first:
+        folder.changed(run.folder, folder.recorded(run.folder), {"skipped": count})
+        display.say(f"{count} of {len(every)} steps were not finite, and left no trace")
 
 
 def ready(
@@ -135,7 +173,10 @@ def scored(run: Run, journal: Journal) -> bool:
     saved = runs.saved_of(run)
     if saved is None and (before := metrics.events(journal.path, "saved")):
         raise faults.checkpoint_gone(run.folder / checkpoint.FILE, before[-1]["step"])
-    if saved is None or saved.step < run.settings.steps:
+    if saved is None:
+        return False
+    told = [e for e in metrics.events(journal.path, "eval") if e["step"] <= saved.step]
+    if saved.step < run.settings.steps and not enough(run.settings, told):
         return False
     there = set(checkpoint.tensors_of(run.folder / checkpoint.FILE))
     if lacks := {*saved.weights} - there:
@@ -145,12 +186,16 @@ def scored(run: Run, journal: Journal) -> bool:
 
 def finished(run: Run) -> str:
     """The sentence for a run that has nothing left to do."""
-    steps = run.settings.steps
+    steps, stopped = run.settings.steps, run.record.stopped
+    done, longer = f"all {steps:,} steps are done", f"--steps {2 * steps}"
+    if stopped is not None:
+        done = f"it was stopped after step {stopped.after:,} of {steps:,}"
+        longer = f"--patience {2 * (run.settings.patience or 1)}"
     return (
-        f"{run.folder} is finished: all {steps:,} steps are done, and scored. Score it again with "
+        f"{run.folder} is finished: {done}, and scored. Score it again with "
         f"`nldsl eval {run.folder}`, "
         f"let it write with `nldsl generate {run.folder}`, make it longer with `nldsl train "
-        f"--resume {run.folder} --steps {2 * steps}`"
+        f"--resume {run.folder} {longer}`"
     )
 
 
@@ -209,10 +254,15 @@ def plan(run: Run, step: CompiledStep, done: int, told: int) -> str:
 
 
 def saver(
-    run: Run, step: CompiledStep, journal: Journal, display: Display, interrupt: Interrupt
+    run: Run,
+    step: CompiledStep,
+    journal: Journal,
+    display: Display,
+    interrupt: Interrupt,
+    keep: Callable[[State], None],
 ) -> Callable[[State], None]:
-    """Save, then announce: a save that it announces is on the disk, metrics included. Of several
-    ranks the first saves what one process would.
+    """Save, then announce: a save that it announces is on the disk, metrics included, and `keep`
+    was told of it. Of several ranks the first saves what one process would.
 
     Raises NotFinite, and saves nothing, if a tensor is not.
     """
@@ -231,6 +281,7 @@ def saver(
         checkpoint.save(run.folder, checkpoint.by_name(state), runs.manifest(run, state))
         if state.lanes:
             memory.save(run.folder / memory.FILE, state.lanes)
+        keep(state)
         journal.write("saved", step=state.step)
 
     return save
