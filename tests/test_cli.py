@@ -70,8 +70,13 @@ CONTRACT = {
     "generate": {
         "run",
         "prompt",
+        "--prompts",
         "-n",
         "--temperature",
+        "--top-k",
+        "--top-p",
+        "--repetition",
+        "--stop",
         "--seed",
         "--freeze",
         "--memory",
