@@ -81,8 +81,13 @@ CONTRACT = {
     "generate": {
         "run",
         "prompt",
+        "--prompts",
         "-n",
         "--temperature",
+        "--top-k",
+        "--top-p",
+        "--repetition",
+        "--stop",
         "--seed",
         "--freeze",
         "--best",

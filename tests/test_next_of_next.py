@@ -13,6 +13,7 @@ from nldsl.core.nodes import walk
 from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import compile_program, load_text
 from nldsl.testing import data, laws
+from nldsl.train.sample import sample
 
 torch.set_num_threads(1)
 
@@ -126,10 +127,8 @@ def test_what_writes_is_the_prediction_of_the_next_token(name: str) -> None:
     losses = [n for n in walk(program.outputs["loss"]) if n.op == "cross_entropy"]
     near = next(n for n in losses if n.args[1].args[0].op == "input")
     assert step.reading.logits() is near.args[0]
-    out, _ = step.reading.generate(
-        step.init(0), torch.tensor([[1, 2]]), 3, torch.Generator().manual_seed(0)
-    )
-    assert out.shape == (3,)
+    out, _ = sample(step, step.init(0), [1, 2], 3, seed=0)
+    assert len(out) == 3
 
 
 def test_beside_a_memory_that_learns_from_the_loss_it_is_refused() -> None:

@@ -8,7 +8,8 @@ before anything is made.
     outcome.py     what verbs answer: text, warnings, files, exit codes
     specs.py       verbs on a text: check, graph, fmt, explain, new, lsp
     steps.py       verbs on a training step: compile, bench
-    runs.py        verbs on a run and its tokens: train, eval, generate, export, tokenizer train
+    runs.py        verbs on a run and its tokens: train, eval, tokenizer train
+    models.py      verbs on a trained model: generate, export
 
 Exit codes: 0 done; 1 the program was rejected; 2 the command line was; 3 the text, the run folder
 or the disk was, or a step or a score is not finite; 4 the machine cannot run it, or has not the
@@ -27,7 +28,7 @@ from io import TextIOWrapper
 
 import typer
 
-from nldsl.cli import runs, specs, steps
+from nldsl.cli import models, runs, specs, steps
 from nldsl.cli.outcome import BACKEND, INTERRUPTED, REJECTED, RUN, USAGE
 
 __all__ = ["BACKEND", "INTERRUPTED", "REJECTED", "RUN", "USAGE", "app", "main"]
@@ -40,8 +41,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "fmt": specs.fmt,
     "train": runs.train,
     "eval": runs.eval_,
-    "generate": runs.generate,
-    "export": runs.export,
+    "generate": models.generate,
+    "export": models.export,
     "bench": steps.bench,
     "explain": specs.explain,
     "new": specs.new,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from typer.models import OptionInfo
 
 LARGEST = 2**63 - 1
+Parser = Callable[[str], float]
 
 
 class Stage(StrEnum):
@@ -104,6 +106,24 @@ def bandwidth_of(text: str) -> float:
         raise typer.BadParameter(f"{text!r} is not a bandwidth such as 25GB/s or 100Gb/s")
     many = 1000.0 ** " kMGT".index(found[2].replace("K", "k") or " ")
     return float(found[1]) * many / (1 if found[3] == "B" else 8)
+
+
+def number_of(least: float, most: float = math.inf, beyond: bool = False) -> Parser:
+    """Reads a finite number from `least` to `most`; `beyond`: above `least`."""
+
+    def read(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not a number") from None
+        if not (math.isfinite(found) and least <= found <= most) or (beyond and found == least):
+            low = f"above {least:g}" if beyond else f"from {least:g} on"
+            raise typer.BadParameter(
+                f"{text} is not a number {low}{f', at most {most:g}' if most < math.inf else ''}"
+            )
+        return found
+
+    return read
 
 
 def overrides(sets: list[str] | None, option: str = "--set") -> dict[str, str]:

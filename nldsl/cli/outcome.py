@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +52,12 @@ def say(page: RenderableType) -> None:
     if isinstance(page, str):
         return Screen().print(page.removesuffix("\n"), soft_wrap=True)
     Screen(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE).print(page)
+
+
+def streamed() -> Callable[[str], None]:
+    """Prints text as it comes, at once and as it is."""
+    screen = Screen()
+    return lambda text: screen.print(text, end="", soft_wrap=True)
 
 
 def warned(findings: Iterable[Diagnostic]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,6 @@ from nldsl.cli.options import (
     Columns,
     Data,
     Encoding,
-    Export,
     Fill,
     From,
     Loads,
@@ -273,61 +271,6 @@ def eval_(
         step, state = runs.trained(opened.at_its_best(best))
         how = length, limit, memory, remember, warned
         say(score_data(opened, step, state, given, *how).describe())
-
-
-def generate(
-    run: RunFolder,
-    prompt: Annotated[str, typer.Argument(help="What the model goes on with.")] = "",
-    n: Annotated[int, count(1, "Tokens to write.", "-n")] = 256,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token.")] = 0.8,
-    seed: Annotated[int, count(0)] = 0,
-    freeze: Annotated[
-        bool,
-        typer.Option(
-            "--freeze", help="Stop learning: token-clock memories keep the value they have."
-        ),
-    ] = False,
-    best: Best = False,
-    memory: Memory = None,
-    remember: Remember = None,
-    weights: Weights = None,
-) -> None:
-    """Let a trained model go on with PROMPT; its token-clock levels learn from what they read and
-    write.
-    """
-    with reported("interrupted: the run is as it was"):
-        from nldsl.device import available
-        from nldsl.train import run as runs
-        from nldsl.train.results import write_on
-
-        opened = replace(runs.without_data(run), weights=weights)
-        available(opened.settings.device)
-        step, state = runs.trained(opened.at_its_best(best))
-        how = n, seed, temperature, memory, remember, freeze
-        say(write_on(opened, step, state, os.fsencode(prompt), *how))
-
-
-def export(
-    run: RunFolder,
-    form: Annotated[
-        Export,
-        typer.Option(
-            "--as",
-            help="safetensors: arrays by name; torch: a graph of torch.export; hf: a folder of "
-            "transformers.",
-        ),
-    ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")],
-    weights: Weights = None,
-    best: Best = False,
-) -> None:
-    """Write a trained model for others: its arrays by name, its graph, a Hugging Face folder."""
-    with reported("interrupted: the run is as it was"):
-        from nldsl import export
-        from nldsl.train import run as runs
-
-        opened = replace(runs.without_data(run), weights=weights).at_its_best(best)
-        say(export.write(opened, form.value, out))
 
 
 def tokenizer_train(

@@ -189,55 +189,29 @@ class Reader:
         streams = [self.scored[1], self.trained[1], *self.step.schedule.steps.streams.values()]
         return logits_in(streams)
 
-    def generate(
+    def predict(
         self,
         state: State,
-        prompt: Tensor,
-        n: int,
-        generator: torch.Generator,
-        temperature: float = 1.0,
+        ids: Tensor,
+        carry: Carried | None = None,
         lanes: Lanes | None = None,
         freeze: bool = False,
         boundary: int = 0,
-    ) -> tuple[Tensor, Lanes]:
-        """Samples n tokens after prompt [1, T]: the tokens [n], and what its lane holds once all of
-        them were read.
+    ) -> tuple[Tensor, Carried]:
+        """Scores of the token after `ids` [sequence, token], [sequence, vocab], and the carry.
 
-        Memories learn from every token, sampled ones too; with `freeze` from none. The token
-        `boundary` ends a document. Raises FloatingPointError if a token is scored with a number
-        that is not finite.
+        Sequences without a carry begin as in `evaluate`. Memories learn from every token; with
+        `freeze` from none. The token `boundary` ends a document. No gradient is kept.
         """
         logits = self.logits()
         assert logits is not None, "a model without a cross entropy writes nothing"
         module = self.module("logits", logits, freeze)
-        name = next(iter(self.step.program.inputs))
-        ids, out, position = prompt.to(self.step.device), [], 0
-
-        def read(
-            carry: dict[str, Tensor],
-        ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-            batch = self.step.place({name: ids, ENDS: ids == boundary})
-            found: tuple[dict[str, Tensor], dict[str, Tensor]] = module["forward"](
-                state.views, batch, carry, position, "loop"
-            )
-            return found
-
+        ids = ids.to(self.step.device)
+        batch = self.step.place({next(iter(self.step.program.inputs)): ids, ENDS: ids == boundary})
         with torch.no_grad():
-            carry = module["start"](state.views, ids.shape[0], self.like(), lanes)
-            for _ in range(n):
-                outputs, carry = read(carry)
-                position += ids.shape[1]
-                ids = sampled(outputs["logits"][:, -1], temperature, generator)
-                out.append(ids)
-            if lanes and not freeze:
-                lanes = onward(lanes, read(carry)[1])
-        return torch.cat(out, 1)[0], lanes or {}
-
-
-def sampled(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """One token [1, 1] by its score [1, vocab]. Raises FloatingPointError if one is not finite."""
-    scores = logits.float().cpu()
-    if not scores.isfinite().all():
-        raise FloatingPointError("the logits are not finite")
-    scores = (scores - scores.amax(-1, keepdim=True)) / max(temperature, 1e-6)
-    return torch.multinomial(scores.softmax(-1), 1, generator=generator).to(logits.device)
+            before, position = carry or (
+                module["start"](state.views, len(ids), self.like(), lanes),
+                0,
+            )
+            outputs, new = module["forward"](state.views, batch, before, position, "loop")
+        return outputs["logits"][:, -1], (new, position + ids.shape[1])

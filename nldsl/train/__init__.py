@@ -26,9 +26,12 @@
     capture.py     when the step of a run is compiled: where that pays, and the same when it goes on
     origin.py      a step that is not finite -> the stream, memory, gradient or update it began in
     schedules.py   compares the schedules of a text when a run is made longer
-    results.py     scores a trained model, and lets it write
+    results.py     scores a trained model, and lets it write after its training
     score.py       the mean of the stream that a text reports: bits per byte, or a loss
-    sample.py      lets the model go on with a prompt
+    sample.py      lets the model go on with prompts
+    drawing.py     scores of the next token -> one that is drawn
+    spelling.py    tokens as they come -> text, up to a stop
+    generated.py   shows the texts that a trained run goes on with
     display.py     a live line on a terminal, plain lines elsewhere
     idle.py        levels that never tick in so many steps
     faults.py      the faults of a run, N70x to N72x

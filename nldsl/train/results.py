@@ -1,4 +1,4 @@
-"""Uses a trained model: scores it, and lets it write on."""
+"""Uses a trained model: scores it, and lets it write after its training."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from nldsl.train.data.kinds import kind_of
 from nldsl.train.data.sequences import planned
 from nldsl.train.display import Display
 from nldsl.train.metrics import Journal
-from nldsl.train.sample import LENGTH, readable, sample
+from nldsl.train.sample import LENGTH, sample
 from nldsl.train.score import LEAST_SCORED, SCORED, score
+from nldsl.train.spelling import readable
 
 if TYPE_CHECKING:
     from nldsl.train.run import Run
@@ -132,37 +133,6 @@ def score_data(
     if remember is not None:
         memory.save(remember, left)
     return result
-
-
-def write_on(
-    run: Run,
-    step: CompiledStep,
-    state: State,
-    prompt: bytes,
-    n: int,
-    seed: int,
-    temperature: float,
-    begin: Path | None = None,
-    remember: Path | None = None,
-    freeze: bool = False,
-) -> str:
-    """The prompt and `n` tokens after it (after a document boundary if it is empty), as readable
-    text. `begin` and `remember` as in `score_data`; with `freeze` nothing is learned.
-    """
-    vocabulary = run.vocabulary
-    if vocabulary is None or step.reading.logits() is None:
-        raise faults.writes_nothing(run.folder, run.record.data.tokens is not None)
-    ids, seats = vocabulary.encode(prompt), seated(step, 1, begin)
-    begun = ids or [vocabulary.boundary]
-    try:
-        found, lanes = sample(
-            step, state, begun, n, seed, temperature, seats, freeze, vocabulary.boundary
-        )
-    except FloatingPointError:
-        raise faults.no_next_byte(run.folder) from None
-    if remember is not None:
-        memory.save(remember, lanes)
-    return readable(vocabulary.decode(ids + found))
 
 
 def seated(step: CompiledStep, count: int, begin: Path | None) -> Lanes:

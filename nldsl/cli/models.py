@@ -1,0 +1,120 @@
+"""Verbs on the model that a run has trained."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nldsl.cli.options import Best, Export, Memory, Remember, RunFolder, Weights, count, number_of
+from nldsl.cli.outcome import reported, say, streamed
+
+
+def generate(
+    run: RunFolder,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PROMPT]",
+            help="What the model goes on with; each of several by itself [default: nothing].",
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Further prompts, one a line.")
+    ] = None,
+    n: Annotated[int, count(1, "Tokens to write, at most.", "-n")] = 256,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            metavar="NUMBER", parser=number_of(0), help="0 takes the likeliest token each time."
+        ),
+    ] = 0.8,
+    top_k: Annotated[
+        int | None, count(1, "Draw from the K likeliest tokens alone.", "--top-k")
+    ] = None,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            metavar="NUMBER",
+            parser=number_of(0, 1, beyond=True),
+            help="Draw from the fewest likeliest tokens whose probabilities sum to so much.",
+        ),
+    ] = 1.0,
+    repetition: Annotated[
+        float,
+        typer.Option(
+            metavar="NUMBER",
+            parser=number_of(0, beyond=True),
+            help="By how much a token that was there before counts less; below 1, more.",
+        ),
+    ] = 1.0,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="End before this text, as often as needed."),
+    ] = None,
+    seed: Annotated[int, count(0, "Of the tokens that are drawn.")] = 0,
+    freeze: Annotated[
+        bool,
+        typer.Option(
+            "--freeze", help="Stop learning: token-clock memories keep the value they have."
+        ),
+    ] = False,
+    best: Best = False,
+    memory: Memory = None,
+    remember: Remember = None,
+    weights: Weights = None,
+) -> None:
+    """Let a trained model go on with PROMPT, letter by letter; its token-clock levels learn from
+    what they read and write.
+    """
+    given = [*map(os.fsencode, prompt or []), *(lines_of(prompts) if prompts else [])] or [b""]
+    with reported("interrupted: the run is as it was"):
+        from nldsl.device import available
+        from nldsl.train import run as runs
+        from nldsl.train.drawing import Manner
+        from nldsl.train.generated import Wish, write_on
+
+        opened = replace(runs.without_data(run), weights=weights).at_its_best(best)
+        available(opened.settings.device)
+        step, state = runs.trained(opened)
+        how = Manner(temperature, top_k, top_p, repetition)
+        stops = tuple(map(os.fsencode, stop or []))
+        wish = Wish(n, seed, how, stops, memory, remember, freeze)
+        write_on(opened, step, state, given, wish, streamed())
+
+
+def lines_of(path: Path) -> list[bytes]:
+    """Those that hold something."""
+    try:
+        found = [line for line in path.read_bytes().splitlines() if line]
+    except OSError as error:
+        raise typer.BadParameter(f"`{path}` cannot be read: {error.strerror}") from None
+    if not found:
+        raise typer.BadParameter(f"`{path}` holds no prompt: one a line")
+    return found
+
+
+def export(
+    run: RunFolder,
+    form: Annotated[
+        Export,
+        typer.Option(
+            "--as",
+            help="safetensors: arrays by name; torch: a graph of torch.export; hf: a folder of "
+            "transformers.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")],
+    best: Best = False,
+    weights: Weights = None,
+) -> None:
+    """Write a trained model for others: its arrays by name, its graph, a Hugging Face folder."""
+    with reported("interrupted: the run is as it was"):
+        from nldsl import export
+        from nldsl.train import run as runs
+
+        opened = replace(runs.without_data(run), weights=weights).at_its_best(best)
+        say(export.write(opened, form.value, out))
