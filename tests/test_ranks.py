@@ -176,6 +176,13 @@ def test_what_a_part_of_a_step_does_not_show_is_refused(option: dict[str, object
         Ranks(0, 2).hold(asked)
 
 
+def test_workers_are_of_one_process() -> None:
+    program = pipeline.load(EXAMPLES / "local_sgd.nl")
+    Ranks().hold(Settings(), program)
+    with pytest.raises(Exception, match="`per worker`"):
+        Ranks(0, 2).hold(Settings(), program)
+
+
 # -- runs
 
 

@@ -185,7 +185,7 @@ def run_on(
 
     folder = ranks.first(opened)
     run = made[0] if made else run_of(spec if resume else None, folder, given, None)
-    ranks.hold(run.settings)
+    ranks.hold(run.settings, run.program)
     return run
 
 

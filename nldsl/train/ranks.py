@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
+from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostics
 from nldsl.step import reductions
 from nldsl.step.compile import CompiledStep
@@ -63,13 +64,17 @@ class Ranks:
             raise faults.undivided(batch, self.count)
         return batch // self.count
 
-    def hold(self, settings: Settings) -> None:
+    def hold(self, settings: Settings, program: Program | None = None) -> None:
         """Raises N722, or N724, for what they cannot do together."""
         self.share(settings.batch)
-        alone = {"--watch": settings.watch, "--not-finite skip": settings.not_finite == "skip"}
-        for option, asked in alone.items():
+        alone = {
+            "--watch": settings.watch,
+            "--not-finite skip": settings.not_finite == "skip",
+            "per worker": program is not None and program.workers is not None,
+        }
+        for word, asked in alone.items():
             if asked and self.count > 1:
-                raise faults.alone(option, self.count)
+                raise faults.alone(word, self.count)
 
     def micro(self, micro: int) -> int:
         """The number of a micro-batch of this rank among those of all."""
