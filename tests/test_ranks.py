@@ -32,6 +32,8 @@ from nldsl.train import metrics
 from nldsl.train.ranks import Ranks
 from nldsl.train.records import Settings
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
 EXACT = 1e-9
