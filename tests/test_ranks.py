@@ -32,8 +32,6 @@ from nldsl.train import metrics
 from nldsl.train.ranks import Ranks
 from nldsl.train.records import Settings
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
 EXACT = 1e-9
@@ -179,7 +177,7 @@ def test_what_a_part_of_a_step_does_not_show_is_refused(option: dict[str, object
 
 
 def test_workers_are_of_one_process() -> None:
-    program = pipeline.load(EXAMPLES / "local_sgd.nl")
+    program = pipeline.load(ROOT / "examples/local_sgd.nl")
     Ranks().hold(Settings(), program)
     with pytest.raises(Exception, match="`per worker`"):
         Ranks(0, 2).hold(Settings(), program)
