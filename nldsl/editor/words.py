@@ -50,7 +50,9 @@ STATEMENTS: dict[str, Word] = {
     "memory": Word("memory M: [d, d] = 0", "what a level keeps: a type and a start"),
     "context": Word("context k, v", "the streams that the objective reads: constants for `grad`"),
     "minimize": Word("minimize |M * k - v|^2", "the objective that the next `grad` differentiates"),
-    "reset": Word("reset every sequence", "when the memory goes back to its start"),
+    "reset": Word(
+        "reset every sequence", "when the memory goes back to its start; `reset M ..`, M alone"
+    ),
     "bptt": Word(
         "bptt full", "how far slower learners see through the updates: `full`, `none`, or a stretch"
     ),
@@ -58,7 +60,10 @@ STATEMENTS: dict[str, Word] = {
     "report": Word("report x", "the stream that a trained model is scored by"),
 }
 CLAUSES: dict[str, Word] = {
-    "per": Word("per head", "a memory for each index of the axis"),
+    "per": Word(
+        "per head",
+        "a memory for each index of the axis; `per worker every step`, for each part of the lanes",
+    ),
     "every": Word("every 4 token", "ticks after so many"),
     "phase": Word("every 4 token phase 1", "so many units later"),
     "never": Word("never", "no tick: what is trained by nothing, or never reset"),

@@ -61,8 +61,8 @@ def _simple(statement: Statement) -> str:
             return f"{place} <- {expression(value)}"
         case syntax.Define(name, shape, value):
             return f"{name}{f': {type_(shape)}' if shape else ''} = {expression(value)}"
-        case syntax.Reset(names, rate):
-            return " ".join(["reset", *filter(None, [", ".join(map(str, names))]), _rate(rate)])
+        case syntax.Reset(memory, rate):
+            return f"reset {f'{memory} ' if memory else ''}{_rate(rate)}"
         case syntax.Bptt(depth, viewer):
             words = stretch(depth) if isinstance(depth, syntax.Stretch) else DEPTHS[type(depth)]
             return f"bptt {words}{f' by {_member(viewer)}' if viewer else ''}"

@@ -231,7 +231,7 @@ class Define(Syntax):
 class Reset(Syntax):
     """`reset M every ..`; without a name, the whole level."""
 
-    names: tuple[Name, ...]
+    memory: Name | None
     rate: Every | Never
     span: Span = spanned()
 

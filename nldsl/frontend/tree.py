@@ -31,7 +31,7 @@ def _present(parts: list[Any]) -> tuple[Any, ...]:
 BUILD: dict[str, Build] = {
     **{
         rule: _regular(getattr(syntax, rule.title().rstrip("_")))
-        for rule in "binding clock input param level for_ memory minimize update define bptt "
+        for rule in "binding clock input param level for_ memory minimize update define reset bptt "
         "return_ report member every never full cut "
         "like weights kind pair field instant call index norm inner named window".split()
     },
@@ -40,7 +40,6 @@ BUILD: dict[str, Build] = {
         for rule in "import_ dims context block place shape list".split()
     },
     "args": lambda parts, span: _present(parts),
-    "reset": lambda parts, span: syntax.Reset(_present(parts[:-1]), parts[-1], span),
     "phase": lambda parts, span: parts[0],
     "stretch": lambda parts, span: syntax.Stretch(
         parts[0] if len(parts) == 2 else None, parts[-1], span

@@ -279,12 +279,13 @@ class LevelInstance:
 
     def whole(self) -> list[tuple[syntax.Reset, Site]]:
         """The clauses `reset every ..` of the whole level."""
-        return [one for one in self.resets if not one[0].names]
+        return [one for one in self.resets if one[0].memory is None]
 
     def alone(self, memory: MemoryInstance) -> list[tuple[syntax.Reset, Site]]:
         """The clauses `reset M every ..` that name a memory."""
         own = memory.text.name.text
-        return [one for one in self.resets if own in [name.text for name in one[0].names]]
+        named = [(text, site) for text, site in self.resets if text.memory is not None]
+        return [(text, site) for text, site in named if str(text.memory) == own]
 
     def restart(self, memory: MemoryInstance) -> Clock | None:
         """The clock at whose ticks a memory restarts apart from its level."""

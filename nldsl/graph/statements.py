@@ -164,14 +164,16 @@ def context(statement: syntax.Context, site: Site) -> None:
 
 @make.register(syntax.Reset)
 def reset(statement: syntax.Reset, site: Site) -> None:
-    for name in statement.names:
-        if name.text not in site.level.memories:
-            site.elaborator.fail(
-                "N101",
-                f"this level has no memory `{name.text}` above",
-                name.span,
-                **meant(name, site.level.memories),
-            )
+    name = statement.memory
+    if name is not None and name.text not in site.level.memories:
+        site.elaborator.fail(
+            "N101",
+            f"this level has no memory `{name.text}` above",
+            name.span,
+            **meant(name, site.level.memories),
+        )
+    if name is not None:
+        site.elaborator.heard(name.span, site.level.memories[name.text])
     site.level.resets.append((statement, site))
 
 

@@ -10,7 +10,17 @@ from typing import TypeVar
 
 from nldsl.core.nodes import Node, reach, walk
 from nldsl.core.ops import active
-from nldsl.core.program import NEVER, READS, STATE, TOKEN, Clock, Level, Memory, Program
+from nldsl.core.program import (
+    NEVER,
+    READS,
+    STATE,
+    TOKEN,
+    Clock,
+    Level,
+    Memory,
+    Program,
+    by_worker,
+)
 from nldsl.diagnostic import Diagnostic
 
 SHAPE_ONLY = ("permute", "reshape", "spread", "leaf")
@@ -192,6 +202,8 @@ class GradientPaths:
             return ()
         clauses = (level if node.op == "weight" else self.program.root(level)).clauses(learner)
         open_ = any(b.depth != "none" for b in clauses) or (not clauses and node.op != "weight")
+        if node.op == "weight" and by_worker(level) and not open_:
+            return ()
         return [n for n in (other.next if open_ else None, other.start) if n is not None]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from nldsl.core.program import WORKER
 from nldsl.frontend import syntax as s
 from nldsl.frontend.parse import parse
 from nldsl.source import Source
@@ -83,6 +84,8 @@ FORMS = frozenset(
         "reset n token",
         "reset clock",
         "reset n step",
+        "reset M",
+        "per worker",
         "reset never",
         "bptt full",
         "bptt none",
@@ -280,6 +283,8 @@ def _level(level: s.Level, memories: set[str]) -> Iterator[str]:
     yield "level"
     if level.per is not None:
         yield "per"
+        if str(level.per) == WORKER:
+            yield "per worker"
     if level.member.index is not None:
         yield "family"
     yield _rate(level.rate, "every")
@@ -334,6 +339,8 @@ def _clause(statement: s.Statement) -> Iterator[str]:
             yield "equation in level"
         case s.Reset():
             yield _rate(statement.rate, "reset")
+            if statement.memory is not None:
+                yield "reset M"
         case s.Bptt():
             match statement.depth:
                 case s.Full():

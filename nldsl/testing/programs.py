@@ -32,7 +32,7 @@ from nldsl.step.loading import Files, loads
 from nldsl.testing import mixers, recurrences
 from nldsl.testing.constructs import constructs
 from nldsl.testing.page import Choose, Layer, Page, block
-from nldsl.testing.training import SLOW, training
+from nldsl.testing.training import SLOW, shared, training
 
 Kind = Callable[[Page], Layer]
 PLAIN: tuple[Kind, ...] = (
@@ -70,6 +70,7 @@ KINDS: tuple[Kind, ...] = (
 
 # what is drawn again: what has a meaning and no lowering, a learner left without a gradient
 AGAIN = ("N505", "N511", "N801")
+SHARED = 4  # one of so many programs is trained by workers, if it can be
 EDGES = (0.0, 0.0, 1.0, -1.0, 1e-30, -1e-160)
 
 
@@ -251,9 +252,12 @@ def written(choose: Choose, kinds: Sequence[Kind], edges: bool = False) -> Drawn
     else:
         text, last, whole = network_around(p, layer, out, slow, frame, wants_loss)
     text += task_loss(p, last)
-    text += training(p, whole)
-    program = "\n".join([*p.head(), *text]) + "\n"
-    return Drawn(program, 1 + choose(3), 1 + choose(9), choose(100), p.files(), p.nested, edges)
+    learner = training(p, whole)
+    batch, length, seed = 1 + choose(3), 1 + choose(9), choose(100)
+    if seed % SHARED == 0 and not any("document" in line for line in [*p.head(), *text]):
+        learner = shared(p, learner, batch)
+    program = "\n".join([*p.head(), *text, *learner]) + "\n"
+    return Drawn(program, batch, length, seed, p.files(), p.nested, edges)
 
 
 def network_around(

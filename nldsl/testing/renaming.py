@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from nldsl.core.program import WORKER
 from nldsl.frontend import syntax as s
 from nldsl.frontend.parse import parse
 from nldsl.source import Source
@@ -52,7 +53,8 @@ def together(texts: Sequence[str]) -> list[str]:
                 own[node.name.text] = None
             case s.Level():
                 own[node.member.name.text] = None
-    own.pop("loss", None)
+    for meant in ("loss", WORKER):
+        own.pop(meant, None)
     new = {
         name: f"name{len(own) - i:03}" for i, name in enumerate(own)
     }  # the order of the alphabet is turned round

@@ -253,3 +253,29 @@ def generated(p: Page, whole: str) -> list[str]:
             ],
         ),
     ]
+
+
+ROUNDS = {"step": "2 step", "2 step": "4 step", "3 step": "3 step"}
+
+
+def shared(p: Page, lines: list[str], workers: int) -> list[str]:
+    """The training by workers, each with an entry of the weights for its lanes, and the level that
+    gathers them. As it is where another level has a part of the weights, or ticks late.
+    """
+    rate = lines[0].removeprefix("level training every ").removesuffix(" {")
+    if rate not in ROUNDS or lines[1].strip() != "memory W: weights" or lines[-1] != "}":
+        return lines
+    if sum(line.startswith("level ") for line in lines) > 1:
+        return lines
+    p.dims["worker"] = str(workers)
+    every = ROUNDS[rate]
+    again = "reset every" if p.dims["head"] == "1" else "reset W every"
+    gathered = "S - 0.7 * mean(S - training.W@after, worker)"
+    return [
+        f"level training per worker every {rate} {{",
+        "    memory W: weights = together.S",
+        *lines[2:-1],
+        f"    {again} {every}",
+        "}",
+        *block(f"level together every {every}", ["memory S: weights", f"S <- {gathered}"]),
+    ]
