@@ -140,7 +140,7 @@ def require_fitting(target: str | None, cubins: bool, others: object, capture: C
     if target is not None and (others or capture not in FUNCTIONS):
         raise typer.BadParameter(
             "`--target` counts the functions of `--capture split`, and takes `--set`, `--batch`, "
-            "`--length`, `--precision`, `--load` and `--cubins` alone"
+            "`--length`, `--precision`, `--load`, `--cubins` and `--ranks` alone"
         )
     if cubins and target is None:
         raise typer.BadParameter("`--cubins` are those of a `--target`")
@@ -195,7 +195,7 @@ def lowered(
     display.close()
     say(report(made, gpu, batch * length))
     told.say(
-        program, lambda: {f"{how} on {gpu.name}": s for how, s in step_seconds(made, gpu).items()}
+        program, lambda: {f"{how}, on {gpu.name}": s for how, s in step_seconds(made, gpu).items()}
     )
     if cubins:
         codes = [part.graph.code for part in made.parts]

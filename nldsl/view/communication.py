@@ -35,8 +35,8 @@ def communication(
         f"{size(each)}" + (f": {mean / each:.3f} of it" if each else ""),
         f"on the wire: {ms(own)} a step, at most {ms(longest)}; after each step alike, {ms(alike)}",
         *(
-            f"predicted: {ms(seconds + own)} a step of {ms(seconds)} work {how}; after each step "
-            f"alike, {ms(seconds + alike)}"
+            f"predicted: {ms(seconds + own)} a step, {ms(seconds)} of it work ({how}); after each "
+            f"step alike, {ms(seconds + alike)}"
             for how, seconds in takes.items()
         ),
         f"assumed: a ring, in which {2 * (ranks - 1)} / {ranks} of a sum pass each rank at "
