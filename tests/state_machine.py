@@ -16,6 +16,7 @@ from torch import Tensor
 from nldsl.core.initial import initial, normal
 from nldsl.core.nodes import Node, Shape, Tree, walk
 from nldsl.core.program import ENDS, STATE, Clock
+from nldsl.oracle.files import taken
 from nldsl.oracle.interpreter import Oracle
 from nldsl.oracle.lines import Inside, Line, cut, mark, viewed_by
 from nldsl.oracle.operators import ABSENT, APPLY, Value, conform, each, leaves, like
@@ -234,8 +235,8 @@ class StepMachine:
     def drawn(self, node: Node, number: int) -> Value:
         seed = self.meaning.seed
         if node.op == "load":
-            found = self.meaning.files[node["file"]][node["key"]]
-            return found.double().reshape(1, *(a.size for a in node.shape))
+            sizes = [a.size for a in node.shape]
+            return taken(node["key"], self.meaning.files[node["file"]], sizes)[None]
         if node.op == "random":
             shape = [a.size for a in node.shape]
             return normal(seed, node["name"], shape, node["scale"], number)[None]

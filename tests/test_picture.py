@@ -173,8 +173,13 @@ def graph(name: str) -> nx.MultiDiGraph:
 
 
 @cache
+def drawn(name: str) -> str:
+    return svg(graph(name), name)
+
+
+@cache
 def picture(name: str) -> Picture:
-    return Picture(svg(graph(name), name))
+    return Picture(drawn(name))
 
 
 def sound(seen: Picture) -> None:
@@ -354,6 +359,16 @@ def test_words_break_where_they_may() -> None:
         "1,024 numbers;",
         "every token",
     ]
+
+
+GALLERY = EXAMPLES["titans"].parents[1] / "tests" / "language"
+
+
+@pytest.mark.parametrize(
+    "name", re.findall(r"\(pictures/(\w+)\.svg\)", (GALLERY / "gallery.md").read_text("utf-8"))
+)
+def test_the_gallery_shows_what_is_drawn(name: str, golden) -> None:
+    golden(GALLERY / "pictures" / f"{name}.svg", drawn(name))
 
 
 @over(6)

@@ -94,6 +94,15 @@ def test_every_verb_and_exit_code_is_listed() -> None:
     assert codes == {0, cli.REJECTED, cli.USAGE, cli.RUN, cli.BACKEND, cli.INTERRUPTED}
 
 
+def test_the_newest_version_has_its_changes() -> None:
+    changes = (ROOT / "tests" / "language" / "changes.md").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert (
+        re.findall(r"^## (.+)$", changes, re.M)[0]
+        == re.findall(r'^version = "(.+)"', project, re.M)[0]
+    )
+
+
 def test_the_glossary_has_thirty_words_in_order() -> None:
     text = (ROOT / "tests" / "language" / "glossary.md").read_text(encoding="utf-8")
     words = re.findall(r"^\| (?!word )([\w ]+) \|", text, re.MULTILINE)

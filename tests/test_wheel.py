@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -43,6 +44,20 @@ def nldsl(folder: Path, *arguments: str) -> str:
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+@pytest.mark.soak
+def test_the_wheel_holds_what_is_read_at_run_time(installed: Path) -> None:
+    """The library, starters, explanations and pages of the package, and the grammar."""
+    (wheel,) = installed.glob("*.whl")
+    held = set(ZipFile(wheel).namelist())
+    read = {
+        path.relative_to(ROOT)
+        for path in (ROOT / "nldsl").rglob("*.*")
+        if "__pycache__" not in path.parts
+    } | {Path("nldsl") / path.relative_to(ROOT) for path in (ROOT / "grammar").glob("*.*")}
+    assert {path.suffix for path in read} >= {".nl", ".md", ".lark", ".css", ".js", ".py"}
+    assert {str(path) for path in read} <= held
 
 
 @pytest.mark.soak

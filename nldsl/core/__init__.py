@@ -16,4 +16,5 @@ values of their own type. Nothing here knows the syntax or a backend.
     laws.py         invariants of a program that every stage keeps
     text.py         a program as text: `--emit graph`
     initial.py      initial values, from the seed
+    theirs.py       what a start takes of a file
 """

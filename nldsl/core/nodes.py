@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
+from nldsl.core.theirs import Theirs
 from nldsl.source import Span
 
 if TYPE_CHECKING:
@@ -72,8 +73,10 @@ class Node:
     # One line for each type that attributes have; core/ops.py says which operator has which.
     @overload
     def __getitem__(
-        self, attr: Literal["memory", "name", "level", "path", "how", "eq", "file", "key"]
+        self, attr: Literal["memory", "name", "level", "path", "how", "eq", "file"]
     ) -> str: ...
+    @overload
+    def __getitem__(self, attr: Literal["key"]) -> Theirs: ...
     @overload
     def __getitem__(
         self, attr: Literal["dim", "index", "keep", "length", "first", "late"]

@@ -252,8 +252,11 @@ class _Binder:
             case syntax.Kind(place, args):
                 self.place(place.names, scope)
                 self.arguments(args or (), scope.find(place.names[0].text), scope)
-            case syntax.Call(Name("load") as callee):  # names weights by their paths
+            case syntax.Call(Name("load") as callee, args):  # names weights by their paths
                 self.use(callee, scope)
+                for arg in args:
+                    if isinstance(arg, syntax.Pair):
+                        self.theirs(arg.key, scope)
             case syntax.Call(callee, args):
                 self.read(callee, scope)
                 known = scope.find(callee.text) if isinstance(callee, Name) else None
@@ -269,6 +272,18 @@ class _Binder:
             case _:
                 for child in syntax.children(piece):
                     self.read(child, scope)
+
+    def theirs(self, piece: Syntax, scope: Scope) -> None:
+        """The left side of a pair of `load`: a loop's variable and an axis are names in sight."""
+        match piece:
+            case syntax.Transpose(value):
+                self.theirs(value, scope)
+            case syntax.Index(value, named) | syntax.Call(_, (value, named)):
+                self.theirs(value, scope)
+                self.read(named, scope)
+            case syntax.List(items):
+                for item in items:
+                    self.theirs(item, scope)
 
     def arguments(
         self, args: tuple[syntax.Arg, ...], callee: Declared | None, scope: Scope

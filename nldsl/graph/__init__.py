@@ -20,6 +20,7 @@ clocks, causality, context and the paths of gradients.
     templates.py    defs as types of memories
     levels.py       levels, `grad`
     memories.py, starts.py    memories and their starts
+    loads.py        starts that come from files
     ownership.py    `weights`
     prox.py         `prox`, in closed form by quadratic.py
     reported.py     `report`

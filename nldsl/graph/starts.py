@@ -6,7 +6,6 @@ They read no streams.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,11 +13,10 @@ from typing import TYPE_CHECKING
 from nldsl.core.nodes import Constant, Node, Shape, Tree
 from nldsl.core.program import Fill, Weight
 from nldsl.frontend import syntax
-from nldsl.graph.elaborator import Elaborator, did_you_mean
-from nldsl.graph.evaluate import evaluate
+from nldsl.graph.loads import load
 from nldsl.graph.scope import Scope, Site
 from nldsl.graph.templates import Leaf
-from nldsl.graph.values import Array, Num, Text
+from nldsl.graph.values import Array
 
 if TYPE_CHECKING:
     from nldsl.graph.memories import MemoryInstance
@@ -133,69 +131,3 @@ def slot(memory: MemoryInstance, name: str, shape: Shape, leaf: Leaf, owner: str
     return memory.elaborator.weights.setdefault(
         name, Weight(name, shape, leaf.init, leaf.scale, fill, memory.text.span, owner)
     )
-
-
-def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
-    """`load("file", "theirs.{layer}" -> ours, ..)`: one to one both ways; a loop is the path
-    component of its variable.
-    """
-    elaborator, type_ = memory.elaborator, memory.type.force()
-    file = evaluate(call.args[0], site) if call.args else None
-    if not isinstance(file, Text):
-        elaborator.fail(
-            "N107", '`load` takes the name of a checkpoint and pairs "theirs" -> ours', call.span
-        )
-    wanted = pairs_of(call, elaborator)
-    paths = type_.core.paths() if isinstance(type_.core, Tree) else ("",)
-    used, nodes = set(), []
-    for path in paths:
-        ours, iterations = (
-            re.sub(r"\[[^\]]*\]", "", path) or memory.text.name.text,
-            dict(re.findall(r"(\w+)\[([^\]]*)\]", path)),
-        )
-        if ours not in wanted:
-            elaborator.fail(
-                "N116",
-                f"no pair loads the weight `{path or ours}`",
-                call.span,
-                help=f'one more pair: `"theirs" -> {ours or memory.text.name.text}`',
-            )
-        used.add(ours)
-        theirs, pair = wanted[ours]
-        for name in re.findall(r"\{(\w+)\}", theirs):
-            theirs = theirs.replace(
-                f"{{{name}}}", iterations.get(name) or variable(name, site, pair)
-            )
-        shape = type_.core.shape(path) if isinstance(type_.core, Tree) else type_.core
-        with elaborator.at(pair.key.span, site.scope.iteration):
-            nodes.append(elaborator.node("load", type=shape, file=file.text, key=theirs))
-    for ours in wanted.keys() - used:
-        elaborator.report(
-            "N116",
-            f"there is no weight `{ours}` to load",
-            wanted[ours][1].value.span,
-            help=did_you_mean(ours, [path or memory.text.name.text for path in paths]),
-        )
-    if not isinstance(type_.core, Tree):
-        return Array(nodes[0], type_.hidden)
-    return Array(elaborator.node("tree", *nodes, type=type_.core), type_.hidden)
-
-
-def pairs_of(call: syntax.Call, elaborator: Elaborator) -> dict[str, tuple[str, syntax.Pair]]:
-    """Our name -> theirs, and the pair that says so."""
-    wanted: dict[str, tuple[str, syntax.Pair]] = {}
-    for arg in call.args[1:]:
-        if not isinstance(arg, syntax.Pair) or not isinstance(arg.key, syntax.String):
-            elaborator.fail("N107", 'a pair "theirs" -> ours is needed here', arg.span)
-        ours = arg.value.span.text().replace(" ", "")
-        if ours in wanted:
-            elaborator.fail("N107", f"`{ours}` is loaded twice", arg.span)
-        wanted[ours] = (arg.key.text, arg)
-    return wanted
-
-
-def variable(name: str, site: Site, pair: syntax.Pair) -> str:
-    found = site.scope.find(name)
-    if found is None or not isinstance(found[0].base, Num):
-        site.elaborator.fail("N101", f"`{{{name}}}` is not a loop variable here", pair.key.span)
-    return f"{found[0].base.value:g}"

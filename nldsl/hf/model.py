@@ -16,7 +16,7 @@ from nldsl.core.program import ENDS
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.hf.config import NldslConfig
 from nldsl.pipeline import compile_program
-from nldsl.step.loading import loads
+from nldsl.step.loading import sized
 from nldsl.step.network import Carry, Flat, Network
 
 
@@ -144,9 +144,8 @@ def fresh(config: NldslConfig) -> Network:
     precision = "float64" if torch.get_default_dtype() == torch.float64 else "float32"
     files: dict[str, dict[str, Tensor]] = {}
     with torch.device("cpu"):  # what is loaded is written over it
-        for node in loads(program):
-            sizes = [axis.size for axis in node.shape]
-            files.setdefault(node["file"], {})[node["key"]] = torch.zeros(sizes)
+        for file, name, sizes in sized(program):
+            files.setdefault(file, {})[name] = torch.zeros(sizes)
         step = compile_program(program, precision=precision, capture="eager", files=files)
         return Program(program).module(step.init(0))
 

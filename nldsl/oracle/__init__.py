@@ -8,4 +8,5 @@ imports the core and the drawing of starts, and no schedule, emitter or lowering
     lines.py         time lines: values with their past
     time.py          the operators of time
     operators.py     the operators at one instant
+    files.py         what a start takes of a file
 """

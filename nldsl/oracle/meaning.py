@@ -19,6 +19,7 @@ from torch import Tensor
 from nldsl.core.initial import initial, normal
 from nldsl.core.nodes import Node, Tree
 from nldsl.core.program import Clock, Level, Memory, Program
+from nldsl.oracle.files import taken
 from nldsl.oracle.lines import Facts, Inside, Line, cut, mark
 from nldsl.oracle.operators import ABSENT, APPLY, Value, conform, each
 from nldsl.oracle.time import TIME
@@ -321,11 +322,8 @@ class Meaning:
             }
             return drawn if isinstance(node.type, Tree) else drawn[""]
         if node.op == "load":
-            return (
-                self.files[node["file"]][node["key"]]
-                .double()
-                .reshape(1, *(a.size for a in node.shape))
-            )
+            sizes = [a.size for a in node.shape]
+            return taken(node["key"], self.files[node["file"]], sizes)[None]
         return APPLY[node.op](
             node, *(self._start_value(a, level, line, i, number) for a in node.args)
         )

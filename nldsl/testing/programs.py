@@ -28,7 +28,7 @@ from torch import Tensor
 from nldsl.core.program import ENDS, Program
 from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import load_text
-from nldsl.step.loading import Files, loads
+from nldsl.step.loading import Files, sized
 from nldsl.testing import mixers, recurrences
 from nldsl.testing.constructs import constructs
 from nldsl.testing.page import Choose, Layer, Page, block
@@ -126,10 +126,9 @@ class Drawn:
         """The files that the program loads: normal numbers, small enough to be weights."""
         generator = torch.Generator().manual_seed(self.seed)
         found: dict[str, dict[str, Tensor]] = {}
-        for node in loads(program):
-            sizes = [axis.size for axis in node.shape]
-            found.setdefault(node["file"], {}).setdefault(
-                node["key"], 0.5 * torch.randn(sizes, generator=generator, dtype=torch.float64)
+        for file, name, sizes in sized(program):
+            found.setdefault(file, {})[name] = 0.5 * torch.randn(
+                sizes, generator=generator, dtype=torch.float64
             )
         return found
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from nldsl.core.program import Program
+from nldsl.core.theirs import names
 from nldsl.diagnostic import Diagnostic
 from nldsl.step.loading import loads
 from nldsl.train import checkpoint, faults
@@ -69,10 +70,10 @@ def places(program: Program, folder: Path, given: Mapping[str, str]) -> dict[str
 
     Raises N730 for one that is nowhere, N734 for one in `given` that nothing loads.
     """
-    names = list(dict.fromkeys(node["file"] for node in loads(program)))
+    known = list(dict.fromkeys(node["file"] for node in loads(program)))
     for name in given:
-        if name not in names:
-            raise faults.loads_nothing(name, names)
+        if name not in known:
+            raise faults.loads_nothing(name, known)
     found: dict[str, Path] = {}
     for node in loads(program):
         name = node["file"]
@@ -100,7 +101,8 @@ def read(program: Program, found: Mapping[str, Path]) -> Pretrained:
     files: dict[str, dict[str, Tensor]] = {}
     unread = {}
     for name, path in found.items():
-        wanted = {node["key"] for node in loads(program) if node["file"] == name}
+        keys = [node["key"] for node in loads(program) if node["file"] == name]
+        wanted = {tensor for key in keys for tensor in names(key)}
         files[name], there = tensors(path, wanted)
         unread[name] = tuple(sorted(there - wanted))
     return Pretrained(files, unread)

@@ -1,0 +1,40 @@
+"""What a start takes of a file, written out entry by entry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from nldsl.core.theirs import Theirs
+
+
+def taken(theirs: Theirs, file: Mapping[str, Tensor], sizes: list[int]) -> Tensor:
+    """float64, of the sizes of what starts from it."""
+    return _rows(theirs, file, sizes).reshape(sizes)
+
+
+def _rows(theirs: Theirs, file: Mapping[str, Tensor], sizes: list[int]) -> Tensor:
+    if isinstance(theirs, str):
+        return file[theirs].double()
+    x, *more = (_rows(part, file, sizes) for part in theirs.of)
+    match theirs.how:
+        case "transposed":
+            a, b = x.shape
+            return torch.stack([x[:, j] for j in range(b)]).reshape(b, a)
+        case "entry":
+            return x.unbind(0)[theirs.at]
+        case "part":
+            before, own = sum(theirs.sizes[: theirs.at]), theirs.sizes[theirs.at]
+            return x.reshape(-1)[before : before + own]
+        case "stacked":
+            return torch.cat([part.reshape(-1) for part in (x, *more)])
+    n = sizes[theirs.at]
+    pairs = [(i, i + n // 2) for i in range(n // 2)]
+    order = [j for pair in pairs for j in pair]  # place in neighbours -> place in halves
+    if theirs.how == "halves":
+        order = [order.index(i) for i in range(n)]
+    after = math.prod(sizes[theirs.at + 1 :])
+    return x.reshape(-1, n, after)[:, order]
