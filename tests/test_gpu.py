@@ -34,6 +34,19 @@ def test_the_step_on_an_accelerator_computes_the_same(name: str, capture: str) -
     assert kept <= laws.GRADIENTS
 
 
+@pytest.mark.parametrize("name", ["deltanet", "gated_deltanet", "gla", "titans"])
+def test_memories_on_the_chip_are_those_of_the_torch_form(name: str) -> None:
+    made = tiny(name, d=32)
+    fast, slow = (
+        compile_program(made, device="cuda", capture=c, kernels=on)
+        for c, on in (("split", True), ("eager", False))
+    )
+    assert fast.kernels and not slow.kernels
+    values, kept = apart(fast, slow, [data(made, 2, 131, i) for i in range(2)])
+    assert values <= laws.VALUES
+    assert kept <= laws.GRADIENTS
+
+
 @pytest.mark.parametrize("name", ["titans", "hope"])
 def test_the_accelerator_computes_what_the_processor_does(name: str) -> None:
     made = program(name)

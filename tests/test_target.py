@@ -153,13 +153,25 @@ def test_twice_the_layers_are_twice_the_calls() -> None:
 @needs_triton
 def test_a_recurrence_is_called_once_a_piece() -> None:
     """And what needs no memory once for all pieces of a layer."""
-    for found, layers, pieces in (
-        (made("titans", depth=1), 1, LENGTH // 8),
-        (made("linear_attention", 192, depth=2), 2, 192 // 64),
-    ):
-        for backward in (False, True):
-            assert sum(calls(found, "moving", backward=backward)) == layers * pieces
-            assert sum(calls(found, "still", backward=backward)) == layers
+    found, pieces = made("delta_product", 192), 192 // 64
+    for backward in (False, True):
+        assert sum(calls(found, "moving", backward=backward)) == pieces
+        assert sum(calls(found, "still", backward=backward)) == 1
+    assert ", no chunk kernel: " in found.memories["loss.layer[0].mixer.recall"]
+
+
+@needs_triton
+def test_a_memory_on_the_chip_is_one_launch_a_layer_and_direction() -> None:
+    """Its products, of one lane and head: forward M k, M q, q k, twice what was solved, twice v."""
+    layers, e, heads, chunk, pieces = 2, 8, 2, 64, 3
+    found = made("deltanet", 192, depth=layers)
+    count = {x.name: (x, n) for x, n in launched(found) if x.name.startswith("pieces")}
+    assert {name: n for name, (_, n) in count.items()} == {"pieces": 2, "pieces_back": 2}
+    of_state, of_tokens = 2 * chunk * e * e, 2 * chunk * chunk * e
+    forward, _ = count["pieces"]
+    assert forward.flops == BATCH * heads * pieces * (3 * of_state + 4 * of_tokens)
+    assert calls(found, "pieces") == [layers] and not calls(found, "moving")
+    assert {how.rpartition(", ")[2] for how in found.memories.values()} == {"a chunk kernel"}
 
 
 @needs_triton
@@ -183,7 +195,7 @@ def test_products_are_gathered_as_in_the_compiled_step(monkeypatch: pytest.Monke
 @needs_triton
 def test_what_the_host_does_between_graphs() -> None:
     """Pieces are put side by side; nothing is copied there in the middle of a step."""
-    plain, pieces = made("transformer", depth=1), made("titans", depth=1)
+    plain, pieces = made("transformer", depth=1), made("delta_product", 128)
     assert plain.copies == pieces.copies == 0
     assert "cat" in {x.name for x in pieces.eager}
     assert plain.kept > 0

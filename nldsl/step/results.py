@@ -41,7 +41,8 @@ def in_order(graph: Graph) -> None:
         with value.fake_mode:
             made.meta["val"] = value.clone(memory_format=torch.contiguous_format)
         end.replace_input_with(node, made)
-    record_original_output_strides(graph.owning_module)
+    if graph.owning_module is not None:
+        record_original_output_strides(graph.owning_module)
 
 
 def scattered(node: Node) -> bool:

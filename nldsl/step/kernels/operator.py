@@ -6,10 +6,11 @@ On a processor Triton's own interpreter runs them (`TRITON_INTERPRET=1`), in flo
 from __future__ import annotations
 
 import linecache
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cache
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +26,28 @@ from nldsl.step.kernels.source import (
 )
 
 Tensors = Sequence[Tensor]
+Given = tuple[str, Tensors, Tensors, int, bool, bool]  # of `pieces`
+
+
+class Context(Protocol):
+    """What PyTorch keeps of a call for its backward pass."""
+
+    text: str
+    left: bool
+    states: int
+    count: int
+    needs_input_grad: tuple[Sequence[bool], ...]
+    saved_tensors: tuple[Tensor, ...]
+
+    def set_materialize_grads(self, value: bool) -> None: ...
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
+class Kernel(Protocol):
+    """A kernel as Triton has it: by its grid, what runs it."""
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., object]: ...
 
 
 def shape(x: Tensor) -> Shape:
@@ -56,8 +79,8 @@ def pieces(
     keep: bool,
 ) -> list[Tensor]:
     """Runs `piece(states, streams)` of the text over the pieces of each lane, `count` of them one
-    after the other: states [lanes, ..], streams [lanes * count, ..]. Gives what is handed on, then the states
-    behind the last piece if `left`, then those before each if `keep`.
+    after the other: states [lanes, ..], streams [lanes * count, ..]. Gives what is handed on, then
+    the states behind the last piece if `left`, then those before each if `keep`.
     """
     call = call_of(text, states, streams, count, left, keep)
     made, source = results(call, states[0]), forward_source(call)
@@ -146,7 +169,7 @@ def _(
     return gradients(call, starts[0], wanted)
 
 
-def keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+def keep_for_backward(ctx: Context, inputs: Given, output: list[Tensor]) -> None:
     text, states, streams, count, left, keep = inputs
     assert keep, "a derivative is taken of what was kept for none"
     ctx.set_materialize_grads(False)
@@ -154,7 +177,7 @@ def keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -
     ctx.save_for_backward(*output[len(output) - len(states) :], *streams)
 
 
-def differentiated(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[object, ...]:
+def differentiated(ctx: Context, grads: Sequence[Tensor | None]) -> tuple[object, ...]:
     saved, n = ctx.saved_tensors, ctx.states
     starts, streams = saved[:n], saved[n:]
     wanted = [i for i, needs in enumerate(ctx.needs_input_grad[2]) if needs]
@@ -174,29 +197,30 @@ pieces.register_autograd(differentiated, setup_context=keep_for_backward)
 # -- in Triton
 
 
-def source_of(packet: object, args: Sequence[Any]) -> Source | None:
+def source_of(packet: object, args: Sequence[object]) -> Source | None:
     """The kernel that a call of these operators runs."""
     if packet is torch.ops.nldsl.pieces:
-        return forward_source(call_of(*args))
-    return backward_source(*call_back(*args)) if packet is torch.ops.nldsl.pieces_back else None
+        return forward_source(call_of(*args))  # type: ignore[arg-type]
+    if packet is torch.ops.nldsl.pieces_back:
+        return backward_source(*call_back(*args))  # type: ignore[arg-type]
+    return None
 
 
-def kernel(source: Source) -> Any:
+def kernel(source: Source) -> Kernel:
     """The kernel, for the device or for Triton's interpreter."""
-    from triton import knobs
-
-    return made(source, bool(knobs.runtime.interpret))
+    return made(source, os.environ.get("TRITON_INTERPRET") == "1")
 
 
 @cache
-def made(source: Source, interpreted: bool) -> Any:
+def made(source: Source, interpreted: bool) -> Kernel:
     """Triton finds the text where Python keeps lines."""
-    space: dict[str, Any] = {"__name__": f"nldsl_{source.name}"}
+    space: dict[str, object] = {"__name__": f"nldsl_{source.name}"}
     file = f"<nldsl {source.name} {hash(source):x}>"
     lines = source.text.splitlines(keepends=True)
     linecache.cache[file] = (len(source.text), None, lines, file)
     exec(compile(source.text, file, "exec"), space)
-    return space[source.name]
+    found: Kernel = space[source.name]  # type: ignore[assignment]
+    return found
 
 
 def launch(source: Source, tensors: Sequence[Tensor]) -> None:

@@ -64,11 +64,11 @@ class Met(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self,
         func: OpOverload,
         types: Sequence[type],
-        args: tuple[Any, ...] = (),
+        args: tuple[object, ...] = (),
         kwargs: dict[str, object] | None = None,
     ) -> object:
         if func is torch.ops.nldsl.pieces.default:
-            self.calls.append(call_of(*args))
+            self.calls.append(call_of(*args))  # type: ignore[arg-type]
         return func(*args, **(kwargs or {}))
 
 
@@ -76,7 +76,8 @@ def calls(source: str, made: Whole, one: Recurrent) -> list[Call]:
     """What the operator would be given, of two sequences of two pieces. Raises Unfit."""
     space: dict[str, Any] = {"__name__": "step"}
     exec(compile(f"{source}\n\n{made.text}", "<nldsl step>", "exec"), space)
-    with FakeTensorMode(), Met() as met:
+    met = Met()
+    with FakeTensorMode(), met:
         states = tuple(torch.zeros(2, *x) for x in one.states)
         streams = tuple(torch.zeros(2, 2 * one.chunk, *x) for x in one.streams)
         statics = tuple(torch.zeros(x) for x in one.statics)
@@ -115,34 +116,24 @@ def rolled(scan: Scan, found: Mapping[Run, tuple[Whole, Run]]) -> Scan:
         copies: tuple[tuple[int, int], ...],
         mode: str,
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        length = streams[0].shape[1]
+        length, outs = streams[0].shape[1], list[tuple[Tensor, ...]]()
         before, full, behind = pieces(length, position, chunk)
+        first, last = (full[0][0], full[-1][1]) if full else (0, 0)
         if body not in found or not full or mode not in ("loop", "last"):
-            return scan(body, apart, state, streams, statics, position, chunk, clocks, copies, mode)
-        outs: list[tuple[Tensor, ...]] = []
-
-        def part(a: int, b: int) -> tuple[Tensor, ...]:
-            return streams if b - a == length else tuple(x[:, a:b] for x in streams)
-
-        def some(a: int, b: int, mode: str) -> None:
-            nonlocal state
-            at = position + a
-            state, out = scan(
-                body, apart, state, part(a, b), statics, at, chunk, clocks, copies, mode
-            )
+            first, last, full, behind = 0, 0, [], [(0, length)]
+        one, all_pieces = found.get(body, (None, body))
+        for a, b, how in ((0, first, "loop"), (first, last, ""), (last, length, mode)):
+            here = streams if b - a == length else tuple(x[:, a:b] for x in streams)
+            if a == b:
+                continue
+            if how or one is None:
+                rest = statics, position + a, chunk, clocks, copies, how
+                state, out = scan(body, apart, state, here, *rest)
+            else:
+                left = mode == "loop" or bool(behind)
+                new, out = all_pieces(state, here[: one.streams], statics, chunk, left)
+                state = tuple(new[at] for at in one.places) if left else state
             outs.append(out)
-
-        first, last = full[0][0], full[-1][1]
-        if before:
-            some(0, first, "loop")
-        one, whole_run = found[body]
-        left = mode == "loop" or bool(behind)
-        given = part(first, last)[: one.streams]
-        new, out = whole_run(state, given, statics, chunk, left)
-        state = tuple(new[one.places[i]] for i in range(len(state))) if left else state
-        outs.append(out)
-        if behind:
-            some(last, length, mode)
         joined = zip(*outs)
         return state, tuple(torch.cat(x, 1) if len(x) > 1 else x[0] for x in joined)
 

@@ -27,7 +27,8 @@ class Shape:
 @dataclass(frozen=True)
 class Call:
     """What kernels are written for: the statements of a piece, the states and streams that they are
-    given, how many `pieces` each lane has. `left`: is the state behind the last piece wanted? `keep`: are those before each?
+    given, how many `pieces` each lane has. `left`: is the state behind the last piece wanted?
+    `keep`: are those before each?
     """
 
     text: str

@@ -8,7 +8,7 @@ operator that takes the memory through the rest.
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -56,24 +56,19 @@ def names(node: ast.AST) -> set[str]:
     return {x.id for x in ast.walk(node) if isinstance(x, ast.Name)}
 
 
-class Settled(ast.NodeTransformer):
+def settled(node: ast.AST, empty: Collection[str], ends: Mapping[str, bool]) -> ast.AST:
     """What is known at the ends of whole pieces: a copy is the memory, a clock has ticked."""
-
-    def __init__(self, empty: Collection[str], ends: dict[str, bool]) -> None:
-        self.empty, self.ends = empty, ends
-
-    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
-        self.generic_visit(node)
-        tested = names(node.test)
-        return node.body if tested and tested <= {*self.empty} else node
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        self.generic_visit(node)
-        if isinstance(node.func, ast.Name) and node.func.id == "select":
-            flag, new, old = node.args
-            if isinstance(flag, ast.Name) and flag.id in self.ends:
-                return new if self.ends[flag.id] else old
-        return node
+    for name, value in ast.iter_fields(node):
+        if isinstance(value, ast.AST):
+            setattr(node, name, settled(value, empty, ends))
+        elif isinstance(value, list):
+            value[:] = [settled(x, empty, ends) for x in value if isinstance(x, ast.AST)]
+    match node:
+        case ast.IfExp() if names(node.test) and names(node.test) <= {*empty}:
+            return node.body
+        case ast.Call(func=ast.Name("select"), args=[ast.Name(flag), new, old]) if flag in ends:
+            return new if ends[flag] else old
+    return node
 
 
 @dataclass
@@ -187,9 +182,12 @@ def whole(module: ast.Module, one: Recurrent, apart: tuple[str, str] | None, sin
     fresh = {i for i, clock in one.copies if ends[clock]}
     kept = [i for i in range(len(states)) if i not in fresh]
     flags = dict(zip(unpacked.get("ends", []), [bool(x) for x in ends]))
-    settled = Settled([states[i] for i in fresh], flags)
-    *lines, end = (settled.visit(line) for line in lines)
+    empty = [states[i] for i in fresh]
+    *lines, end = (line for line in lines if settled(line, empty, flags))
+    assert isinstance(end, ast.Return) and isinstance(end.value, ast.Tuple)
     chosen, outs = end.value.elts
+    assert isinstance(chosen, ast.IfExp) and isinstance(chosen.body, ast.Tuple)
+    assert isinstance(outs, ast.Tuple)
     hoisting = hoisted(lines, {states[i] for i in kept}, sinks)
     results = [same(ast.unparse(x), lines) for x in chosen.body.elts]
     handed = [ast.unparse(hoisting.of(x)) for x in outs.elts]

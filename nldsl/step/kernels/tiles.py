@@ -8,7 +8,7 @@ left of a value is a tile of at most two axes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import SimpleNamespace
@@ -250,7 +250,7 @@ def product(eq: str, *xs: Symbol) -> Symbol:
     return xs[0].tape.record("einsum", xs, [*map(list, given.split(","))], [*out], 1.0, True)
 
 
-def entrywise(kind: str):
+def entrywise(kind: str) -> Callable[[Symbol], Symbol]:
     return lambda x: single(kind, x)
 
 
@@ -317,7 +317,10 @@ def piece(text: str, states: tuple[Sizes, ...], streams: tuple[Sizes, ...]) -> P
     return Piece(
         tuple(stripped(tape, at) for at in range(len(tape.ops))),
         tuple(tuple(a.size for a in tile(tape, at)) for at in range(len(tape.ops))),
-        *(tuple(map(view, some)) for some in (old, taken, new, outs)),
+        tuple(map(view, old)),
+        tuple(map(view, taken)),
+        tuple(map(view, new)),
+        tuple(map(view, outs)),
         programs,
     )
 
