@@ -8,6 +8,7 @@ before anything is made.
     outcome.py     what verbs answer: text, warnings, files, exit codes
     specs.py       verbs on a text: check, graph, fmt, explain, new, lsp
     steps.py       verbs on a training step: compile, bench
+    comparing.py   the verb on several runs: compare
     runs.py        verbs on a run and its tokens: train, eval, generate, export, tokenizer train
 
 Exit codes: 0 done; 1 the program was rejected; 2 the command line was; 3 the text, the run folder
@@ -27,7 +28,7 @@ from io import TextIOWrapper
 
 import typer
 
-from nldsl.cli import runs, specs, steps
+from nldsl.cli import comparing, runs, specs, steps
 from nldsl.cli.outcome import BACKEND, INTERRUPTED, REJECTED, RUN, USAGE
 
 __all__ = ["BACKEND", "INTERRUPTED", "REJECTED", "RUN", "USAGE", "app", "main"]
@@ -42,6 +43,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "eval": runs.eval_,
     "generate": runs.generate,
     "export": runs.export,
+    "compare": comparing.compare,
     "bench": steps.bench,
     "explain": specs.explain,
     "new": specs.new,

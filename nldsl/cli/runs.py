@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,6 +57,9 @@ def train(
         count(1, "Optimizer steps [default: 1000]; more of them make a resumed run longer."),
     ] = None,
     seed: Annotated[int | None, count(0, "Of weights and batches [default: 0].")] = None,
+    seeds: Annotated[
+        int | None, count(1, "Train so many runs, with the seeds from --seed on, in one folder.")
+    ] = None,
     batch: Annotated[int | None, count(1, "Sequences in a micro-batch [default: 4].")] = None,
     length: Annotated[int | None, count(2, "Tokens in a sequence [default: 256].")] = None,
     accumulate: Annotated[int | None, count(1, "Micro-batches in a step [default: 1].")] = None,
@@ -126,8 +130,40 @@ def train(
     if resume is None and eval_every is None and (patience or eval_bytes):
         raise typer.BadParameter("--patience and --eval-bytes are of --eval-every N: name N")
     with reported():
-        run = run_of(spec, resume, given, out)
-        followed(replace(run, budget=budget), save_every)
+        for run in several(spec, resume, given, out, seeds):
+            followed(replace(run, budget=budget), save_every)
+
+
+def several(
+    spec: Path | None,
+    resume: Path | None,
+    given: dict[str, object],
+    out: Path | None,
+    seeds: int | None,
+) -> Iterator[Run]:
+    """The run that is to be trained; or one after the other those of several seeds, which all begin
+    before the first is trained. Behind the last of these their table is printed.
+    """
+    from nldsl.train import compare, faults, folder
+
+    if seeds is None and (resume is None or compare.members(resume) == [resume]):
+        yield run_of(spec, resume, given, out)
+        return
+    if seeds is not None:
+        if resume is not None:
+            raise typer.BadParameter("--seeds are of runs that begin: leave out --resume, or them")
+        assert spec is not None, "a run that begins has a spec"
+        resume = folder.made(out) if out is not None else folder.unused(Path("runs"), spec.stem)
+        if folder.is_record(resume):
+            raise faults.already_a_run(resume)
+        first = settings_of(given).seed
+        for seed in range(first, first + seeds):
+            run_of(spec, None, {**given, "seed": seed}, resume / f"seed-{seed}")
+        spec, given = None, {}
+    assert resume is not None, "runs begin, or go on"
+    for place in compare.members(resume):
+        yield run_of(spec, place, given, None)
+    say(compare.table([compare.read(place) for place in compare.members(resume)]))
 
 
 def spec_and_data(
