@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from commands import nldsl
 
-from nldsl import cli
+from nldsl import __version__, cli
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -43,6 +44,7 @@ CONTRACT = {
         "--fill",
         "--set",
         "--steps",
+        "--epochs",
         "--seed",
         "--seeds",
         "--batch",
@@ -62,6 +64,7 @@ CONTRACT = {
         "--memory",
         "--load",
         "--budget",
+        "--threads",
     },
     "eval": {
         "run",
@@ -73,6 +76,7 @@ CONTRACT = {
         "--best",
         "--memory",
         "--remember",
+        "--threads",
     },
     "generate": {
         "run",
@@ -84,6 +88,7 @@ CONTRACT = {
         "--best",
         "--memory",
         "--remember",
+        "--threads",
     },
     "compare": {"runs", "--out"},
     "export": {"run", "--as", "--out", "--best"},
@@ -103,6 +108,7 @@ CONTRACT = {
         "--precision",
         "--capture",
         "--profile",
+        "--threads",
     },
 }
 
@@ -168,6 +174,23 @@ def test_one_level_is_not_several() -> None:
         assert f"-: {words} accepted" in nldsl("check", "-", text=spec)[1]
 
 
+def test_the_version_is_told() -> None:
+    status, out, _ = nldsl("--version")
+    assert status == 0 and out == f"nldsl {__version__}, torch {torch.__version__}\n"
+
+
+def test_so_many_threads_compute(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        spec, out = EXAMPLES / "transformer.nl", tmp_path / "run"
+        small = ("--set", "d=16", "--set", "depth=1", "--steps", 1, "--length", 16)
+        more = ("--capture", "eager", "--threads", before + 1)
+        assert nldsl("train", spec, __file__, *small, *more, "--out", out)[0] == 0
+        assert json.loads((out / "run.json").read_text())["threads"] == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("verb", CONTRACT)
 def test_every_verb_explains_itself(verb: str) -> None:
     status, out, _ = nldsl(*verb.split(), "--help")
@@ -227,6 +250,9 @@ def test_missing_data_is_3(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_4(tmp_path: Path) -> None:
     status, _, err = nldsl("compile", str(EXAMPLES / "titans.nl"), "--device", "cuda:99")
     assert status == cli.BACKEND and "error[N8" in err
+    if not torch.backends.mps.is_available():
+        status, _, err = nldsl("train", str(EXAMPLES / "titans.nl"), "--device", "mps")
+        assert status == cli.BACKEND and "error[N802]" in err and "no Metal device" in err
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
+from typing import Annotated
 
 import typer
 
+from nldsl import __version__
 from nldsl.cli import comparing, runs, specs, steps
 from nldsl.cli.outcome import BACKEND, INTERRUPTED, REJECTED, RUN, USAGE
 
@@ -59,6 +61,25 @@ app = typer.Typer(
 )
 for name, verb in VERBS.items():
     app.command(name)(verb)
+
+
+def told_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"nldsl {__version__}, torch {version('torch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def nldsl(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=told_version, help="Say it, and end."),
+    ] = False,
+) -> None:
+    """Nested optimisation levels: from a spec to one compiled training step."""
+
 
 tokenizers = typer.Typer(
     help="Make the tokens of a text.", no_args_is_help=True, rich_markup_mode=None

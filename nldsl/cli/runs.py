@@ -28,6 +28,7 @@ from nldsl.cli.options import (
     Remember,
     RunFolder,
     Sets,
+    Threads,
     Tokens,
     absolute,
     count,
@@ -56,6 +57,9 @@ def train(
         int | None,
         count(1, "Optimizer steps [default: 1000]; more of them make a resumed run longer."),
     ] = None,
+    epochs: Annotated[
+        int | None, count(1, "Instead of --steps: read each part of the data so often.")
+    ] = None,
     seed: Annotated[int | None, count(0, "Of weights and batches [default: 0].")] = None,
     seeds: Annotated[
         int | None, count(1, "Train so many runs, with the seeds from --seed on, in one folder.")
@@ -63,7 +67,9 @@ def train(
     batch: Annotated[int | None, count(1, "Sequences in a micro-batch [default: 4].")] = None,
     length: Annotated[int | None, count(2, "Tokens in a sequence [default: 256].")] = None,
     accumulate: Annotated[int | None, count(1, "Micro-batches in a step [default: 1].")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N [default: cpu].")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, mps, cuda or cuda:N [default: cpu].")
+    ] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="As of `compile` [default: float32].", **IN)
     ] = None,
@@ -95,6 +101,7 @@ def train(
     memory: Memory = None,
     load: Loads = None,
     budget: Budget = None,
+    threads: Threads = None,
 ) -> None:
     """Train a spec on DATA, by default on the Python standard library's source, or on a chaotic
     series if the spec reads numbers.
@@ -108,6 +115,7 @@ def train(
         tokenizer=tokenizer and str(tokenizer.resolve()),
         fill=fill,
         steps=steps,
+        epochs=epochs,
         seed=seed,
         batch=batch,
         length=length,
@@ -125,6 +133,10 @@ def train(
     )
     if resume is not None and out is not None:
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
+    if epochs is not None and steps is not None:
+        raise typer.BadParameter(
+            "--epochs say how many steps there are: leave out --steps, or them"
+        )
     if watch and capture is Capture.whole:
         raise typer.BadParameter("one graph has no ticks to watch: `--capture split` or `eager`")
     if resume is None and eval_every is None and (patience or eval_bytes):
@@ -253,6 +265,7 @@ def eval_(
     best: Best = False,
     memory: Memory = None,
     remember: Remember = None,
+    threads: Threads = None,
 ) -> None:
     """Score a trained model on its held-out data, or on DATA: in bits per byte, or by its loss if
     it reads numbers.
@@ -285,6 +298,7 @@ def generate(
     best: Best = False,
     memory: Memory = None,
     remember: Remember = None,
+    threads: Threads = None,
 ) -> None:
     """Let a trained model go on with PROMPT; its token-clock levels learn from what they read and
     write.

@@ -18,6 +18,7 @@ from nldsl.cli.options import (
     Sets,
     Spec,
     Stage,
+    Threads,
     absolute,
 )
 from nldsl.cli.outcome import reported, say
@@ -193,6 +194,7 @@ def bench(
             "backward and in its ticks, and what is kept for its backward pass.",
         ),
     ] = False,
+    threads: Threads = None,
 ) -> None:
     """Time the training step, compiled and not."""
     with reported():

@@ -201,6 +201,9 @@ def plan(run: Run, step: CompiledStep, done: int, told: int) -> str:
             f"\nstateful memories: each of {s.batch * s.accumulate} batch lanes continues its text "
             "from the previous step"
         )
+    if s.epochs is not None:
+        each = len(run.data.train) // s.length
+        text += f"\nin epochs: each of {each:,} windows of {s.length} {unit} once in each"
     trained = step.reading.trained[0]
     if trained != "loss":
         words = f"`{trained}`" if trained in run.program.outputs else "the stream that is learned"
