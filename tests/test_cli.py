@@ -61,6 +61,7 @@ CONTRACT = {
         "--patience",
         "--watch",
         "--not-finite",
+        "--log",
         "--memory",
         "--load",
         "--budget",

@@ -48,6 +48,10 @@ class NotFinite(StrEnum):
     stop, skip = "stop", "skip"
 
 
+class Logger(StrEnum):
+    tensorboard, wandb = "tensorboard", "wandb"
+
+
 class Precision(StrEnum):
     float32, bfloat16, float64 = "float32", "bfloat16", "float64"
 

@@ -22,6 +22,7 @@ from nldsl.cli.options import (
     Export,
     Fill,
     Loads,
+    Logger,
     Memory,
     NotFinite,
     Precision,
@@ -98,6 +99,9 @@ def train(
         NotFinite | None,
         typer.Option(help="A step that is not: the run stops, or goes on without it."),
     ] = None,
+    log: Annotated[
+        Logger | None, typer.Option(help="Send the numbers there too, if it is installed.")
+    ] = None,
     memory: Memory = None,
     load: Loads = None,
     budget: Budget = None,
@@ -143,7 +147,7 @@ def train(
         raise typer.BadParameter("--patience and --eval-bytes are of --eval-every N: name N")
     with reported():
         for run in several(spec, resume, given, out, seeds):
-            followed(replace(run, budget=budget), save_every)
+            followed(replace(run, budget=budget, log=log and log.value), save_every)
 
 
 def several(

@@ -74,6 +74,7 @@ class Run:
     files: dict[str, Path]  # that the program loads
     record: Record  # the content of run.json
     budget: int | None = None  # bytes of a step; None: what the device has
+    log: str | None = None  # where its numbers go beside the journal, see loggers.py
     file: str = checkpoint.FILE  # of the saved state that it is used from
 
     def at_its_best(self, best: bool = True) -> Run:
