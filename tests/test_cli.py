@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from commands import nldsl
 
-from nldsl import cli
+from nldsl import __version__, cli
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -45,7 +46,9 @@ CONTRACT = {
         "--fill",
         "--set",
         "--steps",
+        "--epochs",
         "--seed",
+        "--seeds",
         "--batch",
         "--length",
         "--accumulate",
@@ -61,10 +64,12 @@ CONTRACT = {
         "--patience",
         "--watch",
         "--not-finite",
+        "--log",
         "--memory",
         "--load",
         "--weights",
         "--budget",
+        "--threads",
     },
     "eval": {
         "run",
@@ -77,6 +82,7 @@ CONTRACT = {
         "--memory",
         "--remember",
         "--weights",
+        "--threads",
     },
     "generate": {
         "run",
@@ -94,7 +100,9 @@ CONTRACT = {
         "--memory",
         "--remember",
         "--weights",
+        "--threads",
     },
+    "compare": {"runs", "--out"},
     "export": {"run", "--as", "--out", "--weights", "--best"},
     "graph": {"spec", "--set", "--as", "--out"},
     "fmt": {"files", "--write", "--check"},
@@ -112,6 +120,7 @@ CONTRACT = {
         "--precision",
         "--capture",
         "--profile",
+        "--threads",
     },
 }
 
@@ -177,6 +186,23 @@ def test_one_level_is_not_several() -> None:
         assert f"-: {words} accepted" in nldsl("check", "-", text=spec)[1]
 
 
+def test_the_version_is_told() -> None:
+    status, out, _ = nldsl("--version")
+    assert status == 0 and out == f"nldsl {__version__}, torch {torch.__version__}\n"
+
+
+def test_so_many_threads_compute(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        spec, out = EXAMPLES / "transformer.nl", tmp_path / "run"
+        small = ("--set", "d=16", "--set", "depth=1", "--steps", 1, "--length", 16)
+        more = ("--capture", "eager", "--threads", before + 1)
+        assert nldsl("train", spec, __file__, *small, *more, "--out", out)[0] == 0
+        assert json.loads((out / "run.json").read_text())["threads"] == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("verb", CONTRACT)
 def test_every_verb_explains_itself(verb: str) -> None:
     status, out, _ = nldsl(*verb.split(), "--help")
@@ -236,6 +262,9 @@ def test_missing_data_is_3(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there_is_4(tmp_path: Path) -> None:
     status, _, err = nldsl("compile", str(EXAMPLES / "titans.nl"), "--device", "cuda:99")
     assert status == cli.BACKEND and "error[N8" in err
+    if not torch.backends.mps.is_available():
+        status, _, err = nldsl("train", str(EXAMPLES / "titans.nl"), "--device", "mps")
+        assert status == cli.BACKEND and "error[N802]" in err and "no Metal device" in err
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ other settings.
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -58,9 +59,11 @@ level training every step {
 STEPS, SAVE_EVERY = 60, 7
 NUMBERS = ["--batch", "2", "--length", "32", "--capture", "eager"]
 
-# `nldsl`, with a line written for every step that is really executed; the line survives SIGKILL.
+# `nldsl`, with a line written for every step that is really executed; the line survives SIGKILL,
+# which comes at the write that the environment says, if it says one.
 COUNTED = """
 import os, sys
+from pathlib import Path
 from nldsl import cli
 from nldsl.train import run
 log = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -80,21 +83,28 @@ def counted(opened):
     return Counted(step), state
 
 run.compiled = counted
+if at := os.environ.get("NLDSL_KILLED_AT"):
+    from striking import Strikes, killed
+    Strikes(Path("run"), int(at), killed).install()
 cli.main()
 """
+WRITES = 200  # of such a run, about
 
 
 def code_of(found: pytest.ExceptionInfo[Diagnostics]) -> str:
     return found.value.diagnostics[0].code
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str, killed_at: int = 0) -> subprocess.Popen[str]:
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    at = {"NLDSL_KILLED_AT": str(killed_at)} if killed_at else {}
     return subprocess.Popen(
         [sys.executable, "-c", COUNTED, str(folder / "executed"), *arguments],
         cwd=folder,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path, **at},
     )
 
 
@@ -136,6 +146,10 @@ def prepare(folder: Path) -> list[str]:
         str(STEPS),
         "--save-every",
         str(SAVE_EVERY),
+        "--eval-every",
+        "4",
+        "--eval-bytes",
+        "500",
         "--out",
         "run",
         *NUMBERS,
@@ -165,10 +179,19 @@ def after(step: int) -> Manifest:
 
 
 def saved_bytes(folder: Path) -> dict[str, bytes]:
+    """The last checkpoint and the best one."""
     return {
-        name: bits_of(tensor)
-        for name, tensor in safetensors.torch.load_file(folder / "run" / checkpoint.FILE).items()
+        f"{file} {name}": bits_of(tensor)
+        for file in (checkpoint.FILE, checkpoint.BEST)
+        for name, tensor in safetensors.torch.load_file(folder / "run" / file).items()
     }
+
+
+def scores(folder: Path) -> list[tuple[int, float]]:
+    return [
+        (event["step"], event["score"])
+        for event in metrics.events(folder / "run" / "metrics.jsonl", "eval")
+    ]
 
 
 def bits_of(tensor: torch.Tensor) -> bytes:
@@ -177,26 +200,34 @@ def bits_of(tensor: torch.Tensor) -> bytes:
 
 def assert_same_run(folder: Path, unbroken: Path) -> None:
     assert losses(folder) == losses(unbroken)
+    assert scores(folder) == scores(unbroken) and len(scores(unbroken)) == STEPS // 4
     assert [n for n, _ in losses(folder)] == list(range(1, STEPS + 1))
     assert saved_bytes(folder) == saved_bytes(unbroken)
 
 
 def kill_and_resume(folder: Path, unbroken: Path, seed: int) -> None:
+    """A kill at a moment that the seed draws: of an even one anywhere, of an odd one in the middle
+    of a write.
+    """
     arguments = prepare(folder)
-    duration = sum(
-        event["seconds"] for event in metrics.events(unbroken / "run" / "metrics.jsonl", "step")
-    )
-    process = start(folder, *arguments)
-    wait_for(folder, process, 2)
-    time.sleep(random.Random(seed).uniform(0, 0.8 * duration))
-    process.kill()
+    chance = random.Random(seed)
+    if seed % 2:
+        process = start(folder, *arguments, killed_at=chance.randrange(30, WRITES))
+    else:
+        events = metrics.events(unbroken / "run" / "metrics.jsonl", "step")
+        duration = sum(event["seconds"] for event in events)
+        process = start(folder, *arguments)
+        wait_for(folder, process, 2)
+        time.sleep(chance.uniform(0, 0.8 * duration))
+        process.kill()
     out, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL or not seed % 2
     announced = max(
         [int(line.split()[-1]) for line in out.splitlines() if line.startswith("saved step")],
         default=0,
     )
     before = executed(folder)
-    (folder / "executed").unlink()
+    (folder / "executed").unlink(missing_ok=True)
     status, out, err = nldsl(folder, "train", "--resume", "run", "--save-every", str(SAVE_EVERY))
     assert status == 0, err
     again = executed(folder)
@@ -214,8 +245,8 @@ def test_a_killed_run_resumes_at_the_last_announced_checkpoint(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(10))
-def test_ten_killed_runs_resume(seed: int, tmp_path: Path, unbroken: Path) -> None:
+@pytest.mark.parametrize("seed", range(50))
+def test_fifty_killed_runs_resume(seed: int, tmp_path: Path, unbroken: Path) -> None:
     kill_and_resume(tmp_path, unbroken, 100 + seed)
 
 
@@ -371,6 +402,7 @@ def test_the_journal_is_cut_behind_the_checkpoint_and_at_a_broken_line(tmp_path:
 
 def test_the_run_folder_is_complete(unbroken: Path) -> None:
     assert sorted(file.name for file in (unbroken / "run").iterdir()) == [
+        "best.safetensors",
         "checkpoint.safetensors",
         "layers.nl",
         "loss.svg",

@@ -8,6 +8,7 @@ before anything is made.
     outcome.py     what verbs answer: text, warnings, files, exit codes
     specs.py       verbs on a text: check, graph, fmt, explain, new, lsp
     steps.py       verbs on a training step: compile, bench
+    comparing.py   the verb on several runs: compare
     runs.py        verbs on a run and its tokens: train, eval, tokenizer train
     models.py      verbs on a trained model: generate, export
 
@@ -25,10 +26,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
+from typing import Annotated
 
 import typer
 
-from nldsl.cli import models, runs, specs, steps
+from nldsl import __version__
+from nldsl.cli import comparing, models, runs, specs, steps
 from nldsl.cli.outcome import BACKEND, INTERRUPTED, REJECTED, RUN, USAGE
 
 __all__ = ["BACKEND", "INTERRUPTED", "REJECTED", "RUN", "USAGE", "app", "main"]
@@ -43,6 +46,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "eval": runs.eval_,
     "generate": models.generate,
     "export": models.export,
+    "compare": comparing.compare,
     "bench": steps.bench,
     "explain": specs.explain,
     "new": specs.new,
@@ -58,6 +62,25 @@ app = typer.Typer(
 )
 for name, verb in VERBS.items():
     app.command(name)(verb)
+
+
+def told_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"nldsl {__version__}, torch {version('torch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def nldsl(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=told_version, help="Say it, and end."),
+    ] = False,
+) -> None:
+    """Nested optimisation levels: from a spec to one compiled training step."""
+
 
 tokenizers = typer.Typer(
     help="Make the tokens of a text.", no_args_is_help=True, rich_markup_mode=None

@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from nldsl.cli.options import Best, Export, Memory, Remember, RunFolder, Weights, count, number_of
+from nldsl.cli.options import (
+    Best,
+    Export,
+    Memory,
+    Remember,
+    RunFolder,
+    Threads,
+    Weights,
+    count,
+    number_of,
+)
 from nldsl.cli.outcome import reported, say, streamed
 
 
@@ -66,6 +76,7 @@ def generate(
     memory: Memory = None,
     remember: Remember = None,
     weights: Weights = None,
+    threads: Threads = None,
 ) -> None:
     """Let a trained model go on with PROMPT, letter by letter; its token-clock levels learn from
     what they read and write.

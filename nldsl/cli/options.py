@@ -50,6 +50,10 @@ class NotFinite(StrEnum):
     stop, skip = "stop", "skip"
 
 
+class Logger(StrEnum):
+    tensorboard, wandb = "tensorboard", "wandb"
+
+
 class Precision(StrEnum):
     float32, bfloat16, float64 = "float32", "bfloat16", "float64"
 
@@ -229,7 +233,24 @@ Best = Annotated[
     bool,
     typer.Option("--best", help="As it scored best (`train --eval-every`), not as saved last."),
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="cpu, mps, cuda or cuda:N.")]
+
+
+def of_threads(given: int | None) -> int | None:
+    """Has torch compute with so many threads."""
+    if given is not None:
+        import torch
+
+        torch.set_num_threads(given)
+    return given
+
+
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=1024, callback=of_threads, help="Of a CPU [default: one for each core]."
+    ),
+]
 IN = {"parser": precision_of, "metavar": "|".join(Precision)}
 In = Annotated[
     Precision, typer.Option(help="Of arithmetic; bfloat16 (bf16) keeps weights in float32.", **IN)

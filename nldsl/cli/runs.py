@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,12 +21,14 @@ from nldsl.cli.options import (
     Fill,
     From,
     Loads,
+    Logger,
     Memory,
     NotFinite,
     Precision,
     Remember,
     RunFolder,
     Sets,
+    Threads,
     Tokens,
     Weights,
     absolute,
@@ -57,11 +60,19 @@ def train(
         int | None,
         count(1, "Optimizer steps [default: 1000]; more of them make a resumed run longer."),
     ] = None,
+    epochs: Annotated[
+        int | None, count(1, "Instead of --steps: read each part of the data so often.")
+    ] = None,
     seed: Annotated[int | None, count(0, "Of weights and batches [default: 0].")] = None,
+    seeds: Annotated[
+        int | None, count(1, "Train so many runs, with the seeds from --seed on, in one folder.")
+    ] = None,
     batch: Annotated[int | None, count(1, "Sequences in a micro-batch [default: 4].")] = None,
     length: Annotated[int | None, count(2, "Tokens in a sequence [default: 256].")] = None,
     accumulate: Annotated[int | None, count(1, "Micro-batches in a step [default: 1].")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N [default: cpu].")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, mps, cuda or cuda:N [default: cpu].")
+    ] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="As of `compile` [default: float32].", **IN)
     ] = None,
@@ -91,10 +102,14 @@ def train(
         NotFinite | None,
         typer.Option(help="A step that is not: the run stops, or goes on without it."),
     ] = None,
+    log: Annotated[
+        Logger | None, typer.Option(help="Send the numbers there too, if it is installed.")
+    ] = None,
     memory: Memory = None,
     load: Loads = None,
     weights: Weights = None,
     budget: Budget = None,
+    threads: Threads = None,
 ) -> None:
     """Train a spec on DATA, by default on the Python standard library's source, or on a chaotic
     series if the spec reads numbers.
@@ -110,6 +125,7 @@ def train(
         tokenizer=tokenizer and str(tokenizer.resolve()),
         fill=fill,
         steps=steps,
+        epochs=epochs,
         seed=seed,
         batch=batch,
         length=length,
@@ -129,6 +145,10 @@ def train(
     )
     if resume is not None and out is not None:
         raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
+    if epochs is not None and steps is not None:
+        raise typer.BadParameter(
+            "--epochs say how many steps there are: leave out --steps, or them"
+        )
     if watch and capture is Capture.whole:
         raise typer.BadParameter("one graph has no ticks to watch: `--capture split` or `eager`")
     if resume is None and eval_every is None and (patience or eval_bytes):
@@ -137,8 +157,44 @@ def train(
         from nldsl.train.ranks import joined
 
         with joined(device or "cpu") as ranks:
-            run = run_on(ranks, spec, resume, given, out)
-            followed(replace(run, budget=budget, ranks=ranks), save_every)
+            told = log.value if log and ranks.is_first else None
+            for run in several(ranks, spec, resume, given, out, seeds):
+                followed(replace(run, budget=budget, ranks=ranks, log=told), save_every)
+
+
+def several(
+    ranks: Ranks,
+    spec: Path | None,
+    resume: Path | None,
+    given: dict[str, object],
+    out: Path | None,
+    seeds: int | None,
+) -> Iterator[Run]:
+    """The run that is to be trained; or one after the other those of several seeds, which all begin
+    before the first is trained. Behind the last of these their table is printed.
+    """
+    from nldsl.train import compare, faults, folder
+
+    if seeds is None and (resume is None or compare.members(resume) == [resume]):
+        yield run_on(ranks, spec, resume, given, out)
+        return
+    if ranks.count > 1:
+        raise faults.alone("--seeds", ranks.count)
+    if seeds is not None:
+        if resume is not None:
+            raise typer.BadParameter("--seeds are of runs that begin: leave out --resume, or them")
+        assert spec is not None, "a run that begins has a spec"
+        resume = folder.made(out) if out is not None else folder.unused(Path("runs"), spec.stem)
+        if folder.is_record(resume):
+            raise faults.already_a_run(resume)
+        first = settings_of(given).seed
+        for seed in range(first, first + seeds):
+            run_of(spec, None, {**given, "seed": seed}, resume / f"seed-{seed}")
+        spec, given = None, {}
+    assert resume is not None, "runs begin, or go on"
+    for place in compare.members(resume):
+        yield run_of(spec, place, given, None)
+    say(compare.table([compare.read(place) for place in compare.members(resume)]))
 
 
 def spec_and_data(
@@ -256,6 +312,7 @@ def eval_(
     memory: Memory = None,
     remember: Remember = None,
     weights: Weights = None,
+    threads: Threads = None,
 ) -> None:
     """Score a trained model on its held-out data, or on DATA: in bits per byte, or by its loss if
     it reads numbers.

@@ -21,6 +21,7 @@ from nldsl.cli.options import (
     Sets,
     Spec,
     Stage,
+    Threads,
     absolute,
     count,
 )
@@ -239,6 +240,7 @@ def bench(
             "backward and in its ticks, and what is kept for its backward pass.",
         ),
     ] = False,
+    threads: Threads = None,
 ) -> None:
     """Time the training step, compiled and not."""
     with reported():

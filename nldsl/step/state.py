@@ -58,7 +58,7 @@ def allocate(
 ) -> State:
     """A state of zeros."""
     tensors = {
-        name: torch.zeros((), dtype=torch.float64, device=device)
+        name: torch.zeros((), dtype=counting(device), device=device)
         if sizes is None
         else torch.zeros(sizes, dtype=dtype, device=device)
         for name, sizes in names.items()
@@ -67,6 +67,11 @@ def allocate(
         torch._dynamo.mark_static_address(tensor)
     found = places(program, types)
     return State(tensors, views=views(program, tensors), seed=seed, places=found)
+
+
+def counting(device: str) -> torch.dtype:
+    """The precision of counters: Metal has no float64."""
+    return torch.float32 if device == "mps" else torch.float64
 
 
 def draws(
@@ -198,7 +203,7 @@ def bytes_of(tensors: dict[str, Tensor]) -> int:
 def planned(program: Program, steps: int, device: str) -> dict[str, Tensor]:
     """Ticks that each step-clock level makes in a run of `steps` steps."""
     return {
-        name: torch.tensor(ticks, dtype=torch.float64, device=device)
+        name: torch.tensor(ticks, dtype=counting(device), device=device)
         for name, ticks in ticks_of(program, steps).items()
     }
 

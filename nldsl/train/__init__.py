@@ -21,7 +21,9 @@
     run.py         begins, resumes and opens run folders
     training.py    trains a run: to its end, to an interrupt, or to a loss that is not finite
     evaluation.py  scores a run as it trains: the best of it, and when it has had enough
+    compare.py     what differs between runs; means and spreads over seeds
     levels.py      learning rate, gradient and update of each level: journal, screen, picture
+    loggers.py     its numbers to TensorBoard or Weights & Biases too
     skipping.py    a step that is not finite leaves the state as it was, if so asked
     capture.py     when the step of a run is compiled: where that pays, and the same when it goes on
     origin.py      a step that is not finite -> the stream, memory, gradient or update it began in

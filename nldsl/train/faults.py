@@ -630,6 +630,7 @@ def rank_gone(gone: Sequence[int], ranks: int) -> Diagnostics:
 def no_device(device: str, count: int) -> Diagnostics:
     return fault(
         "N802",
-        f"this machine has no `{device}`: torch sees {count} CUDA devices",
+        f"this machine has no `{device}`: torch sees "
+        + ("no Metal device" if device == "mps" else f"{count} CUDA devices"),
         "`--device cpu`, or a torch build for this accelerator",
     )

@@ -18,7 +18,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from types import UnionType
@@ -55,6 +55,7 @@ class Journal:
     def __init__(self, path: Path, writes: bool = True) -> None:
         """Of a rank that does not write, what it would write goes nowhere."""
         self.path, self.writes = path, writes
+        self.listener: Callable[[str, Mapping[str, object]], None] | None = None
         try:
             self._file = (path if writes else Path(os.devnull)).open("ab")
         except OSError as error:
@@ -93,6 +94,8 @@ class Journal:
             self._file.flush()
         except OSError as error:
             raise faults.cannot_write(self.path, error) from None
+        if self.listener is not None:
+            self.listener(event, values)
 
     def sync(self) -> None:
         """Wait until the lines are on the disk."""

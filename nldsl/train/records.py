@@ -33,11 +33,12 @@ class Model(BaseModel):
 class Settings(Model):
     """The settings of the command line, beside the spec. `data` None is a default, `columns`,
     `encoding` and `fill` say how it is read, `tokenizer` is the path of the file as it was given;
-    lengths in tokens; the held-out data is scored every `eval_every` steps, at most `eval_bytes`
-    of it, and the run ends after `patience` scores that are no better than the best; `watch`: what
-    levels do is measured; `not_finite`: what becomes of a step that is not; `memory` is the file
-    with which lanes begin, `load` the paths of files that the spec loads, `source` the run that
-    weights come from, `weights` the average that is scored and used instead of the last ones.
+    `epochs`: how often each window of the data is read, from which `steps` follow; lengths in
+    tokens; the held-out data is scored every `eval_every` steps, at most `eval_bytes` of it, and
+    the run ends after `patience` scores that are no better than the best; `watch`: what levels do
+    is measured; `not_finite`: what becomes of a step that is not; `memory` is the file with which
+    lanes begin, `load` the paths of files that the spec loads, `source` the run that weights come
+    from, `weights` the average that is scored and used instead of the last ones.
     """
 
     sets: dict[str, str] = {}
@@ -47,11 +48,12 @@ class Settings(Model):
     tokenizer: str | None = None
     fill: str | None = None
     steps: Count = 1000
+    epochs: Count | None = None
     seed: Whole = 0
     batch: Count = 4
     length: Annotated[int, Field(ge=2, le=LARGEST)] = 256
     accumulate: Count = 1
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,4})?)$")] = "cpu"
+    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d{1,4})?)$")] = "cpu"
     precision: Precision = "float32"
     capture: Capture = "auto"
     eval_every: Count | None = None

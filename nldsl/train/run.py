@@ -79,6 +79,7 @@ class Run:
     budget: int | None = None  # bytes of a step; None: what the device has
     weights: str | None = None  # the average that it is used with; None: that of its settings
     ranks: Ranks = ALONE  # the processes that train it together
+    log: str | None = None  # where its numbers go beside the journal, see loggers.py
     file: str = checkpoint.FILE  # of the saved state that it is used from
 
     def at_its_best(self, best: bool = True) -> Run:
@@ -121,26 +122,50 @@ class Run:
         """Does a lane read on in the next step where it stopped, because something in it outlives a
         sequence?
         """
-        return any(
-            level.clock.unit == "token" and level.reset.outlives
-            for level in self.program.levels.values()
-        )
+        return reads_on(self.program)
 
     def batches(self, n: int) -> list[dict[str, torch.Tensor]]:
         """The micro-batches of step `n`, each [batch, length, ..]; on ranks, of its own lanes."""
         s, ranks = self.settings, self.ranks
         count = ranks.share(s.batch)
+        once = s.batch * s.accumulate if s.epochs is not None else 0
         return [
             {
                 name: x.to(s.device)
                 for name, x in batch(
                     self.program,
-                    self.data.batch(s.seed, n, ranks.micro(micro), count, s.length, self.stateful),
+                    self.data.batch(
+                        s.seed, n, ranks.micro(micro), count, s.length, self.stateful, once
+                    ),
                     boundary_of(self.data),
                 ).items()
             }
             for micro in range(s.accumulate)
         ]
+
+
+def reads_on(program: Program) -> bool:
+    """Does something in it outlive a sequence?"""
+    return any(
+        level.clock.unit == "token" and level.reset.outlives for level in program.levels.values()
+    )
+
+
+def in_epochs(settings: Settings, program: Program, dataset: Dataset) -> Settings:
+    """As many steps as read every window of the data so many times. Raises N753 where lanes read
+    on, which is an order of its own.
+    """
+    if settings.epochs is None:
+        return settings
+    if reads_on(program):
+        raise faults.option_does_not_fit(
+            "--epochs",
+            dataset.name,
+            "a memory outlives its sequence, so lanes read the data in order",
+        )
+    windows = settings.epochs * (len(dataset.train) // settings.length)
+    steps = -(-windows // (settings.batch * settings.accumulate))
+    return settings.model_copy(update={"steps": steps})
 
 
 def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
@@ -157,9 +182,8 @@ def begin(spec: Path, settings: Settings, out: Path | None) -> Run:
     dataset = dataset_of(program, settings, given_by(settings, tokenizer))
     files = pretrained.places(program, spec.parent, settings.load)
     source = inherited.fitted(program, Path(settings.source)) if settings.source else None
-    settings = settings.model_copy(
-        update={"load": {name: str(path.resolve()) for name, path in files.items()}}
-    )
+    loads = {name: str(path.resolve()) for name, path in files.items()}
+    settings = in_epochs(settings, program, dataset).model_copy(update={"load": loads})
     record = Record(
         format=3,
         spec=spec.name,

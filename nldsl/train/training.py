@@ -20,6 +20,7 @@ from nldsl.train import (
     faults,
     folder,
     inherited,
+    loggers,
     memory,
     metrics,
     origin,
@@ -51,7 +52,10 @@ def train(run: Run, display: Display, save_every: int | None) -> bool:
             if run.ranks.first(lambda: scored(run, journal)):
                 display.say(finished(run))
                 return True
-            return carried_out(run, display, journal, save_every, interrupt)
+            saved = runs.saved_of(run)
+            with closing(loggers.logger(run, saved.step if saved else 0)) as logger:
+                journal.listener = logger.take
+                return carried_out(run, display, journal, save_every, interrupt)
         except KeyboardInterrupt:
             display.close()
             display.say(
@@ -221,11 +225,7 @@ def plan(run: Run, step: CompiledStep, done: int, told: int) -> str:
         f"{micro}{s.batch} sequences of {s.length} {unit} a step, {s.steps:,} steps = "
         f"{s.steps * tokens:,} {unit}; seed {s.seed}; {run.folder}"
     )
-    if run.stateful:
-        text += (
-            f"\nstateful memories: each of {s.batch * s.accumulate} batch lanes continues its text "
-            "from the previous step"
-        )
+    text += order(run)
     trained = step.reading.trained[0]
     if trained != "loss":
         words = f"`{trained}`" if trained in run.program.outputs else "the stream that is learned"
@@ -251,6 +251,20 @@ def plan(run: Run, step: CompiledStep, done: int, told: int) -> str:
             + schedules.described(step, entry)
         )
     return text + (f"\nresumed after step {done}" if done else "")
+
+
+def order(run: Run) -> str:
+    """The order in which the data is read, if it is not drawn with replacement."""
+    s = run.settings
+    if run.stateful:
+        return (
+            f"\nstateful memories: each of {s.batch * s.accumulate} batch lanes continues its text "
+            "from the previous step"
+        )
+    if s.epochs is None:
+        return ""
+    each = len(run.data.train) // s.length
+    return f"\nin epochs: each of {each:,} windows of {s.length} {run.data.unit} once in each"
 
 
 def saver(

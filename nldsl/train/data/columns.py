@@ -47,12 +47,18 @@ class Rows:
     vocabulary: None = None
 
     def batch(
-        self, seed: int, step: int, micro: int, batch: int, length: int, stateful: bool = False
+        self,
+        seed: int,
+        step: int,
+        micro: int,
+        batch: int,
+        length: int,
+        stateful: bool = False,
+        once: int = 0,
     ) -> Tokens:
         """Rows [batch, length]; see `sequences.places`."""
-        return slices(
-            self.train, places(len(self.train), seed, step, micro, batch, length, stateful)
-        )
+        at = places(len(self.train), seed, step, micro, batch, length, stateful, once)
+        return slices(self.train, at)
 
     def extents(self, tokens: Tokens) -> list[Extent]:
         return [(0, len(tokens))]

@@ -110,10 +110,17 @@ class Dataset(Protocol):
         """Warnings about the files."""
 
     def batch(
-        self, seed: int, step: int, micro: int, batch: int, length: int, stateful: bool = False
+        self,
+        seed: int,
+        step: int,
+        micro: int,
+        batch: int,
+        length: int,
+        stateful: bool = False,
+        once: int = 0,
     ) -> Tokens:
         """The micro-batch `micro` (from 0) of step `step` (from 1): [batch, length, ..] of `train`;
-        see `sequences.places`.
+        see `sequences.places`. `once`: each window once an epoch, so many lanes a step.
         """
 
     def extents(self, tokens: Tokens) -> list[Extent]:

@@ -12,22 +12,34 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+ROUNDS = 6  # of the network that orders windows
 Places = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Extent = tuple[int, int]  # [begin, end) of a document
 
 
 def places(
-    size: int, seed: int, step: int, micro: int, batch: int, length: int, stateful: bool
+    size: int,
+    seed: int,
+    step: int,
+    micro: int,
+    batch: int,
+    length: int,
+    stateful: bool,
+    once: int = 0,
 ) -> Places:
     """Positions [batch, length] in a stream of `size` that the micro-batch `micro` (from 0) of step
     `step` (from 1) reads.
 
     Lanes are counted over the micro-batches, so 2 micro-batches of 4 are one of 8. Starts are drawn
     with replacement from every position; `stateful`, only the first of each lane is, and it goes on
-    where it stopped, after the last position with the first.
+    where it stopped, after the last position with the first. `once`: of a step of so many lanes,
+    each window of `length` positions is read once an epoch, see `window`.
     """
     lanes = range(micro * batch, (micro + 1) * batch)
+    if once:
+        begun = [window(size, seed, (step - 1) * once + lane, length) for lane in lanes]
+        return np.array(begun)[:, None] + np.arange(length)
     starts = [
         draw(seed, 0, lane, size) + (step - 1) * length
         if stateful
@@ -35,6 +47,30 @@ def places(
         for lane in lanes
     ]
     return (np.array(starts)[:, None] + np.arange(length)) % size
+
+
+def window(size: int, seed: int, n: int, length: int) -> int:
+    """The start of the sequence `n` (from 0) of a run that reads every window once an epoch, in an
+    order that follows from the seed and the epoch; what is left behind the last is never read.
+    """
+    epoch, at = divmod(n, size // length)
+    return shuffled(f"{seed} epoch {epoch}", at, size // length) * length
+
+
+def shuffled(key: str, i: int, n: int) -> int:
+    """The place of `i` in an order of the numbers below `n` that follows from `key`, in no memory:
+    a Feistel network over pairs of `half` bits, walked on until it is below `n`.
+    """
+    half = max(1, ((n - 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    while True:
+        left, right = i >> half, i & mask
+        for turn in range(ROUNDS):
+            digest = hashlib.sha256(f"{key} {turn} {right}".encode()).digest()
+            left, right = right, left ^ int.from_bytes(digest[:8], "big") & mask
+        i = left << half | right
+        if i < n:
+            return i
 
 
 def draw(seed: int, step: int, lane: int, n: int) -> int:

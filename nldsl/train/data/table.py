@@ -85,12 +85,18 @@ class Series:
     gaps: int = 0  # values that were filled in
 
     def batch(
-        self, seed: int, step: int, micro: int, batch: int, length: int, stateful: bool = False
+        self,
+        seed: int,
+        step: int,
+        micro: int,
+        batch: int,
+        length: int,
+        stateful: bool = False,
+        once: int = 0,
     ) -> Tokens:
         """float64 [batch, length, channel]; see `sequences.places`."""
-        return slices(
-            self.train, places(len(self.train), seed, step, micro, batch, length, stateful)
-        )
+        at = places(len(self.train), seed, step, micro, batch, length, stateful, once)
+        return slices(self.train, at)
 
     def given(self) -> Table:
         """The values as they were given, up to rounding."""

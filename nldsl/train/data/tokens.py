@@ -69,12 +69,18 @@ class TokenCorpus:
         return self.text.findings if self.text else ()
 
     def batch(
-        self, seed: int, step: int, micro: int, batch: int, length: int, stateful: bool = False
+        self,
+        seed: int,
+        step: int,
+        micro: int,
+        batch: int,
+        length: int,
+        stateful: bool = False,
+        once: int = 0,
     ) -> Tokens:
         """Tokens [batch, length]; see `sequences.places`."""
-        return slices(
-            self.train, places(len(self.train), seed, step, micro, batch, length, stateful)
-        )
+        at = places(len(self.train), seed, step, micro, batch, length, stateful, once)
+        return slices(self.train, at)
 
     def extents(self, tokens: Tokens) -> list[Extent]:
         """All of it is one document where what ends one is not known."""
