@@ -82,6 +82,7 @@ CONTRACT = {
         "--memory",
         "--remember",
     },
+    "audit": {"run", "--tokens", "--format"},
     "export": {"run", "--as", "--out"},
     "graph": {"spec", "--set", "--as", "--out"},
     "fmt": {"files", "--write", "--check"},
