@@ -103,6 +103,7 @@ CONTRACT = {
         "--threads",
     },
     "compare": {"runs", "--out"},
+    "audit": {"run", "--tokens", "--format"},
     "export": {"run", "--as", "--out", "--weights", "--best"},
     "graph": {"spec", "--set", "--as", "--out"},
     "fmt": {"files", "--write", "--check"},

@@ -4,6 +4,9 @@ transformers' own, read by a text.
 
 from __future__ import annotations
 
+import os
+import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,12 +17,15 @@ from commands import SMALL, done, nldsl
 from torch import Tensor
 
 from nldsl import api, cli
+from nldsl.train.data.vocabulary import ByteVocabulary, Tokenizer
 from nldsl.train.specs import texts_of
+from nldsl.train.spelling import visible
 
 transformers = pytest.importorskip("transformers", reason="needs `pip install 'nldsl[hf]'`")
 
 from nldsl.hf import NldslForCausalLM  # noqa: E402
 from nldsl.hf.config import configured  # noqa: E402
+from nldsl.hf.tokenizer import tokenizer_of  # noqa: E402
 
 torch.set_num_threads(1)
 BAR = 1e-9
@@ -138,6 +144,70 @@ def test_a_run_becomes_a_folder(tmp_path: Path) -> None:
     plain = safetensors.torch.load_file(tmp_path / "plain" / "model.safetensors")
     arrays = made.weights.arrays()
     assert plain.keys() == arrays.keys() and all(torch.equal(plain[n], arrays[n]) for n in plain)
+
+
+def text_of(rng: random.Random) -> str:
+    """Letters of every kind, the 256 first above all."""
+    return "".join(
+        chr(rng.choice([rng.randrange(256), rng.randrange(0xD7FF)]))
+        for _ in range(rng.randrange(60))
+    )
+
+
+def test_the_tokens_of_a_folder_are_the_bytes(tmp_path: Path) -> None:
+    tokenizer_of(ByteVocabulary()).save_pretrained(tmp_path)
+    read = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert (read.eos_token_id, read.pad_token_id, len(read)) == (0, 0, 256)
+    rng = random.Random(0)
+    for text in [
+        "",
+        "a\0b\0",
+        "  x\r\n\t y ",
+        "Ā Ġ <|endoftext|> 🦊",
+        *(text_of(rng) for _ in range(200)),
+    ]:
+        ids = read(text)["input_ids"]
+        assert ids == [*text.encode()] and read.decode(ids) == text
+    padded = read(["ab", "abcd"], padding=True)
+    assert padded["attention_mask"] == [[0, 0, 1, 1], [1, 1, 1, 1]]
+
+
+def test_a_folder_reads_and_writes_as_its_run(tmp_path: Path) -> None:
+    """Its own tokenizer, greedily; found by programs that do not know this package."""
+    words = "the quick brown fox\njumps over the lazy dog; Übermaß\n"
+    (tmp_path / "text.txt").write_text(words * 100)
+    own = tmp_path / "own.json"
+    done("tokenizer", "train", tmp_path / "text.txt", "--vocab", 280, "--out", own)
+    spec, run = family.EXAMPLES / "lifelong.nl", tmp_path / "run"
+    sets = ("--set", "d=8", "--set", "head=2", "--set", "depth=1", "--set", "vocab=280")
+    said = ("--tokenizer", own, *sets, *SMALL, "--steps", 2, "--out", run)
+    done("train", spec, tmp_path / "text.txt", *said)
+    done("export", run, "--as", "hf", "-o", tmp_path / "hf")
+    read = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+    vocabulary = Tokenizer(own)
+    for text in (words, "  a  b", "foxes\n\n"):
+        assert read(text)["input_ids"] == vocabulary.encode(text.encode())
+        assert read.decode(read(text)["input_ids"]) == text
+    assert read.eos_token_id == vocabulary.boundary and read.eos_token == "<|endoftext|>"
+    program = (
+        "import sys, transformers; "
+        "m = transformers.AutoModelForCausalLM; "
+        "m = m.from_pretrained(sys.argv[1], trust_remote_code=True); "
+        "t = transformers.AutoTokenizer.from_pretrained(sys.argv[1]);"
+        "x = t('the quick', return_tensors='pt');"
+        "print(t.decode(m.generate(**x, max_new_tokens=5, do_sample=False)[0]), end='')"
+    )
+    environment = os.environ | {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, tmp_path / "hf"],
+        capture_output=True,
+        env=environment,
+        check=True,
+    )
+    meant = done("generate", run, "the quick", "-n", 5, "--temperature", 0)
+    assert visible(found.stdout.decode()) + "\n" == meant
+    made = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    assert made.config.boundary == made.generation_config.eos_token_id == vocabulary.boundary
 
 
 def test_without_the_extra_it_says_what_to_install(

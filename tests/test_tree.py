@@ -49,6 +49,7 @@ ORDER = (
     "api",
     "hf",
     "export",
+    "audit",
     "testing",
     "cli",
     "__main__",
@@ -70,6 +71,7 @@ STAGES = (
     "train/data",
     "train/data/formats",
     "target",
+    "audit",
     "cli",
 )
 # The slow interpreter is the meaning: it may share nothing with what is compared with it.
@@ -98,6 +100,7 @@ TYPED = (
     "editor",
     "train",
     "target",
+    "audit",
     "cli",
 )
 # Called by tests alone, which hold the package to them.

@@ -10,11 +10,11 @@ before anything is made.
     steps.py       verbs on a training step: compile, bench
     comparing.py   the verb on several runs: compare
     runs.py        verbs on a run and its tokens: train, eval, tokenizer train
-    models.py      verbs on a trained model: generate, export
+    models.py      verbs on a trained model: generate, audit, export
 
-Exit codes: 0 done; 1 the program was rejected; 2 the command line was; 3 the text, the run folder
-or the disk was, or a step or a score is not finite; 4 the machine cannot run it, or has not the
-memory; 130 interrupted (what was announced as saved is saved).
+Exit codes: 0 done; 1 the program was rejected, or `audit` found a law broken; 2 the command line
+was; 3 the text, the run folder or the disk was, or a step or a score is not finite; 4 the machine
+cannot run it, or has not the memory; 130 interrupted (what was announced as saved is saved).
 
 Decisions. A verb imports what it needs when it runs: `nldsl check` loads no torch. What several
 verbs take, and what has values of its own, is a type of options.py; the other options stand where
@@ -45,6 +45,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "train": runs.train,
     "eval": runs.eval_,
     "generate": models.generate,
+    "audit": models.audit,
     "export": models.export,
     "compare": comparing.compare,
     "bench": steps.bench,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from nldsl.cli.options import (
+    Answer,
     Best,
     Export,
     Memory,
@@ -20,7 +22,7 @@ from nldsl.cli.options import (
     count,
     number_of,
 )
-from nldsl.cli.outcome import reported, say, streamed
+from nldsl.cli.outcome import REJECTED, measuring, reported, say, streamed
 
 
 def generate(
@@ -108,14 +110,38 @@ def lines_of(path: Path) -> list[bytes]:
     return found
 
 
+def audit(
+    run: RunFolder,
+    limit: Annotated[int, count(1, "Held-out tokens to measure on.", "--tokens")] = 1 << 12,
+    form: Annotated[
+        Answer, typer.Option("--format", help="A table for people, or JSON for programs.")
+    ] = Answer.text,
+) -> None:
+    """Hold a trained model to its text, on its own held-out data: causality, independence of
+    sequences, the cadence of every level, the reach of gradients; what each memory contributes.
+    """
+    with reported("interrupted: the run is as it was"):
+        from nldsl.audit import audited
+        from nldsl.device import available
+        from nldsl.train import run as runs
+
+        opened = runs.reopen(run)
+        available(opened.settings.device)
+        with measuring() as told:
+            found = audited(opened, limit, told)
+        say(json.dumps(found.event(), indent=2) if form == Answer.json else found.page())
+    if found.broken:
+        raise typer.Exit(REJECTED)
+
+
 def export(
     run: RunFolder,
     form: Annotated[
         Export,
         typer.Option(
             "--as",
-            help="safetensors: arrays by name; torch: a graph of torch.export; hf: a folder of "
-            "transformers.",
+            help="safetensors: arrays by name; torch: a graph of torch.export; program: two of "
+            "them, the forward pass and a step of decoding; hf: a folder of transformers.",
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")],

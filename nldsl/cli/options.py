@@ -31,12 +31,16 @@ class Form(StrEnum):
     text, json, github = "text", "json", "github"
 
 
+class Answer(StrEnum):
+    text, json = "text", "json"
+
+
 class Picture(StrEnum):
     table, text, mermaid, svg, html = "table", "text", "mermaid", "svg", "html"
 
 
 class Export(StrEnum):
-    safetensors, torch, hf = "safetensors", "torch", "hf"
+    safetensors, torch, program, hf = "safetensors", "torch", "program", "hf"
 
 
 class Capture(StrEnum):

@@ -60,6 +60,14 @@ def streamed() -> Callable[[str], None]:
     return lambda text: screen.print(text, end="", soft_wrap=True)
 
 
+@contextmanager
+def measuring() -> Iterator[Callable[[str], None]]:
+    """A line on the terminal that says what is done now, and is gone afterwards."""
+    console = Screen(file=sys.stderr)
+    with console.status("") as status:
+        yield lambda part: status.update(part)
+
+
 def warned(findings: Iterable[Diagnostic]) -> None:
     sys.stderr.write(render([*findings], color=sys.stderr.isatty()))
 

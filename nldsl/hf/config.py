@@ -7,6 +7,12 @@ from transformers import PreTrainedConfig
 from nldsl.core.program import Program
 from nldsl.train.specs import program_of
 
+MODULE = "nldsl_model"  # the file of a folder by which programs that trust it find the model
+SOURCE = """from nldsl.hf import NldslConfig, NldslForCausalLM
+
+__all__ = ["NldslConfig", "NldslForCausalLM"]
+"""
+
 
 class NldslConfig(PreTrainedConfig):
     """`texts`: the spec and what it imports, by file name; `spec`: which of them it is; `sets`:
@@ -28,9 +34,24 @@ class NldslConfig(PreTrainedConfig):
         return program_of(self.texts or {}, self.spec, self.sets or {})
 
 
-def configured(texts: dict[str, str], spec: str, sets: dict[str, str]) -> NldslConfig:
-    """Of a spec and what it imports."""
+def configured(
+    texts: dict[str, str], spec: str, sets: dict[str, str], boundary: int | None = None
+) -> NldslConfig:
+    """Of a spec and what it imports. `boundary` is the token that ends a document: there `generate`
+    ends too.
+    """
     size = next(iter(program_of(texts, spec, sets).vocab.values()), 0)
     return NldslConfig(
-        texts=texts, spec=spec, sets=sets, vocab_size=size, architectures=["NldslForCausalLM"]
+        texts=texts,
+        spec=spec,
+        sets=sets,
+        vocab_size=size,
+        boundary=boundary or 0,
+        eos_token_id=boundary,
+        pad_token_id=boundary,
+        architectures=["NldslForCausalLM"],
+        auto_map={
+            "AutoConfig": f"{MODULE}.NldslConfig",
+            "AutoModelForCausalLM": f"{MODULE}.NldslForCausalLM",
+        },
     )

@@ -30,7 +30,7 @@ the cuts of a sequence.
     reading.py, freeze.py              scoring and generation, learning on the token clock or not
     looking.py                         losses, gradients and streams, without a step
     gauges.py                          learning rate, gradient and update of each level at its ticks
-    network.py                         a stream as a plain `torch.nn.Module`
+    network.py, decoding.py            a stream as a plain `torch.nn.Module`; its next token as one
     recompute.py                       what calls keep for the backward pass within a budget of
                                        memory
     room.py                            sizes that no memory holds; what is held

@@ -69,6 +69,7 @@ class Emitted:
     apart: dict[str, tuple[str, str]] = field(default_factory=dict)
     # of the regions whose pieces are of many tokens
     recurrences: dict[str, Recurrent] = field(default_factory=dict)
+    room: dict[str, int] = field(default_factory=dict)  # of rows that are carried, how many at most
 
     @property
     def pieces(self) -> set[str]:
@@ -121,6 +122,7 @@ class Emitter:
         ] = []  # functions worth compiling: streams of a block, one piece of a region
         self.apart: dict[str, tuple[str, str]] = {}  # of a piece, its two functions
         self.recurrences: dict[str, Recurrent] = {}
+        self.room: dict[str, int] = {}
         rows = list(schedule.online.rows.values()) if schedule.online else []
         equations = (x for s in schedule.states.values() for x in s.equations)
         order = list(walk(*schedule.outputs.values(), *rows, *equations))
@@ -363,10 +365,16 @@ class Emitter:
             self.lasting[state.name] = state.copies or state.name, state.life, copied
 
     def carry_name(
-        self, node: Node, kind: str, shape: Shape, carry: Carry, user: Node | None = None
+        self,
+        node: Node,
+        kind: str,
+        shape: Shape,
+        carry: Carry,
+        user: Node | None = None,
+        room: int | None = None,
     ) -> str:
         """A place in the carry for what is kept of a stream: called as the stream is, or as the
-        kernel that reads it.
+        kernel that reads it. `room`: the rows of earlier tokens are at most so many.
         """
         name = self.known.names.get(node, "")
         if not name and user is not None:
@@ -376,6 +384,8 @@ class Emitter:
         count = sum(other.partition("#")[0] == name for other in self.carries)
         key = f"{name}#{count + 1}" if count else name
         self.carries[key] = (shape, kind)
+        if room is not None:
+            self.room[key] = room
         return carry.take(key)
 
     # -- the module
@@ -420,6 +430,7 @@ class Emitter:
             self.rolled,
             self.apart,
             self.recurrences,
+            self.room,
         )
 
     def shown(self, node: Node, text: str) -> str:

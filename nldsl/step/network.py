@@ -42,13 +42,23 @@ class Stream:
     copied.
     """
 
-    def __init__(self, text: str, inputs: tuple[Input, ...], documents: bool) -> None:
-        """`text` is emitted source, `documents`: does the program count them?"""
+    def __init__(
+        self,
+        text: str,
+        inputs: tuple[Input, ...],
+        documents: bool,
+        kinds: Mapping[str, str],
+        room: Mapping[str, int],
+    ) -> None:
+        """`text` is emitted source, `documents`: does the program count them? `kinds` are those of
+        what is carried, `room` of rows how many at most; see `Emitted`.
+        """
         self.text, self.inputs, self.documents = text, inputs, documents
+        self.kinds, self.room = kinds, room
         self.functions = load_module(text, "network")
 
-    def __reduce__(self) -> tuple[type[Stream], tuple[str, tuple[Input, ...], bool]]:
-        return Stream, (self.text, self.inputs, self.documents)
+    def __reduce__(self) -> tuple[type[Stream], tuple[object, ...]]:
+        return Stream, (self.text, self.inputs, self.documents, self.kinds, self.room)
 
     def read(
         self, arrays: Mapping[str, Tensor], batch: Batch, carry: Carry | None = None
@@ -73,8 +83,10 @@ class Stream:
 
 
 def emitted(program: Program, node: Node, precision: str) -> Stream:
-    text = in_precision(Emitter(plan(program, {VALUE: node})).emit(), precision)
-    return Stream(text, inputs_of(program), program.counts(ENDS))
+    made = Emitter(plan(program, {VALUE: node})).emit()
+    kinds = {name: kind for name, (_, kind) in made.carries.items()}
+    text = in_precision(made, precision)
+    return Stream(text, inputs_of(program), program.counts(ENDS), kinds, made.room)
 
 
 class Branch(nn.Module):

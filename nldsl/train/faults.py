@@ -467,6 +467,14 @@ def writes_nothing(folder: Path, nameless: bool = False) -> Diagnostics:
     )
 
 
+def no_step(folder: Path, why: str) -> Diagnostics:
+    return fault(
+        "N762",
+        f"`{folder}` has no step of decoding whose state has fixed sizes: {why}",
+        "`--as torch` writes its forward pass alone, `--as hf` a model that writes",
+    )
+
+
 def no_file(name: str, tried: list[Path], span: Span | None) -> Diagnostics:
     return Diagnostics(
         [

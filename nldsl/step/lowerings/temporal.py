@@ -170,6 +170,7 @@ def stream(em: Emitter, fn: Fn, carry: Carry, node: Node, args: list[Ref], once:
             *(("tail", (Axis("tail", rows), *ref.shape)) if padded else ("past", ref.shape)),
             carry,
             node,
+            None if padded else kept.rows,
         )
         text = fn.let(f"joined({name}, {own(ref)})", "", (), "rows").text
         last = (
