@@ -264,18 +264,18 @@ def test_a_rank_that_dies_is_named_and_the_run_goes_on(folder: Path) -> None:
     it is the run of one process.
     """
     whole, parted = folder / "one", folder / "two"
-    done(*trains(folder, whole, 60))
-    how = trains(folder, parted, 50, "--save-every", 3)
+    done(*trains(folder, whole, 36))
+    how = trains(folder, parted, 30, "--save-every", 3)
     with running(2, *how, restarts=1) as launcher:
         at = killed(launcher, parted, 1, 0)
         said, _ = launcher.communicate()
     assert launcher.returncode == 0, said
     assert "error[N723]: of 2 ranks, rank 1 ended" in said
     again = int(re.findall(r"resumed after step (\d+)", said)[0])
-    assert at <= again < 50 and said.count("held out:") == 1
-    done("train", "--resume", parted, "--steps", 60)
+    assert at <= again < 30 and said.count("held out:") == 1
+    done("train", "--resume", parted, "--steps", 36)
     same(whole, parted)
-    assert [e["step"] for e in metrics.events(parted / "metrics.jsonl", "step")] == [*range(1, 61)]
+    assert [e["step"] for e in metrics.events(parted / "metrics.jsonl", "step")] == [*range(1, 37)]
     assert "held out:" in done("eval", parted, "--bytes", 200)
     assert done("generate", parted, "de", "-n", 3).startswith("de")
 
