@@ -142,6 +142,8 @@ def ready(
         display.say(f"{name} is {path}")
     interrupt.doing = f"while compiling: {kept(run)}"
     step, state = runs.compiled(run)
+    if state.step and state.lanes:  # a kill may have come between the two files
+        memory.save(run.folder / memory.FILE, state.lanes)
     told = journal.cut(state.step)
     journal.write(
         "start", step=state.step, torch=torch.__version__, threads=torch.get_num_threads()
