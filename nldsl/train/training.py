@@ -159,6 +159,9 @@ def ready(
         display.say(inherited.described(run.record.inherited))
     interrupt.doing = f"while compiling: {kept(run)}"
     step, state = runs.compiled(run)
+    if state.step and state.lanes:  # a kill may have come between the two files
+        lanes = run.ranks.gathered(step, state, s.accumulate).lanes
+        run.ranks.first(lambda: memory.save(run.folder / memory.FILE, lanes))
     told = run.ranks.first(lambda: journal.cut(state.step))
     journal.write(
         "start", step=state.step, torch=torch.__version__, threads=torch.get_num_threads()
