@@ -19,7 +19,7 @@ from nldsl.train.run import Run
 from nldsl.view.folding import broken, shown
 
 FEW = 6  # instants that are listed
-NAME = 26  # columns of a name
+WIDE, NAME = 80, 26  # columns of a table, and of a name
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def audited(run: Run, limit: int, told: Callable[[str], None] = lambda part: Non
 
 
 def made(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", expand=True)
+    table = Table(title=title, title_justify="left", width=WIDE)
     for name in columns:
         width = {"memory": NAME, "clock": 13, "bptt": 13, "law": 13, "holds": 5}.get(name)
         table.add_column(name, overflow="fold", width=width, ratio=None if width else 1)
