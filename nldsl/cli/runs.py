@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -114,8 +114,6 @@ def train(
     """Train a spec on DATA, by default on the Python standard library's source, or on a chaotic
     series if the spec reads numbers.
     """
-    if resume is not None and source is not None:
-        raise typer.BadParameter("--resume goes on with a run, --from begins another: one of them")
     spec, data = spec_and_data(spec, data, resume or source)
     given = stated(
         sets=overrides(sets) or None,
@@ -143,16 +141,7 @@ def train(
         source=source and str(source.resolve()),
         weights=weights,
     )
-    if resume is not None and out is not None:
-        raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
-    if epochs is not None and steps is not None:
-        raise typer.BadParameter(
-            "--epochs say how many steps there are: leave out --steps, or them"
-        )
-    if watch and capture is Capture.whole:
-        raise typer.BadParameter("one graph has no ticks to watch: `--capture split` or `eager`")
-    if resume is None and eval_every is None and (patience or eval_bytes):
-        raise typer.BadParameter("--patience and --eval-bytes are of --eval-every N: name N")
+    agreed(given, resume, out)
     with reported():
         from nldsl.train.ranks import joined
 
@@ -160,6 +149,22 @@ def train(
             told = log.value if log and ranks.is_first else None
             for run in several(ranks, spec, resume, given, out, seeds):
                 followed(replace(run, budget=budget, ranks=ranks, log=told), save_every)
+
+
+def agreed(given: Mapping[str, object], resume: Path | None, out: Path | None) -> None:
+    """Raises a usage error for options of which one says what another says, or takes it back."""
+    if resume is not None and "source" in given:
+        raise typer.BadParameter("--resume goes on with a run, --from begins another: one of them")
+    if resume is not None and out is not None:
+        raise typer.BadParameter("a resumed run stays in its folder: leave out --out")
+    if "epochs" in given and "steps" in given:
+        raise typer.BadParameter(
+            "--epochs say how many steps there are: leave out --steps, or them"
+        )
+    if "watch" in given and given.get("capture") == Capture.whole.value:
+        raise typer.BadParameter("one graph has no ticks to watch: `--capture split` or `eager`")
+    if resume is None and "eval_every" not in given and {"patience", "eval_bytes"} & {*given}:
+        raise typer.BadParameter("--patience and --eval-bytes are of --eval-every N: name N")
 
 
 def several(

@@ -416,22 +416,10 @@ class Emitter:
         body = ["new = {}", *looped(iterations, self._locals.values())]
         forward = defined("forward(W, inputs, carry, position, mode)", body)
         text = "\n\n".join([*self.texts, forward, self.start()])
-        return Emitted(
-            text,
-            list(dict.fromkeys(self.bodies)),
-            order,
-            self.carries,
-            self.lowering,
-            self.chunk,
-            self.lasting,
-            self.randoms,
-            self.loads,
-            [*self.heads],
-            self.rolled,
-            self.apart,
-            self.recurrences,
-            self.room,
-        )
+        found = self.carries, self.lowering, self.chunk, self.lasting, self.randoms, self.loads
+        pieces = self.rolled, self.apart, self.recurrences, self.room
+        functions = list(dict.fromkeys(self.bodies))
+        return Emitted(text, functions, order, *found, [*self.heads], *pieces)
 
     def shown(self, node: Node, text: str) -> str:
         """An output from the first token on at which it has a value."""

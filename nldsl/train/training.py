@@ -103,17 +103,19 @@ def carried_out(
     display.close()
     tell(run, log, journal, display)
     if state.step < s.steps and not scores.enough:
-        if run.ranks.is_first:
-            metrics.picture(run.folder / METRICS, run.folder / PICTURE)
-        display.say(
-            f"interrupted after step {state.step}; go on with: nldsl train --resume {run.folder}"
-        )
+        run.ranks.first(lambda: metrics.picture(run.folder / METRICS, run.folder / PICTURE))
+        told = f"interrupted after step {state.step}; go on with: nldsl train --resume {run.folder}"
+        display.say(told)
         return False
-    done = f"all {s.steps}" if state.step == s.steps else f"{state.step}"
-    interrupt.doing = f"while scoring: {done} steps are saved, the score is not known yet"
+    interrupt.doing = f"while scoring: {done(run, state)} are saved, the score is not known yet"
     with averages.in_force(state, averages.pairs(run.program, s.weights)):
         run.ranks.first(lambda: bool(finish(run, step, state, journal, display)))
     return True
+
+
+def done(run: Run, state: State) -> str:
+    steps = run.settings.steps
+    return f"all {steps} steps" if state.step == steps else f"{state.step} steps"
 
 
 def broken(run: Run, step: CompiledStep, found: NotFinite) -> Diagnostics:
