@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason=INSTALL)
 CLOSE = 1e-5  # float32, the interpreter in float64
 MATRICES = ["outer products, channels", "the delta rule", "momentum under a decay"]
 SYSTEMS = ["deltanet", "gla"]
-SLOWER = ["gated_deltanet", "hgrn2", "longhorn", "oja", "titans_mag"]
+SLOWER = ["titans", "gated_deltanet", "hgrn2", "longhorn", "oja", "titans_mag"]
 REGION = "loss.layer[0].mixer.recall"
 
 
@@ -130,7 +130,6 @@ def trained(step: CompiledStep, length: int) -> dict[str, Tensor]:
     "name",
     [
         "linear_attention",
-        "titans",
         *(pytest.param(name, marks=pytest.mark.soak) for name in SLOWER),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,14 +63,23 @@ def counted(graph: GraphLowering, backward: bool) -> Graph:
     nodes = graph.scheduler.nodes
     inner = [node.get_nodes()[0].node for node in nodes]
     refused = [called(x) for x in inner if x is not None and is_refused(x)]
+    made = [launch(node) for node in nodes if works(node)]
     return Graph(
         backward,
-        tuple(launch(node) for node in nodes if works(node)),
+        (*made, *combined(code.value, made)),
         tuple(dict.fromkeys(refused)),
         sum(isinstance(x, Conditional | WhileLoop) for x in inner),
         code.value,
         sources=tuple(dict.fromkeys(x for node in nodes if (x := source(node)))),
     )
+
+
+def combined(code: str, made: Sequence[Launch]) -> list[Launch]:
+    """Kernels of different shapes that the compiler combines are more than one: the others, whose
+    bytes are counted with the first.
+    """
+    runs = code[code.index("def call(") :].count(".run(")
+    return [Launch(False, "part of one", 0)] * (runs - sum(not x.library for x in made))
 
 
 def source(node: BaseSchedulerNode) -> Source | None:
