@@ -185,7 +185,7 @@ Remember = Annotated[
 ]
 Best = Annotated[
     bool,
-    typer.Option("--best", help="As it scored best (`train --eval-every`), not as saved last."),
+    typer.Option("--best", help="As it scored best while it trained, not as it was saved last."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, mps, cuda or cuda:N.")]
 
