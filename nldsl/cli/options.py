@@ -235,7 +235,7 @@ Weights = Annotated[
 ]
 Best = Annotated[
     bool,
-    typer.Option("--best", help="As it scored best with --eval-every, not as saved last."),
+    typer.Option("--best", help="As it scored best while it trained, not as it was saved last."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, mps, cuda or cuda:N.")]
 
