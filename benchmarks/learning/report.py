@@ -23,6 +23,8 @@ PAPER = {
 }
 # What the paper says: the first has fewer bits per byte than the second.
 CLAIMS = (("hope", "titans"), ("hope", "gated_deltanet"), ("hope", "transformer"))
+MEASURES = {"accuracy": "accuracy", "exact": "share of words that are right throughout"}
+OWN = ("text", "mqar")  # tasks with tables of their own
 HELD_OUT, LONGER = "held out", "8 times as long"
 
 
@@ -33,7 +35,8 @@ def page(records: list[Record]) -> str:
     kept = [record for record in records if record["scale"] == scale.name]
     runs = [record for record in kept if record["purpose"] == RUN and "failed" not in record]
     parts = [head(scale, kept), sizes(runs), text(runs), positions(runs), mqar(runs)]
-    return "\n".join([*parts, claims(scale, runs), failures(kept)])
+    parts += [other(runs, task) for task in dict.fromkeys(run["task"] for run in runs)]
+    return "\n".join([*(part for part in parts if part), claims(scale, runs), failures(kept)])
 
 
 def head(scale: Scale, kept: list[Record]) -> str:
@@ -45,9 +48,10 @@ def head(scale: Scale, kept: list[Record]) -> str:
 {warning}
 All figures are made from [the records](learning/records) by `python -m benchmarks.learning report`.
 Systems have {scale.parameters:,} parameters to 1 % (d {scale.d}, depth {scale.depth}, the width
-between layers solved), {scale.lanes} sequences of {scale.length} tokens a step, the same data in the
-same order. The peak rate is the one of {", ".join(map(str, scale.rates))} with the lowest validation
-loss after a third of the tokens; {scale.seeds} seeds; means and standard errors.
+between layers solved), {scale.lanes} sequences of {scale.length} tokens a step of text, the same
+data in the same order. The peak rate is the one of {", ".join(map(str, scale.rates))} with the
+lowest validation loss after a third of the tokens; {scale.seeds} seeds; means and standard errors.
+Blocks on the step clock keep the rate of their spec.
 
 {len(kept)} rows, {sum(record["seconds"] for record in kept) / 3600:.2f} hours, on {machines}.
 """
@@ -126,6 +130,34 @@ def mqar(runs: list[Record]) -> str:
         lines.append([name, *on, *without])
     columns = ["system", *tests, *(["8 pairs, inner rate 0"] if "8 pairs" in tests else [])]
     return table(f"MQAR: accuracy (chance {CHANCE['mqar']:.3f})", columns, lines)
+
+
+def other(runs: list[Record], task: str) -> str:
+    """Of a task without a table of its own: accuracy at the end; and what was forgotten, if it has
+    phases.
+    """
+    if task in OWN:
+        return ""
+    names = systems_of(runs, task)
+    first = of(runs, task, names[0])[0]["phases"]
+    what = "exact" if task.startswith("formal") else "accuracy"
+    lines = []
+    for name in names:
+        found = of(runs, task, name)
+        line = [said(last(found, test, what)) for test in first[-1]]
+        lost = [said([forgotten(run["phases"]) for run in found])] if len(first) > 1 else []
+        lines.append([name, *line, *lost])
+    columns = ["system", *first[-1], *(["forgetting"] if len(first) > 1 else [])]
+    return table(f"{task}: {MEASURES[what]}", columns, lines)
+
+
+def forgotten(phases: list[Record]) -> float:
+    """Average forgetting (arXiv 1801.10112): of each phase but the last, the best accuracy that its
+    test had after any phase before the last, less the one at the end. The first scores are those
+    before all phases.
+    """
+    matrix = np.array([[mean(test["accuracy"]) for test in one.values()] for one in phases[1:]])
+    return float((matrix[:-1, :-1].max(0) - matrix[-1, :-1]).mean())
 
 
 def documents(runs: list[Record], part: str) -> np.ndarray:
