@@ -69,8 +69,8 @@ def validated(record: Record) -> float:
 
 def read(folder: Path = RECORDS) -> list[Record]:
     """All records, file by file in the order of their names, and as they were written."""
-    lines = (line for path in sorted(folder.glob("*.jsonl")) for line in path.open())
-    return [json.loads(line) for line in lines]
+    texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jsonl"))]
+    return [json.loads(line) for text in texts for line in text.splitlines()]
 
 
 def write(record: Record, folder: Path = RECORDS) -> None:
