@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: train test soak bench fmt clean
+.PHONY: train test soak bench learning fmt clean
 
 # Hope on the Python standard library: 3 layers, d 192, four CMS periods; at most 15 minutes on 2
 # cores, compilation included.
@@ -35,6 +35,12 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks gpu --out benchmarks/GPU.md
 	$(BIN)/nldsl bench examples/titans.nl --set d=192 --set depth=3
 	$(BIN)/nldsl bench examples/hope.nl --set d=192 --set depth=3 --set span=32
+
+# Does it learn as the paper says? Half a day; what is recorded is not run again.
+HOURS := 12
+learning: $(READY)
+	$(BIN)/python -m benchmarks.learning run --hours $(HOURS)
+	$(BIN)/python -m benchmarks.learning report
 
 fmt: $(READY)
 	$(BIN)/ruff check --fix nldsl tests

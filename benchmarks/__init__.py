@@ -14,6 +14,7 @@
     captures.py      a compiled step beside the same step as it is written
     gpu_counts.py    launches, bytes and FLOPs of steps that are lowered for a GPU
     __main__.py      the commands
+    learning/        whether they learn as their papers say: a command of its own
 
 A number is the median of one step over the rounds, with what half of them lie within. A ratio
 is that of tokens per second to those of the transformer, which is the first and the last of each

@@ -227,7 +227,7 @@ def block_4(
     up = torch.einsum("ab,BTb->BTa", swiglu_up, rmsnorm_2)
     # std/layers.nl:13  down = linear(silu(gate) .* up, shape(z))
     down = torch.einsum("ab,BTb->BTa", swiglu_down, F.silu(gate) * up)
-    # std/layers.nl:34  x <- x + swiglu(rmsnorm(x), 4 * d)
+    # std/layers.nl:34  x <- x + swiglu(rmsnorm(x), hidden)
     x_3 = x_2 + down
     return (x_3,), ()
 
