@@ -11,7 +11,7 @@ import torch
 
 from nldsl.audit.opened import Opened, carried, families, moved
 from nldsl.core.nodes import walk
-from nldsl.core.program import ENDS, Clock, Level, Memory, Program
+from nldsl.core.program import ENDS, Clock, Memory, Program
 from nldsl.view.folding import folded
 
 STEPS, TOKENS = 64, 256  # that are watched at most
@@ -84,16 +84,17 @@ def on_steps(opened: Opened) -> Instants:
         for name, x in state.views.items():
             x.copy_(opened.state.views[name])
     found: Instants = {m.name: (steps, [], []) for m in slow if m.name in state.tensors}
-    count = len(next(iter(opened.batch.values())))
+    count, workers = len(next(iter(opened.batch.values()))), program.workers
+    lanes = max(2, workers.size) if workers else 2
     for n in range(1, steps + 1):
-        at = [(2 * n + i) % count for i in range(2)]
+        at = [(lanes * n + i) % count for i in range(lanes)]
         batch = {name: x[at] for name, x in opened.batch.items()}
         before = {name: state.tensors[name].clone() for name in found}
         step(state, [batch])
         for name, (_, due, own) in found.items():
             level = program.level(name)
             root = program.root(level)
-            if root.clock.ticks(n) and level.clock.ticks(n) or level.reset.ticks(n):
+            if root.clock.ticks(n) and level.clock.ticks(n) or program.restart(name).ticks(n):
                 due.append(n)
             if moved(before[name], state.tensors[name]):
                 own.append(n)
@@ -116,17 +117,18 @@ def on_tokens(opened: Opened) -> Instants:
             _, carry = module["forward"](opened.state.views, one, before, t - 1, "loop")
             ended = bool(batch[ENDS][0, t - 1]) if ENDS in batch else False
             for name, (_, due, own) in found.items():
-                if due_at(program, program.level(name), t, ended):
+                if due_at(program, name, t, ended):
                     due.append(t)
                 if any(moved(before[n], carry[n]) for n in arrays[name]):
                     own.append(t)
     return found
 
 
-def due_at(program: Program, level: Level, t: int, ended: bool) -> bool:
-    """May the level move when `t` tokens were read? One that waits for the next token is due one
-    token later.
+def due_at(program: Program, memory: str, t: int, ended: bool) -> bool:
+    """May the memory move when `t` tokens were read? One whose level waits for the next token is
+    due one token later.
     """
+    level = program.level(memory)
     root = program.root(level)
     waits = any(node.op == "ahead" for node in walk(*root.objectives))
     now = t - 1 if waits else t
@@ -135,4 +137,4 @@ def due_at(program: Program, level: Level, t: int, ended: bool) -> bool:
         return ended if clock.unit == ENDS else clock.unit == "token" and clock.ticks(now)
 
     called = level is root or level.clock.unit != "token" or level.clock.ticks(now)
-    return comes(root.clock) and called or comes(level.reset) or comes(root.reset)
+    return comes(root.clock) and called or comes(program.restart(memory)) or comes(root.reset)
