@@ -32,6 +32,7 @@ from nldsl.step.reading import Reader
 from nldsl.train import (
     checkpoint,
     folder,
+    generated,
     memory,
     metrics,
     pretrained,
@@ -42,6 +43,7 @@ from nldsl.train import (
 from nldsl.train import run as runs
 from nldsl.train.data.text import Score
 from nldsl.train.display import shown_on
+from nldsl.train.drawing import Manner
 from nldsl.train.records import Lengthened, Record, Settings
 
 SPEC = """nldsl 1
@@ -523,12 +525,12 @@ def test_what_is_not_finite_from_the_start_is_said(tmp_path: Path, run: Path) ->
     assert status == cli.RUN and "error[N720]" in err
     assert "in memory `recall.M` of level `recall`, which was not finite before" in err
     assert not (tmp_path / "new" / checkpoint.FILE).exists()
-    for verb in (("eval", run, "--bytes", 64), ("generate", run, "4", "-n", 2)):
+    for verb, shown in ((("eval", run, "--bytes", 64), ""), (("generate", run, "4", "-n", 2), "4")):
         status, out, err = nldsl(
             *verb, "--memory", tmp_path / "nan.safetensors", "--remember", tmp_path / "left"
         )
         assert (
-            (status, out) == (cli.RUN, "")
+            (status, out) == (cli.RUN, shown)
             and "error[N721]" in err
             and not (tmp_path / "left").exists()
         )
@@ -770,8 +772,11 @@ def test_a_broken_line_of_metrics_before_the_checkpoint_is_told_and_nothing_is_c
 def test_a_prompt_is_the_bytes_that_the_shell_gave(run: Path) -> None:
     opened = runs.without_data(run)
     for prompt in (b"caf\xe9", b"\xff\xfe", "naïve".encode(), b"a:key:[red]b"):
-        told = results.write_on(opened, *runs.trained(opened), prompt, 3, 0, 0.8)
-        assert done("generate", run, os.fsdecode(prompt), "-n", 3) == told + "\n"
+        shown: list[str] = []
+        wish = generated.Wish(3, 0, Manner(0.8))
+        generated.write_on(opened, *runs.trained(opened), [prompt], wish, shown.append)
+        told = "".join(shown)
+        assert done("generate", run, os.fsdecode(prompt), "-n", 3) == told
         assert told.encode().startswith(prompt.split(b"\xe9")[0].split(b"\xff")[0])
     process = subprocess.run(
         [sys.executable, "-m", "nldsl", "generate", run, b"caf\xe9", "-n", "2"],
@@ -982,8 +987,16 @@ def test_text_is_printed_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_generated_text_is_printed_as_it_is(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "sample", lambda *_, **__: (list(b" [red]:key:[/red] :x:"), {}))
-    assert done("generate", run, ":a:[b]") == ":a:[b] [red]:key:[/red] :x:\n"
+    text = b" [red]:key:[/red] :x:"
+
+    def drawn(*given: Any) -> dict[str, torch.Tensor]:
+        hears = given[5]
+        for token in text:
+            hears(0, token)
+        return {}
+
+    monkeypatch.setattr(generated, "go_on", drawn)
+    assert done("generate", run, ":a:[b]", "-n", len(text)) == f":a:[b]{text.decode()}\n"
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
