@@ -2,7 +2,7 @@
 
 A block ```console holds `$ command` lines, each followed by its output, in which `...` stands for
 anything: within a line for some text, alone on a line for any lines. Blocks run in order in one
-folder. ```console soak runs in a fresh clone.
+folder; those that are ```console long by `make soak` alone. ```console soak runs in a fresh clone.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Block:
     place: str  # file and line
 
 
-def blocks(page: Path, info: str) -> list[Block]:
-    """The blocks of a page that begin with ``` and `info`."""
+def blocks(page: Path, *infos: str) -> list[Block]:
+    """The blocks of a page that begin with ``` and one of `infos`."""
     text = page.read_text(encoding="utf-8")
     found = re.finditer(r"^```(.*)\n((?:(?!```).*\n)*)```$", text, re.MULTILINE)
     return [
         Block(m[2], f"{page.name}:{text.count(chr(10), 0, m.start()) + 2}")
         for m in found
-        if m[1] == info
+        if m[1] in infos
     ]
 
 

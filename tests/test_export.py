@@ -55,6 +55,7 @@ def test_a_graph_computes_what_the_module_does(run: Path, tmp_path: Path) -> Non
     assert torch.allclose(graph(ids), Program(opened.program).module(state)(ids), atol=1e-12)
 
 
+@pytest.mark.soak
 def test_two_graphs_compute_what_the_module_does(run: Path, tmp_path: Path) -> None:
     """The state of any number of sequences goes on past chunks, and the copies made at them."""
     assert "step.pt2" in done("export", run, "--as", "program", "-o", tmp_path / "out")

@@ -33,7 +33,7 @@ NAMES = {limit.__name__ for limit in limits.LIMITS}
 # What the emitted step would say otherwise than the text, so that nothing there can notice it.
 SILENT = {"context_of_itself", "slope_of_a_past", "stretch_without_tick"}
 QUICK = (
-    60  # draws, and mutants: the soak has 2,000 of each, and the examples are compiled elsewhere
+    40  # draws, and mutants: the soak has 2,000 of each, and the examples are compiled elsewhere
 )
 
 

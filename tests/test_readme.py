@@ -14,6 +14,7 @@ from pages import FAMILY, PAGES, README, ROOT, blocks, check, commands, matches
 
 from nldsl import cli
 
+LONG = "console long"
 SHOWING = [page for page in PAGES if blocks(page, "console")]
 RUNNING = ROOT / "tests" / "language" / "running.md"
 
@@ -22,6 +23,14 @@ RUNNING = ROOT / "tests" / "language" / "running.md"
 def test_the_commands_do_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     for block in blocks(page, "console"):
+        check(block, tmp_path, 300)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("page", [x for x in PAGES if blocks(x, LONG)], ids=lambda page: page.stem)
+def test_all_commands_do_what_the_page_shows(page: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    for block in blocks(page, "console", LONG):
         check(block, tmp_path, 300)
 
 

@@ -182,7 +182,7 @@ def compiling(again: bool) -> Iterator[None]:
     """
     from torch._functorch import config
     from torch._inductor import config as inductor
-    from torch._inductor.decomposition import decompositions
+    from torch._inductor.decomposition import decompositions, fast_random_decomps
     from torch._inductor.lowering import lowerings, make_fallback, require_contiguous
 
     from nldsl.step.gathering import Gathering
@@ -199,7 +199,11 @@ def compiling(again: bool) -> Iterator[None]:
         for op in UNORDERED:
             decompositions.pop(op, None)
             make_fallback(op, require_contiguous, warn=False)  # type: ignore[no-untyped-call]
-        yield
+        fast_random_decomps.cache_clear()  # a copy of the table, made when it is first asked for
+        try:
+            yield
+        finally:
+            fast_random_decomps.cache_clear()
 
 
 def machine() -> tuple[object, ...]:

@@ -312,6 +312,8 @@ def workers_at_documents(facts: Facts) -> Iterator[Diagnostic]:
 
 def workers_seen_through(facts: Facts) -> Iterator[Diagnostic]:
     """A learner of the step clock that sees through the ticks of a level per worker, or is one."""
+    if not any(map(by_worker, facts.learners)):
+        return
     for level in facts.learners:
         for viewer in facts.learners:
             depth = facts.program.horizon(viewer, level)
@@ -327,9 +329,11 @@ def workers_seen_through(facts: Facts) -> Iterator[Diagnostic]:
 def restart_apart(facts: Facts) -> Iterator[Diagnostic]:
     """`reset M every ..` of a memory that ticks within a sequence, or starts from a draw."""
     for memory in facts.program.memories.values():
+        if memory.reset is None:
+            continue
         level = facts.level(memory.name)
         drawn = memory.start is None or any(n.op == "random" for n in walk(memory.start))
-        if memory.reset is None or not (level.clock.inner or drawn):
+        if not (level.clock.inner or drawn):
             continue
         why = "ticks within a sequence" if level.clock.inner else "starts from a draw"
         yield refused(
