@@ -145,7 +145,7 @@ def two_steps(program: Program) -> None:
         oracle.step([batch])
 
 
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("part", range(2))
 def test_each_text_ends(part: int) -> None:
     for text in inputs(part, 100):
         ends(text)

@@ -268,6 +268,7 @@ def test_a_signal_saves_the_step_and_says_how_to_go_on(
     assert_same_run(tmp_path, unbroken)
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_a_diagnostic_and_loses_nothing(tmp_path: Path, unbroken: Path) -> None:
     arguments = prepare(tmp_path)
