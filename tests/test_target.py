@@ -169,7 +169,7 @@ def test_a_memory_on_the_chip_is_one_launch_a_layer_and_direction() -> None:
     assert {name: n for name, (_, n) in count.items()} == {"pieces": 2, "pieces_back": 2}
     of_state, of_tokens = 2 * chunk * e * e, 2 * chunk * chunk * e
     forward, _ = count["pieces"]
-    assert forward.flops == BATCH * heads * pieces * (3 * of_state + 4 * of_tokens)
+    assert forward.flops == BATCH * heads * pieces * (3 * of_state + 3 * of_tokens)
     assert calls(found, "pieces") == [layers] and not calls(found, "moving")
     assert {how.rpartition(", ")[2] for how in found.memories.values()} == {"a chunk kernel"}
 
