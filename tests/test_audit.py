@@ -236,3 +236,16 @@ def test_a_run_without_a_checkpoint_is_refused(run: Path, tmp_path: Path) -> Non
             (tmp_path / "run" / file.name).write_bytes(file.read_bytes())
     status, _, err = nldsl("audit", tmp_path / "run")
     assert status == 3 and "N716" in err
+
+
+def test_workers_and_their_restarts_are_due(tmp_path: Path) -> None:
+    sets = ("d=8", "head=2", "depth=1", "worker=4", "round=3")
+    spec = family.EXAMPLES / "local_sgd.nl"
+    (tmp_path / "text.txt").write_text("".join(f"line {i} of {i * i}\n" for i in range(2000)))
+    said = [word for one in sets for word in ("--set", one)]
+    how = ("--batch", 4, *SMALL[2:], "--steps", 2, "--out", tmp_path / "run")
+    done("train", spec, tmp_path / "text.txt", *said, *how)
+    found = audited(runs.reopen(tmp_path / "run"), 160)
+    assert found.broken == []
+    (outer,) = [row for row in found.cadences if row.clock == "every 3 step"]
+    assert outer.moved == outer.due == (3, 6)

@@ -148,3 +148,15 @@ def test_what_is_no_average_is_told_before_anything_is_made(run: Path, tmp_path:
     status, _, err = nldsl("train", spec, "--weights", "ema", "--out", out)
     assert status == cli.RUN and "error[N737]" in err and "`ema = ema(training.W, 0.999)`" in err
     assert not out.exists()
+
+
+def test_a_run_is_scored_with_its_average_as_it_trains(run: Path, tmp_path: Path) -> None:
+    settings = json.loads((run / "run.json").read_text())["settings"]
+    sets = [word for name, size in settings["sets"].items() for word in ("--set", f"{name}={size}")]
+    files = (run.parent / "own.nl", run.parent / "text.txt", *sets, "--steps", 5, *SMALL)
+    scores = ("--weights", "average", "--eval-every", 5, "--eval-bytes", 200)
+    done("train", *files, *scores, "--out", tmp_path / "run")
+    (event,) = metrics.events(tmp_path / "run" / "metrics.jsonl", "eval")
+    for name, alike in (("average", True), ("training", False)):
+        said = done("eval", tmp_path / "run", "--bytes", 200, "--weights", name)
+        assert (f"held out: {event['bits']:.3f} bits" in said) == alike, said

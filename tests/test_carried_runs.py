@@ -21,6 +21,7 @@ from nldsl.train import checkpoint, metrics
 from nldsl.train import run as runs
 from nldsl.train.data import sequences
 from nldsl.train.data import text as texts
+from nldsl.train.data.dataset import sequences_of
 from nldsl.train.data.given import Given
 from nldsl.train.data.sequences import planned
 from nldsl.train.score import score
@@ -58,7 +59,9 @@ def memories(path: Path) -> dict[str, torch.Tensor]:
 def test_lanes_read_consecutive_text(folder: Path) -> None:
     corpus = texts.load(Given(folder / "text.txt"))
     rows = [
-        np.concatenate([corpus.batch(3, n, micro, 2, 16, True)[lane] for n in range(1, 2000)])
+        np.concatenate(
+            [sequences_of(corpus.train, 3, n, micro, 2, 16, True)[lane] for n in range(1, 2000)]
+        )
         for micro, lane in ((0, 1), (1, 0))
     ]
     for row in rows:
@@ -71,7 +74,8 @@ def test_lanes_read_consecutive_text(folder: Path) -> None:
         )
     assert not np.array_equal(*rows)
     assert np.array_equal(
-        corpus.batch(3, 7, 0, 4, 16, True)[2:], corpus.batch(3, 7, 1, 2, 16, True)
+        sequences_of(corpus.train, 3, 7, 0, 4, 16, True)[2:],
+        sequences_of(corpus.train, 3, 7, 1, 2, 16, True),
     )
 
 

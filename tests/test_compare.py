@@ -6,24 +6,10 @@ import math
 from pathlib import Path
 
 import pytest
-from commands import SMALL, done, nldsl
+from commands import SMALL, SPEC, done, nldsl
 
 from nldsl import cli
 from nldsl.train import compare, metrics
-
-SPEC = """nldsl 1
-import layers
-rate = 0.5
-input ids: index(256)
-x = embed(ids, [4])
-loss = cross_entropy(linear(rmsnorm(x), [256]), next(ids))
-level training every step {
-    memory W: weights
-    context ids
-    minimize mean(loss over period)
-    W <- W - rate * grad(W)
-}
-"""
 
 
 @pytest.fixture(scope="module")

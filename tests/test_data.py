@@ -12,6 +12,7 @@ import pytest
 from nldsl.diagnostic import Diagnostics
 from nldsl.train.data import baseline, sequences
 from nldsl.train.data import text as data
+from nldsl.train.data.dataset import sequences_of
 from nldsl.train.data.given import Given
 
 # The corpus
@@ -53,13 +54,16 @@ def test_a_single_file_is_divided_at_a_line_end(tmp_path: Path) -> None:
 def test_batches_depend_on_seed_step_and_lane_alone(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(bytes(random.Random(0).choices(range(32, 127), k=5000)))
     corpus = data.read(Given(tmp_path / "a.txt"))
-    whole = corpus.batch(0, 3, 0, 8, 64)
+    whole = sequences_of(corpus.train, 0, 3, 0, 8, 64)
     assert whole.shape == (8, 64) and whole.dtype == np.uint8
     assert np.array_equal(
-        np.concatenate([corpus.batch(0, 3, 0, 4, 64), corpus.batch(0, 3, 1, 4, 64)]), whole
+        np.concatenate(
+            [sequences_of(corpus.train, 0, 3, 0, 4, 64), sequences_of(corpus.train, 0, 3, 1, 4, 64)]
+        ),
+        whole,
     )
-    assert not np.array_equal(corpus.batch(0, 4, 0, 8, 64), whole)
-    assert not np.array_equal(corpus.batch(1, 3, 0, 8, 64), whole)
+    assert not np.array_equal(sequences_of(corpus.train, 0, 4, 0, 8, 64), whole)
+    assert not np.array_equal(sequences_of(corpus.train, 1, 3, 0, 8, 64), whole)
     assert sequences.draw(0, 1, 0, 10**9) == 988776935
 
 

@@ -21,6 +21,7 @@ from nldsl.pipeline import load_text
 from nldsl.train import metrics
 from nldsl.train.data import columns
 from nldsl.train.data.columns import Rows
+from nldsl.train.data.dataset import sequences_of
 from nldsl.train.data.given import Given
 from nldsl.train.data.kinds import kind_of
 from nldsl.train.score import batch
@@ -123,12 +124,14 @@ def test_the_spread_is_summed_piece_by_piece(
 
 def test_a_batch_has_every_input(tmp_path: Path) -> None:
     data = data_of(npz(tmp_path / "a.npz", IMAGES, LABELS))
-    rows = data.batch(0, 1, 0, 2, 16)
+    rows = sequences_of(data.train, 0, 1, 0, 2, 16)
     found = batch(load_text(SPEC), rows, None)
     assert found["image"].shape == (2, 16, 3, 4) and found["label"].shape == (2, 16)
     assert found["label"].dtype == torch.int64
     np.testing.assert_array_equal(found["image"].numpy(), rows["image"])
-    lanes = np.concatenate([data.batch(0, 1, 0, 1, 16), data.batch(0, 1, 1, 1, 16)])
+    lanes = np.concatenate(
+        [sequences_of(data.train, 0, 1, 0, 1, 16), sequences_of(data.train, 0, 1, 1, 1, 16)]
+    )
     assert np.array_equal(lanes, rows)
 
 

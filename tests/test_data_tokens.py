@@ -21,7 +21,7 @@ from nldsl.pipeline import load_text
 from nldsl.train import metrics
 from nldsl.train import run as runs
 from nldsl.train.data import maps, tokens
-from nldsl.train.data.dataset import Cost, Dataset
+from nldsl.train.data.dataset import Cost, Dataset, sequences_of
 from nldsl.train.data.given import Given
 from nldsl.train.data.kinds import kind_of
 from nldsl.train.data.text import Corpus, Score
@@ -94,7 +94,7 @@ def test_tokens_in_a_file_are_its_tokens(ids: np.ndarray, tmp_path: Path) -> Non
         wanted = ids.tolist() * (30 if path == large else 1)
         assert all_of(data) == wanted and data.unit == "tokens"
         assert len(data.held_out) == len(wanted) // 20
-        assert data.batch(0, 1, 0, 2, 16).shape == (2, 16)
+        assert sequences_of(data.train, 0, 1, 0, 2, 16).shape == (2, 16)
 
 
 def test_a_file_of_tokens_is_mapped(tmp_path: Path) -> None:

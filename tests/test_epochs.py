@@ -8,26 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import SMALL, done, nldsl
+from commands import SMALL, SPEC, done, nldsl
 
 from nldsl import cli
 from nldsl.step.compile import CompiledStep
 from nldsl.train import metrics
 from nldsl.train import run as runs
 from nldsl.train.data.sequences import places, shuffled
-
-SPEC = """nldsl 1
-import layers
-input ids: index(256)
-x = embed(ids, [4])
-loss = cross_entropy(linear(rmsnorm(x), [256]), next(ids))
-level training every step {
-    memory W: weights
-    context ids
-    minimize mean(loss over period)
-    W <- W - 0.5 * grad(W)
-}
-"""
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 65, 1000])

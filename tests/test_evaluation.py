@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import SMALL, done, nldsl
+from commands import SMALL, SPEC, done, nldsl
 from safetensors.torch import load_file
 
 from nldsl import cli
@@ -20,18 +20,6 @@ from nldsl.train import checkpoint, evaluation, folder, metrics, results
 from nldsl.train import run as runs
 from nldsl.train.data.text import Score
 
-SPEC = """nldsl 1
-import layers
-input ids: index(256)
-x = embed(ids, [4])
-loss = cross_entropy(linear(rmsnorm(x), [256]), next(ids))
-level training every step {
-    memory W: weights
-    context ids
-    minimize mean(loss over period)
-    W <- W - 0.5 * grad(W)
-}
-"""
 TEXT = "".join(f"{n} times {n} is {n * n}\n" for n in range(400)).encode()
 STEPS, EVERY, BYTES = 20, 4, 200
 Train = Callable[..., tuple[int, str, str]]

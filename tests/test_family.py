@@ -23,6 +23,7 @@ from nldsl.core.program import Program
 from nldsl.pipeline import compile_program
 from nldsl.testing import Drawn, data, laws
 from nldsl.testing.captures import apart, traced_once
+from nldsl.train.data.dataset import sequences_of
 from nldsl.train.data.text import Corpus, standard_library
 
 torch.set_num_threads(1)
@@ -308,7 +309,7 @@ def waves(n: int) -> Tensor:
 def read(program: Program, n: int) -> dict[str, Tensor]:
     """What step n learns from: bytes, or numbers where the text says so."""
     return {
-        name: torch.from_numpy(corpus().batch(0, n, 0, 4, 24).astype(np.int64))
+        name: torch.from_numpy(sequences_of(corpus().train, 0, n, 0, 4, 24).astype(np.int64))
         if name in program.vocab
         else waves(n)
         for name in program.inputs

@@ -8,23 +8,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from commands import SMALL, done, nldsl
+from commands import SMALL, SPEC, done, nldsl
 
 from nldsl import cli
 from nldsl.train import metrics
-
-SPEC = """nldsl 1
-import layers
-input ids: index(256)
-x = embed(ids, [4])
-loss = cross_entropy(linear(rmsnorm(x), [256]), next(ids))
-level training every step {
-    memory W: weights
-    context ids
-    minimize mean(loss over period)
-    W <- W - 0.5 * grad(W)
-}
-"""
 
 
 @pytest.fixture

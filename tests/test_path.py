@@ -121,9 +121,8 @@ def test_a_spec_is_broken(newcomer: Newcomer, code: str) -> None:
 def test_a_run_on_own_data_is_stopped_resumed_and_used(newcomer: Newcomer) -> None:
     train = ("-m", "nldsl", "train", "own.nl", "own.txt", *SMALL, "--steps", 400, "--out", "run")
     process, journal = newcomer.start(*train), newcomer.folder / "run" / "metrics.jsonl"
-    end = time.monotonic() + 600
     while not (journal.exists() and '"event": "step"' in journal.read_text()):
-        assert time.monotonic() < end and process.poll() is None
+        assert process.poll() is None
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=600)

@@ -16,6 +16,7 @@ from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import compile_program, load, load_text
 from nldsl.step.runtime import arrays
 from nldsl.testing import data, laws
+from nldsl.train.data.dataset import sequences_of
 from nldsl.train.data.text import standard_library
 
 ROPE = (
@@ -125,7 +126,7 @@ def learned(name: str, precision: str, length: int, steps: int, sizes: dict[str,
     step = compile_program(program, precision=precision, capture="eager", planned_steps=steps)
     state, text, losses = step.init(0), standard_library(), []
     for n in range(1, steps + 1):
-        read = torch.from_numpy(text.batch(0, n, 0, 2, length).astype(np.int64))
+        read = torch.from_numpy(sequences_of(text.train, 0, n, 0, 2, length).astype(np.int64))
         losses.append(float(step(state, [{"ids": read}])["loss"]))
     return float(np.mean(losses[-10:]))
 

@@ -28,7 +28,7 @@ from nldsl import cli, pipeline
 from nldsl.step import reductions
 from nldsl.step.reductions import traffic
 from nldsl.step.updates import Updates
-from nldsl.train import metrics
+from nldsl.train import checkpoint, metrics
 from nldsl.train.ranks import Ranks
 from nldsl.train.records import Settings
 
@@ -280,6 +280,24 @@ def test_a_rank_that_dies_is_named_and_the_run_goes_on(folder: Path) -> None:
     assert [e["step"] for e in metrics.events(parted / "metrics.jsonl", "step")] == [*range(1, 37)]
     assert "held out:" in done("eval", parted, "--bytes", 200)
     assert done("generate", parted, "de", "-n", 3).startswith("de")
+
+
+@pytest.mark.soak
+def test_ranks_score_as_one_process_does(tmp_path: Path, folder: Path) -> None:
+    """As they train: the same scores, the same best, the same end."""
+    scores = ("--eval-every", 4, "--eval-bytes", 200, "--patience", 2)
+    done(*trains(folder, tmp_path / "one", 40, *scores))
+    status, said = launched(2, "-m", "nldsl", *trains(folder, tmp_path / "two", 40, *scores))
+    assert status == 0, said
+    same(tmp_path / "one", tmp_path / "two")
+    one, two = (
+        [(e["step"], e["score"]) for e in metrics.events(tmp_path / n / "metrics.jsonl", "eval")]
+        for n in ("one", "two")
+    )
+    assert len(one) > 1 and [n for n, _ in one] == [n for n, _ in two]
+    assert [x for _, x in one] == pytest.approx([x for _, x in two], abs=EXACT)
+    best = [checkpoint.manifest(tmp_path / n, checkpoint.BEST) for n in ("one", "two")]
+    assert best[0] and best[1] and best[0].step == best[1].step
 
 
 # -- the report

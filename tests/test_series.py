@@ -15,6 +15,7 @@ from nldsl.pipeline import load_text
 from nldsl.train import metrics
 from nldsl.train.data import formats
 from nldsl.train.data import table as tables
+from nldsl.train.data.dataset import sequences_of
 from nldsl.train.data.given import Given
 from nldsl.train.data.kinds import kind_of
 
@@ -196,7 +197,11 @@ def test_a_format_is_one_registered_reader(tmp_path: Path) -> None:
     program = load_text(FORECAST)
     found = kind_of(program).of(program, Given(tmp_path / "waves.toy"))
     assert np.allclose(found.given(), waves())
-    assert found.record().channels == 3 and found.batch(0, 1, 0, 2, 16).shape == (2, 16, 3)
+    assert found.record().channels == 3 and sequences_of(found.train, 0, 1, 0, 2, 16).shape == (
+        2,
+        16,
+        3,
+    )
     with pytest.raises(Diagnostics) as refused:
         kind_of(program).of(program, Given(tmp_path / "forecast.nl"))
     assert ".toy" in refused.value.diagnostics[0].message

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nldsl import pipeline
 from nldsl.core.program import Memory, Program
 from nldsl.step.compile import CompiledStep
 from nldsl.step.reading import Module
 from nldsl.step.state import State
-from nldsl.train import checkpoint, faults, pretrained
+from nldsl.train import checkpoint, faults
 from nldsl.train import run as runs
 from nldsl.train.data.dataset import slices
 from nldsl.train.data.sequences import planned
@@ -60,15 +59,7 @@ def opened(run: Run, limit: int) -> Opened:
     if checkpoint.manifest(run.folder) is None:
         raise faults.nothing_saved(run.folder)
     s, data = run.settings, run.data
-    step = pipeline.compile_program(
-        run.program,
-        device=s.device,
-        precision=s.precision,
-        capture="eager",
-        planned_steps=s.steps,
-        accumulate=s.accumulate,
-        files=pretrained.read(run.program, run.files).files,
-    )
+    step = runs.step_of(run)
     state = replace(runs.last_saved(run, step), lanes={})  # each sequence begins anew
     documents = data.extents(data.held_out)
     absent = step.reading.extent(step.reading.scored[1])[1]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nldsl import pipeline
 from nldsl.core.nodes import Node, walk
 from nldsl.core.program import STATE, Program
 from nldsl.diagnostic import Diagnostics
@@ -27,7 +26,8 @@ from nldsl.step.emit import Emitter
 from nldsl.step.module import in_precision
 from nldsl.step.reading import load_module
 from nldsl.step.state import State, layout
-from nldsl.train import checkpoint, faults, pretrained
+from nldsl.train import checkpoint, faults
+from nldsl.train import run as runs
 from nldsl.train.loop import NotFinite
 from nldsl.train.memory import broken
 
@@ -104,15 +104,7 @@ def begins(run: Run, state: State) -> Origin:
     found from the tensors before it.
     """
     s = run.settings
-    plain = pipeline.compile_program(
-        run.program,
-        device=s.device,
-        precision=s.precision,
-        capture="eager",
-        planned_steps=s.steps,
-        accumulate=s.accumulate,
-        files=pretrained.read(run.program, run.files).files,
-    )
+    plain = runs.step_of(run)
     here = plain.init(s.seed)
     plain.seat(here, s.batch * s.accumulate)
     copy_in(here, checkpoint.everything(state))

@@ -34,7 +34,7 @@ from nldsl.train import (
     pretrained,
     records,
 )
-from nldsl.train.data.dataset import Dataset
+from nldsl.train.data.dataset import Dataset, sequences_of
 from nldsl.train.data.formats.saved import HUB
 from nldsl.train.data.given import Given, given_by
 from nldsl.train.data.kinds import kind_of
@@ -134,8 +134,15 @@ class Run:
                 name: x.to(s.device)
                 for name, x in batch(
                     self.program,
-                    self.data.batch(
-                        s.seed, n, ranks.micro(micro), count, s.length, self.stateful, once
+                    sequences_of(
+                        self.data.train,
+                        s.seed,
+                        n,
+                        ranks.micro(micro),
+                        count,
+                        s.length,
+                        self.stateful,
+                        once,
                     ),
                     boundary_of(self.data),
                 ).items()
@@ -322,18 +329,24 @@ def dataset_of(program: Program, settings: Settings, given: Given) -> Dataset:
 def compiled(run: Run) -> tuple[CompiledStep, State]:
     """The run's step, and the state it was last saved with, or the start."""
     s = run.settings
-    step = pipeline.compile_program(
+    step = step_of(run, "split" if s.watch and s.capture == "auto" else s.capture)
+    return step, last_saved(run, step)
+
+
+def step_of(run: Run, capture: str = "eager") -> CompiledStep:
+    """Its step, captured so."""
+    s = run.settings
+    return pipeline.compile_program(
         run.program,
         device=s.device,
         precision=s.precision,
-        capture="split" if s.watch and s.capture == "auto" else s.capture,
+        capture=capture,
         planned_steps=s.steps,
         accumulate=s.accumulate,
         files=pretrained.read(run.program, run.files).files,
         budget=run.budget,
         ranks=run.ranks.count,
     )
-    return step, last_saved(run, step)
 
 
 def last_saved(run: Run, step: CompiledStep) -> State:

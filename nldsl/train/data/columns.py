@@ -21,11 +21,11 @@ from nldsl.core.nodes import numel
 from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic
 from nldsl.train import faults
-from nldsl.train.data.dataset import Cost, Dataset, Loss, Result, Tokens, slices
+from nldsl.train.data.dataset import Cost, Dataset, Loss, Result, Tokens
 from nldsl.train.data.formats import Columns, columns_readers, saved
 from nldsl.train.data.given import Given
 from nldsl.train.data.maps import Growing, Numbers
-from nldsl.train.data.sequences import Extent, Places, places
+from nldsl.train.data.sequences import Extent, Places
 from nldsl.train.data.table import HELD_OUT, Channels, recorded
 from nldsl.train.data.text import require
 from nldsl.train.records import Data
@@ -45,20 +45,6 @@ class Rows:
     unit: str = "rows"
     findings: tuple[Diagnostic, ...] = ()
     vocabulary: None = None
-
-    def batch(
-        self,
-        seed: int,
-        step: int,
-        micro: int,
-        batch: int,
-        length: int,
-        stateful: bool = False,
-        once: int = 0,
-    ) -> Tokens:
-        """Rows [batch, length]; see `sequences.places`."""
-        at = places(len(self.train), seed, step, micro, batch, length, stateful, once)
-        return slices(self.train, at)
 
     def extents(self, tokens: Tokens) -> list[Extent]:
         return [(0, len(tokens))]

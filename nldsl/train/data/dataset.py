@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nldsl.diagnostic import Diagnostic
-from nldsl.train.data.sequences import Extent, Places
+from nldsl.train.data.sequences import Extent, Places, places
 from nldsl.train.data.vocabulary import Vocabulary
 from nldsl.train.records import Data
 
@@ -109,20 +109,6 @@ class Dataset(Protocol):
     def findings(self) -> tuple[Diagnostic, ...]:
         """Warnings about the files."""
 
-    def batch(
-        self,
-        seed: int,
-        step: int,
-        micro: int,
-        batch: int,
-        length: int,
-        stateful: bool = False,
-        once: int = 0,
-    ) -> Tokens:
-        """The micro-batch `micro` (from 0) of step `step` (from 1): [batch, length, ..] of `train`;
-        see `sequences.places`. `once`: each window once an epoch, so many lanes a step.
-        """
-
     def extents(self, tokens: Tokens) -> list[Extent]:
         """[begin, end) of each document of either part."""
 
@@ -146,6 +132,20 @@ class Dataset(Protocol):
         """The cost of a model on the held-out part of `scored`, beside that of simple predictors on
         the same terms. These are fitted on the training part, and left out unless `beside`.
         """
+
+
+def sequences_of(
+    tokens: Tokens,
+    seed: int,
+    step: int,
+    micro: int,
+    batch: int,
+    length: int,
+    stateful: bool = False,
+    once: int = 0,
+) -> Tokens:
+    """What a micro-batch reads of them, [batch, length, ..]; see `sequences.places`."""
+    return slices(tokens, places(len(tokens), seed, step, micro, batch, length, stateful, once))
 
 
 def slices(tokens: Tokens, places: Places) -> Tokens:

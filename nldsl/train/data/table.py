@@ -19,10 +19,10 @@ from nldsl.core.nodes import numel
 from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostic, counted
 from nldsl.train import faults
-from nldsl.train.data.dataset import Cost, Dataset, Line, Loss, Result, Tokens, slices
+from nldsl.train.data.dataset import Cost, Dataset, Line, Loss, Result, Tokens
 from nldsl.train.data.formats import Table, table_readers
 from nldsl.train.data.given import Given
-from nldsl.train.data.sequences import Extent, Places, places
+from nldsl.train.data.sequences import Extent, Places
 from nldsl.train.data.text import require
 from nldsl.train.records import Data
 
@@ -83,20 +83,6 @@ class Series:
     findings: tuple[Diagnostic, ...] = ()  # warnings
     vocabulary: None = None
     gaps: int = 0  # values that were filled in
-
-    def batch(
-        self,
-        seed: int,
-        step: int,
-        micro: int,
-        batch: int,
-        length: int,
-        stateful: bool = False,
-        once: int = 0,
-    ) -> Tokens:
-        """float64 [batch, length, channel]; see `sequences.places`."""
-        at = places(len(self.train), seed, step, micro, batch, length, stateful, once)
-        return slices(self.train, at)
 
     def given(self) -> Table:
         """The values as they were given, up to rounding."""

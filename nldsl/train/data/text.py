@@ -2,7 +2,7 @@
 bytes a step sees.
 
     corpus = standard_library()             # or read(Given(Path("book.txt"))), a folder, a.parquet
-    ids = corpus.batch(seed=0, step=1, micro=0, batch=4, length=256)   # uint8 [4, 256]
+    ids = sequences_of(corpus.train, 0, 1, 0, 4, 256)   # step 1, micro-batch 0: uint8 [4, 256]
 
 Documents are joined by the byte 0, which occurs nowhere else: a 0 inside a text is a document
 boundary, and ticks `document`. A file that is not text is refused, in a folder left out; see
@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from nldsl.diagnostic import Diagnostic, counted
 from nldsl.train import faults
 from nldsl.train.data import baseline, filetype
-from nldsl.train.data.dataset import Cost, Dataset, Line, Loss, Result, Spelled, Tokens, slices
+from nldsl.train.data.dataset import Cost, Dataset, Line, Loss, Result, Spelled, Tokens
 from nldsl.train.data.encodings import Bytes, content
 from nldsl.train.data.formats import saved, text_readers
 from nldsl.train.data.given import Given
 from nldsl.train.data.maps import Growing
-from nldsl.train.data.sequences import Extent, Places, places
+from nldsl.train.data.sequences import Extent, Places
 from nldsl.train.data.vocabulary import BOUNDARY, ByteVocabulary
 from nldsl.train.records import Data
 
@@ -103,20 +103,6 @@ class Corpus:
     vocabulary: ByteVocabulary = ByteVocabulary()
     unit: str = "bytes"
     findings: tuple[Diagnostic, ...] = ()  # warnings
-
-    def batch(
-        self,
-        seed: int,
-        step: int,
-        micro: int,
-        batch: int,
-        length: int,
-        stateful: bool = False,
-        once: int = 0,
-    ) -> Tokens:
-        """uint8 [batch, length]; see `sequences.places`."""
-        at = places(len(self.train), seed, step, micro, batch, length, stateful, once)
-        return slices(self.train, at)
 
     def extents(self, tokens: Tokens) -> list[Extent]:
         return extents(tokens)

@@ -23,12 +23,12 @@ from numpy.typing import DTypeLike, NDArray
 from nldsl.diagnostic import Diagnostic
 from nldsl.train import faults
 from nldsl.train.data import filetype
-from nldsl.train.data.dataset import Cost, Dataset, Loss, Result, Spelled, Tokens, slices
+from nldsl.train.data.dataset import Cost, Dataset, Loss, Result, Spelled, Tokens
 from nldsl.train.data.encodings import Bytes, raw
 from nldsl.train.data.formats import Ids, tokens_readers
 from nldsl.train.data.given import Given
 from nldsl.train.data.maps import Growing, Numbers, kept, mapped
-from nldsl.train.data.sequences import Extent, Places, places
+from nldsl.train.data.sequences import Extent, Places
 from nldsl.train.data.text import (
     FAIR_SHARE,
     HELD_OUT,
@@ -67,20 +67,6 @@ class TokenCorpus:
     @property
     def findings(self) -> tuple[Diagnostic, ...]:
         return self.text.findings if self.text else ()
-
-    def batch(
-        self,
-        seed: int,
-        step: int,
-        micro: int,
-        batch: int,
-        length: int,
-        stateful: bool = False,
-        once: int = 0,
-    ) -> Tokens:
-        """Tokens [batch, length]; see `sequences.places`."""
-        at = places(len(self.train), seed, step, micro, batch, length, stateful, once)
-        return slices(self.train, at)
 
     def extents(self, tokens: Tokens) -> list[Extent]:
         """All of it is one document where what ends one is not known."""
