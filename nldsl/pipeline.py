@@ -101,12 +101,14 @@ def compile_program(
     at_once: bool | None = None,
     kernels: bool | None = None,
     ranks: int = 1,
+    shard: int | None = None,
 ) -> CompiledStep:
     """Checked program -> its training step; `files` holds the tensors that it loads, `budget` the
     bytes that a step may take beside what is held before it; `at_once`: what a recurrence makes of
     its streams alone is made for all pieces at once; `kernels`: memories that fit stay on the chip
     through all pieces (both as the device wants it, if None); `ranks`: how many processes take the
-    step together, each with its own lanes.
+    step together, each with its own lanes; `shard`: the number of this one, if each of them holds a
+    part of the state.
 
     Raises Diagnostics (N8xx) if a part of it has no lowering.
     """
@@ -116,6 +118,8 @@ def compile_program(
 
     with told(program):
         plan = scheduled(program, watch)
-        source = passed("python", emit(plan, precision, planned_steps, ranks), watch)
+        source = passed(
+            "python", emit(plan, precision, planned_steps, ranks, shard is not None), watch
+        )
         ways = device, capture, planned_steps, accumulate, files, budget, at_once, kernels
-        return CompiledStep(plan, source, *ways)
+        return CompiledStep(plan, source, *ways, shard)

@@ -69,6 +69,7 @@ CONTRACT = {
         "--load",
         "--weights",
         "--budget",
+        "--shard",
         "--threads",
     },
     "eval": {

@@ -20,7 +20,11 @@ def parts(updates: Updates) -> list[str]:
     """The names of the tensors of a state whose sum over all ranks is what one process would hold:
     what a period adds up, and what a tape heard.
     """
-    sums = [str(n) for n in updates.states if isinstance(n, Total) and not counts(n)]
+    sums = [
+        str(n)
+        for n in updates.states
+        if isinstance(n, Total) and not counts(n) and not updates.parted(n)
+    ]
     heard = [
         tape.heard(name, *stretch)
         for tape in updates.tapes

@@ -79,6 +79,7 @@ class Run:
     budget: int | None = None  # bytes of a step; None: what the device has
     weights: str | None = None  # the average that it is used with; None: that of its settings
     ranks: Ranks = ALONE  # the processes that train it together
+    shard: bool = False  # does each of them hold a part of the state?
     log: str | None = None  # where its numbers go beside the journal, see loggers.py
     file: str = checkpoint.FILE  # of the saved state that it is used from
 
@@ -346,6 +347,7 @@ def step_of(run: Run, capture: str = "eager") -> CompiledStep:
         files=pretrained.read(run.program, run.files).files,
         budget=run.budget,
         ranks=run.ranks.count,
+        shard=run.ranks.rank if run.shard and run.ranks.count > 1 else None,
     )
 
 
