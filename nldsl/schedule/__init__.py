@@ -8,6 +8,7 @@ Guaranteed: every node stands before what reads it; each memory of the token clo
 region; a kind of step is listed once, with the first step it occurs at. What has no order was
 refused by `rules/limits`: an assertion here names the limit that it relies on.
 
+    shares.py          of a program that ranks take together, the part of one
     differentiate.py   the derivative of an objective, as nodes again
     products.py        products in one form, however a text writes them
     square.py          products with matrices that are made of I and outer products
