@@ -5,9 +5,10 @@ some with the same steps of one process.
 
 OUT/NAME.json: `losses` and `states`, the largest difference between the two, lanes and sums of a
 period included; `replicas`, how far what all ranks hold is apart; `sent`, in each step the bytes of
-each message; `levels`, what the report says of a level. With --shard each rank holds a part of the
-state: `bytes` are those of a rank and of one process, `gathered` and `scattered` those that a rank
-gives in each step.
+each message; `levels`, what the report says of a level; of examples of workers `loop`, how far the
+ranks are from a loop over workers, as torch would write it. With --shard each rank holds a part of
+the state: `bytes` are those of a rank and of one process, `gathered` and `scattered` those that a
+rank gives in each step.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from test_workers import HEAD, TEXTS, Loop
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -43,12 +45,17 @@ SMALL = {
     "titans_carried": "d=8 head=2 vocab=5 depth=1",
     "transfer_backpropagation": "d=8 head=2 vocab=5 depth=1",
     "learned_optimizer": "d=8 head=2 vocab=5 depth=1",
+    "diloco": "d=8 head=2 vocab=5 depth=1 worker=4 round=3",
+    "local_sgd": "d=8 head=2 vocab=5 depth=1 worker=4 round=3",
 }
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BATCH, ACCUMULATE, LENGTH = 4, 2, 8
 
 
 def program_of(name: str) -> Program:
+    """An example, or what tests of workers say of four of them."""
+    if name in TEXTS:
+        return pipeline.load_text(HEAD + TEXTS[name], f"{name}.nl", {"worker": "4"})
     text = (EXAMPLES / f"{name}.nl").read_text(encoding="utf-8")
     named = [row.split("=") for row in SMALL[name].split()]
     return pipeline.load_text(
@@ -95,10 +102,10 @@ def trained(
         program,
         precision="float64",
         capture="eager",
-        planned_steps=steps,
         accumulate=ACCUMULATE,
         ranks=ranks.count,
-        shard=ranks.rank if shard else None,
+        rank=ranks.rank,
+        shard=shard,
     )
     state = step.init(0)
     step.seat(state, BATCH * ACCUMULATE)
@@ -118,12 +125,31 @@ def apart(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
 
 def replicas(step: CompiledStep, state: State) -> float:
     """The largest difference between what ranks hold alike."""
-    own = {*reductions.parts(step.updates), *step.updates.divided}
+    own = [*reductions.parts(step.updates), *reductions.entries(step.updates)]
+    own += step.updates.divided
     shared = [x.double().reshape(-1) for name, x in state.tensors.items() if name not in own]
     high, low = torch.cat(shared), torch.cat(shared)
     dist.all_reduce(high, dist.ReduceOp.MAX)
     dist.all_reduce(low, dist.ReduceOp.MIN)
     return float((high - low).max())
+
+
+def from_a_loop(name: str, steps: int, made: Mapping[str, Tensor], losses: Tensor) -> float:
+    """The largest difference of losses, of what is shared and of what each worker has."""
+    program = program_of(name)
+    start = pipeline.compile_program(program, precision="float64", capture="eager").init(0)
+    workers = program.workers.size if program.workers else 1
+    loop = Loop({n: start.views[n] for n in program.weights}, name, workers)
+    found = []
+    for n in range(1, 1 + steps):
+        micros = torch.stack([one["ids"] for one in batches(program, n, Ranks())])
+        each = micros.reshape(ACCUMULATE, workers, -1, LENGTH).transpose(0, 1).flatten(0, 2)
+        found.append(float(abs(loop.step(each, n) - losses[n - 1])))
+    for weight, shared in loop.shared.items():
+        own = torch.stack([worker.w[weight] for worker in loop.workers])
+        found.append(float((made[weight] - shared).abs().max()))
+        found.append(float((made[f"local.W.{weight}"] - own).abs().max()))
+    return max(found)
 
 
 def main() -> None:
@@ -154,6 +180,8 @@ def main() -> None:
         found["bytes"].append(bytes_of(state.tensors))
         found["losses"] = float((losses - alone).abs().max())
         found["states"] = apart(made, by_name(state))
+        if name in ("diloco", "local_sgd"):
+            found["loop"] = from_a_loop(name, steps, made, losses)
         (out / f"{name}.json").write_text(json.dumps(found))
     dist.barrier()
     dist.destroy_process_group()

@@ -23,8 +23,10 @@ import safetensors.torch
 import torch
 from commands import done, nldsl
 from ranked import SMALL
+from test_workers import HEAD, TEXTS
 
 from nldsl import cli, pipeline
+from nldsl.diagnostic import Diagnostics
 from nldsl.step import reductions
 from nldsl.step.reductions import traffic
 from nldsl.step.updates import Updates
@@ -178,11 +180,88 @@ def test_what_a_part_of_a_step_does_not_show_is_refused(option: dict[str, object
         Ranks(0, 2).hold(asked)
 
 
-def test_workers_are_of_one_process() -> None:
-    program = pipeline.load(ROOT / "examples/local_sgd.nl")
-    Ranks().hold(Settings(), program)
-    with pytest.raises(Exception, match="`per worker`"):
-        Ranks(0, 2).hold(Settings(), program)
+# -- workers
+
+
+WORKERS = "diloco drawn carried"
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Seven steps of two ranks with two workers each."""
+    return compared(tmp_path_factory.mktemp("workers"), 2, 7, WORKERS)
+
+
+@pytest.mark.parametrize("name", WORKERS.split())
+def test_two_ranks_have_two_workers_each(workers: dict[str, dict[str, Any]], name: str) -> None:
+    found = workers[name]
+    assert found["losses"] <= EXACT and found["states"] <= EXACT and found["replicas"] == 0
+    assert found.get("loop", 0) <= EXACT
+
+
+def test_workers_send_one_message_a_round(workers: dict[str, dict[str, Any]]) -> None:
+    """As many numbers as weights, at every third step; no gradient, and no loss."""
+    (level,) = workers["diloco"]["levels"]
+    assert level["bytes"] == [0, 0, level["at_each"]] and level["messages"] == [0, 0, 1]
+    assert workers["diloco"]["sent"] == [[], [], [level["at_each"]]] * 2 + [[]]
+
+
+def test_a_rank_has_the_state_of_its_own_workers() -> None:
+    program = pipeline.load_text(HEAD + TEXTS["drawn"], "drawn.nl", {"worker": "4"})
+    whole = pipeline.compile_program(program, capture="eager").init(0).arrays
+    for rank in range(2):
+        step = pipeline.compile_program(program, capture="eager", ranks=2, rank=rank)
+        arrays = step.init(0).arrays
+        apart = {name for name, x in arrays.items() if x.shape != whole[name].shape}
+        assert {"local.W.w", "local.W.b", "local.N"} <= apart
+        assert all("local" in name for name in apart)
+        for name, x in arrays.items():
+            own = slice(2 * rank, 2 * rank + 2)
+            assert torch.equal(x, whole[name][own] if name in apart else whole[name])
+            assert torch.equal(x, step.own(whole[name], x.shape))
+
+
+NUMBERED = "S - mean([1, 2, 3, 4] .* (S - local.W@after), worker)"
+APART = "S - 0.5 * mean(S - local.W@after, worker)"
+OF_ALL = """
+level late every 3 step {
+    memory D: [c] = mean(local.N, worker)
+    D <- D / 2
+    reset every 6 step
+}
+read = late.D .* x
+"""
+# ranks, sequences, what is changed in the text -> what is said
+REFUSED: tuple[tuple[int, int, str, str, str], ...] = (
+    (2, 4, "", "", ""),
+    (3, 6, "", "", "error[N722]: 4 workers are not equally many on each of 3 ranks"),
+    (3, 6, "", "", "help: `--set worker=6`, or 2 ranks"),
+    (8, 8, "", "", "help: `--set worker=8`, or 4 ranks"),
+    (2, 6, "", "", "error[N760]: 6 sequences of a micro-batch are not equally many for each of 4"),
+    (2, 4, APART, NUMBERED, "error[N724]: a rank has some of the workers"),
+)
+
+
+@pytest.mark.parametrize("count, batch, was, now, said", REFUSED)
+def test_workers_that_ranks_do_not_part(
+    count: int, batch: int, was: str, now: str, said: str
+) -> None:
+    text = HEAD + TEXTS["two"].replace(was, now) if was else HEAD + TEXTS["two"]
+    program = pipeline.load_text(text, "spec.nl", {"worker": "4"})
+    settings = Settings(batch=batch)
+    if not said:
+        return Ranks(0, count).hold(settings, program)
+    with pytest.raises(Diagnostics) as found:
+        Ranks(0, count).hold(settings, program)
+    assert said in str(found.value)
+
+
+def test_a_start_that_all_workers_make_is_of_one_process() -> None:
+    text = HEAD + TEXTS["drawn"] + OF_ALL
+    program = pipeline.load_text(text, "spec.nl", {"worker": "4"})
+    with pytest.raises(Diagnostics, match="N724") as found:
+        Ranks(0, 2).hold(Settings(batch=4), program)
+    assert "starts from what all workers hold" in str(found.value)
 
 
 # -- runs
@@ -358,10 +437,10 @@ def test_a_checkpoint_that_ranks_part_is_theirs_again() -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_make_what_one_process_makes_in_full(tmp_path: Path, ranks: int) -> None:
-    names = " ".join(SMALL)
+    names = " ".join([*SMALL, *TEXTS])
     for name, found in compared(tmp_path, ranks, 70, names).items():
         assert found["losses"] <= EXACT and found["states"] <= EXACT, name
-        assert found["replicas"] == 0, name
+        assert found["replicas"] == 0 and found.get("loop", 0) <= EXACT, name
 
 
 @pytest.mark.soak

@@ -78,7 +78,7 @@ def test_a_rank_of_four_holds_its_share(name: str) -> None:
     whole = bytes_of(alone.init(0).tensors)
     for rank in (0, 3):
         step = pipeline.compile_program(
-            program, precision="float64", capture="eager", ranks=4, shard=rank
+            program, precision="float64", capture="eager", ranks=4, rank=rank, shard=True
         )
         assert bytes_of(step.parted(step.init(0)).tensors) <= HELD * whole
 
@@ -88,7 +88,7 @@ def test_what_a_model_computes_is_written_as_for_one_process() -> None:
     program = program_of("hope")
     texts = [
         pipeline.compile_program(program, capture="eager", ranks=ranks, shard=shard).source
-        for ranks, shard in ((1, None), (2, 0))
+        for ranks, shard in ((1, False), (2, True))
     ]
     first, second = (text[: text.index("def update_1(")].split("\n\n\n") for text in texts)
     assert first == second
@@ -99,7 +99,7 @@ def test_what_a_model_computes_is_written_as_for_one_process() -> None:
 def test_what_reads_whole_memories_is_refused(name: str) -> None:
     program = pipeline.load(ROOT / f"examples/{name}.nl")
     with pytest.raises(Diagnostics, match="N725") as found:
-        pipeline.compile_program(program, capture="eager", ranks=2, shard=0)
+        pipeline.compile_program(program, capture="eager", ranks=2, shard=True)
     assert found.value.diagnostics[0].span is not None
 
 

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from nldsl.core.initial import normal
-from nldsl.core.program import ENDS
+from nldsl.core.nodes import resized, walk
+from nldsl.core.program import ENDS, Program
 from nldsl.diagnostic import Diagnostic, Diagnostics, counted
 from nldsl.schedule.faults import Unsupported, told
 from nldsl.schedule.named import Heard, Total, input_of
@@ -39,7 +40,17 @@ from nldsl.step.reading import Reader, load_module
 from nldsl.step.recompute import Budget, unbounded
 from nldsl.step.runtime.recurrence import at_once as together
 from nldsl.step.shards import RANK
-from nldsl.step.state import State, allocate, draws, parted, places, planned, views
+from nldsl.step.state import (
+    Place,
+    State,
+    allocate,
+    draws,
+    parted,
+    places,
+    planned,
+    views,
+)
+from nldsl.step.updates import drawn
 
 PRECISION = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 CAPTURES = ("auto", "split", "whole", "eager")
@@ -79,13 +90,15 @@ class CompiledStep:
         budget: int | None = None,
         at_once: bool | None = None,
         kernels: bool | None = None,
-        shard: int | None = None,
+        whole: Program | None = None,
+        rank: int = 0,
     ) -> None:
+        """`whole`: the program of all ranks, of which `schedule` has the part of one."""
         self.program, self.schedule, self.device = schedule.program, schedule, device
+        self.whole, self.rank = whole or self.program, rank
         self.source, self.precision = source.text, source.precision
         self.emitted, self.updates = source.emitted, source.updates
         self.ranks, self.shards = source.updates.ranks, source.updates.shards
-        self.rank = shard or 0  # that holds its part of the state
         self.dtype, self.steps, self.accumulate = (
             PRECISION[self.precision],
             planned_steps,
@@ -268,7 +281,7 @@ class CompiledStep:
         for owner, line in self.updates.births():
             exec(line, self.module, {"S": state.tensors, "D": D})
             for name in given.get(owner, ()):
-                arrays[name].copy_(begun[name])
+                arrays[name].copy_(self.own(begun[name], arrays[name].shape))
 
     def fired(self, n: int) -> tuple[str, ...]:
         """Levels that tick at step n, counted from 1."""
@@ -497,12 +510,37 @@ class CompiledStep:
         }
 
     def _draws(self, numbers: Mapping[str, int], seed: int) -> dict[str, Tensor]:
-        return draws(self.program, numbers, seed, self.device, self.dtype, self.loaded)
+        found = draws(self.whole, numbers, seed, self.device, self.dtype, self.loaded)
+        return {name: self.own(x, self.sizes.get(name, x.shape)) for name, x in found.items()}
+
+    @cached_property
+    def sizes(self) -> dict[str, list[int]]:
+        """Of what starts are made of, as this rank has them."""
+        starts = [m.start for m in self.program.memories.values() if m.start is not None]
+        nodes = (node for node in walk(*starts) if node.op in ("random", "load"))
+        return {drawn(node): [axis.size for axis in node.shape] for node in nodes}
+
+    def own(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Of an array of all workers, the entries of those of this rank, as far as `sizes` say that
+        it has so many; any other array as it is.
+        """
+        for axis, (whole, here) in enumerate(zip(x.shape, sizes)):
+            if whole == here * self.ranks != here:
+                return x.chunk(self.ranks, axis)[self.rank]
+        return x
+
+    @property
+    def whole_places(self) -> dict[str, Place]:
+        """Where each array lies in what one process holds for all ranks."""
+        types, own = self.updates.types, self.program.workers
+        if own is not None and self.whole.workers is not None:
+            types = {n: resized(type, own, self.whole.workers) for n, type in types.items()}
+        return places(self.whole, types)
 
     @cached_property
     def loaded(self) -> dict[str, Tensor]:
         """Starts from files. Raises Diagnostics (N731, N732) for what does not fit them."""
-        return loaded(self.program, self.files)
+        return loaded(self.whole, self.files)
 
     def terms(self, batch: Batch) -> dict[str, int]:
         """Number of terms of each heard stream over a batch, and over those of all ranks: the last

@@ -9,7 +9,8 @@
 
 On ranks, each of which holds some of the lanes, G, V and what S sums up of them are those of its
 own lanes. R holds the sums over all lanes of what a tick takes, and of nothing else: what a period
-adds up is sent when it ends.
+adds up is sent when it ends. What is of one worker stays on its rank; what a tick makes of all of
+them is in R too.
 
 Where ranks hold a part of the state each (`shards`), S, G and D hold the parts of one of them, and
 G is of all lanes. What an equation reads of a single array is gathered; see flat.py for trees.
@@ -21,12 +22,12 @@ What a step leaves of each state is said in schedule/step_states.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from nldsl.core.build import number
-from nldsl.core.nodes import Node, Tree, Type, walk
-from nldsl.schedule.instant import behind, together
+from nldsl.core.nodes import Axis, Node, Tree, Type, has, walk
+from nldsl.schedule.instant import behind, substituted, together
 from nldsl.schedule.named import (
     Bar,
     Copy,
@@ -35,6 +36,7 @@ from nldsl.schedule.named import (
     Heard,
     Input,
     Memory,
+    Met,
     Name,
     Total,
     input_of,
@@ -54,11 +56,12 @@ from nldsl.step.source import parts, prune
 from nldsl.step.tape import Tape
 
 Sizes = tuple[int, ...]
-Root = Name | Bar  # what a function computes
+Root = Name | Bar | Met  # what a function computes
 Text = Callable[[Node], str | None]
 # where a step finds what it gives
 GIVEN = {"grad": "G", "sum": "V", "terms": "N"}
 KEPT = ("read", "now", "weight")
+SUMS = ("sum", "mean", "einsum", "total")  # of parts of an axis, that of their sums
 VIEWS = ("spread", "permute", "reshape", "select", "leaf", "stop")
 
 
@@ -70,7 +73,8 @@ class Updates:
         self.clock, self.ticks, self.program = clock, clock.ticks, clock.program
         self.ranks, self.shards = ranks, Shards(ranks if shard else 1)
         self.taken: dict[Heard, str] = {}  # by the tick that is written: where a rank has its own
-        self.sent: dict[str | int, tuple[Heard, ...]] = {}  # by the tick of each kind
+        self.meets: list[Met] = []  # of that tick
+        self.sent: dict[str | int, tuple[Heard | Met, ...]] = {}  # by the tick of each kind
         self.states = clock.states.states
         self.texts: list[str] = []
         source = self.program.source
@@ -107,6 +111,8 @@ class Updates:
             return f'planned["{node["level"]}"]'
         if node.op == "input":
             name = name_of(node)
+            if isinstance(name, Met):
+                return f'R["{name}"]'
             assert isinstance(name, Input | Draw)
             text = self.whole(name, given(name)) if isinstance(name, Input) else given(name)
             return self.stored(name, text, node.type)
@@ -140,10 +146,21 @@ class Updates:
         """Where a tick finds what it takes of the steps: on ranks, the sum over all. Each of them
         counts the terms of all.
         """
-        if self.ranks == 1 or counts(heard) or self.parted(heard):
+        if self.ranks == 1 or counts(heard) or self.own(heard):
             return own
         self.taken[heard] = own
         return f'R["{heard}"]'
+
+    def own(self, heard: Heard) -> bool:
+        """Is it one rank's, and sent to no other?"""
+        return self.apart(heard) or self.parted(heard)
+
+    def apart(self, heard: Heard) -> bool:
+        """Is it of each worker, who is one rank's?"""
+        given, workers = input_of(heard), self.program.workers
+        if workers is None or given.what != "grad":
+            return given.lanes == "each"
+        return has(self.program.memories[given.memory].type, workers)
 
     def texts_of(self, own: Collection[Memory]) -> Text:
         return lambda node: self.text(node, own)
@@ -224,7 +241,7 @@ class Updates:
         """Totals first, in place, so that S holds their new values; then new values from old ones;
         then what the step leaves.
         """
-        self.taken = {}
+        self.taken, self.meets = {}, []
         lines = [
             f'S["{name}"].add_({given(name.input)})'
             for name in at.moved
@@ -241,7 +258,7 @@ class Updates:
         sums = [
             f'R["{heard}"] = over_ranks({own}, {self.ranks})' for heard, own in self.taken.items()
         ]
-        return ["R = {}", *sums] if sums else []
+        return ["R = {}", *sums] if sums or self.meets else []
 
     def updates(self, at: At) -> list[str]:
         """New values: a call for each level that ticks, with the optimizers that it calls."""
@@ -253,12 +270,39 @@ class Updates:
         lines = []
         for names in together(after, needs, self.root_of):
             level = self.root_of(names[0])
-            call = self.function("update", {n: after[n] for n in names}, self.texts_of(names))
+            roots, meetings = self.met(level, {n: after[n] for n in names}, self.texts_of(names))
+            call = self.function("update", roots, self.texts_of(names))
             lines += [
+                *meetings,
                 f"# {level} every {self.program.levels[level].clock.period} step",
                 parts([f'new["{n}"]' for n in names]) + f" = {call}",
             ]
         return lines
+
+    def met(
+        self, level: str, roots: Mapping[Root, Node], text: Text
+    ) -> tuple[Mapping[Root, Node], list[str]]:
+        """On ranks, sums and means over all workers, those of this rank first: equations that are
+        given them, and the lines that send them, a message for all that do not need each other.
+        """
+        lines: list[str] = []
+        al, workers = self.ticks.al, self.program.workers
+        if self.ranks == 1 or workers is None:
+            return roots, lines
+        while found := over_workers(roots.values(), workers):
+            tree = Tree(tuple((f"x{i}", node.shape) for i, node in enumerate(found)))
+            met = Met(level, len(self.meets) + 1, size(tree))
+            own = [al.div(n, al.const(self.ranks, n.type)) if n.op == "mean" else n for n in found]
+            share = self.function("share", {met: al.make("tree", *own, type=tree)}, text)
+            self.meets.append(met)
+            lines.append(f'R["{met}"] = over_ranks({share}[0], {self.ranks})')
+            whole = al.make("input", type=tree, name=met)
+            parts = [
+                al.make("leaf", whole, type=n.type, path=p) for p, n in zip(tree.paths(), found)
+            ]
+            bind = dict(zip(found, parts))
+            roots = {name: substituted(al, root, bind) for name, root in roots.items()}
+        return roots, lines
 
     def root_of(self, name: Memory) -> str:
         return self.ticks.root_of(self.ticks.level_of(name))
@@ -327,7 +371,7 @@ class Updates:
         before, after = self.counts(kind, at)
         hear = [line for tape in self.tapes for line in tape.hear(kind)]
         tick = self.tick(kind, at)
-        self.sent[name] = tuple(self.taken)
+        self.sent[name] = (*self.taken, *self.meets)
         return "\n\n".join(
             [
                 *([block(f"hear_{name}(S, G, mode)", hear)] if hear else []),
@@ -378,6 +422,19 @@ def block(head: str, lines: list[str]) -> str:
     return defined(head, looped([(iteration_of(line), line) for line in lines]) or ["pass"])
 
 
+def over_workers(roots: Iterable[Node], workers: Axis) -> list[Node]:
+    """Sums over the workers, and means, that need no other of them."""
+    behind: dict[Node, None] = {}  # what they are needed for
+    found: dict[Node, None] = {}
+    for node in walk(*roots):
+        if any(arg in behind or arg in found for arg in node.args):
+            behind[node] = None
+        elif not has(node.type, workers) and any(has(arg.type, workers) for arg in node.args):
+            assert node.op in SUMS, f"{node!r} crosses workers"
+            found[node] = None
+    return list(found)
+
+
 def is_kept(root: Node) -> bool:
     """Is the value, as it is or seen otherwise, one that a state holds?"""
     while root.op in VIEWS:
@@ -403,7 +460,7 @@ def given(name: Input | Draw) -> str:
 def real_tensor(node: Node) -> bool:
     """Has a leaf of an equation the precision and device of the run?"""
     name = name_of(node)
-    return node.op != "ticks" and (isinstance(name, Bar) or not counts(name or ""))
+    return node.op != "ticks" and (isinstance(name, Bar | Met) or not counts(name or ""))
 
 
 def given_label(node: Node) -> Label:

@@ -347,7 +347,8 @@ def step_of(run: Run, capture: str = "eager") -> CompiledStep:
         files=pretrained.read(run.program, run.files).files,
         budget=run.budget,
         ranks=run.ranks.count,
-        shard=run.ranks.rank if run.shard and run.ranks.count > 1 else None,
+        rank=run.ranks.rank,
+        shard=run.shard and run.ranks.count > 1,
     )
 
 
@@ -362,7 +363,7 @@ def last_saved(run: Run, step: CompiledStep) -> State:
     if s.memory is not None and saved is None:
         memory.load(Path(s.memory), state.lanes)
     if saved is not None:
-        checkpoint.load(run.folder, checkpoint.by_name(state), run.file)
+        checkpoint.load(run.folder, checkpoint.by_name(state), run.file, step.own)
         state.step = saved.step
     return run.ranks.parted(step, state, s.accumulate)
 
