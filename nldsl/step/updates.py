@@ -75,6 +75,9 @@ class Updates:
         self.taken: dict[Heard, str] = {}  # by the tick that is written: where a rank has its own
         self.meets: list[Met] = []  # of that tick
         self.sent: dict[str | int, tuple[Heard | Met, ...]] = {}  # by the tick of each kind
+        # calls of functions, each with the first state that it makes, by the tick of each kind
+        self.calls: dict[str | int, list[tuple[Root, str]]] = {}
+        self._calls: list[tuple[Root, str]] = []  # of the tick that is written
         self.states = clock.states.states
         self.texts: list[str] = []
         source = self.program.source
@@ -222,7 +225,9 @@ class Updates:
             {arguments[value]: label for value, label in labels.items()},
             fn.made,
         )
-        return f"{self.define(stem, draft)}({', '.join(arguments)})"
+        call = f"{self.define(stem, draft)}({', '.join(arguments)})"
+        self._calls.append((next(iter(roots)), call))
+        return call
 
     def result(self, flat: Flat, name: Root, root: Node) -> str:
         """Computes the new value of a state; what is kept elsewhere, and may be written before it,
@@ -241,7 +246,7 @@ class Updates:
         """Totals first, in place, so that S holds their new values; then new values from old ones;
         then what the step leaves.
         """
-        self.taken, self.meets = {}, []
+        self.taken, self.meets, self._calls = {}, [], []
         lines = [
             f'S["{name}"].add_({given(name.input)})'
             for name in at.moved
@@ -372,6 +377,7 @@ class Updates:
         hear = [line for tape in self.tapes for line in tape.hear(kind)]
         tick = self.tick(kind, at)
         self.sent[name] = (*self.taken, *self.meets)
+        self.calls[name] = self._calls
         return "\n\n".join(
             [
                 *([block(f"hear_{name}(S, G, mode)", hear)] if hear else []),
