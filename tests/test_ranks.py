@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ import pytest
 import safetensors.torch
 import torch
 from commands import done, nldsl
-from ranked import SMALL
+from ranked import ACCUMULATE, SMALL, batches, program_of
 from test_workers import HEAD, TEXTS
 
 from nldsl import cli, pipeline
 from nldsl.diagnostic import Diagnostics
-from nldsl.step import reductions
+from nldsl.step import reductions, sending
+from nldsl.step.compile import Given
 from nldsl.step.reductions import traffic
 from nldsl.step.updates import Updates
 from nldsl.train import checkpoint, metrics
@@ -120,14 +122,14 @@ def test_two_ranks_make_what_one_process_makes(both: dict[str, dict[str, Any]], 
 
 
 def test_a_level_sends_at_its_own_clock(both: dict[str, dict[str, Any]]) -> None:
-    """Of four periods 1, 4, 16 and 64 so many gradients, of so many bytes; the report counts as
-    many.
+    """Of four periods 1, 4, 16 and 64 so many gradients, of so many bytes, those of each step in
+    one message; the report counts as many bytes.
     """
     sent, levels = both["hope"]["sent"], both["hope"]["levels"]
     size = {one["level"].rpartition(".")[2]: one["at_each"] for one in levels}
     for n, messages in enumerate(sent, 1):
-        due = ["training", *(f"ffn[{p}]" for p in (1, 4, 16, 64) if n % p == 0)]
-        assert sorted(messages) == sorted(size[name] for name in due), n
+        due = [size[f"ffn[{p}]"] for p in (4, 16, 64) if n % p == 0]
+        assert messages == [size["training"] + size["ffn[1]"], *due], n
         assert sum(messages) == sum(one["bytes"][n - 1] for one in levels)
 
 
@@ -178,6 +180,87 @@ def test_what_a_part_of_a_step_does_not_show_is_refused(option: dict[str, object
     Ranks().hold(asked)
     with pytest.raises(Exception, match="N724"):
         Ranks(0, 2).hold(asked)
+
+
+# -- on the way while others are still worked out
+
+
+class Network:
+    """One that a step of two ranks sends its messages into, and that hears when a derivative comes:
+    `events` in their order.
+    """
+
+    def __init__(self, name: str, group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sending, "GROUP", group)
+        self.program = program_of(name)
+        self.step = pipeline.compile_program(
+            self.program, precision="float64", capture="eager", accumulate=ACCUMULATE, ranks=2
+        )
+        self.state = self.step.init(0)
+        self.events: list[str] = []
+        self.step.module["over_ranks"] = self.sends
+        for array, block in self.step.emitted.reads.items():
+            self.state.views[array].register_hook(partial(self.comes, block))
+
+    def sends(self, x: torch.Tensor, ranks: int) -> torch.Tensor:
+        self.events.append("sent")
+        return 2 * x
+
+    def comes(self, block: int, g: torch.Tensor) -> None:
+        self.events.append(f"block {block}")
+
+    def given(self) -> Given:
+        """Both micro-batches; the derivatives of the first are not listened to."""
+        self.events.clear()
+        micros = batches(self.program, 1, Ranks())
+        return self.step.given(self.state, micros)
+
+    def last(self) -> list[str]:
+        """What came in the last micro-batch."""
+        return self.events[len([e for e in self.events if e != "sent"]) // 2 :]
+
+    def waits(self, n: int) -> int:
+        """The messages of step n at which nothing is left to be worked out meanwhile."""
+        self.events.clear()
+        self.state.step = n - 1
+        self.step(self.state, batches(self.program, 1, Ranks()))
+        return next(i for i, event in enumerate(self.events[::-1]) if event != "sent")
+
+
+def test_gradients_are_sent_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the last blocks while the first are worked out; they are the sums of both
+    micro-batches, over all ranks, and what a period adds up stays a rank's own.
+    """
+    network = Network("hope", 1, monkeypatch)
+    found = network.given()
+    events = network.last()
+    assert events.index("sent") < events.index("block 2") < events.index("block 1")
+    assert events.count("sent") == len({*network.step.emitted.reads.values()})
+    step = pipeline.compile_program(
+        network.program, precision="float64", capture="eager", accumulate=ACCUMULATE
+    )
+    alone = step.given(step.init(0), batches(network.program, 1, Ranks()))
+    early = {heard.key for heard in network.step.updates.early}
+    assert {key.partition("|")[0].rpartition(".")[2] for key in early} == {"W", "F"}
+    assert len(early) == 2 and found.grads.keys() == alone.grads.keys()
+    for key, g in found.grads.items():
+        wanted = alone.grads[key] * (2 if key in early else 1)
+        assert g.shape == wanted.shape and float((g - wanted).abs().max()) <= EXACT, key
+
+
+def test_a_slow_network_delays_a_step_by_few_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of four periods, in a turn of 64 steps: by the last of those that go as they come, and by one
+    of each slow level that ticks. A trainer that sends every gradient when a step is worked out
+    waits for one of each level.
+    """
+    network = Network("hope", 4096, monkeypatch)
+    updates, table = network.step.updates, network.step.schedule.table
+    kinds = [table.kind(n) for n in range(1, 65)]
+    waits = {kind: network.waits(1 + kinds.index(kind)) for kind in set(kinds)}
+    for kind, count in waits.items():
+        assert count == 1 + len({*updates.sent[kind + 1]} - updates.early)
+    assert len(waits) == 4
+    assert sum(waits[kind] for kind in kinds) <= 0.5 * 64 * len(traffic(updates, 8))
 
 
 # -- workers

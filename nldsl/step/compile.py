@@ -39,6 +39,7 @@ from nldsl.step.module import StepSource
 from nldsl.step.reading import Reader, load_module
 from nldsl.step.recompute import Budget, unbounded
 from nldsl.step.runtime.recurrence import at_once as together
+from nldsl.step.sending import Sending
 from nldsl.step.shards import RANK
 from nldsl.step.state import (
     Place,
@@ -409,7 +410,9 @@ class CompiledStep:
             yield i
 
     def given(self, state: State, inputs: Sequence[Batch]) -> Given:
-        """What a step over these micro-batches would give; the state stays as it is."""
+        """What a step over these micro-batches would give; the state stays as it is. On ranks, of
+        their own lanes, but for the gradients that every tick takes.
+        """
         shared(inputs, self.workers)
         seats = [lanes.part(state.lanes, i, lanes_of(b)) for i, b in enumerate(inputs)]
         total: dict[str, Tensor] = {}
@@ -420,13 +423,38 @@ class CompiledStep:
             self.budget.begin()
             sums, counts, last = self.module["fresh"](state.views, batch, self.mode, here)
             lasting.append(last)
-            got = self.module["gradients"](state.views, sums)
+            with self.sending(state.views, grads, len(lasting) == len(inputs)) as wholes:
+                got = self.module["gradients"](state.views, sums)
             grads = got if not grads else {k: grads[k] + g for k, g in got.items()}
+            grads = {**grads, **wholes(grads)}
             total = {
                 k: total[k] + s.detach() if k in total else s.detach() for k, s in sums.items()
             }
             terms = {k: terms.get(k, 0) + self.ranks * n for k, n in counts.items()}
         return Given(grads, total, terms, lasting)
+
+    @contextmanager
+    def sending(
+        self, W: Mapping[str, Tensor], before: Mapping[str, Tensor], last: bool
+    ) -> Iterator[Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]:
+        """Within, derivatives of the last micro-batch that every tick takes are sent as they come;
+        afterwards, their sums over all ranks.
+        """
+        if not last or not self.updates.early:
+            yield lambda own: {}
+            return
+        module, early = self.module, frozenset(heard.key for heard in self.updates.early)
+        over_ranks = module["over_ranks"]
+        sending = Sending(
+            module["LEARNERS"],
+            W,
+            early,
+            self.emitted.reads,
+            lambda x: over_ranks(x, self.ranks),
+            before,
+        )
+        with patch.dict(module, slopes=sending.around(module["slopes"])):
+            yield sending.wholes
 
     def _ticked(self, name: str, state: State, heard: Given, D: Mapping[str, Tensor]) -> None:
         S, G, V, N = state.tensors, heard.grads, heard.sums, heard.terms

@@ -186,6 +186,8 @@ def step_kinds(emitted: Emitted, updates: Updates) -> str:
         *emitted.randoms,
     ]  # of memories on the token clock: nobody learns them, no tick moves them
     given = [row for row in fold(f"W |= {{name: D[name] for name in {quotes(starts)}}}", 4)]
+    early = sorted(heard.key for heard in updates.early)
+    summed = fold(f"G |= {{n: over_ranks(G[n], {updates.ranks}) for n in {quotes(early)}}}", 4)
     of_all = f"terms = {{name: {updates.ranks} * n for name, n in terms.items()}}"
     return "\n\n".join(
         f"def step_{i + 1}(S, inputs, D, planned, mode, lanes):\n"
@@ -194,7 +196,8 @@ def step_kinds(emitted: Emitted, updates: Updates) -> str:
         + "    sums, terms, lasting = fresh(W, inputs, mode, lanes)\n"
         + (f"    {of_all}\n" if updates.ranks > 1 else "")
         + "    G = gradients(W, sums)\n"
-        "    V = {name: s.detach() for name, s in sums.items()}\n"
+        + ("\n".join(summed) + "\n" if early else "")
+        + "    V = {name: s.detach() for name, s in sums.items()}\n"
         "    with torch.no_grad():\n"
         + (f"        hear_{i + 1}(S, G, mode)\n" if updates.tapes else "")
         + f"        tick_{i + 1}(S, G, V, terms, D, planned)\n"

@@ -9,7 +9,7 @@
 
 On ranks, each of which holds some of the lanes, G, V and what S sums up of them are those of its
 own lanes. R holds the sums over all lanes of what a tick takes, and of nothing else: what a period
-adds up is sent when it ends. What is of one worker stays on its rank; what a tick makes of all of
+adds up is sent when it ends. What every tick takes is sent before (sending.py), and G has it. What is of one worker stays on its rank; what a tick makes of all of
 them is in R too.
 
 Where ranks hold a part of the state each (`shards`), S, G and D hold the parts of one of them, and
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 
 from nldsl.core.build import number
 from nldsl.core.nodes import Axis, Node, Tree, Type, has, walk
@@ -152,7 +153,18 @@ class Updates:
         if self.ranks == 1 or counts(heard) or self.own(heard):
             return own
         self.taken[heard] = own
-        return f'R["{heard}"]'
+        return own if heard in self.early else f'R["{heard}"]'
+
+    @cached_property
+    def early(self) -> frozenset[Heard]:
+        """Gradients of which every tick takes the sum over all ranks, and nobody the own part: they
+        are sent as they come, and G holds the sums.
+        """
+        if self.ranks == 1:
+            return frozenset()
+        taped = {Input("grad", stream, str(name)) for name, stream in self.clock.taped}
+        found = (h for h in self.clock.heard if isinstance(h, Input) and h.what == "grad")
+        return frozenset(heard for heard in found if not self.apart(heard)) - taped
 
     def own(self, heard: Heard) -> bool:
         """Is it one rank's, and sent to no other?"""
@@ -261,7 +273,9 @@ class Updates:
     def together(self) -> list[str]:
         """Sums over all ranks of what the tick takes."""
         sums = [
-            f'R["{heard}"] = over_ranks({own}, {self.ranks})' for heard, own in self.taken.items()
+            f'R["{heard}"] = over_ranks({own}, {self.ranks})'
+            for heard, own in self.taken.items()
+            if heard not in self.early
         ]
         return ["R = {}", *sums] if sums or self.meets else []
 
