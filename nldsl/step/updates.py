@@ -164,7 +164,7 @@ class Updates:
             return frozenset()
         taped = {Input("grad", stream, str(name)) for name, stream in self.clock.taped}
         found = (h for h in self.clock.heard if isinstance(h, Input) and h.what == "grad")
-        return frozenset(heard for heard in found if not self.apart(heard)) - taped
+        return frozenset(heard for heard in found if not self.own(heard)) - taped
 
     def own(self, heard: Heard) -> bool:
         """Is it one rank's, and sent to no other?"""
