@@ -14,6 +14,7 @@ from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import compile_program, load
 from nldsl.step.compile import CompiledStep
 from nldsl.step.lowerings.still import parted
+from nldsl.testing.captures import traced
 from nldsl.train.bench import random_batch
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -76,7 +77,7 @@ def test_it_is_called_once_for_all_whole_pieces() -> None:
 
 def test_one_graph_writes_out_every_piece() -> None:
     program = load(EXAMPLES / "deltanet.nl", SMALL | {"vocab": "8"})
-    whole = compile_program(program, precision="float64", capture="whole", at_once=True)
+    whole, _ = traced(program, "whole", at_once=True)
     plain = compile_program(program, precision="float64", capture="eager")
     few = 2 * min(whole.emitted.rolled)
     for found, wanted in zip(

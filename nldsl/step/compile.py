@@ -218,6 +218,7 @@ class CompiledStep:
         """`init`, whatever memory there is."""
         updates = self.updates
         state = allocate(self.program, updates.state, updates.types, seed, self.device, self.dtype)
+        self._fix(state.tensors)
         born = {level.name: 0 for level in self.program.levels.values() if not level.clock.inner}
         with torch.no_grad():
             self._birth(state, self._draws(born, seed), begun or {})
@@ -228,6 +229,14 @@ class CompiledStep:
                 seed, name.removeprefix("random:"), [a.size for a in shape], scale
             ).to(self.device, self.dtype)
         return state
+
+    def _fix(self, tensors: Mapping[str, Tensor]) -> None:
+        """Their addresses stay: a CUDA graph need not copy them. Without the compiler nothing asks,
+        and it is not imported.
+        """
+        if self.capture != "eager":
+            for tensor in tensors.values():
+                torch._dynamo.mark_static_address(tensor)
 
     def _birth(self, state: State, D: Mapping[str, Tensor], begun: Mapping[str, Tensor]) -> None:
         """First values; where some are given, one memory after the other."""
@@ -276,6 +285,7 @@ class CompiledStep:
         """
         if not state.lanes:
             state.lanes = lanes.seat(self.emitted, count, self.device, self.dtype)
+            self._fix(state.lanes)
         if state.lanes and len(state.lanes[lanes.READ]) != count:
             raise ValueError(
                 f"this state has {len(state.lanes[lanes.READ])} lanes, the step {count} sequences"

@@ -63,8 +63,6 @@ def allocate(
         else torch.zeros(sizes, dtype=dtype, device=device)
         for name, sizes in names.items()
     }
-    for tensor in tensors.values():
-        torch._dynamo.mark_static_address(tensor)
     found = places(program, types)
     return State(tensors, views=views(program, tensors), seed=seed, places=found)
 
