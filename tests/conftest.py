@@ -38,7 +38,6 @@ def pytest_collection_finish() -> None:
     """What was imported stays: to look for garbage in it again and again takes a tenth of the
     time.
     """
-    gc.collect()
     gc.freeze()
 
 
