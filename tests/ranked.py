@@ -1,33 +1,37 @@
 """Run by `torchrun`: ranks take the steps of small examples together, and each of them compares
 some with the same steps of one process.
 
-    torchrun --nproc-per-node 2 tests/ranked.py OUT 20 hope titans
+    torchrun --nproc-per-node 2 tests/ranked.py OUT 20 [--shard] hope titans
 
 OUT/NAME.json: `losses` and `states`, the largest difference between the two, lanes and sums of a
 period included; `replicas`, how far what all ranks hold is apart; `sent`, in each step the bytes of
-each message; `levels`, what the report says of a level.
+each message; `levels`, what the report says of a level; of examples of workers `loop`, how far the
+ranks are from a loop over workers, as torch would write it. With --shard each rank holds a part of
+the state: `bytes` are those of a rank and of one process, `gathered` and `scattered` those that a
+rank gives in each step.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from unittest.mock import patch
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from test_workers import HEAD, TEXTS, Loop
 from torch import Tensor
-from torch.distributed import _functional_collectives as collectives
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nldsl import pipeline
 from nldsl.core.program import Program
 from nldsl.step import reductions
 from nldsl.step.compile import CompiledStep
-from nldsl.step.state import State
+from nldsl.step.gathers import held
+from nldsl.step.state import State, bytes_of
 from nldsl.testing import data
 from nldsl.train.checkpoint import by_name
 from nldsl.train.ranks import Ranks
@@ -42,12 +46,17 @@ SMALL = {
     "titans_carried": "d=8 head=2 vocab=5 depth=1",
     "transfer_backpropagation": "d=8 head=2 vocab=5 depth=1",
     "learned_optimizer": "d=8 head=2 vocab=5 depth=1",
+    "diloco": "d=8 head=2 vocab=5 depth=1 worker=4 round=3",
+    "local_sgd": "d=8 head=2 vocab=5 depth=1 worker=4 round=3",
 }
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BATCH, ACCUMULATE, LENGTH = 4, 2, 8
 
 
 def program_of(name: str) -> Program:
+    """An example, or what tests of workers say of four of them."""
+    if name in TEXTS:
+        return pipeline.load_text(HEAD + TEXTS[name], f"{name}.nl", {"worker": "4"})
     text = (EXAMPLES / f"{name}.nl").read_text(encoding="utf-8")
     named = [row.split("=") for row in SMALL[name].split()]
     return pipeline.load_text(
@@ -63,37 +72,49 @@ def batches(program: Program, n: int, ranks: Ranks) -> list[dict[str, Tensor]]:
     return [{name: x[mine] for name, x in batch.items()} for batch in whole]
 
 
-@contextmanager
-def counted(sent: list[int]) -> Iterator[None]:
-    """Within, the bytes of each message are noted."""
-    reduce = collectives.all_reduce
+class Counted(TorchDispatchMode):
+    """Within, the bytes of each message are noted, those of a step together."""
 
-    def noted(x: Tensor, *how: str) -> Tensor:
-        sent.append(x.numel() * x.element_size())
-        return reduce(x, *how)
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[dict[str, list[int]]] = []
 
-    with patch.object(collectives, "all_reduce", noted):
-        yield
+    def begin(self) -> None:
+        self.steps.append(
+            {"all_reduce": [], "all_gather_into_tensor": [], "reduce_scatter_tensor": []}
+        )
+
+    def of(self, message: str) -> list[list[int]]:
+        return [step[message] for step in self.steps]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func._schema.name.partition("::")[2]
+        if func.namespace == "_c10d_functional" and name in self.steps[-1]:
+            self.steps[-1][name].append(args[0].numel() * args[0].element_size())
+        return func(*args, **(kwargs or {}))
 
 
 def trained(
-    program: Program, steps: int, ranks: Ranks
-) -> tuple[CompiledStep, State, Tensor, list[list[int]]]:
+    program: Program, steps: int, ranks: Ranks, shard: bool = False
+) -> tuple[CompiledStep, State, Tensor, Counted]:
     step = pipeline.compile_program(
         program,
         precision="float64",
         capture="eager",
-        planned_steps=steps,
         accumulate=ACCUMULATE,
         ranks=ranks.count,
+        rank=ranks.rank,
+        shard=shard,
     )
     state = step.init(0)
     step.seat(state, BATCH * ACCUMULATE)
     state = ranks.parted(step, state, ACCUMULATE)
-    losses, messages = [], []
+    losses, messages = [], Counted()
     for n in range(1, 1 + steps):
-        messages.append([])
-        with counted(messages[-1]):
+        messages.begin()
+        with messages:
             losses.append(step(state, batches(program, n, ranks))["loss"].double())
     return step, state, ranks.total(torch.stack(losses)), messages
 
@@ -105,7 +126,8 @@ def apart(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
 
 def replicas(step: CompiledStep, state: State) -> float:
     """The largest difference between what ranks hold alike."""
-    own = reductions.parts(step.updates)
+    own = [*reductions.parts(step.updates), *reductions.entries(step.updates)]
+    own += step.updates.divided
     shared = [x.double().reshape(-1) for name, x in state.tensors.items() if name not in own]
     high, low = torch.cat(shared), torch.cat(shared)
     dist.all_reduce(high, dist.ReduceOp.MAX)
@@ -113,17 +135,41 @@ def replicas(step: CompiledStep, state: State) -> float:
     return float((high - low).max())
 
 
+def from_a_loop(name: str, steps: int, made: Mapping[str, Tensor], losses: Tensor) -> float:
+    """The largest difference of losses, of what is shared and of what each worker has."""
+    program = program_of(name)
+    start = pipeline.compile_program(program, precision="float64", capture="eager").init(0)
+    workers = program.workers.size if program.workers else 1
+    loop = Loop({n: start.views[n] for n in program.weights}, name, workers)
+    found = []
+    for n in range(1, 1 + steps):
+        micros = torch.stack([one["ids"] for one in batches(program, n, Ranks())])
+        each = micros.reshape(ACCUMULATE, workers, -1, LENGTH).transpose(0, 1).flatten(0, 2)
+        found.append(float(abs(loop.step(each, n) - losses[n - 1])))
+    for weight, shared in loop.shared.items():
+        own = torch.stack([worker.w[weight] for worker in loop.workers])
+        found.append(float((made[weight] - shared).abs().max()))
+        found.append(float((made[f"local.W.{weight}"] - own).abs().max()))
+    return max(found)
+
+
 def main() -> None:
     dist.init_process_group("gloo")
     ranks = Ranks(dist.get_rank(), dist.get_world_size())
     out, steps, names = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    if shard := "--shard" in names:
+        names.remove("--shard")
     for i, name in enumerate(names):
         program = program_of(name)
-        step, state, losses, messages = trained(program, steps, ranks)
+        step, state, losses, messages = trained(program, steps, ranks, shard)
         found = {
-            "sent": messages,
+            "sent": messages.of("all_reduce"),
+            "gathered": messages.of("all_gather_into_tensor"),
+            "scattered": messages.of("reduce_scatter_tensor"),
+            "bytes": [bytes_of(state.tensors)],
             "replicas": replicas(step, state),
             "levels": [asdict(one) for one in reductions.traffic(step.updates, 8)],
+            "held": [asdict(one) for one in held(step.updates, step.emitted, 8)] if shard else [],
         }
         made = by_name(ranks.gathered(step, state, ACCUMULATE))
         if ranks.is_first:
@@ -133,8 +179,11 @@ def main() -> None:
         program = program_of(name)
         made, losses, found = torch.load(out / f"{name}.pt")
         _, state, alone, _ = trained(program, steps, Ranks())
+        found["bytes"].append(bytes_of(state.tensors))
         found["losses"] = float((losses - alone).abs().max())
         found["states"] = apart(made, by_name(state))
+        if name in ("diloco", "local_sgd"):
+            found["loop"] = from_a_loop(name, steps, made, losses)
         (out / f"{name}.json").write_text(json.dumps(found))
     dist.barrier()
     dist.destroy_process_group()

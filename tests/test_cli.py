@@ -36,6 +36,7 @@ CONTRACT = {
         "--cubins",
         "--ranks",
         "--bandwidth",
+        "--shard",
     },
     "train": {
         "spec",
@@ -69,6 +70,7 @@ CONTRACT = {
         "--load",
         "--weights",
         "--budget",
+        "--shard",
         "--threads",
     },
     "eval": {

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ import pytest
 import safetensors.torch
 import torch
 from commands import done, nldsl
-from ranked import SMALL
+from ranked import ACCUMULATE, SMALL, batches, program_of
+from test_workers import HEAD, TEXTS
 
 from nldsl import cli, pipeline
-from nldsl.step import reductions
+from nldsl.diagnostic import Diagnostics
+from nldsl.step import reductions, sending
+from nldsl.step.compile import Given
 from nldsl.step.reductions import traffic
 from nldsl.step.updates import Updates
 from nldsl.train import checkpoint, metrics
@@ -93,8 +97,10 @@ def launched(ranks: int, *arguments: object) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def compared(folder: Path, ranks: int, steps: int, names: str) -> dict[str, dict[str, Any]]:
-    status, said = launched(ranks, "tests/ranked.py", folder, steps, *names.split())
+def compared(
+    folder: Path, ranks: int, steps: int, names: str, *how: str
+) -> dict[str, dict[str, Any]]:
+    status, said = launched(ranks, "tests/ranked.py", folder, steps, *how, *names.split())
     assert status == 0, said
     return {name: json.loads((folder / f"{name}.json").read_text()) for name in names.split()}
 
@@ -116,14 +122,14 @@ def test_two_ranks_make_what_one_process_makes(both: dict[str, dict[str, Any]], 
 
 
 def test_a_level_sends_at_its_own_clock(both: dict[str, dict[str, Any]]) -> None:
-    """Of four periods 1, 4, 16 and 64 so many gradients, of so many bytes; the report counts as
-    many.
+    """Of four periods 1, 4, 16 and 64 so many gradients, of so many bytes, those of each step in
+    one message; the report counts as many bytes.
     """
     sent, levels = both["hope"]["sent"], both["hope"]["levels"]
     size = {one["level"].rpartition(".")[2]: one["at_each"] for one in levels}
     for n, messages in enumerate(sent, 1):
-        due = ["training", *(f"ffn[{p}]" for p in (1, 4, 16, 64) if n % p == 0)]
-        assert sorted(messages) == sorted(size[name] for name in due), n
+        due = [size[f"ffn[{p}]"] for p in (4, 16, 64) if n % p == 0]
+        assert messages == [size["training"] + size["ffn[1]"], *due], n
         assert sum(messages) == sum(one["bytes"][n - 1] for one in levels)
 
 
@@ -176,11 +182,169 @@ def test_what_a_part_of_a_step_does_not_show_is_refused(option: dict[str, object
         Ranks(0, 2).hold(asked)
 
 
-def test_workers_are_of_one_process() -> None:
-    program = pipeline.load(ROOT / "examples/local_sgd.nl")
-    Ranks().hold(Settings(), program)
-    with pytest.raises(Exception, match="`per worker`"):
-        Ranks(0, 2).hold(Settings(), program)
+# -- on the way while others are still worked out
+
+
+class Network:
+    """One that a step of two ranks sends its messages into, and that hears when a derivative comes:
+    `events` in their order.
+    """
+
+    def __init__(self, name: str, group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sending, "GROUP", group)
+        self.program = program_of(name)
+        self.step = pipeline.compile_program(
+            self.program, precision="float64", capture="eager", accumulate=ACCUMULATE, ranks=2
+        )
+        self.state = self.step.init(0)
+        self.events: list[str] = []
+        self.step.module["over_ranks"] = self.sends
+        for array, block in self.step.emitted.reads.items():
+            self.state.views[array].register_hook(partial(self.comes, block))
+
+    def sends(self, x: torch.Tensor, ranks: int) -> torch.Tensor:
+        self.events.append("sent")
+        return 2 * x
+
+    def comes(self, block: int, g: torch.Tensor) -> None:
+        self.events.append(f"block {block}")
+
+    def given(self) -> Given:
+        """Both micro-batches; the derivatives of the first are not listened to."""
+        self.events.clear()
+        micros = batches(self.program, 1, Ranks())
+        return self.step.given(self.state, micros)
+
+    def last(self) -> list[str]:
+        """What came in the last micro-batch."""
+        return self.events[len([e for e in self.events if e != "sent"]) // 2 :]
+
+    def waits(self, n: int) -> int:
+        """The messages of step n at which nothing is left to be worked out meanwhile."""
+        self.events.clear()
+        self.state.step = n - 1
+        self.step(self.state, batches(self.program, 1, Ranks()))
+        return next(i for i, event in enumerate(self.events[::-1]) if event != "sent")
+
+
+def test_gradients_are_sent_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the last blocks while the first are worked out; they are the sums of both
+    micro-batches, over all ranks, and what a period adds up stays a rank's own.
+    """
+    network = Network("hope", 1, monkeypatch)
+    found = network.given()
+    events = network.last()
+    assert events.index("sent") < events.index("block 2") < events.index("block 1")
+    assert events.count("sent") == len({*network.step.emitted.reads.values()})
+    step = pipeline.compile_program(
+        network.program, precision="float64", capture="eager", accumulate=ACCUMULATE
+    )
+    alone = step.given(step.init(0), batches(network.program, 1, Ranks()))
+    early = {heard.key for heard in network.step.updates.early}
+    assert {key.partition("|")[0].rpartition(".")[2] for key in early} == {"W", "F"}
+    assert len(early) == 2 and found.grads.keys() == alone.grads.keys()
+    for key, g in found.grads.items():
+        wanted = alone.grads[key] * (2 if key in early else 1)
+        assert g.shape == wanted.shape and float((g - wanted).abs().max()) <= EXACT, key
+
+
+def test_a_slow_network_delays_a_step_by_few_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of four periods, in a turn of 64 steps: by the last of those that go as they come, and by one
+    of each slow level that ticks. A trainer that sends every gradient when a step is worked out
+    waits for one of each level.
+    """
+    network = Network("hope", 4096, monkeypatch)
+    updates, table = network.step.updates, network.step.schedule.table
+    kinds = [table.kind(n) for n in range(1, 65)]
+    waits = {kind: network.waits(1 + kinds.index(kind)) for kind in set(kinds)}
+    for kind, count in waits.items():
+        assert count == 1 + len({*updates.sent[kind + 1]} - updates.early)
+    assert len(waits) == 4
+    assert sum(waits[kind] for kind in kinds) <= 0.5 * 64 * len(traffic(updates, 8))
+
+
+# -- workers
+
+
+WORKERS = "diloco drawn carried"
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Seven steps of two ranks with two workers each."""
+    return compared(tmp_path_factory.mktemp("workers"), 2, 7, WORKERS)
+
+
+@pytest.mark.parametrize("name", WORKERS.split())
+def test_two_ranks_have_two_workers_each(workers: dict[str, dict[str, Any]], name: str) -> None:
+    found = workers[name]
+    assert found["losses"] <= EXACT and found["states"] <= EXACT and found["replicas"] == 0
+    assert found.get("loop", 0) <= EXACT
+
+
+def test_workers_send_one_message_a_round(workers: dict[str, dict[str, Any]]) -> None:
+    """As many numbers as weights, at every third step; no gradient, and no loss."""
+    (level,) = workers["diloco"]["levels"]
+    assert level["bytes"] == [0, 0, level["at_each"]] and level["messages"] == [0, 0, 1]
+    assert workers["diloco"]["sent"] == [[], [], [level["at_each"]]] * 2 + [[]]
+
+
+def test_a_rank_has_the_state_of_its_own_workers() -> None:
+    program = pipeline.load_text(HEAD + TEXTS["drawn"], "drawn.nl", {"worker": "4"})
+    whole = pipeline.compile_program(program, capture="eager").init(0).arrays
+    for rank in range(2):
+        step = pipeline.compile_program(program, capture="eager", ranks=2, rank=rank)
+        arrays = step.init(0).arrays
+        apart = {name for name, x in arrays.items() if x.shape != whole[name].shape}
+        assert {"local.W.w", "local.W.b", "local.N"} <= apart
+        assert all("local" in name for name in apart)
+        for name, x in arrays.items():
+            own = slice(2 * rank, 2 * rank + 2)
+            assert torch.equal(x, whole[name][own] if name in apart else whole[name])
+            assert torch.equal(x, step.own(whole[name], x.shape))
+
+
+NUMBERED = "S - mean([1, 2, 3, 4] .* (S - local.W@after), worker)"
+APART = "S - 0.5 * mean(S - local.W@after, worker)"
+OF_ALL = """
+level late every 3 step {
+    memory D: [c] = mean(local.N, worker)
+    D <- D / 2
+    reset every 6 step
+}
+read = late.D .* x
+"""
+# ranks, sequences, what is changed in the text -> what is said
+REFUSED: tuple[tuple[int, int, str, str, str], ...] = (
+    (2, 4, "", "", ""),
+    (3, 6, "", "", "error[N722]: 4 workers are not equally many on each of 3 ranks"),
+    (3, 6, "", "", "help: `--set worker=6`, or 2 ranks"),
+    (8, 8, "", "", "help: `--set worker=8`, or 4 ranks"),
+    (2, 6, "", "", "error[N760]: 6 sequences of a micro-batch are not equally many for each of 4"),
+    (2, 4, APART, NUMBERED, "error[N724]: a rank has some of the workers"),
+)
+
+
+@pytest.mark.parametrize("count, batch, was, now, said", REFUSED)
+def test_workers_that_ranks_do_not_part(
+    count: int, batch: int, was: str, now: str, said: str
+) -> None:
+    text = HEAD + TEXTS["two"].replace(was, now) if was else HEAD + TEXTS["two"]
+    program = pipeline.load_text(text, "spec.nl", {"worker": "4"})
+    settings = Settings(batch=batch)
+    if not said:
+        return Ranks(0, count).hold(settings, program)
+    with pytest.raises(Diagnostics) as found:
+        Ranks(0, count).hold(settings, program)
+    assert said in str(found.value)
+
+
+def test_a_start_that_all_workers_make_is_of_one_process() -> None:
+    text = HEAD + TEXTS["drawn"] + OF_ALL
+    program = pipeline.load_text(text, "spec.nl", {"worker": "4"})
+    with pytest.raises(Diagnostics, match="N724") as found:
+        Ranks(0, 2).hold(Settings(batch=4), program)
+    assert "starts from what all workers hold" in str(found.value)
 
 
 # -- runs
@@ -356,10 +520,10 @@ def test_a_checkpoint_that_ranks_part_is_theirs_again() -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_ranks_make_what_one_process_makes_in_full(tmp_path: Path, ranks: int) -> None:
-    names = " ".join(SMALL)
+    names = " ".join([*SMALL, *TEXTS])
     for name, found in compared(tmp_path, ranks, 70, names).items():
         assert found["losses"] <= EXACT and found["states"] <= EXACT, name
-        assert found["replicas"] == 0, name
+        assert found["replicas"] == 0 and found.get("loop", 0) <= EXACT, name
 
 
 @pytest.mark.soak

@@ -78,9 +78,9 @@ class Worker:
 class Loop:
     """Workers that take a round of steps apart; `meet` is what they make of it together."""
 
-    def __init__(self, shared: dict[str, Tensor], name: str) -> None:
+    def __init__(self, shared: dict[str, Tensor], name: str, workers: int = WORKERS) -> None:
         self.shared = {n: x.detach().clone().requires_grad_() for n, x in shared.items()}
-        self.workers = [Worker(self.shared, name == "diloco") for _ in range(WORKERS)]
+        self.workers = [Worker(self.shared, name == "diloco") for _ in range(workers)]
         self.outer = torch.optim.SGD(self.shared.values(), lr=0.7, momentum=0.9, nesterov=True)
         self.meet = self.descend if name == "diloco" else self.average
 
@@ -98,7 +98,7 @@ class Loop:
                 x.copy_(self.mean(name))
 
     def step(self, ids: Tensor, step: int) -> Tensor:
-        shares = ids.chunk(WORKERS)
+        shares = ids.chunk(len(self.workers))
         losses = [w.learn(own, step) for w, own in zip(self.workers, shares, strict=True)]
         if step % ROUND == 0:
             self.meet()
@@ -238,6 +238,24 @@ level recall every token {
 """
     + LOCAL
     + OUTER,
+    # what is drawn for each worker, at the start and again; means of means over them, and slopes
+    "drawn": MODEL
+    + LOCAL.replace("    context", "    memory N: [c] = random\n    context")
+    .replace("    W <-", "    N <- N / 2 + mean(x over period)\n    W <-")
+    .replace("reset W every", "reset every")
+    + OUTER
+    + """
+level met every 2 step {
+    memory C: [c] = 1
+    memory V: [] = 0
+    context x
+    minimize sum(mean((C - local.N@after) .^ 2, worker)) + sum(sum(C - local.N@after, worker)) \
+        + mean(sum(C .* x) over period)
+    C <- C - 0.1 * grad(C)
+    V <- sum(mean((local.N@after - mean(local.N@after, worker)) .^ 2, worker)) + worker
+}
+seen = met.C .* x + met.V * x
+""",
     # one that goes on in its lane
     "carried": """
 k = weight([c, c]) * x

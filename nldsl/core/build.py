@@ -225,7 +225,7 @@ class Builder:
         if x.op == "spread":  # summing a broadcast axis multiplies by its size
             broadcast = [d for d in dims if d not in x["dims"]]
             if len(broadcast) == len(dims):
-                n = math.prod(x.shape[d].size for d in broadcast)
+                n = math.prod(x.shape[d].whole for d in broadcast)
                 kept = [d for d in range(rank(x.type)) if d not in dims]
                 inner = self.spread(x.args[0], shape, tuple(kept.index(d) for d in x["dims"]))
                 return self.mul(inner, self.const(n))

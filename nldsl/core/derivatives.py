@@ -199,7 +199,7 @@ def summed(build: Builder, y: Node, bar: Node) -> list[Node]:
 
 def averaged(build: Builder, y: Node, bar: Node) -> list[Node]:
     """bar, broadcast back over `dims`, divided by the number of entries."""
-    n = math.prod(y.args[0].shape[d].size for d in y["dims"])
+    n = math.prod(y.args[0].shape[d].whole for d in y["dims"])
     return [build.mul(summed(build, y, bar)[0], build.const(1 / n))]
 
 

@@ -22,10 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Axis:
-    """A named axis with its size; two axes are equal if both are."""
+    """A named axis with its size; two axes are equal if both are. `parts`: the processes that have
+    so many entries each, where it is divided among them (schedule/shares.py).
+    """
 
     name: str
     size: int
+    parts: int = 1
+
+    @property
+    def whole(self) -> int:
+        """The entries on all processes, which a sum or a mean is over."""
+        return self.size * self.parts
 
     def __str__(self) -> str:
         return self.name if self.name == str(self.size) else f"{self.name}={self.size}"
@@ -48,6 +56,20 @@ class Tree:
 
 
 Type = Shape | Tree
+
+
+def has(type: Type, axis: Axis) -> bool:
+    """Is it an axis of an array, or of a leaf of a tree?"""
+    shapes = [shape for _, shape in type.leaves] if isinstance(type, Tree) else [type]
+    return any(axis in shape for shape in shapes)
+
+
+def resized(type: Type, was: Axis, now: Axis) -> Type:
+    """The type with one axis in the place of another."""
+    if isinstance(type, Tree):
+        return Tree(tuple((p, tuple(now if a == was else a for a in s)) for p, s in type.leaves))
+    return tuple(now if a == was else a for a in type)
+
 
 Constant: TypeAlias = "float | tuple[Constant, ...]"  # a number, or one for each entry
 # since the last tick of a clock, or of a level by its name; or the last tokens

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from nldsl.core.flow import AtSteps
-from nldsl.core.nodes import Axis, Node, Tree, Type, reach, walk
+from nldsl.core.nodes import Axis, Node, Type, has, reach, walk
 from nldsl.core.program import Level, Program, by_worker
 from nldsl.core.timing import at_tokens
 from nldsl.diagnostic import Diagnostic
@@ -56,19 +56,14 @@ def _at_tick(node: Node, local: AtSteps) -> tuple[Node, ...]:
     return () if node.op == "fold" and not local(node.args[0]) else node.args
 
 
-def _has(type_: Type, axis: Axis) -> bool:
-    shapes = [shape for _, shape in type_.leaves] if isinstance(type_, Tree) else [type_]
-    return any(axis in shape for shape in shapes)
-
-
 def _crossing(node: Node, axis: Axis) -> Diagnostic | None:
     """An operator that makes one value of entries of several workers, and is no sum over them."""
-    of = next((arg for arg in node.args if _has(arg.type, axis)), None)
+    of = next((arg for arg in node.args if has(arg.type, axis)), None)
     if of is None or node.op == "grad":
         return None
     if node.op in ("sum", "mean") and [of.shape[d] for d in node["dims"]] == [axis]:
         return None
-    if _has(node.type, axis) and not (node.op in ACROSS and _along(node) == axis):
+    if has(node.type, axis) and not (node.op in ACROSS and _along(node) == axis):
         return None
     return _refused(f"`{said(node)}` reads workers' entries, and is no mean over them", node.span)
 
@@ -98,7 +93,7 @@ def _of_no_lane(program: Program, node: Node, level: Level) -> Diagnostic | None
 
 
 def _in_stream(node: Node, axis: Axis) -> Diagnostic | None:
-    if not _has(node.type, axis):
+    if not has(node.type, axis):
         return None
     return _refused(f"`{said(node)}` has an entry for each worker, in a stream", node.span)
 
@@ -107,7 +102,7 @@ def _beside(program: Program, axis: Axis) -> Iterator[Diagnostic]:
     """What has the axis of the workers, and is no memory of a level per worker every n steps."""
     for memory in program.memories.values():
         level = program.level(memory.name)
-        if _has(memory.type, axis) and not by_worker(level):
+        if has(memory.type, axis) and not by_worker(level):
             tokens = level.per == axis
             yield Diagnostic(
                 "N411",
@@ -125,7 +120,7 @@ def _beside(program: Program, axis: Axis) -> Iterator[Diagnostic]:
     ]
     found += [(w.name, w.shape, w.span) for w in program.weights.values()]
     for name, type_, span in found:
-        if _has(type_, axis):
+        if has(type_, axis):
             yield Diagnostic(
                 "N411",
                 f"`{short(name)}` has the axis `{axis.name}`: the lanes of a step are divided, not "

@@ -8,6 +8,7 @@ fold 1                  the sum of a value that is made at ticks
 training.tick           the ticks of a level since its reset
 draw W                  a fresh draw for its start
 bar W                   the cotangent of W
+met 1 outer             sums and means over the workers of all ranks that a tick of `outer` takes
 """
 
 from __future__ import annotations
@@ -117,16 +118,28 @@ class Bar:
         return f"bar {self.of}"
 
 
+@dataclass(frozen=True)
+class Met:
+    """What a tick makes of the workers of all ranks, in one message of so many numbers."""
+
+    level: str
+    number: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"met {self.number} {self.level}"
+
+
 Memory = str | Fold  # what an equation moves
 Held = str | Fold | Copy  # what is, or was, the value of a memory
 Name = str | Fold | Copy | Total | Counter
 Heard = Input | Total  # what an equation takes of one step, or of a stretch of them
 
 
-def name_of(node: Node) -> Name | Input | Draw | Bar | None:
+def name_of(node: Node) -> Name | Input | Draw | Bar | Met | None:
     """What a leaf of an equation reads or takes: in a schedule the attribute is a record."""
     attrs = dict(node.attrs)
-    return cast("Name | Input | Draw | Bar | None", attrs.get("memory", attrs.get("name")))
+    return cast("Name | Input | Draw | Bar | Met | None", attrs.get("memory", attrs.get("name")))
 
 
 def input_of(heard: Heard) -> Input:

@@ -246,7 +246,7 @@ class Equations:
         terms = given(self.al, heard.terms, ())
         if input_of(heard).lanes != "each":
             return terms
-        return self.al.div(terms, self.al.const(self.axes[0].size))
+        return self.al.div(terms, self.al.const(self.axes[0].whole))
 
     def accumulate(self, value: Node, term: Node, node: Node) -> Node:
         """The fold of `value`, made at the ticks at which `term` is."""

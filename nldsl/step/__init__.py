@@ -13,8 +13,10 @@ the cuts of a sequence.
     flat.py, updates.py                levels of the step clock -> one function for each kind of
                                        step
     tape.py                            a slower level that learns through the ticks of faster ones
+    sending.py                         gradients that are sent while others are still worked out
     reductions.py                      what processes that take a step together send each other,
                                        and what each keeps to itself
+    shards.py, gathers.py              a state of which each process holds a part; what is gathered
     listing.py, names.py, loops.py,    the statements of a function -> its text: names, order,
     layout.py                          comments, loops, lines of 100 columns
     module.py, compile.py              one Python module, which needs torch alone; captured as

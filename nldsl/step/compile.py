@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from nldsl.core.initial import normal
-from nldsl.core.program import ENDS
+from nldsl.core.nodes import resized, walk
+from nldsl.core.program import ENDS, Program
 from nldsl.diagnostic import Diagnostic, Diagnostics, counted
 from nldsl.schedule.faults import Unsupported, told
 from nldsl.schedule.named import Heard, Total, input_of
@@ -38,7 +39,19 @@ from nldsl.step.module import StepSource
 from nldsl.step.reading import Reader, load_module
 from nldsl.step.recompute import Budget, unbounded
 from nldsl.step.runtime.recurrence import at_once as together
-from nldsl.step.state import State, allocate, draws, planned
+from nldsl.step.sending import Sending
+from nldsl.step.shards import RANK
+from nldsl.step.state import (
+    Place,
+    State,
+    allocate,
+    draws,
+    parted,
+    places,
+    planned,
+    views,
+)
+from nldsl.step.updates import drawn
 
 PRECISION = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
 CAPTURES = ("auto", "split", "whole", "eager")
@@ -78,11 +91,15 @@ class CompiledStep:
         budget: int | None = None,
         at_once: bool | None = None,
         kernels: bool | None = None,
+        whole: Program | None = None,
+        rank: int = 0,
     ) -> None:
+        """`whole`: the program of all ranks, of which `schedule` has the part of one."""
         self.program, self.schedule, self.device = schedule.program, schedule, device
+        self.whole, self.rank = whole or self.program, rank
         self.source, self.precision = source.text, source.precision
         self.emitted, self.updates = source.emitted, source.updates
-        self.ranks = source.updates.ranks
+        self.ranks, self.shards = source.updates.ranks, source.updates.shards
         self.dtype, self.steps, self.accumulate = (
             PRECISION[self.precision],
             planned_steps,
@@ -100,6 +117,8 @@ class CompiledStep:
         self.compile_seconds: dict[str, float] = {}
         self.module = load_module(self.source, "step")
         self._planned = planned(self.program, planned_steps, device)
+        if self.shards.are:
+            self._planned[RANK] = torch.tensor([self.rank], device=device)
         self.reading = Reader(self)
         self.compiled: dict[str, functions.Compiled] = {}
         self.at_once = together(self.reading.like()) if at_once is None else at_once
@@ -205,10 +224,12 @@ class CompiledStep:
         of memories, by qualified name and of their sizes, that are given and not drawn; what starts
         from them follows.
 
+        Where ranks hold a part each, it is the whole, to be `parted`.
+
         Raises N803 if no memory holds it.
         """
         room.require(
-            room.state_bytes(self.updates.state, self.dtype),
+            room.state_bytes(self.updates.whole_state, self.dtype),
             "the weights and what their optimizers keep",
             self.device,
         )
@@ -217,7 +238,8 @@ class CompiledStep:
     def drawn(self, seed: int, begun: Mapping[str, Tensor] | None = None) -> State:
         """`init`, whatever memory there is."""
         updates = self.updates
-        state = allocate(self.program, updates.state, updates.types, seed, self.device, self.dtype)
+        kept = updates.whole_state, updates.types
+        state = allocate(self.program, *kept, seed, self.device, self.dtype)
         self._fix(state.tensors)
         born = {level.name: 0 for level in self.program.levels.values() if not level.clock.inner}
         with torch.no_grad():
@@ -238,6 +260,27 @@ class CompiledStep:
             for tensor in tensors.values():
                 torch._dynamo.mark_static_address(tensor)
 
+    def parted(self, state: State) -> State:
+        """What this rank holds of a whole state, which is used up."""
+        if not self.shards.are:
+            return state
+        found = parted(self.program, state, self.updates.divided, self.shards, self.rank)
+        self._fix(found.tensors)
+        return found
+
+    def as_whole(self, state: State) -> State:
+        """A state as one process has it, of tensors that are whole again."""
+        if not self.shards.are:
+            return state
+        found = places(self.program, self.updates.types)
+        kept = {name: x for name, x in state.views.items() if name not in found}
+        leaves = views(self.program, state.tensors)
+        return replace(state, views=kept | leaves, places=found)
+
+    def trial(self) -> State:
+        """A state to try steps on."""
+        return self.parted(self.init(0))
+
     def _birth(self, state: State, D: Mapping[str, Tensor], begun: Mapping[str, Tensor]) -> None:
         """First values; where some are given, one memory after the other."""
         if not begun:
@@ -250,7 +293,7 @@ class CompiledStep:
         for owner, line in self.updates.births():
             exec(line, self.module, {"S": state.tensors, "D": D})
             for name in given.get(owner, ()):
-                arrays[name].copy_(begun[name])
+                arrays[name].copy_(self.own(begun[name], arrays[name].shape))
 
     def fired(self, n: int) -> tuple[str, ...]:
         """Levels that tick at step n, counted from 1."""
@@ -258,7 +301,7 @@ class CompiledStep:
 
     def sends(self, n: int) -> bool:
         """Do ranks send each other something in step n?"""
-        return bool(self.updates.sent[self.schedule.table.kind(n) + 1])
+        return self.shards.are or bool(self.updates.sent[self.schedule.table.kind(n) + 1])
 
     def __call__(self, state: State, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """One optimizer step over the micro-batches, in place.
@@ -379,7 +422,9 @@ class CompiledStep:
             yield i
 
     def given(self, state: State, inputs: Sequence[Batch]) -> Given:
-        """What a step over these micro-batches would give; the state stays as it is."""
+        """What a step over these micro-batches would give; the state stays as it is. On ranks, of
+        their own lanes, but for the gradients that every tick takes.
+        """
         shared(inputs, self.workers)
         seats = [lanes.part(state.lanes, i, lanes_of(b)) for i, b in enumerate(inputs)]
         total: dict[str, Tensor] = {}
@@ -390,13 +435,38 @@ class CompiledStep:
             self.budget.begin()
             sums, counts, last = self.module["fresh"](state.views, batch, self.mode, here)
             lasting.append(last)
-            got = self.module["gradients"](state.views, sums)
+            with self.sending(state.views, grads, len(lasting) == len(inputs)) as wholes:
+                got = self.module["gradients"](state.views, sums)
             grads = got if not grads else {k: grads[k] + g for k, g in got.items()}
+            grads = {**grads, **wholes(grads)}
             total = {
                 k: total[k] + s.detach() if k in total else s.detach() for k, s in sums.items()
             }
             terms = {k: terms.get(k, 0) + self.ranks * n for k, n in counts.items()}
         return Given(grads, total, terms, lasting)
+
+    @contextmanager
+    def sending(
+        self, W: Mapping[str, Tensor], before: Mapping[str, Tensor], last: bool
+    ) -> Iterator[Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]:
+        """Within, derivatives of the last micro-batch that every tick takes are sent as they come;
+        afterwards, their sums over all ranks.
+        """
+        if not last or not self.updates.early:
+            yield lambda own: {}
+            return
+        module, early = self.module, frozenset(heard.key for heard in self.updates.early)
+        over_ranks = module["over_ranks"]
+        sending = Sending(
+            module["LEARNERS"],
+            W,
+            early,
+            self.emitted.reads,
+            lambda x: over_ranks(x, self.ranks),
+            before,
+        )
+        with patch.dict(module, slopes=sending.around(module["slopes"])):
+            yield sending.wholes
 
     def _ticked(self, name: str, state: State, heard: Given, D: Mapping[str, Tensor]) -> None:
         S, G, V, N = state.tensors, heard.grads, heard.sums, heard.terms
@@ -470,15 +540,47 @@ class CompiledStep:
             name: (state.step + 1 - resets[name].phase) // resets[name].period
             for name in kind.restarted
         }
-        return self._draws(numbers, state.seed) if numbers else {}
+        found = self._draws(numbers, state.seed) if numbers else {}
+        divided = self.updates.divided
+        return {
+            name: self.shards.of(x, divided[name], self.rank)
+            if name in divided and self.program.memories[name].start is None
+            else x
+            for name, x in found.items()
+        }
 
     def _draws(self, numbers: Mapping[str, int], seed: int) -> dict[str, Tensor]:
-        return draws(self.program, numbers, seed, self.device, self.dtype, self.loaded)
+        found = draws(self.whole, numbers, seed, self.device, self.dtype, self.loaded)
+        return {name: self.own(x, self.sizes.get(name, x.shape)) for name, x in found.items()}
+
+    @cached_property
+    def sizes(self) -> dict[str, list[int]]:
+        """Of what starts are made of, as this rank has them."""
+        starts = [m.start for m in self.program.memories.values() if m.start is not None]
+        nodes = (node for node in walk(*starts) if node.op in ("random", "load"))
+        return {drawn(node): [axis.size for axis in node.shape] for node in nodes}
+
+    def own(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Of an array of all workers, the entries of those of this rank, as far as `sizes` say that
+        it has so many; any other array as it is.
+        """
+        for axis, (whole, here) in enumerate(zip(x.shape, sizes)):
+            if whole == here * self.ranks != here:
+                return x.chunk(self.ranks, axis)[self.rank]
+        return x
+
+    @property
+    def whole_places(self) -> dict[str, Place]:
+        """Where each array lies in what one process holds for all ranks."""
+        types, own = self.updates.types, self.program.workers
+        if own is not None and self.whole.workers is not None:
+            types = {n: resized(type, own, self.whole.workers) for n, type in types.items()}
+        return places(self.whole, types)
 
     @cached_property
     def loaded(self) -> dict[str, Tensor]:
         """Starts from files. Raises Diagnostics (N731, N732) for what does not fit them."""
-        return loaded(self.program, self.files)
+        return loaded(self.whole, self.files)
 
     def terms(self, batch: Batch) -> dict[str, int]:
         """Number of terms of each heard stream over a batch, and over those of all ranks: the last
@@ -524,7 +626,7 @@ class CompiledStep:
                 self.compiled[name].made |= {job.kind: next(runs) for job in some}
             self.compile_seconds["functions"] = time.perf_counter() - begin
         if self.capture == "whole":
-            copy = self.init(0)
+            copy = self.trial()
             for i, kind in enumerate(self.schedule.table.kinds):
                 on_event(
                     f"tick kind {i + 1} of {len(self.schedule.table.kinds)}: {len(kind)} levels"
@@ -536,14 +638,18 @@ class CompiledStep:
     @contextmanager
     def apart(self) -> Iterator[None]:
         """Within, nothing is sent to other ranks."""
-        with patch.dict(self.module, over_ranks=lambda x, ranks: x):
+        alone = {
+            "over_ranks": lambda x, ranks: x,
+            "every_part": lambda part, ranks: part.expand(ranks, -1),
+        }
+        with patch.dict(self.module, alone):
             yield
 
     def measure(self, batch: Batch) -> None:
         """Takes steps of such a batch on a state of their own, until it is known what they take."""
         if not self.keeps_all():
             room.give_back()
-            copy = self.init(0)
+            copy = self.trial()
             for _ in range(2):
                 self(copy, [batch] * self.accumulate)
 
@@ -579,7 +685,7 @@ class CompiledStep:
         jobs = functions.known(key)
         if jobs is None:
             with functions.recording(self.compiled.values()), self.apart():
-                copy = self.init(0)
+                copy = self.trial()
                 for _ in self.rehearsed(copy, [inputs] * self.accumulate):
                     pass
                 jobs = {name: list((f.met or {}).values()) for name, f in self.compiled.items()}

@@ -70,6 +70,8 @@ class Emitted:
     # of the regions whose pieces are of many tokens
     recurrences: dict[str, Recurrent] = field(default_factory=dict)
     room: dict[str, int] = field(default_factory=dict)  # of rows that are carried, how many at most
+    # of each array that is kept between steps, the number of the block that reads it first
+    reads: dict[str, int] = field(default_factory=dict)
 
     @property
     def pieces(self) -> set[str]:
@@ -123,6 +125,8 @@ class Emitter:
         self.apart: dict[str, tuple[str, str]] = {}  # of a piece, its two functions
         self.recurrences: dict[str, Recurrent] = {}
         self.room: dict[str, int] = {}
+        self.reads: dict[str, int] = {}
+        self.at = 0  # number of the block that is written
         rows = list(schedule.online.rows.values()) if schedule.online else []
         equations = (x for s in schedule.states.values() for x in s.equations)
         order = list(walk(*schedule.outputs.values(), *rows, *equations))
@@ -194,10 +198,13 @@ class Emitter:
         ]
 
     def weight(self, node: Node) -> str:
+        if node.op not in ("random", "load"):
+            self.reads.setdefault(weight_name(node), self.at)
         return f'W["{weight_name(node)}"]'
 
     def block(self, block: Block) -> tuple[str, list[str]]:
         """Emits a block; returns its function and the line that calls it."""
+        self.at += 1
         inputs, weights = self.taken(block)
         fn, carry = self.given(inputs, weights), Carry()
         for item in block.items:
@@ -207,7 +214,7 @@ class Emitter:
         values = [
             *(self.local(n, block.online) for n in inputs),
             *nudges.values(),
-            *(f'W["{weight_name(w)}"]' for w in weights),
+            *map(self.weight, weights),
             *(f'carry["{c}"]' for c in carry.taken),
         ]
         outs = [self.local(n) for n in block.outputs]
@@ -417,7 +424,7 @@ class Emitter:
         forward = defined("forward(W, inputs, carry, position, mode)", body)
         text = "\n\n".join([*self.texts, forward, self.start()])
         found = self.carries, self.lowering, self.chunk, self.lasting, self.randoms, self.loads
-        pieces = self.rolled, self.apart, self.recurrences, self.room
+        pieces = self.rolled, self.apart, self.recurrences, self.room, self.reads
         functions = list(dict.fromkeys(self.bodies))
         return Emitted(text, functions, order, *found, [*self.heads], *pieces)
 
@@ -436,6 +443,7 @@ class Emitter:
         exist yet.
         """
         fn = Fn("")
+        self.at = 0
         states = {**self.schedule.states, **self.schedule.between}
         live = [
             *(s for r in self.schedule.regions for s in r.ticking),
@@ -443,7 +451,7 @@ class Emitter:
         ]
         weights = self.weights_of([s.start for s in live], set())
         for node in weights:
-            fn.bind(node, f'W["{weight_name(node)}"]', "")
+            fn.bind(node, self.weight(node), "")
             if node.op == "random":
                 self.randoms[weight_name(node)] = (node.shape, node["scale"])
             if node.op == "load":

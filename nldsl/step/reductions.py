@@ -4,14 +4,22 @@ Every sum over lanes leaves a step as a gradient or as the sum of a stream (`Hea
 of the network reads more than one lane. A rank adds up those of its own lanes. A tick takes the
 sums over all lanes (`Updates.whole`), so a rank sends a sum when a level takes it: after every
 step, or once in a period, since sums are linear. What is not taken yet stays the part of one rank.
+
+A worker is one rank's: its entries, its gradient and the sum of its lanes are never sent. What all
+workers make together is sent when a tick takes it (`Updates.met`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nldsl.schedule.named import Heard, Total, input_of
+import torch
+from torch import Tensor
+
+from nldsl.core.nodes import Axis, Tree, Type, has, numel
+from nldsl.schedule.named import Heard, Met, Total, input_of
 from nldsl.step.flat import shape_of
 from nldsl.step.updates import Updates, counts
 
@@ -20,7 +28,8 @@ def parts(updates: Updates) -> list[str]:
     """The names of the tensors of a state whose sum over all ranks is what one process would hold:
     what a period adds up, and what a tape heard.
     """
-    sums = [str(n) for n in updates.states if isinstance(n, Total) and not counts(n)]
+    totals = (n for n in updates.states if isinstance(n, Total))
+    sums = [str(n) for n in totals if not counts(n) and not updates.own(n)]
     heard = [
         tape.heard(name, *stretch)
         for tape in updates.tapes
@@ -30,16 +39,42 @@ def parts(updates: Updates) -> list[str]:
     return sums + heard
 
 
-def size_of(updates: Updates, heard: Heard) -> int:
+def entries(updates: Updates) -> dict[str, Type]:
+    """The tensors of a state that hold entries of a rank's own workers, and nobody else's."""
+    workers = updates.program.workers
+    if updates.ranks == 1 or workers is None:
+        return {}
+    return {name: type for name, type in updates.types.items() if has(type, workers)}
+
+
+def joined(parts: Sequence[Tensor], type: Type, workers: Axis) -> Tensor:
+    """What ranks hold, each for its own workers -> what one process holds for all of them."""
+    shapes = [shape for _, shape in type.leaves] if isinstance(type, Tree) else [type]
+    sizes = [numel(shape) for shape in shapes]
+    rows = [torch.split(part.reshape(-1), sizes) for part in parts]
+    whole = [
+        torch.cat([x.view([a.size for a in shape]) for x in some], shape.index(workers))
+        for shape, some in zip(shapes, zip(*rows))
+    ]
+    return torch.cat([x.reshape(-1) for x in whole]) if isinstance(type, Tree) else whole[0]
+
+
+def size_of(updates: Updates, heard: Heard | Met) -> int:
     """How many numbers a sum holds."""
+    if isinstance(heard, Met):
+        return heard.size
     given = input_of(heard)
     if given.what == "sum":
         return math.prod(shape_of(updates.ticks.streams[given.stream].type))
     return math.prod(shape_of(updates.program.memories[given.memory].type))
 
 
-def level_of(updates: Updates, heard: Heard) -> str:
-    """Whose gradient a sum is; of the sum of a stream, the level that adds it up."""
+def level_of(updates: Updates, heard: Heard | Met) -> str:
+    """Whose gradient a sum is; of the sum of a stream, the level that adds it up; of what workers
+    make, the level that takes it.
+    """
+    if isinstance(heard, Met):
+        return heard.level
     given = input_of(heard)
     if given.memory:
         return updates.program.memories[given.memory].level
@@ -85,7 +120,10 @@ def traffic(updates: Updates, entry: int) -> list[Traffic]:
             kind: [sizes[heard] for heard in own if heard in updates.sent[kind]]
             for kind in set(kinds)
         }
-        at_each = {input_of(heard): size for heard, size in sizes.items()}
+        at_each = {
+            heard if isinstance(heard, Met) else input_of(heard): size
+            for heard, size in sizes.items()
+        }
         found.append(
             Traffic(
                 level,

@@ -10,7 +10,7 @@ the old file, waits for the disk, and renames: at every instant one whole checkp
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -138,12 +138,21 @@ def tensors_of(path: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def load(run: Path, tensors: Mapping[str, torch.Tensor], file: str = FILE) -> None:
-    """Copy the checkpoint into `tensors` (in place: their addresses are fixed).
+def load(
+    run: Path,
+    tensors: Mapping[str, torch.Tensor],
+    file: str = FILE,
+    own: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] = lambda x, sizes: x,
+) -> None:
+    """Copy the checkpoint into `tensors` (in place: their addresses are fixed); `own` takes of an
+    array what is to be of such sizes.
 
     Raises N712 if it is damaged or of another program.
     """
-    saved = tensors_of(run / file)
+    saved = {
+        name: own(x, tensors[name].shape) if name in tensors else x
+        for name, x in tensors_of(run / file).items()
+    }
     other = set(saved) ^ set(tensors) or {
         name
         for name, x in tensors.items()

@@ -617,6 +617,14 @@ def undivided(batch: int, ranks: int) -> Diagnostics:
     )
 
 
+def unshared(batch: int, workers: int) -> Diagnostics:
+    return fault(
+        "N760",
+        f"{batch} sequences of a micro-batch are not equally many for each of {workers} workers",
+        f"`--batch {max(1, batch // workers) * workers}`, or another `--set worker=..`",
+    )
+
+
 def alone(option: str, ranks: int) -> Diagnostics:
     return fault(
         "N724",

@@ -2,7 +2,9 @@
 they tell each other, and which of them is gone.
 
     lanes   of each micro-batch a rank has the sequences from rank * n on, n = batch / ranks
-    state   every rank holds all of it, and its own part of the sums that a period adds up
+    workers a rank has those that its lanes belong to
+    state   every rank holds all of it, but of levels per worker the entries of its own workers, and
+            of the sums that a period adds up its own part
     files   rank 0 alone writes them, and the screen
 
 A value that not all ranks would find alike (a time, a signal, what a folder holds) is that of rank
@@ -27,8 +29,10 @@ from torch import Tensor
 
 from nldsl.core.program import Program
 from nldsl.diagnostic import Diagnostics
+from nldsl.schedule.shares import share
 from nldsl.step import reductions
 from nldsl.step.compile import CompiledStep
+from nldsl.step.flat import shape_of
 from nldsl.step.state import State
 from nldsl.train import faults
 from nldsl.train.records import Settings
@@ -65,12 +69,15 @@ class Ranks:
         return batch // self.count
 
     def hold(self, settings: Settings, program: Program | None = None) -> None:
-        """Raises N722, or N724, for what they cannot do together."""
+        """Raises N722, N724 or N760 for what they cannot do together."""
         self.share(settings.batch)
+        if program is not None and program.workers is not None:
+            share(program, self.count)
+            if settings.batch % program.workers.size:
+                raise faults.unshared(settings.batch, program.workers.size)
         alone = {
             "--watch": settings.watch,
             "--not-finite skip": settings.not_finite == "skip",
-            "per worker": program is not None and program.workers is not None,
         }
         for word, asked in alone.items():
             if asked and self.count > 1:
@@ -136,7 +143,7 @@ class Ranks:
 
     def parted(self, step: CompiledStep, state: State, accumulate: int) -> State:
         """A state of all lanes -> that of this rank: its lanes; of what a period has added up, all
-        on rank 0 and nothing on the others.
+        on rank 0 and nothing on the others. Of workers it has this rank's anyway.
         """
         if self.count == 1:
             return state
@@ -148,7 +155,7 @@ class Ranks:
                 lanes.copy_(self.own(whole[name], accumulate))
             for name in reductions.parts(step.updates) if not self.is_first else ():
                 state.tensors[name].zero_()
-        return state
+        return step.parted(state)
 
     def gathered(self, step: CompiledStep, state: State, accumulate: int) -> State:
         """The state of one process with all lanes, on rank 0; on the others, what they have."""
@@ -156,17 +163,47 @@ class Ranks:
             return state
         import torch.distributed as dist
 
-        tensors, lanes = dict(state.tensors), dict(state.lanes)
+        tensors, lanes = self.wholes(step, state), dict(state.lanes)
         for name in reductions.parts(step.updates):
             tensors[name] = state.tensors[name].clone()
             dist.reduce(tensors[name], 0)
+        workers, types = step.program.workers, reductions.entries(step.updates)
+        for name, type in types.items():
+            if workers is not None and (found := self.collected(state.tensors[name])):
+                tensors[name] = reductions.joined(found, type, workers)
         for name, x in state.lanes.items():
-            found = [torch.empty_like(x) for _ in range(self.count)] if self.is_first else None
-            dist.gather(x.contiguous(), found)
-            if found is not None:
+            if found := self.collected(x):
                 parts = [each.reshape(accumulate, -1, *x.shape[1:]) for each in found]
                 lanes[name] = torch.stack(parts, 1).flatten(0, 2)
-        return replace(state, tensors=tensors, lanes=lanes)
+        if step.shards.are:
+            made = replace(state, tensors=tensors, lanes=lanes)
+            return step.as_whole(made) if self.is_first else made
+        places = step.whole_places if types and self.is_first else state.places
+        return replace(state, tensors=tensors, lanes=lanes, places=places)
+
+    def seen(self, step: CompiledStep, state: State) -> State:
+        """A state that rank 0 can score: whole there; on the others what they have."""
+        if not step.shards.are:
+            return state
+        found = replace(state, tensors=self.wholes(step, state))
+        return step.as_whole(found) if self.is_first else found
+
+    def wholes(self, step: CompiledStep, state: State) -> dict[str, Tensor]:
+        """The tensors of a state, on rank 0 whole."""
+        tensors = dict(state.tensors)
+        for name, type in step.updates.divided.items():
+            if parts := self.collected(state.tensors[name]):
+                whole = step.shards.whole(torch.stack(parts), type)
+                tensors[name] = whole.view(shape_of(type))
+        return tensors
+
+    def collected(self, x: Tensor) -> list[Tensor]:
+        """What each rank has, on rank 0; nothing on the others."""
+        import torch.distributed as dist
+
+        found = [torch.empty_like(x) for _ in range(self.count)] if self.is_first else None
+        dist.gather(x.contiguous(), found)
+        return found or []
 
     # -- what goes wrong
 

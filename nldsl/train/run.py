@@ -79,6 +79,7 @@ class Run:
     budget: int | None = None  # bytes of a step; None: what the device has
     weights: str | None = None  # the average that it is used with; None: that of its settings
     ranks: Ranks = ALONE  # the processes that train it together
+    shard: bool = False  # does each of them hold a part of the state?
     log: str | None = None  # where its numbers go beside the journal, see loggers.py
     file: str = checkpoint.FILE  # of the saved state that it is used from
 
@@ -346,6 +347,8 @@ def step_of(run: Run, capture: str = "eager") -> CompiledStep:
         files=pretrained.read(run.program, run.files).files,
         budget=run.budget,
         ranks=run.ranks.count,
+        rank=run.ranks.rank,
+        shard=run.shard and run.ranks.count > 1,
     )
 
 
@@ -360,7 +363,7 @@ def last_saved(run: Run, step: CompiledStep) -> State:
     if s.memory is not None and saved is None:
         memory.load(Path(s.memory), state.lanes)
     if saved is not None:
-        checkpoint.load(run.folder, checkpoint.by_name(state), run.file)
+        checkpoint.load(run.folder, checkpoint.by_name(state), run.file, step.own)
         state.step = saved.step
     return run.ranks.parted(step, state, s.accumulate)
 

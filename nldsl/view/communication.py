@@ -10,6 +10,7 @@ from rich.table import Table
 
 from nldsl import pipeline
 from nldsl.core.program import Program
+from nldsl.schedule.shares import share
 from nldsl.step.compile import PRECISION
 from nldsl.step.reductions import Traffic, traffic
 from nldsl.step.updates import Updates
@@ -21,9 +22,9 @@ def communication(
     program: Program, precision: str, ranks: int, bandwidth: float, takes: Mapping[str, float]
 ) -> Group:
     """`bandwidth`: bytes a second that each rank sends and receives. `takes`: seconds of a step on
-    one rank, by how that is known.
+    one rank, by how that is known. Raises N722 or N724 if ranks cannot take it.
     """
-    updates = Updates(pipeline.scheduled(program).steps, ranks)
+    updates = Updates(pipeline.scheduled(share(program, ranks)).steps, ranks)
     updates.emit()
     found = traffic(updates, PRECISION[precision].itemsize)
     mean, each = sum(one.mean for one in found), float(sum(one.at_each for one in found))
