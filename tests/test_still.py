@@ -14,6 +14,7 @@ from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import compile_program, load
 from nldsl.step.compile import CompiledStep
 from nldsl.step.lowerings.still import parted
+from nldsl.testing.captures import traced
 from nldsl.train.bench import random_batch
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -92,7 +93,7 @@ def test_the_tokens_of_a_head_lie_side_by_side() -> None:
 
 def test_one_graph_writes_out_every_piece() -> None:
     program = load(EXAMPLES / "deltanet.nl", SMALL | {"vocab": "8"})
-    whole = compile_program(program, precision="float64", capture="whole", at_once=True)
+    whole, _ = traced(program, "whole", at_once=True)
     plain = compile_program(program, precision="float64", capture="eager")
     few = 2 * min(whole.emitted.rolled)
     for found, wanted in zip(
