@@ -102,12 +102,14 @@ def compile_program(
     kernels: bool | None = None,
     ranks: int = 1,
     rank: int = 0,
+    shard: bool = False,
 ) -> CompiledStep:
     """Checked program -> its training step; `files` holds the tensors that it loads, `budget` the
     bytes that a step may take beside what is held before it; `at_once`: what a recurrence makes of
     its streams alone is made for all pieces at once; `kernels`: memories that fit stay on the chip
     through all pieces (both as the device wants it, if None); `ranks`: how many processes take the
-    step together, each with its own lanes and workers; `rank`: which of them this one is.
+    step together, each with its own lanes and workers; `rank`: which of them this one is; `shard`:
+    does each of them hold a part of the state?
 
     Raises Diagnostics (N8xx) if a part of it has no lowering, N722 or N724 if ranks cannot take it.
     """
@@ -118,6 +120,6 @@ def compile_program(
 
     with told(program):
         plan = scheduled(share(program, ranks), watch)
-        source = passed("python", emit(plan, precision, planned_steps, ranks), watch)
+        source = passed("python", emit(plan, precision, planned_steps, ranks, shard), watch)
         ways = device, capture, planned_steps, accumulate, files, budget, at_once, kernels
         return CompiledStep(plan, source, *ways, whole=program, rank=rank)

@@ -228,6 +228,18 @@ def text(name: str) -> str:
     return (EXAMPLES / f"{name}.nl").read_text(encoding="utf-8")
 
 
+@cache
+def shipped(name: str) -> Program:
+    """An example as it is; tests only look at it."""
+    path = EXAMPLES / f"{name}.nl"
+    return load_text(path.read_text(encoding="utf-8"), path.name, search=[EXAMPLES])
+
+
+def shallow(text: str) -> str:
+    """A text with one layer instead of six: the same words, in less time."""
+    return re.sub(r"\bdepth = 6\b", "depth = 1", text)
+
+
 def tiny(name: str, edited: str | None = None, **sets: object) -> Program:
     values = fitting(name, BASE | dict(SPECS[name].sizes) | sets)
     return load_text(edited or text(name), f"{name}.nl", {k: str(v) for k, v in values.items()})

@@ -3,22 +3,36 @@
 A block ```console holds `$ command` lines, each followed by its output, in which `...` stands for
 anything: within a line for some text, alone on a line for any lines. Blocks run in order in one
 folder; those that are ```console long by `make soak` alone. ```console soak runs in a fresh clone.
+
+A command is run by a shell. If it is one of `nldsl` and nothing more, `make test` runs it in this
+process, which has torch already.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
+
+from typer.testing import CliRunner
+
+from nldsl import cli
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 FAMILY = ROOT / "examples" / "README.md"
 MANUAL = sorted((ROOT / "tests" / "language").glob("*.md"))
 PAGES = (README, FAMILY, *MANUAL)
+WIDTH = "160"  # of the screen
+SHELL = re.compile(r"[|;&<>$`]")  # what only a shell understands
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+Run = Callable[[str, Path, int], str]
 
 
 @dataclass(frozen=True)
@@ -57,13 +71,13 @@ def matches(expected: str, output: str) -> bool:
     )
 
 
-def run(command: str, folder: Path, seconds: int) -> str:
+def by_shell(command: str, folder: Path, seconds: int) -> str:
     """What a command prints, to both streams. Raises AssertionError where it fails."""
     outside = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL")}
     environment = {
         **outside,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "COLUMNS": "160",
+        "COLUMNS": WIDTH,
     }
     result = subprocess.run(
         ["bash", "-c", command],
@@ -78,7 +92,19 @@ def run(command: str, folder: Path, seconds: int) -> str:
     return result.stdout
 
 
-def check(block: Block, folder: Path, seconds: int) -> list[str]:
+def here(command: str, folder: Path, seconds: int) -> str:
+    """The same of a command of `nldsl` in this process; of any other, by a shell."""
+    if not command.startswith("nldsl ") or SHELL.search(QUOTED.sub("", command)):
+        return by_shell(command, folder, seconds)
+    with chdir(folder):
+        result = CliRunner().invoke(
+            cli.app, shlex.split(command)[1:], env={"COLUMNS": WIDTH}, catch_exceptions=False
+        )
+    assert result.exit_code == 0, f"$ {command}\n{result.output}"
+    return result.output
+
+
+def check(block: Block, folder: Path, seconds: int, run: Run = by_shell) -> list[str]:
     """Runs the commands of a block; the last line that each printed."""
     last = []
     for command, expected in commands(block):

@@ -1,35 +1,36 @@
 """Run by `torchrun`: ranks take the steps of small examples together, and each of them compares
 some with the same steps of one process.
 
-    torchrun --nproc-per-node 2 tests/ranked.py OUT 20 hope titans
+    torchrun --nproc-per-node 2 tests/ranked.py OUT 20 [--shard] hope titans
 
 OUT/NAME.json: `losses` and `states`, the largest difference between the two, lanes and sums of a
 period included; `replicas`, how far what all ranks hold is apart; `sent`, in each step the bytes of
 each message; `levels`, what the report says of a level; of examples of workers `loop`, how far the
-ranks are from a loop over workers, as torch would write it.
+ranks are from a loop over workers, as torch would write it. With --shard each rank holds a part of
+the state: `bytes` are those of a rank and of one process, `gathered` and `scattered` those that a
+rank gives in each step.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from unittest.mock import patch
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from test_workers import HEAD, TEXTS, Loop
 from torch import Tensor
-from torch.distributed import _functional_collectives as collectives
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nldsl import pipeline
 from nldsl.core.program import Program
 from nldsl.step import reductions
 from nldsl.step.compile import CompiledStep
-from nldsl.step.state import State
+from nldsl.step.state import State, bytes_of
 from nldsl.testing import data
 from nldsl.train.checkpoint import by_name
 from nldsl.train.ranks import Ranks
@@ -70,22 +71,33 @@ def batches(program: Program, n: int, ranks: Ranks) -> list[dict[str, Tensor]]:
     return [{name: x[mine] for name, x in batch.items()} for batch in whole]
 
 
-@contextmanager
-def counted(sent: list[int]) -> Iterator[None]:
-    """Within, the bytes of each message are noted."""
-    reduce = collectives.all_reduce
+class Counted(TorchDispatchMode):
+    """Within, the bytes of each message are noted, those of a step together."""
 
-    def noted(x: Tensor, *how: str) -> Tensor:
-        sent.append(x.numel() * x.element_size())
-        return reduce(x, *how)
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[dict[str, list[int]]] = []
 
-    with patch.object(collectives, "all_reduce", noted):
-        yield
+    def begin(self) -> None:
+        self.steps.append(
+            {"all_reduce": [], "all_gather_into_tensor": [], "reduce_scatter_tensor": []}
+        )
+
+    def of(self, message: str) -> list[list[int]]:
+        return [step[message] for step in self.steps]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func._schema.name.partition("::")[2]
+        if func.namespace == "_c10d_functional" and name in self.steps[-1]:
+            self.steps[-1][name].append(args[0].numel() * args[0].element_size())
+        return func(*args, **(kwargs or {}))
 
 
 def trained(
-    program: Program, steps: int, ranks: Ranks
-) -> tuple[CompiledStep, State, Tensor, list[list[int]]]:
+    program: Program, steps: int, ranks: Ranks, shard: bool = False
+) -> tuple[CompiledStep, State, Tensor, Counted]:
     step = pipeline.compile_program(
         program,
         precision="float64",
@@ -93,14 +105,15 @@ def trained(
         accumulate=ACCUMULATE,
         ranks=ranks.count,
         rank=ranks.rank,
+        shard=shard,
     )
     state = step.init(0)
     step.seat(state, BATCH * ACCUMULATE)
     state = ranks.parted(step, state, ACCUMULATE)
-    losses, messages = [], []
+    losses, messages = [], Counted()
     for n in range(1, 1 + steps):
-        messages.append([])
-        with counted(messages[-1]):
+        messages.begin()
+        with messages:
             losses.append(step(state, batches(program, n, ranks))["loss"].double())
     return step, state, ranks.total(torch.stack(losses)), messages
 
@@ -113,6 +126,7 @@ def apart(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
 def replicas(step: CompiledStep, state: State) -> float:
     """The largest difference between what ranks hold alike."""
     own = [*reductions.parts(step.updates), *reductions.entries(step.updates)]
+    own += step.updates.divided
     shared = [x.double().reshape(-1) for name, x in state.tensors.items() if name not in own]
     high, low = torch.cat(shared), torch.cat(shared)
     dist.all_reduce(high, dist.ReduceOp.MAX)
@@ -133,7 +147,7 @@ def from_a_loop(name: str, steps: int, made: Mapping[str, Tensor], losses: Tenso
         found.append(float(abs(loop.step(each, n) - losses[n - 1])))
     for weight, shared in loop.shared.items():
         own = torch.stack([worker.w[weight] for worker in loop.workers])
-        found.append(float((made[weight] - shared).abs().max()))
+        found.append(float((made[weight] - shared.detach()).abs().max()))
         found.append(float((made[f"local.W.{weight}"] - own).abs().max()))
     return max(found)
 
@@ -142,11 +156,16 @@ def main() -> None:
     dist.init_process_group("gloo")
     ranks = Ranks(dist.get_rank(), dist.get_world_size())
     out, steps, names = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    if shard := "--shard" in names:
+        names.remove("--shard")
     for i, name in enumerate(names):
         program = program_of(name)
-        step, state, losses, messages = trained(program, steps, ranks)
+        step, state, losses, messages = trained(program, steps, ranks, shard)
         found = {
-            "sent": messages,
+            "sent": messages.of("all_reduce"),
+            "gathered": messages.of("all_gather_into_tensor"),
+            "scattered": messages.of("reduce_scatter_tensor"),
+            "bytes": [bytes_of(state.tensors)],
             "replicas": replicas(step, state),
             "levels": [asdict(one) for one in reductions.traffic(step.updates, 8)],
         }
@@ -158,6 +177,7 @@ def main() -> None:
         program = program_of(name)
         made, losses, found = torch.load(out / f"{name}.pt")
         _, state, alone, _ = trained(program, steps, Ranks())
+        found["bytes"].append(bytes_of(state.tensors))
         found["losses"] = float((losses - alone).abs().max())
         found["states"] = apart(made, by_name(state))
         if name in ("diloco", "local_sgd"):

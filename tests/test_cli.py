@@ -69,6 +69,7 @@ CONTRACT = {
         "--load",
         "--weights",
         "--budget",
+        "--shard",
         "--threads",
     },
     "eval": {
@@ -210,9 +211,9 @@ def test_every_verb_explains_itself(verb: str) -> None:
     assert status == 0 and "Usage" in out
 
 
-@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.nl")))
+@pytest.mark.parametrize("example", ["titans", "hope", "series", "retrofit", "diloco"])
 def test_the_examples_pass_check(example: str) -> None:
-    status, out, err = nldsl("check", str(EXAMPLES / example))
+    status, out, err = nldsl("check", str(EXAMPLES / f"{example}.nl"))
     assert status == 0 and "error" not in err
     assert "accepted" in out
 

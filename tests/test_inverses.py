@@ -66,7 +66,12 @@ def slopes(values: Values) -> tuple[Tensor, ...]:
 
 @pytest.mark.parametrize(
     ("values", "there", "back"),
-    [(of_gates, 1, 0), (of_erases, 1, 0), (of_both, 2, 0), (of_another_right_side, 1, 2)],
+    [
+        pytest.param(of_gates, 1, 0, marks=pytest.mark.soak),
+        pytest.param(of_erases, 1, 0, marks=pytest.mark.soak),
+        (of_both, 2, 0),
+        (of_another_right_side, 1, 2),
+    ],
     ids=lambda x: getattr(x, "__name__", None),
 )
 def test_solves_there_and_on_the_way_back(values: Values, there: int, back: int) -> None:

@@ -5,6 +5,7 @@ function of `nldsl.testing.laws`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -135,6 +136,13 @@ def outputs(
     return said["logits"], first, slopes
 
 
+@cache
+def as_it_is(
+    name: str, sets: tuple[tuple[str, object], ...]
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    return outputs(tiny(name, **dict(sets)), [data(program(name), 4, 12, i) for i in range(3)])
+
+
 def moved(a: Tensor, b: Tensor) -> float:
     return float((a - b).square().mean().sqrt() / b.square().mean().sqrt())
 
@@ -151,7 +159,7 @@ def test_each_mechanism_matters(name: str, mechanism: str) -> None:
         else:
             without[key] = value
     batches = [data(program(name), 4, 12, i) for i in range(3)]
-    a, first, slopes = outputs(tiny(name, **sets), batches)
+    a, first, slopes = as_it_is(name, tuple(sets.items()))
     b, other, _ = outputs(tiny(name, edited, **without), batches)
     assert all(torch.equal(first[n], other[n]) for n in first if n in other)
     assert moved(b, a) > 1e-3
@@ -168,7 +176,7 @@ def test_each_mechanism_matters(name: str, mechanism: str) -> None:
 )
 def test_each_learned_start_matters(name: str, start: str) -> None:
     batches = [data(program(name), 4, 12, i) for i in range(3)]
-    free, first, slopes = outputs(program(name), batches)
+    free, first, slopes = as_it_is(name, tuple(TWO.items()))
     own = [n for n in first if start in n]
     assert own and all(slopes[n].abs().max() > 0 for n in own)
     held, _, _ = outputs(program(name), batches, lambda weight: weight in own)

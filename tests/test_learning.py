@@ -11,17 +11,9 @@ import pytest
 import torch
 
 from benchmarks.learning import protocol, report
-from benchmarks.learning.protocol import CHOICE, RUN, Row, rows
+from benchmarks.learning.protocol import CHOICE, RUN, Row, row_of, rows
 from benchmarks.learning.scales import FULL, QUICK
-from benchmarks.learning.statistics import (
-    NOT_SEEN,
-    SEEN,
-    TOO_SMALL,
-    interval,
-    mean_and_error,
-    verdict,
-)
-from benchmarks.learning.systems import INNER, NEAR, SYSTEMS, parameters, program, width
+from benchmarks.learning.systems import CHANGES, INNER, NEAR, SYSTEMS, parameters, program, width
 from benchmarks.learning.tasks import continual, formal, recall, tasks
 from benchmarks.learning.tasks.task import Task
 
@@ -39,6 +31,15 @@ def test_systems_are_equal(name: str) -> None:
     hidden, said = width(name, QUICK, VOCAB)
     found = parameters(program(name, QUICK, VOCAB, hidden))
     assert found == said and abs(found / QUICK.parameters - 1) <= NEAR
+
+
+@pytest.mark.parametrize(
+    "change,name", [(change, next(iter(found))) for change, found in CHANGES.items()]
+)
+def test_a_change_leaves_systems_equal(change: str, name: str) -> None:
+    hidden, said = width(name, FULL, VOCAB, change)
+    found = program(name, FULL, VOCAB, hidden, change=change)
+    assert parameters(found) == said and abs(said / FULL.parameters - 1) <= NEAR
 
 
 @pytest.mark.parametrize("name", INNER)
@@ -118,6 +119,21 @@ def test_what_is_recorded_is_not_run_again(few: dict[str, Task], tmp_path: Path)
     assert {one["rate"] for one in told[3:]} == {best}
 
 
+def test_a_change_is_run_beside_its_system(few: dict[str, Task], tmp_path: Path) -> None:
+    """A record of before there were changes is one without."""
+    change = "periods 1"
+    plain = Row("quick", "classes", "spectrum", CHOICE, 0, QUICK.rates[0])
+    old = {name: value for name, value in plain.__dict__.items() if name != "change"}
+    protocol.write(old | {"validation": 1.0}, tmp_path)
+    assert row_of(protocol.read(tmp_path)[0]) == plain
+    every = [few["classes"]], {"spectrum", "all_one"}, QUICK, 0, tmp_path, (change,)
+    (found,) = protocol.everything(*every)
+    assert "failed" not in found and found["change"] == change and found["system"] == "spectrum"
+    assert found["hidden"] == width("spectrum", QUICK, few["classes"].vocab, change)[0]
+    left = [row for row in rows(few["classes"], "spectrum", QUICK, protocol.read(tmp_path))]
+    assert {row.rate for row in left} == {*QUICK.rates[1:]} and not any(row.change for row in left)
+
+
 def test_a_rate_that_failed_is_not_chosen() -> None:
     task = tasks(QUICK, Path(__file__))[1]
     known = [
@@ -127,24 +143,11 @@ def test_a_rate_that_failed_is_not_chosen() -> None:
     assert {row.rate for row in rows(task, "titans", QUICK, known)} == {QUICK.rates[2]}
 
 
-def test_statistics_by_hand() -> None:
-    assert mean_and_error([1.0, 2.0, 3.0]) == (2.0, pytest.approx(1 / 3**0.5))
-    assert interval(np.full((3, 5), 0.25)) == (0.25, 0.25)
-    low, high = interval(np.array([[-1.0, 1.0]]))  # both documents alike: one time in four each
-    assert (low, high) == (-1, 1)
-    found = verdict(0.1, 0.2), verdict(-0.2, -0.1), verdict(-0.1, 0.1)
-    assert found == (SEEN, NOT_SEEN, TOO_SMALL)
-
-
-def test_forgetting_by_hand() -> None:
-    """Three phases: the first falls from 0.9 to 0.4, the second from 0.8 to 0.7."""
-    matrix = [[0, 0, 0], [0.9, 0, 0], [0.6, 0.8, 0], [0.4, 0.7, 1]]
-    phases = [{str(n): {"accuracy": [x]} for n, x in enumerate(row)} for row in matrix]
-    assert report.forgotten(phases) == pytest.approx(0.3)
-
-
 def test_the_report_is_that_of_the_records() -> None:
-    assert report.PAGE.read_text(encoding="utf-8") == report.page(protocol.read())
+    records = protocol.read()
+    assert report.PAGE.read_text(encoding="utf-8") == report.page(records)
+    drawn = {path.name: path.read_text(encoding="utf-8") for path in report.PLOTS.glob("*.svg")}
+    assert drawn and drawn == report.pictures(records)
 
 
 def test_the_largest_scale_is_reported() -> None:

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import networkx as nx
 import pytest
+from family import shipped
 
 from nldsl.pipeline import load_text
 from nldsl.testing.properties import over
@@ -166,10 +167,7 @@ def shared(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 @cache
 def graph(name: str) -> nx.MultiDiGraph:
-    path = EXAMPLES[name]
-    return family_graph(
-        load_text(path.read_text(encoding="utf-8"), path.name, search=[path.parent])
-    )
+    return family_graph(shipped(name))
 
 
 @cache

@@ -97,8 +97,10 @@ def launched(ranks: int, *arguments: object) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def compared(folder: Path, ranks: int, steps: int, names: str) -> dict[str, dict[str, Any]]:
-    status, said = launched(ranks, "tests/ranked.py", folder, steps, *names.split())
+def compared(
+    folder: Path, ranks: int, steps: int, names: str, *how: str
+) -> dict[str, dict[str, Any]]:
+    status, said = launched(ranks, "tests/ranked.py", folder, steps, *how, *names.split())
     assert status == 0, said
     return {name: json.loads((folder / f"{name}.json").read_text()) for name in names.split()}
 

@@ -11,6 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import pytest
+from family import shipped as program
 from rich.console import Console
 
 from nldsl.core.program import Program
@@ -26,12 +27,6 @@ from nldsl.view.report import lowering_table, timetable_table
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = {path.stem: path for path in sorted((ROOT / "examples").glob("*.nl"))}
-
-
-@cache
-def program(name: str) -> Program:
-    path = EXAMPLES[name]
-    return load_text(path.read_text(encoding="utf-8"), path.name, search=[path.parent])
 
 
 @cache

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import torch
 from torch import nn
 
 from benchmarks.learning.scales import SCALES, Scale
-from benchmarks.learning.systems import PEAK, SYSTEMS, parameters, program, width
+from benchmarks.learning.systems import CHANGES, PEAK, SYSTEMS, parameters, program, width
 from benchmarks.learning.tasks.task import VALIDATION, Sequence, Task, Test, batch
 from benchmarks.table import machine
 from nldsl.diagnostic import Diagnostics
@@ -40,25 +42,29 @@ class Row:
     purpose: str
     seed: int
     rate: float
+    change: str = ""
 
 
-def rows(task: Task, system: str, scale: Scale, records: list[Record]) -> Iterator[Row]:
+def rows(
+    task: Task, system: str, scale: Scale, records: list[Record], change: str = ""
+) -> Iterator[Row]:
     """What is still to be run; runs in full wait for the rates."""
     known = {row_of(record): record for record in records}
-    choices = [Row(scale.name, task.name, system, CHOICE, 0, rate) for rate in scale.rates]
+    choices = [Row(scale.name, task.name, system, CHOICE, 0, rate, change) for rate in scale.rates]
     missing = [row for row in choices if row not in known]
     if missing:
         yield from missing
         return
     rate = min(choices, key=lambda row: validated(known[row])).rate
     for seed in range(scale.seeds):
-        row = Row(scale.name, task.name, system, RUN, seed, rate)
+        row = Row(scale.name, task.name, system, RUN, seed, rate, change)
         if row not in known:
             yield row
 
 
 def row_of(record: Record) -> Row:
-    return Row(*(record[name] for name in Row.__dataclass_fields__))
+    """A record without a change is one of the system as it is."""
+    return Row(**{name: record[name] for name in Row.__dataclass_fields__ if name in record})
 
 
 def validated(record: Record) -> float:
@@ -81,13 +87,21 @@ def write(record: Record, folder: Path = RECORDS) -> None:
 
 
 def everything(
-    tasks: list[Task], systems: set[str], scale: Scale, hours: float, folder: Path = RECORDS
+    tasks: list[Task],
+    systems: set[str],
+    scale: Scale,
+    hours: float,
+    folder: Path = RECORDS,
+    changes: Collection[str] = ("",),
 ) -> Iterator[Record]:
-    """Runs row by row, records each, and stops behind the one that passes `hours`."""
+    """Runs row by row, records each, and stops behind the one that passes `hours`. Of `changes` a
+    system is run with its own.
+    """
     began = time.monotonic()
-    for task in tasks:
-        for system in (name for name in task.systems if name in systems):
-            while todo := list(rows(task, system, scale, read(folder))):
+    for task, change in product(tasks, changes):
+        own = CHANGES[change] if change else SYSTEMS
+        for system in (name for name in task.systems if name in systems and name in own):
+            while todo := list(rows(task, system, scale, read(folder), change)):
                 for row in todo:
                     record = measured(task, row)
                     write(record, folder)
@@ -99,7 +113,7 @@ def everything(
 def measured(task: Task, row: Row) -> Record:
     """The record of a row."""
     scale = SCALES[row.scale]
-    hidden, count = width(row.system, scale, task.vocab)
+    hidden, count = width(row.system, scale, task.vocab, row.change)
     steps = task.steps if row.purpose == RUN else task.steps // scale.third
     record: Record = row.__dict__ | {
         "hidden": hidden,
@@ -120,15 +134,16 @@ def measured(task: Task, row: Row) -> Record:
 def trained(task: Task, row: Row, scale: Scale, hidden: int, steps: int) -> Record:
     """Scores before the first phase and after each, the curve, and scores without memory."""
     stage = max(1, steps // task.phases)
-    compiled = program(
-        row.system, scale, task.vocab, hidden, stage, constant=task.phases > 1
-    ).compile(capture=scale.capture, steps=steps)
+    made = partial(program, row.system, scale, task.vocab, hidden, change=row.change)
+    compiled = made(stage=stage, constant=task.phases > 1).compile(
+        capture=scale.capture, steps=steps
+    )
     state = compiled.init(row.seed)
     state.arrays[PEAK].fill_(row.rate)
-    plain = program(row.system, scale, task.vocab, hidden, taught=False)
+    plain = made(taught=False)
     ends = {steps * phase // task.phases: phase for phase in range(task.phases + 1)}
     points = {steps * (n + 1) // CURVE for n in range(CURVE)}
-    curve, phases, seconds = [], [], 0.0
+    curve, phases, seconds, busy = [], [], 0.0, 0.0
     for step in range(steps + 1):
         if step in points:
             bits = mean(scored(plain.module(state), task.validation, VALIDATION)["bits"])
@@ -136,14 +151,20 @@ def trained(task: Task, row: Row, scale: Scale, hidden: int, steps: int) -> Reco
         if row.purpose == RUN and step in ends and (task.phases > 1 or step == steps):
             phases.append(tested(plain.module(state), task))
         if step < steps:
-            began = time.monotonic()
+            began, began_busy = time.monotonic(), time.process_time()
             compiled(state, task.batch(row.seed, step, steps))
             seconds += time.monotonic() - began
-    record: Record = {"validation": curve[-1][1], "curve": curve, "seconds_training": seconds}
+            busy += time.process_time() - began_busy
+    record: Record = {
+        "validation": curve[-1][1],
+        "curve": curve,
+        "seconds_training": round(seconds, 3),
+        "cpu_training": round(busy, 3),  # of all threads, whatever else the machine does
+    }
     if row.purpose == RUN:
         record["phases"] = phases
         if SYSTEMS[row.system].off:
-            off = program(row.system, scale, task.vocab, hidden, off=True, taught=False)
+            off = made(off=True, taught=False)
             assert parameters(off) == parameters(plain)
             record["off"] = tested(off.module(state), task)
     return record

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -112,9 +112,58 @@ SYSTEMS: dict[str, System] = {
     "spectrum": System("hope_attention"),
     "ewc": System("hope_attention", ALL_ONE, ewc=True),
 }
+
+SPECTRA = ("1", "1 4", "1 4 16", "1 2 4 8", "1 8 64 512")  # of `spectrum`, which has 1 4 16 64
+
+
+@dataclass(frozen=True)
+class Change:
+    """What else is tried of a system, recorded beside it; parameters stay equal."""
+
+    edits: tuple[Edit, ...] = ()
+    sets: Mapping[str, Value] = field(default_factory=dict)
+
+
+def inner_rate(factor: str) -> dict[str, Change]:
+    gradient = "momentum(grad(M@chunk), "
+    return {
+        "titans": Change(((f"{gradient}rate,", f"{gradient}{factor} * rate,"),)),
+        "hope": Change((("sigmoid(r) / span", f"sigmoid(r) * {factor} / span"),)),
+    }
+
+
+# Name -> system -> what is changed.
+CHANGES: dict[str, dict[str, Change]] = {
+    **{
+        f"periods {periods}": {"spectrum": Change(sets={"periods": [*map(int, periods.split())]})}
+        for periods in SPECTRA
+    },
+    "a quarter of the inner rate": inner_rate("0.25"),
+    "three times the inner rate": inner_rate("3"),
+    "chunks of a quarter": {
+        "titans": Change(sets={"chunk": 16}),
+        "hope": Change(sets={"near": 4, "span": 16}),
+    },
+    "two heads": dict.fromkeys(
+        ("gla", "gated_deltanet", "ttt_linear", "titans", "hope"), Change(sets={"head": 2})
+    ),
+    "one layer": dict.fromkeys(
+        ("transformer", "gated_deltanet", "titans", "hope", "all_one", "spectrum"),
+        Change(sets={"depth": 1}),
+    ),
+}
 MAIN = tuple(SYSTEMS)[:9]
 ABLATIONS = tuple(SYSTEMS)[9:18]
 INNER = tuple(name for name in MAIN if SYSTEMS[name].off)  # with a rate on the token clock
+
+
+def variant(name: str, change: str = "") -> System:
+    """A system with one of its changes. Raises KeyError if it has none of that name."""
+    system = SYSTEMS[name]
+    if not change:
+        return system
+    found = CHANGES[change][name]
+    return replace(system, edits=system.edits + found.edits, sets={**system.sets, **found.sets})
 
 
 def changed(text: str, edits: tuple[Edit, ...]) -> str:
@@ -126,17 +175,18 @@ def changed(text: str, edits: tuple[Edit, ...]) -> str:
     return text
 
 
-def text_of(name: str, hidden: int, stage: int = 1, off: bool = False, taught: bool = True) -> str:
+def text_of(
+    system: System, hidden: int, stage: int = 1, off: bool = False, taught: bool = True
+) -> str:
     """The text that is compiled. `stage` is how many updates EWC takes for a task. Without
     `taught`, the loss is that of the spec, for a module from ids to logits.
     """
-    system = SYSTEMS[name]
     text = (EXAMPLES / f"{system.spec}.nl").read_text(encoding="utf-8")
     if "import layers, continuum," in text:
         library = (LIBRARY / "continuum.nl").read_text(encoding="utf-8")
         text = text.replace("import layers, continuum,", "import layers,")
         text = text.replace("def model(", f"{library[library.index('def ') :]}def model(")
-    text = changed(text, system.edits + (system.off if off else ()))
+    text = changed(text, (system.off if off else ()) + system.edits)
     width = "hidden = 4 * d" if "hidden = 4 * d" in text else "depth, vocab)"
     text = text.replace(width, "depth, vocab, hidden = 4 * d)" if "depth" in width else width)
     text = changed(text, (("hidden = 4 * d", f"hidden = {hidden}"),))
@@ -175,15 +225,17 @@ def program(
     off: bool = False,
     taught: bool = True,
     constant: bool = False,
+    change: str = "",
 ) -> Program:
     """`constant` keeps the rate at its peak, for streams that are read once."""
-    text = text_of(name, hidden, stage, off, taught)
+    system = variant(name, change)
+    text = text_of(system, hidden, stage, off, taught)
     if constant and taught:
         text = changed(text, ((f"{PEAK} * cosine(1, 0.02)", PEAK),))
     sizes: dict[str, Value] = {"d": scale.d, "head": scale.head, "depth": scale.depth}
-    if SYSTEMS[name].spec == "atlas":
+    if system.spec == "atlas":
         sizes["head"] = 4 * scale.head  # its features are the squares of a head's width
-    return nldsl.loads(text, **sizes, vocab=vocab, **SYSTEMS[name].sets)
+    return nldsl.loads(text, **{**sizes, "vocab": vocab, **system.sets})
 
 
 def parameters(of: Program) -> int:
@@ -191,14 +243,17 @@ def parameters(of: Program) -> int:
 
 
 @cache
-def width(name: str, scale: Scale, vocab: int) -> tuple[int, int]:
+def width(name: str, scale: Scale, vocab: int, change: str = "") -> tuple[int, int]:
     """The width between layers that gives a system the parameters of its scale, and how many it
     then has. They grow by as many for each unit of width. Raises ValueError if it has more without
     any.
     """
-    one, two = (parameters(program(name, scale, vocab, n, taught=False)) for n in (1, 2))
+    one, two = (
+        parameters(program(name, scale, vocab, n, taught=False, change=change)) for n in (1, 2)
+    )
     hidden = 1 + round((scale.parameters - one) / (two - one))
     found = one + (hidden - 1) * (two - one)
     if hidden < 1 or abs(found / scale.parameters - 1) > NEAR:
-        raise ValueError(f"{name} cannot have {scale.parameters} parameters: {found}")
+        said = ", ".join(filter(None, (name, change)))
+        raise ValueError(f"{said} cannot have {scale.parameters} parameters: {found}")
     return hidden, found

@@ -109,6 +109,10 @@ def train(
     load: Loads = None,
     weights: Weights = None,
     budget: Budget = None,
+    shard: Annotated[
+        bool,
+        typer.Option("--shard", help="Each process of `torchrun` holds a part of the state."),
+    ] = False,
     threads: Threads = None,
 ) -> None:
     """Train a spec on DATA, by default on the Python standard library's source, or on a chaotic
@@ -148,7 +152,8 @@ def train(
         with joined(device or "cpu") as ranks:
             told = log.value if log and ranks.is_first else None
             for run in several(ranks, spec, resume, given, out, seeds):
-                followed(replace(run, budget=budget, ranks=ranks, log=told), save_every)
+                here = replace(run, budget=budget, ranks=ranks, shard=shard, log=told)
+                followed(here, save_every)
 
 
 def agreed(given: Mapping[str, object], resume: Path | None, out: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from nldsl.core.program import Setting
@@ -92,7 +93,8 @@ class Files:
         if path not in self.scopes:
             self.scopes[path] = Scope(elaborator, "file", None)
             source = self.source(path, imported)
-            self.constants(parse(source), self.scopes[path], path.parent, imported.text)
+            tree = of_library(source) if source.name.startswith(LIBRARY) else parse(source)
+            self.constants(tree, self.scopes[path], path.parent, imported.text)
         for name, entry in self.scopes[path].names.items():
             if isinstance(entry.base, Definition):
                 other = scope.imported.get(name) or scope.names.get(name)
@@ -222,6 +224,12 @@ def beside(name: str, places: Iterable[Path], own: Collection[Path] = ()) -> Pat
     """The file that `import name` brings: that of the first folder that has one, `own` left out."""
     files = (place / f"{name}.nl" for place in places)
     return next((path for path in files if path.is_file() and path not in own), None)
+
+
+@lru_cache(maxsize=32)
+def of_library(source: Source) -> syntax.File:
+    """The tree of a file of the library, which is the same for all programs."""
+    return parse(source)
 
 
 def define(scope: Scope, name: syntax.Name, base: Named) -> None:

@@ -24,6 +24,7 @@ refused by `rules/limits`: an assertion here names the limit that it relies on.
     arrangement.py     how a region is computed, where not as it is written
     collecting.py      a tick as a sum in which each thing stands once
     factoring.py       products with one matrix that are added are one product
+    weighing.py        a held matrix is weighed, where a weighed sum of its answers is taken
     turning.py         a memory that is asked over the axis before its last is turned
     stacking.py        memories that obey the same equations are one, with an axis more
     named.py           what the step clock calls its values that no text has a name for

@@ -3,6 +3,7 @@
 turning.py     a memory that is asked over the axis before its last is turned
 collecting.py  a tick is a sum in which each thing stands once
 factoring.py   products with one matrix that are added are one product
+weighing.py    a held matrix is weighed, where a weighed sum of its answers is taken
 stacking.py    memories that obey the same equations are one, with an axis more
 here           a state that nothing reads is worked out once, after the last token
 """

@@ -8,7 +8,7 @@ takes too is left as it is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from nldsl.core.build import Builder
 from nldsl.core.nodes import Node
@@ -28,8 +28,7 @@ class Factoring:
 
     def __init__(self, nodes: Sequence[Node], uses: Mapping[Node, int]) -> None:
         self.nodes, self.uses, self.known, self.al = nodes, uses, set(nodes), Builder(OPS)
-        parts = (a for n in nodes if n.op in SUMS for a in n.args)
-        self.inner = {a for a in parts if a.op in SUMS and uses[a] == 1 and a in self.known}
+        self.inner = {a for a in parts_of_sums(nodes) if uses[a] == 1 and a in self.known}
         self.made: dict[Node, Node] = {}
 
     def whole(self) -> dict[Node, Node]:
@@ -47,22 +46,11 @@ class Factoring:
         same = all(a is b for a, b in zip(args, node.args, strict=True))
         return node if same else self.al.again(node, args)
 
-    def terms(self, node: Node) -> Iterator[Term]:
-        """What a sum adds and subtracts, sums in it taken apart."""
-        stack = [(False, node)]
-        while stack:
-            minus, top = stack.pop()
-            if top is node or top in self.inner:
-                signs = SUMS[top.op]
-                stack += [(minus != s, a) for s, a in zip(signs[::-1], top.args[::-1])]
-            else:
-                yield minus, top
-
     def together(self, node: Node) -> Node | None:
         """The sum with one product for each matrix, or None if it has no two of one."""
         products: dict[tuple[str, Node], list[Term]] = {}
         rest: list[Term] = []
-        for minus, x in self.terms(node):
+        for minus, x in terms(node, self.inner):
             if x.shape != node.shape:
                 return None
             if x.op == "einsum" and x in self.known and self.uses[x] == 1:
@@ -77,6 +65,23 @@ class Factoring:
             for (eq, matrix), vectors in products.items()
         ]
         return added(self.al, rest)
+
+
+def parts_of_sums(nodes: Sequence[Node]) -> Iterator[Node]:
+    """The sums that other sums take."""
+    return (a for n in nodes if n.op in SUMS for a in n.args if a.op in SUMS)
+
+
+def terms(node: Node, inner: Collection[Node]) -> Iterator[Term]:
+    """What a value adds and subtracts, sums among `inner` taken apart."""
+    stack = [(False, node)]
+    while stack:
+        minus, top = stack.pop()
+        if top.op in SUMS and (top is node or top in inner):
+            signs = SUMS[top.op]
+            stack += [(minus != s, a) for s, a in zip(signs[::-1], top.args[::-1])]
+        else:
+            yield minus, top
 
 
 def added(al: Builder, terms: Sequence[Term]) -> Node:

@@ -31,6 +31,7 @@ from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.timetable import Timetable
 from nldsl.schedule.token_states import State, States, seen_by_steps, states
 from nldsl.schedule.turning import turned
+from nldsl.schedule.weighing import weighed
 
 FREE_CHUNK = 64  # tokens per piece where nothing in the text fixes a chunk
 
@@ -172,6 +173,9 @@ def _arranged(made: States, region: Region) -> Arrangement | None:
     once |= collected(reached(roots, known), taken, types, region.inputs)
     of = factored(reached([once[x] for x in roots], known), [once[x] for x in taken])
     of = {node: of.get(made, made) for node, made in once.items()}
+    again = reached([of[x] for x in roots], known), [of[x] for x in taken]
+    heads = weighed(*again, region.statics, region.copies)
+    of = {node: heads.get(made, made) for node, made in of.items()}
     states = tuple(replace(s, after=of[s.after], next=of[s.next]) for s in equations)
     outputs = tuple(of[x] for x in region.outputs)
     names = {**made.names, **{of[n]: made.names[n] for n in of if n in made.names}}

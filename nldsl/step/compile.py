@@ -40,7 +40,17 @@ from nldsl.step.reading import Reader, load_module
 from nldsl.step.recompute import Budget, unbounded
 from nldsl.step.runtime.recurrence import at_once as together
 from nldsl.step.sending import Sending
-from nldsl.step.state import Place, State, allocate, draws, places, planned
+from nldsl.step.shards import RANK
+from nldsl.step.state import (
+    Place,
+    State,
+    allocate,
+    draws,
+    parted,
+    places,
+    planned,
+    views,
+)
 from nldsl.step.updates import drawn
 
 PRECISION = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.float32}
@@ -89,7 +99,7 @@ class CompiledStep:
         self.whole, self.rank = whole or self.program, rank
         self.source, self.precision = source.text, source.precision
         self.emitted, self.updates = source.emitted, source.updates
-        self.ranks = source.updates.ranks
+        self.ranks, self.shards = source.updates.ranks, source.updates.shards
         self.dtype, self.steps, self.accumulate = (
             PRECISION[self.precision],
             planned_steps,
@@ -107,6 +117,8 @@ class CompiledStep:
         self.compile_seconds: dict[str, float] = {}
         self.module = load_module(self.source, "step")
         self._planned = planned(self.program, planned_steps, device)
+        if self.shards.are:
+            self._planned[RANK] = torch.tensor([self.rank], device=device)
         self.reading = Reader(self)
         self.compiled: dict[str, functions.Compiled] = {}
         self.at_once = together(self.reading.like()) if at_once is None else at_once
@@ -212,10 +224,12 @@ class CompiledStep:
         of memories, by qualified name and of their sizes, that are given and not drawn; what starts
         from them follows.
 
+        Where ranks hold a part each, it is the whole, to be `parted`.
+
         Raises N803 if no memory holds it.
         """
         room.require(
-            room.state_bytes(self.updates.state, self.dtype),
+            room.state_bytes(self.updates.whole_state, self.dtype),
             "the weights and what their optimizers keep",
             self.device,
         )
@@ -224,7 +238,8 @@ class CompiledStep:
     def drawn(self, seed: int, begun: Mapping[str, Tensor] | None = None) -> State:
         """`init`, whatever memory there is."""
         updates = self.updates
-        state = allocate(self.program, updates.state, updates.types, seed, self.device, self.dtype)
+        kept = updates.whole_state, updates.types
+        state = allocate(self.program, *kept, seed, self.device, self.dtype)
         born = {level.name: 0 for level in self.program.levels.values() if not level.clock.inner}
         with torch.no_grad():
             self._birth(state, self._draws(born, seed), begun or {})
@@ -235,6 +250,25 @@ class CompiledStep:
                 seed, name.removeprefix("random:"), [a.size for a in shape], scale
             ).to(self.device, self.dtype)
         return state
+
+    def parted(self, state: State) -> State:
+        """What this rank holds of a whole state, which is used up."""
+        if not self.shards.are:
+            return state
+        return parted(self.program, state, self.updates.divided, self.shards, self.rank)
+
+    def as_whole(self, state: State) -> State:
+        """A state as one process has it, of tensors that are whole again."""
+        if not self.shards.are:
+            return state
+        found = places(self.program, self.updates.types)
+        kept = {name: x for name, x in state.views.items() if name not in found}
+        leaves = views(self.program, state.tensors)
+        return replace(state, views=kept | leaves, places=found)
+
+    def trial(self) -> State:
+        """A state to try steps on."""
+        return self.parted(self.init(0))
 
     def _birth(self, state: State, D: Mapping[str, Tensor], begun: Mapping[str, Tensor]) -> None:
         """First values; where some are given, one memory after the other."""
@@ -256,7 +290,7 @@ class CompiledStep:
 
     def sends(self, n: int) -> bool:
         """Do ranks send each other something in step n?"""
-        return bool(self.updates.sent[self.schedule.table.kind(n) + 1])
+        return self.shards.are or bool(self.updates.sent[self.schedule.table.kind(n) + 1])
 
     def __call__(self, state: State, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """One optimizer step over the micro-batches, in place.
@@ -494,7 +528,14 @@ class CompiledStep:
             name: (state.step + 1 - resets[name].phase) // resets[name].period
             for name in kind.restarted
         }
-        return self._draws(numbers, state.seed) if numbers else {}
+        found = self._draws(numbers, state.seed) if numbers else {}
+        divided = self.updates.divided
+        return {
+            name: self.shards.of(x, divided[name], self.rank)
+            if name in divided and self.program.memories[name].start is None
+            else x
+            for name, x in found.items()
+        }
 
     def _draws(self, numbers: Mapping[str, int], seed: int) -> dict[str, Tensor]:
         found = draws(self.whole, numbers, seed, self.device, self.dtype, self.loaded)
@@ -573,7 +614,7 @@ class CompiledStep:
                 self.compiled[name].made |= {job.kind: next(runs) for job in some}
             self.compile_seconds["functions"] = time.perf_counter() - begin
         if self.capture == "whole":
-            copy = self.init(0)
+            copy = self.trial()
             for i, kind in enumerate(self.schedule.table.kinds):
                 on_event(
                     f"tick kind {i + 1} of {len(self.schedule.table.kinds)}: {len(kind)} levels"
@@ -585,14 +626,18 @@ class CompiledStep:
     @contextmanager
     def apart(self) -> Iterator[None]:
         """Within, nothing is sent to other ranks."""
-        with patch.dict(self.module, over_ranks=lambda x, ranks: x):
+        alone = {
+            "over_ranks": lambda x, ranks: x,
+            "every_part": lambda part, ranks: part.expand(ranks, -1),
+        }
+        with patch.dict(self.module, alone):
             yield
 
     def measure(self, batch: Batch) -> None:
         """Takes steps of such a batch on a state of their own, until it is known what they take."""
         if not self.keeps_all():
             room.give_back()
-            copy = self.init(0)
+            copy = self.trial()
             for _ in range(2):
                 self(copy, [batch] * self.accumulate)
 
@@ -628,7 +673,7 @@ class CompiledStep:
         jobs = functions.known(key)
         if jobs is None:
             with functions.recording(self.compiled.values()), self.apart():
-                copy = self.init(0)
+                copy = self.trial()
                 for _ in self.rehearsed(copy, [inputs] * self.accumulate):
                     pass
                 jobs = {name: list((f.met or {}).values()) for name, f in self.compiled.items()}

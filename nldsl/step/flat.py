@@ -6,6 +6,9 @@ tensors they are.
     leaves   v.W1, v.W2                          where a rule speaks of them: Newton-Schulz on each
                                                  matrix, one number a head
     alike    one number that stands for all of them
+
+Where ranks hold a part each, a flat vector is the part of one rank, and leaves are whole: an array
+is gathered when a rule speaks of it, and what becomes of it is parted where it meets a vector.
 """
 
 from __future__ import annotations
@@ -15,8 +18,10 @@ from dataclasses import replace
 from nldsl.core.nodes import Node, Shape, Tree, Type, numel
 from nldsl.core.ops import OPS
 from nldsl.core.program import WORKER
+from nldsl.step.shards import Shards, arrays
 from nldsl.step.source import Fn, Ref
 
+WHOLE = Shards()
 # what the workers of a step have in common is made by these alone
 OVER_WORKERS = {"sum": "sum_of_workers", "mean": "mean_of_workers"}
 
@@ -42,13 +47,19 @@ def stored(text: str, type: Type) -> str:
     return f"{text}.view(())" if type == () else text
 
 
+def sizes_of(shape: Shape) -> str:
+    """The text of the sizes of an array."""
+    return f"[{', '.join(str(a.size) for a in shape)}]"
+
+
 class Flat:
     """Writes the lines of one function, `fn`, of values that may be trees. `workers`: has the
-    program any?
+    program any? `shards`: in how many parts what is kept is. `rank`: is the number of the rank
+    asked for?
     """
 
-    def __init__(self, workers: bool = False) -> None:
-        self.workers = workers
+    def __init__(self, workers: bool = False, shards: Shards = WHOLE) -> None:
+        self.workers, self.shards, self.rank = workers, shards, False
         self.fn = Fn("")
         self.fn.differentiated = False  # what looks through an update does so by equations
         self.fn.write = self.emit
@@ -88,6 +99,7 @@ class Flat:
             else a
             for a, n in zip(args, node.args)
         ]
+        args = [self.meeting(a, args, node.type) for a in args]
         if any(a.leaves is not None for a in args) or any(a.shape for a in args):
             rows = zip(*(self.leaves(a, node.type) for a in args))
             return Ref(
@@ -102,6 +114,15 @@ class Flat:
         ref = self.fn.emit(replace(node, type=()), args)
         moving = [a for a in args if a.literal is None and not a.alike]
         return ref if moving else Ref(ref.text, "", (), alike=True)
+
+    def meeting(self, ref: Ref, args: list[Ref], tree: Tree) -> Ref:
+        """An argument of an operator on trees: where one of them is the part of a rank, the others
+        are parted too.
+        """
+        vector = any(map(is_vector, args))
+        if not self.shards.are or not vector or ref.leaves is None and not ref.shape:
+            return ref
+        return Ref(self.vector(Ref("", "", (), leaves=tuple(self.leaves(ref, tree))), tree), "", ())
 
     def one(self, node: Node, args: list[Ref], shape: Shape) -> Ref:
         """An elementwise operator on arrays.
@@ -126,16 +147,11 @@ class Flat:
             return [Ref(ref.text, "", ()) for _ in tree.leaves]
         if ref.shape:
             return [self.widened(ref, shape) for _, shape in tree.leaves]
-        out, at = [], 0
-        for _, shape in tree.leaves:
-            sizes = ", ".join(str(a.size) for a in shape)
-            out.append(
-                self.fn.let(
-                    f"{ref.text}[{at}:{at + numel(shape)}].view({sizes or '()'})", "", shape
-                )
-            )
-            at += numel(shape)
-        return out
+        texts = leaf_texts(ref.text, tree, self.shards)
+        return [
+            self.fn.let(text, "", shape)
+            for text, (_, shape) in zip(texts, tree.leaves, strict=True)
+        ]
 
     def widened(self, ref: Ref, shape: Shape) -> Ref:
         """An array with the axes that it lacks, of size one."""
@@ -150,13 +166,23 @@ class Flat:
         if x.literal is not None:
             return Ref("", "", node.shape, x.literal * size(tree) / numel(node.shape))
         if x.leaves is None and not x.alike and not keep:
-            return self.fn.let(f"{x.text}.sum()", "", ())
+            return self.fn.let(self.over_all(x.text, tree), "", ())
         parts = [self.whole(p, shape) for p, (_, shape) in zip(self.leaves(x, tree), tree.leaves)]
         terms = [
             f"{p.text}.flatten({keep}).sum(-1)" if len(shape) > keep else p.text
             for p, (_, shape) in zip(parts, tree.leaves)
         ]
         return self.fn.let(" + ".join(terms), "", node.shape)
+
+    def over_all(self, text: str, tree: Tree) -> str:
+        """The sum of all numbers of a vector."""
+        if not self.shards.are:
+            return f"{text}.sum()"
+        count = self.shards.count
+        if not self.shards.even(tree):
+            numbers, self.rank = [numel(shape) for shape in arrays(tree)], True
+            text = f"without_rest({text}, {numbers}, {count}, rank)"
+        return f"over_ranks({text}.sum(), {count})"
 
     def spread(self, tree: Tree, x: Ref) -> Ref:
         if x.literal is not None:
@@ -179,20 +205,47 @@ class Flat:
     def vector(self, ref: Ref, type: Type) -> str:
         """The value as it is kept: a tree as one vector."""
         if not isinstance(type, Tree):
-            return self.whole(ref, type).text
+            return self.own(self.whole(ref, type).text)
+        size = self.shards.size(type)
         if ref.literal is not None:
             return self.fn.let(
-                f"full({self.fn.like}, {ref.literal!r}, ({size(type)},))", "", (), "filled"
+                f"full({self.fn.like}, {ref.literal!r}, ({size},))", "", (), "filled"
             ).text
         if ref.alike:
-            return self.fn.let(f"{ref.text}.expand({size(type)})", "", ()).text
+            return self.fn.let(f"{ref.text}.expand({size})", "", ()).text
         if ref.leaves is not None:
             value = ref.leaves[0].literal
             if value is not None and all(p.literal == value for p in ref.leaves):
                 return self.vector(Ref("", "", (), value), type)
             parts = [
-                self.whole(p, shape).text + ".reshape(-1)"
+                self.own(self.whole(p, shape).text, ".reshape(-1)")
                 for p, (_, shape) in zip(ref.leaves, type.leaves)
             ]
             return self.fn.let(f"torch.cat([{', '.join(parts)}])", "", ()).text
         return ref.text
+
+    def own(self, text: str, flat: str = "") -> str:
+        """What is kept of an array: all of it, or the part of a rank."""
+        if not self.shards.are:
+            return text + flat
+        self.rank = True
+        return self.fn.let(f"at_rank({text}, {self.shards.count}, rank)", "", ()).text
+
+
+def is_vector(ref: Ref) -> bool:
+    """Is a value of a tree flat, and not one number?"""
+    return ref.literal is None and ref.leaves is None and not ref.alike and not ref.shape
+
+
+def leaf_texts(text: str, tree: Tree, shards: Shards) -> list[str]:
+    """The arrays of a flat vector, whole."""
+    out, at = [], 0
+    for _, shape in tree.leaves:
+        part = shards.part(numel(shape))
+        if shards.are:
+            row = f"from_ranks({text}[{at}:{at + part}], {sizes_of(shape)}, {shards.count})"
+        else:
+            row = f"{text}[{at}:{at + part}].view({sizes_of(shape)[1:-1] or '()'})"
+        out.append(row)
+        at += part
+    return out

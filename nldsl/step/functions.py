@@ -43,7 +43,7 @@ Tell = Callable[[str], None]
 ENTRY = "entry"  # what the function is called where it is compiled alone
 NUMBERED = re.compile(r"[a-z]+_\d+")  # functions of one emitted module, in their order there
 OPEN, TAKEN, SAID = ".open", ".taken", ".said"  # files of jobs, and of what processes say
-SENDS = "over_ranks("  # in the text of a function
+SENDS = "over_ranks(", "from_ranks("  # in the text of a function
 FORMAT = 6  # of what is kept
 UNORDERED = (torch.ops.aten.embedding_dense_backward.default,)
 KEPT_BYTES = 4 << 30  # of the folder, the oldest go first
@@ -146,7 +146,7 @@ class Job:
         """Does it send to other ranks? The compiler asks for their group, which a process by itself
         does not have.
         """
-        return SENDS in self.text
+        return any(name in self.text for name in SENDS)
 
     def function(self) -> Run:
         module: dict[str, Any] = {}

@@ -19,6 +19,7 @@ from nldsl.step.emit import Emitted, Emitter, quotes
 from nldsl.step.layout import WIDTH, fold
 from nldsl.step.loading import loaded_name, loads
 from nldsl.step.runtime.library import copied
+from nldsl.step.shards import groups
 from nldsl.step.state import entries, layout, leaves_of, ticks_of
 from nldsl.step.updates import Updates, drawn
 
@@ -70,9 +71,13 @@ class StepSource:
     updates: Updates
 
 
-def emit(schedule: Schedule, precision: str, steps: int, ranks: int = 1) -> StepSource:
-    """The text of a whole step; on several ranks, of the lanes of one."""
-    updates, emitted = Updates(schedule.steps, ranks), Emitter(schedule.forward).emit()
+def emit(
+    schedule: Schedule, precision: str, steps: int, ranks: int = 1, shard: bool = False
+) -> StepSource:
+    """The text of a whole step; on several ranks, of the lanes of one, and of its part of the
+    state if each holds one. Raises N725 if that cannot be.
+    """
+    updates, emitted = Updates(schedule.steps, ranks, shard), Emitter(schedule.forward).emit()
     text = module_text(schedule.program, emitted, updates, precision, steps)
     return StepSource(text, precision, emitted, updates)
 
@@ -86,7 +91,8 @@ def module_text(
     tables = {
         "HEARD": list(updates.clock.streams),
         "LEARNERS": learners(program, updates),
-        "SLOTS": layout(program, updates.state),
+        "SLOTS": layout(program, updates.state, updates.shards),
+        **gathered(program, emitted, updates),
         **tables_alone(program, emitted, updates, steps),
     }
     head = [row for name, table in tables.items() for row in fold(f"{name} = {quotes(table)}")]
@@ -94,9 +100,13 @@ def module_text(
     head += fold(f"TICKS = {{{', '.join(tick_row(i, updates) for i in kinds_of_step)}}}")
     if workers := entries(program):
         head += fold(f"WORKERS = {quotes(workers)}")
-    rest = copied(f"{ticks}\n{kinds}\nmain(" + "fresh_at_workers(" * bool(workers), called)
+    shard = updates.shards.are
+    wanted = "fresh_at_workers(" * bool(workers) + "fresh_of_parts(" * shard
+    rest = copied(f"{ticks}\n{kinds}\nmain({wanted}", called)
     if workers:
         called, rest = map(at_workers, (called, rest))
+    if shard:
+        called, rest = map(of_parts, (called, rest))
     parts = [
         docstring(program, precision),
         IMPORTS,
@@ -114,6 +124,19 @@ def module_text(
 def at_workers(text: str) -> str:
     """The functions of a step with `fresh` that of all workers, and what it was that of one."""
     return text.replace("def fresh(", "def one_worker(").replace("fresh_at_workers(", "fresh(")
+
+
+def of_parts(text: str) -> str:
+    """The functions of a step with `fresh` that of the parts that ranks hold."""
+    return text.replace("def fresh(", "def fresh_of_wholes(").replace("fresh_of_parts(", "fresh(")
+
+
+def gathered(program: Program, emitted: Emitted, updates: Updates) -> dict[str, object]:
+    """What a forward pass gathers, and from how many; nothing where the state is whole."""
+    if not updates.shards.are:
+        return {}
+    sizes = {name: sizes for name, (*_, sizes) in layout(program, updates.state).items()}
+    return {"RANKS": updates.ranks, "GATHERED": groups(emitted.reads, sizes)}
 
 
 def docstring(program: Program, precision: str) -> str:

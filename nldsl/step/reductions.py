@@ -29,7 +29,7 @@ def parts(updates: Updates) -> list[str]:
     what a period adds up, and what a tape heard.
     """
     totals = (n for n in updates.states if isinstance(n, Total))
-    sums = [str(n) for n in totals if not counts(n) and not updates.apart(n)]
+    sums = [str(n) for n in totals if not counts(n) and not updates.own(n)]
     heard = [
         tape.heard(name, *stretch)
         for tape in updates.tapes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,8 +16,10 @@ from torch import Tensor
 from nldsl.core.initial import initial, normal
 from nldsl.core.nodes import Tree, Type, numel, walk
 from nldsl.core.program import Memory, Program
+from nldsl.step.shards import Shards
 from nldsl.step.updates import drawn
 
+WHOLE = Shards()
 # where an array lies: its tensor, its first entry and the one behind its last, its sizes
 Place = tuple[str, int, int, list[int]]
 
@@ -69,6 +71,27 @@ def allocate(
     return State(tensors, views=views(program, tensors), seed=seed, places=found)
 
 
+def parted(
+    program: Program, state: State, divided: Mapping[str, Type], shards: Shards, rank: int
+) -> State:
+    """What a rank holds of a whole state, which is used up: its part of each tensor that is
+    `divided`, with the type that says its arrays.
+    """
+    tensors = {}
+    for name in [*state.tensors]:
+        x = state.tensors.pop(name)
+        tensors[name] = shards.of(x, divided[name], rank) if name in divided else x
+        torch._dynamo.mark_static_address(tensors[name])
+    kept = {name: x for name, x in state.views.items() if name not in state.places}
+    whole = {name: place for name, place in state.places.items() if place[0] not in divided}
+    return replace(
+        state,
+        tensors=tensors,
+        views=kept | views(program, tensors, shards),
+        places=whole | places(program, divided, shards),
+    )
+
+
 def counting(device: str) -> torch.dtype:
     """The precision of counters: Metal has no float64."""
     return torch.float32 if device == "mps" else torch.float64
@@ -116,9 +139,9 @@ def _drawn(
     }
 
 
-def layout(program: Program, names: Collection[str]) -> dict[str, Place]:
-    """Where each array of a memory of the step clock that a stream can read lies. What an optimizer
-    keeps is read by nobody else.
+def layout(program: Program, names: Collection[str], shards: Shards = WHOLE) -> dict[str, Place]:
+    """Where each array of a memory of the step clock that a stream can read lies, or the part of it
+    that a rank holds. What an optimizer keeps is read by nobody else.
     """
     read = {name: memory_of(program, name) for name in names}
     return places(
@@ -128,10 +151,11 @@ def layout(program: Program, names: Collection[str]) -> dict[str, Place]:
             for name, memory in read.items()
             if memory is not None and program.levels[memory.level].parent is None
         },
+        shards,
     )
 
 
-def places(program: Program, types: Mapping[str, Type]) -> dict[str, Place]:
+def places(program: Program, types: Mapping[str, Type], shards: Shards = WHOLE) -> dict[str, Place]:
     """Where each array of what is kept lies. A weight has its own name, any other array that of its
     tensor and its path there.
     """
@@ -143,8 +167,9 @@ def places(program: Program, types: Mapping[str, Type]) -> dict[str, Place]:
         at = 0
         for leaf, shape in zip(leaves, shapes, strict=True):
             assert leaf not in out, leaf
-            out[leaf] = (name, at, at + numel(shape), [a.size for a in shape])
-            at += numel(shape)
+            part = shards.part(numel(shape))
+            out[leaf] = (name, at, at + part, [part] if shards.are else [a.size for a in shape])
+            at += part
     return out
 
 
@@ -188,11 +213,13 @@ def entries(program: Program) -> dict[str, str]:
     }
 
 
-def views(program: Program, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def views(
+    program: Program, tensors: dict[str, Tensor], shards: Shards = WHOLE
+) -> dict[str, Tensor]:
     """Leaves for autograd, each a view of its owner's storage."""
     return {
         name: tensors[owner].view(-1)[at:end].view(sizes).detach().requires_grad_()
-        for name, (owner, at, end, sizes) in layout(program, tensors).items()
+        for name, (owner, at, end, sizes) in layout(program, tensors, shards).items()
     }
 
 

@@ -12,6 +12,9 @@ own lanes. R holds the sums over all lanes of what a tick takes, and of nothing 
 adds up is sent when it ends. What every tick takes is sent before (sending.py), and G has it. What is of one worker stays on its rank; what a tick makes of all of
 them is in R too.
 
+Where ranks hold a part of the state each (`shards`), S, G and D hold the parts of one of them, and
+G is of all lanes. What an equation reads of a single array is gathered; see flat.py for trees.
+
 S is what is kept (`state`: sizes of each tensor, None for a counter), G the gradients of the step,
 V the sums and N the numbers of terms of the streams that levels hear, D fresh draws for the starts.
 What a step leaves of each state is said in schedule/step_states.py.
@@ -24,7 +27,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from nldsl.core.build import number
-from nldsl.core.nodes import Axis, Node, Tree, Type, has, numel, walk
+from nldsl.core.nodes import Axis, Node, Tree, Type, has, walk
 from nldsl.schedule.instant import behind, substituted, together
 from nldsl.schedule.named import (
     Bar,
@@ -43,12 +46,13 @@ from nldsl.schedule.named import (
 from nldsl.schedule.step_clock import StepClock
 from nldsl.schedule.step_states import At
 from nldsl.schedule.timetable import Kind
-from nldsl.step.flat import Flat, shape_of, size, stored
+from nldsl.step.flat import Flat, leaf_texts, shape_of, size, sizes_of, stored
 from nldsl.step.layout import defined
 from nldsl.step.listing import Draft, Known, Label, listing, shape_text
 from nldsl.step.loading import loaded_name
 from nldsl.step.loops import iteration_of, looped
 from nldsl.step.names import identifier, last
+from nldsl.step.shards import RANK, Shards, require_divisible
 from nldsl.step.source import parts, prune
 from nldsl.step.tape import Tape
 
@@ -65,9 +69,10 @@ VIEWS = ("spread", "permute", "reshape", "select", "leaf", "stop")
 class Updates:
     """Emits the updates of a program."""
 
-    def __init__(self, clock: StepClock, ranks: int = 1) -> None:
+    def __init__(self, clock: StepClock, ranks: int = 1, shard: bool = False) -> None:
+        """`shard`: does each rank hold a part of the state? Raises N725 if that cannot be."""
         self.clock, self.ticks, self.program = clock, clock.ticks, clock.program
-        self.ranks = ranks
+        self.ranks, self.shards = ranks, Shards(ranks if shard else 1)
         self.taken: dict[Heard, str] = {}  # by the tick that is written: where a rank has its own
         self.meets: list[Met] = []  # of that tick
         self.sent: dict[str | int, tuple[Heard | Met, ...]] = {}  # by the tick of each kind
@@ -80,12 +85,19 @@ class Updates:
             Tape(self, adjoint, 1 + clock.ticks.roots.index(adjoint.viewer))
             for adjoint in clock.adjoints
         ]
-        self.state: dict[str, Sizes | None] = {
+        self.whole_state: dict[str, Sizes | None] = {
             str(s.name): None if counts(s.name) else shape_of(s.type) for s in self.states.values()
         }
+        self.divided = {str(s.name): s.type for s in self.states.values() if self.parted(s.name)}
+        self.state = self.whole_state | {
+            name: (self.shards.size(type),) for name, type in self.divided.items()
+        }
         self.types = {str(s.name): s.type for s in self.states.values() if not counts(s.name)}
+        if self.shards.are:
+            require_divisible(self.program, [tape.adjoint.viewer for tape in self.tapes])
         for tape in self.tapes:
             self.state |= tape.state()
+            self.whole_state |= tape.state()
 
     # -- what the equations read
 
@@ -103,7 +115,8 @@ class Updates:
             if isinstance(name, Met):
                 return f'R["{name}"]'
             assert isinstance(name, Input | Draw)
-            return self.whole(name, given(name)) if isinstance(name, Input) else given(name)
+            text = self.whole(name, given(name)) if isinstance(name, Input) else given(name)
+            return self.stored(name, text, node.type)
         if node.op in ("random", "load"):
             return f'D["{drawn(node)}"]'
         if node.op not in ("read", "now"):
@@ -111,16 +124,30 @@ class Updates:
         name, kept = node["memory"], f'S["{node["memory"]}"]'
         if node.op == "read" or isinstance(name, Total):
             kept = self.whole(name, kept) if isinstance(name, Total) else kept
-            return kept if counts(name) else stored(kept, node.type)
+            return kept if counts(name) else self.stored(name, kept, node.type)
         if isinstance(name, Counter):
             return f"{kept} + 1"
-        return None if name in own else stored(f'new["{name}"]', node.type)
+        return None if name in own else self.stored(name, f'new["{name}"]', node.type)
+
+    def stored(self, name: Name | Input | Draw, text: str, type: Type) -> str:
+        """What is kept or given as the equations see it."""
+        if self.parted(name) and not isinstance(type, Tree):
+            return f"from_ranks({text}, {sizes_of(type)}, {self.shards.count})"
+        return text if isinstance(name, Input | Draw) else stored(text, type)
+
+    def parted(self, name: Name | Input | Draw) -> bool:
+        """Does a rank hold, or is it given, a part? Sums of a stream are small: each rank has its
+        own until it is sent.
+        """
+        if not self.shards.are or counts(name):
+            return False
+        return not isinstance(name, Input | Total) or input_of(name).what == "grad"
 
     def whole(self, heard: Heard, own: str) -> str:
         """Where a tick finds what it takes of the steps: on ranks, the sum over all. Each of them
         counts the terms of all.
         """
-        if self.ranks == 1 or counts(heard) or self.apart(heard):
+        if self.ranks == 1 or counts(heard) or self.own(heard):
             return own
         self.taken[heard] = own
         return own if heard in self.early else f'R["{heard}"]'
@@ -134,7 +161,11 @@ class Updates:
             return frozenset()
         taped = {Input("grad", stream, str(name)) for name, stream in self.clock.taped}
         found = (h for h in self.clock.heard if isinstance(h, Input) and h.what == "grad")
-        return frozenset(heard for heard in found if not self.apart(heard)) - taped
+        return frozenset(heard for heard in found if not self.own(heard)) - taped
+
+    def own(self, heard: Heard) -> bool:
+        """Is it one rank's, and sent to no other?"""
+        return self.apart(heard) or self.parted(heard)
 
     def apart(self, heard: Heard) -> bool:
         """Is it of each worker, who is one rank's?"""
@@ -149,14 +180,8 @@ class Updates:
     def part(self, name: str, type: Type, path: str) -> str:
         """One leaf of a kept tree."""
         if not isinstance(type, Tree):
-            return stored(f'S["{name}"]', type)
-        at = 0
-        for other, shape in type.leaves:
-            if other == path:
-                sizes = ", ".join(str(a.size) for a in shape)
-                return f'S["{name}"][{at}:{at + numel(shape)}].view({sizes or "()"})'
-            at += numel(shape)
-        raise KeyError(path)
+            return self.stored(name, f'S["{name}"]', type)
+        return leaf_texts(f'S["{name}"]', type, self.shards)[type.paths().index(path)]
 
     def source(self, node: Node) -> Name | None:
         """The state that a leaf is a value of."""
@@ -180,7 +205,7 @@ class Updates:
         """A call of the function that computes the roots, each behind those whose new values it
         takes; its arguments are their leaves.
         """
-        flat = Flat(self.program.workers is not None)
+        flat = Flat(self.program.workers is not None, self.shards)
         fn = flat.fn
         leaves = {node: value for node in walk(*roots.values()) if (value := text(node))}
         labels: dict[str, Label] = {}  # by value
@@ -195,6 +220,9 @@ class Updates:
             value = like or "next(iter(S.values()))"
             labels[value], arguments[value] = Label("like"), "like"
         results = [self.result(flat, name, root) for name, root in roots.items()]
+        if flat.rank:
+            value = f'planned["{RANK}"]'
+            labels[value], arguments[value] = Label("rank", "[1] of which the parts are"), "rank"
         for (name, root), result in zip(roots.items(), results):
             before = arguments.get(stored(f'S["{name}"]', root.type))
             if before and result in fn.made:
@@ -321,9 +349,16 @@ class Updates:
         same = number(value)
         if same is not None:
             return f'S["{name}"].zero_()' if same == 0 else f'S["{name}"].fill_({same!r})'
-        given = value.op in ("input", "random", "load")
-        found = self.text(value) if given else self.start(name, value)
+        given = value.op == "input" or value.op in ("random", "load") and not self.shards.are
+        found = self.given(value) if given else self.start(name, value)
         return f'S["{name}"].copy_({found})'
+
+    def given(self, value: Node) -> str | None:
+        """Where what a state takes is found, as it is kept."""
+        name = name_of(value)
+        if isinstance(name, Input | Draw) and self.parted(name):
+            return given(name)
+        return self.text(value)
 
     def start(self, name: Name, value: Node) -> str:
         return self.function("start", {name: value}, self.text) + "[0]"
@@ -362,8 +397,15 @@ class Updates:
 
     def births(self) -> list[tuple[str, str]]:
         """What is kept and the line that gives it its first value: each memory, behind those that
-        it starts from; then copies.
+        it starts from; then copies. They are of a state that is whole.
         """
+        held, self.shards = self.shards, Shards()
+        try:
+            return self._births()
+        finally:
+            self.shards = held
+
+    def _births(self) -> list[tuple[str, str]]:
         names = [n for n in self.states if isinstance(n, str | Copy)]
 
         def needs(name: str | Copy) -> list[str | Copy]:

@@ -65,7 +65,8 @@ class Evaluations:
             return Next()
         log.drain()
         before = best_of(self.scores)
-        event = self.run.ranks.first(lambda: self.scored(state))
+        seen = self.run.ranks.seen(self.step, state)
+        event = self.run.ranks.first(lambda: self.scored(seen))
         self.scores.append(event)
         better = best_of(self.scores) is event
         self.journal.write(**event)

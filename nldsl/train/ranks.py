@@ -32,6 +32,7 @@ from nldsl.diagnostic import Diagnostics
 from nldsl.schedule.shares import share
 from nldsl.step import reductions
 from nldsl.step.compile import CompiledStep
+from nldsl.step.flat import shape_of
 from nldsl.step.state import State
 from nldsl.train import faults
 from nldsl.train.records import Settings
@@ -154,7 +155,7 @@ class Ranks:
                 lanes.copy_(self.own(whole[name], accumulate))
             for name in reductions.parts(step.updates) if not self.is_first else ():
                 state.tensors[name].zero_()
-        return state
+        return step.parted(state)
 
     def gathered(self, step: CompiledStep, state: State, accumulate: int) -> State:
         """The state of one process with all lanes, on rank 0; on the others, what they have."""
@@ -162,7 +163,7 @@ class Ranks:
             return state
         import torch.distributed as dist
 
-        tensors, lanes = dict(state.tensors), dict(state.lanes)
+        tensors, lanes = self.wholes(step, state), dict(state.lanes)
         for name in reductions.parts(step.updates):
             tensors[name] = state.tensors[name].clone()
             dist.reduce(tensors[name], 0)
@@ -174,8 +175,27 @@ class Ranks:
             if found := self.collected(x):
                 parts = [each.reshape(accumulate, -1, *x.shape[1:]) for each in found]
                 lanes[name] = torch.stack(parts, 1).flatten(0, 2)
+        if step.shards.are:
+            made = replace(state, tensors=tensors, lanes=lanes)
+            return step.as_whole(made) if self.is_first else made
         places = step.whole_places if types and self.is_first else state.places
         return replace(state, tensors=tensors, lanes=lanes, places=places)
+
+    def seen(self, step: CompiledStep, state: State) -> State:
+        """A state that rank 0 can score: whole there; on the others what they have."""
+        if not step.shards.are:
+            return state
+        found = replace(state, tensors=self.wholes(step, state))
+        return step.as_whole(found) if self.is_first else found
+
+    def wholes(self, step: CompiledStep, state: State) -> dict[str, Tensor]:
+        """The tensors of a state, on rank 0 whole."""
+        tensors = dict(state.tensors)
+        for name, type in step.updates.divided.items():
+            if parts := self.collected(state.tensors[name]):
+                whole = step.shards.whole(torch.stack(parts), type)
+                tensors[name] = whole.view(shape_of(type))
+        return tensors
 
     def collected(self, x: Tensor) -> list[Tensor]:
         """What each rank has, on rank 0; nothing on the others."""

@@ -79,6 +79,7 @@ class Run:
     budget: int | None = None  # bytes of a step; None: what the device has
     weights: str | None = None  # the average that it is used with; None: that of its settings
     ranks: Ranks = ALONE  # the processes that train it together
+    shard: bool = False  # does each of them hold a part of the state?
     log: str | None = None  # where its numbers go beside the journal, see loggers.py
     file: str = checkpoint.FILE  # of the saved state that it is used from
 
@@ -347,6 +348,7 @@ def step_of(run: Run, capture: str = "eager") -> CompiledStep:
         budget=run.budget,
         ranks=run.ranks.count,
         rank=run.ranks.rank,
+        shard=run.shard and run.ranks.count > 1,
     )
 
 

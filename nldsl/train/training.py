@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 
 from nldsl.diagnostic import Diagnostics
+from nldsl.step import room
 from nldsl.step.compile import CompiledStep
 from nldsl.step.gauges import Gauges
 from nldsl.step.state import State
@@ -108,8 +109,9 @@ def carried_out(
         display.say(told)
         return False
     interrupt.doing = f"while scoring: {done(run, state)} are saved, the score is not known yet"
-    with averages.in_force(state, averages.pairs(run.program, s.weights)):
-        run.ranks.first(lambda: bool(finish(run, step, state, journal, display)))
+    seen = run.ranks.seen(step, state)
+    with averages.in_force(seen, averages.pairs(run.program, s.weights)):
+        run.ranks.first(lambda: bool(finish(run, step, seen, journal, display)))
     return True
 
 
@@ -230,7 +232,7 @@ def plan(run: Run, step: CompiledStep, done: int, told: int) -> str:
         f"{micro}{s.batch} sequences of {s.length} {unit} a step, {s.steps:,} steps = "
         f"{s.steps * tokens:,} {unit}; seed {s.seed}; {run.folder}"
     )
-    text += order(run)
+    text += held(run, step) + order(run)
     trained = step.reading.trained[0]
     if trained != "loss":
         words = f"`{trained}`" if trained in run.program.outputs else "the stream that is learned"
@@ -256,6 +258,20 @@ def plan(run: Run, step: CompiledStep, done: int, told: int) -> str:
             + schedules.described(step, entry)
         )
     return text + (f"\nresumed after step {done}" if done else "")
+
+
+def held(run: Run, step: CompiledStep) -> str:
+    """What a rank holds between steps, if not all."""
+    if not step.shards.are:
+        return ""
+    own, whole = (
+        room.said(room.state_bytes(sizes, step.dtype))
+        for sizes in (step.updates.state, step.updates.whole_state)
+    )
+    return (
+        f"\nsharded: each of {run.ranks.count} ranks holds {own} of {whole}: of weights, of what "
+        "optimizers keep and of what periods add up"
+    )
 
 
 def order(run: Run) -> str:

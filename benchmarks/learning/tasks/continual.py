@@ -31,6 +31,7 @@ LETTERS = " abcdefghijklmnopqrstuvwxyz'"
 ENDS = len(LETTERS) + 1  # 0 pads; letters are 1, 2, ..; then this; then classes
 PHASES = 5
 METHODS = ("all_one", "spectrum", "ewc")
+STREAMS = ("classes", "domains")
 REPLAYED = 0.5  # of the sequences, once there is something to replay
 SYMBOLS, FEW = 32, 4  # a symbol of a domain has this many likely followers
 LAW = 150  # the seed of the laws of domains

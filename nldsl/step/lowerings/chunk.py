@@ -64,6 +64,7 @@ class ChunkWriter:
     gates: Gates
     reads: Reads
     read_before: frozenset[str]  # memories that something reads before this token's tick
+    seen: frozenset[str]  # memories that something reads as they are at a token
     updates: Mapping[str, Rules]
     rules: Rules
     past: Past | None = None
@@ -77,7 +78,9 @@ class ChunkWriter:
         gates = Gates(fn, states, form.recurrence.heads)
         before = form.recurrence.read_before
         reads = Reads(fn, gates)
-        return cls(fn, cells, states, gates, reads, before, form.updates, form.reads, past)
+        return cls(
+            fn, cells, states, gates, reads, before, form.seen, form.updates, form.reads, past
+        )
 
     # -- memories
 
@@ -130,7 +133,7 @@ class ChunkWriter:
         start = self.gates.detached_ref(start) if stopped else start
         first = InitialTerm(Gate(decay), start)
         if state.householder:
-            terms = self.together(self.corrected(state, first, mask))
+            terms = self.together(self.corrected(cell.name, state, first, mask))
         else:
             terms = [first, *(self.gates.accumulated(mask, t) for t in state.terms)]
         if stopped:
@@ -170,14 +173,14 @@ class ChunkWriter:
 
     # -- what a memory answers and forgets
 
-    def corrected(self, state: AffineState, start: InitialTerm, mask: str) -> list[Term]:
+    def corrected(self, name: str, state: AffineState, start: InitialTerm, mask: str) -> list[Term]:
         """The terms with what the answers of a piece write: solved from one triangular system for
         all answers y_t = X_{t-1} a_t [B, T, P.., out], several a token side by side
         (2512.24695v1, Eq. 90).
         """
         steps = self.gathered(state.householder)
         if len(steps) == 1 and not state.channels:
-            return self.corrected_at_a_key(state, steps[0], start, mask)
+            return self.corrected_at_a_key(name, state, steps[0], start, mask)
         terms = [start, *(self.gates.accumulated(mask, t) for t in state.terms)]
         let, p, rank = self.fn.let, HEADS[: state.heads], len(steps)
         asked = [a.text for a in self.asked(state, steps, terms)]
@@ -204,7 +207,7 @@ class ChunkWriter:
         ]
 
     def corrected_at_a_key(
-        self, state: AffineState, step: Householder, start: InitialTerm, mask: str
+        self, name: str, state: AffineState, step: Householder, start: InitialTerm, mask: str
     ) -> list[Term]:
         """The same for answers to one key a token.
 
@@ -227,9 +230,11 @@ class ChunkWriter:
         met = self.fn.between(f"BT{p}i,BJ{p}i->B{p}TJ", step.key.text, step.write.text)
         overlap = let(f"{let(met, '', ()).text} * {reach}", "", ()).text
         inverse = let(f"wy_inverse(-{overlap})", "", ()).text
-        found = " + ".join(x.text if common else self.weighed(x, gate).text for x, gate in writes)
-        solved = f'torch.einsum("B{p}TJ,BJ{p}o->BT{p}o", {inverse}, {found})'
-        return [start, *apart, KernelTerm(mask, ONE, let(solved, "BT", shape), step.write)]
+        written = " + ".join(x.text if common else self.weighed(x, gate).text for x, gate in writes)
+        found = let(written, "BT", shape) if len(writes) > 1 else Ref(written, "BT", shape)
+        u = let(f'torch.einsum("B{p}TJ,BJ{p}o->BT{p}o", {inverse}, {found.text})', "BT", shape)
+        solved = None if name in self.seen else (inverse, found)
+        return [start, *apart, KernelTerm(mask, ONE, u, step.write, solved)]
 
     def asked(
         self, state: AffineState, steps: Sequence[Householder], terms: Sequence[Term]
@@ -467,7 +472,7 @@ def _band(chunk: ChunkWriter, node: Node, rule: Band) -> AffineState:
     fn, size = chunk.past.terms(node, values, rows)
     gates = Gates(fn, {}, {}, fn.let(size, "", (), "S").text)
     reads = Reads(fn, gates)
-    inner = ChunkWriter(fn, {}, {}, gates, reads, frozenset(), {}, rule.rules)
+    inner = ChunkWriter(fn, {}, {}, gates, reads, frozenset(), frozenset(), {}, rule.rules)
     value, band = inner.value(node.args[0]), chunk.past.band(node, size)
     state = reads.state(value, rule.heads, node.shape)
     mask = band + "[" + "None, " * (rule.heads + 1) + ":, :]"

@@ -261,3 +261,14 @@ class AffineForm:
     def wide(self) -> bool:
         """Does a mask have a number for each channel, or entry, and pair of tokens?"""
         return bool(self.recurrence.entries) or any(s.channels for s in self.states.values())
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """The memories that something reads as they are at a token."""
+        rules = [self.reads, *self.updates.values()]
+        taken = (node for some in rules for node, rule in some.items() if sees(rule))
+        return frozenset(node["memory"] for node in taken)
+
+
+def sees(rule: Rule) -> bool:
+    return isinstance(rule, (Before, After))

@@ -167,8 +167,9 @@ class Reads:
         """The terms, writes of several tokens at the same keys together."""
         found: dict[object, list[Term]] = {}
         for i, term in enumerate(present(x)):
-            kept = isinstance(term, KernelTerm) and term.mask is not None and not x.channels
-            key = term.z.text if kept and isinstance(term, KernelTerm) and term.z else i
+            key: object = i
+            if isinstance(term, KernelTerm) and term.mask and term.z and not x.channels:
+                key = i if solved_late(term) else term.z.text
             found.setdefault(key, []).append(term)
         return [*found.values()]
 
@@ -180,6 +181,20 @@ class Reads:
             total = self.add(total, self.gated_at_last(t))
         assert total is not None and isinstance(term, KernelTerm) and term.z is not None
         return f'torch.einsum("BJ{p}u,BJ{p}v->B{p}uv", {total.text}, {term.z.text})'
+
+    def solved_at_last(self, term: KernelTerm, p: str) -> str:
+        """What is written at keys after the last token, the keys solved in the place of what is
+        written at them: sum_t (sum_j inverse[t, j] x_j) z_t^T = sum_j x_j (sum_t inverse[t, j]
+        z_t)^T.
+        """
+        assert term.solved is not None and term.z is not None
+        inverse, x = term.solved
+        row = self.fn.let(f"{term.mask}[..., -1, :]", "", ())
+        z = self.fn.broadcast[term.z.text].narrow if term.z.text in self.fn.broadcast else term.z
+        gated = self.fn.let(f"{z.text} * {row.text}.movedim(-1, 1)[..., None]", "BT", z.shape)
+        keys = f'torch.einsum("B{p}TJ,BT{p}v->BJ{p}v", {inverse}, {gated.text})'
+        keys = self.fn.let(keys, "BT", z.shape).text
+        return f'torch.einsum("BJ{p}u,BJ{p}v->B{p}uv", {x.text}, {keys})'
 
     def gated_at_last(self, term: KernelTerm) -> Ref:
         """The values that are written, each with what is left of it after the last token."""
@@ -212,6 +227,8 @@ class Reads:
         if term.z is None:
             weights = f"B{p}{r[-1] if x.channels else ''}J"
             return f'torch.einsum("{weights},BJ{p}{r}->B{p}{r}", {row.text}, {term.u.text})'
+        if solved_late(term):
+            return self.solved_at_last(term, p)
         if x.channels:
             z = self.fn.let(f"{term.z.text} * {row.text}.movedim(-1, 1)", "BT", term.z.shape)
             return f'torch.einsum("BJ{p}u,BJ{p}v->B{p}uv", {term.u.text}, {z.text})'
@@ -325,3 +342,9 @@ class Reads:
         match = self.fn.let(f"{match}{v.text}, {near}{first[1]})", "BT", ()).text
         y = f'torch.einsum("BT{side},BT{p}{at.kept}{last[0]}->BT{at.out}", {match}, {far}{last[1]})'
         return y if gated or t.gate.literal == 1 else f"{y} * {t.gate.text}"
+
+
+def solved_late(term: KernelTerm) -> bool:
+    """Are the keys of a write solved, not what is written? They are no longer."""
+    assert term.z is not None
+    return term.solved is not None and term.z.shape[-1].size <= term.u.shape[-1].size

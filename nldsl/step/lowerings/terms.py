@@ -39,13 +39,16 @@ class InitialTerm:
 class KernelTerm:
     """sum_j mask[t, j] x_j, with x_j = u_j z_j^T, or u_j if z is None.
 
-    `mask` [B, P.., T, J] is None where it is diagonal; then `gate` is its diagonal.
+    `mask` [B, P.., T, J] is None where it is diagonal; then `gate` is its diagonal. `solved` is
+    there if nothing but the last token takes the u_j: they are its matrix [B, P.., T, J] times its
+    tensor [B, T, P.., out].
     """
 
     mask: str | None
     gate: Gate
     u: Ref  # [B, T, P.., out] or [B, T, P.., rest]
     z: Ref | None  # [B, T, P.., in]
+    solved: tuple[str, Ref] | None = None
 
 
 Term = InitialTerm | KernelTerm

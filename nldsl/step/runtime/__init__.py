@@ -13,6 +13,7 @@ it (see library.py), so an emitted file needs only torch. Nothing here imports t
     learning.py      gradients of what levels on the step clock hear
     workers.py       lanes divided over workers
     ranks.py         what one process has summed, summed over all
+    shards.py        arrays of which each process holds a part
     tape.py          the way back through the ticks of faster levels
     alone.py         a state from a seed, one step, a run on random data: for the file by itself
     emitted.py       the tables and functions that every step defines

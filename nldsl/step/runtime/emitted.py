@@ -22,6 +22,13 @@ WORKERS: dict[str, str]
 # `fresh` of one worker: (W, inputs, mode, lanes) -> (sums, numbers of terms, what outlives)
 one_worker: Callable[..., tuple[dict[str, Tensor], dict[str, int], dict[str, Tensor]]]
 
+# where ranks hold a part each: how many they are; of each block, the arrays that it is the first to
+# read: their sizes
+RANKS: int
+GATHERED: list[dict[str, list[int]]]
+# `fresh` of whole arrays
+fresh_of_wholes: Callable[..., tuple[dict[str, Tensor], dict[str, int], dict[str, Tensor]]]
+
 # (W, inputs, carry, position, mode) -> (streams by name, carry)
 forward: Callable[..., tuple[dict[str, Tensor], dict[str, Tensor]]]
 # (W, batch, like, lanes) -> carry

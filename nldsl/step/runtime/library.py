@@ -16,6 +16,7 @@ from nldsl.step.runtime import (
     learning,
     ranks,
     recurrence,
+    shards,
     tape,
     time,
     vocabulary,
@@ -24,7 +25,7 @@ from nldsl.step.runtime import (
 
 FILES = (
     *(arrays, vocabulary, time, attention, recurrence, inner_loop, lanes, learning),
-    *(ranks, workers, tape, alone),
+    *(ranks, shards, workers, tape, alone),
 )
 
 

@@ -56,51 +56,58 @@ def region_1(state, streams, statics, ends, left):
     held_2 = M_W2 if M_W2_near is None else M_W2_near
     # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
     residual_1 = F.silu(torch.einsum("Banbc,BTac->BTanb", held_2, z))
-    residual_2 = z[:, :, :, None, :] + torch.einsum("Banbc,BTanc->BTanb", held, residual_1)
     # hope.nl:46  a = sum(weight([head, e]) .* M_alpha@near(z), e)  # Eq. 83; the same (hole 9)
-    a_2 = (a * residual_2.select(-2, 0)).sum((-1,))
+    a_1 = residual_1.select(-2, 0)
+    a_2 = (torch.einsum("ab,Babc->Bac", a, held.select(-3, 0)).unsqueeze(1) * a_1).sum((-1,))
+    a_3 = (a * z).sum((-1,)) + a_2
     # hope.nl:48  keep = sigmoid(a + 6)  # Eq. 83; starts near 1 (hole 4)
-    keep = torch.sigmoid(a_2 + 6.0)
+    keep = torch.sigmoid(a_3 + 6.0)
     # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
     kernel, phi = decay_kernel(keep[..., None].movedim(1, -1))
+    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
+    residual_2 = torch.einsum("Babc,BTac->BTab", held.select(-3, 2), residual_1.select(-2, 2))
+    residual_3 = z + residual_2
     # hope.nl:43  k = unit(M_k@near(z))  # Eq. 83
-    k_1 = residual_2.select(-2, 2)
-    k = k_1 / torch.sqrt((k_1 * k_1).sum((-1,)) + 1e-06)[:, :, :, None]
+    k = residual_3 / torch.sqrt((residual_3 * residual_3).sum((-1,)) + 1e-06)[:, :, :, None]
     # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_1 = k[:, :, :, None, :]
     S_2 = torch.einsum("Banbc,BTac->BTanb", held_2, k)
     S_3 = F.silu(S_2)
+    # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
+    residual_4 = torch.einsum("Babc,BTac->BTab", held.select(-3, 3), residual_1.select(-2, 3))
+    residual_5 = z + residual_4
     # hope.nl:44  v = unit(M_v@near(z))  # Eq. 83; unit length: not in the paper
-    v_1 = residual_2.select(-2, 3)
-    v = v_1 / torch.sqrt((v_1 * v_1).sum((-1,)) + 1e-06)[:, :, :, None]
+    v = residual_5 / torch.sqrt((residual_5 * residual_5).sum((-1,)) + 1e-06)[:, :, :, None]
     # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_4 = S_3 - F.silu(torch.einsum("Banbc,BTac->BTanb", held_2, v))
     S_5 = S_1 + torch.einsum("Banbc,BTanc->BTanb", held, S_4) - v[:, :, :, None, :]
     # hope.nl:45  r = sum(weight([head, e]) .* M_eta@near(z), e)  # Eq. 83; made a number by a he..
-    r_2 = (r * residual_2.select(-2, 1)).sum((-1,))
+    r_1 = residual_1.select(-2, 1)
+    r_2 = (torch.einsum("ab,Babc->Bac", r, held.select(-3, 1)).unsqueeze(1) * r_1).sum((-1,))
+    r_3 = (r * z).sum((-1,)) + r_2
     # hope.nl:47  rate = sigmoid(r) / span  # Eq. 83; above 1/chunk it diverges (hole 4)
-    rate = torch.sigmoid(r_2) / 4.0
+    rate = torch.sigmoid(r_3) / 4.0
     # hope.nl:29  M.W1 <- keep * M.W1 + S.W1  # Eq. 88 without the rank-one term (hole 2)
     m_1 = rate[..., None].movedim(1, -1) * -1.0
     M_W1_1 = kernel * m_1.unsqueeze(-2)
     M_W1_2 = M_W1_1[..., -1, :]
     M_W1_3 = torch.einsum("BJpqu,BJpqv->Bpquv", S_5 * M_W1_2.movedim(-1, 1)[..., None], S_3)
     M_W1_new = phi[..., -1][..., None, None] * M_W1 + M_W1_3
-    # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
-    M_W2_1 = wy_inverse(-(torch.einsum("BTpqi,BJpqi->BpqTJ", S_1, S_1) * shift_right(M_W1_1)))
     # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
     S_6 = torch.sigmoid(S_2)
     S_7 = torch.einsum("BTanb,Banbc->BTanc", S_5, held) * (S_6 * (1.0 + S_2 * (1.0 - S_6)))
     # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
-    M_W2_2 = torch.einsum("BpqT->BTpq", shift_decay(phi, 1.0))
-    M_W2_3 = torch.einsum(
+    M_W2_1 = torch.einsum("BpqT->BTpq", shift_decay(phi, 1.0))
+    M_W2_2 = torch.einsum(
         "BTpqo,BTpq->BTpqo",
         S_2 if M_W2_near is None else torch.einsum("Bpqoi,BTpi->BTpqo", M_W2, k),
-        M_W2_2,
+        M_W2_1,
     )
-    M_W2_4 = torch.einsum("BpqTJ,BJpqo->BTpqo", M_W2_1, S_7 + M_W2_3)
-    M_W2_5 = torch.einsum("BJpqu,BJpv->Bpquv", M_W2_4 * M_W1_2.movedim(-1, 1)[..., None], k)
-    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_5
+    M_W2_3 = wy_inverse(-(torch.einsum("BTpqi,BJpqi->BpqTJ", S_1, S_1) * shift_right(M_W1_1)))
+    M_W2_4 = S_1 * M_W1_2.movedim(-1, 1)[..., None]
+    M_W2_5 = torch.einsum("BpqTJ,BTpqv->BJpqv", M_W2_3, M_W2_4)
+    M_W2_6 = torch.einsum("BJpqu,BJpqv->Bpquv", S_7 + M_W2_2, M_W2_5)
+    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_6
     S_velocity_m_W1_new = (
         torch.einsum("Bpqu,Bpqv->Bpquv", S_5[:, -1], S_3[:, -1]) * m_1[..., -1][..., None, None]
     )
@@ -215,7 +222,8 @@ def still_1(streams, statics):
     # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
     M_W2_1 = torch.einsum("BpT->BTp", shift_decay(phi, 1.0))
     M_W2_2 = wy_inverse(-(torch.einsum("BTpi,BJpi->BpTJ", k, k) * shift_right(M_W1_1)))
-    return phi.contiguous(), M_W1_2.contiguous(), M_W2_1.contiguous(), M_W2_2.contiguous()
+    M_W2_3 = torch.einsum("BpTJ,BTpv->BJpv", M_W2_2, k * M_W1_2.movedim(-1, 1)[..., None])
+    return phi.contiguous(), M_W1_2.contiguous(), M_W2_1.contiguous(), M_W2_3.contiguous()
 
 
 def moving_1(state, streams, statics, ends, left, made):
@@ -240,7 +248,7 @@ def moving_1(state, streams, statics, ends, left, made):
         phi,
         M_W1_2,
         M_W2_1,
-        M_W2_2,
+        M_W2_3,
     ) = made
     # hope.nl:49  return linear(rmsnorm(M_mem@far(q)), [d])  # Eqs. 83, 90: stale read (hole 6)
     held = M_W1 if M_W1_far is None else M_W1_far
@@ -257,14 +265,13 @@ def moving_1(state, streams, statics, ends, left, made):
     S_5 = torch.sigmoid(S_1)
     S_6 = torch.einsum("BTab,Babc->BTac", S_4, held) * (S_5 * (1.0 + S_1 * (1.0 - S_5)))
     # hope.nl:28  M.W2 <- M.W2 * (keep * I - rate * k * k^T) + S.W2  # Eqs. 88, 90: its input is..
-    M_W2_3 = torch.einsum(
+    M_W2_2 = torch.einsum(
         "BTpo,BTp->BTpo",
         S_1 if M_W2_far is None else torch.einsum("Bpoi,BTpi->BTpo", M_W2, k),
         M_W2_1,
     )
-    M_W2_4 = torch.einsum("BpTJ,BJpo->BTpo", M_W2_2, S_6 + M_W2_3)
-    M_W2_5 = torch.einsum("BJpu,BJpv->Bpuv", M_W2_4 * M_W1_2.movedim(-1, 1)[..., None], k)
-    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_5
+    M_W2_4 = torch.einsum("BJpu,BJpv->Bpuv", S_6 + M_W2_2, M_W2_3)
+    M_W2_new = phi[..., -1][..., None, None] * M_W2 + M_W2_4
     m_1 = rate.movedim(1, -1) * -1.0
     S_m_W1_new = (
         torch.einsum("Bpu,Bpv->Bpuv", S_4[:, -1], S_2[:, -1]) * m_1[..., -1][..., None, None]

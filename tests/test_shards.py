@@ -1,0 +1,166 @@
+"""Ranks that hold a part of the state each: they make what one process makes, with a share of its
+bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import done
+from ranked import program_of
+from test_ranks import EXACT, HOW, SPEC, compared, launched, same, trains
+
+from nldsl import pipeline
+from nldsl.core.nodes import Axis, Tree
+from nldsl.diagnostic import Diagnostics
+from nldsl.step.runtime.shards import at_rank, filled, without_rest
+from nldsl.step.shards import Shards
+from nldsl.step.state import bytes_of
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).parent.parent
+HELD = 0.30  # of one process's bytes, by each of four ranks
+
+
+def folder_of(tmp_path: Path) -> Path:
+    (tmp_path / "spec.nl").write_text(SPEC)
+    (tmp_path / "text.txt").write_bytes(Path(__file__).read_bytes())
+    return tmp_path
+
+
+# -- parts of arrays
+
+
+def tree(*shapes: tuple[int, ...]) -> Tree:
+    return Tree(
+        tuple((f"w{i}", tuple(Axis(f"a{n}", n) for n in shape)) for i, shape in enumerate(shapes))
+    )
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7])
+def test_parts_are_the_whole_again(count: int) -> None:
+    """Arrays that ranks part evenly and those that they do not, one with fewer numbers than
+    ranks.
+    """
+    type, shards = tree((4, 3), (5,), (), (2, 2, 7)), Shards(count)
+    whole = torch.arange(1.0, 47)
+    parts = [shards.of(whole, type, rank) for rank in range(count)]
+    assert {len(part) for part in parts} == {shards.size(type)}
+    assert torch.equal(shards.whole(torch.stack(parts), type), whole)
+
+
+def test_the_step_parts_as_the_state_does() -> None:
+    """What an update keeps of an array, and what a sum leaves out."""
+    x = torch.arange(1.0, 12).view(11, 1)
+    type, shards = (Axis("n", 11), Axis("m", 1)), Shards(4)
+    ranks = [torch.tensor([rank]) for rank in range(4)]
+    own = [at_rank(x, 4, rank) for rank in ranks]
+    assert all(torch.equal(part, shards.of(x, type, rank)) for rank, part in enumerate(own))
+    assert torch.equal(filled(torch.stack(own), [11, 1]), x)
+    spoilt = [torch.where(part == 0, torch.nan, part) for part in own]
+    rest = [without_rest(part, [11], 4, rank) for part, rank in zip(spoilt, ranks)]
+    assert torch.stack(rest).sum() == x.sum()
+
+
+# -- a step
+
+
+@pytest.mark.parametrize("name", ["hope", "titans", "ttt_e2e", "optimizer_m3"])
+def test_a_rank_of_four_holds_its_share(name: str) -> None:
+    """Of weights, of what optimizers keep and of what periods add up; whatever the number of the
+    rank.
+    """
+    program = program_of(name)
+    alone = pipeline.compile_program(program, precision="float64", capture="eager")
+    whole = bytes_of(alone.init(0).tensors)
+    for rank in (0, 3):
+        step = pipeline.compile_program(
+            program, precision="float64", capture="eager", ranks=4, rank=rank, shard=True
+        )
+        assert bytes_of(step.parted(step.init(0)).tensors) <= HELD * whole
+
+
+def test_what_a_model_computes_is_written_as_for_one_process() -> None:
+    """Its blocks are given whole weights; the step gathers them before."""
+    program = program_of("hope")
+    texts = [
+        pipeline.compile_program(program, capture="eager", ranks=ranks, shard=shard).source
+        for ranks, shard in ((1, False), (2, True))
+    ]
+    first, second = (text[: text.index("def update_1(")].split("\n\n\n") for text in texts)
+    assert first == second
+    assert "every_part" not in texts[0] and "every_part(" in texts[1]
+
+
+@pytest.mark.parametrize("name", ["learned_optimizer", "local_sgd"])
+def test_what_reads_whole_memories_is_refused(name: str) -> None:
+    program = pipeline.load(ROOT / f"examples/{name}.nl")
+    with pytest.raises(Diagnostics, match="N725") as found:
+        pipeline.compile_program(program, capture="eager", ranks=2, shard=True)
+    assert found.value.diagnostics[0].span is not None
+
+
+# -- the same run
+
+
+def alike(found: dict[str, dict[str, Any]]) -> None:
+    for name, one in found.items():
+        assert one["losses"] <= EXACT and one["states"] <= EXACT, (name, one)
+        assert one["replicas"] == 0, name
+
+
+def test_two_ranks_with_a_part_each_make_what_one_process_makes(tmp_path: Path) -> None:
+    """Four periods and a clipped gradient; Newton-Schulz of whole matrices."""
+    alike(compared(tmp_path, 2, 20, "hope optimizer_m3", "--shard"))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_with_a_part_each_make_what_one_process_makes(tmp_path: Path, ranks: int) -> None:
+    names = "hope cms titans ttt_e2e optimizer_m3 lifelong titans_carried"
+    found = compared(tmp_path, ranks, 20, names, "--shard")
+    alike(found)
+    for one in found.values():
+        own, whole = one["bytes"]
+        assert own <= (HELD if ranks == 4 else 0.55) * whole
+
+
+@pytest.mark.soak
+def test_any_number_of_ranks_goes_on_with_parts(tmp_path: Path) -> None:
+    """Sharded 2 -> sharded 4 -> 1 -> 2 -> sharded 2, in the midst of a period and not."""
+    folder, run = folder_of(tmp_path), tmp_path / "many"
+    done(*trains(folder, tmp_path / "one", 23, "--eval-every", 9))
+    for ranks, steps, how in (
+        (2, 5, ["--shard"]),
+        (4, 10, ["--shard"]),
+        (1, 14, []),
+        (2, 17, []),
+        (2, 23, ["--shard"]),
+    ):
+        given = (
+            trains(folder, run, 5, "--eval-every", 9)
+            if steps == 5
+            else ("train", "--resume", run, "--steps", steps)
+        )
+        status, said = launched(ranks, "-m", "nldsl", *given, *how)
+        assert status == 0, said
+        assert ("sharded: each of" in said) == bool(how)
+    same(tmp_path / "one", run)
+    assert "held out:" in done("eval", run, "--bytes", 200)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("capture", ["split", "whole"])
+def test_gathers_stand_inside_compiled_graphs(tmp_path: Path, capture: str) -> None:
+    """The compiler takes each function whole (`fullgraph`), its messages too."""
+    folder, micro = folder_of(tmp_path), "2" if capture == "split" else "1"
+    how = [*HOW[:2], "--accumulate", micro, *HOW[4:8], "--steps", 9, "--capture", capture]
+    texts = folder / "spec.nl", folder / "text.txt"
+    two = tmp_path / "two"
+    status, said = launched(2, "-m", "nldsl", "train", *texts, *how, "--out", two, "--shard")
+    assert status == 0 and "compiled " in said, said
+    done("train", *texts, *how, "--out", tmp_path / "one")
+    same(tmp_path / "one", two)
