@@ -365,8 +365,10 @@ def view(x: Symbol) -> View:
     here = tile(x.tape, x.at)
 
     def place(d: Axis | None) -> int | None:
-        if d is None or d.root.role is not None:
-            return d and d.root.role
+        if d is None:
+            return None
+        if d.root.role is not None:
+            return d.root.role
         return (-3 if d.root is x.tape.shared else -1) - here.index(d)
 
     return View(x.at, tuple(map(place, x.dims)), sizes(x))
