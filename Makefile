@@ -36,8 +36,8 @@ bench: $(READY)
 	$(BIN)/nldsl bench examples/titans.nl --set d=192 --set depth=3
 	$(BIN)/nldsl bench examples/hope.nl --set d=192 --set depth=3 --set span=32
 
-# Does it learn as the paper says? Half a day, and as long for other periods; what is recorded is not
-# run again.
+# Does it learn as the paper says? Half a day, and as long for other periods; what is recorded is
+# not run again.
 HOURS := 12
 learning: $(READY)
 	$(BIN)/python -m benchmarks.learning run --hours $(HOURS)

@@ -148,7 +148,7 @@ def from_a_loop(name: str, steps: int, made: Mapping[str, Tensor], losses: Tenso
         found.append(float(abs(loop.step(each, n) - losses[n - 1])))
     for weight, shared in loop.shared.items():
         own = torch.stack([worker.w[weight] for worker in loop.workers])
-        found.append(float((made[weight] - shared).abs().max()))
+        found.append(float((made[weight] - shared.detach()).abs().max()))
         found.append(float((made[f"local.W.{weight}"] - own).abs().max()))
     return max(found)
 

@@ -35,6 +35,7 @@ from nldsl.step.updates import Updates
 from nldsl.train import checkpoint, metrics
 from nldsl.train.ranks import Ranks
 from nldsl.train.records import Settings
+from nldsl.train.skipping import Skipping
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
@@ -70,6 +71,17 @@ level training every step {
     context ids
     minimize mean(loss over period)
     W <- W + adamw(W, clip(grad(W), 1), lr = 1e-2, decay = 0.1)
+}
+"""
+OVERFLOWS = """nldsl 1
+input x: [2]
+w = weight([], init = 0)
+loss = (w * x[0] - x[1])^2 * exp(500 * max(x[0] - 5, 0))
+level training every step {
+    memory W: weights
+    context x
+    minimize mean(loss over period)
+    W <- W - 0.1 * grad(W)
 }
 """
 HOW = "--batch 4 --accumulate 2 --length 8 --precision float64 --capture eager".split()
@@ -174,12 +186,21 @@ def test_ranks_part_lanes_evenly() -> None:
     assert "--batch 3" in str(found.value)
 
 
-@pytest.mark.parametrize("option", [{"watch": True}, {"not_finite": "skip"}])
-def test_what_a_part_of_a_step_does_not_show_is_refused(option: dict[str, object]) -> None:
-    asked = Settings.model_validate(option)
+def test_what_a_part_of_a_step_does_not_show_is_refused() -> None:
+    asked = Settings(watch=True)
     Ranks().hold(asked)
     with pytest.raises(Exception, match="N724"):
         Ranks(0, 2).hold(asked)
+
+
+def test_a_step_that_another_rank_leaves_out_is_left_out() -> None:
+    program = pipeline.load_text(OVERFLOWS, "spec.nl")
+    step = pipeline.compile_program(program, precision="float64", capture="eager")
+    batch = {"x": torch.ones(1, 3, 2, dtype=torch.float64)}
+    for there, moved in ((0, True), (1, False)):
+        state = step.init(0)
+        values = Skipping(step, lambda x, there=there: x + there)(state, [batch])
+        assert bool(state.arrays["w"] != 0) == moved and bool(values["skipped"]) != moved
 
 
 # -- on the way while others are still worked out
@@ -541,25 +562,71 @@ def test_messages_stand_inside_compiled_graphs(tmp_path: Path, folder: Path, cap
 
 @pytest.mark.soak
 def test_any_number_of_ranks_goes_on(tmp_path: Path, folder: Path) -> None:
-    """2 -> 4 -> 1 -> 2, in the midst of a period and not."""
+    """4 -> 1 -> 4 -> 2 -> 4, in the midst of a period and not."""
     done(*trains(folder, tmp_path / "one", 23))
-    run = tmp_path / "many"
-    for ranks, steps in ((2, 5), (4, 10), (1, 17), (2, 23)):
-        how = ("train", "--resume", run, "--steps", steps) if ranks != 2 or steps > 5 else ()
-        status, said = launched(ranks, "-m", "nldsl", *(how or trains(folder, run, steps)))
+    goes_on(
+        trains(folder, tmp_path / "many", 5), tmp_path / "many", (4, 1, 4, 2, 4), (5, 9, 12, 18, 23)
+    )
+    same(tmp_path / "one", tmp_path / "many")
+
+
+def goes_on(
+    how: tuple[object, ...], run: Path, ranks: tuple[int, ...], steps: tuple[int, ...]
+) -> None:
+    """A run of so many steps on so many ranks, then of more on others."""
+    for count, end in zip(ranks, steps, strict=True):
+        status, said = launched(count, "-m", "nldsl", *how)
         assert status == 0, said
-    same(tmp_path / "one", run)
+        assert metrics.events(run / "metrics.jsonl", "step")[-1]["step"] == end
+        later = steps[steps.index(end) + 1 :]
+        how = ("train", "--resume", run, "--steps", *later[:1])
+
+
+@pytest.mark.soak
+def test_workers_go_on_on_any_number_of_ranks(tmp_path: Path, folder: Path) -> None:
+    """In the midst of a round and not; a checkpoint is that of one process."""
+    sets = [f"--set={row}" for row in (*SMALL["diloco"].replace("vocab=5 ", "").split(), "round=3")]
+    texts = ROOT / "examples/diloco.nl", folder / "text.txt"
+
+    def how(name: str, steps: int) -> tuple[object, ...]:
+        return "train", *texts, *sets, *HOW, "--steps", steps, "--out", tmp_path / name
+
+    done(*how("one", 7))
+    done("train", "--resume", tmp_path / "one", "--steps", 14)
+    goes_on(how("many", 7), tmp_path / "many", (4, 1), (7, 14))
+    goes_on(how("more", 7), tmp_path / "more", (2, 4), (7, 14))
+    same(tmp_path / "one", tmp_path / "many")
+    same(tmp_path / "one", tmp_path / "more")
+
+
+@pytest.mark.soak
+def test_ranks_leave_out_the_steps_that_one_leaves_out(tmp_path: Path) -> None:
+    """A number that overflows is in the lanes of one of them."""
+    (tmp_path / "spec.nl").write_text(OVERFLOWS)
+    rows = [f"{n % 7 / 7},{n % 5 / 5}" for n in range(400)]
+    rows[150] = "30,0"
+    (tmp_path / "table.csv").write_text("\n".join(["a,b", *rows]))
+    texts = tmp_path / "spec.nl", tmp_path / "table.csv"
+    how = ("train", *texts, *HOW, "--steps", 20, "--not-finite", "skip", "--out")
+    said = done(*how, tmp_path / "one")
+    status, too = launched(2, "-m", "nldsl", *how, tmp_path / "two")
+    assert status == 0, too
+    told = re.findall(r"\d+ of 20 steps were not finite", said)
+    assert told and re.findall(r"\d+ of 20 steps were not finite", too) == told
+    same(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.soak
 def test_ten_kills_lose_nothing_that_was_announced(tmp_path: Path, folder: Path) -> None:
-    """Of a random rank at a random moment, each after a step was announced as saved."""
+    """Of a random one of four ranks at a random moment, each after a step was announced as
+    saved.
+    """
     chance = random.Random(0)
     run = tmp_path / "killed"
     done(*trains(folder, tmp_path / "one", 300))
-    with running(2, *trains(folder, run, 300, "--save-every", 2), restarts=10) as launcher:
+    with running(4, *trains(folder, run, 300, "--save-every", 2), restarts=10) as launcher:
         for _ in range(10):
-            before = killed(launcher, run, chance.randrange(2), saved(run))
+            before = killed(launcher, run, chance.randrange(4), saved(run))
             time.sleep(chance.random())
             assert saved(run) >= before
         said, _ = launcher.communicate()

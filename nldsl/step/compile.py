@@ -198,7 +198,9 @@ class CompiledStep:
         if self.capture == "split":
             bodies = [*worth, *(tape.body for tape in self.updates.tapes)]
             names = dict.fromkeys([*bodies, *(f"tick_{i + 1}" for i in range(count))])
-            for name, text in functions.texts(written, names).items():
+            online = self.schedule.forward.online
+            blocks = () if online else {*self.emitted.block_of}
+            for name, text in functions.texts(written, names, blocks).items():
                 module[name] = self.compiled[name] = functions.Compiled(
                     module[name], text, self.obtain, name in self.emitted.pieces
                 )

@@ -25,7 +25,7 @@ from nldsl.step.updates import Root, Updates
 class Held:
     """Of one level, in bytes: what a rank holds between steps of the `whole`; what all ranks
     gather, and give of a gradient, for each micro-batch; what they gather in the tick after each
-    step of one turn of the timetable.
+    step of one turn of the timetable, in `messages` messages.
     """
 
     level: str
@@ -34,11 +34,17 @@ class Held:
     gathered: int
     given: int
     ticks: tuple[int, ...]
+    messages: tuple[int, ...]
 
     @property
     def mean(self) -> float:
         """Gathered in the tick of a step."""
         return sum(self.ticks) / len(self.ticks)
+
+    @property
+    def often(self) -> float:
+        """Messages in the tick of a step."""
+        return sum(self.messages) / len(self.messages)
 
 
 def held(updates: Updates, emitted: Emitted, entry: int) -> list[Held]:
@@ -64,7 +70,8 @@ def held(updates: Updates, emitted: Emitted, entry: int) -> list[Held]:
             whole[level],
             entry * read[level],
             entry * given[level],
-            tuple(entry * ticks[kind][level] for kind in kinds),
+            tuple(entry * sum(ticks[kind].get(level, ())) for kind in kinds),
+            tuple(len(ticks[kind].get(level, ())) for kind in kinds),
         )
         for level in whole
     ]
@@ -106,14 +113,14 @@ def of_a_pass(updates: Updates, emitted: Emitted) -> tuple[Counter[str], Counter
     return read, given
 
 
-def in_a_tick(updates: Updates, kind: int) -> Counter[str]:
-    """Numbers that a tick gathers of each level."""
+def in_a_tick(updates: Updates, kind: int) -> dict[str, list[int]]:
+    """Numbers of each array that a tick gathers of each level."""
     texts = {text.partition("(")[0].removeprefix("def "): text for text in updates.texts}
-    found = Counter[str]()
+    found: dict[str, list[int]] = {}
     for root, call in updates.calls[kind]:
         level = root_of(updates.program, level_of(updates.program, root))
         for text in (call, texts[call.partition("(")[0]]):
-            found[level] += sum(map(updates.shards.filled, gathered_in(text)))
+            found.setdefault(level, []).extend(map(updates.shards.filled, gathered_in(text)))
     return found
 
 

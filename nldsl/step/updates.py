@@ -164,7 +164,7 @@ class Updates:
             return frozenset()
         taped = {Input("grad", stream, str(name)) for name, stream in self.clock.taped}
         found = (h for h in self.clock.heard if isinstance(h, Input) and h.what == "grad")
-        return frozenset(heard for heard in found if not self.apart(heard)) - taped
+        return frozenset(heard for heard in found if not self.own(heard)) - taped
 
     def own(self, heard: Heard) -> bool:
         """Is it one rank's, and sent to no other?"""
@@ -213,7 +213,7 @@ class Updates:
         leaves = {node: value for node in walk(*roots.values()) if (value := text(node))}
         labels: dict[str, Label] = {}  # by value
         for node, value in leaves.items():
-            labels.setdefault(value, given_label(node))
+            labels.setdefault(value, self.label(node))
         arguments = {value: f"a{i + 1}" for i, value in enumerate(labels)}
         for node, value in leaves.items():
             fn.bind(node, arguments[value])
@@ -241,15 +241,21 @@ class Updates:
         self._calls.append((next(iter(roots)), call))
         return call
 
+    def label(self, node: Node) -> Label:
+        """What an update calls what it is given, and what that holds."""
+        return Label(identifier(called(node)), holds(node.type, self.shards))
+
     def result(self, flat: Flat, name: Root, root: Node) -> str:
         """Computes the new value of a state; what is kept elsewhere, and may be written before it,
-        is copied.
+        is copied. Those that take it take an array whole.
         """
         fn = flat.fn
-        text = flat.vector(fn.value(root), root.type)
+        ref = fn.value(root)
+        text = flat.vector(ref, root.type)
         if is_kept(root):
             text = fn.let(f"{text}.clone()", "", ()).text
-        fn.bind(self.ticks.al.make("now", type=root.type, memory=name), text)
+        taken = text if isinstance(root.type, Tree) else flat.whole(ref, root.type).text
+        fn.bind(self.ticks.al.make("now", type=root.type, memory=name), taken)
         return text
 
     # -- ticks
@@ -483,11 +489,6 @@ def real_tensor(node: Node) -> bool:
     return node.op != "ticks" and (isinstance(name, Bar | Met) or not counts(name or ""))
 
 
-def given_label(node: Node) -> Label:
-    """What an update calls what it is given, and what that holds."""
-    return Label(identifier(called(node)), holds(node.type))
-
-
 def called(node: Node) -> str:
     """`W` for the memory training.W, `grad_W` for its gradient, `bar_W` for its cotangent."""
     name = name_of(node)
@@ -504,9 +505,12 @@ def called(node: Node) -> str:
     return node.op if name is None else last(str(name))
 
 
-def holds(type: Type) -> str:
+def holds(type: Type, shards: Shards) -> str:
     """What a tensor of the step clock holds."""
-    return f"[{size(type)}] all its arrays" if isinstance(type, Tree) else shape_text("", type)
+    if not isinstance(type, Tree):
+        return shape_text("", type)
+    part = "a part of all its arrays" if shards.are else "all its arrays"
+    return f"[{shards.size(type)}] {part}"
 
 
 def drawn(node: Node) -> str:

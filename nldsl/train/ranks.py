@@ -75,13 +75,8 @@ class Ranks:
             share(program, self.count)
             if settings.batch % program.workers.size:
                 raise faults.unshared(settings.batch, program.workers.size)
-        alone = {
-            "--watch": settings.watch,
-            "--not-finite skip": settings.not_finite == "skip",
-        }
-        for word, asked in alone.items():
-            if asked and self.count > 1:
-                raise faults.alone(word, self.count)
+        if settings.watch and self.count > 1:
+            raise faults.alone("--watch", self.count)
 
     def micro(self, micro: int) -> int:
         """The number of a micro-batch of this rank among those of all."""

@@ -2,12 +2,13 @@
 
 The state is copied before each step; where the loss, or a number of the state after it, is not
 finite, every tensor takes what it was, counters and lanes included. The choice is made on the
-device, so no step waits for it. The next step reads the next batch.
+device, so no step waits for it. The next step reads the next batch. Ranks leave out the step that
+one of them finds so: each step sends a number for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,10 +22,10 @@ SKIPPED = "skipped"  # a number that such a step gives: 1 where it was
 
 
 class Skipping:
-    """Takes steps as the step does that it is made of."""
+    """Takes steps as the step does that it is made of; `total` is the sum over all ranks."""
 
-    def __init__(self, step: CompiledStep) -> None:
-        self.step = step
+    def __init__(self, step: CompiledStep, total: Callable[[Tensor], Tensor] = lambda x: x) -> None:
+        self.step, self.total = step, total
 
     def fired(self, n: int) -> tuple[str, ...]:
         return self.step.fired(n)
@@ -34,7 +35,8 @@ class Skipping:
         values = self.step(state, batches)
         after = checkpoint.everything(state)
         numbers = [x for x in (*values.values(), *after.values()) if x.is_floating_point()]
-        sound = torch.stack([torch.isfinite(x).all() for x in numbers]).all()
+        here = torch.stack([torch.isfinite(x).all() for x in numbers]).all()
+        sound = self.total((~here).double()) == 0
         with torch.no_grad():
             for name, x in after.items():
                 x.copy_(torch.where(sound, x, before[name]))

@@ -79,7 +79,7 @@ def carried_out(
     save = saver(run, step, journal, display, interrupt, scores.keep)
     interrupt.doing = f"within a step: {kept(run)}"
     log = log_of(run, step, journal, display)
-    steps = Skipping(step) if s.not_finite == "skip" else step
+    steps = Skipping(step, run.ranks.total) if s.not_finite == "skip" else step
     try:
         loop(
             steps,

@@ -29,11 +29,11 @@ def parts(
     own, whole = sum(one.held for one in found), sum(one.whole for one in found)
     read, given = sum(one.gathered for one in found), sum(one.given for one in found)
     in_ticks = sum(one.mean for one in found)
-    blocks = len({*source.emitted.reads.values()})
-    wire = seconds(ranks, bandwidth, read + given + in_ticks, 2 * blocks)
+    messages = 2 * len({*source.emitted.reads.values()}) + sum(one.often for one in found)
+    wire = seconds(ranks, bandwidth, read + given + in_ticks, messages)
     lines = [
-        f"a rank holds {size(own)} of {size(whole)} between steps: {own / whole:.3f} of it; within "
-        f"a step also the weights that are read, {size(read)}",
+        f"a rank holds {size(own)} of {size(whole)} between steps: {own / max(1, whole):.3f} of "
+        f"it; within a step also the weights that are read, {size(read)}",
         f"a step of one micro-batch gathers {size(read)} of weights, gives {size(given)} of "
         f"gradients, and gathers {size(in_ticks)} in ticks, in the mean; each further micro-batch "
         f"{size(read + given)} more",
@@ -46,8 +46,8 @@ def parts(
         ),
         f"assumed: a ring, in which {ranks - 1} / {ranks} of an array pass each rank at "
         f"{size(bandwidth)}/s; {1e6 * HOP:g} us for each of the {ranks - 1} hops of a message, one "
-        "for the weights and one for the gradients of a block; messages one after another, and "
-        "none while a step is worked out; all ranks equally fast.",
+        "for the weights and one for the gradients of a block, one for each array of an update; "
+        "messages one after another, and none while a step is worked out; all ranks equally fast.",
     ]
     return Group(table(found, ranks), "\n".join(lines))
 
@@ -72,7 +72,7 @@ def first(row: tuple[str, int, Held]) -> tuple[str, int]:
     return row[:2]
 
 
-def seconds(ranks: int, bandwidth: float, count: float, messages: int) -> float:
+def seconds(ranks: int, bandwidth: float, count: float, messages: float) -> float:
     """The time in which so many bytes of arrays are gathered, or given in parts."""
     hops = ranks - 1
     return hops / ranks * count / bandwidth + messages * hops * HOP
