@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
+from types import FunctionType
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -192,6 +193,8 @@ class CompiledStep:
         count = len(self.schedule.table.kinds)
         module = self.module
         self.mode = "scan" if self.capture == "whole" and not self.at_once else "loop"
+        for name in self.emitted.apart:  # it calls its parts as they are written
+            module[name] = FunctionType(module[name].__code__, {**module}, name)
         wholes = {n: x for n, x in self.kernels.items() if isinstance(x, Whole)}
         written = "\n\n".join([self.source, *(x.text for x in wholes.values())])
         worth = [*self.emitted.worth(self.at_once), *(x.name for x in wholes.values())]
@@ -675,7 +678,8 @@ class CompiledStep:
         """
         sizes = sorted((name, x.shape, x.dtype) for name, x in inputs.items())
         text = functions.bare(self.source)
-        said = repr((functions.FORMAT, text, sizes, self.dtype, self.device, functions.machine()))
+        where = self.dtype, self.device, self.at_once
+        said = repr((functions.FORMAT, text, sizes, *where, functions.machine()))
         return hashlib.sha256(said.encode()).hexdigest()[:32]
 
     def _jobs(self, batch: Batch) -> dict[str, list[functions.Job]]:
