@@ -12,11 +12,11 @@ train: $(READY)
 	$(BIN)/nldsl train examples/hope.nl --set d=192 --set head=6 --set depth=3 --set near=32 \
 		--steps 180 --batch 8 --length 256
 
-# One process a core. What the tests of a file share they share within a process.
+# One process a core, each with half of the files and, at the end, with tests of the other half.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -n 2
 
 test: $(READY)
-	$(PYTEST) --dist loadfile -m "not soak"
+	$(PYTEST) --dist worksteal -m "not soak"
 
 # The long bars in full, then the first model of a newcomer, alone on the machine; writes down what
 # came out. The harness that scores models of others is installed for it alone.
@@ -36,8 +36,8 @@ bench: $(READY)
 	$(BIN)/nldsl bench examples/titans.nl --set d=192 --set depth=3
 	$(BIN)/nldsl bench examples/hope.nl --set d=192 --set depth=3 --set span=32
 
-# Does it learn as the paper says? Half a day, and as long for other periods; what is recorded is not
-# run again.
+# Does it learn as the paper says? Half a day, and as long for other periods; what is recorded is
+# not run again.
 HOURS := 12
 learning: $(READY)
 	$(BIN)/python -m benchmarks.learning run --hours $(HOURS)

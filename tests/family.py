@@ -235,9 +235,9 @@ def shipped(name: str) -> Program:
     return load_text(path.read_text(encoding="utf-8"), path.name, search=[EXAMPLES])
 
 
-def shallow(text: str) -> str:
-    """A text with one layer instead of six: the same words, in less time."""
-    return re.sub(r"\bdepth = 6\b", "depth = 1", text)
+def shallow(text: str, layers: int = 1) -> str:
+    """A text with fewer layers than six: the same words, in less time."""
+    return re.sub(r"\bdepth = 6\b", f"depth = {layers}", text)
 
 
 def tiny(name: str, edited: str | None = None, **sets: object) -> Program:
@@ -263,3 +263,9 @@ def subject(name: str) -> laws.Subject:
 def program(name: str) -> Program:
     """Of two layers."""
     return tiny(name, **TWO)
+
+
+@cache
+def deeper(name: str) -> laws.Subject:
+    """Of two layers."""
+    return laws.Subject(program(name))

@@ -6,7 +6,7 @@ from nldsl.core.program import Program
 from nldsl.pipeline import load_text
 from nldsl.testing import data, laws
 
-LENGTHS = (7, 7, 5, 7, 7)
+LENGTHS = (7, 5, 4, 4, 4)
 
 
 READER = """nldsl 1

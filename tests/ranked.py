@@ -30,6 +30,7 @@ from nldsl import pipeline
 from nldsl.core.program import Program
 from nldsl.step import reductions
 from nldsl.step.compile import CompiledStep
+from nldsl.step.gathers import held
 from nldsl.step.state import State, bytes_of
 from nldsl.testing import data
 from nldsl.train.checkpoint import by_name
@@ -168,6 +169,7 @@ def main() -> None:
             "bytes": [bytes_of(state.tensors)],
             "replicas": replicas(step, state),
             "levels": [asdict(one) for one in reductions.traffic(step.updates, 8)],
+            "held": [asdict(one) for one in held(step.updates, step.emitted, 8)] if shard else [],
         }
         made = by_name(ranks.gathered(step, state, ACCUMULATE))
         if ranks.is_first:

@@ -63,7 +63,8 @@ def memory(
 def holds(program: Program, length: int = 7, splits: bool = True) -> set[str]:
     """Every law, and the ways in which the recurrences are computed."""
     subject = laws.Subject(program)
-    found = laws.agreement(subject, [data(program, 2, length, i) for i in range(2)])
+    lengths = length, 1 + length // 2
+    found = laws.agreement(subject, [data(program, 2, n, i) for i, n in enumerate(lengths)])
     assert not laws.beyond(found)
     assert any(name.startswith("gradient ") for name in found)
     batch = data(program, 2, length, 2)

@@ -36,6 +36,7 @@ CONTRACT = {
         "--cubins",
         "--ranks",
         "--bandwidth",
+        "--shard",
     },
     "train": {
         "spec",

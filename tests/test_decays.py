@@ -8,6 +8,8 @@ token.
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from decays import DECAYS, FORMS, TOKENS, batches, text
@@ -21,9 +23,14 @@ from nldsl.testing.captures import traced_once
 torch.set_num_threads(1)
 
 
+@cache
+def subject_of(source: str) -> laws.Subject:
+    return laws.Subject(load_text(source))
+
+
 def agrees(source: str, data: list[dict[str, Tensor]]) -> str:
     """Every value, state and slope, and how it is computed."""
-    subject = laws.Subject(load_text(source))
+    subject = subject_of(source)
     found = laws.agreement(subject, data)
     assert not laws.beyond(found)
     assert sum(name.startswith("gradient ") for name in found) >= 3

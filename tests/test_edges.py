@@ -54,7 +54,7 @@ def agree(count: int, seed: int, spare: int = 0) -> None:
 
 
 def test_drawn_programs_at_edges() -> None:
-    agree(40, 0, spare=3)  # a share of few is a matter of luck: the soak has none to spare
+    agree(24, 0, spare=3)  # a share of few is a matter of luck: the soak has none to spare
 
 
 @pytest.mark.soak
@@ -65,7 +65,7 @@ def test_two_thousand_drawn_programs_at_edges(part: int) -> None:
 
 def test_edges_are_drawn() -> None:
     """Of decays, gates, rates and inputs."""
-    drawn = sample(200, 0, ONWARD, edges=True)
+    drawn = sample(60, 0, ONWARD, edges=True)
     texts = [x.text for x in drawn]
     for said in (
         "(-0.5)",
@@ -79,7 +79,7 @@ def test_edges_are_drawn() -> None:
         "-sigmoid(",
         "abs(weight",
     ):
-        assert sum(said in text for text in texts) >= 3, said
+        assert any(said in text for text in texts), said
     numbers = torch.cat(
         [
             x.reshape(-1)
@@ -89,7 +89,7 @@ def test_edges_are_drawn() -> None:
         ]
     )
     for edge in (0.0, 1.0, -1.0, 1e-30, -1e-160):
-        assert int((numbers == edge).sum()) > 50, edge
+        assert int((numbers == edge).sum()) > 20, edge
     plain = torch.cat(
         [
             x.reshape(-1)

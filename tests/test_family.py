@@ -149,14 +149,15 @@ def test_a_carried_memory_begins_where_the_last_sequence_left_it() -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_a_spec_is_what_the_interpreter_makes_of_it(name: str) -> None:
-    found = laws.agreement(subject(name), [data(subject(name).program, 2, 7, i) for i in range(2)])
+    made = subject(name)
+    found = laws.agreement(made, [data(made.program, 2, n, i) for i, n in enumerate((7, 4))])
     assert not laws.beyond(found)
 
 
 @pytest.mark.parametrize("law", ["causal", "independent", "whole"])
 @pytest.mark.parametrize("name", SPECS)
 def test_a_spec_keeps_the_laws(name: str, law: str) -> None:
-    LAWS[law](subject(name).restart(), drawn(name, 7))
+    LAWS[law](subject(name).restart(), drawn(name, 6))
 
 
 def test_references_stand_alone() -> None:
@@ -246,8 +247,8 @@ def test_every_wiring_is_its_loop(name: str, word: str) -> None:
 # ---- what it becomes
 
 QUICK = {
-    "whole": ("deltanet", "optimizer_dgd", "retnet"),
-    "split": ("deltanet", "titans_mag", "hope_attention"),
+    "whole": ("deltanet", "optimizer_dgd"),
+    "split": ("titans_mag", "hope_attention"),
 }
 
 
@@ -339,7 +340,7 @@ def learns(name: str) -> None:
     )
 
 
-LEARN = ("linear_attention", "deltanet", "ttt_linear", "titans", "hope_attention")
+LEARN = ("deltanet", "titans", "hope_attention")
 
 
 @pytest.mark.parametrize("name", LEARN)

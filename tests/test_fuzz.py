@@ -176,7 +176,7 @@ def runs(seed: int, count: int) -> None:
 
 
 def test_accepted_mutants_run() -> None:
-    runs(0, 10)
+    runs(0, 6)
 
 
 @pytest.mark.soak

@@ -71,9 +71,9 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     names, launch = list[str](), operator.launch
 
-    def heard(source: operator.Source, tensors: list[Tensor]) -> None:
+    def heard(source: operator.Source, tensors: list[Tensor], *numbers: int) -> None:
         names.append(source.name)
-        launch(source, tensors)
+        launch(source, tensors, *numbers)
 
     monkeypatch.setattr(operator, "launch", heard)
     return names
@@ -192,6 +192,69 @@ def test_an_operation_and_its_adjoint(words: str) -> None:
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
+# -- memories that programs share
+
+
+NET = """def piece(states, streams):
+    (W1, W2, m) = states
+    (k, v, decay, rate) = streams
+    hidden = product("Babc,BTac->BTab", W2, k)
+    error = product("Babc,BTac->BTab", W1, F.silu(hidden)) - v
+    back = product("BTab,Babc->BTac", error, W1) * torch.sigmoid(hidden)
+    m_new = decay * m - product("BJpu,BJpv->Bpuv", error * rate[..., None], F.silu(hidden))
+    W1_new = decay * W1 + m_new
+    W2_new = decay * W2 - product("BJpu,BJpv->Bpuv", back * rate[..., None], k)
+    y = product("Babc,BTac->BTab", W1_new, F.silu(product("Babc,BTac->BTab", W2_new, k)))
+    return (W1_new, W2_new, m_new), (y, back[:, :, :, None, :] + hidden[:, :, :, None, :])"""
+DECAY_OF = {"a decay": 0.9, "none": 1.0, "all": 0.0, "negative": -0.5, "tiny": 1e-30}
+
+
+@pytest.mark.parametrize("decay", DECAY_OF)
+@pytest.mark.parametrize("keeps", [True, False])
+def test_programs_share_a_memory(decay: str, keeps: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A net of two layers, 6 x 12 and 12 x 5 numbers, two programs a head; two lanes and heads,
+    three pieces of four tokens.
+    """
+    from nldsl.step.kernels.operator import call_of, pieces
+
+    monkeypatch.setattr("nldsl.step.kernels.source.ROOM", 512)
+    monkeypatch.setattr("nldsl.step.kernels.source.SHARE", 512)
+    chance, lanes, heads, count = torch.Generator().manual_seed(0), 2, 2, 3
+
+    def drawn(*sizes: int) -> Tensor:
+        return (0.2 * torch.randn(*sizes, generator=chance)).requires_grad_(keeps)
+
+    states = [drawn(lanes, heads, *x) for x in ((6, 12), (12, 5), (6, 12))]
+    tokens = lanes * count, 4, heads
+    streams = [drawn(*tokens, 5), drawn(*tokens, 6), torch.full((1, 1, 1, 1), DECAY_OF[decay])]
+    streams.append(drawn(*tokens))
+    assert call_of(NET, states, streams, count, True, True).parts == 2
+    space = {"torch": torch, "F": torch.nn.functional, "product": torch.einsum}
+    exec(NET, space)
+    now, parts = tuple(states), list[tuple[Tensor, ...]]()
+    for i in range(count):
+        here = tuple(x[i::count] if len(x) > 1 else x for x in streams)
+        now, outs = space["piece"](now, here)
+        parts.append(outs)
+    wanted = [torch.stack(x, 1).flatten(0, 1) for x in zip(*parts)] + [*now]
+    names = launched(monkeypatch)
+    text = NET.replace("product(", "torch.einsum(")
+    found = pieces(text, states, streams, count, True, keeps)[: len(wanted)]
+    assert len(names) == count * len({*names}) and {x.partition("_")[0] for x in names} == {
+        "forward"
+    }
+    given = [x for x in (*states, *streams) if x.requires_grad]
+    slopes: list[tuple[Tensor, ...]] = [(), ()]
+    if keeps:
+        weighed = (
+            sum((y * torch.linspace(-1, 2, y.numel()).view_as(y)).sum() for y in some)
+            for some in (found, wanted)
+        )
+        slopes = [torch.autograd.grad(total, given) for total in weighed]
+    for one, other in zip((*found, *slopes[0]), (*wanted, *slopes[1]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
 # -- what has none, and why
 
 
@@ -221,7 +284,9 @@ def test_the_report_says_how() -> None:
 
 def test_a_memory_that_does_not_fit_has_none() -> None:
     wide = family.tiny("deltanet", d=600, head=2, vocab=8, depth=1)
-    assert "more than the 16,384 that a chip keeps" in stepped(wide).lowering(REGION)
+    assert "no axis in common that programs could share" in stepped(wide).lowering(REGION)
+    wider = family.tiny("deltanet", d=2048, head=2, vocab=8, depth=1)
+    assert "numbers a head, more than 16 programs share" in stepped(wider).lowering(REGION)
 
 
 def test_float64_has_none() -> None:

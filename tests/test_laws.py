@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 import torch
-from family import TWO, program, text, tiny
+from family import TWO, deeper, program, text, tiny
 from lawful import (
     LAWS,
     all_laws,
@@ -34,7 +34,7 @@ EXAMPLES = ("titans", "hope")
 
 
 def example(name: str, length: int = 9) -> tuple[laws.Subject, Drawn]:
-    return laws.Subject(program(name)), Drawn(text(name), 2, length, 0)
+    return deeper(name).restart(), Drawn(text(name), 2, length, 0)
 
 
 test_no_token_changes_what_was_said_before_it = over(12)(both(causal))

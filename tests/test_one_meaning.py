@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from family import program, tiny
+from family import deeper, tiny
 from regressions import ROWS
 
 from nldsl.core.program import Program
@@ -32,7 +32,7 @@ def agrees(subject: laws.Subject, drawn: Drawn) -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("length", [1, 3, 9])
 def test_examples_are_what_they_mean(name: str, length: int) -> None:
-    subject = laws.Subject(program(name))
+    subject = deeper(name)
     found = laws.agreement(subject, [data(subject.program, 2, length, i) for i in range(2)])
     assert not laws.beyond(found)
     assert length == 1 or any(key.startswith("state ") for key in found)

@@ -81,8 +81,14 @@ def levels(watch: Watch) -> set[str]:
 EVERY = ("hope", "titans", "transformer", "optimizer_m3", "cms_tokens", "lifelong", "ttt_e2e")
 
 
-@pytest.mark.parametrize("capture", ["eager", "split"])
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize(
+    "name, capture",
+    [
+        *((name, "eager") for name in EVERY),
+        *((name, "split") for name in EVERY[:2]),
+        *(pytest.param(name, "split", marks=pytest.mark.soak) for name in EVERY[2:]),
+    ],
+)
 def test_parts_are_levels_and_the_whole_step(name: str, capture: str) -> None:
     """What is computed is one part or another at each instant but while derivatives are counted,
     and each level that is called by no other has a part.

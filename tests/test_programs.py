@@ -28,7 +28,7 @@ NO_PROGRAM = {
 
 
 @cache
-def draws(count: int = 200) -> list[Drawn]:
+def draws(count: int = 160) -> list[Drawn]:
     return sample(count, 0)
 
 

@@ -213,7 +213,7 @@ def test_no_graph_break_where_a_recurrence_looks_back(capture: str) -> None:
     return linear(rmsnorm(recall.M@after(w)), [d])"""
     program = model(body)
     plain = compile_program(program, precision="float64", capture="eager")
-    assert traced_once(plain, capture, [data(program, 2, 16, i) for i in range(2)]) <= laws.EXACT
+    assert traced_once(plain, capture, [data(program, 2, 7, i) for i in range(2)]) <= laws.EXACT
 
 
 WY, WIDE = "erases solved in WY form", "a decay for each channel"

@@ -176,8 +176,21 @@ def verbs(home: Path, run: Path) -> dict[str, tuple[Any, ...]]:
     }
 
 
-@pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(
+    "file, harm",
+    [
+        pytest.param(
+            file,
+            harm,
+            id=f"{file}-{harm.__name__}",
+            marks=()
+            if file in ("run.json", checkpoint.FILE) or harm in (Path.unlink, flipped, a_folder)
+            else pytest.mark.soak,
+        )
+        for file in FILES
+        for harm in HARMS
+    ],
+)
 def test_a_harmed_file_is_a_finding_in_every_verb(
     file: str, harm: Callable[[Path], None], whole: Path, run: Path
 ) -> None:
@@ -358,16 +371,16 @@ def test_of_runs_that_begin_in_one_folder_one_begins(whole: Path, tmp_path: Path
     assert folder.recorded(tmp_path / "run").settings.seed == winners[0]
 
 
-def test_three_processes_each_train_a_run(whole: Path, tmp_path: Path) -> None:
+def test_two_processes_each_train_a_run(whole: Path, tmp_path: Path) -> None:
     command = training_on(whole, "--steps", "2", "--seed")
     started = [
         subprocess.Popen([*command, str(seed)], cwd=tmp_path, stdout=subprocess.DEVNULL)
-        for seed in range(3)
+        for seed in range(2)
     ]
-    assert [process.wait(timeout=300) for process in started] == [0, 0, 0]
+    assert [process.wait(timeout=300) for process in started] == [0, 0]
     found = sorted((tmp_path / "runs").iterdir())
-    assert [path.name for path in found] == ["spec-1", "spec-2", "spec-3"]
-    assert {folder.recorded(path).settings.seed for path in found} == {0, 1, 2}
+    assert [path.name for path in found] == ["spec-1", "spec-2"]
+    assert {folder.recorded(path).settings.seed for path in found} == {0, 1}
     assert all(nldsl("eval", path, "--bytes", 64)[0] == 0 for path in found)
 
 

@@ -19,10 +19,36 @@ from nldsl.diagnostic import Diagnostics
 from nldsl.step.runtime.shards import at_rank, filled, without_rest
 from nldsl.step.shards import Shards
 from nldsl.step.state import bytes_of
+from nldsl.train import metrics
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
 HELD = 0.30  # of one process's bytes, by each of four ranks
+# sizes that three ranks do not part, a memory of one array that begins anew, an average of weights
+ODD = """nldsl 1
+import layers, optimizers, averages
+dim d = 5, vocab = 256
+input ids: index(vocab)
+x = embed(ids, [d])
+level slow every 3 step {
+    memory F: [d, d] = random
+    memory b: [d] = 0
+    context ids
+    minimize mean(loss over period)
+    F <- F + muon(clip(grad(F), 1), 1e-2)
+    b <- b - 0.1 * clip(grad(b), 1)
+    reset every 6 step
+    bptt none
+}
+loss = cross_entropy(linear(rmsnorm(x + slow.F * x + slow.b), [vocab]), next(ids))
+level training every step {
+    memory W: weights
+    context ids
+    minimize mean(loss over period)
+    W <- W + adamw(W, clip(grad(W), 1), lr = 1e-2, decay = 0.1)
+}
+average = ema(training.W, 0.9)
+"""
 
 
 def folder_of(tmp_path: Path) -> Path:
@@ -113,8 +139,26 @@ def alike(found: dict[str, dict[str, Any]]) -> None:
 
 
 def test_two_ranks_with_a_part_each_make_what_one_process_makes(tmp_path: Path) -> None:
-    """Four periods and a clipped gradient; Newton-Schulz of whole matrices."""
-    alike(compared(tmp_path, 2, 20, "hope optimizer_m3", "--shard"))
+    """Four periods and a clipped gradient; Newton-Schulz of whole matrices. What is gathered is
+    what the report says.
+    """
+    found = compared(tmp_path, 2, 20, "hope optimizer_m3", "--shard")
+    alike(found)
+    for one in found.values():
+        counted_as_reported(one, 2)
+
+
+def counted_as_reported(one: dict[str, Any], ranks: int) -> None:
+    """Bytes that ranks gave in each of 20 steps of two micro-batches, each its part; and what a
+    rank holds.
+    """
+    levels = one["held"]
+    read, given = (2 * sum(x[what] for x in levels) for what in ("gathered", "given"))
+    for n, (gathered, parted) in enumerate(zip(one["gathered"], one["scattered"], strict=True)):
+        ticks = sum(x["ticks"][n % len(x["ticks"])] for x in levels)
+        assert ranks * sum(gathered) == read + ticks and sum(parted) == given, n
+    counters = 8 * 100
+    assert 0 <= one["bytes"][0] - sum(x["held"] for x in levels) < counters
 
 
 @pytest.mark.soak
@@ -150,6 +194,24 @@ def test_any_number_of_ranks_goes_on_with_parts(tmp_path: Path) -> None:
         assert ("sharded: each of" in said) == bool(how)
     same(tmp_path / "one", run)
     assert "held out:" in done("eval", run, "--bytes", 200)
+
+
+@pytest.mark.soak
+def test_three_ranks_with_uneven_parts(tmp_path: Path) -> None:
+    """What is filled up is in no norm and in no weight; an average is scored by rank 0."""
+    (tmp_path / "odd.nl").write_text(ODD)
+    (tmp_path / "text.txt").write_bytes(Path(__file__).read_bytes())
+    how = ["train", tmp_path / "odd.nl", tmp_path / "text.txt", "--batch", 6, *HOW[2:]]
+    how += ["--steps", 11, "--weights", "average", "--eval-every", 5, "--eval-bytes", 300]
+    done(*how, "--out", tmp_path / "one")
+    status, said = launched(3, "-m", "nldsl", *how, "--out", tmp_path / "three", "--shard")
+    assert status == 0, said
+    same(tmp_path / "one", tmp_path / "three")
+    one, three = (
+        [e["score"] for e in metrics.events(tmp_path / name / "metrics.jsonl", "eval")]
+        for name in ("one", "three")
+    )
+    assert len(one) == 2 and one == pytest.approx(three, abs=EXACT)
 
 
 @pytest.mark.soak

@@ -132,9 +132,12 @@ def test_the_memories_of_hope_are_one() -> None:
 
 def test_what_nothing_reads_leaves_the_loop_over_pieces() -> None:
     """A momentum without a past is worked out after the last token; one that has a past is not."""
-    (of, *_) = compile_program(tiny("hope"), capture="eager").schedule.forward.arranged.values()
+    step = compile_program(tiny("hope"), capture="eager")
+    (of, *_) = step.schedule.forward.arranged.values()
     assert {name.rpartition(".")[2] for name in of.late} == {"W1", "W2"}
     assert not any("velocity" in state.name for state in of.carried)
+    region = step.source[step.source.index("def region_1") : step.source.index("def block_3")]
+    assert region.count("[:, -1:].detach()") == len(of.rows) > 0  # nothing learns from it
     kept = program("S = momentum(grad(M@chunk), rate, keep)  M <- keep * M + S", {})
     found = compile_program(kept, capture="eager").schedule.forward.arranged.values()
     assert not any(of.late for of in found)

@@ -14,6 +14,7 @@ from nldsl.diagnostic import Diagnostics
 from nldsl.pipeline import compile_program, load
 from nldsl.step.compile import CompiledStep
 from nldsl.step.lowerings.still import parted
+from nldsl.testing.captures import traced
 from nldsl.train.bench import random_batch
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -74,9 +75,25 @@ def test_it_is_called_once_for_all_whole_pieces() -> None:
     assert called == ["still_1", *["moving_1"] * 4, "still_1", "moving_1"]
 
 
+def test_the_tokens_of_a_head_lie_side_by_side() -> None:
+    """On a CPU, so that a piece takes products of its streams and copies none of them."""
+    step = small("titans.nl", False)
+    piece, given = step.module["region_1"], list[Tensor]()
+
+    def run(state: object, streams: tuple[Tensor, ...], *rest: object) -> object:
+        given.extend(x for x in streams if x.dim() == 4)
+        return piece(state, streams, *rest)
+
+    step.module["region_1"] = run
+    step(step.init(0), [random_batch(step.program, 2, 16, "cpu")])
+    assert len(given) == 4 * 3  # q, k, v
+    for x in given:
+        torch.einsum("BTpi->BpTi", x).view(-1, *x.shape[1::2])
+
+
 def test_one_graph_writes_out_every_piece() -> None:
     program = load(EXAMPLES / "deltanet.nl", SMALL | {"vocab": "8"})
-    whole = compile_program(program, precision="float64", capture="whole", at_once=True)
+    whole, _ = traced(program, "whole", at_once=True)
     plain = compile_program(program, precision="float64", capture="eager")
     few = 2 * min(whole.emitted.rolled)
     for found, wanted in zip(

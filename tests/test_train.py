@@ -62,7 +62,7 @@ NUMBERS = ["--batch", "2", "--length", "32", "--capture", "eager"]
 # `nldsl`, with a line written for every step that is really executed; the line survives SIGKILL,
 # which comes at the write that the environment says, if it says one.
 COUNTED = """
-import os, sys
+import atexit, os, sys
 from pathlib import Path
 from nldsl import cli
 from nldsl.train import run
@@ -86,6 +86,7 @@ run.compiled = counted
 if at := os.environ.get("NLDSL_KILLED_AT"):
     from striking import Strikes, killed
     Strikes(Path("run"), int(at), killed).install()
+atexit.register(lambda: Path("imported").write_text(" ".join(sys.modules)))
 cli.main()
 """
 WRITES = 200  # of such a run, about
@@ -235,6 +236,10 @@ def kill_and_resume(folder: Path, unbroken: Path, seed: int) -> None:
     assert not again or again[0] > announced, "a step that was announced as saved was run again"
     assert not again or again[0] <= len(before) + 1, "a step was left out"
     assert_same_run(folder, unbroken)
+
+
+def test_a_run_without_the_compiler_does_not_import_it(unbroken: Path) -> None:
+    assert "torch._dynamo" not in (unbroken / "imported").read_text().split()
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -11,6 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import pytest
+from family import shallow
 from family import shipped as program
 from rich.console import Console
 
@@ -306,15 +307,26 @@ def test_many_names_as_one() -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_tables_fit_eighty_columns_and_say_all(name: str) -> None:
-    step = compile_program(program(name), capture="eager")
+    text = shallow(EXAMPLES[name].read_text(encoding="utf-8"), 2)
+    fits_and_says_all(load_text(text, f"{name}.nl", search=[ROOT / "examples"]))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_tables_of_examples_at_their_sizes_fit_eighty_columns(name: str) -> None:
+    fits_and_says_all(program(name))
+
+
+def fits_and_says_all(made: Program) -> None:
+    step = compile_program(made, capture="eager")
     said = ""
-    for table in (levels_table(program(name)), timetable_table(step), lowering_table(step)):
+    for table in (levels_table(made), timetable_table(step), lowering_table(step)):
         console = Console(file=io.StringIO(), width=80)
         console.print(table)
         lines = console.file.getvalue().splitlines()
         assert max(map(len, lines)) <= 80 and "…" not in console.file.getvalue()
         said += "".join(cells(lines))
-    for names, found in view(name):
+    for names, found in boxes(made):
         for text in (
             ()
             if found.kind == "layer"

@@ -63,8 +63,10 @@ lowest validation loss after a third of the tokens; {scale.seeds} seeds; means a
 Blocks on the step clock keep the rate of their spec.
 
 {len(kept)} rows on {machines}: {sum(record["seconds"] for record in kept) / 3600:.2f} hours by the
-clock, while the machine did other work too. NL is [arXiv 2512.24695](https://arxiv.org/abs/2512.24695),
-Titans [2501.00663](https://arxiv.org/abs/2501.00663), Atlas [2505.23735](https://arxiv.org/abs/2505.23735).
+clock, while the machine did other work too. NL is
+[arXiv 2512.24695](https://arxiv.org/abs/2512.24695), Titans
+[2501.00663](https://arxiv.org/abs/2501.00663), Atlas
+[2505.23735](https://arxiv.org/abs/2505.23735).
 """
 
 

@@ -75,16 +75,21 @@ def compile_(
         count(2, "Say what so many processes with a batch each would send each other, too."),
     ] = None,
     bandwidth: Bandwidth = None,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="With --ranks: of ranks that hold a part of the state.")
+    ] = False,
 ) -> None:
     """Compile a spec and report its levels, timetable, lowerings and costs."""
     require_fitting(target, cubins, emit or out or budget or device != "cpu", capture)
     if bandwidth is not None and ranks is None:
         raise typer.BadParameter("`--bandwidth` is that of `--ranks`")
+    if shard and ranks is None:
+        raise typer.BadParameter("`--shard` is that of `--ranks`")
     if emit is not None and ranks is not None:
         raise typer.BadParameter("a stage is printed alone: `--emit` or `--ranks`, one of the two")
     with reported():
         text = source_of(spec)
-        told = Told(precision.value, ranks, bandwidth or 25e9)
+        told = Told(precision.value, ranks, bandwidth or 25e9, shard)
         if target is not None:
             gpu = gpu_of(target)
             program, files = with_files(text, sets, load)
@@ -113,20 +118,25 @@ def compile_(
 
 @dataclass(frozen=True)
 class Told:
-    """What is said of ranks, if anything: how many, and the bytes a second of each."""
+    """What is said of ranks, if anything: how many, the bytes a second of each, and whether each
+    holds a part of the state.
+    """
 
     precision: str
     ranks: int | None
     bandwidth: float
+    shard: bool
 
     def say(self, program: Program, takes: Callable[[], Mapping[str, float]]) -> None:
         """`takes`: seconds of a step on one rank, by how they are known."""
         if self.ranks is None:
             return
         from nldsl.view.communication import communication
+        from nldsl.view.parts import parts
 
         say("")
-        say(communication(program, self.precision, self.ranks, self.bandwidth, takes()))
+        tell = parts if self.shard else communication
+        say(tell(program, self.precision, self.ranks, self.bandwidth, takes()))
 
 
 def measured(step: CompiledStep, batch: Batch) -> float:

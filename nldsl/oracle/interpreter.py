@@ -211,6 +211,14 @@ class Oracle:
         """
         m = self._meaning
         self._load(batches)
+        found, now = self._slopes(), len(m.steps) - 1
+        m.streams[now] = []
+        m.steps.tables[now] = {}
+        m.steps.memo = {key: v for key, v in m.steps.memo.items() if key[2] < now}
+        return found
+
+    def _slopes(self) -> dict[str, Tensor]:
+        m = self._meaning
         now, found = len(m.steps) - 1, {}
         for memory in self._slow:
             if memory.next is not None and self.program.levels[memory.level].parent is None:
@@ -226,15 +234,18 @@ class Oracle:
                             path, f"{memory.name}.{path}" if path else memory.name
                         )
                         found[name] = x[0].detach()
-        m.streams[now] = []
-        m.steps.tables[now] = {}
-        m.steps.memo = {key: v for key, v in m.steps.memo.items() if key[2] < now}
         return found
 
-    def step(self, batches: Batch | Sequence[Batch]) -> list[dict[str, Value]]:
-        """One step of the run over all `batches`; the outputs of each."""
+    def step(
+        self, batches: Batch | Sequence[Batch], slopes: dict[str, Tensor] | None = None
+    ) -> list[dict[str, Value]]:
+        """One step of the run over all `batches`; the outputs of each. `slopes`, if given, takes
+        what `gradients` would have said before it.
+        """
         m = self._meaning
         self._lines = self._load(batches)
+        if slopes is not None:
+            slopes.update(self._slopes())
         many = [batches] if isinstance(batches, Mapping) else list(batches)
         counts, lines = [len(self._lanes(batch)) for batch in many], iter(self._lines)
         outputs = [together([self._outputs(next(lines)) for _ in range(count)]) for count in counts]

@@ -16,7 +16,7 @@ the cuts of a sequence.
     sending.py                         gradients that are sent while others are still worked out
     reductions.py                      what processes that take a step together send each other,
                                        and what each keeps to itself
-    shards.py                          a state of which each process holds a part
+    shards.py, gathers.py              a state of which each process holds a part; what is gathered
     listing.py, names.py, loops.py,    the statements of a function -> its text: names, order,
     layout.py                          comments, loops, lines of 100 columns
     module.py, compile.py              one Python module, which needs torch alone; captured as

@@ -198,7 +198,9 @@ class CompiledStep:
         if self.capture == "split":
             bodies = [*worth, *(tape.body for tape in self.updates.tapes)]
             names = dict.fromkeys([*bodies, *(f"tick_{i + 1}" for i in range(count))])
-            for name, text in functions.texts(written, names).items():
+            online = self.schedule.forward.online
+            blocks = () if online else {*self.emitted.block_of}
+            for name, text in functions.texts(written, names, blocks).items():
                 module[name] = self.compiled[name] = functions.Compiled(
                     module[name], text, self.obtain, name in self.emitted.pieces
                 )
@@ -240,6 +242,7 @@ class CompiledStep:
         updates = self.updates
         kept = updates.whole_state, updates.types
         state = allocate(self.program, *kept, seed, self.device, self.dtype)
+        self._fix(state.tensors)
         born = {level.name: 0 for level in self.program.levels.values() if not level.clock.inner}
         with torch.no_grad():
             self._birth(state, self._draws(born, seed), begun or {})
@@ -251,11 +254,21 @@ class CompiledStep:
             ).to(self.device, self.dtype)
         return state
 
+    def _fix(self, tensors: Mapping[str, Tensor]) -> None:
+        """Their addresses stay: a CUDA graph need not copy them. Without the compiler nothing asks,
+        and it is not imported.
+        """
+        if self.capture != "eager":
+            for tensor in tensors.values():
+                torch._dynamo.mark_static_address(tensor)
+
     def parted(self, state: State) -> State:
         """What this rank holds of a whole state, which is used up."""
         if not self.shards.are:
             return state
-        return parted(self.program, state, self.updates.divided, self.shards, self.rank)
+        found = parted(self.program, state, self.updates.divided, self.shards, self.rank)
+        self._fix(found.tensors)
+        return found
 
     def as_whole(self, state: State) -> State:
         """A state as one process has it, of tensors that are whole again."""
@@ -317,6 +330,7 @@ class CompiledStep:
         """
         if not state.lanes:
             state.lanes = lanes.seat(self.emitted, count, self.device, self.dtype)
+            self._fix(state.lanes)
         if state.lanes and len(state.lanes[lanes.READ]) != count:
             raise ValueError(
                 f"this state has {len(state.lanes[lanes.READ])} lanes, the step {count} sequences"

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -44,7 +44,8 @@ ENTRY = "entry"  # what the function is called where it is compiled alone
 NUMBERED = re.compile(r"[a-z]+_\d+")  # functions of one emitted module, in their order there
 OPEN, TAKEN, SAID = ".open", ".taken", ".said"  # files of jobs, and of what processes say
 SENDS = "over_ranks(", "from_ranks("  # in the text of a function
-FORMAT = 6  # of what is kept
+FORMAT = 7  # of what is kept
+TOGETHER = 64  # kernels of a GPU that are one, at most
 UNORDERED = (torch.ops.aten.embedding_dense_backward.default,)
 KEPT_BYTES = 4 << 30  # of the folder, the oldest go first
 
@@ -192,7 +193,8 @@ def compiling(again: bool) -> Iterator[None]:
     with (
         config.patch(aggressive_recomputation=again),
         inductor.patch(joint_custom_pre_pass=Inverses(), post_grad_custom_pre_pass=Gathering()),
-        inductor.patch(post_grad_custom_post_pass=Results(), combo_kernels=True),
+        inductor.patch(post_grad_custom_post_pass=Results()),
+        inductor.patch(combo_kernels=True, combo_kernel_max_num_nodes=TOGETHER),
         patch.dict(decompositions),
         patch.dict(lowerings),
     ):
@@ -265,9 +267,10 @@ def bare(module: str) -> str:
     return ast.unparse(tree)
 
 
-def texts(module: str, names: Iterable[str]) -> dict[str, str]:
+def texts(module: str, names: Iterable[str], blocks: Collection[str] = ()) -> dict[str, str]:
     """The text of each named function of an emitted module, alone: with all that it calls, without
-    comments, called `ENTRY`. Functions that compute the same have the same text.
+    comments, called `ENTRY`. Functions that compute the same have the same text. What `blocks` hand
+    to the next call, nobody differentiates: else a gradient of zeros would come for it.
     """
     nodes = ast.parse(module).body
     imports = [n for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)]
@@ -299,9 +302,20 @@ def texts(module: str, names: Iterable[str]) -> dict[str, str]:
                 node.id = called.get(node.id, node.id)
             if isinstance(node, ast.FunctionDef):
                 node.name = called.get(node.name, node.name)
+                if node.name == ENTRY and entry in blocks:
+                    detach(node)
         return "\n\n".join(ast.unparse(node) for node in (*imports, *rows))
 
     return {name: text(name) for name in names}
+
+
+def detach(block: ast.FunctionDef) -> None:
+    """`return outputs, (x,)` -> `return outputs, (x.detach(),)`"""
+    end = block.body[-1]
+    assert isinstance(end, ast.Return) and isinstance(end.value, ast.Tuple)
+    _, kept = end.value.elts
+    assert isinstance(kept, ast.Tuple)
+    kept.elts = [ast.Call(ast.Attribute(x, "detach", ast.Load()), [], []) for x in kept.elts]
 
 
 # -- compiling

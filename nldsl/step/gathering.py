@@ -2,10 +2,11 @@
 
     W x, W y             W [x y]              a matrix is read once
     u z^T + v y^T        [u v] [z y]^T        a sum of matrices is written once
+    low(wide(x))         x                    of a low number, seen otherwise in between
 
 So the gradient of a memory that is asked several times is one product, whose result lies as what
 is added to it. Only where what is put side by side is smaller than the matrices that are not read
-or written again.
+or written again. What else asks for a part of what is side by side takes it from there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.fx import Graph, Node
 from torch.fx.node import Argument, Target, map_arg
 
 aten = torch.ops.aten
+CAST = torch.ops.prims.convert_element_type.default
 PRODUCTS = (aten.bmm.default, aten.mm.default)
 VIEWS = (
     aten.permute.default,
@@ -38,6 +40,7 @@ class Gathering(CustomGraphPass):
     """The pass, as the compiler calls it on each graph."""
 
     def __call__(self, graph: Graph) -> None:
+        stay_low(graph)
         add_as_one(graph)
         ask_as_one(graph)
 
@@ -69,6 +72,29 @@ class Term:
         left, right = self.product.args
         assert isinstance(left, Node) and isinstance(right, Node)
         return left, right
+
+
+# -- numbers that are widened, and rounded again
+
+
+def stay_low(graph: Graph) -> None:
+    """What is widened and then rounded to what it was is itself."""
+    for node in [node for node in graph.nodes if node.target is CAST]:
+        views, x = list[Node](), node.all_input_nodes[0]
+        while x.target in VIEWS:
+            views.append(x)
+            x = x.all_input_nodes[0]
+        if x.target is not CAST:
+            continue
+        was = x.all_input_nodes[0]
+        low, wide = was.meta["val"].dtype, x.meta["val"].dtype
+        if node.args[1] is not low or torch.promote_types(low, wide) is not wide:
+            continue
+        with graph.inserting_before(node):
+            for view in reversed(views):
+                was = call(graph, view.target, was, *view.args[1:])
+        node.replace_all_uses_with(was)
+    graph.eliminate_dead_code()
 
 
 # -- sums
@@ -228,17 +254,48 @@ def waits(node: Node, other: Node) -> bool:
 def answer_together(graph: Graph, group: Sequence[Node], side: int) -> None:
     matrix = group[0].args[side]
     axis = len(shape(group[0])) - (2 if side else 1)
+    asked = [node.args[1 - side] for node in group]
     with graph.inserting_before(group[-1]):
-        asks = beside(graph, [node.args[1 - side] for node in group], axis)
+        asks = as_they_lie(graph, asked, axis)
         whole = call(graph, group[0].target, *((asks, matrix) if side else (matrix, asks)))
         begin = 0
-        for node in group:
+        for node, part in zip(group, asked):
             end = begin + shape(node)[axis]
             node.replace_all_uses_with(call(graph, aten.slice.Tensor, whole, axis, begin, end))
+            if len({*asked}) == len(asked):
+                taken_from(graph, part, asks, (axis, begin, end), group)
             begin = end
     for node in group:
         graph.erase_node(node)
     stable_topological_sort(graph)
+
+
+def as_they_lie(graph: Graph, parts: Sequence[Argument], axis: int) -> Node:
+    """Side by side, each written in the order in which it lies."""
+    nodes = [x for x in parts if isinstance(x, Node)]
+    if not all(lies_turned(x) for x in nodes):
+        return beside(graph, parts, axis)
+    rank = len(shape(nodes[0]))
+    other = 2 * rank - 3 - axis
+    return transposed(graph, beside(graph, [transposed(graph, x) for x in nodes], other))
+
+
+def lies_turned(x: Node) -> bool:
+    strides = x.meta["val"].stride()
+    return bool(strides[-2] == 1 and strides[-1] != 1)
+
+
+def taken_from(
+    graph: Graph, part: Argument, asks: Node, place: tuple[int, int, int], group: Sequence[Node]
+) -> None:
+    """What else takes a part takes it, on a GPU, from what stands side by side."""
+    assert isinstance(part, Node)
+    mine = {*group, asks}
+    others = [user for user in part.users if user not in mine and not waits(asks, user)]
+    if others and part.meta["val"].is_cuda:
+        here = call(graph, aten.slice.Tensor, asks, *place)
+        for user in others:
+            user.replace_input_with(part, here)
 
 
 # -- nodes

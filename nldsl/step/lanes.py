@@ -25,10 +25,7 @@ Lanes = dict[str, Tensor]
 
 
 def seat(emitted: Emitted, count: int, device: str, dtype: torch.dtype) -> Lanes:
-    """`count` lanes that have read nothing; empty if nothing outlives a sequence.
-
-    Addresses are fixed from here on.
-    """
+    """`count` lanes that have read nothing; empty if nothing outlives a sequence."""
     if not emitted.lasting:
         return {}
     lanes = {
@@ -38,8 +35,6 @@ def seat(emitted: Emitted, count: int, device: str, dtype: torch.dtype) -> Lanes
         for name in emitted.lasting
     }
     lanes[READ] = torch.zeros(count, dtype=torch.int64, device=device)
-    for tensor in lanes.values():
-        torch._dynamo.mark_static_address(tensor)
     return lanes
 
 

@@ -175,7 +175,8 @@ def region_function(
     em: Emitter, region: Region, inputs: list[Node], of: Arrangement
 ) -> tuple[str, int, list[tuple[int, int, int]], list[tuple[int, int]]]:
     """The function of a piece, by the first lowering that applies; its tokens, its clocks, and the
-    copies that are made at the end of each, with their clocks.
+    copies that are made at the end of each, with their clocks. No derivative passes through what is
+    handed on for the states that nothing reads.
     """
     levels = em.schedule.program.levels
     heads = {
@@ -189,7 +190,7 @@ def region_function(
     after, outputs = lowering.emit(form, body)
     if of.rows and lowering.lead == "BT":
         n = len(of.outputs)
-        outputs = [*outputs[:n], *(f"{text}[:, -1:]" for text in outputs[n:])]
+        outputs = [*outputs[:n], *(f"{text}[:, -1:].detach()" for text in outputs[n:])]
     narrow = isinstance(form, AffineForm) and form.wide and not region.fixed
     em.lowering[region.name] = lowering.described(form) + of.described()
     em.chunk[region.name] = NARROW if narrow else region.chunk

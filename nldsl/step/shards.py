@@ -40,6 +40,10 @@ class Shards:
         """How many numbers of an array a rank holds."""
         return -(-numbers // self.count)
 
+    def filled(self, numbers: int) -> int:
+        """How many numbers all ranks hold of an array."""
+        return self.count * self.part(numbers)
+
     def size(self, type: Type) -> int:
         """How many numbers of a value a rank holds."""
         return sum(self.part(numel(shape)) for shape in arrays(type))

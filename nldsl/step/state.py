@@ -65,8 +65,6 @@ def allocate(
         else torch.zeros(sizes, dtype=dtype, device=device)
         for name, sizes in names.items()
     }
-    for tensor in tensors.values():
-        torch._dynamo.mark_static_address(tensor)
     found = places(program, types)
     return State(tensors, views=views(program, tensors), seed=seed, places=found)
 
@@ -81,7 +79,6 @@ def parted(
     for name in [*state.tensors]:
         x = state.tensors.pop(name)
         tensors[name] = shards.of(x, divided[name], rank) if name in divided else x
-        torch._dynamo.mark_static_address(tensors[name])
     kept = {name: x for name, x in state.views.items() if name not in state.places}
     whole = {name: place for name, place in state.places.items() if place[0] not in divided}
     return replace(

@@ -76,6 +76,9 @@ class Updates:
         self.taken: dict[Heard, str] = {}  # by the tick that is written: where a rank has its own
         self.meets: list[Met] = []  # of that tick
         self.sent: dict[str | int, tuple[Heard | Met, ...]] = {}  # by the tick of each kind
+        # calls of functions, each with the first state that it makes, by the tick of each kind
+        self.calls: dict[str | int, list[tuple[Root, str]]] = {}
+        self._calls: list[tuple[Root, str]] = []  # of the tick that is written
         self.states = clock.states.states
         self.texts: list[str] = []
         source = self.program.source
@@ -210,7 +213,7 @@ class Updates:
         leaves = {node: value for node in walk(*roots.values()) if (value := text(node))}
         labels: dict[str, Label] = {}  # by value
         for node, value in leaves.items():
-            labels.setdefault(value, given_label(node))
+            labels.setdefault(value, self.label(node))
         arguments = {value: f"a{i + 1}" for i, value in enumerate(labels)}
         for node, value in leaves.items():
             fn.bind(node, arguments[value])
@@ -234,17 +237,25 @@ class Updates:
             {arguments[value]: label for value, label in labels.items()},
             fn.made,
         )
-        return f"{self.define(stem, draft)}({', '.join(arguments)})"
+        call = f"{self.define(stem, draft)}({', '.join(arguments)})"
+        self._calls.append((next(iter(roots)), call))
+        return call
+
+    def label(self, node: Node) -> Label:
+        """What an update calls what it is given, and what that holds."""
+        return Label(identifier(called(node)), holds(node.type, self.shards))
 
     def result(self, flat: Flat, name: Root, root: Node) -> str:
         """Computes the new value of a state; what is kept elsewhere, and may be written before it,
-        is copied.
+        is copied. Those that take it take an array whole.
         """
         fn = flat.fn
-        text = flat.vector(fn.value(root), root.type)
+        ref = fn.value(root)
+        text = flat.vector(ref, root.type)
         if is_kept(root):
             text = fn.let(f"{text}.clone()", "", ()).text
-        fn.bind(self.ticks.al.make("now", type=root.type, memory=name), text)
+        taken = text if isinstance(root.type, Tree) else flat.whole(ref, root.type).text
+        fn.bind(self.ticks.al.make("now", type=root.type, memory=name), taken)
         return text
 
     # -- ticks
@@ -253,7 +264,7 @@ class Updates:
         """Totals first, in place, so that S holds their new values; then new values from old ones;
         then what the step leaves.
         """
-        self.taken, self.meets = {}, []
+        self.taken, self.meets, self._calls = {}, [], []
         lines = [
             f'S["{name}"].add_({given(name.input)})'
             for name in at.moved
@@ -386,6 +397,7 @@ class Updates:
         hear = [line for tape in self.tapes for line in tape.hear(kind)]
         tick = self.tick(kind, at)
         self.sent[name] = (*self.taken, *self.meets)
+        self.calls[name] = self._calls
         return "\n\n".join(
             [
                 *([block(f"hear_{name}(S, G, mode)", hear)] if hear else []),
@@ -477,11 +489,6 @@ def real_tensor(node: Node) -> bool:
     return node.op != "ticks" and (isinstance(name, Bar | Met) or not counts(name or ""))
 
 
-def given_label(node: Node) -> Label:
-    """What an update calls what it is given, and what that holds."""
-    return Label(identifier(called(node)), holds(node.type))
-
-
 def called(node: Node) -> str:
     """`W` for the memory training.W, `grad_W` for its gradient, `bar_W` for its cotangent."""
     name = name_of(node)
@@ -498,9 +505,12 @@ def called(node: Node) -> str:
     return node.op if name is None else last(str(name))
 
 
-def holds(type: Type) -> str:
+def holds(type: Type, shards: Shards) -> str:
     """What a tensor of the step clock holds."""
-    return f"[{size(type)}] all its arrays" if isinstance(type, Tree) else shape_text("", type)
+    if not isinstance(type, Tree):
+        return shape_text("", type)
+    part = "a part of all its arrays" if shards.are else "all its arrays"
+    return f"[{shards.size(type)}] {part}"
 
 
 def drawn(node: Node) -> str:

@@ -24,7 +24,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 from torch.utils.flop_counter import flop_registry
 
-from nldsl.step.kernels.operator import source_of
+from nldsl.step.kernels.operator import sources_of
 from nldsl.step.kernels.source import Source
 
 aten = torch.ops.aten
@@ -63,14 +63,14 @@ def counted(graph: GraphLowering, backward: bool) -> Graph:
     nodes = graph.scheduler.nodes
     inner = [node.get_nodes()[0].node for node in nodes]
     refused = [called(x) for x in inner if x is not None and is_refused(x)]
-    made = [launch(node) for node in nodes if works(node)]
+    made = [x for node in nodes if works(node) for x in launches(node)]
     return Graph(
         backward,
         (*made, *combined(code.value, made)),
         tuple(dict.fromkeys(refused)),
         sum(isinstance(x, Conditional | WhileLoop) for x in inner),
         code.value,
-        sources=tuple(dict.fromkeys(x for node in nodes if (x := source(node)))),
+        sources=tuple(dict.fromkeys(x for node in nodes for x in sources(node)[0])),
     )
 
 
@@ -82,18 +82,21 @@ def combined(code: str, made: Sequence[Launch]) -> list[Launch]:
     return [Launch(False, "part of one", 0)] * (runs - sum(not x.library for x in made))
 
 
-def source(node: BaseSchedulerNode) -> Source | None:
-    """Of a kernel that takes memories through all pieces."""
+def sources(node: BaseSchedulerNode) -> tuple[tuple[Source, ...], int]:
+    """Kernels that take memories through all pieces, and how often each runs."""
+    return sources_at(origin_of(node)) if node.is_extern() else ((), 0)
+
+
+def origin_of(node: BaseSchedulerNode) -> Node | None:
     inner = node.get_nodes()[0].node
-    origin = getattr(inner, "fx_node", None)
-    return source_at(origin) if node.is_extern() else None
+    return getattr(inner, "fx_node", None) or getattr(inner, "origin_node", None)
 
 
-def source_at(node: Node | None) -> Source | None:
+def sources_at(node: Node | None) -> tuple[tuple[Source, ...], int]:
     if node is None:
-        return None
+        return (), 0
     args = map_arg(node.args, lambda x: x.meta["val"])
-    return source_of(getattr(node.target, "overloadpacket", None), args)
+    return sources_of(getattr(node.target, "overloadpacket", None), args)
 
 
 def is_refused(operation: Operation) -> bool:
@@ -108,12 +111,27 @@ def works(node: BaseSchedulerNode) -> bool:
     return device is not None and device.type == "cuda" and not names
 
 
+def launches(node: BaseSchedulerNode) -> list[Launch]:
+    """One, but for memories that programs share: for each piece several, and the copies before."""
+    own, times = sources(node)
+    if not any(x.numbers for x in own):
+        return [launch(node)]
+    name = f"{called(node.get_nodes()[0].node)} in shares"  # type: ignore[arg-type]
+    origin = origin_of(node)
+    assert origin is not None
+    states = map_arg(origin.args[1], lambda x: x.meta["val"])
+    copies = [Launch(True, name, 2 * x.numel() * x.element_size()) for x in states]
+    low = torch.bfloat16
+    rows = [Launch(True, name, x.bytes, x.flops, low if x.low else torch.float32) for x in own]
+    return [*copies, *rows * times]
+
+
 def launch(node: BaseSchedulerNode) -> Launch:
     size, inner = int(node.get_read_write_buffers_sizes()), node.get_nodes()[0].node
     if not node.is_extern():
         return Launch(False, fused(node), size)
     assert isinstance(inner, ExternKernel)
-    origin = getattr(inner, "fx_node", None) or inner.origin_node
+    origin = origin_of(node)
     return Launch(True, called(inner), size, flops(origin), operand(origin))
 
 
@@ -135,7 +153,7 @@ def called(operation: Operation) -> str:
 
 
 def operand(node: Node | None) -> torch.dtype:
-    if (own := source_at(node)) is not None:
+    for own in sources_at(node)[0]:
         return torch.bfloat16 if own.low else torch.float32
     values = (x.meta.get("val") for x in node.all_input_nodes) if node else ()
     return next((x.dtype for x in values if isinstance(x, Tensor)), torch.float32)
@@ -143,8 +161,9 @@ def operand(node: Node | None) -> torch.dtype:
 
 def flops(node: Node | None) -> int:
     """Of a product of matrices, or what is made of such; what works entry by entry has none."""
-    if (own := source_at(node)) is not None:
-        return own.flops
+    own, _ = sources_at(node)
+    if own:
+        return sum(x.flops for x in own)
     packet = getattr(node and node.target, "overloadpacket", None)
     formula = FORMULAS.get(packet) or flop_registry.get(packet)
     if node is None or formula is None:

@@ -65,6 +65,7 @@ def of_memories(source: Source, gpu: Gpu) -> Cubin:
 
     signature = dict.fromkeys(source.tensors, "*fp32")
     aligned = {(i,): [["tt.divisibility", 16]] for i in range(len(signature))}
+    signature |= dict.fromkeys(source.numbers, "i32")
     made = assemble(
         ASTSource(fn=kernel(source), signature=signature, constexprs={}, attrs=aligned),
         target=GPUTarget("cuda", gpu.architecture, 32),

@@ -87,7 +87,8 @@ class Host(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif func.namespace == "aten" and not func.is_view and name not in IDLE:
             tensors = [x for x in tree_leaves((args, kwargs, made)) if isinstance(x, Tensor)]
             size = sum(x.numel() * x.element_size() for x in tensors)
-            self.eager[Launch(True, name, size)] += 1
+            if any(x.numel() for x in tree_leaves(made) if isinstance(x, Tensor)):
+                self.eager[Launch(True, name, size)] += 1
         return made
 
 

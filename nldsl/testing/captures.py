@@ -31,7 +31,11 @@ class Counted:
 
 
 def traced(
-    program: Program, capture: str, precision: str = "float64", files: Files | None = None
+    program: Program,
+    capture: str,
+    precision: str = "float64",
+    files: Files | None = None,
+    at_once: bool | None = None,
 ) -> tuple[CompiledStep, Counted]:
     """A step whose functions are traced whole (`fullgraph`: a graph break is an error) and then run
     without a code generator.
@@ -47,7 +51,10 @@ def traced(
         mock.patch.object(torch, "compile", lambda run, **how: compiler(run)),
         mock.patch.object(CompiledStep, "obtain", staticmethod(obtain)),
     ):
-        return compile_program(program, precision=precision, capture=capture, files=files), counted
+        step = compile_program(
+            program, precision=precision, capture=capture, files=files, at_once=at_once
+        )
+    return step, counted
 
 
 def apart(

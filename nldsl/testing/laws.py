@@ -192,10 +192,12 @@ def agreement(subject: Subject, batches: Sequence[Batch]) -> dict[str, float]:
         planned_steps=subject.step.steps,
         files=subject.step.files,
     )
+    slopes = subject.gradients(batches[0])
     found = _agreement_of_one_pass(subject, oracle, batches[0])
+    learned: dict[str, Tensor] = {}
     for i, batch in enumerate(batches):
         subject.step(subject.state, [batch])
-        oracle.step(batch)
+        oracle.step(batch, learned if i == 0 else None)
         for name, value in oracle.memories.items():
             if name in subject.state.tensors:
                 found[f"step {i + 1} {name}"] = deviation(
@@ -204,11 +206,28 @@ def agreement(subject: Subject, batches: Sequence[Batch]) -> dict[str, float]:
         for name, value in oracle.weights.items():
             if name in subject.state.views:
                 found[f"step {i + 1} {name}"] = deviation(subject.state.views[name], value)
-    return found
+    return found | _agreement_of_slopes(subject.program, slopes, learned)
+
+
+def _agreement_of_slopes(
+    program: Program, slopes: Mapping[str, Tensor], learned: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """Of the weights of levels with one objective, the gradients of the first batch."""
+    single = {
+        name
+        for name, level in program.levels.items()
+        if len(level.objectives) == 1 and level.objectives[0].op == "fold"
+    }
+    owners = {name: m.level for m in program.memories.values() for name in _places(m)}
+    return {
+        f"gradient {name}": deviation(g, learned[name].reshape(-1))
+        for name, g in slopes.items()
+        if name in learned and owners[name] in single
+    }
 
 
 def _agreement_of_one_pass(subject: Subject, oracle: Oracle, batch: Batch) -> dict[str, float]:
-    """Streams, the carry, and gradients of one batch."""
+    """Streams and the carry of one batch."""
     program, result = subject.program, oracle.run(batch)
     with torch.no_grad():
         outputs, carry = subject.forward(batch)
@@ -221,16 +240,6 @@ def _agreement_of_one_pass(subject: Subject, oracle: Oracle, batch: Batch) -> di
         wanted = held.get(name) if "@" in name else result.memories[name]
         if wanted is not None:
             found[f"state {name}"] = deviation(flat(value), flat(wanted))
-    learned = oracle.gradients(batch)
-    single = {
-        name
-        for name, level in program.levels.items()
-        if len(level.objectives) == 1 and level.objectives[0].op == "fold"
-    }
-    owners = {name: m.level for m in program.memories.values() for name in _places(m)}
-    for name, g in subject.gradients(batch).items():
-        if name in learned and owners[name] in single:
-            found[f"gradient {name}"] = deviation(g, learned[name].reshape(-1))
     return found
 
 

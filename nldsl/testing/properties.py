@@ -42,7 +42,6 @@ class Tally:
     judged: set[str] = field(default_factory=set)
     rejected: Counter[str] = field(default_factory=Counter)  # not lowered: code and message
     unsteady: set[str] = field(default_factory=set)
-    constructs: set[str] = field(default_factory=set)
 
     def __str__(self) -> str:
         lines = [
@@ -76,7 +75,6 @@ def subject_of(drawn: Drawn) -> laws.Subject | None:
     ):
         TALLY.unsteady.add(drawn.text)
         return None
-    TALLY.constructs |= drawn.constructs
     TALLY.judged.add(drawn.text)
     return subject
 

@@ -8,13 +8,16 @@ pieces so where the memory fits, and what is left of a sequence by them.
     adjoint.py         operations -> those of the backward pass
     code.py            operations -> lines of Triton
     source.py          -> the text of a kernel, the memory carried from piece to piece
+    shares.py          of a larger memory -> the texts of a few kernels a piece, which share it
     operator.py        the operators of PyTorch that run the texts
     rolling.py         the recurrences of a step -> those that are taken so
 
 Guarantees: no name of a system decides anything; values, states and gradients are those of the
 interpreter, to 1e-5 in float32. A recurrence has a kernel where its statements are in the tables
-(`WRITE`, `ADJOINT`), lanes and heads need nothing of each other, no value of one of them has three
-axes, and its memories are at most `ROOM` numbers a head. It is told why one has none.
+(`WRITE`, `ADJOINT`), lanes and heads need nothing of each other, and no value of one of them has
+three axes. Memories of at most `ROOM` numbers a head stay on the chip through all pieces; up to
+`MOST` programs share larger ones, which pass through memory in each piece. It is told why one has
+none.
 
 Decisions. Sizes and strides are numbers in the text: a step has few shapes, and the compiler knows
 more. States before each piece are stored, not worked out backwards: a decay may be 0. What a piece

@@ -37,6 +37,7 @@ class Code:
     lines: list[str] = field(default_factory=list)
     ranges: set[int] = field(default_factory=set)
     done: set[int] = field(default_factory=set)
+    known: dict[int, str] = field(default_factory=dict)  # texts of values that are made elsewhere
 
     def let(self, at: int, text: str) -> None:
         self.lines.append(f"v{at} = {text}")
@@ -64,7 +65,10 @@ class Code:
         for dim, stride in zip(tensor.dims, tensor.strides, strict=True):
             if dim is None or stride == 0:
                 continue
-            at = rows[-1 - dim] if dim < 0 else lane if dim == 0 else f"p{dim}"
+            if dim <= -3:
+                at = f"({rows[-3 - dim]} + part * {tile[-3 - dim]})"
+            else:
+                at = rows[-1 - dim] if dim < 0 else lane if dim == 0 else f"p{dim}"
             text.append(at if stride == 1 else f"{at} * {stride}")
         return " + ".join(text)
 
@@ -72,10 +76,8 @@ class Code:
         mask = self.mask(tile)
         said = f", mask={mask}, other=0.0" if mask else ""
         # a pointer that broadcasts along an axis is one of the whole tile
-        missing = any(
-            -1 - k not in [d for d, s in zip(tensor.dims, tensor.strides) if s]
-            for k in range(len(tile))
-        )
+        there = [d for d, s in zip(tensor.dims, tensor.strides) if s]
+        missing = any(-1 - k not in there and -3 - k not in there for k in range(len(tile)))
         pointer = self.pointer(name, tensor, tile, lane)
         if missing and tile:
             shape = ", ".join(str(padded(n)) for n in tile)
@@ -92,13 +94,16 @@ class Code:
         stack = [*reversed([*wanted])]
         while stack:
             at = stack[-1]
-            needed = [x for x in self.ops[at].args if x not in self.done]
+            args = () if at in self.known else self.ops[at].args
+            needed = [x for x in args if x not in self.done]
             if at in self.done or not needed:
                 stack.pop()
                 if at not in self.done:
                     self.done.add(at)
                     op = self.ops[at]
-                    text = WRITE[op.kind](self, op, at) if op.args else load(op, self.tiles[at])
+                    text = self.known.get(at, "")
+                    if not text:
+                        text = WRITE[op.kind](self, op, at) if args else load(op, self.tiles[at])
                     self.let(at, text)
             else:
                 stack += reversed(needed)
@@ -110,6 +115,10 @@ class Tensor:
 
     dims: tuple[int | None, ...]
     strides: tuple[int, ...]
+
+    @property
+    def least(self) -> int:
+        return min((d for d in self.dims if d is not None), default=0)
 
 
 # -- each kind of operation

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from nldsl.step.kernels.shares import backward_sources, forward_sources, scratch_sizes
 from nldsl.step.kernels.source import (
     Call,
     Grads,
@@ -83,7 +84,11 @@ def pieces(
     the states behind the last piece if `left`, then those before each if `keep`.
     """
     call = call_of(text, states, streams, count, left, keep)
-    made, source = results(call, states[0]), forward_source(call)
+    made = results(call, states[0])
+    if call.parts > 1:
+        forward_by_shares(call, states, streams, made)
+        return made
+    source = forward_source(call)
     outs = len(call.piece.outs)
     kept = made[len(made) - len(states) :] if keep else []
     behind = made[outs : outs + len(states)] if left else []
@@ -117,17 +122,92 @@ def pieces_back(
     the states behind the last and in what was handed on; None is 0.
     """
     call, grads = call_back(text, starts, streams, count, new, outs, wanted)
-    source, made = backward_source(call, grads), gradients(call, starts[0], wanted)
-    given = {f"k{i}": x for i, x in enumerate(starts)} | {f"x{i}": x for i, x in enumerate(streams)}
-    given |= {f"e{i}": x for i, x in enumerate(new) if x is not None}
-    given |= {f"g{i}": x for i, x in enumerate(outs) if x is not None}
+    made = gradients(call, starts[0], wanted)
+    if call.parts > 1:
+        given = backward_given(starts, streams, new, outs, wanted, made)
+        backward_by_shares(call, grads, given, new, made[: len(starts)])
+        return made
+    source = backward_source(call, grads)
+    given = backward_given(starts, streams, new, outs, wanted, made)
     given |= {f"h{i}": made[i] for i in range(len(starts))}
-    given |= {f"y{i}": x for i, x in zip(wanted, made[len(starts) :])}
     launch(source, [given[name] for name in source.tensors])
     for i, x in zip(wanted, made[len(starts) :]):
         if f"y{i}" not in source.tensors:
             x.zero_()
     return made
+
+
+def backward_given(
+    starts: Tensors,
+    streams: Tensors,
+    new: Sequence[Tensor | None],
+    outs: Sequence[Tensor | None],
+    wanted: Sequence[int],
+    made: Tensors,
+) -> dict[str, Tensor]:
+    """What a kernel of the backward pass takes, by its name there."""
+    given = {f"k{i}": x for i, x in enumerate(starts)} | {f"x{i}": x for i, x in enumerate(streams)}
+    given |= {f"e{i}": x for i, x in enumerate(new) if x is not None}
+    given |= {f"g{i}": x for i, x in enumerate(outs) if x is not None}
+    return given | {f"y{i}": x for i, x in zip(wanted, made[len(starts) :])}
+
+
+# -- memories that programs share: kernels for each piece. States before each piece lie piece by
+# piece, those of its lanes one after the other.
+
+
+def forward_by_shares(call: Call, states: Tensors, streams: Tensors, made: Tensors) -> None:
+    sources, lanes, outs = forward_sources(call), call.lanes, len(call.piece.outs)
+    n = len(states)
+    fresh = [states[0].new_empty(x.sizes, dtype=torch.float32) for x in call.states]
+    behind = made[outs : outs + n] if call.left else fresh
+    other = [torch.empty_like(x) for x in (() if call.keep else fresh)]
+    given = {f"x{i}": x for i, x in enumerate(streams)}
+    given |= {f"o{i}": x for i, x in enumerate(made[:outs])}
+    given |= scratch(call, None, states[0])
+    at = made[len(made) - n :] if call.keep else (behind, other)[call.pieces % 2]
+    for one, start in zip(at, states):
+        one[:lanes].copy_(start)
+    for piece in range(call.pieces):
+        last = piece == call.pieces - 1
+        if call.keep:
+            begin, end = piece * lanes, 0 if last else (piece + 1) * lanes
+            to = behind if last else at
+        else:
+            begin, end, to = 0, 0, behind if at is other else other
+        given |= {f"s{i}": x for i, x in enumerate(at)} | {f"t{i}": x for i, x in enumerate(to)}
+        for source in sources:
+            launch(source, [given[name] for name in source.tensors], piece, begin, end)
+        at = at if call.keep else to
+
+
+def backward_by_shares(
+    call: Call,
+    grads: Grads,
+    given: dict[str, Tensor],
+    new: Sequence[Tensor | None],
+    made: Tensors,
+) -> None:
+    """From the last piece on; the gradients in states go to and fro between two places."""
+    sources = backward_sources(call, grads)
+    given |= {f"s{i}": given[f"k{i}"] for i in range(len(made))}
+    given |= scratch(call, grads, made[0])
+    places = [*made], [torch.empty_like(x) for x in made]
+    for i, grad in enumerate(new):
+        first = places[call.pieces % 2][i]
+        first.zero_() if grad is None else first.copy_(grad)
+    for piece in reversed(range(call.pieces)):
+        behind, to = places[(piece + 1) % 2], places[piece % 2]
+        given |= {f"e{i}": x for i, x in enumerate(behind)}
+        given |= {f"h{i}": x for i, x in enumerate(to)}
+        for source in sources:
+            tensors = [given[name] for name in source.tensors]
+            launch(source, tensors, piece, piece * call.lanes, 0)
+
+
+def scratch(call: Call, grads: Grads | None, like: Tensor) -> dict[str, Tensor]:
+    sizes = scratch_sizes(call, grads)
+    return {name: like.new_empty(n, dtype=torch.float32) for name, n in sizes.items()}
 
 
 def call_back(
@@ -197,13 +277,19 @@ pieces.register_autograd(differentiated, setup_context=keep_for_backward)
 # -- in Triton
 
 
-def source_of(packet: object, args: Sequence[object]) -> Source | None:
-    """The kernel that a call of these operators runs."""
+def sources_of(packet: object, args: Sequence[object]) -> tuple[tuple[Source, ...], int]:
+    """The kernels that a call of these operators runs, and how often each."""
     if packet is torch.ops.nldsl.pieces:
-        return forward_source(call_of(*args))  # type: ignore[arg-type]
+        call = call_of(*args)  # type: ignore[arg-type]
+        if call.parts == 1:
+            return (forward_source(call),), 1
+        return forward_sources(call), call.pieces
     if packet is torch.ops.nldsl.pieces_back:
-        return backward_source(*call_back(*args))  # type: ignore[arg-type]
-    return None
+        call, grads = call_back(*args)  # type: ignore[arg-type]
+        if call.parts == 1:
+            return (backward_source(call, grads),), 1
+        return backward_sources(call, grads), call.pieces
+    return (), 0
 
 
 def kernel(source: Source) -> Kernel:
@@ -223,6 +309,6 @@ def made(source: Source, interpreted: bool) -> Kernel:
     return found
 
 
-def launch(source: Source, tensors: Sequence[Tensor]) -> None:
+def launch(source: Source, tensors: Sequence[Tensor], *numbers: int) -> None:
     with torch.cuda.device(tensors[0].device) if tensors[0].is_cuda else nullcontext():
-        kernel(source)[(source.programs,)](*tensors, num_warps=source.warps)
+        kernel(source)[(source.programs,)](*tensors, *numbers, num_warps=source.warps)

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nldsl.step.kernels.code import padded
 from nldsl.step.kernels.operator import call_of
+from nldsl.step.kernels.shares import backward_sources, forward_sources
 from nldsl.step.kernels.source import (
     Call,
     Grads,
@@ -28,7 +29,7 @@ from nldsl.step.kernels.statements import Recurrent, Whole, whole
 from nldsl.step.kernels.tiles import Unfit
 from nldsl.step.runtime.recurrence import pieces
 
-ROOM = 1 << 14  # numbers of a head's memories, 64 KiB of a processor's registers and shared memory
+TILE = 1 << 14  # numbers of one value, 64 KiB of a processor's registers and shared memory
 Run = Callable[..., Any]
 Scan = Callable[..., tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
 
@@ -88,15 +89,15 @@ def calls(source: str, made: Whole, one: Recurrent) -> list[Call]:
 def hold(call: Call) -> None:
     """Raises Unfit where a kernel cannot be written, or the memory does not fit."""
     found = call.piece
-    sizes = [math.prod(map(padded, found.tiles[x.at])) for x in found.states]
-    if sum(sizes) > ROOM:
-        raise Unfit(f"{sum(sizes):,} numbers a head, more than the {ROOM:,} that a chip keeps")
-    if max(math.prod(map(padded, tile)) for tile in found.tiles) > ROOM:
-        raise Unfit(f"more than {ROOM:,} numbers of one value")
-    forward_source(call)
+    if max(math.prod(map(padded, tile)) for tile in found.tiles) > TILE:
+        raise Unfit(f"more than {TILE:,} numbers of one value")
     outs = tuple((i, contiguous(x.sizes)) for i, x in enumerate(found.outs))
     new = tuple((i, contiguous(x.sizes)) for i, x in enumerate(call.states))
-    backward_source(call, Grads(new, outs, tuple(range(len(call.streams)))))
+    grads = Grads(new, outs, tuple(range(len(call.streams))))
+    if call.parts > 1:
+        forward_sources(call), backward_sources(call, grads)
+    else:
+        forward_source(call), backward_source(call, grads)
 
 
 def rolled(scan: Scan, found: Mapping[Run, tuple[Whole, Run]]) -> Scan:

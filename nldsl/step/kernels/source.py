@@ -9,10 +9,13 @@ from functools import cache
 
 from nldsl.step.kernels.adjoint import Backward, backward
 from nldsl.step.kernels.code import HEAD, Code, Tensor, padded
-from nldsl.step.kernels.tiles import Op, Piece, Sizes, View, piece
+from nldsl.step.kernels.tiles import Op, Piece, Sizes, Unfit, View, piece
 
 Strides = tuple[int, ...]
 ROW = "row"
+ROOM = 1 << 14  # numbers of a head's memories, 64 KiB of a processor's registers and shared memory
+SHARE = 1 << 14  # of what one program has of larger ones
+MOST = 16  # programs that share a head's memories
 Load = Callable[[Op, Sizes], str]
 
 
@@ -50,8 +53,17 @@ class Call:
     @property
     def piece(self) -> Piece:
         """Raises Unfit."""
+        return self.shared(self.parts)
+
+    def shared(self, parts: int) -> Piece:
+        """Raises Unfit."""
         old = tuple((self.rows, *x.sizes[1:]) for x in self.states)
-        return piece(self.text, old, tuple(x.sizes for x in self.streams))
+        return piece(self.text, old, tuple(x.sizes for x in self.streams), parts)
+
+    @property
+    def parts(self) -> int:
+        """The programs that share a head's memories. Raises Unfit if they would be too many."""
+        return parts_of(self)
 
     @property
     def starts(self) -> list[Sizes]:
@@ -60,7 +72,19 @@ class Call:
 
     @property
     def programs(self) -> int:
-        return math.prod((self.lanes, *self.piece.programs[1:]))
+        return math.prod((self.lanes, *self.piece.programs[1:])) * self.parts
+
+
+@cache
+def parts_of(call: Call) -> int:
+    found = call.shared(1)
+    numbers = sum(math.prod(map(padded, found.tiles[x.at])) for x in found.states)
+    if numbers <= ROOM:
+        return 1
+    parts = 1 << (math.ceil(numbers / SHARE) - 1).bit_length()
+    if parts > MOST:
+        raise Unfit(f"{numbers:,} numbers a head, more than {MOST} programs share")
+    return parts
 
 
 @dataclass(frozen=True)
@@ -77,7 +101,8 @@ class Grads:
 @dataclass(frozen=True)
 class Source:
     """A kernel as text, the names of the tensors that it takes, and what it runs on; the operations
-    of its products, and whether any of them is of numbers rounded to bfloat16.
+    of its products, and whether any of them is of numbers rounded to bfloat16. Of one that is run
+    for each piece: the bytes that it moves, and the numbers that it takes behind the tensors.
     """
 
     name: str
@@ -87,6 +112,8 @@ class Source:
     warps: int
     flops: int
     low: bool
+    bytes: int = 0
+    numbers: tuple[str, ...] = ()
 
 
 def contiguous(sizes: Sizes) -> Strides:
@@ -227,14 +254,22 @@ def assembled(
     rows += [*first, f"for piece in range({call.pieces}):"]
     rows += [f"    {line}" for line in (f"{ROW} = lane * {call.pieces} + {at}", *code.lines)]
     rows += last
-    body = "\n".join(f"    {row}" for row in rows)
-    text = f"{HEAD}\n@triton.jit\ndef {name}({', '.join(names)}):\n{body}\n"
+    text = text_of(name, names, rows)
     largest = max(math.prod(map(padded, tile)) for tile in code.tiles)
     made = [op for at, op in enumerate(code.ops) if at in code.done]
     flops = sum(products(code, op) for op in made) * call.pieces * call.programs
     warps = 8 if largest > 2048 else 4
     low = any(op.low for op in made)
     return Source(name, text, tuple(names), call.programs, warps, flops, low)
+
+
+def text_of(
+    name: str, names: Sequence[str], rows: Sequence[str], numbers: Sequence[str] = ()
+) -> str:
+    """`numbers`: arguments that a kernel is not written anew for."""
+    body = "\n".join(f"    {row}" for row in rows)
+    how = f"(do_not_specialize={[*numbers]})" if numbers else ""
+    return f"{HEAD}\n@triton.jit{how}\ndef {name}({', '.join(names)}):\n{body}\n"
 
 
 def products(code: Code, op: Op) -> int:

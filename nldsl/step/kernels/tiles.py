@@ -17,6 +17,10 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 Sizes = tuple[int, ...]
 
 
+class Share(int):
+    """The size of an axis of a tile that is one program's share of it."""
+
+
 class Unfit(Exception):
     """Why statements are none of a kernel."""
 
@@ -73,6 +77,25 @@ class Tape:
     ops: list[Op] = field(default_factory=list)
     axes: list[tuple[Axis, ...]] = field(default_factory=list)
     known: dict[Op, int] = field(default_factory=dict)
+    shared: Axis | None = None
+    parts: int = 1
+
+    def share(self, states: Sequence[Symbol], parts: int) -> None:
+        """Raises Unfit where states have no axis in common that so many programs can share."""
+        if parts == 1:
+            return
+        common = [a.root for a in tile(self, states[0].at) if a.size % parts == 0]
+        for x in states[1:]:
+            common = [a for a in common if a in [b.root for b in tile(self, x.at)]]
+        if not common:
+            raise Unfit("its memories have no axis in common that programs could share")
+        self.shared, self.parts = max(common, key=lambda a: a.size), parts
+        for at in range(len(self.ops)):
+            if [a.root for a in tile(self, at)].count(self.shared) > 1:
+                raise Unfit("a value of two axes that programs share")
+
+    def extent(self, axis: Axis) -> int:
+        return Share(axis.size // self.parts) if axis.root is self.shared else axis.size
 
     def add(self, op: Op, axes: Sequence[Axis]) -> int:
         if op not in self.known:
@@ -265,7 +288,8 @@ WORDS = {
 @dataclass(frozen=True)
 class View:
     """A tensor, or what is made for one: the value `at`, and what its dimensions are: an axis of
-    programs (0 the lane's), an axis of the tile (-1 the first, -2 the second), None of size 1.
+    programs (0 the lane's), an axis of the tile (-1 the first, -2 the second; -3 and -4 if programs
+    share it), None of size 1.
     """
 
     at: int
@@ -289,9 +313,12 @@ class Piece:
 
 
 @cache
-def piece(text: str, states: tuple[Sizes, ...], streams: tuple[Sizes, ...]) -> Piece:
+def piece(
+    text: str, states: tuple[Sizes, ...], streams: tuple[Sizes, ...], parts: int = 1
+) -> Piece:
     """The function `piece(states, streams)` of the text, for tensors of these sizes; states are
-    given as many lanes as streams have, one for each piece. Raises Unfit.
+    given as many lanes as streams have, one for each piece. So many programs share the longest axis
+    that all states have. Raises Unfit.
     """
     space: dict[str, object] = {**WORDS}
     exec(compile(text, "<nldsl kernel>", "exec"), space)
@@ -314,9 +341,10 @@ def piece(text: str, states: tuple[Sizes, ...], streams: tuple[Sizes, ...]) -> P
     if [tuple(x) for x in states] != [sizes(x) for x in new]:
         raise Unfit("a memory that is made without what it was")
     hold(tape)
+    tape.share(old, parts)
     return Piece(
         tuple(stripped(tape, at) for at in range(len(tape.ops))),
-        tuple(tuple(a.size for a in tile(tape, at)) for at in range(len(tape.ops))),
+        tuple(tuple(map(tape.extent, tile(tape, at))) for at in range(len(tape.ops))),
         tuple(map(view, old)),
         tuple(map(view, taken)),
         tuple(map(view, new)),
@@ -337,7 +365,9 @@ def view(x: Symbol) -> View:
     here = tile(x.tape, x.at)
 
     def place(d: Axis | None) -> int | None:
-        return None if d is None else -1 - here.index(d) if d.root.role is None else d.root.role
+        if d is None or d.root.role is not None:
+            return d and d.root.role
+        return (-3 if d.root is x.tape.shared else -1) - here.index(d)
 
     return View(x.at, tuple(map(place, x.dims)), sizes(x))
 

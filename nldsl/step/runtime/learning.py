@@ -27,7 +27,7 @@ def fresh(
     token.
     """
     like = next(
-        (x for x in (*W.values(), *inputs.values()) if x.is_floating_point()), torch.zeros(())
+        (x for x in (*W.values(), *inputs.values()) if x.is_floating_point()), torch.empty(())
     )
     batch = next(iter(inputs.values())).shape[0]
     rolled = "last" if mode == "loop" and not LASTING else mode

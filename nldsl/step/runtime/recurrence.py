@@ -131,7 +131,8 @@ def scan_chunks(
     run(before, singly(before, streams, ticks, make))
     if mode == "scan" and len(full) > 3:
         flags = [ticks[b] for _, b in full]
-        state, out = scanned(body, state, piled(streams, full), statics, flags)
+        stacked = tuple(x.contiguous() for x in piled(streams, full))
+        state, out = scanned(body, state, stacked, statics, flags)
         outs.append(out)
     else:
         run(full, together(full, streams, ticks, make))
@@ -184,7 +185,7 @@ def together(
     """What pieces of one length are given: what is made of their streams is made at once."""
     if not full:
         return []
-    n, stacked = len(full), piled(streams, full)
+    n, stacked = len(full), tuple(by_heads(x) for x in piled(streams, full))
     made = make(tuple(x.flatten(0, 1) for x in stacked))
     rows = list(zip(*(x.unbind(0) for x in stacked)))
     parts = list(zip(*(x.view(n, -1, *x.shape[1:]).unbind(0) for x in made))) or [()] * n
@@ -217,7 +218,16 @@ def piled(streams: tuple[Tensor, ...], full: list[tuple[int, int]]) -> tuple[Ten
     """Each [B, T, ..] -> its pieces of one length, one after the other, [n, B, chunk, ..]."""
     first, last = full[0][0], full[-1][1]
     cut = (x[:, first:last].reshape(len(x), len(full), -1, *x.shape[2:]) for x in streams)
-    return tuple(x.movedim(1, 0).contiguous() for x in cut)
+    return tuple(x.movedim(1, 0) for x in cut)
+
+
+def by_heads(x: Tensor) -> Tensor:
+    """[n, B, chunk, P.., e] in one stretch of memory; on a CPU the tokens of a head lie side by
+    side, as its products take them.
+    """
+    if at_once(x) or x.dim() < 5:
+        return x.contiguous()
+    return x.movedim(2, -2).contiguous().movedim(-2, 2)
 
 
 def ending(n: int, clocks: tuple[tuple[int, int, int], ...]) -> tuple[bool, ...]:

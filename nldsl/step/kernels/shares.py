@@ -1,0 +1,264 @@
+"""A memory that is too large for one program -> kernels of programs that share it.
+
+The longest axis that all memories of a piece have is parted among programs. What is summed over it
+is known when each has made its share: so a piece is several kernels, one after the other. Each
+makes again what it needs of those before, but for these sums, which it reads.
+
+    y = W1 silu(W2 k)      first: W1[:, part] silu(W2[part, :] k)      then: y, the sum of the shares
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+from nldsl.step.kernels.adjoint import backward
+from nldsl.step.kernels.code import Code, Tensor, padded
+from nldsl.step.kernels.source import (
+    ROW,
+    Call,
+    Grads,
+    Shape,
+    Source,
+    contiguous,
+    gradient_sizes,
+    lacking,
+    lanewise,
+    products,
+    text_of,
+    whole,
+)
+from nldsl.step.kernels.tiles import Op, Share, Sizes, View
+
+NUMBERS = ("piece", "at", "to")  # which piece; where its states begin, and those behind it
+BYTES = 4
+
+
+def summed_over(op: Op, tiles: Sequence[Sizes]) -> bool:
+    """Does an operation sum over the axis that programs share?"""
+    given, out = op.letters
+    return op.kind == "einsum" and any(
+        isinstance(n, Share) and c not in out
+        for letters, x in zip(given, op.args)
+        for c, n in zip(letters, tiles[x])
+    )
+
+
+def known_from(ops: Sequence[Op], tiles: Sequence[Sizes]) -> list[int]:
+    """The first kernel in which each value is known whole."""
+    found: list[int] = []
+    for op in ops:
+        found.append(max((found[x] for x in op.args), default=0) + summed_over(op, tiles))
+    return found
+
+
+def needed(ops: Sequence[Op], roots: Collection[int]) -> set[int]:
+    """Values that these are made of."""
+    found, stack = set[int](), [*roots]
+    while stack:
+        at = stack.pop()
+        if at not in found:
+            found.add(at)
+            stack += ops[at].args
+    return found
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A value that is handed out: under which name, how the tensor lies, the text of its first
+    axis.
+    """
+
+    at: int
+    name: str
+    tensor: Tensor
+    lane: str
+
+
+@dataclass
+class Kernels:
+    """Those of one direction. `given`: where what comes from outside lies."""
+
+    call: Call
+    ops: Sequence[Op]
+    tiles: Sequence[Sizes]
+    stored: Sequence[Stored]
+    given: Callable[[Op], Stored]
+    bytes: int = field(default=0, init=False)
+
+    def sources(self, name: str) -> tuple[Source, ...]:
+        """The kernels of a piece, in order."""
+        known = known_from(self.ops, self.tiles)
+        live = needed(self.ops, [x.at for x in self.stored])
+        sums = [at for at in sorted(live) if summed_over(self.ops[at], self.tiles)]
+        count = 1 + max(known[x.at] for x in self.stored)
+        return tuple(self.source(f"{name}_{n + 1}", n, known, sums) for n in range(count))
+
+    def source(self, name: str, n: int, known: Sequence[int], sums: Sequence[int]) -> Source:
+        self.bytes = 0
+        code = Code(self.ops, self.tiles)
+        scratch = {at: f"w{j}" for j, at in enumerate(sums)}
+        code.known = {at: self.total(code, scratch[at], at) for at in sums if known[at] <= n}
+
+        def load(op: Op, tile: Sizes) -> str:
+            where = self.given(op)
+            self.count(where.tensor, tile)
+            return code.load(where.name, where.tensor, tile, where.lane)
+
+        for at in sums:
+            if known[at] == n + 1:
+                code.make([at], load)
+                code.lines.append(self.share(code, scratch[at], at))
+        for one in self.stored:
+            if known[one.at] == n:
+                tile = self.tiles[one.at]
+                code.make([one.at], load)
+                text = code.store(one.name, one.tensor, tile, one.lane, f"v{one.at}")
+                alike = not any(isinstance(size, Share) for size in tile)
+                code.lines += ["if part == 0:", f"    {text}"] if alike else [text]
+                self.count(one.tensor, tile)
+        return self.assembled(name, code, [*scratch.values()])
+
+    def count(self, tensor: Tensor, tile: Sizes) -> None:
+        roles = {d for d in tensor.dims if d is not None and d >= 0}
+        sizes = (self.call.lanes, *self.call.piece.programs[1:])
+        numbers = math.prod(tile) * math.prod(sizes[r] for r in roles)
+        self.bytes += BYTES * numbers * (self.call.parts if min(tensor.least, 0) <= -3 else 1)
+
+    # -- what programs add up
+
+    def place(self, code: Code, at: int, part: str) -> tuple[str, str]:
+        """Where the share of a part lies, and the mask there."""
+        tile = self.tiles[at]
+        begin = f"(place * {self.call.parts} + {part}) * {math.prod(tile)}"
+        rows = (f"{r} * {s}" for r, s in zip(code.rows(tile), contiguous(tile)))
+        return " + ".join([begin, *rows]), code.mask(tile)
+
+    def share(self, code: Code, name: str, at: int) -> str:
+        place, mask = self.place(code, at, "part")
+        self.bytes += BYTES * math.prod(self.tiles[at]) * self.call.programs
+        return f"tl.store({name} + {place}, v{at}{f', mask={mask}' if mask else ''})"
+
+    def total(self, code: Code, name: str, at: int) -> str:
+        texts = []
+        for part in range(self.call.parts):
+            place, mask = self.place(code, at, str(part))
+            said = f", mask={mask}, other=0.0" if mask else ""
+            texts.append(f"tl.load({name} + {place}{said})")
+        return " + ".join(texts)
+
+    # -- the text
+
+    def assembled(self, name: str, code: Code, scratch: Sequence[str]) -> Source:
+        call = self.call
+        rows = ["pid = tl.program_id(0).to(tl.int64)", f"part = pid % {call.parts}"]
+        rows += [f"place = pid // {call.parts}", "lane = place"]
+        for i, n in reversed([*enumerate(call.piece.programs[1:], 1)]):
+            rows += [f"p{i} = lane % {n}", f"lane = lane // {n}"]
+        rows += [f"r{n} = tl.arange(0, {padded(n)})" for n in sorted(code.ranges)]
+        rows += [f"{ROW} = lane * {call.pieces} + piece", *code.lines]
+        words = {*re.findall(r"\w+", "\n".join(code.lines))}
+        given = [self.given(op).name for op in self.ops if not op.args]
+        known = [*given, *(x.name for x in self.stored), *scratch]
+        names = [x for x in dict.fromkeys(known) if x in words]
+        self.bytes += sum(
+            BYTES * math.prod(self.tiles[at]) * call.programs
+            for at in code.known
+            if at in code.done
+        )
+        made = [self.ops[at] for at in code.done if at not in code.known]
+        flops = sum(products(code, op) for op in made) * call.programs
+        largest = max(math.prod(map(padded, self.tiles[at])) for at in code.done)
+        return Source(
+            name,
+            text_of(name, [*names, *NUMBERS], rows, NUMBERS),
+            tuple(names),
+            call.programs,
+            8 if largest > 2048 else 4,
+            flops,
+            any(op.low for op in made),
+            self.bytes,
+            NUMBERS,
+        )
+
+
+def states_at(name: str, i: int, view: View, sizes: Sizes, base: str) -> Stored:
+    """A state in rows that begin at `base`, one for each lane."""
+    tensor = Tensor((0, *view.dims[1:]), contiguous(sizes))
+    return Stored(view.at, f"{name}{i}", tensor, f"({base} + lane)")
+
+
+@cache
+def forward_sources(call: Call) -> tuple[Source, ...]:
+    """The kernels of a piece: they read states `s`, streams `x`, write states `t` and what is
+    handed on, `o`. Raises Unfit.
+    """
+    found = call.piece
+
+    def given(op: Op) -> Stored:
+        i = int(op.number)
+        if op.kind == "state":
+            return states_at("s", i, found.states[i], call.states[i].sizes, "at")
+        view = found.streams[i]
+        return Stored(view.at, f"x{i}", lanewise(view, call.streams[i]), ROW)
+
+    stored = [
+        Stored(view.at, f"o{i}", whole(view, view.sizes), ROW) for i, view in enumerate(found.outs)
+    ]
+    stored += [
+        states_at("t", i, view, call.states[i].sizes, "to") for i, view in enumerate(found.new)
+    ]
+    return Kernels(call, found.ops, found.tiles, stored, given).sources("forward")
+
+
+@cache
+def backward_sources(call: Call, grads: Grads) -> tuple[Source, ...]:
+    """Those of the backward pass of a piece: they read its states `s`, streams `x`, the gradients
+    in what it handed on, `g`, and in the states behind it, `e`; they write the gradients in its
+    states, `h`, and in streams, `y`. Raises Unfit.
+    """
+    found, handed = call.piece, dict(grads.outs)
+    made = backward(found, grads.streams, range(len(found.new)), [*handed])
+
+    def given(op: Op) -> Stored:
+        i = int(op.number)
+        if op.kind == "state":
+            return states_at("s", i, found.states[i], call.states[i].sizes, "at")
+        if op.kind == "grad_new":
+            return states_at("e", i, found.new[i], call.states[i].sizes, "0")
+        if op.kind == "grad_out":
+            view, strides = found.outs[i], handed[i]
+            return Stored(view.at, f"g{i}", lanewise(view, Shape(view.sizes, strides)), ROW)
+        view = found.streams[i]
+        return Stored(view.at, f"x{i}", lanewise(view, call.streams[i]), ROW)
+
+    stored = []
+    for i, at in made.streams.items():
+        view = found.streams[i]
+        sizes = gradient_sizes(found, i)
+        tensor = Tensor((*lacking(found, view), *view.dims), contiguous(sizes))
+        stored.append(Stored(at, f"y{i}", tensor, ROW))
+    for i, at in made.states.items():
+        view = found.states[i]
+        one = states_at("h", i, View(at, view.dims, view.sizes), call.states[i].sizes, "0")
+        stored.append(one)
+    return Kernels(call, made.ops, made.tiles, stored, given).sources("backward")
+
+
+def scratch_sizes(call: Call, grads: Grads | None) -> dict[str, int]:
+    """Numbers of what programs add up, by name."""
+    found = call.piece
+    ops: Sequence[Op] = found.ops
+    tiles: Sequence[Sizes] = found.tiles
+    roots = [x.at for x in (*found.outs, *found.new)]
+    if grads is not None:
+        outs = [i for i, _ in grads.outs]
+        made = backward(found, grads.streams, range(len(found.new)), outs)
+        ops, tiles = made.ops, made.tiles
+        roots = [*made.streams.values(), *made.states.values()]
+    live = needed(ops, roots)
+    sums = [at for at in sorted(live) if summed_over(ops[at], tiles)]
+    return {f"w{j}": math.prod(tiles[at]) * call.programs for j, at in enumerate(sums)}
