@@ -91,7 +91,7 @@ class Sending:
         queue = deque(groups(own, self.reads, leaves[0].element_size()))
         there: dict[Array, Tensor] = {}
         hooks = [
-            leaf.register_hook(partial(self.came, queue, there, array))
+            leaf.register_hook(partial(self.came, queue, there, array))  # type: ignore[no-untyped-call]
             for array, leaf in zip(every, leaves, strict=True)
             if array.key in self.early and leaf.requires_grad
         ]

@@ -156,7 +156,7 @@ class Updates:
         return own if heard in self.early else f'R["{heard}"]'
 
     @cached_property
-    def early(self) -> frozenset[Heard]:
+    def early(self) -> frozenset[Input]:
         """Gradients of which every tick takes the sum over all ranks, and nobody the own part: they
         are sent as they come, and G holds the sums.
         """
