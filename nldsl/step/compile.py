@@ -185,6 +185,8 @@ class CompiledStep:
         """How a region is computed."""
         said, one = self.emitted.lowering[region], self.emitted.recurrences.get(region)
         found = self.kernels.get(one.function) if one else None
+        if isinstance(found, Whole) and found.parts > 1:
+            return f"{said}, kernels for each chunk, {found.parts} programs share a head's memories"
         if isinstance(found, Whole):
             return f"{said}, a chunk kernel"
         return f"{said}, no chunk kernel: {found}" if found else said
