@@ -50,6 +50,7 @@ ORDER = (
     "hf",
     "export",
     "audit",
+    "trace",
     "testing",
     "cli",
     "__main__",
@@ -72,6 +73,7 @@ STAGES = (
     "train/data/formats",
     "target",
     "audit",
+    "trace",
     "cli",
 )
 # The slow interpreter is the meaning: it may share nothing with what is compared with it.
@@ -101,6 +103,7 @@ TYPED = (
     "train",
     "target",
     "audit",
+    "trace",
     "cli",
 )
 # Called by tests alone, which hold the package to them.

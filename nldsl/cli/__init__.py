@@ -10,7 +10,7 @@ before anything is made.
     steps.py       verbs on a training step: compile, bench
     comparing.py   the verb on several runs: compare
     runs.py        verbs on a run and its tokens: train, eval, tokenizer train
-    models.py      verbs on a trained model: generate, audit, export
+    models.py      verbs on a trained model: generate, audit, trace, export
 
 Exit codes: 0 done; 1 the program was rejected, or `audit` found a law broken; 2 the command line
 was; 3 the text, the run folder or the disk was, or a step or a score is not finite; 4 the machine
@@ -46,6 +46,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "eval": runs.eval_,
     "generate": models.generate,
     "audit": models.audit,
+    "trace": models.trace,
     "export": models.export,
     "compare": comparing.compare,
     "bench": steps.bench,

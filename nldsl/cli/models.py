@@ -13,6 +13,8 @@ import typer
 from nldsl.cli.options import (
     Answer,
     Best,
+    Columns,
+    Encoding,
     Export,
     Memory,
     Remember,
@@ -22,7 +24,15 @@ from nldsl.cli.options import (
     count,
     number_of,
 )
-from nldsl.cli.outcome import REJECTED, measuring, reported, say, streamed
+from nldsl.cli.outcome import (
+    REJECTED,
+    measuring,
+    reported,
+    say,
+    streamed,
+    warned,
+    written,
+)
 
 
 def generate(
@@ -132,6 +142,69 @@ def audit(
         say(json.dumps(found.event(), indent=2) if form == Answer.json else found.page())
     if found.broken:
         raise typer.Exit(REJECTED)
+
+
+TRACES = {".svg": "curves", ".csv": "numbers", ".json": "numbers"}  # by the ending of a file
+
+
+def trace(
+    run: RunFolder,
+    text: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[TEXT]", help="What it reads, as DATA is [default: what the run holds out]."
+        ),
+    ] = None,
+    columns: Columns = None,
+    encoding: Encoding = None,
+    limit: Annotated[int, count(2, "Tokens that are read, at most.", "--tokens")] = 200,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            help="Write curves above the text (.svg) or all numbers (.csv, .json), as often as "
+            "needed.",
+        ),
+    ] = None,
+    form: Annotated[
+        Answer, typer.Option("--format", help="A table for people, or JSON for programs.")
+    ] = Answer.text,
+    best: Best = False,
+    memory: Memory = None,
+    weights: Weights = None,
+    threads: Threads = None,
+) -> None:
+    """Say what the memories of a trained model learn while it reads the begin of TEXT: of each
+    token the size of every memory and of its move, its objective, its rate and retention, beside
+    what foretelling the token cost.
+    """
+    for path in out or []:
+        if path.suffix not in TRACES:
+            raise typer.BadParameter(f"`{path}` ends in none of {', '.join(TRACES)}")
+    with reported("interrupted: the run is as it was"):
+        from nldsl.device import available
+        from nldsl.trace import page, picture, traced
+        from nldsl.train import run as runs
+        from nldsl.train.results import seated, whole
+
+        opened = replace(runs.reopen(run, wants_data=text is None), weights=weights)
+        available(opened.settings.device)
+        data = whole(opened, opened.other(text, columns, encoding), warned)
+        step, state = runs.trained(opened.at_its_best(best))
+        with measuring() as told:
+            told("reading the text")
+            found = traced(opened, step, state, data, limit, seated(step, 1, memory))
+        numbers = json.dumps(page.as_json(found), indent=2)
+        say(numbers if form == Answer.json else page.summary(found))
+        for path in out or []:
+            if path.suffix == ".svg":
+                picture.picture(found, path)
+            else:
+                written(path, page.as_csv(found) if path.suffix == ".csv" else numbers)
+            if form != Answer.json:
+                say(f"{path}: {TRACES[path.suffix]}")
 
 
 def export(

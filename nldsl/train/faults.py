@@ -445,6 +445,23 @@ def other_memory(path: Path, names: list[str]) -> Diagnostics:
     )
 
 
+def nothing_learns_at_tokens() -> Diagnostics:
+    return fault(
+        "N738",
+        "no memory of this program learns while it reads",
+        "a trace is of levels such as `level recall every token`; the curves of levels that tick "
+        "with the steps are those of `nldsl train --watch`",
+    )
+
+
+def nothing_to_foretell(name: str, has: int, unit: str) -> Diagnostics:
+    return fault(
+        "N704",
+        f"the first document of `{name}` has {has} {unit}: there is nothing to foretell",
+        "a text of two or more",
+    )
+
+
 def nothing_outlives() -> Diagnostics:
     return fault(
         "N718",

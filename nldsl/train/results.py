@@ -12,7 +12,7 @@ from nldsl.step.compile import CompiledStep
 from nldsl.step.lanes import Lanes
 from nldsl.step.state import State
 from nldsl.train import faults, memory, metrics
-from nldsl.train.data.dataset import Result
+from nldsl.train.data.dataset import Dataset, Result
 from nldsl.train.data.given import Given
 from nldsl.train.data.kinds import kind_of
 from nldsl.train.data.sequences import planned
@@ -112,11 +112,7 @@ def score_data(
     """
     s = run.settings
     length = length or s.length
-    if given.path is not None:
-        other = kind_of(run.program).whole(run.program, given, run.record.data)
-        warn(other.findings)
-    else:
-        other = run.data
+    other = whole(run, given, warn)
     documents = other.extents(other.held_out)
     longest = max((end - start for start, end in documents), default=0)
     if longest < length:
@@ -138,6 +134,19 @@ def score_data(
     if remember is not None:
         memory.save(remember, left)
     return result
+
+
+def whole(
+    run: Run, given: Given, warn: Callable[[tuple[Diagnostic, ...]], None] = lambda findings: None
+) -> Dataset:
+    """All of the data that is given, as held out; by default the run's own. `warn` gets the
+    findings about it.
+    """
+    if given.path is None:
+        return run.data
+    other = kind_of(run.program).whole(run.program, given, run.record.data)
+    warn(other.findings)
+    return other
 
 
 def seated(step: CompiledStep, count: int, begin: Path | None) -> Lanes:

@@ -41,20 +41,34 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Factor:
+    """Multiplies entry by entry, or as a `matrix`; it may stand `turned`, transposed."""
+
+    node: Node
+    matrix: bool = False
+    turned: bool = False
+
+    def text(self, names: Names) -> str:
+        return factor(self.node, names) + ("^T" if self.turned else "")
+
+
+@dataclass(frozen=True)
 class Term:
-    """sign * factors * kernel; factors stand left (False) or right (True) of the kernel, or
-    divide.
-    """
+    """sign * factors * kernel; factors stand left or right of the kernel, or divide."""
 
     sign: int
-    left: tuple[str, ...]
-    right: tuple[str, ...]
-    under: tuple[str, ...]
+    left: tuple[Factor, ...]
+    right: tuple[Factor, ...]
+    under: tuple[Factor, ...]
     kernel: Node
 
-    def coefficient(self) -> str:
-        over = " ".join((*self.left, *self.right))
-        return (over or "1") + "".join(f" / {text}" for text in self.under)
+    def around(self, kernel: str, names: Names) -> str:
+        """The factors in their places, and a text in that of the kernel."""
+        left, right, under = (
+            [part.text(names) for part in parts] for parts in (self.left, self.right, self.under)
+        )
+        over = " ".join((*left, *([kernel] if kernel else []), *right))
+        return (over or "1") + "".join(f" / {text}" for text in under)
 
     def signed(self, names: Names) -> tuple[int, str]:
         """Sign and text; a sign of the kernel comes to the front."""
@@ -74,9 +88,7 @@ class Term:
             and (self.left or self.right or self.under)
         ):
             kernel = f"({kernel})"
-        return sign, " ".join((*self.left, kernel, *self.right)) + "".join(
-            f" / {text}" for text in self.under
-        )
+        return sign, self.around(kernel, names)
 
 
 class Update:
@@ -133,7 +145,9 @@ class Update:
 
     def size(self, terms: list[Term]) -> str:
         """-dE/dg where the gradient itself is added."""
-        sizes = [(-t.sign, t.coefficient()) for t in terms if peeled(t.kernel).op == "grad"]
+        sizes = [
+            (-t.sign, t.around("", self.names)) for t in terms if peeled(t.kernel).op == "grad"
+        ]
         return (
             joined(sizes)
             if sizes
@@ -178,7 +192,7 @@ class Update:
         """
         kernel = peeled(term.kernel)
         return (
-            (term.sign, term.coefficient())
+            (term.sign, term.around("", self.names))
             if kernel.op == "read" and kernel["memory"] == self.memory.name
             else term.signed(self.names)
         )
@@ -214,9 +228,9 @@ class Update:
         self,
         node: Node,
         sign: int = 1,
-        left: tuple[str, ...] = (),
-        right: tuple[str, ...] = (),
-        under: tuple[str, ...] = (),
+        left: tuple[Factor, ...] = (),
+        right: tuple[Factor, ...] = (),
+        under: tuple[Factor, ...] = (),
     ) -> Iterator[Term]:
         """The sum that a node is, as far as it is linear in the values that it carries."""
         op, args = node.op, node.args
@@ -230,17 +244,15 @@ class Update:
         elif op in (*SILENT, "leaf", "stop"):
             yield from self.terms(args[0], sign, left, right, under)
         elif op in ("mul", "einsum") and not self.carries(args[0]):
-            yield from self.terms(args[1], sign, (*left, factor(args[0], self.names)), right, under)
-        elif op in ("mul", "einsum") and not self.carries(args[1]):
-            turned = "^T" if op == "einsum" and outer(node["eq"]) else ""
-            sides = (
-                (left, (*right, factor(args[1], self.names) + turned))
-                if op == "einsum"
-                else ((*left, factor(args[1], self.names)), right)
-            )
-            yield from self.terms(args[0], sign, *sides, under)
+            own = Factor(args[0], matrix=op == "einsum")
+            yield from self.terms(args[1], sign, (*left, own), right, under)
+        elif op == "einsum" and not self.carries(args[1]):
+            own = Factor(args[1], matrix=True, turned=outer(node["eq"]))
+            yield from self.terms(args[0], sign, left, (*right, own), under)
+        elif op == "mul" and not self.carries(args[1]):
+            yield from self.terms(args[0], sign, (*left, Factor(args[1])), right, under)
         elif op == "div" and not self.carries(args[1]):
-            yield from self.terms(args[0], sign, left, right, (*under, factor(args[1], self.names)))
+            yield from self.terms(args[0], sign, left, right, (*under, Factor(args[1])))
         else:
             yield Term(sign, left, right, under, node)
 
