@@ -104,7 +104,7 @@ CONTRACT = {
         "--weights",
         "--threads",
     },
-    "compare": {"runs", "--out"},
+    "compare": {"runs", "--out", "--on"},
     "audit": {"run", "--tokens", "--format"},
     "export": {"run", "--as", "--out", "--weights", "--best"},
     "graph": {"spec", "--set", "--as", "--out"},

@@ -86,3 +86,31 @@ def test_several_seeds_go_on(home: Path, tmp_path: Path) -> None:
     assert status == cli.RUN and "error[N715]" in err
     status, _, err = nldsl("compare", tmp_path)
     assert status == cli.RUN and "error[N710]" in err
+
+
+def test_it_says_what_a_model_has_lost(home: Path, tmp_path: Path) -> None:
+    """A run goes on with other text: on that of the first it is worse, by as much as the score of a
+    run on that text which begins with its weights and changes nothing.
+    """
+    (tmp_path / "new.txt").write_bytes(b"".join(b"the %d of %d\n" % (n % 7, n) for n in range(400)))
+    first, tuned, back = home / "seeds" / "seed-4", tmp_path / "tuned", tmp_path / "back"
+    done("train", tmp_path / "new.txt", "--from", first, "--steps", 30, "--out", tuned)
+    still = ("--steps", 1, "--set", "rate=0.0", "--out", back)
+    done("train", home / "t.txt", "--from", tuned, *still)
+    out = " ".join(done("compare", first, tuned, "--on", first).split())
+    runs = compare.scored_on([compare.read(one) for one in (first, tuned)], first)
+    own, after = (run.numbers for run in runs)
+    assert own["lost"] == 0 and own["on it"] == own["score"]
+    assert after["on it"] == compare.read(back).numbers["score"] != after["score"]
+    assert after["lost"] == after["on it"] - own["score"] > 0.1
+    assert f"{own['on it']:.4f} +0.0000" in out and f"{after['lost']:+.4f}" in out
+
+
+def test_models_of_other_tokens_are_not_compared(home: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
+    done("tokenizer", "train", home / "t.txt", "--vocab", 257, "--out", own)
+    (tmp_path / "s.nl").write_text(SPEC.replace("256", "257"))
+    begun_with = (home / "t.txt", "--tokenizer", own, "--steps", 2, "--out", tmp_path / "pieces")
+    done("train", tmp_path / "s.nl", *begun_with, *SMALL)
+    status, _, err = nldsl("compare", tmp_path / "pieces", "--on", home / "other")
+    assert status == cli.RUN and "error[N753]: `--on` does not fit" in err

@@ -100,6 +100,16 @@ def test_a_batch_depends_on_seed_and_step_alone(few: dict[str, Task]) -> None:
         assert torch.isclose(task.batch(0, 3, 9)["mask"].mean(), torch.tensor(1.0))
 
 
+def test_a_lane_reads_on_where_it_stopped(few: dict[str, Task]) -> None:
+    """The target of its last token is the first token of its next sequence."""
+    one, two = (few["carried"].batch(0, step, 9) for step in (4, 5))
+    assert torch.equal(one["target"][:, -1], two["ids"][:, 0])
+    assert not torch.equal(one["ids"][0], one["ids"][1]), "lanes begin at places of their own"
+    programs = [program(name, QUICK, VOCAB, 8).checked for name in few["carried"].systems]
+    kept = [any(one.reset.outlives for one in of.levels.values()) for of in programs]
+    assert kept == [False, True]
+
+
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Task]:
     path = tmp_path_factory.mktemp("text") / "text.txt"

@@ -75,9 +75,26 @@ def test_it_is_called_once_for_all_whole_pieces() -> None:
     assert called == ["still_1", *["moving_1"] * 4, "still_1", "moving_1"]
 
 
+@pytest.mark.parametrize(
+    ("lanes", "length", "at_once"), [(2, 64, True), (2, 60, False), (8, 64, False)]
+)
+def test_few_matrices_in_many_pieces_are_made_at_once(
+    lanes: int, length: int, at_once: bool
+) -> None:
+    """On a CPU, which else makes them with each piece."""
+    program = load(EXAMPLES / "titans.nl", SMALL | SPECS["titans.nl"])
+    step = compile_program(program, precision="float64", capture="eager")
+    called = watched(step)
+    step(step.init(0), [random_batch(program, lanes, length, "cpu")])
+    pieces = length // 4
+    one, each = ["still_1", *["moving_1"] * pieces], ["region_1"] * pieces
+    assert called == (one if at_once else each)
+
+
 def test_the_tokens_of_a_head_lie_side_by_side() -> None:
     """On a CPU, so that a piece takes products of its streams and copies none of them."""
-    step = small("titans.nl", False)
+    program = load(EXAMPLES / "titans.nl", SMALL | SPECS["titans.nl"])
+    step = compile_program(program, precision="float64", capture="eager")
     piece, given = step.module["region_1"], list[Tensor]()
 
     def run(state: object, streams: tuple[Tensor, ...], *rest: object) -> object:

@@ -187,6 +187,8 @@ def test_a_memory_that_programs_share_is_a_few_launches_a_piece() -> None:
     }
     pieces = length // 64
     assert count == {False: states + 3 * pieces, True: states + 4 * pieces}
+    (how,) = found.memories.values()
+    assert how.endswith(", kernels for each chunk, 2 programs share a head's memories")
     hold(found)
 
 

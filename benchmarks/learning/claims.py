@@ -10,6 +10,7 @@ from benchmarks.learning import paper
 from benchmarks.learning.protocol import Record
 from benchmarks.learning.runs import (
     HELD_OUT,
+    LONGER,
     Score,
     ended,
     forgetting,
@@ -297,6 +298,19 @@ TOPICS: dict[str, list[Claim]] = {
     "Continual learning": [
         *(forgets(task, worse) for task in ("classes", "domains") for worse in ("all_one", "ewc")),
         *(claim for task in ("classes", "domains") for claim in levels(task)),
+    ],
+    "A memory without an end of its context": [
+        Claim(
+            "eight texts in a row: titans_carried has fewer bits per byte than titans",
+            "NL sec. 6",
+            "-",
+            Pair(
+                "carried",
+                Side("titans_carried", last(LONGER, "bits")),
+                Side("titans", last(LONGER, "bits")),
+                lower=True,
+            ),
+        )
     ],
     "Each part of Hope helps": [ablated(name) for name in ABLATIONS[1:]],
     "Inner learning matters": [

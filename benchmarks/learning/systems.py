@@ -72,6 +72,7 @@ class System:
 
 BETA = "beta = sigmoid(affine(x, [head]))                 # Table 1: step size"
 HOPE_OFF = (("rate = sigmoid(r) / span", "rate = 0 * sigmoid(r) / span"),)
+TITANS_OFF = (("rate = 0.1 * sigmoid", "rate = 0 * sigmoid"),)
 ALL_ONE = (("every p step", "every 1 step"),)
 
 
@@ -90,7 +91,7 @@ SYSTEMS: dict[str, System] = {
     "gla": System("gla", off=(("- grad(S)", "- 0 * grad(S)"),)),
     "gated_deltanet": System("gated_deltanet", off=((BETA, f"beta = 0 * {BETA[7:]}"),)),
     "ttt_linear": System("ttt_linear", off=(("rate = sigmoid", "rate = 0 * sigmoid"),)),
-    "titans": System("titans", off=(("rate = 0.1 * sigmoid", "rate = 0 * sigmoid"),)),
+    "titans": System("titans", off=TITANS_OFF),
     "atlas": System("atlas", off=(("0.1 * newton_schulz", "0 * newton_schulz"),)),
     "hope_attention": System("hope_attention"),
     "hope": System("hope", off=HOPE_OFF),
@@ -111,6 +112,8 @@ SYSTEMS: dict[str, System] = {
     "all_one": System("hope_attention", ALL_ONE),
     "spectrum": System("hope_attention"),
     "ewc": System("hope_attention", ALL_ONE, ewc=True),
+    # A memory that a lane keeps from each sequence to the next.
+    "titans_carried": System("titans_carried", off=TITANS_OFF),
 }
 
 SPECTRA = ("1", "1 4", "1 4 16", "1 2 4 8", "1 8 64 512")  # of `spectrum`, which has 1 4 16 64

@@ -26,7 +26,11 @@ from benchmarks.learning.statistics import Difference, difference, mean_and_erro
 from benchmarks.learning.systems import ABLATIONS, CHANGES, INNER, MAIN
 from benchmarks.learning.tasks.recall import CHANCE
 
-MEASURES = {"accuracy": "accuracy", "exact": "share of words that are right throughout"}
+MEASURES = {
+    "accuracy": "accuracy",
+    "exact": "share of words that are right throughout",
+    "bits": "bits per byte",
+}
 OWN = ("text", "mqar")  # tasks with tables of their own
 
 
@@ -145,14 +149,14 @@ def ablations(runs: list[Record]) -> str:
 
 
 def other(runs: list[Record], task: str) -> str:
-    """Of a task without a table of its own: accuracy at the end; and what was forgotten, if it has
-    phases.
+    """Of a task without a table of its own: accuracy or bits at the end; and what was forgotten, if
+    it has phases.
     """
     if task in OWN:
         return ""
     names = systems_of(runs, task)
     first = of(runs, task, names[0])[0]["phases"]
-    what = "exact" if task.startswith("formal") else "accuracy"
+    what = measure_of(task)
     printed, below = in_the_paper(task)
     lines = []
     for name in names:
@@ -164,6 +168,16 @@ def other(runs: list[Record], task: str) -> str:
     phases = ["all", "forgetting", "forward transfer"] if len(first) > 1 else []
     columns = ["system", *first[-1], *phases, *(["in the paper"] if printed else [])]
     return table(f"{task}: {MEASURES[what]}", columns, lines, below)
+
+
+CARRIED = """Each lane reads on where it stopped; in training titans forgets at the end of each
+sequence, titans_carried never. Both are scored on one sequence of a text and on eight in a row."""
+
+
+def measure_of(task: str) -> str:
+    if task.startswith("formal"):
+        return "exact"
+    return "bits" if task == "carried" else "accuracy"
 
 
 FORGOTTEN = """Forgetting: of each phase but the last, the best accuracy after an earlier phase less
@@ -178,12 +192,12 @@ def in_the_paper(task: str) -> tuple[dict[str, str], str]:
     language = task.partition(": ")[2]
     if language in paper.FORMAL:
         return paper.FORMAL[language], "In the paper: Bin 0 / Bin 1, in % (NL Table 5)."
-    return {}, FORGOTTEN
+    return {}, CARRIED if task == "carried" else FORGOTTEN
 
 
 def measured(task: str) -> tuple[str, Score, bool]:
     """What a task is about, for a change: its name, its score, and whether less is better."""
-    if task == "text":
+    if task in ("text", "carried"):
         return "bits per byte", last(HELD_OUT, "bits"), True
     if task.startswith(("classes", "domains")):
         return "forgetting", forgetting, True

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
+from types import FunctionType
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -184,6 +185,8 @@ class CompiledStep:
         """How a region is computed."""
         said, one = self.emitted.lowering[region], self.emitted.recurrences.get(region)
         found = self.kernels.get(one.function) if one else None
+        if isinstance(found, Whole) and found.parts > 1:
+            return f"{said}, kernels for each chunk, {found.parts} programs share a head's memories"
         if isinstance(found, Whole):
             return f"{said}, a chunk kernel"
         return f"{said}, no chunk kernel: {found}" if found else said
@@ -192,6 +195,8 @@ class CompiledStep:
         count = len(self.schedule.table.kinds)
         module = self.module
         self.mode = "scan" if self.capture == "whole" and not self.at_once else "loop"
+        for name in self.emitted.apart:  # it calls its parts as they are written
+            module[name] = FunctionType(module[name].__code__, {**module}, name)
         wholes = {n: x for n, x in self.kernels.items() if isinstance(x, Whole)}
         written = "\n\n".join([self.source, *(x.text for x in wholes.values())])
         worth = [*self.emitted.worth(self.at_once), *(x.name for x in wholes.values())]
@@ -675,7 +680,8 @@ class CompiledStep:
         """
         sizes = sorted((name, x.shape, x.dtype) for name, x in inputs.items())
         text = functions.bare(self.source)
-        said = repr((functions.FORMAT, text, sizes, self.dtype, self.device, functions.machine()))
+        where = self.dtype, self.device, self.at_once
+        said = repr((functions.FORMAT, text, sizes, *where, functions.machine()))
         return hashlib.sha256(said.encode()).hexdigest()[:32]
 
     def _jobs(self, batch: Batch) -> dict[str, list[functions.Job]]:

@@ -80,12 +80,13 @@ class Emitted:
         return whole.union(*(self.apart.get(name, ()) for name in whole))
 
     def worth(self, at_once: bool) -> list[str]:
-        """What is worth compiling, where what needs no memory is made for all pieces at once or
-        with each.
+        """What is worth compiling, where what needs no memory is made for all pieces at once, or
+        with each, but for few matrices.
         """
-        if not at_once:
-            return self.functions
-        return [x for name in self.functions for x in self.apart.get(name, (name,))]
+        parts = {name: self.apart.get(name, ()) for name in self.functions}
+        return [
+            x for name, two in parts.items() for x in ((*two,) if at_once and two else (name, *two))
+        ]
 
 
 class Carry:

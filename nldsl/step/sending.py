@@ -1,9 +1,9 @@
 """GRADIENTS AS THEY COME -> their sums over ranks, on their way while those of earlier layers are
 still worked out.
 
-What levels take after every step (`Updates.early`) is sent so, a block or some at once: those of the
-last blocks first, a group as soon as it is whole. All ranks send the same groups in the
-same order, whatever comes first. What a period adds up is sent by the tick that takes it.
+What levels take after every step (`Updates.early`) is sent so, a block or some at once: those of
+the last blocks first, a group as soon as it is whole. All ranks send the same groups in the same
+order, whatever comes first. What a period adds up is sent by the tick that takes it.
 """
 
 from __future__ import annotations
@@ -90,11 +90,12 @@ class Sending:
         own = (array for array in every if array.key in self.early)
         queue = deque(groups(own, self.reads, leaves[0].element_size()))
         there: dict[Array, Tensor] = {}
-        hooks = [
-            leaf.register_hook(partial(self.came, queue, there, array))
+        comes = [
+            (leaf, partial(self.came, queue, there, array))
             for array, leaf in zip(every, leaves, strict=True)
             if array.key in self.early and leaf.requires_grad
         ]
+        hooks = [leaf.register_hook(came) for leaf, came in comes]  # type: ignore[no-untyped-call]
         found = slopes(total, leaves)
         for hook in hooks:
             hook.remove()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -119,7 +120,8 @@ def launches(node: BaseSchedulerNode) -> list[Launch]:
     name = f"{called(node.get_nodes()[0].node)} in shares"  # type: ignore[arg-type]
     origin = origin_of(node)
     assert origin is not None
-    states = map_arg(origin.args[1], lambda x: x.meta["val"])
+    memories = cast("list[Node]", origin.args[1])
+    states = [memory.meta["val"] for memory in memories]
     copies = [Launch(True, name, 2 * x.numel() * x.element_size()) for x in states]
     low = torch.bfloat16
     rows = [Launch(True, name, x.bytes, x.flops, low if x.low else torch.float32) for x in own]

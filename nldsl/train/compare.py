@@ -2,13 +2,16 @@
 
 Runs that differ in their seed alone are a group: its numbers are means over its runs, each with its
 standard error, s / sqrt(n), and its curve is their mean with a band of one standard error.
+
+Models of all runs may be scored on the held-out data of one of them: what was learned there, and is
+lost since.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import unified_diff
 from pathlib import Path
 from statistics import fmean, stdev
@@ -16,15 +19,18 @@ from statistics import fmean, stdev
 from rich import box
 from rich.table import Table
 
-from nldsl.train import checkpoint, metrics
+from nldsl.train import checkpoint, faults, metrics
+from nldsl.train import run as runs_
 from nldsl.train.folder import NUMBERS, recorded
 from nldsl.train.metrics import Event
 from nldsl.train.records import Record
-from nldsl.train.results import METRICS
+from nldsl.train.results import METRICS, held_out, known, limit_of
 
 NAME = 16  # columns of a run's name, at least
 LAST = 20  # steps at the end over which a loss is a mean
+KEPT = SCORE, ELSEWHERE, LOST = "score", "on it", "lost"  # of a run on the data of another
 APART = ("seed", "data")  # settings by which runs of one group may differ: data by its place
+FORMATS = {"steps": ",.0f", "tokens": ",.0f", "seconds": ".1f", LOST: "+.4f"}
 Numbers = dict[str, float]
 
 
@@ -37,6 +43,7 @@ class Compared:
     steps: list[Event]
     scored: list[Event]  # as it trained
     held_out: Event | None  # at its end
+    on_other: Numbers = field(default_factory=dict)  # data; see `scored_on`
 
     @property
     def numbers(self) -> Numbers:
@@ -52,9 +59,9 @@ class Compared:
             "seconds": sum(e["seconds"] for e in self.steps),
             "loss": fmean(losses) if losses else None,
             "best": best,
-            "score": end,
+            SCORE: end,
         }
-        return {name: x for name, x in found.items() if x is not None}
+        return {name: x for name, x in found.items() if x is not None} | self.on_other
 
 
 def read(folder: Path) -> Compared:
@@ -63,6 +70,34 @@ def read(folder: Path) -> Compared:
     there = checkpoint.there(path)
     kinds = [metrics.events(path, kind) if there else [] for kind in ("step", "eval", "held_out")]
     return Compared(folder, record, kinds[0], kinds[1], kinds[2][-1] if kinds[2] else None)
+
+
+def scored_on(runs: Sequence[Compared], folder: Path) -> list[Compared]:
+    """The same, each with the score of its model on the held-out data of the run in `folder`, and
+    how much worse that is than the score of that run. Raises N716 where nothing was saved, N753 for
+    a run that reads other tokens.
+    """
+    base = runs_.reopen(folder)
+    own = model_on(base, base)
+    found = []
+    for run in runs:
+        score = model_on(runs_.without_data(run.folder), base)
+        found.append(replace(run, on_other={ELSEWHERE: score, LOST: score - own}))
+    return found
+
+
+def model_on(run: runs_.Run, base: runs_.Run) -> float:
+    """The score of a run's model on the held-out data of another, the part of it and the lengths by
+    which that run was scored at its end.
+    """
+    one, other = run.record.data, base.record.data
+    if (one.tokenizer, one.mean, one.deviation) != (other.tokenizer, other.mean, other.deviation):
+        why = f"it reads other tokens, or numbers of another scale, than `{base.folder}`"
+        raise faults.option_does_not_fit("--on", run.folder, why)
+    step, state = runs_.trained(run)
+    dataset = runs_.data_of(base, run.program)
+    there = replace(run, dataset=dataset, settings=base.settings)
+    return known(run, held_out(there, step, state, limit_of(base.settings), beside=False)).model
 
 
 def members(folder: Path) -> list[Path]:
@@ -136,10 +171,12 @@ def spread(values: Sequence[float]) -> float | None:
     return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
-def table(runs: Sequence[Compared]) -> Table:
-    """A row a run, and below the runs of a group their means and standard errors."""
+def table(runs: Sequence[Compared], only: Sequence[str] = ()) -> Table:
+    """A row a run, and below the runs of a group their means and standard errors. `only` are the
+    numbers to be told, by default all.
+    """
     groups = grouped(runs)
-    columns = dict.fromkeys(name for run in runs for name in run.numbers)
+    columns = only or tuple(dict.fromkeys(name for run in runs for name in run.numbers))
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     made.add_column("run", overflow="fold", min_width=NAME)
     for name in columns:
@@ -159,15 +196,13 @@ def table(runs: Sequence[Compared]) -> Table:
 
 def heading(name: str, runs: Sequence[Compared]) -> str:
     bits = any("bits" in (run.held_out or {}) for run in runs)
-    return f"{name}, bits" if name == "score" and bits else name
+    return f"{name}, bits" if name == SCORE and bits else name
 
 
 def cell(name: str, value: float | None) -> str:
     if value is None:
         return ""
-    if name in ("steps", "tokens"):
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if name == "seconds" else f"{value:.4f}"
+    return f"{value:{FORMATS.get(name, '.4f')}}"
 
 
 def summed(name: str, every: Sequence[Numbers]) -> tuple[str, str]:

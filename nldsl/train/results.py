@@ -23,6 +23,7 @@ from nldsl.train.score import LEAST_SCORED, SCORED, score
 from nldsl.train.spelling import readable
 
 if TYPE_CHECKING:
+    from nldsl.train.records import Settings
     from nldsl.train.run import Run
 
 METRICS, PICTURE = "metrics.jsonl", "loss.svg"
@@ -34,8 +35,7 @@ def finish(
     """Score the held-out data, draw the curve, let a model of text write."""
     s, data = run.settings, run.data
     display.say("scoring held-out data")
-    limit = min(SCORED, max(LEAST_SCORED, s.steps * s.length // 2))
-    result = known(run, held_out(run, step, state, limit))
+    result = known(run, held_out(run, step, state, limit_of(s)))
     learned = step.reading.scored == step.reading.trained
     journal.write(
         "held_out", step=state.step, **result.event(), **({} if learned else {"of": "report"})
@@ -46,6 +46,11 @@ def finish(
     display.say(f"{run.folder}: {', '.join(sorted(file.name for file in run.folder.iterdir()))}")
     display.say(result.describe())
     return result
+
+
+def limit_of(settings: Settings) -> int:
+    """How many held-out tokens are scored at the end of a run."""
+    return min(SCORED, max(LEAST_SCORED, settings.steps * settings.length // 2))
 
 
 def held_out(run: Run, step: CompiledStep, state: State, limit: int, beside: bool = True) -> Result:

@@ -320,6 +320,11 @@ def files_again(
     return files
 
 
+def data_of(run: Run, program: Program) -> Dataset:
+    """The data of a run, as another program reads it. Raises N705 if that takes none of it."""
+    return dataset_of(program, run.settings, given_by(run.settings, run.folder / TOKENIZER))
+
+
 def dataset_of(program: Program, settings: Settings, given: Given) -> Dataset:
     """A program's data: text for bytes, a table for numbers. Raises N705 if it takes neither."""
     dataset = kind_of(program).of(program, given)

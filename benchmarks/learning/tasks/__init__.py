@@ -1,7 +1,7 @@
 """The tasks, in the order of the runs. Each file draws the sequences of its tasks from their laws.
 
 task.py       what a task is
-text.py       bytes of text
+text.py       bytes of text, drawn or read on in
 recall.py     MQAR, and the needle in a haystack
 formal.py     six formal languages
 continual.py  classes and domains that come one after another
@@ -26,4 +26,5 @@ def tasks(scale: Scale, path: Path | None = None) -> list[Task]:
         continual.domains(scale),
         *(formal.task(language, scale) for language in formal.LANGUAGES),
         recall.needle(scale),
+        text.carried(scale, path),
     ]

@@ -46,7 +46,10 @@ class Test:
 
 @dataclass(frozen=True)
 class Task:
-    """`phases` are how often its law changes; tests are scored before the first and after each."""
+    """`phases` are how often its law changes; tests are scored before the first and after each.
+    `reads_on` gives the sequence of a seed, a lane and a step where a lane goes on with what it
+    read; else `draw` draws each anew.
+    """
 
     name: str
     systems: tuple[str, ...]
@@ -59,12 +62,15 @@ class Task:
     tests: Mapping[str, Test]
     phases: int = 1
     data: str = "generated"
+    reads_on: Callable[[int, int, int], Sequence] | None = None
 
     def batch(self, seed: int, step: int, steps: int) -> dict[str, Tensor]:
         """Of a run of `steps`: a function of the seed, the step and the lane alone. `mask` has the
         mean 1, so the loss is a mean over what counts.
         """
         lanes = range(self.lanes)
+        if self.reads_on is not None:
+            return batch([self.reads_on(seed, lane, step) for lane in lanes])
         drawn = [
             self.draw(np.random.default_rng([TRAINING, seed, step, lane]), step / steps)
             for lane in lanes

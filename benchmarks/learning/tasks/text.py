@@ -1,9 +1,12 @@
-"""Bytes of text: what the next one is, up to eight times further than training reads."""
+"""Bytes of text: what the next one is, up to eight times further than training reads; and texts
+that a lane reads on in, for a memory that is carried from each sequence to the next.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,9 +15,10 @@ from numpy.random import Generator
 
 from benchmarks.learning.scales import Scale
 from benchmarks.learning.systems import ABLATIONS, MAIN
-from benchmarks.learning.tasks.task import Ids, Sequence, Task, Test, after
+from benchmarks.learning.tasks.task import TRAINING, Ids, Sequence, Task, Test, after
 from nldsl.train.data.text import standard_library
 
+CARRIED = ("titans", "titans_carried")
 LONGER = 8  # times the length of training
 PARTED = 20  # of a file, every twentieth is held out: its end
 
@@ -44,6 +48,21 @@ def task(scale: Scale, path: Path | None = None) -> Task:
         },
         data=name,
     )
+
+
+def carried(scale: Scale, path: Path | None = None) -> Task:
+    """The same text in its own order: of a lane each sequence begins where the last one ended. What
+    is scored are the first sequence of a text, and eight in a row.
+    """
+    plain = task(scale, path)
+    train = corpus(path)[1]
+    least = len(train) - scale.length
+
+    def reads_on(seed: int, lane: int, step: int) -> Sequence:
+        start = int(np.random.default_rng([TRAINING, seed, lane]).integers(least))
+        return slice_of(train, (start + step * scale.length) % least, scale.length)
+
+    return replace(plain, name="carried", systems=CARRIED, reads_on=reads_on)
 
 
 @cache

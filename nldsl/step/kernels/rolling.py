@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ def on_chip(
                 made = whole(module, one, apart.get(one.function), sinks)
                 for call in calls(source, made, one):
                     hold(call)
+                    made = replace(made, parts=call.parts)
                 return made
             except Unfit as reason:
                 said = str(reason)

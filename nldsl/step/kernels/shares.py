@@ -4,7 +4,7 @@ The longest axis that all memories of a piece have is parted among programs. Wha
 is known when each has made its share: so a piece is several kernels, one after the other. Each
 makes again what it needs of those before, but for these sums, which it reads.
 
-    y = W1 silu(W2 k)      first: W1[:, part] silu(W2[part, :] k)      then: y, the sum of the shares
+    y = W1 silu(W2 k)      first: W1[:, part] silu(W2[part, :] k)      then: y, the sum of them
 """
 
 from __future__ import annotations

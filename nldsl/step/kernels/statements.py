@@ -35,13 +35,15 @@ class Recurrent:
 @dataclass(frozen=True)
 class Whole:
     """The function of all pieces, of so many streams: `places` gives for each state where its new
-    value is in what the function gives; a copy is then its memory.
+    value is in what the function gives; a copy is then its memory. `parts`: the programs that share
+    what a head has.
     """
 
     name: str
     text: str
     streams: int
     places: tuple[int, ...]
+    parts: int = 1
 
 
 def always(clock: tuple[int, int, int], chunk: int) -> bool | None:

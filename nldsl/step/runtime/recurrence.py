@@ -101,9 +101,9 @@ def scan_chunks(
     body(state, streams, statics, ends, left) -> (state, outputs); `ends[i]` says whether clock i =
     (period, phase, first) ticks at the last token of the piece, which does not come before the
     token `first`; the state is empty unless `left`. `apart` is the same as two functions, that of
-    streams and statics, and the rest, which is given what that made; where `at_once` says so, the
-    first is called for all full pieces in the place of one. Each of `copies` is a place in the
-    state and its clock: a piece that begins where it has just been made is given None, for it is
+    streams and statics, and the rest, which is given what that made; where `at_once` or `few` says
+    so, the first is called for all full pieces at once. Each of `copies` is a place in the state
+    and its clock: a piece that begins where it has just been made is given None, for it is
     then the memory itself. mode "loop" calls it once a piece; "last" does so where nothing reads
     the state behind the last token: what is returned is then that before the last piece; "scan"
     rolls the full pieces into one loop of the compiler; "within" is "loop" in a function that is
@@ -112,7 +112,8 @@ def scan_chunks(
     length = streams[0].shape[1]
     before, full, behind = pieces(length, position, chunk)
     ticks = {b: ending(position + b, clocks) for _, b in (*before, *full, *behind)}
-    two = apart if mode in ("loop", "last") and at_once(streams[0]) else ()
+    together_pays = at_once(streams[0]) or few(streams[0], len(full))
+    two = apart if mode in ("loop", "last") and together_pays else ()
     outs: list[tuple[Tensor, ...]] = []
 
     def make(xs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -198,6 +199,16 @@ def at_once(like: Tensor) -> bool:
     piece is in its cache; for another device a few large calls are better than many small ones.
     """
     return like.device.type != "cpu"
+
+
+def few(like: Tensor, count: int) -> bool:
+    """Has a piece of [B, T, P.., e] so few matrices, and are the pieces so many, that it pays on a
+    CPU too? Products of few small matrices keep it waiting.
+    """
+    matrices = len(like)
+    for size in like.shape[2:-1]:
+        matrices *= size
+    return matrices < 16 <= count
 
 
 def flagged(ticks: list[tuple[bool, ...]], like: Tensor) -> list[tuple[bool | Tensor, ...]]:

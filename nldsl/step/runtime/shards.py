@@ -33,7 +33,9 @@ def every_part(part: Tensor, ranks: int) -> Tensor:
     """
     from torch.distributed import _functional_collectives as collectives
 
-    found = collectives.all_gather_single(part.contiguous(), 0, "0")
+    newer = hasattr(collectives, "all_gather_single")  # from torch 2.13 on
+    name = "all_gather_single" if newer else "all_gather_tensor_autograd"
+    found = getattr(collectives, name)(part.contiguous(), 0, "0")
     here: Tensor = collectives.wait_tensor(found)  # type: ignore[no-untyped-call]
     return here.view(ranks, -1)
 
