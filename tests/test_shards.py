@@ -16,6 +16,7 @@ from test_ranks import EXACT, HOW, SPEC, compared, launched, same, trains
 from nldsl import pipeline
 from nldsl.core.nodes import Axis, Tree
 from nldsl.diagnostic import Diagnostics
+from nldsl.step import room
 from nldsl.step.runtime.shards import at_rank, filled, without_rest
 from nldsl.step.shards import Shards
 from nldsl.step.state import bytes_of
@@ -96,17 +97,16 @@ def test_the_step_parts_as_the_state_does() -> None:
 
 @pytest.mark.parametrize("name", ["hope", "titans", "ttt_e2e", "optimizer_m3"])
 def test_a_rank_of_four_holds_its_share(name: str) -> None:
-    """Of weights, of what optimizers keep and of what periods add up; whatever the number of the
-    rank.
+    """Of weights, of what optimizers keep and of what periods add up; the last rank too, whose
+    parts are filled up.
     """
-    program = program_of(name)
-    alone = pipeline.compile_program(program, precision="float64", capture="eager")
-    whole = bytes_of(alone.init(0).tensors)
-    for rank in (0, 3):
-        step = pipeline.compile_program(
-            program, precision="float64", capture="eager", ranks=4, rank=rank, shard=True
-        )
-        assert bytes_of(step.parted(step.init(0)).tensors) <= HELD * whole
+    step = pipeline.compile_program(
+        program_of(name), precision="float64", capture="eager", ranks=4, rank=3, shard=True
+    )
+    state = step.init(0)
+    whole = bytes_of(state.tensors)
+    assert whole == room.state_bytes(step.updates.whole_state, step.dtype)
+    assert bytes_of(step.parted(state).tensors) <= HELD * whole
 
 
 def test_what_a_model_computes_is_written_as_for_one_process() -> None:
@@ -218,11 +218,13 @@ def test_three_ranks_with_uneven_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("capture", ["split", "whole"])
 def test_gathers_stand_inside_compiled_graphs(tmp_path: Path, capture: str) -> None:
     """The compiler takes each function whole (`fullgraph`), its messages too."""
-    folder, micro = folder_of(tmp_path), "2" if capture == "split" else "1"
-    how = [*HOW[:2], "--accumulate", micro, *HOW[4:8], "--steps", 9, "--capture", capture]
-    texts = folder / "spec.nl", folder / "text.txt"
-    two = tmp_path / "two"
-    status, said = launched(2, "-m", "nldsl", "train", *texts, *how, "--out", two, "--shard")
+    (tmp_path / "odd.nl").write_text(ODD)
+    (tmp_path / "text.txt").write_bytes(Path(__file__).read_bytes())
+    micro = "2" if capture == "split" else "1"
+    how = ["train", tmp_path / "odd.nl", tmp_path / "text.txt", *HOW[:2], "--accumulate", micro]
+    how += [*HOW[4:8], "--steps", 7]
+    done(*how, "--capture", "eager", "--out", tmp_path / "one")
+    parts = ["--capture", capture, "--shard", "--out", tmp_path / "two"]
+    status, said = launched(2, "-m", "nldsl", *how, *parts)
     assert status == 0 and "compiled " in said, said
-    done("train", *texts, *how, "--out", tmp_path / "one")
-    same(tmp_path / "one", two)
+    same(tmp_path / "one", tmp_path / "two")

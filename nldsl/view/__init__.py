@@ -23,5 +23,5 @@ off a name and changes no program.
     webpage.py        the picture with a card for each memory, as one HTML file
     report.py         the report that `nldsl compile` prints
     communication.py  what ranks would send each other, and the time of it
-    parts.py          what each of them holds, and what they gather of it
+    parts.py          what each of them would hold of a state, and what they would gather
 """
