@@ -1,9 +1,9 @@
 """GRADIENTS AS THEY COME -> their sums over ranks, on their way while those of earlier layers are
 still worked out.
 
-What levels take after every step (`Updates.early`) is sent so, a block or some at once: those of the
-last blocks first, a group as soon as it is whole. All ranks send the same groups in the
-same order, whatever comes first. What a period adds up is sent by the tick that takes it.
+What levels take after every step (`Updates.early`) is sent so, a block or some at once: those of
+the last blocks first, a group as soon as it is whole. All ranks send the same groups in the same
+order, whatever comes first. What a period adds up is sent by the tick that takes it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 GROUP = 1 << 20  # bytes, at least
 Slopes = Callable[[Tensor, list[Tensor]], list[Tensor]]
@@ -59,6 +60,11 @@ def groups(arrays: Iterable[Array], reads: Mapping[str, int], entry: int) -> Ite
         yield group
 
 
+def hooked(leaf: Tensor, hears: Callable[[Tensor], None]) -> RemovableHandle:
+    found: RemovableHandle = leaf.register_hook(hears)  # type: ignore[no-untyped-call]
+    return found
+
+
 class Sending:
     """Takes derivatives, and sends those of `early`, by the keys of their memories; `reads`: of
     each array the number of the block that reads it first; `before`: what earlier micro-batches
@@ -91,7 +97,7 @@ class Sending:
         queue = deque(groups(own, self.reads, leaves[0].element_size()))
         there: dict[Array, Tensor] = {}
         hooks = [
-            leaf.register_hook(partial(self.came, queue, there, array))  # type: ignore[no-untyped-call]
+            hooked(leaf, partial(self.came, queue, there, array))
             for array, leaf in zip(every, leaves, strict=True)
             if array.key in self.early and leaf.requires_grad
         ]
