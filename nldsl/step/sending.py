@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 GROUP = 1 << 20  # bytes, at least
 Slopes = Callable[[Tensor, list[Tensor]], list[Tensor]]
@@ -59,6 +60,11 @@ def groups(arrays: Iterable[Array], reads: Mapping[str, int], entry: int) -> Ite
         yield group
 
 
+def hooked(leaf: Tensor, hears: Callable[[Tensor], None]) -> RemovableHandle:
+    found: RemovableHandle = leaf.register_hook(hears)  # type: ignore[no-untyped-call]
+    return found
+
+
 class Sending:
     """Takes derivatives, and sends those of `early`, by the keys of their memories; `reads`: of
     each array the number of the block that reads it first; `before`: what earlier micro-batches
@@ -90,12 +96,11 @@ class Sending:
         own = (array for array in every if array.key in self.early)
         queue = deque(groups(own, self.reads, leaves[0].element_size()))
         there: dict[Array, Tensor] = {}
-        comes = [
-            (leaf, partial(self.came, queue, there, array))
+        hooks = [
+            hooked(leaf, partial(self.came, queue, there, array))
             for array, leaf in zip(every, leaves, strict=True)
             if array.key in self.early and leaf.requires_grad
         ]
-        hooks = [leaf.register_hook(came) for leaf, came in comes]  # type: ignore[no-untyped-call]
         found = slopes(total, leaves)
         for hook in hooks:
             hook.remove()

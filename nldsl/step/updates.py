@@ -9,8 +9,8 @@
 
 On ranks, each of which holds some of the lanes, G, V and what S sums up of them are those of its
 own lanes. R holds the sums over all lanes of what a tick takes, and of nothing else: what a period
-adds up is sent when it ends. What every tick takes is sent before (sending.py), and G has it. What
-is of one worker stays on its rank; what a tick makes of all of them is in R too.
+adds up is sent when it ends. What every tick takes is sent before (sending.py), and G has the sums.
+What is of one worker stays on its rank; what a tick makes of all of them is in R too.
 
 Where ranks hold a part of the state each (`shards`), S, G and D hold the parts of one of them, and
 G is of all lanes. What an equation reads of a single array is gathered; see flat.py for trees.
