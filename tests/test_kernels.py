@@ -268,7 +268,7 @@ def test_what_programs_make_is_added_up_as_late_as_it_can_be(handed_on: str, sum
     from nldsl.step.kernels.shares import settled
 
     words = "def piece(states, streams):\n    (W, V), (x, v) = states, streams\n"
-    words += f"    return (W, V), ({handed_on},)"
+    words += f"    return (W + V, V), ({handed_on},)"
     sizes = (4, 8, 64), (4, 8, 64)
     found = piece(words, sizes, ((4, 5, 64), (4, 5, 8)), 2)
     known, added = settled(found.ops, found.tiles, [x.at for x in (*found.new, *found.outs)])
