@@ -255,6 +255,27 @@ def test_programs_share_a_memory(decay: str, keeps: bool, monkeypatch: pytest.Mo
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("handed_on", "sums"),
+    [
+        ("torch.einsum('Bab,Btb->Bta', W, x) + 2.0 * torch.einsum('Bab,Btb->Bta', V, x) + v", 1),
+        ("(torch.einsum('Bab,Btb->Bta', W, x) * v).sum((-1,))", 1),
+        ("torch.einsum('Bab,Btb->Bta', W, x) * torch.einsum('Bab,Btb->Bta', V, x) + v", 2),
+        ("torch.einsum('Bab,Btb->Bta', W + V, x) + v", 1),
+    ],
+)
+def test_what_programs_make_is_added_up_as_late_as_it_can_be(handed_on: str, sums: int) -> None:
+    from nldsl.step.kernels.shares import settled
+
+    words = "def piece(states, streams):\n    (W, V), (x, v) = states, streams\n"
+    words += f"    return (W + V, V), ({handed_on},)"
+    sizes = (4, 8, 64), (4, 8, 64)
+    found = piece(words, sizes, ((4, 5, 64), (4, 5, 8)), 2)
+    known, added = settled(found.ops, found.tiles, [x.at for x in (*found.new, *found.outs)])
+    assert len(added) == sums and known[found.outs[0].at] == 1
+    assert all(known[x.at] == 0 for x in found.new)
+
+
 # -- what has none, and why
 
 

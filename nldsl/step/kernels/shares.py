@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -47,12 +48,47 @@ def summed_over(op: Op, tiles: Sequence[Sizes]) -> bool:
     )
 
 
-def known_from(ops: Sequence[Op], tiles: Sequence[Sizes]) -> list[int]:
-    """The first kernel in which each value is known whole."""
-    found: list[int] = []
-    for op in ops:
-        found.append(max((found[x] for x in op.args), default=0) + summed_over(op, tiles))
-    return found
+def settled(
+    ops: Sequence[Op], tiles: Sequence[Sizes], roots: Collection[int]
+) -> tuple[list[int], list[int]]:
+    """The first kernel in which each value is known, and the values that programs add up: sums of
+    sums, and what is made of one by a product with what all know, are added up once.
+    """
+    live = needed(ops, roots)
+    users = Counter(x for at in live for x in {*ops[at].args}) + Counter(roots)
+    known, sums = [0] * len(ops), set[int]()
+    for at in sorted(live):
+        op = ops[at]
+        parts = [x for x in op.args if x in sums and users[x] == 1]
+        if joins(op, at, parts, tiles, known):
+            sums -= {*parts}
+            for x in {*parts}:
+                known[x] -= 1
+        elif not summed_over(op, tiles):
+            known[at] = max((known[x] for x in op.args), default=0)
+            continue
+        sums.add(at)
+        known[at] = 1 + max(known[x] for x in op.args)
+    return known, sorted(sums)
+
+
+def joins(
+    op: Op, at: int, parts: Sequence[int], tiles: Sequence[Sizes], known: Sequence[int]
+) -> bool:
+    """Can the shares in these arguments stay shares, as those in the result?"""
+    if op.kind in ("add", "scale"):
+        return len(parts) == len(op.args)
+    if op.kind != "einsum" or len(parts) != 1 or summed_over(op, tiles):
+        return False
+    (x,) = parts
+    others = [y for y in op.args if y != x]
+    alike = not any(isinstance(n, Share) for y in (at, *others) for n in tiles[y])
+    return (
+        alike
+        and len(op.args) == 1 + len(others)
+        and all(known[y] < known[x] for y in others)
+        and math.prod(tiles[at]) <= math.prod(tiles[x])
+    )
 
 
 def needed(ops: Sequence[Op], roots: Collection[int]) -> set[int]:
@@ -91,9 +127,7 @@ class Kernels:
 
     def sources(self, name: str) -> tuple[Source, ...]:
         """The kernels of a piece, in order."""
-        known = known_from(self.ops, self.tiles)
-        live = needed(self.ops, [x.at for x in self.stored])
-        sums = [at for at in sorted(live) if summed_over(self.ops[at], self.tiles)]
+        known, sums = settled(self.ops, self.tiles, [x.at for x in self.stored])
         count = 1 + max(known[x.at] for x in self.stored)
         return tuple(self.source(f"{name}_{n + 1}", n, known, sums) for n in range(count))
 
@@ -259,6 +293,5 @@ def scratch_sizes(call: Call, grads: Grads | None) -> dict[str, int]:
         made = backward(found, grads.streams, range(len(found.new)), outs)
         ops, tiles = made.ops, made.tiles
         roots = [*made.streams.values(), *made.states.values()]
-    live = needed(ops, roots)
-    sums = [at for at in sorted(live) if summed_over(ops[at], tiles)]
+    _, sums = settled(ops, tiles, roots)
     return {f"w{j}": math.prod(tiles[at]) * call.programs for j, at in enumerate(sums)}
