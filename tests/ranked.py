@@ -147,7 +147,7 @@ def from_a_loop(name: str, steps: int, made: Mapping[str, Tensor], losses: Tenso
         each = micros.reshape(ACCUMULATE, workers, -1, LENGTH).transpose(0, 1).flatten(0, 2)
         found.append(float(abs(loop.step(each, n) - losses[n - 1])))
     for weight, shared in loop.shared.items():
-        own = torch.stack([worker.w[weight] for worker in loop.workers])
+        own = torch.stack([worker.w[weight].detach() for worker in loop.workers])
         found.append(float((made[weight] - shared.detach()).abs().max()))
         found.append(float((made[f"local.W.{weight}"] - own).abs().max()))
     return max(found)
