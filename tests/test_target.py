@@ -218,14 +218,6 @@ def test_gradients_that_nobody_needs_are_not_made() -> None:
 
 
 @needs_triton
-def test_a_gradient_of_weights_is_written_in_order_and_once() -> None:
-    """Casts of all weights of a block are one kernel forward, and no product is turned after it."""
-    found = made("transformer", depth=1, precision="bfloat16", d=64)
-    (back,) = [p.graph for p in found.parts if p.name == "block_2" and p.graph.backward]
-    assert "ynumel" not in "".join(re.findall(r"def triton_poi\w+\(.*?\)", back.code)[1:])
-
-
-@needs_triton
 def test_what_the_host_does_between_graphs() -> None:
     """Pieces are put side by side; nothing is copied there in the middle of a step."""
     plain, pieces = made("transformer", depth=1), made("delta_product", 128)
