@@ -176,23 +176,6 @@ def test_a_memory_on_the_chip_is_one_launch_a_layer_and_direction() -> None:
 
 
 @needs_triton
-def test_a_memory_that_programs_share_is_a_few_launches_a_piece() -> None:
-    """Of a net of two layers with momentum, 128 x 64 numbers each; its four states are copied."""
-    length, states = 128, 4
-    found = made("titans", length, "bfloat16", d=64, head=1, chunk=64)
-    count = {
-        part.graph.backward: sum(x.name.endswith(" in shares") for x in part.graph.launches)
-        for part in found.parts
-        if part.name.startswith("pieces")
-    }
-    pieces = length // 64
-    assert count == {False: states + 3 * pieces, True: states + 4 * pieces}
-    (how,) = found.memories.values()
-    assert how.endswith(", kernels for each chunk, 2 programs share a head's memories")
-    hold(found)
-
-
-@needs_triton
 def test_a_level_that_ticks_rarely_counts_for_its_share() -> None:
     found = made("slow")
     assert sorted(calls(found, "tick")) == [0.25, 0.75]
@@ -208,21 +191,6 @@ def test_products_are_gathered_as_in_the_compiled_step(monkeypatch: pytest.Monke
         many = lowered(job, H100)
     counts = [[x.name for x in made.graphs[0].launches].count("bmm") for made in (few, many)]
     assert counts == [1, 2]
-
-
-@needs_triton
-def test_gradients_that_nobody_needs_are_not_made() -> None:
-    """What a block hands to the next call has none; what is empty is not written."""
-    names = {x.name for x in made("transformer", depth=1).eager}
-    assert not names & {"zeros", "new_zeros", "zeros_like"}
-
-
-@needs_triton
-def test_a_gradient_of_weights_is_written_in_order_and_once() -> None:
-    """Casts of all weights of a block are one kernel forward, and no product is turned after it."""
-    found = made("transformer", depth=1, precision="bfloat16", d=64)
-    (back,) = [p.graph for p in found.parts if p.name == "block_2" and p.graph.backward]
-    assert "ynumel" not in "".join(re.findall(r"def triton_poi\w+\(.*?\)", back.code)[1:])
 
 
 @needs_triton
