@@ -195,7 +195,8 @@ class CompiledStep:
         count = len(self.schedule.table.kinds)
         module = self.module
         self.mode = "scan" if self.capture == "whole" and not self.at_once else "loop"
-        for name in self.emitted.apart:  # it calls its parts as they are written
+        regions = self.emitted.apart if self.capture != "whole" else {}
+        for name in regions:  # it calls its parts as they are written
             module[name] = FunctionType(module[name].__code__, {**module}, name)
         wholes = {n: x for n, x in self.kernels.items() if isinstance(x, Whole)}
         written = "\n\n".join([self.source, *(x.text for x in wholes.values())])
