@@ -202,7 +202,8 @@ def test_threads_sum_a_gradient_in_one_order(service: str, monkeypatch: pytest.M
 
 def test_pieces_of_a_recurrence_keep_products_alone() -> None:
     step = compile_program(tiny("deltanet"), capture="split")
-    assert {name for name, function in step.compiled.items() if function.again} == {"region_1"}
+    kept = {name for name, function in step.compiled.items() if function.again}
+    assert kept == {"region_1", "still_1", "moving_1"}  # a piece, and where it is made in two parts
 
 
 SMOOTH = """import torch
