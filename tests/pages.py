@@ -16,11 +16,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import chdir
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from unittest.mock import patch
 
-from typer.testing import CliRunner
+import pytest
 
 from nldsl import cli
 
@@ -96,12 +98,13 @@ def here(command: str, folder: Path, seconds: int) -> str:
     """The same of a command of `nldsl` in this process; of any other, by a shell."""
     if not command.startswith("nldsl ") or SHELL.search(QUOTED.sub("", command)):
         return by_shell(command, folder, seconds)
-    with chdir(folder):
-        result = CliRunner().invoke(
-            cli.app, shlex.split(command)[1:], env={"COLUMNS": WIDTH}, catch_exceptions=False
-        )
-    assert result.exit_code == 0, f"$ {command}\n{result.output}"
-    return result.output
+    output = TextIOWrapper(BytesIO(), encoding="utf-8", write_through=True)
+    with chdir(folder), redirect_stdout(output), redirect_stderr(output):
+        with patch.dict(os.environ, COLUMNS=WIDTH), pytest.raises(SystemExit) as ended:
+            cli.app(shlex.split(command)[1:])
+    said = output.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    assert not ended.value.code, f"$ {command}\n{said}"
+    return said
 
 
 def check(block: Block, folder: Path, seconds: int, run: Run = by_shell) -> list[str]:
