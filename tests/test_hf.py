@@ -17,6 +17,8 @@ from commands import SMALL, done, nldsl
 from torch import Tensor
 
 from nldsl import api, cli
+from nldsl.oracle.interpreter import Oracle
+from nldsl.pipeline import load_text
 from nldsl.train.data.vocabulary import ByteVocabulary, Tokenizer
 from nldsl.train.specs import texts_of
 from nldsl.train.spelling import visible
@@ -252,3 +254,89 @@ def test_a_llama_of_transformers_is_read_as_it_is(tmp_path: Path) -> None:
         found, meant = program.module(step.init(0))(ids), theirs(ids).logits
     assert found.dtype == torch.float32 and meant.abs().max() > 1
     assert torch.allclose(found, meant, rtol=1e-5, atol=1e-5)
+
+
+HEADS = """nldsl 1
+dim d = 12, head = 3, group = 2, share = 2, e = 4, f = 3
+input x: [d]
+def attention(x: [d]) -> {sizes} {{
+    q = affine(x, [{queries}])
+    k = affine(x, [{keys}])
+    v = affine(x, [{keys}])
+    return {returned}
+}}
+y = attention(x)
+level frozen never {{
+    memory W: weights = load("base",
+        interleaved("query_key_value.weight", {first}) -> [y.q, y.k, y.v],
+        interleaved("query_key_value.bias", {first}) -> [y.q.bias, y.k.bias, y.v.bias]{more})
+}}
+"""
+
+
+def read(text: str, theirs: torch.nn.Module, x: Tensor) -> Tensor:
+    """`y` of a text that starts from the weights of a module, in the interpreter."""
+    files = {"base": dict(theirs.state_dict())}
+    found = Oracle(load_text(text), files=files).run({"x": x.double()}).outputs["y"]
+    assert isinstance(found, Tensor)
+    return found.float()
+
+
+def drawn(module: torch.nn.Module) -> torch.nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for x in module.parameters():
+            x.copy_(torch.randn(x.shape, generator=generator) / x.shape[-1] ** 0.5)
+    return module.eval()
+
+
+def test_the_attention_of_gpt_neox_is_read_head_by_head() -> None:
+    neox = pytest.importorskip("transformers.models.gpt_neox.modeling_gpt_neox")
+    rope = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0}
+    config = transformers.GPTNeoXConfig(
+        hidden_size=12, num_attention_heads=3, rope_parameters=rope, attn_implementation="sdpa"
+    )
+    theirs = drawn(neox.GPTNeoXAttention(config, layer_idx=0))
+    text = HEADS.format(
+        sizes="[d]",
+        queries="head, e",
+        keys="head, e",
+        returned="affine(attend(rope(q), rope(k) -> v over sequence), [d])",
+        first="head",
+        more=', "dense.weight" -> y.affine, "dense.bias" -> y.affine.bias',
+    )
+    x = torch.randn(2, 7, 12)
+    angles = neox.GPTNeoXRotaryEmbedding(config)(x, torch.arange(7)[None])
+    with torch.no_grad():
+        meant, _ = theirs(x, None, position_embeddings=angles)
+    found = read(text, theirs, x)
+    assert meant.abs().max() > 0.1 and torch.allclose(found, meant, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_the_heads_of_falcon_are_read_group_by_group(at: int) -> None:
+    """Behind the queries of a group its key, then its value."""
+    falcon = pytest.importorskip("transformers.models.falcon.modeling_falcon")
+    config = transformers.FalconConfig(
+        hidden_size=12,
+        num_attention_heads=4,
+        num_kv_heads=2,
+        new_decoder_architecture=True,
+        bias=True,
+        vocab_size=11,
+    )
+    theirs = drawn(falcon.FalconAttention(config, layer_idx=0))
+    queries, keys = "group, share, f", "group, f"
+    text = HEADS.format(
+        sizes=f"[{keys if at else queries}]",
+        queries=queries,
+        keys=keys,
+        returned="qkv"[at],
+        first="group",
+        more="",
+    )
+    x = torch.randn(2, 5, 12)
+    with torch.no_grad():
+        meant = theirs._split_heads(theirs.query_key_value(x))[at].reshape(2, 5, 2, 2, 3)
+    found = read(text, theirs, x)
+    assert torch.allclose(found, meant[..., 0, :] if at else meant, rtol=1e-5, atol=1e-5)

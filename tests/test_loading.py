@@ -83,6 +83,17 @@ def apart(a: Arrays) -> Arrays:
     return {f"head{h}.{i}": a[f"q.{i}"][h].clone() for h in range(2) for i in range(2)}
 
 
+def head_by_head(a: Arrays) -> Arrays:
+    """Of each head its query, then its value: the rows of GPT-NeoX, which has a key between."""
+    return {
+        f"qv.{i}": torch.cat([a[f"{n}.{i}"][h] for h in range(2) for n in "qv"]) for i in range(2)
+    }
+
+
+def head_by_head_turned(a: Arrays) -> Arrays:
+    return {name: x.T.contiguous() for name, x in head_by_head(a).items()}
+
+
 def pairs_beside_one_another(a: Arrays) -> Arrays:
     """Rotary positions that turn entries 0 and 1, 2 and 3, .. of a head."""
     return {
@@ -104,6 +115,11 @@ LAYOUTS: dict[str, tuple[str, Callable[[Arrays], Arrays]]] = {
     '"qkv.{layer}"^T -> [layer.block.q, layer.block.k, layer.block.v]': ("qkv", both),
     '"all"[layer] -> layer.block.q': ("q", of_all_layers),
     '["head0.{layer}", "head1.{layer}"] -> layer.block.q': ("q", apart),
+    'interleaved("qv.{layer}", head) -> [layer.block.q, layer.block.v]': ("qv", head_by_head),
+    'interleaved("qv.{layer}"^T, head) -> [layer.block.q, layer.block.v]': (
+        "qv",
+        head_by_head_turned,
+    ),
     'halves("wq.{layer}", e) -> layer.block.q': ("q", pairs_beside_one_another),
     'neighbours("wq.{layer}", e) -> layer.block.q': ("q", pairs_in_halves),
 }
@@ -155,6 +171,12 @@ def test_a_model_whose_layouts_are_all_other_is_the_same() -> None:
             (4, 2),
             "`t` is [4, 2] and `u` [4, 3]: what is stacked has rows of the same sizes",
         ),
+        (
+            'interleaved("t", head) -> [layer.block.q, layer.block.v]',
+            (12, 3),
+            "`t` is [12, 3], which is not 2 parts of 12, 12 numbers, one behind the other in each "
+            "of 2 groups",
+        ),
         ('halves("t", e) -> layer.block.q', (3, 8), "`t` is [3, 8], what starts from it is "),
         ('"t" -> layer.block.q', (3, 8), '`"t"^T` fits'),
     ],
@@ -163,7 +185,8 @@ def test_what_does_not_fit_is_refused_with_its_sizes(
     pair: str, tensors: tuple[int, ...], message: str
 ) -> None:
     files = {"base": ours() | {"t": torch.zeros(tensors), "u": torch.zeros(4, 3)}}
-    step = compile_program(program("qk" if "[layer.block.q" in pair else "q", pair), files=files)
+    names = "qv" if "block.v]" in pair else "qk" if "[layer.block.q" in pair else "q"
+    step = compile_program(program(names, pair), files=files)
     with pytest.raises(Diagnostics) as found:
         step.init(0)
     assert {d.code for d in found.value.diagnostics} == {"N732"} and message in str(found.value)
@@ -177,11 +200,14 @@ def test_what_does_not_fit_is_refused_with_its_sizes(
         ('"t"[depth] -> layer.block.q', "N101", "depth"),
         ('halves("t", f) -> layer.block.q', "N204", "has the axes [head, e, d]"),
         ('halves("t", d) -> layer.block.q', "N204", "`d` is 3: an odd axis has no halves"),
+        ('interleaved("t", e) -> [layer.block.q, layer.block.v]', "N204", "first of which is not"),
+        ('interleaved("t", head) -> layer.block.q', "N107", "goes to several"),
+        ('interleaved("t", head)^T -> [layer.block.q, layer.block.v]', "N107", "as a whole"),
         ('"t" -> [layer.block.q, layer.block.nothing]', "N116", "no weight `layer.block.nothing`"),
         ('"t" -> [layer.block.q, layer.block.q]', "N107", "loaded twice"),
     ],
 )
 def test_what_no_layout_is_is_told_at_its_words(pair: str, code: str, message: str) -> None:
     with pytest.raises(Diagnostics) as found:
-        program("q", pair)
+        program("qv" if "block.v]" in pair else "q", pair)
     assert {d.code for d in found.value.diagnostics} == {code} and message in str(found.value)

@@ -115,7 +115,7 @@ FUNCTIONS: dict[str, Word] = of_entries() | {
     "min": Word("min(x, y, ..)", "the smallest, entry by entry"),
     "where": Word("where(a <= b, x, y)", "x where the comparison holds, else y"),
     "diag": Word("diag(x)", "[.., n] -> [.., n, n], x on the diagonal"),
-    "join": Word("join(x, y, ..)", "arrays of one axis, one behind the other"),
+    "join": Word("join(x, y, ..)", "arrays of one axis, or lists, one behind the other"),
     "stack": Word("stack(x, y, ..)", "a new first axis"),
     "flat": Word("flat(x)", "one axis of all entries"),
     "matrix": Word("matrix(x, d)", "the axis `d` on one side, all others as one on the other"),

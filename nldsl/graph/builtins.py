@@ -107,9 +107,15 @@ def stack(parts: list[Array], site: Site) -> Array:
     )
 
 
-def join_axes(call: syntax.Call, site: Site) -> Array:
-    """`join(a, b, ..)`: arrays of one axis, one behind the other."""
-    parts, elaborator = [array(arg, site) for arg in positional(call, site)], site.elaborator
+def join_axes(call: syntax.Call, site: Site) -> Array | Items:
+    """`join(a, b, ..)`: arrays of one axis, one behind the other; of lists of numbers a list."""
+    values, elaborator = [evaluate(arg, site) for arg in positional(call, site)], site.elaborator
+    items = [item for value in values if isinstance(value, Items) for item in value.items]
+    if all(isinstance(value, Items) for value in values) and all(
+        isinstance(item, Num) for item in items
+    ):
+        return Items(tuple(items))
+    parts = [as_array(value, site, arg.span) for value, arg in zip(values, call.args, strict=True)]
     for part, arg in zip(parts, call.args, strict=True):
         if part.is_tree or len(part.seen) != 1:
             elaborator.fail(

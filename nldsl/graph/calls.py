@@ -93,6 +93,7 @@ def frame(callee: Definition, expr: syntax.Syntax, site: Site, path: str) -> Sco
     elaborator = site.elaborator
     callers = site.scope.home().callers
     elaborator.count_call(expr.span)
+    elaborator.called.add(callee)
     if callee.syntax in callers or len(callers) >= DEEPEST:
         elaborator.fail(
             "N108",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from nldsl.graph.ownership import Owners
 from nldsl.graph.reported import changes, composed
 from nldsl.graph.scope import Scope, Site, Thunk
 from nldsl.graph.shapes import Shapes
-from nldsl.graph.values import Array, MemoryValue
+from nldsl.graph.values import Array, Definition, MemoryValue
 from nldsl.graph.versions import Versions
 from nldsl.source import Source, Span
 
@@ -183,7 +183,25 @@ def close(elaborator: Elaborator, scope: Scope, source: Source) -> Program:
         lines=elaborator.lines,
     )
     guarded(elaborator, whole)
-    return whole
+    return replace(whole, findings=tuple(uncalled(elaborator, scope, whole)))
+
+
+def uncalled(elaborator: Elaborator, scope: Scope, program: Program) -> Iterator[Diagnostic]:
+    """The defs of the main file that no call reaches. A file without streams and memories is there
+    for others.
+    """
+    if not program.outputs and not program.memories:
+        return
+    for name, entry in scope.names.items():
+        if isinstance(entry.base, Definition) and entry.base not in elaborator.called:
+            yield Diagnostic(
+                "N119",
+                f"no call reaches `{name}`, so what it says was not checked",
+                entry.span,
+                "not in this program",
+                help="call it, or remove it; of defs that stand for a choice: `# meant: N119`",
+                severity="warning",
+            )
 
 
 def named_streams(

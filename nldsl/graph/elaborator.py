@@ -18,7 +18,7 @@ from nldsl.core.ops import OPS
 from nldsl.core.program import Clock, Level, Memory, Setting, Weight
 from nldsl.diagnostic import Advice, Diagnostic, Diagnostics, Edit, Severity
 from nldsl.frontend import syntax
-from nldsl.graph.values import Array, Hidden, Num, Value
+from nldsl.graph.values import Array, Definition, Hidden, Num, Value
 from nldsl.source import Span
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Elaborator:
         self.iteration: tuple[str, ...] = ()
         self.forcing: list[Thunk[object]] = []  # thunks in progress, for cycles
         self.calls = 0
+        self.called: set[Definition] = set()
         self.work: tuple[deque[Callable[[], object]], ...] = (deque(), deque(), deque())
         self.order = itertools.count()
         self.dims: dict[str, tuple[Num, Span]] = {}

@@ -118,6 +118,8 @@ def arithmetic(
             help="`<u, v>` is the inner product, `sum(v .* b, n)` a sum over one axis",
         )
     x, y = as_array(a, site), as_array(b, site)
+    if isinstance(a, Items) and isinstance(b, Items):
+        alike_long(op, x, y, site)
     if op == "*":
         return product(x, y, site, dotted)
     if op == "/" and not y.is_scalar:
@@ -135,6 +137,21 @@ def arithmetic(
             fix=dotted,
         )
     return arrays.binary(OPS[op], x, y)
+
+
+def alike_long(op: str, x: Array, y: Array, site: Site) -> None:
+    """Two lists meet entry by entry; of other lengths a table of all pairs would come of them."""
+    if x.is_tree or y.is_tree or len(x.seen) != 1 or len(y.seen) != 1:
+        return
+    if x.seen[0].size != y.seen[0].size:
+        site.elaborator.fail(
+            "N204",
+            f"a list of {x.seen[0].size} and a list of {y.seen[0].size}: `{op}` takes them entry "
+            "by entry",
+            help="`join(a, b)` is one list behind the other"
+            if op == "+"
+            else "lists of one length",
+        )
 
 
 def times_row(a: Value, row: Row, site: Site) -> Array | Row:

@@ -5,6 +5,8 @@ both ways.
     "conv1d.weight"^T -> up           its two axes the other way round
     "stacked"[layer] -> layer.up      one entry of its first axis
     "c_attn.weight" -> [q, k, v]      parts that stand one behind the other
+    interleaved("qkv", head) -> [q, k, v]
+                                      they stand so in each entry of `head`, the first axis of ours
     ["q", "k", "v"] -> qkv            parts of ours that they have apart
     halves("wq", e) -> q              entries of the axis `e` that are neighbours there stand in
                                       two halves here, as `rope` turns them
@@ -68,7 +70,7 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
             )
         used.add(ours)
         one = wanted[ours]
-        theirs = part_of(one, Left(site, iterations, shape).read(one.pair.key), shapes, iterations)
+        theirs = theirs_of(one, Left(site, iterations, shape), shapes)
         with elaborator.at(one.pair.key.span, site.scope.iteration):
             nodes.append(elaborator.node("load", type=shape, file=file.text, key=theirs))
     for ours in wanted.keys() - used:
@@ -104,21 +106,23 @@ def pairs_of(call: syntax.Call, elaborator: Elaborator) -> dict[str, Wanted]:
     return wanted
 
 
-def part_of(
-    one: Wanted,
-    theirs: Theirs,
-    shapes: Mapping[tuple[str, Iterations], Shape],
-    iterations: Iterations,
-) -> Theirs:
+def theirs_of(one: Wanted, left: Left, shapes: Mapping[tuple[str, Iterations], Shape]) -> Theirs:
     """Of parts that one tensor holds, the one that is meant: parts are as large as what they go
     to; a name that is none is told elsewhere.
     """
+    key: syntax.Arg = one.pair.key
+    groups = 1
+    match key:
+        case syntax.Call(syntax.Name("interleaved"), (value, axis)) if len(one.among) > 1:
+            key, groups = value, left.leading(axis)
+    theirs = left.read(key)
     if len(one.among) == 1:
         return theirs
     sizes = tuple(
-        math.prod(axis.size for axis in shapes.get((name, iterations), ())) for name in one.among
+        math.prod(axis.size for axis in shapes.get((name, left.iterations), ()))
+        for name in one.among
     )
-    return Made("part", (theirs,), one.place, sizes)
+    return Made("part", (theirs,), one.place, sizes, groups)
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,13 @@ class Left:
                 return Made("halves", (self.read(value),), self.axis(axis))
             case syntax.Call(syntax.Name("neighbours"), (value, axis)):
                 return Made("neighbours", (self.read(value),), self.axis(axis))
+            case syntax.Call(syntax.Name("interleaved"), (_, _)):
+                self.site.elaborator.fail(
+                    "N107",
+                    "what is interleaved goes to several, and nothing is done to it as a whole",
+                    expr.span,
+                    help=f"`{expr.span.text()} -> [q, k, v]`",
+                )
         self.fail(expr)
 
     def fail(self, expr: syntax.Arg) -> NoReturn:
@@ -150,8 +161,8 @@ class Left:
             "N107",
             'a pair "theirs" -> ours is needed here',
             expr.span,
-            help='theirs is a name, `"w"^T`, `"w"[layer]`, `["q", "k"]`, `halves("w", e)` or '
-            '`neighbours("w", e)`',
+            help='theirs is a name, `"w"^T`, `"w"[layer]`, `["q", "k"]`, `halves("w", e)`, '
+            '`neighbours("w", e)` or `interleaved("w", head)`',
         )
 
     def named(self, text: str, expr: syntax.String) -> str:
@@ -191,3 +202,17 @@ class Left:
                 "N204", f"`{text}` is {self.shape[at].size}: an odd axis has no halves", expr.span
             )
         return at
+
+    def leading(self, expr: syntax.Arg) -> int:
+        """The size of the axis of that name, the first of ours."""
+        text = expr.span.text()
+        if not self.shape or self.shape[0].name != text:
+            names = ", ".join(axis.name for axis in self.shape)
+            self.site.elaborator.fail(
+                "N204",
+                f"what starts here has the axes [{names}], the first of which is not `{text}`",
+                expr.span,
+                help="the axis that theirs has in front, such as that of the heads, by its name; "
+                "each of ours has it in front",
+            )
+        return self.shape[0].size

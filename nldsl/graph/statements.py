@@ -268,6 +268,9 @@ def unroll(statement: syntax.For, site: Site) -> None:
             "N202",
             f"`for` runs over a list or `range(n)`, this is {kind_of(items)}",
             statement.items.span,
+            help="`join(a, b)` of two lists is one behind the other"
+            if isinstance(statement.items, syntax.Binary)
+            else "",
         )
     elaborator.iterations += len(items.items)
     if elaborator.iterations > MOST_ITERATIONS:

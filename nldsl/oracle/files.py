@@ -8,12 +8,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nldsl.core.theirs import Theirs
+from nldsl.core.theirs import Made, Theirs
 
 
 def taken(theirs: Theirs, file: Mapping[str, Tensor], sizes: list[int]) -> Tensor:
     """float64, of the sizes of what starts from it."""
     return _rows(theirs, file, sizes).reshape(sizes)
+
+
+def part(theirs: Made, group: Tensor) -> Tensor:
+    """Of the numbers of one group."""
+    before = sum(theirs.sizes[: theirs.at]) // theirs.groups
+    return group[before : before + theirs.sizes[theirs.at] // theirs.groups]
 
 
 def _rows(theirs: Theirs, file: Mapping[str, Tensor], sizes: list[int]) -> Tensor:
@@ -27,8 +33,7 @@ def _rows(theirs: Theirs, file: Mapping[str, Tensor], sizes: list[int]) -> Tenso
         case "entry":
             return x.unbind(0)[theirs.at]
         case "part":
-            before, own = sum(theirs.sizes[: theirs.at]), theirs.sizes[theirs.at]
-            return x.reshape(-1)[before : before + own]
+            return torch.cat([part(theirs, group) for group in x.reshape(theirs.groups, -1)])
         case "stacked":
             return torch.cat([part.reshape(-1) for part in (x, *more)])
     n = sizes[theirs.at]

@@ -23,6 +23,7 @@ Defs. 2 and 3 and sec. 8, and 2511.07343, App. C.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -71,7 +72,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def check(program: Program) -> Program:
-    """The program with its warnings and notes.
+    """The program with its warnings and notes, those left out that its text says are meant.
 
     Raises Diagnostics with everything found, errors first, if one finding is an error.
     """
@@ -81,8 +82,17 @@ def check(program: Program) -> Program:
     findings = tuple(sorted(found, key=lambda finding: not _wrong(finding)))
     if any(map(_wrong, findings)):
         raise Diagnostics(findings)
-    return replace(program, findings=(*program.findings, *findings))
+    told = (*program.findings, *findings)
+    return replace(program, findings=tuple(finding for finding in told if not _meant(finding)))
 
 
 def _wrong(finding: Diagnostic) -> bool:
     return finding.severity == "error"
+
+
+def _meant(finding: Diagnostic) -> bool:
+    """Does a comment of its line say so? `y = recall.M@chunk * k  # meant: N405`"""
+    span, said = finding.span, re.compile(rf"#.*\bmeant:.*\b{finding.code}\b")
+    if span is None or _wrong(finding):
+        return False
+    return any(said.search(span.source.line(n)) for n in (span.line, span.end_line))

@@ -307,7 +307,8 @@ def stale_reads(program: Program) -> Iterator[Diagnostic]:
             span,
             "a stale read",
             help=f"a local path as wide: `attend(q, k -> v over {age} token)`, a wider `conv`, or "
-            f"{'a fresh read `@after`' if node.op == 'held' else 'a level that ticks every token'}",
+            f"{'a fresh read `@after`' if node.op == 'held' else 'a level that ticks every token'}"
+            "; if it is meant, `# meant: N405` behind it",
             severity="warning",
         )
 

@@ -109,16 +109,18 @@ def entry(made: Made, parts: list[Tensor], sizes: list[int]) -> Tensor:
 
 
 def part(made: Made, parts: list[Tensor], sizes: list[int]) -> Tensor:
-    """Whole rows of the first axis."""
-    whole = parts[0]
+    """Whole rows of the first axis, or of each group of them."""
+    whole, sizes = parts[0], [size // made.groups for size in made.sizes]
     row = math.prod(whole.shape[1:])
-    if whole.numel() != sum(made.sizes) or any(size % max(1, row) for size in made.sizes):
+    if whole.numel() != sum(made.sizes) or any(size % max(1, row) for size in sizes):
+        where = f" in each of {made.groups} groups" if made.groups > 1 else ""
         raise Misfit(
-            f"`{made.of[0]}` is {list(whole.shape)}, which is not {len(made.sizes)} parts of "
-            f"{', '.join(f'{size:,}' for size in made.sizes)} numbers, one behind the other"
+            f"`{made.of[0]}` is {list(whole.shape)}, which is not {len(sizes)} parts of "
+            f"{', '.join(f'{size:,}' for size in sizes)} numbers, one behind the other{where}"
         )
-    at = sum(made.sizes[: made.at]) // max(1, row)
-    return whole[at : at + made.sizes[made.at] // max(1, row)]
+    groups = whole.reshape(made.groups, sum(sizes))
+    at = sum(sizes[: made.at])
+    return groups[:, at : at + sizes[made.at]].reshape(-1, *whole.shape[1:])
 
 
 def stacked(made: Made, parts: list[Tensor], sizes: list[int]) -> Tensor:

@@ -250,7 +250,7 @@ def moving_1(state, streams, statics, ends, left, made):
         M_W2_1,
         M_W2_3,
     ) = made
-    # hope.nl:49  return linear(rmsnorm(M_mem@far(q)), [d])  # Eqs. 83, 90: stale read (hole 6)
+    # hope.nl:49  return linear(rmsnorm(M_mem@far(q)), [d])  # Eqs. 83, 90 (hole 6); meant: N405
     held = M_W1 if M_W1_far is None else M_W1_far
     held_2 = M_W2 if M_W2_far is None else M_W2_far
     # hope.nl:27  S = momentum(grad(M@chunk), rate, beta)  # Eq. 90: gradient at xi; holes 3, 7
@@ -341,7 +341,7 @@ def block_5(
 ):
     # hope.nl:18  return z + W1 * silu(W2 * z)  # Eq. 89
     residual_1 = q + einsum_1
-    # hope.nl:49  return linear(rmsnorm(M_mem@far(q)), [d])  # Eqs. 83, 90: stale read (hole 6)
+    # hope.nl:49  return linear(rmsnorm(M_mem@far(q)), [d])  # Eqs. 83, 90 (hole 6); meant: N405
     rmsnorm_1 = torch.sqrt((residual_1 ** 2.0).mean((-1,)) + 1e-06)[:, :, :, None]
     rmsnorm_2 = self_modifying_titans_rmsnorm[None, :] * residual_1 / rmsnorm_1
     # hope.nl:68  x <- x + self_modifying_titans(rmsnorm(x))  # Eq. 94
