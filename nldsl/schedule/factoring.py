@@ -7,6 +7,7 @@ takes too is left as it is.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -23,19 +24,21 @@ def factored(nodes: Sequence[Node], roots: Sequence[Node]) -> dict[Node, Node]:
     return Factoring(nodes, Counter([*roots, *(a for n in nodes for a in n.args)])).whole()
 
 
-class Factoring:
-    """Makes nodes anew, sums with one product for each matrix. `uses` counts who takes a node."""
+class Anew(ABC):
+    """Nodes made anew, arguments first: in another way, or as they were of what they take now."""
 
-    def __init__(self, nodes: Sequence[Node], uses: Mapping[Node, int]) -> None:
-        self.nodes, self.uses, self.known, self.al = nodes, uses, set(nodes), Builder(OPS)
-        self.inner = {a for a in parts_of_sums(nodes) if uses[a] == 1 and a in self.known}
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes, self.al = nodes, Builder(OPS)
         self.made: dict[Node, Node] = {}
+
+    @abstractmethod
+    def other(self, node: Node) -> Node | None:
+        """A node in another way, if there is one."""
 
     def whole(self) -> dict[Node, Node]:
         for node in self.nodes:
             self.al.span, self.al.iteration = node.span, node.iteration
-            found = self.together(node) if node.op in SUMS and node not in self.inner else None
-            self.made[node] = found or self.again(node)
+            self.made[node] = self.other(node) or self.again(node)
         return self.made
 
     def now(self, node: Node) -> Node:
@@ -45,6 +48,18 @@ class Factoring:
         args = [self.now(a) for a in node.args]
         same = all(a is b for a, b in zip(args, node.args, strict=True))
         return node if same else self.al.again(node, args)
+
+
+class Factoring(Anew):
+    """Sums with one product for each matrix. `uses` counts who takes a node."""
+
+    def __init__(self, nodes: Sequence[Node], uses: Mapping[Node, int]) -> None:
+        super().__init__(nodes)
+        self.uses, self.known = uses, set(nodes)
+        self.inner = {a for a in parts_of_sums(nodes) if uses[a] == 1 and a in self.known}
+
+    def other(self, node: Node) -> Node | None:
+        return self.together(node) if node.op in SUMS and node not in self.inner else None
 
     def together(self, node: Node) -> Node | None:
         """The sum with one product for each matrix, or None if it has no two of one."""

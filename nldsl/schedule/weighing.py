@@ -13,10 +13,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from nldsl.core.build import Builder
 from nldsl.core.nodes import Node
-from nldsl.core.ops import OPS
-from nldsl.schedule.factoring import Term, added, parts_of_sums, terms
+from nldsl.schedule.factoring import Anew, Term, added, parts_of_sums, terms
 from nldsl.schedule.products import LETTERS, Factor, factor
 
 
@@ -38,8 +36,8 @@ def weighed(
     return Weighing(nodes, uses, fixed, copies).whole()
 
 
-class Weighing:
-    """Makes nodes anew. `uses` counts who takes a node."""
+class Weighing(Anew):
+    """`uses` counts who takes a node."""
 
     def __init__(
         self,
@@ -48,26 +46,11 @@ class Weighing:
         fixed: Collection[Node],
         copies: Collection[str],
     ) -> None:
-        self.nodes, self.uses, self.fixed, self.copies = nodes, uses, fixed, copies
+        super().__init__(nodes)
+        self.uses, self.fixed, self.copies = uses, fixed, copies
         self.inner = {a for a in parts_of_sums(nodes) if uses[a] == 1}
-        self.al = Builder(OPS)
-        self.made: dict[Node, Node] = {}
 
-    def whole(self) -> dict[Node, Node]:
-        for node in self.nodes:
-            self.al.span, self.al.iteration = node.span, node.iteration
-            self.made[node] = self.apart(node) or self.again(node)
-        return self.made
-
-    def now(self, node: Node) -> Node:
-        return self.made.get(node, node)
-
-    def again(self, node: Node) -> Node:
-        args = [self.now(a) for a in node.args]
-        same = all(a is b for a, b in zip(args, node.args, strict=True))
-        return node if same else self.al.again(node, args)
-
-    def apart(self, node: Node) -> Node | None:
+    def other(self, node: Node) -> Node | None:
         """A weighed sum of answers and of what is left, each weighed; None if it has no answer."""
         whole = self.weighed_sum(node)
         if whole is None:
