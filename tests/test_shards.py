@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from commands import done
+from commands import done, nldsl
 from ranked import program_of
 from test_ranks import EXACT, HOW, SPEC, compared, launched, same, trains
 
-from nldsl import pipeline
+from nldsl import cli, pipeline
 from nldsl.core.nodes import Axis, Tree
 from nldsl.diagnostic import Diagnostics
 from nldsl.step import room
@@ -228,3 +228,11 @@ def test_gathers_stand_inside_compiled_graphs(tmp_path: Path, capture: str) -> N
     status, said = launched(2, "-m", "nldsl", *how, *parts)
     assert status == 0 and "compiled " in said, said
     same(tmp_path / "one", tmp_path / "two")
+
+
+def test_one_process_has_nobody_to_share_with(tmp_path: Path) -> None:
+    status, _, err = nldsl(
+        "train", ROOT / "examples/lifelong.nl", "--shard", "--out", tmp_path / "one"
+    )
+    assert status == cli.USAGE and "begin it by torchrun" in err
+    assert not (tmp_path / "one").exists()

@@ -150,6 +150,8 @@ def train(
         from nldsl.train.ranks import joined
 
         with joined(device or "cpu") as ranks:
+            if shard and ranks.count == 1:
+                raise typer.BadParameter("`--shard` is of several processes: begin it by torchrun")
             told = log.value if log and ranks.is_first else None
             for run in several(ranks, spec, resume, given, out, seeds):
                 here = replace(run, budget=budget, ranks=ranks, shard=shard, log=told)

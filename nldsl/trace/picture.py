@@ -51,7 +51,7 @@ def picture(trace: Trace, target: Path) -> None:
     for axes in every[:, 0]:
         axes.margins(x=0.005)
         axes.spines[["top", "right"]].set_visible(False)
-        figure.align_ylabels()
+    figure.align_ylabels()
     top.set_title(
         f"{metrics.fitting(Path(trace.run).name)}, step {trace.step:,}, reads "
         f"{metrics.fitting(Path(trace.text).name)}",

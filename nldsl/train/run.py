@@ -353,7 +353,7 @@ def step_of(run: Run, capture: str = "eager") -> CompiledStep:
         budget=run.budget,
         ranks=run.ranks.count,
         rank=run.ranks.rank,
-        shard=run.shard and run.ranks.count > 1,
+        shard=run.shard,
     )
 
 
