@@ -161,6 +161,7 @@ def test_the_report_is_that_of_the_records() -> None:
 
 
 def test_the_largest_scale_is_reported() -> None:
-    both = [record | {"scale": scale.name} for scale in (FULL, QUICK) for record in protocol.read()]
+    quick = [record for record in protocol.read() if record["scale"] == QUICK.name]
+    both = [record | {"scale": scale.name} for scale in (FULL, QUICK) for record in quick]
     assert "quick runs" not in report.page(both)
     assert set(SYSTEMS) >= {record["system"] for record in both}
