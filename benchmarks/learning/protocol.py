@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ RECORDS = Path(__file__).parent / "records"
 CHOICE, RUN = "choice", "run"
 CURVE = 8  # points of the curve of a run
 BINS = 8  # of positions
+AT_ONCE = 8192  # tokens that are scored at once
 Record = dict[str, Any]
+Bits = list[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -181,28 +183,37 @@ def scored(model: nn.Module, test: Test, part: int = 2) -> Record:
     """
     found: Record = {"bits": [], "accuracy": [], "exact": []}
     positions = []
-    for sequence in test.sequences(part):
-        bits, right = of_sequence(model, sequence)
-        found["bits"].append(number(bits.mean()))
-        found["accuracy"].append(number(right.mean()))
-        found["exact"].append(int(right.all()))
-        if sequence.mask.all():
-            positions.append(bits)
+    for same in alike(test.sequences(part)):
+        for sequence, bits, right in zip(same, *of_sequences(model, same)):
+            found["bits"].append(number(bits.mean()))
+            found["accuracy"].append(number(right.mean()))
+            found["exact"].append(int(right.all()))
+            if sequence.mask.all():
+                positions.append(bits)
     if len(positions) == test.count:
         parts = np.array_split(np.stack(positions).mean(0), BINS)
         found["positions"] = [number(part.mean()) for part in parts]
     return found
 
 
-def of_sequence(model: nn.Module, sequence: Sequence) -> tuple[np.ndarray, np.ndarray]:
-    """Where it counts: bits, and whether the likeliest is right."""
-    given = batch([sequence])
-    logits = model(given["ids"])[0]
-    counts = torch.from_numpy(sequence.mask)
-    target = given["target"][0][counts]
-    logits = logits[: len(counts)][counts]
-    bits = nn.functional.cross_entropy(logits, target, reduction="none") / math.log(2)
-    return bits.double().numpy(), (logits.argmax(-1) == target).double().numpy()
+def alike(sequences: list[Sequence]) -> Iterator[list[Sequence]]:
+    """In their order, as many of one length as are read at once."""
+    for length, same in groupby(sequences, key=lambda one: len(one.ids)):
+        every, count = list(same), max(1, AT_ONCE // length)
+        yield from (every[n : n + count] for n in range(0, len(every), count))
+
+
+def of_sequences(model: nn.Module, same: list[Sequence]) -> tuple[Bits, Bits]:
+    """Of each, where it counts: bits, and whether the likeliest is right."""
+    given = batch(same)
+    every: tuple[Bits, Bits] = [], []
+    for logits, target, one in zip(model(given["ids"]), given["target"], same):
+        counts = torch.from_numpy(one.mask)
+        logits, target = logits[: len(counts)][counts], target[counts]
+        bits = nn.functional.cross_entropy(logits, target, reduction="none") / math.log(2)
+        every[0].append(bits.double().numpy())
+        every[1].append((logits.argmax(-1) == target).double().numpy())
+    return every
 
 
 def number(value: float) -> float | None:
