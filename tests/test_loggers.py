@@ -121,11 +121,12 @@ def test_files_of_tensorboard_hold_them(command: list[object], tmp_path: Path) -
 def test_files_of_weights_and_biases_hold_them(
     command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb", reason="needs `pip install 'nldsl[log]'`")
+    wandb: Any = pytest.importorskip("wandb", reason="needs `pip install 'nldsl[log]'`")
     for name, value in {"MODE": "offline", "ERROR_REPORTING": "false", "CONSOLE": "off"}.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     done(*command, "--log", "wandb")
     done("train", "--resume", tmp_path / "run", "--steps", 6, "--log", "wandb")
+    wandb.teardown()  # its process ends, so the files are whole
     told: dict[str, list[tuple[int, float]]] = {}
     for path in sorted((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")):
         for record in recorded(path):
