@@ -53,14 +53,14 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 BATCH, ACCUMULATE, LENGTH = 4, 2, 8
 
 
-def program_of(name: str) -> Program:
-    """An example, or what tests of workers say of four of them."""
+def program_of(name: str, **sizes: str) -> Program:
+    """An example, or what tests of workers say of four of them. `sizes`: others than `SMALL`."""
     if name in TEXTS:
         return pipeline.load_text(HEAD + TEXTS[name], f"{name}.nl", {"worker": "4"})
     text = (EXAMPLES / f"{name}.nl").read_text(encoding="utf-8")
-    named = [row.split("=") for row in SMALL[name].split()]
+    named = dict(row.split("=") for row in SMALL[name].split()) | sizes
     return pipeline.load_text(
-        text, f"{name}.nl", {key: value for key, value in named if f"{key} = " in text}
+        text, f"{name}.nl", {key: value for key, value in named.items() if f"{key} = " in text}
     )
 
 
