@@ -72,7 +72,8 @@ class Emitted:
     room: dict[str, int] = field(default_factory=dict)  # of rows that are carried, how many at most
     # of each array that is kept between steps, the number of the block that reads it first
     reads: dict[str, int] = field(default_factory=dict)
-    often: set[str] = field(default_factory=set)  # those that others read too, or each window
+    # those that other blocks read too; where a part is run for each window, all
+    often: set[str] = field(default_factory=set)
 
     @property
     def pieces(self) -> set[str]:
@@ -130,7 +131,6 @@ class Emitter:
         self.reads: dict[str, int] = {}
         self.often: set[str] = set()
         self.at = 0  # number of the block that is written
-        self.in_windows = False  # is it the part that is run once for each?
         rows = list(schedule.online.rows.values()) if schedule.online else []
         equations = (x for s in schedule.states.values() for x in s.equations)
         order = list(walk(*schedule.outputs.values(), *rows, *equations))
@@ -204,7 +204,7 @@ class Emitter:
     def weight(self, node: Node) -> str:
         if node.op not in ("random", "load"):
             name = weight_name(node)
-            if self.in_windows or self.reads.setdefault(name, self.at) != self.at:
+            if self.reads.setdefault(name, self.at) != self.at:
                 self.often.add(name)
         return f'W["{weight_name(node)}"]'
 
@@ -422,15 +422,14 @@ class Emitter:
             if not self.part or node not in self.part.online.ids
         }
         if self.part:
-            self.in_windows = True
             lines, rows = self.part.emit(self, order)
-            self.in_windows = False
             iterations += [("", line) for line in lines]
             results |= rows
         iterations.append(("", f"return {{{pairs(results)}}}, new"))
         body = ["new = {}", *looped(iterations, self._locals.values())]
         forward = defined("forward(W, inputs, carry, position, mode)", body)
         text = "\n\n".join([*self.texts, forward, self.start()])
+        self.often |= self.reads.keys() if self.part else set()
         found = self.carries, self.lowering, self.chunk, self.lasting, self.randoms, self.loads
         pieces = self.rolled, self.apart, self.recurrences, self.room, self.reads, self.often
         functions = list(dict.fromkeys(self.bodies))

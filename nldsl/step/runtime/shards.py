@@ -116,7 +116,7 @@ def fresh_of_parts(
     """`fresh` with arrays of which W has the parts of this rank. A step that is one graph gathers
     all of them before what reads them: when they are given up is the compiler's to say.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or len(GATHERED) == 1:
         whole = dict(W)
         for group in GATHERED:
             whole |= gathered(W, group)
