@@ -2,7 +2,8 @@
 
 The longest axis that all memories of a piece have is parted among programs. What is summed over it
 is known when each has made its share: so a piece is several kernels, one after the other. Each
-makes again what it needs of those before, but for these sums, which it reads.
+makes again what it needs of those before, but for these sums, which it reads. The sums of the
+forward pass are kept for the backward pass.
 
     y = W1 silu(W2 k)      first: W1[:, part] silu(W2[part, :] k)      then: y, the sum of them
 """
@@ -16,7 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from nldsl.step.kernels.adjoint import backward
+from nldsl.step.kernels.adjoint import Backward
 from nldsl.step.kernels.code import Code, Tensor, padded
 from nldsl.step.kernels.source import (
     ROW,
@@ -24,15 +25,17 @@ from nldsl.step.kernels.source import (
     Grads,
     Shape,
     Source,
+    backward_of,
     contiguous,
     gradient_sizes,
     lacking,
     lanewise,
+    placed,
     products,
     text_of,
     whole,
 )
-from nldsl.step.kernels.tiles import Op, Share, Sizes, View
+from nldsl.step.kernels.tiles import CONSTANT, Op, Share, Sizes, View
 
 NUMBERS = ("piece", "at", "to")  # which piece; where its states begin, and those behind it
 BYTES = 4
@@ -195,7 +198,8 @@ class Kernels:
         rows += [f"r{n} = tl.arange(0, {padded(n)})" for n in sorted(code.ranges)]
         rows += [f"{ROW} = lane * {call.pieces} + piece", *code.lines]
         words = {*re.findall(r"\w+", "\n".join(code.lines))}
-        given = [self.given(op).name for op in self.ops if not op.args]
+        leaves = (op for op in self.ops if not op.args and op.kind not in CONSTANT)
+        given = [self.given(op).name for op in leaves]
         known = [*given, *(x.name for x in self.stored), *scratch]
         names = [x for x in dict.fromkeys(known) if x in words]
         self.bytes += sum(
@@ -211,7 +215,7 @@ class Kernels:
             text_of(name, [*names, *NUMBERS], rows, NUMBERS),
             tuple(names),
             call.programs,
-            8 if largest > 2048 else 4,
+            8 if largest >= 2048 else 4,
             flops,
             any(op.low for op in made),
             self.bytes,
@@ -219,79 +223,107 @@ class Kernels:
         )
 
 
-def states_at(name: str, i: int, view: View, sizes: Sizes, base: str) -> Stored:
-    """A state in rows that begin at `base`, one for each lane."""
-    tensor = Tensor((0, *view.dims[1:]), contiguous(sizes))
-    return Stored(view.at, f"{name}{i}", tensor, f"({base} + lane)")
+def states_at(name: str, at: int, view: View, sizes: Sizes, base: str) -> Stored:
+    """The value `at` of a state, in rows that begin at `base`, one for each lane."""
+    tensor = placed(view, (0, *view.dims[1:]), contiguous(sizes))
+    return Stored(at, f"{name}{view.tensor}", tensor, f"({base} + lane)")
+
+
+def state_at(name: str, view: View, call: Call, base: str) -> Stored:
+    return states_at(name, view.at, view, call.states[view.tensor].sizes, base)
+
+
+@cache
+def sums_of(call: Call) -> tuple[int, ...]:
+    """The values of a piece that programs add up."""
+    found = call.piece
+    return tuple(settled(found.ops, found.tiles, [x.at for x in (*found.outs, *found.new)])[1])
+
+
+def sum_sizes(call: Call) -> list[Sizes]:
+    """Of what is kept of them, for all pieces."""
+    front = (call.rows, *call.piece.programs[1:])
+    return [(*front, *call.piece.tiles[at]) for at in sums_of(call)]
+
+
+def sum_at(call: Call, i: int) -> Stored:
+    """One that is kept."""
+    at, sizes = sums_of(call)[i], sum_sizes(call)[i]
+    tile = len(call.piece.tiles[at])
+    dims = (*range(len(sizes) - tile), *(-1 - k for k in range(tile)))
+    return Stored(at, f"u{i}", Tensor(dims, contiguous(sizes)), ROW)
 
 
 @cache
 def forward_sources(call: Call) -> tuple[Source, ...]:
     """The kernels of a piece: they read states `s`, streams `x`, write states `t` and what is
-    handed on, `o`. Raises Unfit.
+    handed on, `o`, and if states are kept, sums `u`. Raises Unfit.
     """
     found = call.piece
 
     def given(op: Op) -> Stored:
         i = int(op.number)
         if op.kind == "state":
-            return states_at("s", i, found.states[i], call.states[i].sizes, "at")
+            return state_at("s", found.states[i], call, "at")
         view = found.streams[i]
         return Stored(view.at, f"x{i}", lanewise(view, call.streams[i]), ROW)
 
     stored = [
-        Stored(view.at, f"o{i}", whole(view, view.sizes), ROW) for i, view in enumerate(found.outs)
+        Stored(view.at, f"o{view.tensor}", whole(view, view.sizes), ROW) for view in found.outs
     ]
-    stored += [
-        states_at("t", i, view, call.states[i].sizes, "to") for i, view in enumerate(found.new)
-    ]
+    stored += [state_at("t", view, call, "to") for view in found.new]
+    stored += [sum_at(call, i) for i in range(len(sums_of(call)) if call.keep else 0)]
     return Kernels(call, found.ops, found.tiles, stored, given).sources("forward")
 
 
 @cache
+def made_back(call: Call, grads: Grads) -> Backward:
+    return backward_of(call, grads, sums_of(call))
+
+
+@cache
 def backward_sources(call: Call, grads: Grads) -> tuple[Source, ...]:
-    """Those of the backward pass of a piece: they read its states `s`, streams `x`, the gradients
-    in what it handed on, `g`, and in the states behind it, `e`; they write the gradients in its
-    states, `h`, and in streams, `y`. Raises Unfit.
+    """Those of the backward pass of a piece: they read its states `s`, streams `x`, sums `u`, the
+    gradients in what it handed on, `g`, and in the states behind it, `e`; they write the gradients
+    in its states, `h`, and in streams, `y`. Raises Unfit.
     """
     found, handed = call.piece, dict(grads.outs)
-    made = backward(found, grads.streams, range(len(found.new)), [*handed])
+    made = made_back(call, grads)
 
     def given(op: Op) -> Stored:
         i = int(op.number)
         if op.kind == "state":
-            return states_at("s", i, found.states[i], call.states[i].sizes, "at")
+            return state_at("s", found.states[i], call, "at")
+        if op.kind == "kept":
+            return sum_at(call, i)
         if op.kind == "grad_new":
-            return states_at("e", i, found.new[i], call.states[i].sizes, "0")
+            return state_at("e", found.new[i], call, "0")
         if op.kind == "grad_out":
-            view, strides = found.outs[i], handed[i]
-            return Stored(view.at, f"g{i}", lanewise(view, Shape(view.sizes, strides)), ROW)
+            view = found.outs[i]
+            tensor = lanewise(view, Shape(view.sizes, handed[view.tensor]))
+            return Stored(view.at, f"g{view.tensor}", tensor, ROW)
         view = found.streams[i]
         return Stored(view.at, f"x{i}", lanewise(view, call.streams[i]), ROW)
 
     stored = []
     for i, at in made.streams.items():
         view = found.streams[i]
-        sizes = gradient_sizes(found, i)
-        tensor = Tensor((*lacking(found, view), *view.dims), contiguous(sizes))
+        strides = contiguous(gradient_sizes(found, i))
+        tensor = placed(view, view.dims, strides, lacking(found, view))
         stored.append(Stored(at, f"y{i}", tensor, ROW))
     for i, at in made.states.items():
         view = found.states[i]
-        one = states_at("h", i, View(at, view.dims, view.sizes), call.states[i].sizes, "0")
-        stored.append(one)
+        stored.append(states_at("h", at, view, call.states[view.tensor].sizes, "0"))
     return Kernels(call, made.ops, made.tiles, stored, given).sources("backward")
 
 
 def scratch_sizes(call: Call, grads: Grads | None) -> dict[str, int]:
     """Numbers of what programs add up, by name."""
-    found = call.piece
-    ops: Sequence[Op] = found.ops
-    tiles: Sequence[Sizes] = found.tiles
-    roots = [x.at for x in (*found.outs, *found.new)]
-    if grads is not None:
-        outs = [i for i, _ in grads.outs]
-        made = backward(found, grads.streams, range(len(found.new)), outs)
-        ops, tiles = made.ops, made.tiles
-        roots = [*made.streams.values(), *made.states.values()]
-    _, sums = settled(ops, tiles, roots)
+    if grads is None:
+        tiles: Sequence[Sizes] = call.piece.tiles
+        sums: Sequence[int] = sums_of(call)
+    else:
+        made = made_back(call, grads)
+        tiles = made.tiles
+        _, sums = settled(made.ops, tiles, [*made.streams.values(), *made.states.values()])
     return {f"w{j}": math.prod(tiles[at]) * call.programs for j, at in enumerate(sums)}
