@@ -30,7 +30,9 @@ def padded(n: int) -> int:
 
 @dataclass
 class Code:
-    """Lines of a loop over pieces; `tiles` are those of the values, called `v` and a number."""
+    """Lines of a loop over pieces; `tiles` are those of the values, called `v` and a number.
+    `alone`: by a sum, the term that the first of the programs adds that share a memory.
+    """
 
     ops: Sequence[Op]
     tiles: Sequence[Sizes]
@@ -38,6 +40,7 @@ class Code:
     ranges: set[int] = field(default_factory=set)
     done: set[int] = field(default_factory=set)
     known: dict[int, str] = field(default_factory=dict)  # texts of values that are made elsewhere
+    alone: Mapping[int, int] = field(default_factory=dict)
 
     def let(self, at: int, text: str) -> None:
         self.lines.append(f"v{at} = {text}")
@@ -190,7 +193,10 @@ def dot(op: Op, x: str, y: str) -> str:
 
 def added(code: Code, op: Op, at: int) -> str:
     (a, b), out = op.letters
-    x, y = (aligned(f"v{i}", c, out) for i, c in zip(op.args, (a, b)))
+    x, y = (
+        aligned(f"v{i}" if code.alone.get(at) != i else f"(v{i} * (part == 0))", c, out)
+        for i, c in zip(op.args, (a, b))
+    )
     text = f"{x} {'+' if op.number == 1 else '-'} {y}"
     return text if {*a} == {*b} else code.guarded(at, text)
 

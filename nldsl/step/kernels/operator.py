@@ -18,6 +18,7 @@ from torch import Tensor
 from nldsl.step.kernels.shares import (
     backward_sources,
     forward_sources,
+    next_of,
     scratch_sizes,
     sum_sizes,
 )
@@ -137,7 +138,7 @@ def pieces_back(
     given = backward_given(starts, streams, new, outs, wanted, made)
     if call.parts > 1:
         given |= {f"u{i}": x for i, x in enumerate(sums)}
-        sources = backward_sources(call, grads)
+        sources = backward_sources(call, grads).each
         backward_by_shares(call, grads, given, new, made[: len(starts)])
     else:
         sources = (backward_source(call, grads),)
@@ -188,6 +189,9 @@ def forward_by_shares(
     at = kept or (behind, other)[call.pieces % 2]
     for one, start in zip(at, states):
         one[:lanes].copy_(start)
+    for source in sources.once:
+        before = given | {f"s{i}": x for i, x in enumerate(at)}
+        launch(source, [before[name] for name in source.tensors], 0, 0, 0)
     for piece in range(call.pieces):
         last = piece == call.pieces - 1
         if kept:
@@ -196,9 +200,11 @@ def forward_by_shares(
         else:
             begin, end, to = 0, 0, behind if at is other else other
         given |= {f"s{i}": x for i, x in enumerate(at)} | {f"t{i}": x for i, x in enumerate(to)}
-        for source in sources:
+        for source in sources.each:
             launch(source, [given[name] for name in source.tensors], piece, begin, end)
         at = at if kept else to
+        for name in [name for name in given if next_of(name) in given]:
+            given[name], given[next_of(name)] = given[next_of(name)], given[name]
 
 
 def backward_by_shares(
@@ -220,7 +226,7 @@ def backward_by_shares(
         behind, to = places[(piece + 1) % 2], places[piece % 2]
         given |= {f"e{i}": x for i, x in enumerate(behind)}
         given |= {f"h{i}": x for i, x in enumerate(to)}
-        for source in sources:
+        for source in sources.each:
             tensors = [given[name] for name in source.tensors]
             launch(source, tensors, piece, piece * call.lanes, 0)
 
@@ -301,20 +307,22 @@ pieces.register_autograd(differentiated, setup_context=keep_for_backward)
 # -- in Triton
 
 
-def sources_of(packet: object, args: Sequence[object]) -> tuple[tuple[Source, ...], int]:
-    """The kernels that a call of these operators runs, and how often each."""
+def sources_of(packet: object, args: Sequence[object]) -> list[tuple[Source, int]]:
+    """The kernels that a call of these operators runs, each with how often."""
     if packet is torch.ops.nldsl.pieces:
         call = call_of(*args)  # type: ignore[arg-type]
         if call.parts == 1:
-            return (forward_source(call),), 1
-        return forward_sources(call), call.pieces
-    if packet is torch.ops.nldsl.pieces_back:
+            return [(forward_source(call), 1)]
+        made = forward_sources(call)
+    elif packet is torch.ops.nldsl.pieces_back:
         text, starts, _, *rest = args
         call, grads = call_back(text, starts, *rest)  # type: ignore[arg-type]
         if call.parts == 1:
-            return (backward_source(call, grads),), 1
-        return backward_sources(call, grads), call.pieces
-    return (), 0
+            return [(backward_source(call, grads), 1)]
+        made = backward_sources(call, grads)
+    else:
+        return []
+    return [*((x, 1) for x in made.once), *((x, call.pieces) for x in made.each)]
 
 
 def kernel(source: Source) -> Kernel:

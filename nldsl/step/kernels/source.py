@@ -14,7 +14,7 @@ from nldsl.step.kernels.tiles import Op, Piece, Sizes, Unfit, View, piece
 Strides = tuple[int, ...]
 ROW = "row"
 ROOM = 1 << 14  # numbers of a head's memories, 64 KiB of a processor's registers and shared memory
-SHARE = 1 << 14  # of what one program has of larger ones
+SHARE = 1 << 15  # of what one program has of larger ones, in each piece
 MOST = 16  # programs that share a head's memories
 Load = Callable[[Op, Sizes], str]
 
@@ -81,7 +81,7 @@ def parts_of(call: Call) -> int:
     numbers = sum(math.prod(map(padded, found.tiles[x.at])) for x in found.states)
     if numbers <= ROOM:
         return 1
-    parts = 1 << (math.ceil(numbers / SHARE) - 1).bit_length()
+    parts = max(2, 1 << (math.ceil(numbers / SHARE) - 1).bit_length())
     if parts > MOST:
         raise Unfit(f"{numbers:,} numbers a head, more than {MOST} programs share")
     return parts
