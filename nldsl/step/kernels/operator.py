@@ -138,7 +138,8 @@ def pieces_back(
     given = backward_given(starts, streams, new, outs, wanted, made)
     if call.parts > 1:
         given |= {f"u{i}": x for i, x in enumerate(sums)}
-        sources = backward_sources(call, grads).each
+        made_by = backward_sources(call, grads)
+        sources = *made_by.once, *made_by.each
         backward_by_shares(call, grads, given, new, made[: len(starts)])
     else:
         sources = (backward_source(call, grads),)
@@ -189,9 +190,6 @@ def forward_by_shares(
     at = kept or (behind, other)[call.pieces % 2]
     for one, start in zip(at, states):
         one[:lanes].copy_(start)
-    for source in sources.once:
-        before = given | {f"s{i}": x for i, x in enumerate(at)}
-        launch(source, [before[name] for name in source.tensors], 0, 0, 0)
     for piece in range(call.pieces):
         last = piece == call.pieces - 1
         if kept:
@@ -200,11 +198,16 @@ def forward_by_shares(
         else:
             begin, end, to = 0, 0, behind if at is other else other
         given |= {f"s{i}": x for i, x in enumerate(at)} | {f"t{i}": x for i, x in enumerate(to)}
-        for source in sources.each:
+        for source in (*(sources.once if not piece else ()), *sources.each):
             launch(source, [given[name] for name in source.tensors], piece, begin, end)
         at = at if kept else to
-        for name in [name for name in given if next_of(name) in given]:
-            given[name], given[next_of(name)] = given[next_of(name)], given[name]
+        turn(given)
+
+
+def turn(given: dict[str, Tensor]) -> None:
+    """Shares that were made ahead are those of the piece that comes."""
+    for name in [name for name in given if next_of(name) in given]:
+        given[name], given[next_of(name)] = given[next_of(name)], given[name]
 
 
 def backward_by_shares(
@@ -226,9 +229,10 @@ def backward_by_shares(
         behind, to = places[(piece + 1) % 2], places[piece % 2]
         given |= {f"e{i}": x for i, x in enumerate(behind)}
         given |= {f"h{i}": x for i, x in enumerate(to)}
-        for source in sources.each:
-            tensors = [given[name] for name in source.tensors]
-            launch(source, tensors, piece, piece * call.lanes, 0)
+        numbers = piece, piece * call.lanes, max(piece - 1, 0) * call.lanes
+        for source in (*(sources.once if piece == call.pieces - 1 else ()), *sources.each):
+            launch(source, [given[name] for name in source.tensors], *numbers)
+        turn(given)
 
 
 def scratch(call: Call, grads: Grads | None, like: Tensor) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -36,9 +36,9 @@ from nldsl.step.kernels.source import (
     text_of,
     whole,
 )
-from nldsl.step.kernels.tiles import CONSTANT, Op, Share, Sizes, View
+from nldsl.step.kernels.tiles import CONSTANT, Op, Share, Sizes, Unfit, View
 
-AHEAD = "ahead"
+AHEAD, NEXT = "ahead", "next "
 NUMBERS = ("piece", "at", "to")  # which piece; where its states begin, and those behind it
 BYTES = 4
 
@@ -160,9 +160,10 @@ class Sources:
 
 @dataclass
 class Ahead:
-    """The operations of a piece, and then those that make the first sums of the next: the new
-    memories in the place of the old, the next tokens. `sums`: by a sum, what it is in the next
-    piece; `at`: the kernel that makes shares of it; `alone`: see `Settled`.
+    """The operations of a piece, and then those that make the first sums of the one that is next:
+    what comes from outside is that of the next piece, what this one makes of memories is made.
+    `sums`: by a sum, what it is in the next piece; `at`: the kernel that makes shares of it;
+    `alone`: see `Settled`.
     """
 
     ops: list[Op]
@@ -170,6 +171,31 @@ class Ahead:
     sums: dict[int, int] = field(default_factory=dict)
     at: int = 0
     alone: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, ops: Sequence[Op], tiles: Sequence[Sizes], found: Settled, made: Mapping[Op, int]
+    ) -> Ahead:
+        """`made`: what the next piece is given, by the operation, and what it is here. Nothing is
+        made ahead where the first kernel is the only one that makes any of it.
+        """
+        later = cls([*ops], [*tiles], at=max(found.known[at] for at in made.values()))
+        first = [at for at in found.sums if found.known[at] == 1]
+        again: dict[int, int] = {}
+        for at in sorted(needed(ops, first)) if later.at else ():
+            op = ops[at]
+            here = made.get(op, at if op.kind in CONSTANT else None)
+            if here is not None and found.known[here] in (0, later.at):
+                again[at] = here
+                continue
+            kind = op.kind if op.args else "stored" if op in made else f"{NEXT}{op.kind}"
+            again[at] = len(later.ops)
+            later.ops.append(replace(op, args=tuple(again[x] for x in op.args), kind=kind))
+            later.tiles.append(tiles[at])
+            if at in found.alone:
+                later.alone[again[at]] = again[found.alone[at]]
+        later.sums = {at: again[at] for at in first if at in again}
+        return later
 
 
 @dataclass
@@ -180,6 +206,7 @@ class Kernels:
     made: Ahead
     stored: Sequence[Stored]
     given: Callable[[Op], Stored]
+    ahead: int = 1  # where the next piece is
     bytes: int = field(default=0, init=False)
 
     def sources(self, name: str) -> Sources:
@@ -256,7 +283,9 @@ class Kernels:
             rows += [f"p{i} = lane % {n}", f"lane = lane // {n}"]
         rows += [f"r{n} = tl.arange(0, {padded(n)})" for n in sorted(code.ranges)]
         rows += [f"{ROW} = lane * {call.pieces} + piece"]
-        rows += [f"{AHEAD} = tl.minimum({ROW} + 1, (lane + 1) * {call.pieces} - 1)", *code.lines]
+        last = f"lane * {call.pieces} + {call.pieces - 1 if self.ahead > 0 else 0}"
+        least = "tl.minimum" if self.ahead > 0 else "tl.maximum"
+        rows += [f"{AHEAD} = {least}({ROW} + {self.ahead}, {last})", *code.lines]
         words = {*re.findall(r"\w+", "\n".join(code.lines))}
         leaves = (op for op in self.made.ops if not op.args and op.kind not in CONSTANT)
         given = [self.given(op).name for op in leaves]
@@ -307,29 +336,9 @@ def sums_of(call: Call) -> list[int]:
 
 @cache
 def ahead_of(call: Call) -> Ahead:
-    """Nothing where the first kernel is the only one, or makes new memories itself."""
-    piece, found = call.piece, settled_of(call)
-    made = Ahead([*piece.ops], [*piece.tiles])
-    made.at = max(found.known[x.at] for x in piece.new)
-    first = [at for at in found.sums if found.known[at] == 1]
-    if not made.at or not first:
-        return made
-    again: dict[int, int] = {}
-    for at in sorted(needed(piece.ops, first)):
-        op = piece.ops[at]
-        if op.kind == "state":
-            again[at] = piece.new[int(op.number)].at
-        elif op.kind in CONSTANT:
-            again[at] = at
-        else:
-            again[at] = len(made.ops)
-            args = tuple(again[x] for x in op.args)
-            made.ops.append(replace(op, args=args, kind="ahead" if not args else op.kind))
-            made.tiles.append(piece.tiles[at])
-            if at in found.alone:
-                made.alone[again[at]] = again[found.alone[at]]
-    made.sums = {at: again[at] for at in first}
-    return made
+    piece = call.piece
+    made = {piece.ops[old.at]: new.at for old, new in zip(piece.states, piece.new)}
+    return Ahead.of(piece.ops, piece.tiles, settled_of(call), made)
 
 
 def next_of(scratch: str) -> str:
@@ -342,12 +351,12 @@ def sum_sizes(call: Call) -> list[Sizes]:
     return [(*front, *call.piece.tiles[at]) for at in sums_of(call)]
 
 
-def sum_at(call: Call, i: int) -> Stored:
+def sum_at(call: Call, i: int, row: str = ROW) -> Stored:
     """One that is kept."""
     at, sizes = sums_of(call)[i], sum_sizes(call)[i]
     tile = len(call.piece.tiles[at])
     dims = (*range(len(sizes) - tile), *(-1 - k for k in range(tile)))
-    return Stored(at, f"u{i}", Tensor(dims, contiguous(sizes)), ROW)
+    return Stored(at, f"u{i}", Tensor(dims, contiguous(sizes)), row)
 
 
 @cache
@@ -361,7 +370,9 @@ def forward_sources(call: Call) -> Sources:
         i = int(op.number)
         if op.kind == "state":
             return state_at("s", found.states[i], call, "at")
-        view, row = found.streams[i], AHEAD if op.kind == "ahead" else ROW
+        if op.kind == "stored":
+            return state_at("t", found.new[i], call, "to")
+        view, row = found.streams[i], AHEAD if op.kind.startswith(NEXT) else ROW
         return Stored(view.at, f"x{i}", lanewise(view, call.streams[i]), row)
 
     stored = [
@@ -378,6 +389,22 @@ def made_back(call: Call, grads: Grads) -> Backward:
 
 
 @cache
+def settled_back(call: Call, grads: Grads) -> Settled:
+    made = made_back(call, grads)
+    return settled(made.ops, made.tiles, [*made.streams.values(), *made.states.values()])
+
+
+@cache
+def ahead_back(call: Call, grads: Grads) -> Ahead:
+    """Raises Unfit."""
+    made = made_back(call, grads)
+    if len(made.states) < len(call.piece.states):
+        raise Unfit("a memory of which nothing is made")
+    new = {op: made.states[int(op.number)] for op in made.ops if op.kind == "grad_new"}
+    return Ahead.of(made.ops, made.tiles, settled_back(call, grads), new)
+
+
+@cache
 def backward_sources(call: Call, grads: Grads) -> Sources:
     """Those of the backward pass of a piece: they read its states `s`, streams `x`, sums `u`, the
     gradients in what it handed on, `g`, and in the states behind it, `e`; they write the gradients
@@ -387,19 +414,22 @@ def backward_sources(call: Call, grads: Grads) -> Sources:
     made = made_back(call, grads)
 
     def given(op: Op) -> Stored:
-        i = int(op.number)
-        if op.kind == "state":
-            return state_at("s", found.states[i], call, "at")
-        if op.kind == "kept":
-            return sum_at(call, i)
-        if op.kind == "grad_new":
+        i, kind = int(op.number), op.kind.removeprefix(NEXT)
+        begin, row = ("at", ROW) if kind == op.kind else ("to", AHEAD)
+        if kind == "state":
+            return state_at("s", found.states[i], call, begin)
+        if kind == "kept":
+            return sum_at(call, i, row)
+        if kind == "grad_new":
             return state_at("e", found.new[i], call, "0")
-        if op.kind == "grad_out":
+        if kind == "stored":
+            return state_at("h", found.states[i], call, "0")
+        if kind == "grad_out":
             view = found.outs[i]
             tensor = lanewise(view, Shape(view.sizes, handed[view.tensor]))
-            return Stored(view.at, f"g{view.tensor}", tensor, ROW)
+            return Stored(view.at, f"g{view.tensor}", tensor, row)
         view = found.streams[i]
-        return Stored(view.at, f"x{i}", lanewise(view, call.streams[i]), ROW)
+        return Stored(view.at, f"x{i}", lanewise(view, call.streams[i]), row)
 
     stored = []
     for i, at in made.streams.items():
@@ -410,18 +440,15 @@ def backward_sources(call: Call, grads: Grads) -> Sources:
     for i, at in made.states.items():
         view = found.states[i]
         stored.append(states_at("h", at, view, call.states[view.tensor].sizes, "0"))
-    return Kernels(call, Ahead(made.ops, made.tiles), stored, given).sources("backward")
+    return Kernels(call, ahead_back(call, grads), stored, given, -1).sources("backward")
 
 
 def scratch_sizes(call: Call, grads: Grads | None) -> dict[str, int]:
     """Numbers of what programs add up, by name."""
     if grads is None:
-        tiles: Sequence[Sizes] = call.piece.tiles
-        sums: Sequence[int] = sums_of(call)
+        found, later = settled_of(call), ahead_of(call)
     else:
-        made = made_back(call, grads)
-        tiles = made.tiles
-        sums = settled(made.ops, tiles, [*made.streams.values(), *made.states.values()]).sums
-    sizes = {f"w{j}": math.prod(tiles[at]) * call.programs for j, at in enumerate(sums)}
-    later = ahead_of(call).sums if grads is None else ()
-    return sizes | {next_of(f"w{j}"): sizes[f"w{j}"] for j, at in enumerate(sums) if at in later}
+        found, later = settled_back(call, grads), ahead_back(call, grads)
+    sizes = {f"w{j}": math.prod(later.tiles[at]) * call.programs for j, at in enumerate(found.sums)}
+    twice = [f"w{j}" for j, at in enumerate(found.sums) if at in later.sums]
+    return sizes | {next_of(name): sizes[name] for name in twice}
