@@ -192,7 +192,7 @@ def text_of(
     text = (EXAMPLES / f"{system.spec}.nl").read_text(encoding="utf-8")
     if "import layers, continuum," in text:
         library = (LIBRARY / "continuum.nl").read_text(encoding="utf-8")
-        text = text.replace("import layers, continuum,", "import layers,")
+        text = text.replace("import layers, continuum,", "import layers, averages,")
         text = text.replace("def model(", f"{library[library.index('def ') :]}def model(")
     text = changed(text, (system.off if off else ()) + system.edits)
     width = "hidden = 4 * d" if "hidden = 4 * d" in text else "depth, vocab)"
