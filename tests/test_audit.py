@@ -65,6 +65,16 @@ def subject(run: Path) -> opened.Opened:
     return opened.opened(runs.reopen(run), 160)
 
 
+def test_a_run_with_little_held_out_is_audited_on_shorter_sequences(run: Path) -> None:
+    whole = runs.reopen(run)
+    longest = max(end - begin for begin, end in whole.data.extents(whole.data.held_out))
+    settings = whole.settings.model_copy(update={"length": 2 * longest})
+    record = whole.record.model_copy(update={"settings": settings})
+    found = opened.opened(replace(whole, record=record), 160)
+    batch = next(iter(found.batch.values()))
+    assert len(batch) >= 2 and found.tokens == longest // 2
+
+
 def test_a_run_that_is_what_its_text_says(whole: Audit) -> None:
     assert whole.broken == [] and [law.name for law in whole.laws] == ["causality", "independence"]
     assert (whole.sequences, whole.tokens, whole.step) == (10, 16, 2)

@@ -22,6 +22,7 @@ from nldsl.train.run import Run
 from nldsl.train.score import batch, boundary_of
 
 LEAST = 2  # sequences, so that one can be held beside another
+SHORTEST = 4  # tokens of one, so that there is something behind a change
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +54,8 @@ class Opened:
 
 
 def opened(run: Run, limit: int) -> Opened:
-    """With at most `limit` held-out tokens, but at least two sequences. Raises N704 if there are
-    not so many, N716 if nothing was saved.
+    """With at most `limit` held-out tokens, but at least two sequences, shorter than the run's
+    where there is too little. Raises N704 if there is less still, N716 if nothing was saved.
     """
     if checkpoint.manifest(run.folder) is None:
         raise faults.nothing_saved(run.folder)
@@ -63,12 +64,16 @@ def opened(run: Run, limit: int) -> Opened:
     state = replace(runs.last_saved(run, step), lanes={})  # each sequence begins anew
     documents = data.extents(data.held_out)
     absent = step.reading.extent(step.reading.scored[1])[1]
-    wanted = max(LEAST, limit // s.length)
-    plan = planned(documents, wanted, s.length, wanted * s.length, False, absent)
-    starts = plan.starts.reshape(-1)[plan.counts.reshape(-1)]
-    if len(starts) < LEAST:
-        raise faults.too_short(data.name, "held-out", len(starts) * s.length, s.length, data.unit)
-    tokens = slices(data.held_out, starts[:, None] + np.arange(s.length))
+    longest = max((end - begin for begin, end in documents), default=0)
+    for length in (s.length, min(s.length, longest // LEAST)):
+        wanted = max(LEAST, limit // max(1, length))
+        plan = planned(documents, wanted, length, wanted * length, False, absent)
+        starts = plan.starts.reshape(-1)[plan.counts.reshape(-1)]
+        if len(starts) >= LEAST:
+            break
+    if len(starts) < LEAST or length < SHORTEST:
+        raise faults.too_little_to_audit(data.name, longest, LEAST * SHORTEST, data.unit)
+    tokens = slices(data.held_out, starts[:, None] + np.arange(length))
     return Opened(run, step, state, step.place(batch(run.program, tokens, boundary_of(data))))
 
 
