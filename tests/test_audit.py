@@ -65,13 +65,15 @@ def subject(run: Path) -> opened.Opened:
     return opened.opened(runs.reopen(run), 160)
 
 
-def test_a_run_with_little_held_out_is_audited_on_shorter_sequences(run: Path) -> None:
-    whole = runs.reopen(run)
-    longest = max(end - begin for begin, end in whole.data.extents(whole.data.held_out))
-    settings = whole.settings.model_copy(update={"length": 2 * longest})
-    found = opened.opened(replace(whole, settings=settings), 160)
-    batch = next(iter(found.batch.values()))
-    assert len(batch) >= 2 and found.tokens == longest // 2
+def test_where_little_is_held_out_the_sequences_are_shorter() -> None:
+    for documents, expected in (
+        ([(0, 256)], ([0, 127], 128)),
+        ([(0, 256), (300, 600)], ([0, 300], 256)),
+        ([(0, 5)], ([0, 1, 2, 3], 2)),
+        ([], ([], 1)),
+    ):
+        starts, length = opened.sequences(documents, 256, 512, 1)
+        assert ([*starts.tolist()][:4], length) == expected
 
 
 def test_a_run_that_is_what_its_text_says(whole: Audit) -> None:
