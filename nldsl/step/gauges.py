@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -138,7 +137,7 @@ class Gauges:
         apart = {level for name, level in levels.items() if name in self.parted}
         tick = module[f"tick_{i}"]
 
-        def call(S: Mapping[str, Tensor], *given: Any) -> object:
+        def call(S: Mapping[str, Tensor], *given: Mapping[str, Tensor]) -> object:
             gradients, rates = read(S, *given)
             size = partial(self.size, rank=given[-1].get(RANK))
             before = {name: S[name].clone() for name in names}
@@ -172,7 +171,7 @@ class Gauges:
         updates, ticks = self.step.updates, self.step.schedule.steps.ticks
         at, known = At(self.step.schedule.steps.states, kind), len(updates.texts)
         moved = {name for name in at.moved if isinstance(name, Total) and not counts(name)}
-        updates.taken = {}
+        updates.taken, updates.meets = {}, []
 
         def text(node: Node) -> str | None:
             name = node["memory"] if node.op == "now" else None
@@ -196,13 +195,7 @@ class Gauges:
                 lines.append(f'{what}["{name}"] = {made}')
             results.append(what)
         lines.append(f"return {', '.join(results)}")
-        late = [heard for heard in updates.taken if heard not in updates.early]
-        sums = [
-            f'own["{n}"] = {updates.taken[n]}' + (f" + {given(n.input)}" if n in moved else "")
-            for n in late
-        ]
-        if sums:
-            lines = ["own = {}", *sums, f"R = sums_over_ranks(own, {updates.ranks})", *lines]
+        lines = [*updates.together({n: given(n.input) for n in moved}), *lines]
         source = block(f"gauges_{i}(S, G, V, N, D, planned)", lines)
         module = self.step.module
         exec(
