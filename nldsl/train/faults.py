@@ -670,7 +670,7 @@ def unshared(batch: int, workers: int) -> Diagnostics:
 def alone(option: str, ranks: int) -> Diagnostics:
     return fault(
         "N724",
-        f"{ranks} ranks take a step together, and none of them sees what `{option}` asks for",
+        f"`{option}` is of one process: {ranks} ranks take each step of one run together",
         f"leave out `{option}`, or train without `torchrun`",
     )
 

@@ -40,11 +40,11 @@ class Watching:
         """Of the newest step, still on the device."""
         return self.gauges.last
 
-    def told(self, readings: Readings) -> Levels:
-        """As numbers; waits for the device."""
+    def told(self, readings: Readings, squares: Sequence[float]) -> Levels:
+        """As numbers, from their squares over all ranks."""
         found: dict[str, dict[str, float | None]] = {}
-        for (level, what), value in zip(readings.names, readings.values.tolist(), strict=True):
-            found.setdefault(level, {})[what] = value if math.isfinite(value) else None
+        for (level, what), square in zip(readings.names, squares, strict=True):
+            found.setdefault(level, {})[what] = math.sqrt(square) if math.isfinite(square) else None
         self.newest |= found
         if time.perf_counter() - self.said >= LINE_SECONDS:
             self.tell()
