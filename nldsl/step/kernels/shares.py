@@ -206,9 +206,10 @@ class Ahead:
         """
         later = cls([*ops], [*tiles], at=max(found.known[at] for at in made.values()))
         first = [at for at in found.sums if found.known[at] == 1]
-        again = later.again
-        for at in sorted(needed(ops, first)) if later.at else ():
-            op = ops[at]
+        again, wanted = later.again, needed(ops, first)
+        for at, op in enumerate(ops) if later.at and first else ():
+            if found.known[at] and at not in wanted or not again.keys() >= {*op.args}:
+                continue
             here = made.get(op, at if op.kind in CONSTANT else None)
             if here is not None and found.known[here] in (0, later.at):
                 again[at] = here
@@ -219,7 +220,7 @@ class Ahead:
             later.tiles.append(tiles[at])
             if at in found.alone:
                 later.alone[again[at]] = again[found.alone[at]]
-        later.sums = [at for at in first if at in again]
+        later.sums = first if again else []
         return later
 
 
@@ -245,8 +246,7 @@ class Kernels:
         made_in = list[set[int]]()
         for n in range(1 + max(self.found.known[x.at] for x in self.stored)):
             self.bring(n, made_in)
-            code = self.code(n)
-            made_in.append(code.done - code.known.keys())
+            made_in.append(self.makeable(n, self.code(n).done))
         made = tuple(self.assembled(f"{name}_{n + 1}", self.code(n)) for n in range(len(made_in)))
         first = 1 if self.made.sums else 0
         sizes = {x: self.size(at) // BYTES for at, x in self.scratch.items()}
@@ -273,13 +273,20 @@ class Kernels:
                 costs[at] = 0
             elif not op.args:
                 costs[at] = self.moved(self.given(op).tensor, self.tiles[at])
-        before = {at for made in made_in for at in made} - costs.keys()
+        before = {*()}.union(*made_in) - costs.keys()
         costs |= {at: 2 * self.size(at) for at in before}
         self.brought[n] = cheapest(self.ops, wanted, costs) & before
         for at in sorted(self.brought[n]):
             self.scratch[at] = f"z{at}"
             first = next(m for m, made in enumerate(made_in) if at in made)
             self.handed.setdefault(first, set()).add(at)
+
+    def makeable(self, n: int, made: set[int]) -> set[int]:
+        """What a kernel makes, or can make of that."""
+        for at, op in enumerate(self.ops):
+            if op.args and self.found.known[at] <= n and made.issuperset(op.args):
+                made.add(at)
+        return made
 
     def kernel_of(self, one: Stored) -> int:
         return max(self.found.known[one.at], 1 if self.made.sums else 0)
