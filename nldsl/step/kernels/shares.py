@@ -2,9 +2,10 @@
 
 The longest axis that all memories of a piece have is parted among programs. What is summed over it
 is known when each has made its share: so a piece is several kernels, one after the other. Each
-makes again what it needs of those before, but for these sums, which it reads. The sums of the
-forward pass are kept for the backward pass. Where a kernel makes new memories, it makes the first
-shares of the next piece, too, which need no other kernel then.
+reads these sums; what else it needs of those before it makes again, or they hand it over, whichever
+passes less through memory. The sums of the forward pass are kept for the backward pass. Where a
+kernel makes new memories, it makes the first shares of the next piece, too, which need no other
+kernel then.
 
     y = W1 silu(W2 k)      first: W1[:, part] silu(W2[part, :] k)      then: y, the sum of them
 """
@@ -234,8 +235,8 @@ class Kernels:
     given: Callable[[Op], Stored]
     ahead: int = 1  # where the next piece is
     bytes: int = field(default=0, init=False)
-    brought: dict[int, set[int]] = field(default_factory=dict, init=False)  # into a kernel
-    handed: dict[int, set[int]] = field(default_factory=dict, init=False)  # out of one
+    brought: dict[int, set[int]] = field(default_factory=dict, init=False)  # to a kernel
+    handed: dict[int, set[int]] = field(default_factory=dict, init=False)  # by one
 
     def __post_init__(self) -> None:
         self.ops, self.tiles = self.made.ops, self.made.tiles
