@@ -143,7 +143,9 @@ CHANGES: dict[str, dict[str, Change]] = {
     },
     # With these Titans diverges, and neither remembers more than a few tokens before it is trained.
     "first reading of the gates": {
-        "titans": Change((("0.01 * (1 - decay) .* sigmoid", "0.1 * sigmoid"), ("[head]) - 6)", "[head]))"))),
+        "titans": Change(
+            (("0.01 * (1 - decay) .* sigmoid", "0.1 * sigmoid"), ("[head]) - 6)", "[head]))"))
+        ),
         "gated_deltanet": Change((("[head]) + 4)", "[head]))"),)),
     },
     "momentum is not weighed": {"titans": Change((("0.01 * (1 - decay) .* ", "0.003 * "),))},
