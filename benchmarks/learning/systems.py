@@ -72,7 +72,7 @@ class System:
 
 BETA = "beta = sigmoid(affine(x, [head]))                 # Table 1: step size"
 HOPE_OFF = (("rate = sigmoid(r) / span", "rate = 0 * sigmoid(r) / span"),)
-TITANS_OFF = (("rate = 0.1 * sigmoid", "rate = 0 * sigmoid"),)
+TITANS_OFF = (("rate = 0.003 * sigmoid", "rate = 0 * sigmoid"),)
 ALL_ONE = (("every p step", "every 1 step"),)
 
 
@@ -140,6 +140,11 @@ CHANGES: dict[str, dict[str, Change]] = {
     **{
         f"periods {periods}": {"spectrum": Change(sets={"periods": [*map(int, periods.split())]})}
         for periods in SPECTRA
+    },
+    # With these Titans diverges, and neither remembers more than a few tokens before it is trained.
+    "first reading of the gates": {
+        "titans": Change((("0.003 * sigmoid", "0.1 * sigmoid"), ("[head]) - 6)", "[head]))"))),
+        "gated_deltanet": Change((("[head]) + 4)", "[head]))"),)),
     },
     "a quarter of the inner rate": inner_rate("0.25"),
     "three times the inner rate": inner_rate("3"),

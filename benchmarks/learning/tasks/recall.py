@@ -18,6 +18,8 @@ KEYS, VALUES = 64, 64
 BLANK = 0  # then keys, then values
 PAIRS = (4, 8, 16, 32)
 SHARE = 4  # a quarter of the places are pairs at most: what is asked needs as many again
+SHORT = 64  # tokens: a net of this size needs tens of thousands of sequences to recall at all
+TIMES = 4  # the tokens of a run of text
 
 WORDS, MARK = 32, 32  # noise is made of words
 SYMBOLS = 16  # keys, and as many values
@@ -37,24 +39,26 @@ def mqar_sequence(rng: Generator, length: int, pairs: int) -> Sequence:
 
 
 def mqar(scale: Scale) -> Task:
-    fitting = [n for n in PAIRS if SHARE * n <= scale.length]
+    """Sequences are short and many; the most pairs are tested in some that are twice as long."""
+    length = min(SHORT, scale.length)
+    fitting = [n for n in PAIRS if SHARE * n <= length]
 
     def draw(rng: Generator, share: float) -> Sequence:
-        return mqar_sequence(rng, scale.length, int(rng.choice(fitting)))
+        return mqar_sequence(rng, length, int(rng.choice(fitting)))
 
     def test(n: int) -> Test:
-        return Test(lambda rng, _: mqar_sequence(rng, scale.length, n), scale.tests)
+        return Test(lambda rng, _: mqar_sequence(rng, max(length, SHARE * n), n), scale.tests)
 
     return Task(
         name="mqar",
         systems=MAIN,
         vocab=1 + KEYS + VALUES,
-        length=scale.length,
-        lanes=scale.lanes,
-        steps=scale.steps,
+        length=length,
+        lanes=2 * scale.lanes * scale.length // length,
+        steps=TIMES // 2 * scale.steps,
         draw=draw,
         validation=Test(lambda rng, _: draw(rng, 0), scale.tests),
-        tests={f"{n} pairs": test(n) for n in fitting},
+        tests={f"{n} pairs": test(n) for n in PAIRS if SHARE * n <= 2 * length},
     )
 
 

@@ -37,8 +37,8 @@ def block_2(
     rows = joined(q_conv_tail, F.silu(torch.einsum("abc,BTc->BTab", mixer_q_linear, rmsnorm_1)))
     project_1 = conv(rows, mixer_q_conv)
     q = project_1 / torch.sqrt((project_1 * project_1).sum((-1,)) + 1e-06)[:, :, :, None]
-    # titans.nl:23  forget = sigmoid(affine(x, [head]))  # alpha_t in [0, 1]
-    forget_1 = torch.einsum("ab,BTb->BTa", mixer_forget, rmsnorm_1) + mixer_forget_bias
+    # titans.nl:23  forget = sigmoid(affine(x, [head]) - 6)  # alpha_t in [0, 1]; starts near 0
+    forget_1 = torch.einsum("ab,BTb->BTa", mixer_forget, rmsnorm_1) + mixer_forget_bias - 6.0
     forget = torch.sigmoid(forget_1)
     # titans.nl:30  M <- (1 - forget) * M + S  # Eq. 13
     M_1 = 1.0 - forget
@@ -51,9 +51,9 @@ def block_2(
     # titans.nl:20  v = project(x, [head, e])  # Eq. 11
     rows_3 = joined(v_conv_tail, F.silu(torch.einsum("abc,BTc->BTab", mixer_v_linear, rmsnorm_1)))
     v = conv(rows_3, mixer_v_conv)
-    # titans.nl:21  rate = 0.1 * sigmoid(affine(x, [head]))  # theta_t; range not printed
+    # titans.nl:21  rate = 0.003 * sigmoid(affine(x, [head]))  # theta_t; range not printed, 0.1..
     rate_1 = torch.sigmoid(torch.einsum("ab,BTb->BTa", mixer_rate, rmsnorm_1) + mixer_rate_bias)
-    rate = 0.1 * rate_1
+    rate = 0.003 * rate_1
     # titans.nl:34  return linear(rmsnorm(y) .* sigmoid(linear(x, [head, e])), [d])
     neural_memory_1 = torch.sigmoid(torch.einsum("abc,BTc->BTab", mixer_linear2, rmsnorm_1))
     return (q, M_1, decay, k, v, rate, neural_memory_1), (
