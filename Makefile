@@ -19,9 +19,10 @@ test: $(READY)
 	$(PYTEST) --dist worksteal -m "not soak"
 
 # The long bars in full, then the first model of a newcomer, alone on the machine; writes down what
-# came out. The harness that scores models of others is installed for it alone.
+# came out. The harness that scores models of others and the boards that numbers of runs go to are
+# installed for it alone.
 soak: $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[eval]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[eval,log]"
 	$(PYTEST) --dist worksteal -m soak --soak-log=examples/LOG.md --deselect=tests/test_readme.py tests
 	$(BIN)/python -m pytest -q -m soak --soak-log=examples/LOG.md tests/test_readme.py
 

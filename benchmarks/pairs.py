@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmarks.__main__ import machine
 from benchmarks.systems import System
+from benchmarks.table import machine
 from nldsl import pipeline
 from nldsl.core.nodes import numel
 from nldsl.train.bench import random_batch
@@ -33,7 +34,8 @@ def system(text: str, capture: str) -> System:
     state, batch = step.init(0), random_batch(program, BATCH, LENGTH, "cpu")
     step.warm(state, batch)
     parameters = sum(numel(weight.shape) for weight in program.weights.values())
-    return System(parameters, lambda: step(state, [batch]))
+    once = partial(step, state, [batch])
+    return System(parameters, once, once)
 
 
 def medians(systems: list[System], rounds: int) -> list[float]:

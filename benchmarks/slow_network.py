@@ -99,7 +99,7 @@ def seconds(step: CompiledStep, delay: float) -> float:
 def main() -> None:
     dist.init_process_group("gloo")
     torch.set_num_threads(1)
-    nothing = cached_property(lambda self: frozenset())
+    nothing: cached_property[frozenset[str]] = cached_property(lambda self: frozenset())
     nothing.__set_name__(Updates, "early")
     with patch.object(Updates, "early", nothing):
         alike = made("every step")

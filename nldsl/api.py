@@ -248,6 +248,21 @@ class Step:
 
         return looking.streams(self.compiled, state, self._batches(batch), names)
 
+    def trace(self, state: State, batch: Batch) -> list[dict[str, int | float | str | None]]:
+        """What memories learn at each token, as `nldsl trace` tells it: a row for each sequence,
+        memory of the token clock and token, so sequences * memories * tokens in all.
+
+        Keys: `sequence`, `token`, `bits` (or `loss`, where no token is scored: what foretelling the
+        token cost), `memory` (its qualified name), `norm`, `change`, `objective`, `rate`,
+        `retention`, `momentum`; None where there is no such number. Memories stand layer by layer.
+        The state stays as it is. Raises Diagnostics (N738) without a memory that learns at tokens.
+        """
+        from nldsl.step.looking import seated
+        from nldsl.trace import rows
+
+        ((given, seats),) = seated(self.compiled, state, self._batches(batch))
+        return rows(self.compiled, state, given, seats)
+
     def _batches(self, given: Batches) -> list[Batch]:
         from nldsl.step.batches import checked, inputs_of
 

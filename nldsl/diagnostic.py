@@ -28,6 +28,7 @@ Severity = Literal["error", "warning", "note"]
 COLOURS = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 EDGE = "bold blue"
 LINES_OF_ONE_SPAN = 6  # a longer span shows its first line only
+EFFECTS = ("N513",)  # a weight has no gradient where a memory is not read, or nothing is learned
 WIDEST_LINE = 160  # of a longer line, only what is near the words is shown
 
 
@@ -88,16 +89,19 @@ class Diagnostics(Exception):
         return render(self.diagnostics)
 
 
+def ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """In the order of the text; what may be the effect of another comes behind all others."""
+    return sorted(diagnostics, key=lambda found: (found.code in EFFECTS, _place(found)))
+
+
 def render(diagnostics: Iterable[Diagnostic], color: bool = False) -> str:
-    """All diagnostics in the order of the text, with excerpts and a closing count; with ANSI
-    colours on demand.
-    """
-    ordered = sorted(diagnostics, key=_place)
+    """All diagnostics in order, with excerpts and a closing count; with ANSI colours on demand."""
+    found = ordered(diagnostics)
     page = Text()
-    for diagnostic in ordered:
+    for diagnostic in found:
         page.append_text(_draw(diagnostic))
         page.append("\n")
-    page.append(_count(ordered))
+    page.append(_count(found))
     if not color:
         return page.plain
     console = Console(force_terminal=True, color_system="standard", width=10_000, highlight=False)

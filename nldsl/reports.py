@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from nldsl.diagnostic import Diagnostic
+from nldsl.diagnostic import Diagnostic, ordered
 from nldsl.source import Span
 
 COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
@@ -31,7 +31,7 @@ def as_json(findings: Sequence[Diagnostic]) -> str:
                 "notes": [{"message": words, **placed(span)} for words, span in one.notes],
                 "fix": [{"text": edit.text, **placed(edit.span)} for edit in one.fix],
             }
-            for one in findings
+            for one in ordered(findings)
         ],
     }
     return json.dumps(whole, indent=2, ensure_ascii=False)
@@ -51,7 +51,7 @@ def placed(span: Span | None) -> Place:
 
 def as_github(findings: Sequence[Diagnostic]) -> str:
     """A line for each: `::error file=a.nl,line=3,col=5,..,title=N101::message`."""
-    return "\n".join(map(_command, findings))
+    return "\n".join(map(_command, ordered(findings)))
 
 
 def _command(one: Diagnostic) -> str:

@@ -1,7 +1,7 @@
 """Run by `torchrun`: ranks take the steps of small examples together, and each of them compares
 some with the same steps of one process.
 
-    torchrun --nproc-per-node 2 tests/ranked.py OUT 20 [--shard] hope titans
+    torchrun --nproc-per-node 2 tests/ranked.py OUT [--shard] hope=20 titans=5
 
 OUT/NAME.json: `losses` and `states`, the largest difference between the two, lanes and sums of a
 period included; `replicas`, how far what all ranks hold is apart; `sent`, in each step the bytes of
@@ -53,14 +53,14 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 BATCH, ACCUMULATE, LENGTH = 4, 2, 8
 
 
-def program_of(name: str) -> Program:
-    """An example, or what tests of workers say of four of them."""
+def program_of(name: str, **sizes: str) -> Program:
+    """An example, or what tests of workers say of four of them. `sizes`: others than `SMALL`."""
     if name in TEXTS:
         return pipeline.load_text(HEAD + TEXTS[name], f"{name}.nl", {"worker": "4"})
     text = (EXAMPLES / f"{name}.nl").read_text(encoding="utf-8")
-    named = [row.split("=") for row in SMALL[name].split()]
+    named = dict(row.split("=") for row in SMALL[name].split()) | sizes
     return pipeline.load_text(
-        text, f"{name}.nl", {key: value for key, value in named if f"{key} = " in text}
+        text, f"{name}.nl", {key: value for key, value in named.items() if f"{key} = " in text}
     )
 
 
@@ -156,12 +156,12 @@ def from_a_loop(name: str, steps: int, made: Mapping[str, Tensor], losses: Tenso
 def main() -> None:
     dist.init_process_group("gloo")
     ranks = Ranks(dist.get_rank(), dist.get_world_size())
-    out, steps, names = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
-    if shard := "--shard" in names:
-        names.remove("--shard")
-    for i, name in enumerate(names):
+    out, shard = Path(sys.argv[1]), "--shard" in sys.argv
+    asked = [word.split("=") for word in sys.argv[2:] if "=" in word]
+    steps = {name: int(count) for name, count in asked}
+    for name in steps:
         program = program_of(name)
-        step, state, losses, messages = trained(program, steps, ranks, shard)
+        step, state, losses, messages = trained(program, steps[name], ranks, shard)
         found = {
             "sent": messages.of("all_reduce"),
             "gathered": messages.of("all_gather_into_tensor"),
@@ -175,15 +175,15 @@ def main() -> None:
         if ranks.is_first:
             torch.save((made, losses, found), out / f"{name}.pt")
     dist.barrier()
-    for name in names[ranks.rank :: ranks.count]:
+    for name in [*steps][ranks.rank :: ranks.count]:
         program = program_of(name)
         made, losses, found = torch.load(out / f"{name}.pt")
-        _, state, alone, _ = trained(program, steps, Ranks())
+        _, state, alone, _ = trained(program, steps[name], Ranks())
         found["bytes"].append(bytes_of(state.tensors))
         found["losses"] = float((losses - alone).abs().max())
         found["states"] = apart(made, by_name(state))
         if name in ("diloco", "local_sgd"):
-            found["loop"] = from_a_loop(name, steps, made, losses)
+            found["loop"] = from_a_loop(name, steps[name], made, losses)
         (out / f"{name}.json").write_text(json.dumps(found))
     dist.barrier()
     dist.destroy_process_group()

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import nldsl as api
 from nldsl import cli
-from nldsl.train import checkpoint, metrics, results
+from nldsl.train import averages, checkpoint, metrics, results
 
 torch.set_num_threads(1)
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -78,6 +78,60 @@ def test_they_are_those_of_torch() -> None:
         torch.cat([*map(torch.ravel, average.values())]),
         atol=1e-3,
     )
+
+
+BLOCKS = """nldsl 1
+import layers, continuum, averages
+dim d = 4
+input ids: index(256)
+logits = linear(continuum(embed(ids, [d]), ids, [1, 2], ema), [256])
+loss = cross_entropy(logits, next(ids))
+level training every step {
+    memory W: weights
+    context ids
+    minimize mean(loss over period)
+    W <- W - 0.5 * grad(W)
+}
+averaged = ema(training.W, 0.5)
+"""
+
+
+def test_blocks_of_the_library_keep_their_own() -> None:
+    step = api.loads(BLOCKS).compile(precision="float64", capture="eager")
+    state = step.init(0)
+    pairs = averages.pairs(step.program.checked, "averaged")
+    assert len(pairs) == 3 and len({*pairs.values()}) == 3
+    followed = {
+        n: n.replace(block, average, 1)
+        for block, average in pairs.items()
+        for n in state.arrays
+        if n.startswith(f"{block}.")
+    }
+    assert len(followed) == 6  # three arrays of each block
+    before = {n: state.arrays[n].clone() for n in followed}
+    expected: dict[str, torch.Tensor] = {}
+    for _ in range(4):
+        step(state, {"ids": torch.arange(18).reshape(2, 9)})
+        for n in followed:
+            new = state.arrays[n].clone()
+            expected[n] = 0.999 * expected[n] + 0.001 * new if n in expected else new
+    for n, average in followed.items():
+        assert torch.allclose(state.arrays[average], expected[n], rtol=0, atol=1e-12)
+        assert not torch.equal(state.arrays[average], state.arrays[n]), n
+        assert not torch.equal(state.arrays[n], before[n])
+
+
+def test_an_average_of_weights_that_are_made_in_levels() -> None:
+    """The starts of Hope's memories are weights of `training` too, however it is named."""
+    text = (EXAMPLES / "hope.nl").read_text().replace("import layers", "import averages, layers")
+    sizes = {"d": 8, "head": 2, "depth": 1, "vocab": 16}
+    for average in ("average = ema(training.W)", "own = training.W\naverage = ema(own)"):
+        checked = api.loads(f"{text}\n{average}\n", **sizes).checked
+        assert checked.memories["average.averaging.A"].type == checked.memories["training.W"].type
+    inside = text.replace(
+        "        x <- x + ffn", "        own = ema(ffn[p].F)\n        x <- x + ffn"
+    )
+    assert "N613" not in {finding.code for finding in api.loads(inside, **sizes).findings}
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +214,15 @@ def test_a_run_is_scored_with_its_average_as_it_trains(run: Path, tmp_path: Path
     for name, alike in (("average", True), ("training", False)):
         said = done("eval", tmp_path / "run", "--bytes", 200, "--weights", name)
         assert (f"held out: {event['bits']:.3f} bits" in said) == alike, said
+
+
+def test_what_an_average_leaves_out_is_told(tmp_path: Path) -> None:
+    (tmp_path / "own.nl").write_text(BLOCKS)
+    (tmp_path / "text.txt").write_text("a cat sat on a mat\n" * 200)
+    files = (tmp_path / "own.nl", tmp_path / "text.txt", *SMALL, "--steps", 1)
+    for name, told in (("averaged", False), ("averaging", False), ("W", False)):
+        err = nldsl("train", *files, "--weights", name, "--out", tmp_path / name)[2]
+        assert ("N739" in err) == told, err
+    (tmp_path / "own.nl").write_text(BLOCKS.replace(", ema)", ")"))
+    err = nldsl("train", *files, "--weights", "averaged", "--out", tmp_path / "other")[2]
+    assert "warning[N739]" in err and "`averaged = ema(" in err

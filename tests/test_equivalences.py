@@ -93,7 +93,7 @@ TITANS = (
     ("memory M: net = learned", "memory M: [e, e] = 0"),
     ("minimize |M(k) - v|^2", "minimize |M * k - v|^2 / 2"),
     ("recall.M@after(q)", "recall.M@after * q"),
-    ("rate = 0.003 * sigmoid", "rate = sigmoid"),
+    ("rate = 0.01 * (1 - decay) .* sigmoid", "rate = sigmoid"),
     ("forget = sigmoid(affine(x, [head]) - 6)", "forget = sigmoid(affine(x, [head]) + 4)"),
     ("decay = sigmoid(affine(x, [head]))", "decay = 0"),
     (".* sigmoid(linear", ".* silu(linear"),

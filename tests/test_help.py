@@ -500,6 +500,31 @@ def test_written_helps_can_be_read(path: Path) -> None:
     ] == []
 
 
+SAID_BY_ITS_LABEL = ("N030",)  # what can stand there
+MAKERS = ("fail", "report", "Diagnostic")
+BY_PLACE = 6  # arguments of a Diagnostic that is made by place, its help among them
+
+
+def test_every_finding_says_what_to_write_instead() -> None:
+    """Wherever a code and a message are written, a help is."""
+    bare = []
+    for path in sorted((ROOT / "nldsl").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call):
+                continue
+            first = call.args[0] if call.args else None
+            code = first.value if isinstance(first, ast.Constant) else None
+            if not re.fullmatch(r"N\d{3}", str(code)) or code in SAID_BY_ITS_LABEL:
+                continue
+            made = (
+                call.func.attr if isinstance(call.func, ast.Attribute) else ast.unparse(call.func)
+            )
+            helped = any(word.arg in ("help", None) for word in call.keywords)
+            if made in MAKERS and not helped and len(call.args) < BY_PLACE:
+                bare.append(f"{path.name}:{call.lineno} {code}")
+    assert bare == []
+
+
 # ---- the words of Python, put into the examples
 
 

@@ -313,6 +313,37 @@ def test_the_attention_of_gpt_neox_is_read_head_by_head() -> None:
     assert meant.abs().max() > 0.1 and torch.allclose(found, meant, rtol=1e-5, atol=1e-5)
 
 
+def test_a_gpt_neox_of_transformers_is_read_whole(tmp_path: Path) -> None:
+    """The text of the manual; positions turn a quarter of each head."""
+    torch.manual_seed(0)
+    rope = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25}
+    config = transformers.GPTNeoXConfig(
+        vocab_size=16,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=128,
+        hidden_act="gelu_pytorch_tanh",
+        use_parallel_residual=True,
+        rope_parameters=rope,
+    )
+    theirs = drawn(transformers.GPTNeoXForCausalLM(config))
+    theirs.save_pretrained(tmp_path / "neox")
+    page = (Path(__file__).parent / "language" / "ownership_and_starts.md").read_text()
+    (text,) = (part for part in page.split("```nl\n") if "gpt_neox.embed_in" in part)
+    text = text.partition("```")[0]
+    ids = torch.randint(0, 16, (2, 19))
+    for whole, alike in ((text, True), (text.replace(", part = e / 4", ""), False)):
+        program, files = api.loads(whole), {"base": tmp_path / "neox"}
+        model = program.module(program.compile(capture="eager", files=files).init(0))
+        with torch.no_grad():
+            found, meant = model(ids), theirs(ids).logits
+        assert meant.abs().max() > 0.3
+        assert torch.allclose(found, meant, rtol=1e-5, atol=1e-5) == alike
+        told = program.interpret({"ids": ids}, model.state_dict(), files=files)["model"]
+        assert torch.allclose(told.float(), found, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_the_heads_of_falcon_are_read_group_by_group(at: int) -> None:
     """Behind the queries of a group its key, then its value."""

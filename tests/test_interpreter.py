@@ -344,7 +344,7 @@ def test_windows_positions_and_attention() -> None:
     text = Text()
     e, p = Axis("e", 4), Axis("p", 2)
     x, P = text.input("x", e), text.weight("P", p, e)
-    q = text.op("rope", x, base=100.0)
+    q = text.op("rope", x, base=100.0, part=4)
     groups = (("c,pc->p", "p,pc->c", None), ("c,c->", ",c->c", ("last", 3)))
     text.program.outputs = {
         "sum": text.op("window", x, how="sum", length=2),

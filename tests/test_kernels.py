@@ -4,6 +4,7 @@ in float32, and held to the interpreter of the language; they are assembled for 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -21,6 +22,7 @@ from nldsl.step.emit import Emitter
 from nldsl.step.kernels.statements import Whole
 from nldsl.step.kernels.tiles import Unfit, piece
 from nldsl.step.module import in_precision
+from nldsl.step.runtime import recurrence
 from nldsl.testing import laws
 from nldsl.train.bench import random_batch
 
@@ -209,13 +211,71 @@ NET = """def piece(states, streams):
 DECAY_OF = {"a decay": 0.9, "none": 1.0, "all": 0.0, "negative": -0.5, "tiny": 1e-30}
 
 
+PICKED = """def piece(states, streams):
+    (W1, W2) = states
+    (z, a, keep) = streams
+    hidden = F.silu(product("Banbc,BTac->BTanb", W2, z))
+    seen = product("ab,Babc->Bac", a, W1.select(-3, 0)).unsqueeze(1)
+    rate = torch.sigmoid((seen * hidden.select(-2, 0)).sum((-1,))) / 4.0
+    kernel, phi = decay_kernel(keep[..., None].movedim(1, -1))
+    read = z + product("Babc,BTac->BTab", W1.select(-3, 1), hidden.select(-2, 1))
+    k = read[:, :, :, None, :]
+    error = k - product("Banbc,BTanc->BTanb", W1, F.silu(product("Banbc,BTac->BTanb", W2, read)))
+    written = kernel * (rate[..., None].movedim(1, -1) * -1.0).unsqueeze(-2)
+    at_end = written[..., -1, :].movedim(-1, 1)[..., None]
+    W1_new = phi[..., -1][..., None, None] * W1
+    W1_new = W1_new + product("BJpqu,BJpqv->Bpquv", error * at_end, hidden)
+    before = product("BpqT->BTpq", shift_decay(phi, 1.0))
+    inverse = wy_inverse(-(product("BTpqi,BJpqi->BpqTJ", k, k) * shift_right(written)))
+    erased = product("BpqTJ,BTpqv->BJpqv", inverse, k * at_end)
+    W2_new = phi[..., -1][..., None, None] * W2
+    W2_new = W2_new + product("BJpqu,BJpqv->Bpquv", hidden * before[..., None], erased)
+    last = k.expand(-1, -1, 2, 3, 5)
+    return (W1_new, W2_new), (read, rate[:, -1:], error[:, -1:].detach(), last[:, -1:])"""
+WORDS = {
+    "torch": torch,
+    "F": torch.nn.functional,
+    "product": torch.einsum,
+    **{name: getattr(recurrence, name) for name in ("decay_kernel", "wy_inverse")},
+    **{name: getattr(recurrence, name) for name in ("shift_right", "shift_decay")},
+}
+
+
+def equals_its_statements(
+    words: str, states: list[Tensor], streams: list[Tensor], count: int, keeps: bool
+) -> None:
+    """Values, states and slopes are those of the statements, piece by piece."""
+    from nldsl.step.kernels.operator import pieces
+
+    space = {**WORDS}
+    exec(words, space)
+    now, parts = tuple(states), list[tuple[Tensor, ...]]()
+    for i in range(count):
+        here = tuple(x[i::count] if len(x) == count * len(now[0]) else x for x in streams)
+        now, outs = space["piece"](now, here)
+        parts.append(outs)
+    wanted = [torch.stack(x, 1).flatten(0, 1) for x in zip(*parts)] + [*now]
+    text = words.replace("product(", "torch.einsum(")
+    found = pieces(text, states, streams, count, True, keeps)[: len(wanted)]
+    given = [x for x in (*states, *streams) if x.requires_grad]
+    slopes: list[tuple[Tensor, ...]] = [(), ()]
+    if keeps:
+        weighed = (
+            sum((y * torch.linspace(-1, 2, y.numel()).view_as(y)).sum() for y in some)
+            for some in (found, wanted)
+        )
+        slopes = [torch.autograd.grad(total, given) for total in weighed]
+    for one, other in zip((*found, *slopes[0]), (*wanted, *slopes[1]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("decay", DECAY_OF)
 @pytest.mark.parametrize("keeps", [True, False])
 def test_programs_share_a_memory(decay: str, keeps: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A net of two layers, 6 x 12 and 12 x 5 numbers, two programs a head; two lanes and heads,
     three pieces of four tokens.
     """
-    from nldsl.step.kernels.operator import call_of, pieces
+    from nldsl.step.kernels.operator import call_of
 
     monkeypatch.setattr("nldsl.step.kernels.source.ROOM", 512)
     monkeypatch.setattr("nldsl.step.kernels.source.SHARE", 512)
@@ -229,30 +289,39 @@ def test_programs_share_a_memory(decay: str, keeps: bool, monkeypatch: pytest.Mo
     streams = [drawn(*tokens, 5), drawn(*tokens, 6), torch.full((1, 1, 1, 1), DECAY_OF[decay])]
     streams.append(drawn(*tokens))
     assert call_of(NET, states, streams, count, True, True).parts == 2
-    space = {"torch": torch, "F": torch.nn.functional, "product": torch.einsum}
-    exec(NET, space)
-    now, parts = tuple(states), list[tuple[Tensor, ...]]()
-    for i in range(count):
-        here = tuple(x[i::count] if len(x) > 1 else x for x in streams)
-        now, outs = space["piece"](now, here)
-        parts.append(outs)
-    wanted = [torch.stack(x, 1).flatten(0, 1) for x in zip(*parts)] + [*now]
     names = launched(monkeypatch)
-    text = NET.replace("product(", "torch.einsum(")
-    found = pieces(text, states, streams, count, True, keeps)[: len(wanted)]
-    assert len(names) == count * len({*names}) and {x.partition("_")[0] for x in names} == {
-        "forward"
-    }
-    given = [x for x in (*states, *streams) if x.requires_grad]
-    slopes: list[tuple[Tensor, ...]] = [(), ()]
-    if keeps:
-        weighed = (
-            sum((y * torch.linspace(-1, 2, y.numel()).view_as(y)).sum() for y in some)
-            for some in (found, wanted)
-        )
-        slopes = [torch.autograd.grad(total, given) for total in weighed]
-    for one, other in zip((*found, *slopes[0]), (*wanted, *slopes[1]), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    equals_its_statements(NET, states, streams, count, keeps)
+    times = Counter(names)
+    once = [times.pop(f"{kind}_1") for kind in ("forward", "backward") if f"{kind}_1" in times]
+    assert {*once} == {1} and {*times.values()} == {count}
+    kinds = {"forward", "backward"} if keeps else {"forward"}
+    assert {x.partition("_")[0] for x in times} == kinds
+
+
+@pytest.mark.parametrize(("decay", "parts"), [("a decay", 1), *((one, 2) for one in DECAY_OF)])
+def test_an_entry_of_memories_is_picked(
+    decay: str, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three nets of 5 x 12 and 12 x 5 numbers, two of which make what all of them learn; gates and
+    the WY form on the chip. Two lanes and heads, three pieces of four tokens.
+    """
+    from nldsl.step.kernels.operator import call_of
+
+    if parts > 1:
+        monkeypatch.setattr("nldsl.step.kernels.source.ROOM", 768)
+        monkeypatch.setattr("nldsl.step.kernels.source.SHARE", 768)
+    chance, lanes, heads, count = torch.Generator().manual_seed(0), 2, 2, 3
+
+    def drawn(*sizes: int) -> Tensor:
+        return (0.2 * torch.randn(*sizes, generator=chance)).requires_grad_()
+
+    states = [drawn(lanes, heads, 3, *x) for x in ((5, 12), (12, 5))]
+    tokens = lanes * count, 4, heads
+    keep = torch.where(torch.arange(heads) == 0, DECAY_OF[decay], 0.9).expand(tokens)
+    streams = [drawn(*tokens, 5), drawn(heads, 5), keep.clone().requires_grad_()]
+    words = f"{PICKED}  # {parts} programs"
+    assert call_of(words, states, streams, count, True, True).parts == parts
+    equals_its_statements(words, states, streams, count, True)
 
 
 @pytest.mark.parametrize(
@@ -271,9 +340,9 @@ def test_what_programs_make_is_added_up_as_late_as_it_can_be(handed_on: str, sum
     words += f"    return (W + V, V), ({handed_on},)"
     sizes = (4, 8, 64), (4, 8, 64)
     found = piece(words, sizes, ((4, 5, 64), (4, 5, 8)), 2)
-    known, added = settled(found.ops, found.tiles, [x.at for x in (*found.new, *found.outs)])
-    assert len(added) == sums and known[found.outs[0].at] == 1
-    assert all(known[x.at] == 0 for x in found.new)
+    made = settled(found.ops, found.tiles, [x.at for x in (*found.new, *found.outs)])
+    assert len(made.sums) == sums and made.known[found.outs[0].at] == 1
+    assert all(made.known[x.at] == 0 for x in found.new)
 
 
 # -- what has none, and why
@@ -285,7 +354,8 @@ def test_what_programs_make_is_added_up_as_late_as_it_can_be(handed_on: str, sum
         ("torch.einsum('BTpi,BTqi->BTpq', x, torch.einsum('Bpij,BTpj->BTpi', M, x))", "heads"),
         ("M.cumsum(1)", "`cumsum` is none of its operations"),
         ("M ** 3.0", "a power of 3"),
-        ("M[:, 0]", "a part of what a memory makes"),
+        ("M[:, :, :2]", "a part of what a memory makes"),
+        ("(M * x.sum((1,))[..., None])[0]", "an entry of one head or lane"),
         ("torch.einsum('Bpij,BTpi->BTpij', M, x)", "a value of three axes"),
     ],
 )

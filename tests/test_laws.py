@@ -90,7 +90,7 @@ TAKEN_OUT: dict[tuple[str, str], tuple[dict[str, object], list[tuple[str, str]]]
     ("titans", "retention"): ({}, [("forget = sigmoid(affine(x, [head]) - 6)", "forget = 0")]),
     ("titans", "the memory's learning"): (
         {},
-        [("rate = 0.003 * sigmoid(affine(x, [head]))", "rate = 0")],
+        [("rate = 0.01 * (1 - decay) .* sigmoid(affine(x, [head]))", "rate = 0")],
     ),
     ("hope", "DGD"): ({}, [("(keep * I - rate * k * k^T)", "(keep * I)")]),
     ("hope", "self-generated targets"): ({}, [("target = M@chunk(v)", "target = v")]),

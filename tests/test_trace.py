@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +15,14 @@ import torch
 from commands import SMALL, SPEC, done, nldsl
 from matplotlib.figure import Figure
 
-from nldsl import cli, pipeline
+from nldsl import api, cli, pipeline
 from nldsl.core.program import Program
 from nldsl.core.timing import at_tokens
 from nldsl.oracle.interpreter import Oracle
 from nldsl.step.compile import CompiledStep
 from nldsl.step.state import State
-from nldsl.trace import Trace, picture, traced
-from nldsl.trace.measured import told
+from nldsl.trace import Trace, page, picture, traced
+from nldsl.trace.measured import row, told
 from nldsl.trace.quantities import learning, quantities
 from nldsl.train import metrics
 from nldsl.train import run as runs
@@ -163,6 +164,37 @@ def test_files_and_tables(run: Path, tmp_path: Path) -> None:
     assert float(last["momentum"]) == numbers["memories"][last["memory"]]["momentum"][5]
     assert float(last["bits"]) == numbers["cost"][5] and len(numbers["words"]) == 6
     assert json.loads(done("trace", run, "--tokens", 6, "--format", "json")) == numbers
+
+
+def test_rows_in_python_are_those_of_the_csv() -> None:
+    program = api.loads(FAST)
+    step = program.compile(capture="eager", precision="float64")
+    state, ids = step.init(0), torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+    before = {name: x.clone() for name, x in state.arrays.items()}
+    rows = step.trace(state, {"ids": ids})
+    assert all(torch.equal(x, before[name]) for name, x in state.arrays.items())
+    assert [(row["sequence"], row["token"]) for row in rows] == [
+        (i, t) for i in range(2) for t in range(5)
+    ]
+    for i, own in enumerate((rows[:5], rows[5:])):
+        cost, found = told(step.compiled, state, {"ids": ids[i : i + 1]}, {})
+        numbers = {"fast.M": {what: row(x[0]) for what, x in found["fast.M"].items()}}
+        words = tuple("abcde")
+        trace = Trace("r", 0, "t", words, "loss", "bits", row(cost[0] / math.log(2)), numbers)
+        lines = [*csv.DictReader(page.as_csv(trace).splitlines())]
+        assert [*lines[0]] == ["token", "word", *[*own[0]][2:]]
+        for line, said in zip(lines, own, strict=True):
+            for name in line.keys() - {"word", "memory"}:
+                value = said[name]
+                assert line[name] == "" if value is None else abs(float(line[name]) - value) < 1e-9
+
+
+def test_memories_stand_layer_by_layer() -> None:
+    sizes = {"d": 8, "head": 2, "depth": 2, "vocab": 16}
+    hope = api.load(family.EXAMPLES / "hope.nl", **sizes)
+    names = [memory.name.split(".") for memory in learning(hope.checked)]
+    assert [name[1] for name in names] == ["layer[0]"] * 5 + ["layer[1]"] * 5
+    assert names[4][3] == names[9][3] == "M_mem"  # it learns from what the others read
 
 
 def test_what_cannot_be_traced(run: Path, tmp_path: Path) -> None:

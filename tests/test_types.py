@@ -1,4 +1,4 @@
-"""mypy, in strict mode, finds no error in the package."""
+"""mypy, in strict mode, finds no error in the package and its benchmarks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ def test_types_agree() -> None:
     """mypy, strict: `[tool.mypy]` in pyproject.toml says of what."""
     config, cache = ROOT / "pyproject.toml", ROOT / ".mypy_cache"
     found, failed, _ = api.run(
-        ["--config-file", str(config), "--cache-dir", str(cache), str(ROOT / "nldsl")]
+        [
+            "--config-file",
+            str(config),
+            "--cache-dir",
+            str(cache),
+            *map(str, (ROOT / "nldsl", ROOT / "benchmarks")),
+        ]
     )
     assert not failed and "no issues found" in found, found or failed

@@ -520,3 +520,47 @@ def test_an_axis_of_that_name_is_an_axis_where_no_level_is_per_worker() -> None:
         "y = sum(sums.M@after)\nlevel sums per worker every token { memory M: [] = 0  M <- M + 1 }"
     )
     assert codes(HEAD + body) == []
+
+
+OF_ARRAYS = """nldsl 1
+dim worker = 2, c = 3
+input x: [c]
+w = weight([c], init = 0)
+loss = |w - x|^2
+level local WHOSE {
+    memory W: weights START
+    context x
+    minimize mean(loss over period) + OBJECTIVE
+    W <- W - 0.1 * grad(W)
+    RESET
+}
+"""
+OUTER = """level outer every 4 step {
+    memory S: weights
+    S <- mean(local.W@after, worker)
+}
+"""
+APART = {"WHOSE": "per worker every step", "START": "= outer.S", "RESET": "reset W every 4 step"}
+ALONE = {"WHOSE": "every 2 step", "START": "", "RESET": ""}
+
+
+@pytest.mark.parametrize("how", [APART, ALONE])
+@pytest.mark.parametrize(
+    "objective", ["sum(mean(w .* x over period))", "2 * mean(mean(w .* w .* x over period)) / 3"]
+)
+def test_a_mean_of_arrays_is_learned_from(objective: str, how: dict[str, str]) -> None:
+    """All numbers of an array weigh alike in the objective, with workers and without."""
+    spec = (OF_ARRAYS + OUTER * (how is APART)).replace("OBJECTIVE", objective)
+    for word, said in how.items():
+        spec = spec.replace(word, said)
+    program = load_text(spec if how is APART else spec.replace("worker = 2, ", ""), "spec.nl")
+    step, oracle = compile_program(program, precision="float64", capture="eager"), Oracle(program)
+    state, draw = step.init(0), torch.Generator().manual_seed(0)
+    for _ in range(5):
+        batch = {"x": torch.randn(4, 3, 3, generator=draw, dtype=torch.float64)}
+        step(state, [batch])
+        oracle.step(batch)
+        for memory, value in oracle.memories.items():
+            held = state.tensors[memory].reshape(-1)
+            assert laws.deviation(held, laws.flat(value)) <= laws.EXACT, memory
+    assert float(state.tensors["local.W"].abs().max()) > 1e-3

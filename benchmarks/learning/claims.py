@@ -80,7 +80,8 @@ class Pair:
     def difference(self, runs: list[Record]) -> np.ndarray:
         """Above 0 where the better is better."""
         better, worse = self.scores(runs)
-        return np.subtract(worse, better) if self.lower else np.subtract(better, worse)
+        lead: np.ndarray = worse - better if self.lower else better - worse
+        return lead
 
 
 @dataclass(frozen=True)

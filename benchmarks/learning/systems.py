@@ -72,7 +72,7 @@ class System:
 
 BETA = "beta = sigmoid(affine(x, [head]))                 # Table 1: step size"
 HOPE_OFF = (("rate = sigmoid(r) / span", "rate = 0 * sigmoid(r) / span"),)
-TITANS_OFF = (("rate = 0.003 * sigmoid", "rate = 0 * sigmoid"),)
+TITANS_OFF = (("rate = 0.01 * (1 - decay)", "rate = 0 * (1 - decay)"),)
 ALL_ONE = (("every p step", "every 1 step"),)
 
 
@@ -143,9 +143,10 @@ CHANGES: dict[str, dict[str, Change]] = {
     },
     # With these Titans diverges, and neither remembers more than a few tokens before it is trained.
     "first reading of the gates": {
-        "titans": Change((("0.003 * sigmoid", "0.1 * sigmoid"), ("[head]) - 6)", "[head]))"))),
+        "titans": Change((("0.01 * (1 - decay) .* sigmoid", "0.1 * sigmoid"), ("[head]) - 6)", "[head]))"))),
         "gated_deltanet": Change((("[head]) + 4)", "[head]))"),)),
     },
+    "momentum is not weighed": {"titans": Change((("0.01 * (1 - decay) .* ", "0.003 * "),))},
     "a quarter of the inner rate": inner_rate("0.25"),
     "three times the inner rate": inner_rate("3"),
     "chunks of a quarter": {
@@ -192,7 +193,7 @@ def text_of(
     text = (EXAMPLES / f"{system.spec}.nl").read_text(encoding="utf-8")
     if "import layers, continuum," in text:
         library = (LIBRARY / "continuum.nl").read_text(encoding="utf-8")
-        text = text.replace("import layers, continuum,", "import layers,")
+        text = text.replace("import layers, continuum,", "import layers, averages,")
         text = text.replace("def model(", f"{library[library.index('def ') :]}def model(")
     text = changed(text, (system.off if off else ()) + system.edits)
     width = "hidden = 4 * d" if "hidden = 4 * d" in text else "depth, vocab)"

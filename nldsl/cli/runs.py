@@ -262,7 +262,7 @@ def run_of(
 ) -> Run:
     """The run to go on with, or a new one; its device is there, and its findings are printed."""
     from nldsl.device import available
-    from nldsl.train import idle, inherited, pretrained
+    from nldsl.train import averages, idle, inherited, pretrained
     from nldsl.train import run as runs
 
     available(str(given.get("device", "cpu")))
@@ -281,6 +281,7 @@ def run_of(
             *pretrained.read(run.program, run.files).findings(run.program),
             *(run.dataset.findings if run.dataset else ()),
             *(inherited.findings(run.record) if resume is None else ()),
+            *averages.findings(run.program, run.settings.weights),
             *idle.findings(run.program, run.settings.steps, run.settings.length),
         ],
     )

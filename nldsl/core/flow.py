@@ -5,7 +5,7 @@ levels.
 from __future__ import annotations
 
 from nldsl.core.nodes import Node, reach, walk
-from nldsl.core.program import READS, STATE, Clock, Level, Program
+from nldsl.core.program import READS, STATE, Clock, Level, Memory, Program
 
 
 def seen_by_learners(program: Program, level: Level) -> str | Clock | None:
@@ -132,3 +132,21 @@ def reaches(program: Program, node: Node) -> bool:
 def takes(start: Node) -> list[Node]:
     """The memories of other levels from which a start is made."""
     return [n for n in walk(start) if n.op in STATE]
+
+
+def followed(program: Program, memory: Memory) -> str | None:
+    """The memory of weights that a memory is, or that it follows as an average does: like it and
+    read by its equation, both on the step clock. What an optimizer keeps follows none.
+    """
+    level = program.level(memory.name)
+    if level.clock.inner or level.parent is not None:
+        return None
+    if memory.slots is not None:
+        return memory.name
+    read = {str(n["memory"]) for n in walk(*memory.equations) if n.op in STATE}
+    found = [
+        other.name
+        for other in program.memories.values()
+        if other.name in read and other.slots is not None and other.type == memory.type
+    ]
+    return found[0] if len(found) == 1 and program.slow(found[0]) else None

@@ -405,9 +405,10 @@ TIME = (
     ),
     Op(
         "rope",
-        "position = tokens before this one in the sequence; rotates halves of the last axis",
+        "position = tokens before this one in the sequence; rotates halves of the last axis, or of "
+        "its first `part` entries",
         1,
-        ("base",),
+        ("base", "part"),
         shapes.same,
     ),
     Op(

@@ -103,7 +103,10 @@ FUNCTIONS: dict[str, Word] = of_entries() | {
     "conv": Word("conv(x, n)", "a causal convolution over n tokens, each entry by itself"),
     "embed": Word("embed(ids, [d])", "the row `ids` of a table"),
     "attend": Word("attend(q, k -> v over 64 token)", "the mean of values, weighted by softmax"),
-    "rope": Word("rope(x, base = 1e4)", "the halves of the last axis turned by the position"),
+    "rope": Word(
+        "rope(x, base = 1e4, part = ..)",
+        "the halves of the last axis, or of its first `part` entries, turned by the position",
+    ),
     "next": Word("next(x)", "the value at the next token: a target, and nothing a model may read"),
     "stop": Word("stop(x)", "a value through which no gradient passes"),
     "prox": Word("M <- prox(M, eta)", "the minimiser of the objective near M, in closed form"),

@@ -205,6 +205,7 @@ def _no_expression(before: str, at: Span, next_word: str, next_span: Span) -> Di
         f"an expression is expected behind `{before}`",
         at,
         notes=((f"`{next_word}` begins the next statement", next_span),),
+        help="a name, a number or a call there",
     )
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from nldsl.diagnostic import Advice, Edit
 from nldsl.frontend import syntax
 from nldsl.graph.built_in import name_of
-from nldsl.graph.elaborator import meant
+from nldsl.graph.elaborator import OVER, meant
 from nldsl.graph.foreign import between
 from nldsl.graph.scope import Site
+
+
+def called_as(call: syntax.Call, names: Iterable[str]) -> str:
+    """How a call of a function looks."""
+    return f"`{name_of(call)}({', '.join(names)})`"
 
 
 def given(
@@ -17,7 +24,9 @@ def given(
     elaborator, found, names = site.elaborator, {}, iter((*params, *optional))
     for arg in call.args:
         if isinstance(arg, syntax.Window):
-            elaborator.fail("N107", "`over` stands only in `sum`, `mean` and `attend`", arg.span)
+            elaborator.fail(
+                "N107", "`over` stands only in `sum`, `mean` and `attend`", arg.span, help=OVER
+            )
         if isinstance(arg, syntax.Named):
             name, value = arg.name.text, arg.value
             if name not in (*params, *optional) or name in found:
@@ -36,10 +45,16 @@ def given(
                     "N107",
                     f"`{name_of(call)}` takes {len(params) + len(optional)} arguments",
                     arg.span,
+                    help=called_as(call, [*params, *optional]),
                 )
         found[name] = value
     if missing := [name for name in params if name not in found]:
-        elaborator.fail("N107", f"`{name_of(call)}` lacks its argument `{missing[0]}`", call.span)
+        elaborator.fail(
+            "N107",
+            f"`{name_of(call)}` lacks its argument `{missing[0]}`",
+            call.span,
+            help=called_as(call, params),
+        )
     return found
 
 
@@ -70,8 +85,18 @@ def positional(call: syntax.Call, site: Site) -> list[syntax.Expr]:
     found: list[syntax.Expr] = []
     for arg in call.args:
         if isinstance(arg, syntax.Named | syntax.Window):
-            site.elaborator.fail("N107", f"`{name_of(call)}` takes plain arguments", arg.span)
+            site.elaborator.fail(
+                "N107",
+                f"`{name_of(call)}` takes plain arguments",
+                arg.span,
+                help="values alone, without a name and without a stretch",
+            )
         found.append(arg)
     if not found:
-        site.elaborator.fail("N107", f"`{name_of(call)}` takes at least one argument", call.span)
+        site.elaborator.fail(
+            "N107",
+            f"`{name_of(call)}` takes at least one argument",
+            call.span,
+            help=called_as(call, ["x"]),
+        )
     return found

@@ -81,6 +81,7 @@ class Arrays:
                 self.elaborator.fail(
                     "N203",
                     f"two trees with different weights: {_some(a.tree)} and {_some(b.tree)}",
+                    help="trees with the weights of one def; `M.W` is one array of a tree",
                 )
             if a.node.type == b.node.type and a.hidden == b.hidden:
                 return Array(self.apply(op, a.node, b.node), a.hidden)
@@ -119,7 +120,11 @@ class Arrays:
         parts = [dict(self.shapes.leaves(v)) if v.is_tree else None for v in values]
         paths = next(tuple(part) for part in parts if part is not None)
         if any(part is not None and tuple(part) != paths for part in parts):
-            self.elaborator.fail("N203", f"trees with different weights in `{op}`")
+            self.elaborator.fail(
+                "N203",
+                f"trees with different weights in `{op}`",
+                help="trees with the weights of one def; `M.W` is one array of a tree",
+            )
         rows = [
             [part[path] if part is not None else v for part, v in zip(parts, values, strict=True)]
             for path in paths

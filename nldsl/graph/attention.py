@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from nldsl.core.nodes import Axis, Shape
 from nldsl.frontend import syntax
 from nldsl.graph.axes import fits
+from nldsl.graph.elaborator import LEAF
 from nldsl.graph.evaluate import array
 from nldsl.graph.scope import Site
 from nldsl.graph.values import Array, shape_text
@@ -31,10 +32,20 @@ def attend(call: syntax.Call, site: Site) -> Array:
             help="`attend` in the equation around: the memory is called on its value",
         )
     if len(call.args) < 2 or isinstance(call.args[0], syntax.Named | syntax.Window):
-        elaborator.fail("N107", "`attend` takes a query and pairs `key -> value`", call.span)
+        elaborator.fail(
+            "N107",
+            "`attend` takes a query and pairs `key -> value`",
+            call.span,
+            help="`attend(q, k -> v)`",
+        )
     q = plain_array(call.args[0], site)
     if not q.seen:
-        elaborator.fail("N204", "the query of `attend` has no axis", call.args[0].span)
+        elaborator.fail(
+            "N204",
+            "the query of `attend` has no axis",
+            call.args[0].span,
+            help="a query with the axis of its keys: `attend(linear(x, [e]), k -> v)`",
+        )
     pairs = [pair(arg, site) for arg in call.args[1:]]
     return attended(q, pairs, call, site)
 
@@ -76,6 +87,7 @@ def attended(
                 f"the values of this pair are {shape_text(shape)}, those of the first "
                 f"{shape_text(result)}",
                 arg.span,
+                help="values of the same axes in every pair",
             )
     assert result is not None
     type_ = (*(h.axis for h in hidden), *q.seen[:-1], *result)
@@ -88,7 +100,7 @@ def attended(
 def plain_array(expr: syntax.Expr, site: Site) -> Array:
     value = array(expr, site)
     if value.is_tree:
-        site.elaborator.fail("N203", "`attend` takes arrays, this is a tree", expr.span)
+        site.elaborator.fail("N203", "`attend` takes arrays, this is a tree", expr.span, help=LEAF)
     return value
 
 
@@ -96,7 +108,9 @@ def pair(arg: syntax.Arg, site: Site) -> tuple[Array, Array, object]:
     over = arg.stretch if isinstance(arg, syntax.Window) else None
     both = arg.value if isinstance(arg, syntax.Window) else arg
     if not isinstance(both, syntax.Pair):
-        site.elaborator.fail("N203", "a pair `key -> value` is needed here", arg.span)
+        site.elaborator.fail(
+            "N203", "a pair `key -> value` is needed here", arg.span, help="`attend(q, k -> v)`"
+        )
     return plain_array(both.key, site), plain_array(both.value, site), span_of_pairs(over, site)
 
 
@@ -109,6 +123,7 @@ def letters_of_key(
         site.elaborator.fail(
             "N204",
             f"the key {shape_text(k.seen)} lacks the last axis of the query, `{q.seen[-1].name}`",
+            help="keys with the axis of the query: `linear(x, [e])` for both",
         )
     contracted = next((i for i in reversed(places) if k.seen[i] == q.seen[-1]), places[-1])
     batch = dict(zip(q.seen[:-1], own[:-1], strict=True))
@@ -152,5 +167,6 @@ def letters_of_value(
             "N204",
             f"axis `{next(iter(further)).name}` of the key is neither in the query nor in the "
             "value",
+            help="a query or values with this axis too, or a key without it",
         )
     return value, left

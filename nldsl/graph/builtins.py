@@ -13,6 +13,7 @@ from nldsl.frontend import syntax
 from nldsl.graph import attention, windows
 from nldsl.graph.arguments import given, outside_memory, positional
 from nldsl.graph.built_in import FUNCTIONS, name_of
+from nldsl.graph.elaborator import LEAF
 from nldsl.graph.evaluate import array, as_array, axes_text, evaluate, named_axis
 from nldsl.graph.guards import is_comparison
 from nldsl.graph.parameters import affine, conv, embed, linear, weight
@@ -75,7 +76,12 @@ def fail_without_level(what: str, site: Site, span: Span | None = None) -> NoRet
 @as_array.register(Items)
 def listed(value: Items, site: Site, span: Span | None = None) -> Array:
     if value.paths is not None:
-        site.elaborator.fail("N202", f"an array is needed here, this is {kind_of(value)}", span)
+        site.elaborator.fail(
+            "N202",
+            f"an array is needed here, this is {kind_of(value)}",
+            span,
+            help="a stream, a number, or a list of them",
+        )
     return stack([as_array(item, site, span) for item in value.items], site)
 
 
@@ -83,11 +89,15 @@ def stack(parts: list[Array], site: Site) -> Array:
     """A new first axis without a name; of trees, leaf by leaf."""
     elaborator, shapes = site.elaborator, site.elaborator.shapes
     if not parts:
-        elaborator.fail("N204", "an empty list is not an array")
+        elaborator.fail("N204", "an empty list is not an array", help="an entry at least: `[x]`")
     if any(part.is_tree for part in parts):
         paths = next(part.node.tree.paths() for part in parts if part.is_tree)
         if any(part.is_tree and part.node.tree.paths() != paths for part in parts):
-            elaborator.fail("N203", "trees with different weights cannot be stacked")
+            elaborator.fail(
+                "N203",
+                "trees with different weights cannot be stacked",
+                help="trees with the weights of one def, or arrays: `[A.W, B.W]`",
+            )
         return shapes.tree(
             [
                 (path, stack([shapes.leaf(p, path) if p.is_tree else p for p in parts], site))
@@ -156,7 +166,12 @@ def matrix(call: syntax.Call, site: Site) -> Array:
     if isinstance(side, Num) and side.value == 0:
         return x
     if not isinstance(side, Num):
-        elaborator.fail("N202", "the side of a matrix is an axis", args["side"].span)
+        elaborator.fail(
+            "N202",
+            "the side of a matrix is an axis",
+            args["side"].span,
+            help="an axis by its name, or 0 for the last two",
+        )
     axis = elaborator.axis(side, args["side"].span)
 
     def one(leaf: Array, where: str) -> Array:
@@ -191,7 +206,10 @@ def shaped(call: syntax.Call, site: Site) -> Array:
     def one(a: Array, b: Array) -> Array:
         if numel(a.seen) != numel(b.seen):
             elaborator.fail(
-                "N204", f"{numel(a.seen)} entries do not fill the axes {axes_text(b)}", call.span
+                "N204",
+                f"{numel(a.seen)} entries do not fill the axes {axes_text(b)}",
+                call.span,
+                help="`shaped(x, y)` with as many entries in `x` as in `y`",
             )
         return a if a.seen == b.seen else of_axes(a, b.seen, site)
 
@@ -199,7 +217,10 @@ def shaped(call: syntax.Call, site: Site) -> Array:
         return one(x, like)
     if not (x.is_tree and like.is_tree) or x.node.tree.paths() != like.node.tree.paths():
         elaborator.fail(
-            "N203", "`shaped` takes two arrays, or two trees of the same weights", call.span
+            "N203",
+            "`shaped` takes two arrays, or two trees of the same weights",
+            call.span,
+            help="`shaped(M.W, x)` for one array of a tree",
         )
     pairs = zip(elaborator.shapes.leaves(x), elaborator.shapes.leaves(like), strict=True)
     return elaborator.shapes.tree([(path, one(a, b)) for (path, a), (_, b) in pairs])
@@ -215,14 +236,21 @@ def diag(call: syntax.Call, site: Site) -> Array:
     """`diag(x)`: [.., n] -> [.., n, n]."""
     x = one_array(call, site)
     if not x.seen:
-        site.elaborator.fail("N204", "`diag` takes an array with an axis", call.span)
+        site.elaborator.fail(
+            "N204",
+            "`diag` takes an array with an axis",
+            call.span,
+            help="`x * I` for a number `x` on the diagonal",
+        )
     return Array(site.elaborator.node("diag", x.node, type=(*x.shape, x.shape[-1])), x.hidden)
 
 
 def one_array(call: syntax.Call, site: Site) -> Array:
     x = array(given(call, site, "x")["x"], site)
     if x.is_tree:
-        site.elaborator.fail("N203", f"`{name_of(call)}` takes an array, this is a tree", call.span)
+        site.elaborator.fail(
+            "N203", f"`{name_of(call)}` takes an array, this is a tree", call.span, help=LEAF
+        )
     return x
 
 
@@ -323,7 +351,9 @@ def rows(x: Array, site: Site) -> Array:
     if x.is_tree:
         return shapes.tree([(path, rows(leaf, site)) for path, leaf in shapes.leaves(x)])
     if not x.seen:
-        site.elaborator.fail("N204", "`softmax` takes an array with an axis")
+        site.elaborator.fail(
+            "N204", "`softmax` takes an array with an axis", help="`sigmoid(x)` for one number"
+        )
     return Array(
         site.elaborator.node("softmax", x.node, type=x.shape, dim=len(x.shape) - 1), x.hidden
     )
@@ -335,17 +365,24 @@ def cross_entropy(call: syntax.Call, site: Site) -> Array:
     x, i = array(args["x"], site), array(args["i"], site)
     if x.is_tree or len(x.seen) != 1:
         elaborator.fail(
-            "N204", f"`cross_entropy` takes one axis, this is {axes_text(x)}", args["x"].span
+            "N204",
+            f"`cross_entropy` takes one axis, this is {axes_text(x)}",
+            args["x"].span,
+            help="a score for each token: `cross_entropy(linear(x, [vocab]), next(ids))`",
         )
     if i.vocab is None:
         elaborator.fail(
-            "N203", "the target of `cross_entropy` is a stream of `index(n)`", args["i"].span
+            "N203",
+            "the target of `cross_entropy` is a stream of `index(n)`",
+            args["i"].span,
+            help="`cross_entropy(x, next(ids))` with `input ids: index(vocab)`",
         )
     if i.vocab.value != x.seen[0].size:
         elaborator.fail(
             "N204",
             f"{x.seen[0].size} logits, the target is `index({i.vocab.text})`",
             args["x"].span,
+            help=f"`linear(x, [{i.vocab.text}])` for the scores",
         )
     return Array(elaborator.node("cross_entropy", x.node, i.node, type=x.shape[:-1]), x.hidden)
 
@@ -363,21 +400,30 @@ def through(op: str) -> Callable[[syntax.Call, Site], Array]:
 
 
 def rope(call: syntax.Call, site: Site) -> Array:
-    """`rope(x, base)`: rotates the halves of the last axis, whose size is even."""
-    args, elaborator = given(call, site, "x", optional=("base",)), site.elaborator
-    x, base = (
-        array(args["x"], site),
-        evaluate(args["base"], site) if "base" in args else Num(1e4, "1e4"),
-    )
-    if x.is_tree or not x.seen or x.seen[-1].size % 2:
+    """`rope(x, base, part)`: rotates the halves of the last axis, or of its first `part` entries,
+    which are even in number.
+    """
+    args, elaborator = given(call, site, "x", optional=("base", "part")), site.elaborator
+    x = array(args["x"], site)
+    base = evaluate(args["base"], site) if "base" in args else Num(1e4, "1e4")
+    last = x.seen[-1].size if not x.is_tree and x.seen else 0
+    part = last
+    if "part" in args:
+        part = elaborator.whole(evaluate(args["part"], site), args["part"].span, least=2)
+    if last == 0 or part % 2 or part > last:
         elaborator.fail(
-            "N204", "`rope` takes an array whose last axis has an even size", args["x"].span
+            "N204",
+            "`rope` turns an even number of entries of the last axis"
+            + (f", which has {last}, not {part}" if "part" in args and last else ""),
+            args["part" if "part" in args and last else "x"].span,
+            help="`rope(linear(x, [head, e]))` with an even `e`, or `rope(x, part = 2)`",
         )
     if not isinstance(base, Num):
-        elaborator.fail("N202", "the base of `rope` is a number", args["base"].span)
-    return Array(
-        elaborator.node("rope", x.node, type=x.node.type, base=float(base.value)), x.hidden
-    )
+        elaborator.fail(
+            "N202", "the base of `rope` is a number", args["base"].span, help="`rope(x, 1e4)`"
+        )
+    node = elaborator.node("rope", x.node, type=x.node.type, base=float(base.value), part=part)
+    return Array(node, x.hidden)
 
 
 def range_(call: syntax.Call, site: Site) -> Items:
@@ -385,7 +431,12 @@ def range_(call: syntax.Call, site: Site) -> Items:
     n = given(call, site, "n")["n"]
     size = site.elaborator.whole(evaluate(n, site), n.span)
     if size > 20_000:
-        site.elaborator.fail("N212", f"range({size}) has too many iterations", n.span)
+        site.elaborator.fail(
+            "N212",
+            f"range({size}) has too many iterations",
+            n.span,
+            help="20,000 at most; a level `every token` goes through tokens by itself",
+        )
     return Items(tuple(Num(i, str(i)) for i in range(size)))
 
 

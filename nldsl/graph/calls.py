@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import NoReturn
 
 from nldsl.core.nodes import Axis, Shape
 from nldsl.diagnostic import counted
 from nldsl.frontend import syntax
 from nldsl.graph.axes import fits, see
 from nldsl.graph.built_in import FUNCTIONS, name_of
-from nldsl.graph.elaborator import DEEPEST, meant
+from nldsl.graph.elaborator import DEEPEST, OVER, meant
 from nldsl.graph.evaluate import as_array, axis_of, called, evaluate, form, instantiate
 from nldsl.graph.names import join
 from nldsl.graph.scope import Scope, Site, Thunk, show_axes
@@ -50,7 +51,9 @@ def arguments(
     bound: dict[str, Thunk[Value]] = {}
     for arg in args:
         if isinstance(arg, syntax.Window):
-            elaborator.fail("N107", "`over` stands only in `sum`, `mean` and `attend`", arg.span)
+            elaborator.fail(
+                "N107", "`over` stands only in `sum`, `mean` and `attend`", arg.span, help=OVER
+            )
         if isinstance(arg, syntax.Named):
             name, value = arg.name.text, arg.value
             if name not in params:
@@ -64,26 +67,30 @@ def arguments(
         else:
             name, value = next(free, ""), arg
             if not name:
-                elaborator.fail(
-                    "N107",
-                    f"`{callee.name.text}` takes {counted(len(params), 'argument')}",
-                    arg.span,
-                    notes=[("defined here", callee.name.span)],
-                )
+                misfit(f"takes {counted(len(params), 'argument')}", callee, site, arg.span)
         if name in bound:
-            elaborator.fail("N107", f"the parameter `{name}` is given twice", arg.span)
+            elaborator.fail(
+                "N107",
+                f"the parameter `{name}` is given twice",
+                arg.span,
+                help="once, by its place or by its name",
+            )
         bound[name] = Thunk(elaborator, partial(evaluate, value, site), "", value.span, value, site)
-    missing = [
-        p.name.text for p in callee.params[skip:] if p.default is None and p.name.text not in bound
-    ]
-    if missing:
-        elaborator.fail(
-            "N107",
-            f"`{callee.name.text}` lacks its argument `{missing[0]}`",
-            span,
-            notes=[("defined here", callee.name.span)],
-        )
+    for param in callee.params[skip:]:
+        if param.default is None and param.name.text not in bound:
+            misfit(f"lacks its argument `{param.name.text}`", callee, site, span)
     return bound
+
+
+def misfit(said: str, callee: syntax.Def, site: Site, span: Span) -> NoReturn:
+    """Fails with N107, beside the place where the def stands and how a call of it looks."""
+    site.elaborator.fail(
+        "N107",
+        f"`{callee.name.text}` {said}",
+        span,
+        notes=[("defined here", callee.name.span)],
+        help=signature(callee),
+    )
 
 
 def frame(callee: Definition, expr: syntax.Syntax, site: Site, path: str) -> Scope:
@@ -99,6 +106,7 @@ def frame(callee: Definition, expr: syntax.Syntax, site: Site, path: str) -> Sco
             "N108",
             f"`{callee.syntax.name.text}` calls itself: a def is inlined, so this has no end",
             expr.span,
+            help="`for` repeats a known number of times; a level goes on from token to token",
         )
     scope = Scope(elaborator, "def", callee.scope, path)
     scope.callers = (*callers, callee.syntax)
@@ -301,6 +309,12 @@ def inline(
     return show_axes(site.elaborator, body(callee, scope), keys)
 
 
+def signature(callee: syntax.Def) -> str:
+    """How a call of a def looks, without what has a default."""
+    needed = [param.name.text for param in callee.params if param.default is None]
+    return f"`{callee.name.text}({', '.join(needed)})`"
+
+
 def bind_letter(scope: Scope, letter: str, axis: Axis) -> None:
     from nldsl.graph.scope import Entry
 
@@ -354,5 +368,6 @@ def check_shape(value: Value, shape: syntax.Shape, site: Site, what: str) -> Arr
             "N204",
             f"{what} is declared with {shape_text(declared)}, its value has {said}",
             shape.span,
+            help="the axes that the value has, or a value with those that are declared",
         )
     return elaborator.shapes.rename(found, declared)

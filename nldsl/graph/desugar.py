@@ -122,7 +122,12 @@ def input_node(statement: Input, scope: Scope) -> Array:
             elaborator.vocab[name] = elaborator.whole(vocab, kind.args[0].span, least=1)
             node = elaborator.node("input", type=(), name=name)
         else:
-            elaborator.fail("N202", "an input is `index(n)` or a shape", kind.span)
+            elaborator.fail(
+                "N202",
+                "an input is `index(n)` or a shape",
+                kind.span,
+                help="`input ids: index(256)` or `input x: [d]`",
+            )
     elaborator.inputs[name] = node
     elaborator.heard(statement.name.span, Array(node, (), vocab))
     return Array(node, (), vocab)

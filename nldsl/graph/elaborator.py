@@ -37,6 +37,10 @@ MOST_CALLS = 10_000  # of defs, all told
 DEEPEST = 100  # calls inside calls
 LARGEST_SIZE = 2**40
 TOO_LARGE = "N212"
+# what to write instead, of faults that are met in several places
+LEAF = "one array of the tree: `M.W`"
+KNOWN = "a dim, a constant of the file, or a number"
+OVER = "the value alone; `mean(x over period)` is the mean of a stretch"
 SOON, PARTS, LAST = 0, 1, 2  # level bodies; levels of `weights of X`; levels of `weights`
 
 
@@ -173,6 +177,7 @@ class Elaborator:
                 f"the program has more than {MOST_CALLS} calls once its loops and defs are "
                 "unrolled",
                 span,
+                help="fewer iterations of `for`, or fewer calls in one",
             )
 
     @contextmanager
@@ -197,7 +202,7 @@ class Elaborator:
     def whole(self, num: Value, span: Span | None = None, least: int = 0) -> int:
         """A whole number of at least `least`. Fails with N202, N206 or N212."""
         if not isinstance(num, Num):
-            self.fail("N202", "a number known before the run is needed here", span)
+            self.fail("N202", "a number known before the run is needed here", span, help=KNOWN)
         if (
             num.value != num.value
             or abs(num.value) == float("inf")
@@ -212,7 +217,9 @@ class Elaborator:
                 help=f"{least} or more" if num.value < least else "`floor(..)` rounds down",
             )
         if num.value > LARGEST_SIZE:
-            self.fail("N212", f"{num.value:g} is too large a size", span)
+            self.fail(
+                "N212", f"{num.value:g} is too large a size", span, help=f"at most {LARGEST_SIZE:,}"
+            )
         return int(num.value)
 
     # ---- work put off

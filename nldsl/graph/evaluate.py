@@ -10,7 +10,7 @@ from functools import singledispatch
 
 from nldsl.core.nodes import Axis
 from nldsl.frontend import syntax
-from nldsl.graph.elaborator import Poisoned
+from nldsl.graph.elaborator import KNOWN, Poisoned
 from nldsl.graph.scope import Place, Scope, Site
 from nldsl.graph.values import Array, Eye, Family, Num, Row, Value, kind_of, shape_text
 from nldsl.source import Span
@@ -30,7 +30,12 @@ def form(expr: syntax.Syntax, site: Site) -> Value:
 @singledispatch
 def called(value: Value, call: syntax.Call, site: Site) -> Value:
     """The result of a call whose callee is this value."""
-    site.elaborator.fail("N202", f"{kind_of(value)} cannot be called", call.callee.span)
+    site.elaborator.fail(
+        "N202",
+        f"{kind_of(value)} cannot be called",
+        call.callee.span,
+        help="a def, a memory of one, or a function is called; `a * b` is a product",
+    )
 
 
 @singledispatch
@@ -51,7 +56,12 @@ def field(value: Value, expr: syntax.Field, site: Site) -> Value:
 @singledispatch
 def as_array(value: Value, site: Site, span: Span | None = None) -> Array:
     """A memory is read here, a number becomes a constant, a list an array."""
-    site.elaborator.fail("N202", f"an array is needed here, this is {kind_of(value)}", span)
+    site.elaborator.fail(
+        "N202",
+        f"an array is needed here, this is {kind_of(value)}",
+        span,
+        help="a stream, a number, a list of them, or a memory: `recall.M` of a level",
+    )
 
 
 @as_array.register(Array)
@@ -75,6 +85,7 @@ def _eye(value: Eye, site: Site, span: Span | None = None) -> Array:
         "N204",
         "the size of `I` is that of the square matrix beside it, and there is none",
         span,
+        help="`A + x * I` with a matrix `A`, or `diag(x)` of a vector",
     )
 
 
@@ -91,6 +102,7 @@ def number(expr: syntax.Syntax, site: Site) -> Num:
             "N202",
             f"a number known before the run is needed here, this is {kind_of(value)}",
             expr.span,
+            help=KNOWN,
         )
     return value
 
@@ -119,7 +131,9 @@ def identity(eye: Eye, beside: Array, site: Site) -> Array:
     shapes = arrays.shapes
     if beside.is_tree or len(beside.seen) < 2 or beside.seen[-1].size != beside.seen[-2].size:
         site.elaborator.fail(
-            "N204", f"`I` stands beside {axes_text(beside)}, which is not a square matrix"
+            "N204",
+            f"`I` stands beside {axes_text(beside)}, which is not a square matrix",
+            help="`A + x * I` with a square matrix `A`, or `diag(x)`",
         )
     last = len(beside.shape) - 1
     plain = site.elaborator.node("eye", type=beside.shape[-2:])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
 
-from nldsl.diagnostic import Edit
+from nldsl.diagnostic import Edit, counted
 from nldsl.frontend import syntax
 from nldsl.graph import foreign, parameters
 from nldsl.graph.built_in import built_in
@@ -187,7 +187,11 @@ def product(x: Array, y: Array, site: Site, dotted: tuple[Edit, ...] = ()) -> Ar
         left = shapes.leaves(x) if x.is_tree else [(path, x) for path in y.node.tree.paths()]
         right = shapes.leaves(y) if y.is_tree else [(path, y) for path in x.node.tree.paths()]
         if [p for p, _ in left] != [p for p, _ in right]:
-            site.elaborator.fail("N203", "two trees with different weights")
+            site.elaborator.fail(
+                "N203",
+                "two trees with different weights",
+                help="trees with the weights of one def; `M.W` is one array of a tree",
+            )
         return shapes.tree(
             [(path, product(a, b, site)) for (path, a), (_, b) in zip(left, right, strict=True)]
         )
@@ -230,7 +234,11 @@ def count(op: str, a: Num, b: Num, site: Site) -> Num:
         if isinstance(value, complex) or not math.isfinite(value):
             raise OverflowError
     except (ArithmeticError, ValueError):
-        site.elaborator.fail("N211", f"`{a.text} {op} {b.text}` has no finite value")
+        site.elaborator.fail(
+            "N211",
+            f"`{a.text} {op} {b.text}` has no finite value",
+            help="other numbers: a constant is worked out before the run",
+        )
     text = f"{a.tight if op not in '+-' else a.text} {op} {b.tight}"
     return Num(value, text if len(text) <= LONGEST_TEXT else f"{value:g}")
 
@@ -261,7 +269,9 @@ def with_identity(op: str, a: Value, b: Value, site: Site) -> Num | Eye | Row | 
         full = identity(eye, matrix, site)
         x, y = (full, matrix) if eye is a else (matrix, full)
         return arrays.binary(OPS[op], x, y)
-    site.elaborator.fail("N204", f"`I` cannot stand beside `{op}` here")
+    site.elaborator.fail(
+        "N204", f"`I` cannot stand beside `{op}` here", help="`x * I`, `A + x * I` or `I .* A`"
+    )
 
 
 @form.register(syntax.Unary)
@@ -300,7 +310,12 @@ def norm(expr: syntax.Norm, site: Site) -> Array:
     p, arrays = order(expr, site), site.elaborator.arrays
     shapes = arrays.shapes
     if p.value <= 0:
-        site.elaborator.fail("N211", f"the order of a norm is above 0, not {p.value:g}", expr.span)
+        site.elaborator.fail(
+            "N211",
+            f"the order of a norm is above 0, not {p.value:g}",
+            expr.span,
+            help="2 for the length, 1 for the sum of sizes",
+        )
     powers = sum_of_powers(expr, p, site)
     if p.value == 1:
         return powers
@@ -376,27 +391,31 @@ def index(expr: syntax.Index, site: Site) -> Value:
             )
         return value.members[where.value]
     if isinstance(value, Items) and value.paths is None:
-        if i >= len(value.items):
-            elaborator.fail(
-                "N211",
-                f"the list has {len(value.items)} entries, there is no [{i}]",
-                expr.index.span,
-            )
+        within(i, len(value.items), "the list", expr, site)
         return value.items[i]
     whole = as_array(value, site)
     if whole.is_tree or not whole.seen:
         elaborator.fail(
-            "N204", f"`[..]` takes the first axis, and {axes_text(whole)} has none", expr.span
+            "N204",
+            f"`[..]` takes the first axis, and {axes_text(whole)} has none",
+            expr.span,
+            help="an array with an axis",
         )
-    if i >= whole.seen[0].size:
-        elaborator.fail(
-            "N211",
-            f"axis `{whole.seen[0].name}` has {whole.seen[0].size} entries, there is no [{i}]",
-            expr.index.span,
-        )
+    within(i, whole.seen[0].size, f"axis `{whole.seen[0].name}`", expr, site)
     dim = len(whole.hidden)
     type_ = whole.shape[:dim] + whole.shape[dim + 1 :]
     return Array(elaborator.node("select", whole.node, type=type_, dim=dim, index=i), whole.hidden)
+
+
+def within(i: int, count: int, what: str, expr: syntax.Index, site: Site) -> None:
+    """N211 for an entry that is not there."""
+    if i >= count:
+        site.elaborator.fail(
+            "N211",
+            f"{what} has {counted(count, 'entry', 'entries')}, there is no [{i}]",
+            expr.index.span,
+            help=f"from 0 to {count - 1}" if count else "an entry to pick",
+        )
 
 
 @form.register(syntax.Field)
@@ -424,7 +443,12 @@ def instant(expr: syntax.Instant, site: Site) -> MemoryValue | Array:
     elaborator, value = site.elaborator, evaluate(expr.value, site)
     if expr.clock.text == "after":
         if not isinstance(value, MemoryValue) or value.version is not None:
-            elaborator.fail("N203", "`@after` reads a memory from outside its level", expr.span)
+            elaborator.fail(
+                "N203",
+                "`@after` reads a memory from outside its level",
+                expr.span,
+                help="inside its level the name alone is the value that was made above",
+            )
         return replace(value, at="after")
     clock = clock_at(expr, site)
     if isinstance(value, MemoryValue):
@@ -482,7 +506,10 @@ def literal_list(expr: syntax.List, site: Site) -> Items:
 @form.register(syntax.Pair)
 def pair(expr: syntax.Pair, site: Site) -> NoReturn:
     site.elaborator.fail(
-        "N203", "a pair `a -> b` stands among the arguments of `attend` or `load`", expr.span
+        "N203",
+        "a pair `a -> b` stands among the arguments of `attend` or `load`",
+        expr.span,
+        help="`attend(q, k -> v)`",
     )
 
 
@@ -490,5 +517,8 @@ def pair(expr: syntax.Pair, site: Site) -> NoReturn:
 @form.register(syntax.Window)
 def misplaced(expr: syntax.Named | syntax.Window, site: Site) -> NoReturn:
     site.elaborator.fail(
-        "N107", "this argument stands by itself, without a name and without `over`", expr.span
+        "N107",
+        "this argument stands by itself, without a name and without `over`",
+        expr.span,
+        help="the value alone",
     )

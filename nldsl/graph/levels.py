@@ -154,9 +154,9 @@ class LevelInstance:
     # ---- the equations
 
     def when(self) -> int:
-        kinds = [
-            m.text.type for m in self.memories.values() if isinstance(m.text.type, syntax.Weights)
-        ]
+        """A level of `weights`, and one whose memory is like them, follow those that make some."""
+        said = [weights_in(m.text.type, m.site) for m in self.memories.values()]
+        kinds = [kind for kind in said if kind is not None]
         return SOON if not kinds else PARTS if all(kind.of is not None for kind in kinds) else LAST
 
     def finish(self) -> None:
@@ -198,7 +198,10 @@ class LevelInstance:
         elaborator, text = self.elaborator, self.text
         if not self.memories:
             elaborator.report(
-                "N502", f"level `{text.member.name.text}` has no memory", text.member.span
+                "N502",
+                f"level `{text.member.name.text}` has no memory",
+                text.member.span,
+                help="`memory M: [d] = 0`",
             )
         written = any(memory.versions for memory in self.memories.values())
         if self.clock.unit == "never" and written and self.parent is None:
@@ -326,7 +329,38 @@ class LevelInstance:
                     value = value.members.get(index.value) if isinstance(index, Num) else None
                 if isinstance(value, LevelInstance):
                     return value.name
-        self.elaborator.fail("N101", f"there is no level `{member.name.text}` here", member.span)
+        self.elaborator.fail(
+            "N101",
+            f"there is no level `{member.name.text}` here",
+            member.span,
+            help="a level of this def, or one of the main file",
+        )
+
+
+def weights_in(
+    said: syntax.Syntax, site: Site, seen: frozenset[Thunk[Value]] = frozenset()
+) -> syntax.Weights | None:
+    """The `weights` that a type or an expression stands for, by its words alone: `weights`,
+    `like W`, `training.W`, and a name that is given one. `seen` are the values on the way.
+    """
+    match said:
+        case syntax.Weights():
+            return said
+        case syntax.Like(name):
+            return weights_in(name, site)
+        case syntax.Name(text):
+            found = site.scope.find(text)
+            base = found[0].base if found else None
+            if isinstance(base, MemoryInstance):
+                return weights_in(base.text.type, base.site)
+            if isinstance(base, Thunk) and base.expr and base.site and base not in seen:
+                return weights_in(base.expr, base.site, seen | {base})
+        case syntax.Field(syntax.Name(text), name):
+            found = site.scope.find(text)
+            level = found[0].base if found else None
+            memory = level.memories.get(name.text) if isinstance(level, LevelInstance) else None
+            return weights_in(memory.text.type, memory.site) if memory is not None else None
+    return None
 
 
 def attempt(thunk: Thunk[object]) -> None:
@@ -344,7 +378,12 @@ def grad(call: syntax.Call, site: Site) -> Array:
     if not 1 <= len(call.args) <= 2 or any(
         isinstance(arg, syntax.Named | syntax.Window) for arg in call.args
     ):
-        elaborator.fail("N107", "`grad` takes a memory, or two streams", call.span)
+        elaborator.fail(
+            "N107",
+            "`grad` takes a memory, or two streams",
+            call.span,
+            help="`grad(M)` of the objective above, or `grad(e, y)` of two streams",
+        )
     if len(call.args) == 2:
         e, y = (array(arg, site) for arg in call.args)
         if not e.is_scalar:
@@ -352,6 +391,7 @@ def grad(call: syntax.Call, site: Site) -> Array:
                 "N204",
                 f"`grad(e, y)` differentiates one number, this is {axes_text(e)}",
                 call.args[0].span,
+                help="`grad(sum(e), y)`",
             )
         return Array(elaborator.node("grad_stream", e.node, y.node, type=y.node.type), y.hidden)
     return of_objective(call, site)

@@ -51,7 +51,10 @@ def load(memory: MemoryInstance, call: syntax.Call, site: Site) -> Array:
     file = evaluate(call.args[0], site) if call.args else None
     if not isinstance(file, Text):
         elaborator.fail(
-            "N107", '`load` takes the name of a checkpoint and pairs "theirs" -> ours', call.span
+            "N107",
+            '`load` takes the name of a checkpoint and pairs "theirs" -> ours',
+            call.span,
+            help='`load("base", "theirs" -> ours)`',
         )
     wanted = pairs_of(call, elaborator)
     paths = core.paths() if isinstance(core, Tree) else ("",)
@@ -96,12 +99,19 @@ def pairs_of(call: syntax.Call, elaborator: Elaborator) -> dict[str, Wanted]:
     wanted: dict[str, Wanted] = {}
     for arg in call.args[1:]:
         if not isinstance(arg, syntax.Pair):
-            elaborator.fail("N107", 'a pair "theirs" -> ours is needed here', arg.span)
+            elaborator.fail(
+                "N107",
+                'a pair "theirs" -> ours is needed here',
+                arg.span,
+                help='`load("base", "theirs" -> ours)`',
+            )
         names = arg.value.items if isinstance(arg.value, syntax.List) else (arg.value,)
         among = tuple(name.span.text().replace(" ", "") for name in names)
         for place, (ours, name) in enumerate(zip(among, names, strict=True)):
             if ours in wanted:
-                elaborator.fail("N107", f"`{ours}` is loaded twice", arg.span)
+                elaborator.fail(
+                    "N107", f"`{ours}` is loaded twice", arg.span, help="each weight once"
+                )
             wanted[ours] = Wanted(arg, name, among, place)
     return wanted
 
@@ -175,7 +185,10 @@ class Left:
         found = self.site.scope.find(name)
         if found is None or not isinstance(found[0].base, Num):
             self.site.elaborator.fail(
-                "N101", f"`{{{name}}}` is not a loop variable here", expr.span
+                "N101",
+                f"`{{{name}}}` is not a loop variable here",
+                expr.span,
+                help="the variable of a `for` around it",
             )
         return f"{found[0].base.value:g}"
 
@@ -199,7 +212,10 @@ class Left:
         at = names.index(text)
         if self.shape[at].size % 2:
             self.site.elaborator.fail(
-                "N204", f"`{text}` is {self.shape[at].size}: an odd axis has no halves", expr.span
+                "N204",
+                f"`{text}` is {self.shape[at].size}: an odd axis has no halves",
+                expr.span,
+                help="an axis of an even size",
             )
         return at
 

@@ -10,7 +10,7 @@ from nldsl.core.nodes import Node, Shape, Tree, Type
 from nldsl.core.program import Clock
 from nldsl.frontend import syntax
 from nldsl.graph import foreign, prox, starts
-from nldsl.graph.elaborator import did_you_mean
+from nldsl.graph.elaborator import LEAF, did_you_mean
 from nldsl.graph.evaluate import as_array, axis_of, evaluate, field, identity
 from nldsl.graph.names import join
 from nldsl.graph.scope import Bound, Place, Site, Thunk
@@ -92,6 +92,7 @@ class MemoryInstance(Bound):
                     f"a memory's type is a shape, `like x`, `weights` or a def, `{kind.place}` is "
                     f"{kind_of(callee)}",
                     kind.span,
+                    help="`memory M: [a, b] = 0`, or the name of a def",
                 )
             made = template(callee, kind, self.site)
             return MemoryType(
@@ -117,6 +118,7 @@ class MemoryInstance(Bound):
                 elaborator.fail(
                     "N209",
                     f"the start of `{self.text.name.text}` is not a value: its weights are drawn",
+                    help="a start that is said, or one that is `learned`",
                 )
         elif isinstance(value.at, Clock):
             node = elaborator.node("held", type=type_.core, memory=self.name, clock=value.at)
@@ -195,7 +197,9 @@ class MemoryInstance(Bound):
                     help=did_you_mean(path, paths),
                 )
             if value.is_tree:
-                elaborator.fail("N203", f"`{text.place}` is an array, the value is a tree")
+                elaborator.fail(
+                    "N203", f"`{text.place}` is an array, the value is a tree", help=LEAF
+                )
             before = self.read(MemoryValue(self, count))
             shape = type_.tree.shape(path)[len(type_.hidden) :]
             new = Array(
@@ -227,36 +231,36 @@ class MemoryInstance(Bound):
     def conform(self, value: Array, what: str) -> Node:
         """The value as one of this memory's type."""
         elaborator, type_ = self.elaborator, self.type.force()
-        arrays = elaborator.arrays
-        shapes = arrays.shapes
-        arrays.numbers(value)
+        shapes = elaborator.shapes
+        elaborator.arrays.numbers(value)
         if not isinstance(type_.core, Tree):
             if value.is_tree:
-                elaborator.fail("N203", f"{what} is an array, the value is a tree")
+                elaborator.fail("N203", f"{what} is an array, the value is a tree", help=LEAF)
             return shapes.conform(value, type_.hidden, type_.seen, what)
         if value.node.type == type_.core and value.hidden == type_.hidden:
             return value.node
         if value.is_tree and value.node.tree.paths() != type_.core.paths():
-            elaborator.fail("N203", f"{what} and its value are trees with different weights")
+            elaborator.fail(
+                "N203",
+                f"{what} and its value are trees with different weights",
+                help="a value with the weights of this memory",
+            )
         k = len(type_.hidden)
         parts = dict(shapes.leaves(value)) if value.is_tree else {}
         if not value.is_tree and not value.is_scalar:
-            elaborator.fail("N203", f"{what} is a tree of weights, the value an array")
+            elaborator.fail(
+                "N203",
+                f"{what} is a tree of weights, the value an array",
+                help="`M.W <- ..` moves one array of it",
+            )
+        leaves = [
+            (path, parts.get(path, value), shape[k:], f"{what}, weight `{path}`,")
+            for path, shape in type_.core.leaves
+        ]
         return shapes.tree(
             [
-                (
-                    path,
-                    Array(
-                        shapes.conform(
-                            parts.get(path, value),
-                            type_.hidden,
-                            shape[k:],
-                            f"{what}, weight `{path}`,",
-                        ),
-                        type_.hidden,
-                    ),
-                )
-                for path, shape in type_.core.leaves
+                (path, Array(shapes.conform(part, type_.hidden, seen, said), type_.hidden))
+                for path, part, seen, said in leaves
             ]
         ).node
 

@@ -76,6 +76,7 @@ class Part:
                         "N202",
                         f"the index of an iteration is a number, this is {kind_of(iteration)}",
                         index.span,
+                        help="a number, or the variable of the loop",
                     )
                 *before, last = self.steps(value)
                 return [*before, f"{last}[{iteration.value:g}]"]
@@ -116,6 +117,7 @@ class Owners:
             message,
             part.memory.text.type.span,
             notes=[("the other", other.memory.text.type.span)],
+            help="one of them, or `weights of model.head` for a part",
         )
 
     def claim(self, memory: MemoryInstance) -> Tree:
@@ -186,7 +188,10 @@ class Owners:
             weight = self.elaborator.weights[name]
             if weight.worker not in (None, memory.name):
                 self.elaborator.fail(
-                    "N111", f"two memories stand for `{name}` at the workers", said.type.span
+                    "N111",
+                    f"two memories stand for `{name}` at the workers",
+                    said.type.span,
+                    help="one memory `per worker` for each weight",
                 )
             weight.worker = memory.name
         return Tree(tuple((name, (worker, *shape)) for name, shape in owned.leaves))

@@ -12,6 +12,7 @@ from nldsl.core.program import Fill
 from nldsl.frontend import syntax
 from nldsl.graph.arguments import given, outside_memory
 from nldsl.graph.built_in import name_of
+from nldsl.graph.elaborator import LEAF
 from nldsl.graph.evaluate import array, axis_of, evaluate
 from nldsl.graph.names import join
 from nldsl.graph.scope import Site
@@ -29,6 +30,7 @@ def axes_of(expr: syntax.Expr, site: Site) -> Shape:
             "N202",
             f"a list of axes such as `[head, e]` is needed here, this is {kind_of(value)}",
             expr.span,
+            help="`[d]`, `[head, e]`, or `shape(x)`",
         )
     spans = (
         [item.span for item in expr.items]
@@ -64,6 +66,7 @@ def weight(call: syntax.Call, site: Site) -> Array:
             "N204",
             f"the list has {len(fill)} entries, the weight {shape_text(shape)}",
             args["init"].span,
+            help="a number for each entry of the first axis, or one for all",
         )
     return site.scope.weights(site, component(call, site), shape, "fill", 0.0, fill)
 
@@ -75,7 +78,10 @@ def plain(value: Value, site: Site, span: Span) -> Fill:
     if isinstance(value, Items) and value.paths is None:
         return [plain(item, site, span) for item in value.items]
     site.elaborator.fail(
-        "N202", f"a number or a list of numbers is needed here, this is {kind_of(value)}", span
+        "N202",
+        f"a number or a list of numbers is needed here, this is {kind_of(value)}",
+        span,
+        help="`weight([n], init = 0.5)`, or a number for each entry",
     )
 
 
@@ -84,7 +90,9 @@ def linear(call: syntax.Call, site: Site, name: str = "") -> Array:
     args = given(call, site, "x", "out")
     x, out, elaborator = array(args["x"], site), axes_of(args["out"], site), site.elaborator
     if x.is_tree:
-        elaborator.fail("N203", "`linear` takes an array, this is a tree", args["x"].span)
+        elaborator.fail(
+            "N203", "`linear` takes an array, this is a tree", args["x"].span, help=LEAF
+        )
     inputs = x.seen
     w = site.scope.weights(
         site, component(call, site), (*out, *inputs), "normal", 1 / math.sqrt(numel(inputs)), 0.0
@@ -111,7 +119,7 @@ def conv(call: syntax.Call, site: Site) -> Array:
     outside_memory("conv", call, site)
     x, n = array(args["x"], site), axis_of(args["n"], site)
     if x.is_tree:
-        elaborator.fail("N203", "`conv` takes an array, this is a tree", args["x"].span)
+        elaborator.fail("N203", "`conv` takes an array, this is a tree", args["x"].span, help=LEAF)
     kernel = site.scope.weights(
         site, component(call, site), (n, *x.seen), "normal", 1 / math.sqrt(n.size), 0.0
     )
@@ -127,7 +135,12 @@ def embed(call: syntax.Call, site: Site) -> Array:
     args = given(call, site, "ids", "out")
     ids, out = array(args["ids"], site), axes_of(args["out"], site)
     if ids.vocab is None:
-        site.elaborator.fail("N203", "`embed` takes a stream of `index(n)`", args["ids"].span)
+        site.elaborator.fail(
+            "N203",
+            "`embed` takes a stream of `index(n)`",
+            args["ids"].span,
+            help="`embed(ids, [d])` with `input ids: index(n)`; `linear(x, [d])` of numbers",
+        )
     vocab = site.elaborator.axis(ids.vocab, args["ids"].span)
     table = site.scope.weights(
         site, component(call, site), (vocab, *out), "normal", EMBED_SCALE, 0.0
@@ -138,11 +151,15 @@ def embed(call: syntax.Call, site: Site) -> Array:
 def gather(table: Array, ids: Array, site: Site) -> Array:
     """The entry of the first axis at a place that the data says; of a table of weights, a row."""
     if ids.vocab is None:
-        site.elaborator.fail("N203", "an entry is picked by a number or a stream of `index(n)`")
+        site.elaborator.fail(
+            "N203",
+            "an entry is picked by a number or a stream of `index(n)`",
+            help="`x[0]`, or `x[ids]` with `input ids: index(n)`",
+        )
     if table.is_tree or not table.seen:
         said = "a tree of weights" if table.is_tree else "one number"
         site.elaborator.fail(
-            "N204", f"an entry is picked from an array with an axis, this is {said}"
+            "N204", f"an entry is picked from an array with an axis, this is {said}", help=LEAF
         )
     first = len(table.hidden)
     if table.seen[0].size != ids.vocab.value:

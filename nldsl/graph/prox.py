@@ -44,6 +44,7 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
             "`prox(P, eta)` takes the place to start from and a rate, as the whole right side of "
             "`M <-`",
             call.span,
+            help="`M <- prox(M, eta)`",
         )
     objective = memory.level.objective(site.place)
     if objective is None:
@@ -59,7 +60,12 @@ def closed_form(memory: MemoryInstance, text: syntax.Update, site: Site) -> Arra
         without_form(memory, text, args, site)
     eta = array(args[1], site)
     if not eta.is_scalar:
-        elaborator.fail("N204", "the rate of `prox` is one number", args[1].span)
+        elaborator.fail(
+            "N204",
+            "the rate of `prox` is one number",
+            args[1].span,
+            help="`M <- prox(M, mean(eta))`",
+        )
     with elaborator.at(call.span, site.scope.iteration):
         own = memory.conform(as_array(place, site, args[0].span), f"`{text.place}`")
         hidden = memory.type.force().hidden

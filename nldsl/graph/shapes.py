@@ -165,7 +165,9 @@ class Shapes:
             left, right = found.clash
             if left.name == right.name:
                 self.elaborator.fail(
-                    "N201", f"axis `{left.name}` has two sizes here, {left.size} and {right.size}"
+                    "N201",
+                    f"axis `{left.name}` has two sizes here, {left.size} and {right.size}",
+                    help="two names for two sizes",
                 )
             self.elaborator.fail(
                 "N201",
@@ -198,10 +200,13 @@ class Shapes:
             self.elaborator.fail(
                 "N204",
                 f"{what} has the axes {shape_text(seen)}, the value {shape_text(array.seen)}",
+                help="`sum(x, a)` takes the axis `a` away, `linear(x, [a])` makes it",
             )
         if extra := [h.axis.name for h in array.hidden if h not in hidden]:
             self.elaborator.fail(
-                "N204", f"the value has one entry for each `{extra[0]}`, {what} has not"
+                "N204",
+                f"the value has one entry for each `{extra[0]}`, {what} has not",
+                help=f"`mean(x, {extra[0]})` for one of all",
             )
         return self.expand(array, hidden, seen, found.right)
 

@@ -225,6 +225,7 @@ def instance(statement: syntax.Level, site: Site) -> None:
                 "N202",
                 f"the index of a family is a number, this is {kind_of(index)}",
                 member.index.span,
+                help="a number, or the variable of a loop",
             )
         name = join(home.path, f"{member.name.text}[{index.value:g}]")
     if home.leaf:
@@ -236,7 +237,9 @@ def instance(statement: syntax.Level, site: Site) -> None:
     else:
         join_family(found, index, member, home)
     if name in elaborator.instances:
-        elaborator.fail("N105", f"the level `{name}` is defined twice", member.span)
+        elaborator.fail(
+            "N105", f"the level `{name}` is defined twice", member.span, help="another name"
+        )
     elaborator.instances[name] = found
     instantiate(statement.block.statements, found.scope, (*site.place, 0))
     elaborator.later(found.finish, found.when())
@@ -254,6 +257,7 @@ def join_family(found: LevelInstance, index: Num, member: syntax.Member, home: S
             f"`{found.name}` is defined twice",
             member.span,
             notes=[("first here", family.span)],
+            help="another name",
         )
     family.base.members[index.value] = found
 
@@ -278,6 +282,7 @@ def unroll(statement: syntax.For, site: Site) -> None:
             "N212",
             f"more than {MOST_ITERATIONS} iterations of `for` in the whole program",
             statement.items.span,
+            help="fewer iterations; a level `every token` goes through tokens by itself",
         )
     for t, item in enumerate(items.items):
         value = f"{item.value:g}" if isinstance(item, Num) else str(t)
@@ -289,6 +294,20 @@ def unroll(statement: syntax.For, site: Site) -> None:
         instantiate(statement.block.statements, inner, (*site.place, t))
         if not scope.template:
             elaborator.later(inner.settle)
+
+
+def moved(memory: MemoryInstance, statement: syntax.Update, site: Site) -> None:
+    """`M <- e` of a memory: in its own level."""
+    name = statement.place.names[0]
+    site.elaborator.heard(name.span, memory)
+    if site.scope.level is not memory.level:
+        site.elaborator.fail(
+            "N109",
+            "a memory is moved in its own level",
+            name.span,
+            help=f"`{name.text} <- ..` in the level that has it",
+        )
+    memory.add_version(statement, site)
 
 
 @make.register(syntax.Update)
@@ -306,16 +325,13 @@ def version(statement: syntax.Update, site: Site) -> None:
             help=f"`{name.text} = ..` defines it",
         )
     if isinstance(entry.base, MemoryInstance):
-        elaborator.heard(name.span, entry.base)
-        if scope.level is not entry.base.level:
-            elaborator.fail("N109", "a memory is moved in its own level", name.span)
-        entry.base.add_version(statement, site)
-        return
+        return moved(entry.base, statement, site)
     if len(statement.place.names) > 1:
         elaborator.fail(
             "N109",
             f"only a memory of a def's weights has parts to move, `{name.text}` is none",
             statement.place.span,
+            help=f"`{name.text} <- ..` moves all of it",
         )
     has_versions(name, entry, elaborator)
 

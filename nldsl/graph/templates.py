@@ -20,6 +20,7 @@ from nldsl.graph.calls import (
     declared_axes,
     frame,
 )
+from nldsl.graph.elaborator import LEAF
 from nldsl.graph.evaluate import array, as_array, called, evaluate
 from nldsl.graph.names import join
 from nldsl.graph.scope import Scope, Site, Thunk, show_axes
@@ -194,6 +195,7 @@ def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Value:
             "N107",
             "a memory is called with its input alone; the other arguments stand in its type",
             expr.span,
+            help="`M(x)`",
         )
     x = array(expr.args[0], site)
     weights = value.memory.read(value)
@@ -205,6 +207,7 @@ def call_memory(value: MemoryValue, expr: syntax.Call, site: Site) -> Value:
             "this memory has weights for each leaf of a tree, the argument is another tree or an "
             "array",
             expr.args[0].span,
+            help="a tree of the weights that stand in its type",
         )
     shapes = elaborator.shapes
     results = []
@@ -219,10 +222,10 @@ def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Sit
 
     Axes of the memory itself meet those of the argument, or the result gains them.
     """
-    elaborator, mapping = site.elaborator, MappedAxes(site)
+    elaborator, mapping, said = site.elaborator, MappedAxes(site), expr.args[0].span
     if x.is_tree:
         elaborator.fail(
-            "N203", "this memory takes an array, the argument is a tree", expr.args[0].span
+            "N203", "this memory takes an array, the argument is a tree", said, help=LEAF
         )
     shape = kind.leaves[0].shape
     own = elaborator.shapes.leaf(weights, kind.leaves[0].path).seen
@@ -233,11 +236,9 @@ def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Sit
         mapping.key(axis, among)
     taken: list[Hidden] = []
     for axis in own:
-        weights = (
-            elaborator.shapes.absorb(weights, mapping.key(axis, taken), 0)
-            if not weights.is_tree
-            else lead(weights, mapping.key(axis, taken), site)
-        )
+        key = mapping.key(axis, taken)
+        tree = weights.is_tree
+        weights = lead(weights, key, site) if tree else elaborator.shapes.absorb(weights, key, 0)
     scope = frame(kind.definition, expr, site, "")
 
     def leaf(_: Site, path: str, axes: Shape, init: str, scale: float, fill: Fill) -> Array:
@@ -248,11 +249,12 @@ def apply(kind: Template, weights: Array, x: Array, expr: syntax.Call, site: Sit
                 f"the weight `{path}` of this memory is {shape_text(found.seen)}, this input asks "
                 f"for {shape_text(axes)}",
                 expr.span,
+                help="an input with the axes of the one in its type",
             )
         return found
 
     scope.weights, scope.template = leaf, True
-    enter(kind.definition, scope, x, kind.input, kind.bound, mapping, expr.args[0].span)
+    enter(kind.definition, scope, x, kind.input, kind.bound, mapping, said)
     keys = tuple(sorted(mapping.keys, key=lambda h: h.order))
     scope.hidden = (*scope.hidden, *keys)
     return show_axes(elaborator, body(kind.definition, scope), keys)

@@ -60,6 +60,7 @@ def reduction(how: str) -> Callable[[syntax.Call, Site], Array]:
                 "N107",
                 f"`{how}` takes an array and an axis, or `e over` a stretch of time",
                 call.span,
+                help=f"`{how}(x, d)`, or `{how}(x over period)`",
             )
         x = array(call.args[0], site)
         if len(call.args) == 1:

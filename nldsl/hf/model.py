@@ -134,7 +134,15 @@ def beginnings(
         return [(every, 0, None)]
     first = mask.long().argmax(1)
     if not bool(mask.any(1).all()):
-        raise Diagnostics([Diagnostic("N760", "a sequence of the batch is padding alone")])
+        raise Diagnostics(
+            [
+                Diagnostic(
+                    "N760",
+                    "a sequence of the batch is padding alone",
+                    help="a token in every sequence, whose mask is 1",
+                )
+            ]
+        )
     return [(every[first == skip], skip, None) for skip in sorted({*first.tolist()})]
 
 

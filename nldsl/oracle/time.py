@@ -81,11 +81,12 @@ def _rope(m: Meaning, node: Node, line: Line, i: int, inside: Inside | None) -> 
     value = m.value(node.args[0], line, i, inside)
     if value is ABSENT:
         return ABSENT
-    x = array(value)
+    x, still = array(value)[..., : node["part"]], array(value)[..., node["part"] :]
     half = x.shape[-1] // 2
     angle = line.position(i) * node["base"] ** (-torch.arange(half, dtype=torch.float64) / half)
     u, w = x[..., :half], x[..., half:]
-    return torch.cat([u * angle.cos() - w * angle.sin(), u * angle.sin() + w * angle.cos()], -1)
+    turned = [u * angle.cos() - w * angle.sin(), u * angle.sin() + w * angle.cos()]
+    return torch.cat([*turned, still], -1)
 
 
 def instants(m: Meaning, span: str | Clock | int, line: Line, i: int) -> range:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from nldsl.core.flow import followed
 from nldsl.core.nodes import Met, Node, reach, walk
 from nldsl.core.program import Level, Program
 from nldsl.diagnostic import Diagnostic
@@ -132,6 +133,7 @@ def _used(program: Program, readers: Iterable[tuple[Node, int]]) -> dict[str, in
 
 def unread_memories(program: Program) -> Iterator[Diagnostic]:
     """A memory is read outside its level: by a stream, by another level, or by the start of one.
+    An average of weights is there for whoever uses the model.
 
     level recall every token { memory M .. M <- M + k }   y = k              # N613: nobody reads M
     level recall every token { memory M .. M <- M + k }   y = recall.M@after * q
@@ -149,6 +151,9 @@ def unread_memories(program: Program) -> Iterator[Diagnostic]:
             family[child.parent] |= bit.get(child.name, 0)
 
     def judge(level: Level) -> Iterable[Diagnostic]:
+        memories = [program.memories[name] for name in level.memories]
+        if all(followed(program, memory) not in (None, memory.name) for memory in memories):
+            return
         if all(not used.get(name, 0) & ~family[level.name] for name in level.memories):
             for name in level.memories:
                 memory = program.memories[name]

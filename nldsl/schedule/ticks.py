@@ -337,18 +337,15 @@ class Equations:
         """A slope in the sum of a stream, which is one number, or the same for all numbers of the
         stream; at workers one for each of them.
         """
-        if self.axes and slope.op == "spread" and slope.args[0].type == self.axes:
-            slope = slope.args[0]
-        if self.axes and slope.type == self.axes:  # a number is one for all of them
-            same = {
-                n: self.al.const(number(n) or 0.0) for n in walk(slope) if number(n) is not None
-            }
-            slope = self.substitute(slope, same)
-        if slope.type in ((), self.axes):
-            return slope
         value = number(slope)
-        assert value is not None, slope  # the limit `weighed_apart`
-        return self.al.const(value)
+        if value is not None:
+            return self.al.const(value)
+        if slope.op in ("spread", "permute", "reshape"):
+            return self.weight(slope.args[0])
+        if OPS[slope.op].elementwise and slope.type != ():
+            return self.al.remake(slope, [self.weight(a) for a in slope.args])
+        assert slope.type in ((), self.axes), slope  # the limit `weighed_apart`
+        return slope
 
     def substitute(self, root: Node, bind: Mapping[Node, Node]) -> Node:
         done: dict[Node, Node] = {}

@@ -67,6 +67,12 @@ class Timetable:
     def kind(self, step: int) -> int:
         return self.places[self.event(step)]
 
+    @property
+    def turn(self) -> list[int]:
+        """The kind of each step of one turn of the pattern, counted from 1."""
+        first = self.start + 1
+        return [self.kind(n) + 1 for n in range(first, first + self.hyperperiod)]
+
 
 def timetable(
     clocks: Mapping[str, Clock],

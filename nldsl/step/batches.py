@@ -97,6 +97,7 @@ def findings(inputs: Sequence[Input], batch: Batch) -> Iterator[Diagnostic]:
                 "N760",
                 f"`{first}` of the batch has [sequence, token] {shape}, `{name}` has {other}",
                 next((one.span for one in inputs if one.name == name), None),
+                help="as many sequences and tokens in every input",
             )
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -443,38 +443,34 @@ class CompiledStep:
             self.budget.begin()
             sums, counts, last = self.module["fresh"](state.views, batch, self.mode, here)
             lasting.append(last)
-            with self.sending(state.views, grads, len(lasting) == len(inputs)) as wholes:
-                got = self.module["gradients"](state.views, sums)
+            sending = self.sending(state.views, grads) if len(lasting) == len(inputs) else None
+            derive = sending.derive if sending else None
+            got = self.module["gradients"](state.views, sums, derive)
             grads = got if not grads else {k: grads[k] + g for k, g in got.items()}
-            grads = {**grads, **wholes(grads)}
+            if sending:
+                grads |= sending.wholes(grads)
             total = {
                 k: total[k] + s.detach() if k in total else s.detach() for k, s in sums.items()
             }
             terms = {k: terms.get(k, 0) + self.ranks * n for k, n in counts.items()}
         return Given(grads, total, terms, lasting)
 
-    @contextmanager
-    def sending(
-        self, W: Mapping[str, Tensor], before: Mapping[str, Tensor], last: bool
-    ) -> Iterator[Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]:
-        """Within, derivatives of the last micro-batch that every tick takes are sent as they come;
-        afterwards, their sums over all ranks.
+    def sending(self, W: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> Sending | None:
+        """What sends the derivatives of the last micro-batch that every tick takes as they come; no
+        rank sends any if there are none.
         """
-        if not last or not self.updates.early:
-            yield lambda own: {}
-            return
-        module, early = self.module, frozenset(heard.key for heard in self.updates.early)
-        over_ranks = module["over_ranks"]
-        sending = Sending(
+        early, module = frozenset(heard.key for heard in self.updates.early), self.module
+        if not early:
+            return None
+        return Sending(
             module["LEARNERS"],
             W,
             early,
             self.emitted.reads,
-            lambda x: over_ranks(x, self.ranks),
             before,
+            module["slopes"],
+            partial(module["over_ranks"], ranks=self.ranks),
         )
-        with patch.dict(module, slopes=sending.around(module["slopes"])):
-            yield sending.wholes
 
     def _ticked(self, name: str, state: State, heard: Given, D: Mapping[str, Tensor]) -> None:
         S, G, V, N = state.tensors, heard.grads, heard.sums, heard.terms

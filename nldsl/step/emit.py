@@ -72,6 +72,8 @@ class Emitted:
     room: dict[str, int] = field(default_factory=dict)  # of rows that are carried, how many at most
     # of each array that is kept between steps, the number of the block that reads it first
     reads: dict[str, int] = field(default_factory=dict)
+    # those that other blocks read too; where a part is run for each window, all
+    often: set[str] = field(default_factory=set)
 
     @property
     def pieces(self) -> set[str]:
@@ -127,6 +129,7 @@ class Emitter:
         self.recurrences: dict[str, Recurrent] = {}
         self.room: dict[str, int] = {}
         self.reads: dict[str, int] = {}
+        self.often: set[str] = set()
         self.at = 0  # number of the block that is written
         rows = list(schedule.online.rows.values()) if schedule.online else []
         equations = (x for s in schedule.states.values() for x in s.equations)
@@ -200,7 +203,9 @@ class Emitter:
 
     def weight(self, node: Node) -> str:
         if node.op not in ("random", "load"):
-            self.reads.setdefault(weight_name(node), self.at)
+            name = weight_name(node)
+            if self.reads.setdefault(name, self.at) != self.at:
+                self.often.add(name)
         return f'W["{weight_name(node)}"]'
 
     def block(self, block: Block) -> tuple[str, list[str]]:
@@ -424,8 +429,9 @@ class Emitter:
         body = ["new = {}", *looped(iterations, self._locals.values())]
         forward = defined("forward(W, inputs, carry, position, mode)", body)
         text = "\n\n".join([*self.texts, forward, self.start()])
+        self.often |= self.reads.keys() if self.part else set()
         found = self.carries, self.lowering, self.chunk, self.lasting, self.randoms, self.loads
-        pieces = self.rolled, self.apart, self.recurrences, self.room, self.reads
+        pieces = self.rolled, self.apart, self.recurrences, self.room, self.reads, self.often
         functions = list(dict.fromkeys(self.bodies))
         return Emitted(text, functions, order, *found, [*self.heads], *pieces)
 

@@ -69,7 +69,9 @@ def taken(node: Node, file: Mapping[str, Tensor]) -> Tensor:
         if not file[name].is_floating_point():
             kind = str(file[name].dtype).removeprefix("torch.")
             said = f"`{name}` of `{node['file']}` holds {kind}, a memory holds real numbers"
-            raise Diagnostics([Diagnostic("N732", said, node.span)])
+            raise Diagnostics(
+                [Diagnostic("N732", said, node.span, help="an array of real numbers")]
+            )
     wanted = f"what starts from it is [{', '.join(map(str, node.shape))}]"
     try:
         found = arranged(theirs, file, sizes)

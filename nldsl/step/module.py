@@ -15,11 +15,11 @@ from nldsl.core.program import ENDS, Memory, Program
 from nldsl.schedule.named import Copy
 from nldsl.schedule.plan import Schedule
 from nldsl.schedule.timetable import Timetable
+from nldsl.step import gathers
 from nldsl.step.emit import Emitted, Emitter, quotes
 from nldsl.step.layout import WIDTH, fold
 from nldsl.step.loading import loaded_name, loads
 from nldsl.step.runtime.library import copied
-from nldsl.step.shards import groups
 from nldsl.step.state import entries, layout, leaves_of, ticks_of
 from nldsl.step.updates import Updates, drawn
 
@@ -92,7 +92,7 @@ def module_text(
         "HEARD": list(updates.clock.streams),
         "LEARNERS": learners(program, updates),
         "SLOTS": layout(program, updates.state, updates.shards),
-        **gathered(program, emitted, updates),
+        **gathered(emitted, updates),
         **tables_alone(program, emitted, updates, steps),
     }
     head = [row for name, table in tables.items() for row in fold(f"{name} = {quotes(table)}")]
@@ -131,12 +131,11 @@ def of_parts(text: str) -> str:
     return text.replace("def fresh(", "def fresh_of_wholes(").replace("fresh_of_parts(", "fresh(")
 
 
-def gathered(program: Program, emitted: Emitted, updates: Updates) -> dict[str, object]:
+def gathered(emitted: Emitted, updates: Updates) -> dict[str, object]:
     """What a forward pass gathers, and from how many; nothing where the state is whole."""
     if not updates.shards.are:
         return {}
-    sizes = {name: sizes for name, (*_, sizes) in layout(program, updates.state).items()}
-    return {"RANKS": updates.ranks, "GATHERED": groups(emitted.reads, sizes)}
+    return {"RANKS": updates.ranks, "GATHERED": gathers.gathered(updates, emitted)}
 
 
 def docstring(program: Program, precision: str) -> str:

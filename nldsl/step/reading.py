@@ -125,7 +125,15 @@ class Reader:
         """The stream whose mean a step calls its loss. Raises Diagnostics if there is none."""
         if not self.step.heard:
             words = "a run of a program without a stream of numbers: there is nothing to learn from"
-            raise Diagnostics([Diagnostic("N801", f"this compiler cannot lower {words}")])
+            raise Diagnostics(
+                [
+                    Diagnostic(
+                        "N801",
+                        f"this compiler cannot lower {words}",
+                        help="a level that learns from a stream: `minimize mean(loss over period)`",
+                    )
+                ]
+            )
         name = "loss" if "loss" in self.step.heard else self.step.heard[0]
         return name, self.step.schedule.steps.streams[name]
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._autograd import _top_saved_tensors_default_hooks
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
@@ -190,15 +191,16 @@ def worth(costs: Sequence[Cost]) -> float:
 
 
 def counted(run: Run, args: tuple[object, ...]) -> tuple[object, Cost]:
-    """What a call gives, and what it costs."""
+    """What a call gives, and what it costs; what it keeps is kept as for any other."""
     saved: dict[int, int] = {}
+    keep, give = _top_saved_tensors_default_hooks(False) or (lambda x: x, lambda x: x)
 
-    def pack(x: Tensor) -> Tensor:
+    def pack(x: Tensor) -> object:
         saved[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
-        return x
+        return keep(x)
 
     began = perf_counter()
-    with saved_tensors_hooks(pack, lambda x: x):
+    with saved_tensors_hooks(pack, give):
         made = run(*args)
     seconds = perf_counter() - began
     for x in tree_leaves((args, made)):

@@ -84,13 +84,13 @@ def level_of(updates: Updates, heard: Heard | Met) -> str:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What one level sends: so many bytes in `messages` messages after each step of one turn of the
-    timetable; `at_each` bytes if each of its gradients were sent after every step.
+    """What one level sends: so many bytes, of `sums` sums, in each step of one turn of the
+    timetable; `at_each` bytes if each of its gradients were sent in every step.
     """
 
     level: str
     bytes: tuple[int, ...]
-    messages: tuple[int, ...]
+    sums: tuple[int, ...]
     at_each: int
 
     @property
@@ -101,16 +101,14 @@ class Traffic:
     @property
     def period(self) -> float:
         """Steps between two sends, in the mean."""
-        return len(self.bytes) / max(1, sum(n > 0 for n in self.messages))
+        return len(self.bytes) / max(1, sum(n > 0 for n in self.sums))
 
 
 def traffic(updates: Updates, entry: int) -> list[Traffic]:
     """What each level of a step on ranks sends, of numbers of `entry` bytes. The updates are
     emitted.
     """
-    table = updates.clock.table
-    first = table.start + 1
-    kinds = [table.kind(n) + 1 for n in range(first, first + table.hyperperiod)]
+    kinds = updates.clock.table.turn
     every = dict.fromkeys(heard for some in updates.sent.values() for heard in some)
     found: list[Traffic] = []
     for level in dict.fromkeys(level_of(updates, heard) for heard in every):
@@ -133,3 +131,17 @@ def traffic(updates: Updates, entry: int) -> list[Traffic]:
             )
         )
     return found
+
+
+def at_ticks(updates: Updates, entry: int) -> list[list[int]]:
+    """The bytes of each message that ranks send at the end of each step of one turn of the
+    timetable: what levels take then is one, and what workers make of each other one each.
+    """
+
+    def messages(kind: int) -> list[int]:
+        sent = [heard for heard in updates.sent[kind] if heard not in updates.early]
+        met = [entry * heard.size for heard in sent if isinstance(heard, Met)]
+        sums = [entry * size_of(updates, heard) for heard in sent if not isinstance(heard, Met)]
+        return [sum(sums), *met] if sums else met
+
+    return [messages(kind) for kind in updates.clock.table.turn]

@@ -60,6 +60,23 @@ def groups(arrays: Iterable[Array], reads: Mapping[str, int], entry: int) -> Ite
         yield group
 
 
+def messages(
+    learners: Learners,
+    W: Mapping[str, Tensor],
+    early: frozenset[str],
+    reads: Mapping[str, int],
+    entry: int,
+) -> list[int]:
+    """The bytes of what a step sends as it comes, a message each, of numbers of `entry` bytes."""
+    return [
+        entry * sum(array.numel for array in group)
+        for stream in learners
+        for group in groups(
+            (array for array in arrays_of(learners, stream, W) if array.key in early), reads, entry
+        )
+    ]
+
+
 def hooked(leaf: Tensor, hears: Callable[[Tensor], None]) -> RemovableHandle:
     found: RemovableHandle = leaf.register_hook(hears)  # type: ignore[no-untyped-call]
     return found
@@ -77,21 +94,16 @@ class Sending:
         W: Mapping[str, Tensor],
         early: frozenset[str],
         reads: Mapping[str, int],
-        send: Callable[[Tensor], Tensor],
         before: Mapping[str, Tensor],
+        slopes: Slopes,
+        send: Callable[[Tensor], Tensor],
     ) -> None:
         self.learners, self.W, self.early, self.reads = learners, W, early, reads
-        self.send, self.before = send, before
+        self.before, self.slopes, self.send = before, slopes, send
         self.sent: list[tuple[list[Array], Tensor]] = []
-        self.streams = iter(learners)
 
-    def around(self, slopes: Slopes) -> Slopes:
-        """The derivatives of one stream after the other."""
-        return lambda total, leaves: self.taken(next(self.streams), slopes, total, leaves)
-
-    def taken(
-        self, stream: str, slopes: Slopes, total: Tensor, leaves: list[Tensor]
-    ) -> list[Tensor]:
+    def derive(self, stream: str, total: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+        """The derivatives of a stream's sum, in the place of `slopes`."""
         every = list(arrays_of(self.learners, stream, self.W))
         own = (array for array in every if array.key in self.early)
         queue = deque(groups(own, self.reads, leaves[0].element_size()))
@@ -101,7 +113,7 @@ class Sending:
             for array, leaf in zip(every, leaves, strict=True)
             if array.key in self.early and leaf.requires_grad
         ]
-        found = slopes(total, leaves)
+        found = self.slopes(total, leaves)
         for hook in hooks:
             hook.remove()
         there |= dict(zip(every, found, strict=True))

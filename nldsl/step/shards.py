@@ -8,7 +8,7 @@ after the other, so that what is worked out entry by entry needs no message.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -101,11 +101,15 @@ def entries_of(program: Program) -> set[str]:
     return {weight.worker for weight in program.weights.values() if weight.worker is not None}
 
 
-def groups(reads: Mapping[str, int], places: Mapping[str, list[int]]) -> list[dict[str, list[int]]]:
-    """The arrays that a forward pass reads, those of a block together: name -> sizes. `reads`: the
-    number of the block that reads an array first.
+def groups(
+    reads: Mapping[str, int], often: Collection[str], places: Mapping[str, list[int]]
+) -> list[dict[str, list[int]]]:
+    """The arrays that a forward pass reads, name -> sizes: first those that are read `often`, then
+    those of each block together. `reads`: the number of the block that reads an array first.
     """
     found: dict[int, dict[str, list[int]]] = {}
     for name, block in reads.items():
-        found.setdefault(block, {})[name] = places[name]
-    return [found[block] for block in sorted(found)]
+        if name not in often:
+            found.setdefault(block, {})[name] = places[name]
+    staying = {name: places[name] for name in reads if name in often}
+    return [staying, *(found[block] for block in sorted(found))]

@@ -277,13 +277,12 @@ class Updates:
         return [*lines, *self.together(), *after]
 
     def together(self) -> list[str]:
-        """Sums over all ranks of what the tick takes."""
-        sums = [
-            f'R["{heard}"] = over_ranks({own}, {self.ranks})'
-            for heard, own in self.taken.items()
-            if heard not in self.early
-        ]
-        return ["R = {}", *sums] if sums or self.meets else []
+        """Sums over all ranks of what the tick takes, in one message."""
+        own = {heard: own for heard, own in self.taken.items() if heard not in self.early}
+        if not own:
+            return ["R = {}"] if self.meets else []
+        rows = [f'own["{heard}"] = {text}' for heard, text in own.items()]
+        return ["own = {}", *rows, f"R = sums_over_ranks(own, {self.ranks})"]
 
     def updates(self, at: At) -> list[str]:
         """New values: a call for each level that ticks, with the optimizers that it calls."""

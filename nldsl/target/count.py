@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -71,7 +71,7 @@ def counted(graph: GraphLowering, backward: bool) -> Graph:
         tuple(dict.fromkeys(refused)),
         sum(isinstance(x, Conditional | WhileLoop) for x in inner),
         code.value,
-        sources=tuple(dict.fromkeys(x for node in nodes for x in sources(node)[0])),
+        sources=tuple(dict.fromkeys(x for node in nodes for x, _ in sources(node))),
     )
 
 
@@ -83,9 +83,9 @@ def combined(code: str, made: Sequence[Launch]) -> list[Launch]:
     return [Launch(False, "part of one", 0)] * (runs - sum(not x.library for x in made))
 
 
-def sources(node: BaseSchedulerNode) -> tuple[tuple[Source, ...], int]:
+def sources(node: BaseSchedulerNode) -> list[tuple[Source, int]]:
     """Kernels that take memories through all pieces, and how often each runs."""
-    return sources_at(origin_of(node)) if node.is_extern() else ((), 0)
+    return sources_at(origin_of(node)) if node.is_extern() else []
 
 
 def origin_of(node: BaseSchedulerNode) -> Node | None:
@@ -93,9 +93,9 @@ def origin_of(node: BaseSchedulerNode) -> Node | None:
     return getattr(inner, "fx_node", None) or getattr(inner, "origin_node", None)
 
 
-def sources_at(node: Node | None) -> tuple[tuple[Source, ...], int]:
+def sources_at(node: Node | None) -> list[tuple[Source, int]]:
     if node is None:
-        return (), 0
+        return []
     args = map_arg(node.args, lambda x: x.meta["val"])
     return sources_of(getattr(node.target, "overloadpacket", None), args)
 
@@ -113,19 +113,32 @@ def works(node: BaseSchedulerNode) -> bool:
 
 
 def launches(node: BaseSchedulerNode) -> list[Launch]:
-    """One, but for memories that programs share: for each piece several, and the copies before."""
-    own, times = sources(node)
-    if not any(x.numbers for x in own):
+    """One, but for memories that programs share: for each piece several, and copies of what the
+    first begins with.
+    """
+    own = sources(node)
+    if not any(x.numbers for x, _ in own):
         return [launch(node)]
     name = f"{called(node.get_nodes()[0].node)} in shares"  # type: ignore[arg-type]
     origin = origin_of(node)
     assert origin is not None
-    memories = cast("list[Node]", origin.args[1])
-    states = [memory.meta["val"] for memory in memories]
-    copies = [Launch(True, name, 2 * x.numel() * x.element_size()) for x in states]
-    low = torch.bfloat16
-    rows = [Launch(True, name, x.bytes, x.flops, low if x.low else torch.float32) for x in own]
-    return [*copies, *rows * times]
+    made = [Launch(True, name, size) for size in begun(origin)]
+    for x, times in own:
+        row = Launch(True, name, x.bytes, x.flops, torch.bfloat16 if x.low else torch.float32)
+        made += [row] * times
+    return made
+
+
+def begun(node: Node) -> list[int]:
+    """Bytes of what is copied before the first piece: memories, or the gradients in them, which are
+    0 where there is none.
+    """
+    args = cast("tuple[Any, ...]", map_arg(node.args, lambda x: x.meta["val"]))
+    if node.target is torch.ops.nldsl.pieces.default:
+        return [2 * x.numel() * x.element_size() for x in args[1]]
+    starts, count, given = args[1], args[4], args[5]
+    sizes = (x.numel() * x.element_size() // count for x in starts)
+    return [size * (1 if x is None else 2) for size, x in zip(sizes, given)]
 
 
 def launch(node: BaseSchedulerNode) -> Launch:
@@ -155,7 +168,7 @@ def called(operation: Operation) -> str:
 
 
 def operand(node: Node | None) -> torch.dtype:
-    for own in sources_at(node)[0]:
+    for own, _ in sources_at(node):
         return torch.bfloat16 if own.low else torch.float32
     values = (x.meta.get("val") for x in node.all_input_nodes) if node else ()
     return next((x.dtype for x in values if isinstance(x, Tensor)), torch.float32)
@@ -163,9 +176,9 @@ def operand(node: Node | None) -> torch.dtype:
 
 def flops(node: Node | None) -> int:
     """Of a product of matrices, or what is made of such; what works entry by entry has none."""
-    own, _ = sources_at(node)
+    own = sources_at(node)
     if own:
-        return sum(x.flops for x in own)
+        return sum(x.flops for x, _ in own)
     packet = getattr(node and node.target, "overloadpacket", None)
     formula = FORMULAS.get(packet) or flop_registry.get(packet)
     if node is None or formula is None:

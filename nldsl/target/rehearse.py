@@ -161,9 +161,8 @@ def counted(step: CompiledStep, inputs: Sequence[Batch]) -> Rehearsal:
 
 def shares_of(table: Timetable) -> list[float]:
     """Of the steps, those of each kind."""
-    first = table.start + 1
-    kinds = Counter(table.kind(n) for n in range(first, first + table.hyperperiod))
-    return [kinds[i] / table.hyperperiod for i in range(len(table.events))]
+    kinds = Counter(table.turn)
+    return [kinds[i] / table.hyperperiod for i in range(1, 1 + len(table.events))]
 
 
 def kept_in(run: Callable[[], object]) -> int:

@@ -1,4 +1,5 @@
-"""TRAINED RUN, TEXT -> WHAT ITS MEMORIES LEARNED WHILE THEY READ IT, token by token.
+"""TRAINED RUN, TEXT -> WHAT ITS MEMORIES LEARNED WHILE THEY READ IT, token by token; likewise STEP,
+STATE, BATCH.
 
     quantities.py   what is told of a memory, as equations of the program
     measured.py     these of a run, computed by its step
@@ -15,6 +16,6 @@ is of the memories that learn by themselves at a token; what an optimizer keeps 
 
 from __future__ import annotations
 
-from nldsl.trace.measured import Trace, traced
+from nldsl.trace.measured import Trace, rows, traced
 
-__all__ = ["Trace", "traced"]
+__all__ = ["Trace", "rows", "traced"]

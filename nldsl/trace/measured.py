@@ -60,21 +60,46 @@ def traced(
     tokens = data.held_out[begin : min(end, begin + limit)]
     given = step.place(batch(run.program, tokens[None], boundary_of(data)))
     cost, memories = told(step, state, given, lanes)
-    name, node = step.reading.scored
-    nats = in_nats(run.program, node, REPORT, "loss")
+    unit, scale = unit_of(step)
     return Trace(
         str(run.folder),
         state.step,
         data.name,
         words_of(data, tokens),
-        name,
-        "bits" if nats else "loss",
-        row(cost[0] / math.log(2) if nats else cost[0]),
+        step.reading.scored[0],
+        unit,
+        row(cost[0] * scale),
         {
             memory: {what: row(found[what][0]) for what in QUANTITIES if what in found}
             for memory, found in memories.items()
         },
     )
+
+
+def unit_of(step: CompiledStep) -> tuple[str, float]:
+    """What the cost of a token is told in, and how many of it a number of the stream is."""
+    nats = in_nats(step.program, step.reading.scored[1], REPORT, "loss")
+    return ("bits", 1 / math.log(2)) if nats else ("loss", 1.0)
+
+
+def rows(
+    step: CompiledStep, state: State, batch: Batch, lanes: Lanes
+) -> list[dict[str, int | float | str | None]]:
+    """A row for each sequence, token and memory, by the columns of the CSV. Raises N738."""
+    cost, memories = told(step, state, batch, lanes)
+    unit, scale = unit_of(step)
+    costs = [row(one * scale) for one in cost]
+    numbers = {
+        memory: {what: [row(one) for one in found[what]] for what in found}
+        for memory, found in memories.items()
+    }
+    return [
+        {"sequence": i, "token": t, unit: costs[i][t], "memory": memory}
+        | {what: found[what][i][t] if what in found else None for what in QUANTITIES}
+        for i in range(len(costs))
+        for memory, found in numbers.items()
+        for t in range(len(costs[i]))
+    ]
 
 
 def told(

@@ -20,7 +20,7 @@ from nldsl.core.build import Builder, number
 from nldsl.core.flow import reaches
 from nldsl.core.nodes import Node, Tree, numel, walk
 from nldsl.core.ops import OPS
-from nldsl.core.program import READS, Level, Memory, Program
+from nldsl.core.program import READS, STATE, Level, Memory, Program
 from nldsl.view.geometry import curved
 from nldsl.view.retention import MEMORY, STEP, Term, Update, peeled
 
@@ -32,16 +32,34 @@ Quantities = dict[str, Node]  # in the order of QUANTITIES
 
 
 def learning(program: Program) -> list[Memory]:
-    """Those that a level of the token clock ticks, which no other calls, in the order of the
-    text.
+    """Those that a level of the token clock ticks, which no other calls, layer by layer as a token
+    goes through them.
     """
     return [
         memory
-        for memory in program.memories.values()
+        for memory in met(program)
         if memory.next is not None
         and (level := program.level(memory.name)).clock.unit == "token"
         and level.parent is None
     ]
+
+
+def met(program: Program) -> list[Memory]:
+    """All memories, each behind those that its own equations read; those that no stream meets
+    last.
+    """
+    found: dict[str, Memory] = {}
+    begun: set[str] = set()
+
+    def visit(*roots: Node) -> None:
+        for node in walk(*roots):
+            if node.op in STATE and (name := node["memory"]) not in begun:
+                begun.add(name)
+                visit(*program.memories[name].equations)
+                found[name] = program.memories[name]
+
+    visit(*program.outputs.values())
+    return [*found.values(), *(m for m in program.memories.values() if m.name not in found)]
 
 
 def quantities(program: Program, memories: Sequence[Memory]) -> dict[str, Quantities]:

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 
 import torch
 
-from nldsl.core.nodes import walk
-from nldsl.core.program import STATE, Memory, Program
+from nldsl.core.flow import followed
+from nldsl.core.program import Program
+from nldsl.diagnostic import Diagnostic
 from nldsl.step.state import State
 from nldsl.train import faults
 
@@ -45,22 +46,17 @@ def pairs(program: Program, name: str | None) -> dict[str, str]:
     return taken
 
 
-def followed(program: Program, memory: Memory) -> str | None:
-    """The memory of weights that a memory is or follows, if it is like it; both on the step
-    clock. What an optimizer keeps follows none.
-    """
-    level = program.level(memory.name)
-    if level.clock.inner or level.parent is not None:
-        return None
-    if memory.slots is not None:
-        return memory.name
-    read = {str(n["memory"]) for n in walk(*memory.equations) if n.op in STATE}
-    found = [
-        other.name
-        for other in program.memories.values()
-        if other.name in read and other.slots is not None and other.type == memory.type
-    ]
-    return found[0] if len(found) == 1 and program.slow(found[0]) else None
+def findings(program: Program, name: str | None) -> Iterator[Diagnostic]:
+    """N739 if the average that is used leaves out some of what learns from step to step."""
+    taken = pairs(program, name)
+    left = {
+        memory.name: program.level(memory.name)
+        for memory in program.memories.values()
+        if taken and memory.slots is not None and memory.name not in taken
+        if (level := program.level(memory.name)).clock.unit == "step" and level.parent is None
+    }
+    if name is not None and left:
+        yield faults.left_out(name, taken, left)
 
 
 def take(state: State, taken: Mapping[str, str]) -> None:

@@ -6,10 +6,11 @@ One constructor for each situation; the prose stands here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nldsl.core.nodes import Node
+from nldsl.core.program import Level
 from nldsl.diagnostic import Diagnostic, Diagnostics
 from nldsl.source import Span
 
@@ -556,6 +557,22 @@ def several_averages(name: str, memories: list[str]) -> Diagnostics:
         "N737",
         f"`{name}` is the name of several averages of the same weights: {listed(memories)}",
         f"one of them: `--weights {memories[0].partition('.')[0]}`",
+    )
+
+
+def left_out(name: str, taken: Iterable[str], left: Mapping[str, Level]) -> Diagnostic:
+    """`left`: memory of weights without such an average -> its level."""
+    memory, level = next(iter(left.items()))
+    block = ".".join(memory.split(".")[-2:])
+    return Diagnostic(
+        "N739",
+        f"`{name}` is an average of {listed([*taken])} alone: {listed([*left])} "
+        f"{'is used as it is' if len(left) == 1 else 'are used as they are'}",
+        level.head or level.span,
+        "learns beside it",
+        help=f"`{name} = ema({block})` where this level stands; `continuum` of the library takes "
+        "`ema` as its last argument; `--weights averaging` means every average",
+        severity="warning",
     )
 
 

@@ -4,18 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Mapping
 
 from rich.console import Group
-from rich.table import Table
 
 from nldsl import pipeline
 from nldsl.core.program import Program
 from nldsl.step.compile import PRECISION
-from nldsl.step.gathers import Held, held
+from nldsl.step.gathers import Held, at_once, gathered, held
 from nldsl.step.module import emit
-from nldsl.view.communication import HOP, ms, size
+from nldsl.view.communication import HOP, Row, last, ms, size, table
 
 
 def parts(
@@ -25,18 +23,21 @@ def parts(
     cannot.
     """
     source = emit(pipeline.scheduled(program), precision, 1000, ranks, shard=True)
-    found = held(source.updates, source.emitted, PRECISION[precision].itemsize)
+    entry = PRECISION[precision].itemsize
+    found = held(source.updates, source.emitted, entry)
     own, whole = sum(one.held for one in found), sum(one.whole for one in found)
     read, given = sum(one.gathered for one in found), sum(one.given for one in found)
-    in_ticks = sum(one.mean for one in found)
-    messages = 2 * len({*source.emitted.reads.values()}) + sum(one.often for one in found)
-    wire = seconds(ranks, bandwidth, read + given + in_ticks, messages)
+    again, in_ticks = sum(one.again for one in found), sum(one.mean for one in found)
+    most = entry * at_once(source.updates, source.emitted)
+    blocks = len([group for group in gathered(source.updates, source.emitted) if group])
+    messages = 3 * blocks + sum(one.often for one in found)
+    wire = seconds(ranks, bandwidth, read + again + given + in_ticks, messages)
     lines = [
         f"a rank holds {size(own)} of {size(whole)} between steps: {own / max(1, whole):.3f} of "
-        f"it; within a step also the weights that are read, {size(read)}",
-        f"a step of one micro-batch gathers {size(read)} of weights, gives {size(given)} of "
-        f"gradients, and gathers {size(in_ticks)} in ticks, in the mean; each further micro-batch "
-        f"{size(read + given)} more",
+        f"it; within a step also the weights that a block reads, at most {size(most)}",
+        f"a step of one micro-batch gathers {size(read)} of weights, up to {size(again)} again for "
+        f"its backward pass, gives {size(given)} of gradients, and gathers {size(in_ticks)} in "
+        f"ticks, in the mean; each further micro-batch {size(read + again + given)} more",
         "a period's sum is parted after each step, so a level that ticks rarely sends as often as "
         "one that ticks at each step; without `--shard` it sends at its ticks",
         f"on the wire: {ms(wire)} a step",
@@ -45,31 +46,24 @@ def parts(
             for how, time in takes.items()
         ),
         f"assumed: a ring, in which {ranks - 1} / {ranks} of an array pass each rank at "
-        f"{size(bandwidth)}/s; {1e6 * HOP:g} us for each of the {ranks - 1} hops of a message, one "
+        f"{size(bandwidth)}/s; {1e6 * HOP:g} us for each of the {ranks - 1} hops of a message, two "
         "for the weights and one for the gradients of a block, one for each array of an update; "
         "messages one after another, and none while a step is worked out; all ranks equally fast.",
     ]
-    return Group(table(found, ranks), "\n".join(lines))
+    columns = ("level", "held", "of", "weights", "gradients", "in ticks")
+    return Group(table(f"Parts of {ranks} ranks", columns, rows(found)), "\n".join(lines))
 
 
-def table(found: Sequence[Held], ranks: int) -> Table:
-    """A row for each level, equal ones together."""
-    made = Table(title=f"Parts of {ranks} ranks", title_justify="left")
-    for column in ("level", "held", "of", "weights", "gradients", "in ticks"):
-        made.add_column(column, justify="left" if column == "level" else "right")
-    rows = sorted(((one.level.rpartition(".")[2], one.whole, one) for one in found), key=first)
-    for (name, _), some in groupby(rows, key=first):
-        same = [one for *_, one in some]
-        numbers = zip(*((x.held, x.whole, x.gathered, x.given, x.mean) for x in same))
-        made.add_row(
-            name + (f" x {len(same)}" if len(same) > 1 else ""),
-            *(size(sum(column)) for column in numbers),
+def rows(found: Iterable[Held]) -> list[Row]:
+    return sorted(
+        Row(
+            last(one.level),
+            (one.whole,),
+            (),
+            (one.held, one.whole, one.gathered, one.given, one.mean),
         )
-    return made
-
-
-def first(row: tuple[str, int, Held]) -> tuple[str, int]:
-    return row[:2]
+        for one in found
+    )
 
 
 def seconds(ranks: int, bandwidth: float, count: float, messages: float) -> float:

@@ -22,7 +22,7 @@ def deltanet(x: Tensor, w: Weights) -> Tensor:
     return joined(norm(y, w["rmsnorm"]), w["linear"])
 
 
-def gated_deltanet(x: Tensor, w: Weights, slow: float = 0.0) -> Tensor:
+def gated_deltanet(x: Tensor, w: Weights, slow: float = 4.0) -> Tensor:
     q, k, v = unit(project(x, w, "q")), unit(project(x, w, "k")), project(x, w, "v")
     alpha, beta = (
         torch.sigmoid(gate(x, w, n) + bias)[..., None, None]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from references.layers import Weights, gate, heads, joined, norm, unit
-from references.titans import born, net, softmax_read, write
+from references.layers import Weights, heads, joined, norm, unit
+from references.titans import born, gates_of, net, softmax_read, write
 
 
 def conv(past: list[Tensor], kernel: Tensor) -> Tensor:
@@ -27,8 +27,7 @@ def mac(x: Tensor, w: Weights, segment: int) -> Tensor:
         for n in "kv":
             past[n].append(F.silu(heads(y, w[f"{n}.linear"])))
         k, v = (conv(past[n], w[f"{n}.conv"]) for n in "kv")
-        rate, decay, forget = (torch.sigmoid(gate(y, w, n)) for n in ("rate", "decay", "forget"))
-        state = write(state, anchor, unit(k), v, [0.1 * rate, decay, forget])  # Eq. 24
+        state = write(state, anchor, unit(k), v, gates_of(y, w))  # Eq. 24
         g = joined(net(state[0], unit(heads(y, w["g"]))), w["g.linear2"])
         out.append(
             (norm(y, w["rmsnorm"]) * F.silu(norm(g, w["rmsnorm2"]))) @ w["linear"].T

@@ -34,8 +34,10 @@ def write(state: State, anchor: list[Tensor], k: Tensor, v: Tensor, gates: list[
 
 
 def gates_of(x: Tensor, w: Weights) -> list[Tensor]:
-    rate, decay, forget = (torch.sigmoid(gate(x, w, n)) for n in ("rate", "decay", "forget"))
-    return [0.1 * rate, decay, forget]
+    """theta, eta, alpha."""
+    decay = torch.sigmoid(gate(x, w, "decay"))
+    rate = 0.01 * (1 - decay) * torch.sigmoid(gate(x, w, "rate"))
+    return [rate, decay, torch.sigmoid(gate(x, w, "forget") - 6)]
 
 
 def reads(x: Tensor, w: Weights, chunk: int, carried: list[State] | None = None) -> Tensor:

@@ -8,6 +8,7 @@ domains    one law of the next symbol after another, each a random Markov chain
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from benchmarks.learning.tasks.task import (
     TESTING,
     TRAINING,
     VALIDATION,
+    DrawTest,
     Ids,
     Sequence,
     Task,
@@ -66,6 +68,10 @@ def phase_of(share: float) -> int:
     return min(int(share * PHASES), PHASES - 1)
 
 
+def by_phase(drawn: Callable[[int], DrawTest], count: int) -> dict[str, Test]:
+    return {f"phase {phase + 1}": Test(drawn(phase), count) for phase in range(PHASES)}
+
+
 def classes(scale: Scale, replay: bool = False) -> Task:
     """Four sentences in the place of a sequence of text, so a sixteenth of what is read counts."""
     names, parts = sentences()
@@ -91,12 +97,7 @@ def classes(scale: Scale, replay: bool = False) -> Task:
         steps=scale.steps,
         draw=draw,
         validation=Test(lambda rng, n: one(rng, VALIDATION, n % PHASES), PHASES * scale.tests),
-        tests={
-            f"phase {phase + 1}": Test(
-                lambda rng, n, phase=phase: one(rng, TESTING, phase), scale.tests
-            )
-            for phase in range(PHASES)
-        },
+        tests=by_phase(lambda phase: lambda rng, _: one(rng, TESTING, phase), scale.tests),
         phases=PHASES,
         data="CLINC150, a subset",
     )
@@ -130,11 +131,6 @@ def domains(scale: Scale) -> Task:
         steps=scale.steps,
         draw=lambda rng, share: walk(rng, phase_of(share), scale.length),
         validation=Test(lambda rng, n: walk(rng, n % PHASES, scale.length), PHASES * 4),
-        tests={
-            f"phase {phase + 1}": Test(
-                lambda rng, n, phase=phase: walk(rng, phase, scale.length), scale.tests
-            )
-            for phase in range(PHASES)
-        },
+        tests=by_phase(lambda phase: lambda rng, _: walk(rng, phase, scale.length), scale.tests),
         phases=PHASES,
     )

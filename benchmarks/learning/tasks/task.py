@@ -31,13 +31,14 @@ def after(tokens: Ids, counts: NDArray[np.bool_] | None = None) -> Sequence:
 
 
 Draw = Callable[[Generator, float], Sequence]  # a sequence at a share of the run, 0 to 1
+DrawTest = Callable[[Generator, int], Sequence]  # the n-th of a test
 
 
 @dataclass(frozen=True)
 class Test:
     """`count` sequences, the same for all systems and seeds, each a document of its own."""
 
-    draw: Callable[[Generator, int], Sequence]
+    draw: DrawTest
     count: int
 
     def sequences(self, part: int = TESTING) -> list[Sequence]:

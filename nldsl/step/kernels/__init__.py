@@ -15,9 +15,9 @@ pieces so where the memory fits, and what is left of a sequence by them.
 Guarantees: no name of a system decides anything; values, states and gradients are those of the
 interpreter, to 1e-5 in float32. A recurrence has a kernel where its statements are in the tables
 (`WRITE`, `ADJOINT`), lanes and heads need nothing of each other, and no value of one of them has
-three axes. Memories of at most `ROOM` numbers a head stay on the chip through all pieces; up to
-`MOST` programs share larger ones, which pass through memory in each piece. It is told why one has
-none.
+three axes; an axis of equal memories may be picked from: it is written out. Memories of at most
+`ROOM` numbers a head stay on the chip through all pieces; up to `MOST` programs share larger ones,
+which pass through memory in each piece. It is told why one has none.
 
 Decisions. Sizes and strides are numbers in the text: a step has few shapes, and the compiler knows
 more. States before each piece are stored, not worked out backwards: a decay may be 0. What a piece

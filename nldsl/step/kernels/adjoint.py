@@ -47,10 +47,15 @@ class Backward:
 
 
 def backward(
-    piece: Piece, streams: Collection[int], new: Collection[int], outs: Collection[int]
+    piece: Piece,
+    streams: Collection[int],
+    new: Collection[int],
+    outs: Collection[int],
+    kept: Sequence[int] = (),
 ) -> Backward:
     """The backward pass that gives the gradients in all states and in these streams; `new` and
-    `outs` have a gradient that is not 0: all states do, but for the last piece.
+    `outs` have a gradient that is not 0: all states do, but for the last piece. The values `kept`
+    come in, too.
     """
     made = Backward([*piece.ops], [*piece.tiles])
     moved = moving(piece, streams)
@@ -68,6 +73,8 @@ def backward(
         if at in grads and op.args:
             for x, grad in zip(op.args, ADJOINT[op.kind](made, op, at, grads[at]), strict=True):
                 take(x, grad)
+    for i, at in enumerate(kept):
+        made.ops[at] = Op("kept", (), "", i)
     made.states = {i: grads[x.at] for i, x in enumerate(piece.states) if x.at in grads}
     made.streams = {i: grads[piece.streams[i].at] for i in streams if piece.streams[i].at in grads}
     return made
@@ -119,6 +126,15 @@ def of_inverse(made: Backward, op: Op, at: int, grad: int) -> tuple[int, ...]:
     return (made.alike("scale", [made.times(grad, at, at)], -1.0),)
 
 
+def of_solve(made: Backward, op: Op, at: int, grad: int) -> tuple[int, ...]:
+    """- X^T G X^T, below the diagonal."""
+    tile = made.tiles[at]
+    left = made.add(Op("einsum", (at, grad), "ba,bc->ac"), tile)
+    both = made.add(Op("einsum", (left, at), "ac,dc->ad"), tile)
+    below = made.add(Op("strict", (), "", tile[0]), tile)
+    return (made.alike("scale", [made.times(both, below)], -1.0),)
+
+
 def of_sqrt(made: Backward, op: Op, at: int, grad: int) -> tuple[int, ...]:
     return (made.alike("scale", [made.times(grad, made.alike("inverse", [at]))], 0.5),)
 
@@ -134,4 +150,5 @@ ADJOINT: Mapping[str, Adjoint] = {
     "sigmoid": of_sigmoid,
     "inverse": of_inverse,
     "sqrt": of_sqrt,
+    "solve": of_solve,
 }

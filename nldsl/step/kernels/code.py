@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nldsl.step.kernels.tiles import Op, Sizes, Unfit
+from nldsl.step.kernels.tiles import CONSTANT, Op, Sizes, Unfit
 
 LEAST = 16  # of an axis of a product of matrices
 HEAD = """import triton
@@ -30,7 +30,9 @@ def padded(n: int) -> int:
 
 @dataclass
 class Code:
-    """Lines of a loop over pieces; `tiles` are those of the values, called `v` and a number."""
+    """Lines of a loop over pieces; `tiles` are those of the values, called `v` and a number.
+    `alone`: by a sum, the term that the first of the programs adds that share a memory.
+    """
 
     ops: Sequence[Op]
     tiles: Sequence[Sizes]
@@ -38,6 +40,7 @@ class Code:
     ranges: set[int] = field(default_factory=set)
     done: set[int] = field(default_factory=set)
     known: dict[int, str] = field(default_factory=dict)  # texts of values that are made elsewhere
+    alone: Mapping[int, int] = field(default_factory=dict)
 
     def let(self, at: int, text: str) -> None:
         self.lines.append(f"v{at} = {text}")
@@ -61,7 +64,7 @@ class Code:
 
     def pointer(self, name: str, tensor: Tensor, tile: Sizes, lane: str) -> str:
         """`lane`: the text of the first axis of programs."""
-        rows, text = self.rows(tile), [name]
+        rows, text = self.rows(tile), [name, *([str(tensor.begin)] if tensor.begin else [])]
         for dim, stride in zip(tensor.dims, tensor.strides, strict=True):
             if dim is None or stride == 0:
                 continue
@@ -103,7 +106,8 @@ class Code:
                     op = self.ops[at]
                     text = self.known.get(at, "")
                     if not text:
-                        text = WRITE[op.kind](self, op, at) if args else load(op, self.tiles[at])
+                        written = op.kind in WRITE
+                        text = WRITE[op.kind](self, op, at) if written else load(op, self.tiles[at])
                     self.let(at, text)
             else:
                 stack += reversed(needed)
@@ -111,10 +115,13 @@ class Code:
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where a tensor lies: what its dimensions are (see `View`), and their strides."""
+    """Where a tensor lies, or the entry of one: what its dimensions are (see `View`), and their
+    strides; where it begins.
+    """
 
     dims: tuple[int | None, ...]
     strides: tuple[int, ...]
+    begin: int = 0
 
     @property
     def least(self) -> int:
@@ -186,7 +193,10 @@ def dot(op: Op, x: str, y: str) -> str:
 
 def added(code: Code, op: Op, at: int) -> str:
     (a, b), out = op.letters
-    x, y = (aligned(f"v{i}", c, out) for i, c in zip(op.args, (a, b)))
+    x, y = (
+        aligned(f"v{i}" if code.alone.get(at) != i else f"(v{i} * (part == 0))", c, out)
+        for i, c in zip(op.args, (a, b))
+    )
     text = f"{x} {'+' if op.number == 1 else '-'} {y}"
     return text if {*a} == {*b} else code.guarded(at, text)
 
@@ -199,6 +209,27 @@ def entrywise(text: str, at_zero: bool) -> Callable[[Code, Op, int], str]:
         return said if at_zero else code.guarded(at, said)
 
     return write
+
+
+def constant(code: Code, op: Op, at: int) -> str:
+    row, *column = code.rows(code.tiles[at])
+    said = CONSTANT[op.kind].format(row=row, column=column and column[0], number=op.number)
+    return code.guarded(at, f"tl.where({said}, 1.0, 0.0)")
+
+
+def solve(code: Code, op: Op, at: int) -> str:
+    """The inverse of I + K for K below the diagonal, whose powers end: (I - K) (I + K^2) (I + K^4)
+    and so on.
+    """
+    n, _ = code.tiles[at]
+    row, column = code.rows(code.tiles[at])
+    power, found = f"power{at}", f"found{at}"
+    code.lines.append(f"{power} = tl.where({row} > {column}, -v{op.args[0]}, 0.0)")
+    code.lines.append(f"{found} = {power} + tl.where({row} == {column}, 1.0, 0.0)")
+    for _ in range((n - 1).bit_length() - 1):
+        code.lines.append(f"{power} = {dot(op, power, power)}")
+        code.lines.append(f"{found} += {dot(op, found, power)}")
+    return code.guarded(at, found)
 
 
 def inverse(code: Code, op: Op, at: int) -> str:
@@ -217,5 +248,7 @@ WRITE: Mapping[str, Callable[[Code, Op, int], str]] = {
     "silu": entrywise("{x} / (1.0 + tl.exp(-{x}))", True),
     "sigmoid": entrywise("1.0 / (1.0 + tl.exp(-{x}))", False),
     "inverse": inverse,
+    "solve": solve,
     "sqrt": entrywise("tl.sqrt({x})", True),
+    **dict.fromkeys(CONSTANT, constant),
 }

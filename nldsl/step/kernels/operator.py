@@ -15,7 +15,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nldsl.step.kernels.shares import backward_sources, forward_sources, scratch_sizes
+from nldsl.step.kernels.shares import (
+    backward_sources,
+    forward_sources,
+    next_of,
+    scratch_sizes,
+    sum_sizes,
+)
 from nldsl.step.kernels.source import (
     Call,
     Grads,
@@ -34,9 +40,10 @@ class Context(Protocol):
     """What PyTorch keeps of a call for its backward pass."""
 
     text: str
-    left: bool
-    states: int
     count: int
+    states: int
+    outs: int
+    kept: int  # states before each piece, and sums
     needs_input_grad: tuple[Sequence[bool], ...]
     saved_tensors: tuple[Tensor, ...]
 
@@ -62,11 +69,13 @@ def call_of(
 
 
 def results(call: Call, like: Tensor) -> list[Tensor]:
-    """Empty: what is handed on, states behind the last piece, and before each."""
-    found = call.piece
-    sizes = [x.sizes for x in found.outs]
+    """Empty: what is handed on, states behind the last piece, those before each, and the sums of
+    each.
+    """
+    sizes = [*call.piece.handed]
     sizes += [x.sizes for x in call.states] if call.left else []
     sizes += call.starts if call.keep else []
+    sizes += sum_sizes(call) if call.keep and call.parts > 1 else []
     return [like.new_empty(x, dtype=torch.float32) for x in sizes]
 
 
@@ -81,18 +90,19 @@ def pieces(
 ) -> list[Tensor]:
     """Runs `piece(states, streams)` of the text over the pieces of each lane, `count` of them one
     after the other: states [lanes, ..], streams [lanes * count, ..]. Gives what is handed on, then
-    the states behind the last piece if `left`, then those before each if `keep`.
+    the states behind the last piece if `left`, then, if `keep`, those before each and what programs
+    added up in each.
     """
     call = call_of(text, states, streams, count, left, keep)
     made = results(call, states[0])
+    rest, n = iter(made), len(states)
+    outs = [next(rest) for _ in call.piece.handed]
+    behind = [next(rest) for _ in range(n if left else 0)]
+    kept = [next(rest) for _ in range(n if keep else 0)]
     if call.parts > 1:
-        forward_by_shares(call, states, streams, made)
-        return made
-    source = forward_source(call)
-    outs = len(call.piece.outs)
-    kept = made[len(made) - len(states) :] if keep else []
-    behind = made[outs : outs + len(states)] if left else []
-    launch(source, [*states, *streams, *kept, *made[:outs], *behind])
+        forward_by_shares(call, states, streams, outs, behind, kept, [*rest])
+    else:
+        launch(forward_source(call), [*states, *streams, *kept, *outs, *behind])
     return made
 
 
@@ -112,6 +122,7 @@ def _(
 def pieces_back(
     text: str,
     starts: Sequence[Tensor],
+    sums: Sequence[Tensor],
     streams: Sequence[Tensor],
     count: int,
     new: Sequence[Tensor | None],
@@ -119,20 +130,24 @@ def pieces_back(
     wanted: Sequence[int],
 ) -> list[Tensor]:
     """Gradients in the states before the first piece, then in the `wanted` streams, from those in
-    the states behind the last and in what was handed on; None is 0.
+    the states behind the last and in what was handed on; None is 0. `starts` and `sums` are what
+    `pieces` kept.
     """
     call, grads = call_back(text, starts, streams, count, new, outs, wanted)
     made = gradients(call, starts[0], wanted)
-    if call.parts > 1:
-        given = backward_given(starts, streams, new, outs, wanted, made)
-        backward_by_shares(call, grads, given, new, made[: len(starts)])
-        return made
-    source = backward_source(call, grads)
     given = backward_given(starts, streams, new, outs, wanted, made)
-    given |= {f"h{i}": made[i] for i in range(len(starts))}
-    launch(source, [given[name] for name in source.tensors])
+    if call.parts > 1:
+        given |= {f"u{i}": x for i, x in enumerate(sums)}
+        made_by = backward_sources(call, grads)
+        sources = *made_by.once, *made_by.each
+        backward_by_shares(call, grads, given, new, made[: len(starts)])
+    else:
+        sources = (backward_source(call, grads),)
+        given |= {f"h{i}": made[i] for i in range(len(starts))}
+        launch(sources[0], [given[name] for name in sources[0].tensors])
+    written = {name for source in sources for name in source.tensors}
     for i, x in zip(wanted, made[len(starts) :]):
-        if f"y{i}" not in source.tensors:
+        if f"y{i}" not in written:
             x.zero_()
     return made
 
@@ -156,29 +171,43 @@ def backward_given(
 # piece, those of its lanes one after the other.
 
 
-def forward_by_shares(call: Call, states: Tensors, streams: Tensors, made: Tensors) -> None:
-    sources, lanes, outs = forward_sources(call), call.lanes, len(call.piece.outs)
-    n = len(states)
+def forward_by_shares(
+    call: Call,
+    states: Tensors,
+    streams: Tensors,
+    outs: Tensors,
+    behind: Tensors,
+    kept: Tensors,
+    sums: Tensors,
+) -> None:
+    sources, lanes = forward_sources(call), call.lanes
     fresh = [states[0].new_empty(x.sizes, dtype=torch.float32) for x in call.states]
-    behind = made[outs : outs + n] if call.left else fresh
-    other = [torch.empty_like(x) for x in (() if call.keep else fresh)]
+    behind = behind or fresh
+    other = [torch.empty_like(x) for x in (() if kept else fresh)]
     given = {f"x{i}": x for i, x in enumerate(streams)}
-    given |= {f"o{i}": x for i, x in enumerate(made[:outs])}
+    given |= {f"o{i}": x for i, x in enumerate(outs)} | {f"u{i}": x for i, x in enumerate(sums)}
     given |= scratch(call, None, states[0])
-    at = made[len(made) - n :] if call.keep else (behind, other)[call.pieces % 2]
+    at = kept or (behind, other)[call.pieces % 2]
     for one, start in zip(at, states):
         one[:lanes].copy_(start)
     for piece in range(call.pieces):
         last = piece == call.pieces - 1
-        if call.keep:
+        if kept:
             begin, end = piece * lanes, 0 if last else (piece + 1) * lanes
             to = behind if last else at
         else:
             begin, end, to = 0, 0, behind if at is other else other
         given |= {f"s{i}": x for i, x in enumerate(at)} | {f"t{i}": x for i, x in enumerate(to)}
-        for source in sources:
+        for source in (*(sources.once if not piece else ()), *sources.each):
             launch(source, [given[name] for name in source.tensors], piece, begin, end)
-        at = at if call.keep else to
+        at = at if kept else to
+        turn(given)
+
+
+def turn(given: dict[str, Tensor]) -> None:
+    """Shares that were made ahead are those of the piece that comes."""
+    for name in [name for name in given if next_of(name) in given]:
+        given[name], given[next_of(name)] = given[next_of(name)], given[name]
 
 
 def backward_by_shares(
@@ -200,9 +229,10 @@ def backward_by_shares(
         behind, to = places[(piece + 1) % 2], places[piece % 2]
         given |= {f"e{i}": x for i, x in enumerate(behind)}
         given |= {f"h{i}": x for i, x in enumerate(to)}
-        for source in sources:
-            tensors = [given[name] for name in source.tensors]
-            launch(source, tensors, piece, piece * call.lanes, 0)
+        numbers = piece, piece * call.lanes, max(piece - 1, 0) * call.lanes
+        for source in (*(sources.once if piece == call.pieces - 1 else ()), *sources.each):
+            launch(source, [given[name] for name in source.tensors], *numbers)
+        turn(given)
 
 
 def scratch(call: Call, grads: Grads | None, like: Tensor) -> dict[str, Tensor]:
@@ -239,6 +269,7 @@ def gradients(call: Call, like: Tensor, wanted: Sequence[int]) -> list[Tensor]:
 def _(
     text: str,
     starts: Sequence[Tensor],
+    sums: Sequence[Tensor],
     streams: Sequence[Tensor],
     count: int,
     new: Sequence[Tensor | None],
@@ -253,17 +284,20 @@ def keep_for_backward(ctx: Context, inputs: Given, output: list[Tensor]) -> None
     text, states, streams, count, left, keep = inputs
     assert keep, "a derivative is taken of what was kept for none"
     ctx.set_materialize_grads(False)
-    ctx.text, ctx.left, ctx.states, ctx.count = text, left, len(states), count
-    ctx.save_for_backward(*output[len(output) - len(states) :], *streams)
+    outs = len(call_of(*inputs).piece.handed)
+    kept = output[outs + (len(states) if left else 0) :]
+    ctx.text, ctx.count, ctx.outs = text, count, outs
+    ctx.states, ctx.kept = len(states), len(kept)
+    ctx.save_for_backward(*kept, *streams)
 
 
 def differentiated(ctx: Context, grads: Sequence[Tensor | None]) -> tuple[object, ...]:
-    saved, n = ctx.saved_tensors, ctx.states
-    starts, streams = saved[:n], saved[n:]
+    saved, n, outs, kept = ctx.saved_tensors, ctx.states, ctx.outs, ctx.kept
+    streams = saved[kept:]
     wanted = [i for i, needs in enumerate(ctx.needs_input_grad[2]) if needs]
-    outs = len(grads) - n - (n if ctx.left else 0)
-    new = grads[outs : outs + n] if ctx.left else [None] * n
-    made = pieces_back(ctx.text, starts, streams, ctx.count, [*new], [*grads[:outs]], wanted)
+    behind = grads[outs : len(grads) - kept] or [None] * n
+    given = saved[:n], saved[n:kept], streams, ctx.count
+    made = pieces_back(ctx.text, *given, [*behind], [*grads[:outs]], wanted)
     found: list[Tensor | None] = [None] * len(streams)
     for i, grad in zip(wanted, made[n:]):
         over = tuple(range(grad.dim() - streams[i].dim()))
@@ -277,19 +311,22 @@ pieces.register_autograd(differentiated, setup_context=keep_for_backward)
 # -- in Triton
 
 
-def sources_of(packet: object, args: Sequence[object]) -> tuple[tuple[Source, ...], int]:
-    """The kernels that a call of these operators runs, and how often each."""
+def sources_of(packet: object, args: Sequence[object]) -> list[tuple[Source, int]]:
+    """The kernels that a call of these operators runs, each with how often."""
     if packet is torch.ops.nldsl.pieces:
         call = call_of(*args)  # type: ignore[arg-type]
         if call.parts == 1:
-            return (forward_source(call),), 1
-        return forward_sources(call), call.pieces
-    if packet is torch.ops.nldsl.pieces_back:
-        call, grads = call_back(*args)  # type: ignore[arg-type]
+            return [(forward_source(call), 1)]
+        made = forward_sources(call)
+    elif packet is torch.ops.nldsl.pieces_back:
+        text, starts, _, *rest = args
+        call, grads = call_back(text, starts, *rest)  # type: ignore[arg-type]
         if call.parts == 1:
-            return (backward_source(call, grads),), 1
-        return backward_sources(call, grads), call.pieces
-    return (), 0
+            return [(backward_source(call, grads), 1)]
+        made = backward_sources(call, grads)
+    else:
+        return []
+    return [*((x, 1) for x in made.once), *((x, call.pieces) for x in made.each)]
 
 
 def kernel(source: Source) -> Kernel:

@@ -93,7 +93,7 @@ def hold(call: Call) -> None:
     found = call.piece
     if max(math.prod(map(padded, tile)) for tile in found.tiles) > TILE:
         raise Unfit(f"more than {TILE:,} numbers of one value")
-    outs = tuple((i, contiguous(x.sizes)) for i, x in enumerate(found.outs))
+    outs = tuple((i, contiguous(x)) for i, x in enumerate(found.handed))
     new = tuple((i, contiguous(x.sizes)) for i, x in enumerate(call.states))
     grads = Grads(new, outs, tuple(range(len(call.streams))))
     if call.parts > 1:

@@ -14,7 +14,7 @@ from nldsl.step.kernels.tiles import Op, Piece, Sizes, Unfit, View, piece
 Strides = tuple[int, ...]
 ROW = "row"
 ROOM = 1 << 14  # numbers of a head's memories, 64 KiB of a processor's registers and shared memory
-SHARE = 1 << 14  # of what one program has of larger ones
+SHARE = 1 << 15  # of what one program has of larger ones, in each piece
 MOST = 16  # programs that share a head's memories
 Load = Callable[[Op, Sizes], str]
 
@@ -81,7 +81,7 @@ def parts_of(call: Call) -> int:
     numbers = sum(math.prod(map(padded, found.tiles[x.at])) for x in found.states)
     if numbers <= ROOM:
         return 1
-    parts = 1 << (math.ceil(numbers / SHARE) - 1).bit_length()
+    parts = max(2, 1 << (math.ceil(numbers / SHARE) - 1).bit_length())
     if parts > MOST:
         raise Unfit(f"{numbers:,} numbers a head, more than {MOST} programs share")
     return parts
@@ -122,17 +122,25 @@ def contiguous(sizes: Sizes) -> Strides:
 
 def whole(view: View, sizes: Sizes) -> Tensor:
     """A tensor of these sizes that is made for a value."""
-    return Tensor(view.dims, contiguous(sizes))
+    return placed(view, view.dims, contiguous(sizes))
+
+
+def placed(
+    view: View, dims: tuple[int | None, ...], strides: Strides, front: tuple[int, ...] = ()
+) -> Tensor:
+    """Where the entry of a view is; `front`: axes before those of the view."""
+    dim, entry = view.entry
+    return Tensor((*front, *dims), strides, entry * strides[len(front) + dim])
 
 
 def lanewise(view: View, shape: Shape) -> Tensor:
     """A tensor that is given; what has one row for all lanes and pieces has no stride there."""
-    strides = (0 if n == 1 else s for n, s in zip(shape.sizes, shape.strides, strict=True))
+    strides = tuple(0 if n == 1 else s for n, s in zip(shape.sizes, shape.strides, strict=True))
     dims = (
         0 if i == 0 and d is None and n > 1 else d
         for i, (d, n) in enumerate(zip(view.dims, shape.sizes))
     )
-    return Tensor(tuple(dims), tuple(strides))
+    return placed(view, tuple(dims), strides)
 
 
 def lacking(found: Piece, view: View) -> tuple[int, ...]:
@@ -152,15 +160,16 @@ def forward_source(call: Call) -> Source:
     found = call.piece
     code = Code(found.ops, found.tiles)
     names, first, last = list[str](), list[str](), list[str]()
-    for i, (view, shape) in enumerate(zip(found.states, call.states)):
-        names.append(f"s{i}")
-        tile = found.tiles[view.at]
-        first.append(f"m{i} = {code.load(f's{i}', lanewise(view, shape), tile, 'lane')}")
+    for i, view in enumerate(found.states):
+        name, tile = f"s{view.tensor}", found.tiles[view.at]
+        names.append(name)
+        given = lanewise(view, call.states[view.tensor])
+        first.append(f"m{i} = {code.load(name, given, tile, 'lane')}")
     names += [f"x{i}" for i in range(len(found.streams))]
     for i, view in enumerate(found.states if call.keep else ()):
-        names.append(f"k{i}")
-        kept = whole(view, call.starts[i])
-        code.lines.append(code.store(f"k{i}", kept, found.tiles[view.at], ROW, f"m{i}"))
+        names.append(f"k{view.tensor}")
+        kept = whole(view, call.starts[view.tensor])
+        code.lines.append(code.store(names[-1], kept, found.tiles[view.at], ROW, f"m{i}"))
 
     def load(op: Op, tile: Sizes) -> str:
         i = int(op.number)
@@ -168,17 +177,17 @@ def forward_source(call: Call) -> Source:
             return f"m{i}"
         return code.load(f"x{i}", lanewise(found.streams[i], call.streams[i]), tile, ROW)
 
-    for i, view in enumerate(found.outs):
-        names.append(f"o{i}")
+    for view in found.outs:
+        names.append(f"o{view.tensor}")
         code.make([view.at], load)
         out = whole(view, view.sizes)
-        code.lines.append(code.store(f"o{i}", out, found.tiles[view.at], ROW, f"v{view.at}"))
+        code.lines.append(code.store(names[-1], out, found.tiles[view.at], ROW, f"v{view.at}"))
     code.make([view.at for view in found.new], load)
     code.lines += [f"m{i} = v{view.at}" for i, view in enumerate(found.new)]
     for i, view in enumerate(found.new if call.left else ()):
-        names.append(f"n{i}")
-        new = whole(view, call.states[i].sizes)
-        last.append(code.store(f"n{i}", new, found.tiles[view.at], "lane", f"m{i}"))
+        names.append(f"n{view.tensor}")
+        new = whole(view, call.states[view.tensor].sizes)
+        last.append(code.store(names[-1], new, found.tiles[view.at], "lane", f"m{i}"))
     return assembled("forward", call, code, names, first, "piece", last)
 
 
@@ -186,42 +195,49 @@ def forward_source(call: Call) -> Source:
 def backward_source(call: Call, grads: Grads) -> Source:
     """Raises Unfit."""
     found = call.piece
-    new, outs = range(len(found.new)), [i for i, _ in grads.outs]
-    made = backward(found, grads.streams, new, outs)
+    made = backward_of(call, grads)
     code = Code(made.ops, made.tiles)
     names, first, last, unseen = list[str](), list[str](), list[str](), list[str]()
     behind, handed = dict(grads.new), dict(grads.outs)
-    for i, view in enumerate(found.states):
-        tile, kept = found.tiles[view.at], whole(view, call.starts[i])
-        names.append(f"k{i}")
-        code.lines.append(f"m{i} = {code.load(f'k{i}', kept, tile, ROW)}")
+    for i, (view, new) in enumerate(zip(found.states, found.new)):
+        tile, kept = found.tiles[view.at], whole(view, call.starts[view.tensor])
+        names.append(f"k{view.tensor}")
+        code.lines.append(f"m{i} = {code.load(names[-1], kept, tile, ROW)}")
         shape = ", ".join(str(padded(n)) for n in tile)
         zero = nothing = f"tl.full([{shape}], 0.0, tl.float32)"
-        if i in behind:
-            names.append(f"e{i}")
-            here = lanewise(found.new[i], Shape(call.states[i].sizes, behind[i]))
-            zero = code.load(f"e{i}", here, found.tiles[found.new[i].at], "lane")
+        if view.tensor in behind:
+            names.append(f"e{view.tensor}")
+            given = Shape(call.states[view.tensor].sizes, behind[view.tensor])
+            zero = code.load(names[-1], lanewise(new, given), found.tiles[new.at], "lane")
         first.append(f"d{i} = {zero}")
         unseen += [f"d{i} = {nothing}"] if i not in made.states else []
     names += [f"x{i}" for i in range(len(found.streams))]
-    names += [f"g{i}" for i in outs]
+    names += [f"g{i}" for i in handed]
 
     def load(op: Op, tile: Sizes) -> str:
         i = int(op.number)
         if op.kind in ("state", "grad_new"):
             return f"{'m' if op.kind == 'state' else 'd'}{i}"
         if op.kind == "grad_out":
-            here = lanewise(found.outs[i], Shape(found.outs[i].sizes, handed[i]))
-            return code.load(f"g{i}", here, tile, ROW)
+            view = found.outs[i]
+            here = lanewise(view, Shape(view.sizes, handed[view.tensor]))
+            return code.load(f"g{view.tensor}", here, tile, ROW)
         return code.load(f"x{i}", lanewise(found.streams[i], call.streams[i]), tile, ROW)
 
     write_gradients(found, made, code, load, names)
     code.lines += [*(f"d{i} = v{at}" for i, at in made.states.items()), *unseen]
     for i, view in enumerate(found.states):
-        names.append(f"h{i}")
-        start = whole(view, call.states[i].sizes)
-        last.append(code.store(f"h{i}", start, found.tiles[view.at], "lane", f"d{i}"))
+        names.append(f"h{view.tensor}")
+        start = whole(view, call.states[view.tensor].sizes)
+        last.append(code.store(names[-1], start, found.tiles[view.at], "lane", f"d{i}"))
     return assembled("backward", call, code, names, first, f"{call.pieces - 1} - piece", last)
+
+
+def backward_of(call: Call, grads: Grads, kept: Sequence[int] = ()) -> Backward:
+    """Raises Unfit."""
+    found, handed = call.piece, dict(grads.outs)
+    outs = [i for i, view in enumerate(found.outs) if view.tensor in handed]
+    return backward(found, grads.streams, range(len(found.new)), outs, kept)
 
 
 def write_gradients(found: Piece, made: Backward, code: Code, load: Load, names: list[str]) -> None:
@@ -231,7 +247,7 @@ def write_gradients(found: Piece, made: Backward, code: Code, load: Load, names:
         code.make([at], load)
         view = found.streams[i]
         sizes = gradient_sizes(found, i)
-        grad = Tensor((*lacking(found, view), *view.dims), contiguous(sizes))
+        grad = placed(view, view.dims, contiguous(sizes), lacking(found, view))
         code.lines.append(code.store(f"y{i}", grad, found.tiles[view.at], ROW, f"v{at}"))
     code.make(made.states.values(), load)
 
@@ -254,6 +270,7 @@ def assembled(
     rows += [*first, f"for piece in range({call.pieces}):"]
     rows += [f"    {line}" for line in (f"{ROW} = lane * {call.pieces} + {at}", *code.lines)]
     rows += last
+    names = [*dict.fromkeys(names)]
     text = text_of(name, names, rows)
     largest = max(math.prod(map(padded, tile)) for tile in code.tiles)
     made = [op for at, op in enumerate(code.ops) if at in code.done]

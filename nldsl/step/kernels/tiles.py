@@ -2,7 +2,8 @@
 
 The statements are run on symbols in the place of tensors. An axis that memories have in front of a
 matrix, or that is matched with one, is one of programs, which need nothing of each other; what is
-left of a value is a tile of at most two axes.
+left of a value is a tile of at most two axes. Where an entry of such an axis is picked, it is
+written out instead: each entry of a value is a value then.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, reduce
+from operator import add
 from types import SimpleNamespace
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LONGEST = 16  # entries of an axis that is written out
 Sizes = tuple[int, ...]
 
 
@@ -23,6 +26,14 @@ class Share(int):
 
 class Unfit(Exception):
     """Why statements are none of a kernel."""
+
+
+class Picked(Unfit):
+    """An entry is picked of an axis of programs."""
+
+    def __init__(self, role: int) -> None:
+        super().__init__("an entry of one head or lane")
+        self.role = role
 
 
 @dataclass(eq=False)
@@ -49,6 +60,13 @@ class Axis:
             raise Unfit("a product over heads or lanes")
         two.role = one.role if two.role is None else two.role
         one.parent = two
+
+
+@dataclass(eq=False)
+class Written:
+    """An axis that is written out."""
+
+    size: int
 
 
 @dataclass(frozen=True)
@@ -84,15 +102,19 @@ class Tape:
         """Raises Unfit where states have no axis in common that so many programs can share."""
         if parts == 1:
             return
-        common = [a.root for a in tile(self, states[0].at) if a.size % parts == 0]
-        for x in states[1:]:
-            common = [a for a in common if a in [b.root for b in tile(self, x.at)]]
+        first, *rest = (at for x in states for at in x.ats)
+        common = [a.root for a in tile(self, first) if a.size % parts == 0]
+        for at in rest:
+            common = [a for a in common if a in [b.root for b in tile(self, at)]]
         if not common:
             raise Unfit("its memories have no axis in common that programs could share")
         self.shared, self.parts = max(common, key=lambda a: a.size), parts
-        for at in range(len(self.ops)):
-            if [a.root for a in tile(self, at)].count(self.shared) > 1:
+        for at, op in enumerate(self.ops):
+            count = [a.root for a in tile(self, at)].count(self.shared)
+            if count > 1:
                 raise Unfit("a value of two axes that programs share")
+            if count and op.kind in CONSTANT:
+                raise Unfit("an entry of an axis that programs share")
 
     def extent(self, axis: Axis) -> int:
         return Share(axis.size // self.parts) if axis.root is self.shared else axis.size
@@ -104,11 +126,26 @@ class Tape:
             self.axes.append(tuple(axes))
         return self.known[op]
 
-    def given(self, kind: str, number: int, sizes: Sizes) -> Symbol:
-        """What comes from outside; an axis of size 1 broadcasts."""
-        dims = [Axis(n) if n > 1 else None for n in sizes]
-        at = self.add(Op(kind, (), "", number), [d for d in dims if d is not None])
-        return Symbol(self, at, tuple(dims))
+    def given(self, kind: str, number: int, sizes: Sizes, written: int | None = None) -> Symbol:
+        """What comes from outside, from this number on; an axis of size 1 broadcasts."""
+        if written is None:
+            dims = [Axis(n) if n > 1 else None for n in sizes]
+            at = self.add(Op(kind, (), "", number), [d for d in dims if d is not None])
+            return Symbol(self, (at,), tuple(dims))
+        count, one = sizes[written], (*sizes[:written], 1, *sizes[written + 1 :])
+        entries = [self.given(kind, number + i, one) for i in range(count)]
+        for x in entries[1:]:
+            for mine, other in zip(x.dims, entries[0].dims):
+                if isinstance(mine, Axis) and isinstance(other, Axis):
+                    mine.match(other)
+        return piled(entries, written)
+
+    def constant(self, kind: str, size: int, axes: int, number: int = 0) -> Symbol:
+        """Of equal axes; see `CONSTANT`."""
+        dims = tuple(Axis(size) for _ in range(axes))
+        self.ops.append(Op(kind, (), "", number))
+        self.axes.append(dims)
+        return Symbol(self, (len(self.ops) - 1,), dims)
 
     def record(
         self,
@@ -122,6 +159,17 @@ class Tape:
         """A new value. `names`: for each dimension of each argument what it is called here; `out`:
         those of the result.
         """
+        named = [pair for x, called in zip(args, names) for pair in zip(x.dims, called)]
+        written = {n: d.size for d, n in named if isinstance(d, Written)}
+        if written:
+            if len(written) > 1 or any(n in written for d, n in named if isinstance(d, Axis)):
+                raise Unfit("an axis that is written out, and another")
+            ((name, count),) = written.items()
+            entries = [
+                self.record(kind, [x.entry(i) for x in args], names, out, number, low)
+                for i in range(count)
+            ]
+            return piled(entries, [*out].index(name)) if name in out else reduce(add, entries)
         letter: dict[str, str] = {}
         axes: dict[str, Axis] = {}
         given = []
@@ -138,16 +186,31 @@ class Tape:
         eq = f"{','.join(given)}->{''.join(letter[n] for n in made)}"
         at = self.add(Op(kind, tuple(x.at for x in args), eq, number, low), [*made.values()])
         known = dict(zip(made, self.axes[at]))
-        return Symbol(self, at, tuple(known.get(n) for n in out))
+        return Symbol(self, (at,), tuple(known.get(n) for n in out))
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """A value as the statements see it: `dims` are its axes in order, None where it broadcasts."""
+    """A value as the statements see it: `dims` are its axes in order, None where it broadcasts;
+    `ats`: the values of an axis that is written out, or one.
+    """
 
     tape: Tape
-    at: int
-    dims: tuple[Axis | None, ...]
+    ats: tuple[int, ...]
+    dims: tuple[Axis | Written | None, ...]
+
+    @property
+    def at(self) -> int:
+        (at,) = self.ats
+        return at
+
+    def entry(self, i: int) -> Symbol:
+        """Of the axis that is written out, which has size 1 then; if there is none, the value."""
+        if len(self.ats) == 1:
+            return self
+        first, own = (self.tape.axes[self.ats[j]] for j in (0, i))
+        dims = (own[first.index(d)] if isinstance(d, Axis) else None for d in self.dims)
+        return Symbol(self.tape, (self.ats[i],), tuple(dims))
 
     # -- entry by entry
 
@@ -193,11 +256,20 @@ class Symbol:
         dims = [*self.dims]
         axis = dims.pop(source)
         dims.insert(target % len(self.dims), axis)
-        return Symbol(self.tape, self.at, tuple(dims))
+        return Symbol(self.tape, self.ats, tuple(dims))
 
     def unsqueeze(self, at: int) -> Symbol:
         place = at % (len(self.dims) + 1)
-        return Symbol(self.tape, self.at, (*self.dims[:place], None, *self.dims[place:]))
+        return Symbol(self.tape, self.ats, (*self.dims[:place], None, *self.dims[place:]))
+
+    def expand(self, *sizes: int) -> Symbol:
+        dims, ats = [*self.dims], self.ats
+        for i, n in enumerate(sizes):
+            if dims[i] is None and n > 1:
+                if len(ats) > 1 or n > LONGEST:
+                    raise Unfit(f"{n} times the same")
+                dims[i], ats = Written(n), ats * n
+        return Symbol(self.tape, ats, tuple(dims))
 
     @property
     def mT(self) -> Symbol:
@@ -213,12 +285,31 @@ class Symbol:
         at = keys.index(...)
         named = sum(k is not None for k in keys) - 1
         keys[at : at + 1] = [slice(None)] * (len(self.dims) - named)
-        left, dims = iter(self.dims), list[Axis | None]()
+        x, place = self, 0
         for one in keys:
-            if one is not None and one != slice(None):
+            if one is None:
+                x = x.unsqueeze(place)
+            elif isinstance(one, int):
+                x, place = x.select(place, one), place - 1
+            elif one in (slice(-1, None), slice(None, 1)):
+                x = x.select(place, -1 if one == slice(-1, None) else 0).unsqueeze(place)
+            elif one != slice(None):
                 raise Unfit("a part of what a memory makes")
-            dims.append(None if one is None else next(left))
-        return Symbol(self.tape, self.at, tuple(dims))
+            place += 1
+        return x
+
+    def select(self, dim: int, i: int) -> Symbol:
+        """An entry of an axis, which is gone then."""
+        dim %= len(self.dims)
+        axis = self.dims[dim]
+        if axis is None or isinstance(axis, Written):
+            one = self if axis is None else self.entry(i % axis.size)
+            return Symbol(self.tape, one.ats, (*one.dims[:dim], *one.dims[dim + 1 :]))
+        if axis.root.role is not None:
+            raise Picked(axis.root.role)
+        unit, names = self.tape.constant("unit", axis.size, 1, i % axis.size), called(self)
+        rest = [*names[:dim], *names[dim + 1 :]]
+        return self.tape.record("einsum", [self, unit], [names, [names[dim]]], rest)
 
     # -- sums
 
@@ -236,7 +327,14 @@ class Symbol:
         return single("stop", self)
 
 
-def called(x: Symbol, rank: int = 0) -> list[str]:
+def piled(entries: Sequence[Symbol], place: int) -> Symbol:
+    """Values of one form as one; they have size 1 at this place."""
+    dims = [*entries[0].dims]
+    dims[place] = Written(len(entries))
+    return Symbol(entries[0].tape, tuple(x.at for x in entries), tuple(dims))
+
+
+def called(x: Symbol) -> list[str]:
     """A name for each dimension, counted from the last."""
     return [str(i) for i in range(len(x.dims), 0, -1)]
 
@@ -277,30 +375,84 @@ def entrywise(kind: str) -> Callable[[Symbol], Symbol]:
     return lambda x: single(kind, x)
 
 
+# -- kernels of gates; see the functions of these names in the step's runtime
+
+
+def tokens(x: Symbol) -> int:
+    """How many there are in the last axis."""
+    axis = x.dims[-1]
+    if not isinstance(axis, Axis):
+        raise Unfit("a kernel of one token")
+    return axis.size
+
+
+def wy_inverse(kernel: Symbol) -> Symbol:
+    tokens(kernel)
+    names = called(kernel)
+    ordered = kernel.tape.record("einsum", [kernel], [names], names)
+    return single("solve", ordered)
+
+
+def decay_kernel(c: Symbol) -> tuple[Symbol, Symbol]:
+    below = c.tape.constant("below", tokens(c), 2)
+    kernel = wy_inverse(-(c.unsqueeze(-1) * below))
+    return kernel, kernel[..., 0] * c[..., :1]
+
+
+def later(x: Symbol, dim: int) -> Symbol:
+    """One token later; 0 at the first."""
+    below, names = x.tape.constant("below", tokens(x), 2), called(x)
+    before = [*names]
+    before[dim] = "before"
+    given = [[names[dim], "before"], before]
+    return x.tape.record("einsum", [below, x], given, names)
+
+
+def shift_right(kernel: Symbol) -> Symbol:
+    return later(kernel, -2)
+
+
+def shift_decay(prefix: Symbol, first: float) -> Symbol:
+    return later(prefix, -1) + prefix.tape.constant("unit", tokens(prefix), 1) * first
+
+
 TORCH = {"sigmoid": entrywise("sigmoid"), "sqrt": entrywise("sqrt"), "exp": entrywise("exp")}
 WORDS = {
     "torch": SimpleNamespace(einsum=einsum, **TORCH),
     "F": SimpleNamespace(silu=entrywise("silu")),
     "product": product,
+    "decay_kernel": decay_kernel,
+    "wy_inverse": wy_inverse,
+    "shift_right": shift_right,
+    "shift_decay": shift_decay,
+}
+CONSTANT = {
+    "unit": "{row} == {number}",  # 1 at one place
+    "below": "{row} == {column} + 1",
+    "strict": "{row} > {column}",
 }
 
 
 @dataclass(frozen=True)
 class View:
-    """A tensor, or what is made for one: the value `at`, and what its dimensions are: an axis of
-    programs (0 the lane's), an axis of the tile (-1 the first, -2 the second; -3 and -4 if programs
-    share it), None of size 1.
+    """Of the tensor of this number, or what is made for it: the value `at`, and what its dimensions
+    are: an axis of programs (0 the lane's), an axis of the tile (-1 the first, -2 the second; -3
+    and -4 if programs share it), None of size 1 or written out. `entry`: the dimension that is
+    written out, and which of it this is.
     """
 
     at: int
     dims: tuple[int | None, ...]
     sizes: Sizes
+    tensor: int
+    entry: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
 class Piece:
     """What a piece does for one lane and head: operations, and the tile that each makes; `new`
-    states, and `outs`, what is handed on. `programs`: lanes times pieces, then heads.
+    states, and `outs`, what is handed on, of the sizes `handed`. `programs`: lanes times pieces,
+    then heads.
     """
 
     ops: tuple[Op, ...]
@@ -309,6 +461,7 @@ class Piece:
     streams: tuple[View, ...]
     new: tuple[View, ...]
     outs: tuple[View, ...]
+    handed: tuple[Sizes, ...]
     programs: Sizes
 
 
@@ -320,15 +473,37 @@ def piece(
     given as many lanes as streams have, one for each piece. So many programs share the longest axis
     that all states have. Raises Unfit.
     """
+    try:
+        return traced(text, states, streams, parts, None)
+    except Picked as axis:
+        if not axis.role:
+            raise
+        return traced(text, states, streams, parts, axis.role)
+
+
+def traced(
+    text: str,
+    states: tuple[Sizes, ...],
+    streams: tuple[Sizes, ...],
+    parts: int,
+    written: int | None,
+) -> Piece:
+    """`written`: the axis of the widest states that is written out. Raises Unfit."""
     space: dict[str, object] = {**WORDS}
     exec(compile(text, "<nldsl kernel>", "exec"), space)
-    tape, widest = Tape(), max(states, key=len)
-    old = [tape.given("state", i, x) for i, x in enumerate(states)]
+    tape, widest, old = Tape(), max(states, key=len), list[Symbol]()
+    if written is not None and widest[written] > LONGEST:
+        raise Unfit(f"an entry of an axis of {widest[written]}")
+    for size in states:
+        place = written if len(size) == len(widest) else None
+        old.append(tape.given("state", sum(len(y.ats) for y in old), size, place))
     taken = [tape.given("given", i, x) for i, x in enumerate(streams)]
-    programs = widest[: max(1, len(widest) - 2)]
-    for x in old:
-        for role, axis in enumerate(x.dims[: len(programs)] if len(x.dims) > 1 else x.dims):
-            if axis is not None:
+    front = widest[: max(1, len(widest) - 2)]
+    roles = [i for i in range(len(front)) if i != written]
+    for x in (memory.entry(i) for memory in old for i in range(len(memory.ats))):
+        for role, at in enumerate(roles if len(x.dims) > 1 else roles[:1]):
+            axis = x.dims[at] if at < len(x.dims) else None
+            if isinstance(axis, Axis):
                 axis.match(Axis(axis.size, role))
     run = space["piece"]
     assert callable(run)
@@ -338,18 +513,21 @@ def piece(
         raise Unfit(f"`{error.name}` is none of its operations") from None
     except TypeError:
         raise Unfit("numbers that no tile holds") from None
-    if [tuple(x) for x in states] != [sizes(x) for x in new]:
+    if [(tuple(x), len(y.ats)) for x, y in zip(states, old)] != [
+        (sizes(x), len(x.ats)) for x in new
+    ]:
         raise Unfit("a memory that is made without what it was")
     hold(tape)
     tape.share(old, parts)
     return Piece(
         tuple(stripped(tape, at) for at in range(len(tape.ops))),
         tuple(tuple(map(tape.extent, tile(tape, at))) for at in range(len(tape.ops))),
-        tuple(map(view, old)),
-        tuple(map(view, taken)),
-        tuple(map(view, new)),
-        tuple(map(view, outs)),
-        programs,
+        views(old),
+        views(taken),
+        views(new),
+        views(outs),
+        tuple(map(sizes, outs)),
+        tuple(front[i] for i in roles),
     )
 
 
@@ -361,17 +539,26 @@ def tile(tape: Tape, at: int) -> list[Axis]:
     return [a for a in tape.axes[at] if a.root.role is None]
 
 
-def view(x: Symbol) -> View:
+def views(some: Sequence[Symbol]) -> tuple[View, ...]:
+    """One for each value."""
+    found = []
+    for tensor, x in enumerate(some):
+        place = next((i for i, d in enumerate(x.dims) if isinstance(d, Written)), 0)
+        found += [view(x.entry(i), sizes(x), tensor, (place, i)) for i in range(len(x.ats))]
+    return tuple(found)
+
+
+def view(x: Symbol, whole: Sizes, tensor: int, entry: tuple[int, int]) -> View:
     here = tile(x.tape, x.at)
 
-    def place(d: Axis | None) -> int | None:
-        if d is None:
+    def place(d: Axis | Written | None) -> int | None:
+        if not isinstance(d, Axis):
             return None
         if d.root.role is not None:
             return d.root.role
         return (-3 if d.root is x.tape.shared else -1) - here.index(d)
 
-    return View(x.at, tuple(map(place, x.dims)), sizes(x))
+    return View(x.at, tuple(map(place, x.dims)), whole, tensor, entry)
 
 
 def stripped(tape: Tape, at: int) -> Op:
@@ -386,9 +573,11 @@ def stripped(tape: Tape, at: int) -> Op:
 def hold(tape: Tape) -> None:
     """Raises Unfit where programs need each other, or a value is no tile."""
     for at, op in enumerate(tape.ops):
+        roles = [a.root.role for a in tape.axes[at] if a.root.role is not None]
+        if op.kind in CONSTANT and roles:
+            raise Picked(roles[0])
         if len(tile(tape, at)) > 2:
             raise Unfit("a value of three axes")
-        roles = [a.root.role for a in tape.axes[at] if a.root.role is not None]
         if len({*roles}) < len(roles):
             raise Unfit("heads with heads")
         given, out = op.letters

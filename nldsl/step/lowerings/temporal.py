@@ -89,7 +89,10 @@ def conv(fn: Fn, node: Node, args: list[Ref], view: View) -> str:
 
 
 def rope(fn: Fn, node: Node, args: list[Ref], view: View) -> str:
-    return f"rope({view.own(args[0])}, {node['base']!r}, {view.t})"
+    x, part, base = view.own(args[0]), node["part"], repr(node["base"])
+    if part < node.shape[-1].size:
+        return f"rope_of_part({x}, {part}, {base}, {view.t})"
+    return f"rope({x}, {base}, {view.t})"
 
 
 def held_stream(fn: Fn, node: Node, args: list[Ref], view: View) -> str:

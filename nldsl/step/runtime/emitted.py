@@ -22,8 +22,8 @@ WORKERS: dict[str, str]
 # `fresh` of one worker: (W, inputs, mode, lanes) -> (sums, numbers of terms, what outlives)
 one_worker: Callable[..., tuple[dict[str, Tensor], dict[str, int], dict[str, Tensor]]]
 
-# where ranks hold a part each: how many they are; of each block, the arrays that it is the first to
-# read: their sizes
+# where ranks hold a part each: how many they are; sizes of the arrays that a pass reads, first of
+# those that are read more than once, then of those of each block
 RANKS: int
 GATHERED: list[dict[str, list[int]]]
 # `fresh` of whole arrays

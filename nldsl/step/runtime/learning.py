@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,13 +38,20 @@ def fresh(
     return sums, terms, {name: new[name].detach() for name in LASTING}
 
 
-def gradients(W: dict[str, Tensor], sums: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Gradient of each heard stream's sum in each memory, laid out as the memory."""
+def gradients(
+    W: dict[str, Tensor],
+    sums: dict[str, Tensor],
+    derive: Callable[[str, Tensor, list[Tensor]], list[Tensor]] | None = None,
+) -> dict[str, Tensor]:
+    """Gradient of each heard stream's sum in each memory, laid out as the memory. `derive`: what
+    gives the derivatives of a stream's sum in arrays, in the place of `slopes`.
+    """
     G = {}
     for stream, owners in LEARNERS.items():
         names = [name for leaves, _ in owners.values() for name in leaves]
         total = sums[stream].sum()
-        parts = slopes(total, [W[name] for name in names])
+        arrays = [W[name] for name in names]
+        parts = derive(stream, total, arrays) if derive else slopes(total, arrays)
         at = dict(zip(names, parts))
         for owner, (leaves, flat) in owners.items():
             first = at[leaves[0]]

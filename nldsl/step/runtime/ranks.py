@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -16,3 +17,10 @@ def over_ranks(x: Tensor, ranks: int) -> Tensor:
         return x
     total: Tensor = all_reduce(x, "sum", "0")  # type: ignore[arg-type]
     return total
+
+
+def sums_over_ranks(own: dict[str, Tensor], ranks: int) -> dict[str, Tensor]:
+    """The sums over all ranks of what each of them has, in one message."""
+    total = over_ranks(torch.cat([x.reshape(-1) for x in own.values()]), ranks)
+    parts = total.split_with_sizes([x.numel() for x in own.values()])
+    return {name: part.view(x.shape) for (name, x), part in zip(own.items(), parts)}

@@ -24,7 +24,7 @@ def filled(parts: Tensor, sizes: list[int]) -> Tensor:
     n = 1
     for size in sizes:
         n *= size
-    return parts.reshape(-1)[:n].view(sizes)
+    return parts.reshape(-1)[:n].contiguous().view(sizes)
 
 
 def every_part(part: Tensor, ranks: int) -> Tensor:
@@ -58,16 +58,69 @@ def without_rest(x: Tensor, numbers: list[int], ranks: int, rank: Tensor) -> Ten
     return torch.where(torch.cat(parts), x, 0.0)
 
 
+def gathered(W: dict[str, Tensor], group: dict[str, list[int]]) -> dict[str, Tensor]:
+    """Arrays of these sizes, by name, in one message; W has the parts of this rank."""
+    if not group:
+        return {}
+    parts = [W[name] for name in group]
+    columns = every_part(torch.cat(parts), RANKS).split_with_sizes([*map(len, parts)], 1)
+    return {name: filled(x, sizes) for (name, sizes), x in zip(group.items(), columns)}
+
+
+class Wholes(dict[str, Tensor]):
+    """The arrays of a pass, from their parts. Those of a block are gathered when one of them is
+    asked for, and given up when those of the next are. What the backward pass reads of them is
+    gathered again there, but for the last block's, where it begins.
+    """
+
+    def __init__(self, parts: dict[str, Tensor]) -> None:
+        super().__init__(parts)
+        self.parts = parts
+        self.group = {name: i for i, group in enumerate(GATHERED) for name in group}
+        self.staying = gathered(parts, GATHERED[0])
+        self.at, self.learns = 0, False
+        self.there: dict[str, Tensor] = {}
+        self.names: dict[int, str] = {}  # of what is there, by its address
+
+    def __getitem__(self, name: str) -> Tensor:
+        i = self.group.get(name)
+        if i is None:
+            return self.parts[name]
+        return self.staying[name] if i == 0 else self.block(i, torch.is_grad_enabled())[name]
+
+    def block(self, i: int, learns: bool) -> dict[str, Tensor]:
+        """The arrays of a block; if it `learns`, with a way back to their parts."""
+        if self.at != i or learns > self.learns:
+            self.there, self.names = {}, {}
+            self.at, self.learns, self.there = i, learns, gathered(self.parts, GATHERED[i])
+            self.names = {x.untyped_storage().data_ptr(): name for name, x in self.there.items()}
+        return self.there
+
+    def pack(self, x: Tensor) -> Tensor | tuple[str, list[int], list[int], int]:
+        """What is kept of a tensor for the backward pass."""
+        name = self.names.get(x.untyped_storage().data_ptr())
+        return x if name is None else (name, [*x.shape], [*x.stride()], int(x.storage_offset()))
+
+    def unpack(self, kept: Tensor | tuple[str, list[int], list[int], int]) -> Tensor:
+        if isinstance(kept, Tensor):
+            return kept
+        name, sizes, strides, offset = kept
+        with torch.no_grad():
+            x = self.block(self.group[name], learns=False)[name]
+            return x.as_strided(sizes, strides, offset)
+
+
 def fresh_of_parts(
     W: dict[str, Tensor], inputs: dict[str, Tensor], mode: str, lanes: dict[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, int], dict[str, Tensor]]:
-    """`fresh` with arrays of which W has the parts of this rank. Those that a block reads are
-    gathered together, before what reads them.
+    """`fresh` with arrays of which W has the parts of this rank. A step that is one graph gathers
+    all of them before what reads them: when they are given up is the compiler's to say.
     """
-    whole = dict(W)
-    for group in GATHERED:
-        rows = every_part(torch.cat([W[name] for name in group]), RANKS)
-        columns = rows.split_with_sizes([len(W[name]) for name in group], 1)
-        for (name, sizes), x in zip(group.items(), columns):
-            whole[name] = filled(x, sizes)
-    return fresh_of_wholes(whole, inputs, mode, lanes)
+    if torch.compiler.is_compiling() or len(GATHERED) == 1:
+        whole = dict(W)
+        for group in GATHERED:
+            whole |= gathered(W, group)
+        return fresh_of_wholes(whole, inputs, mode, lanes)
+    wholes = Wholes(W)
+    with torch.autograd.graph.saved_tensors_hooks(wholes.pack, wholes.unpack):
+        return fresh_of_wholes(wholes, inputs, mode, lanes)

@@ -34,6 +34,11 @@ def rope(x: Tensor, base: float, t: Tensor) -> Tensor:
     return torch.cat([u * cos - w * sin, u * sin + w * cos], -1)
 
 
+def rope_of_part(x: Tensor, part: int, base: float, t: Tensor) -> Tensor:
+    """The same of the first `part` entries of the last axis; the others stay."""
+    return torch.cat([rope(x[..., :part], base, t), x[..., part:]], -1)
+
+
 def joined(tail: Tensor, x: Tensor) -> Tensor:
     """The rows kept [B, n, ..] and those of this call [B, T, ..]."""
     return torch.cat([tail, x.to(tail.dtype)], 1)

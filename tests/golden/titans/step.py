@@ -42,7 +42,7 @@ def block_2(
     forget = torch.sigmoid(forget_1)
     # titans.nl:30  M <- (1 - forget) * M + S  # Eq. 13
     M_1 = 1.0 - forget
-    # titans.nl:22  decay = sigmoid(affine(x, [head]))  # eta_t
+    # titans.nl:21  decay = sigmoid(affine(x, [head]))  # eta_t
     decay = torch.sigmoid(torch.einsum("ab,BTb->BTa", mixer_decay, rmsnorm_1) + mixer_decay_bias)
     # titans.nl:19  k = unit(project(x, [head, e]))  # Eq. 11
     rows_2 = joined(k_conv_tail, F.silu(torch.einsum("abc,BTc->BTab", mixer_k_linear, rmsnorm_1)))
@@ -51,9 +51,9 @@ def block_2(
     # titans.nl:20  v = project(x, [head, e])  # Eq. 11
     rows_3 = joined(v_conv_tail, F.silu(torch.einsum("abc,BTc->BTab", mixer_v_linear, rmsnorm_1)))
     v = conv(rows_3, mixer_v_conv)
-    # titans.nl:21  rate = 0.003 * sigmoid(affine(x, [head]))  # theta_t; range not printed, 0.1..
+    # titans.nl:22  rate = 0.01 * (1 - decay) .* sigmoid(affine(x, [head]))  # theta_t; range not..
     rate_1 = torch.sigmoid(torch.einsum("ab,BTb->BTa", mixer_rate, rmsnorm_1) + mixer_rate_bias)
-    rate = 0.003 * rate_1
+    rate = 0.01 * (1.0 - decay) * rate_1
     # titans.nl:34  return linear(rmsnorm(y) .* sigmoid(linear(x, [head, e])), [d])
     neural_memory_1 = torch.sigmoid(torch.einsum("abc,BTc->BTab", mixer_linear2, rmsnorm_1))
     return (q, M_1, decay, k, v, rate, neural_memory_1), (
