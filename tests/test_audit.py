@@ -65,6 +65,17 @@ def subject(run: Path) -> opened.Opened:
     return opened.opened(runs.reopen(run), 160)
 
 
+def test_where_little_is_held_out_the_sequences_are_shorter() -> None:
+    for documents, expected in (
+        ([(0, 256)], ([0, 127], 128)),
+        ([(0, 256), (300, 600)], ([0, 300], 256)),
+        ([(0, 5)], ([0, 1, 2, 3], 2)),
+        ([], ([], 1)),
+    ):
+        starts, length = opened.sequences(documents, 256, 512, 1)
+        assert ([*starts.tolist()][:4], length) == expected
+
+
 def test_a_run_that_is_what_its_text_says(whole: Audit) -> None:
     assert whole.broken == [] and [law.name for law in whole.laws] == ["causality", "independence"]
     assert (whole.sequences, whole.tokens, whole.step) == (10, 16, 2)

@@ -108,6 +108,28 @@ def test_systems_agree_with_the_interpreter(name: str, monkeypatch: pytest.Monke
     assert {*names} == {"forward", "backward"}
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("name", "sizes", "room"),
+    [
+        ("hope", {"d": 4, "near": 4, "span": 4, "periods": "[1]"}, 1024),
+        ("titans", {"d": 8, "chunk": 4}, 512),  # less of it is rounding than at 4
+    ],
+)
+def test_memories_that_programs_share_agree_with_the_interpreter(
+    name: str, sizes: dict[str, object], room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two whole pieces of four tokens and a rest of one, two programs for each head."""
+    monkeypatch.setattr("nldsl.step.kernels.source.ROOM", room)
+    monkeypatch.setattr("nldsl.step.kernels.source.SHARE", room)
+    program = family.tiny(name, head=1, vocab=8, depth=1, **sizes)
+    subject, names = subject_of(program), launched(monkeypatch)
+    ways = {*map(subject.step.lowering, subject.step.emitted.recurrences)}
+    assert any(how.endswith(", 2 programs share a head's memories") for how in ways)
+    agrees(subject, [random_batch(program, 2, 9, "cpu")])
+    assert {"forward_1", "forward_2", "backward_1", "backward_2"} <= {*names}
+
+
 @pytest.mark.parametrize("form", ["momentum under a decay"])
 def test_memories_are_carried_in_and_out(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sequence cut at every token: pieces before, whole ones and a rest."""

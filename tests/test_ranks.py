@@ -30,8 +30,10 @@ from nldsl import cli, pipeline
 from nldsl.diagnostic import Diagnostics
 from nldsl.step import reductions, sending
 from nldsl.step.compile import Given
+from nldsl.step.gauges import Gauges
 from nldsl.step.reductions import at_ticks, traffic
 from nldsl.step.updates import Updates
+from nldsl.testing import data
 from nldsl.train import checkpoint, metrics
 from nldsl.train.ranks import Ranks
 from nldsl.train.records import Settings
@@ -195,11 +197,27 @@ def test_ranks_part_lanes_evenly() -> None:
     assert "--batch 3" in str(found.value)
 
 
-def test_what_a_part_of_a_step_does_not_show_is_refused() -> None:
-    asked = Settings(watch=True)
-    Ranks().hold(asked)
-    with pytest.raises(Exception, match="N724"):
-        Ranks(0, 2).hold(asked)
+def test_ranks_watch_what_one_process_watches() -> None:
+    """Two ranks with the same lanes: gradients are those of all, also where a period adds them up;
+    each rank adds its share of what all of them hold.
+    """
+    program, told = pipeline.load_text(SPEC, "spec.nl"), []
+    for ranks in (1, 2):
+        step = pipeline.compile_program(program, precision="float64", capture="eager", ranks=ranks)
+        step.module["over_ranks"] = lambda x, ranks: ranks * x
+        gauges, state, found = Gauges(step), step.init(0), []
+        for n in range(8):
+            step(state, [data(program, 2, 6, n)])
+            found += [
+                (name, float(ranks * x)) for name, x in zip(gauges.last.names, gauges.last.squares)
+            ]
+        told.append(found)
+    (names, one), (others, two) = (zip(*found) for found in told)
+    assert names == others and {level.rpartition(".")[2] for level, _ in names} == {
+        "training",
+        "slow",
+    }
+    assert one == pytest.approx(two, rel=EXACT)
 
 
 def test_a_step_that_another_rank_leaves_out_is_left_out() -> None:
@@ -474,6 +492,31 @@ def test_a_rank_that_dies_is_named_and_the_run_goes_on(folder: Path) -> None:
     assert [e["step"] for e in metrics.events(parted / "metrics.jsonl", "step")] == [*range(1, 37)]
     assert "held out:" in done("eval", parted, "--bytes", 200)
     assert done("generate", parted, "de", "-n", 3).startswith("de")
+
+
+def levels(run: Path) -> list[float]:
+    """What `--watch` wrote of each level in each step."""
+    return [
+        x
+        for event in metrics.events(run / "metrics.jsonl", "step")
+        for _, said in sorted(event["levels"].items())
+        for _, x in sorted(said.items())
+    ]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("spec, how", [("spec", []), ("spec", ["--shard"]), ("diloco", [])])
+def test_ranks_are_watched(tmp_path: Path, folder: Path, spec: str, how: list[str]) -> None:
+    """With parts of the state each, and with some of the workers each, too."""
+    sizes = SMALL["diloco"].replace("vocab=5 ", "").split() if spec == "diloco" else []
+    given = [f"--set={row}" for row in sizes] + ["--watch", "--steps", "9"]
+    place = ROOT / "examples/diloco.nl" if sizes else folder / "spec.nl"
+    texts = "train", place, folder / "text.txt", *HOW, *given
+    done(*texts, "--out", tmp_path / "one")
+    status, said = launched(2, "-m", "nldsl", *texts, *how, "--out", tmp_path / "two")
+    assert status == 0 and "gradient norm" in said, said
+    same(tmp_path / "one", tmp_path / "two")
+    assert levels(tmp_path / "one") == pytest.approx(levels(tmp_path / "two"), rel=1e-7)
 
 
 @pytest.mark.soak

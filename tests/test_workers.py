@@ -535,7 +535,7 @@ level local WHOSE {
     RESET
 }
 """
-OUTER = """level outer every 4 step {
+GATHERED = """level outer every 4 step {
     memory S: weights
     S <- mean(local.W@after, worker)
 }
@@ -550,7 +550,7 @@ ALONE = {"WHOSE": "every 2 step", "START": "", "RESET": ""}
 )
 def test_a_mean_of_arrays_is_learned_from(objective: str, how: dict[str, str]) -> None:
     """All numbers of an array weigh alike in the objective, with workers and without."""
-    spec = (OF_ARRAYS + OUTER * (how is APART)).replace("OBJECTIVE", objective)
+    spec = (OF_ARRAYS + GATHERED * (how is APART)).replace("OBJECTIVE", objective)
     for word, said in how.items():
         spec = spec.replace(word, said)
     program = load_text(spec if how is APART else spec.replace("worker = 2, ", ""), "spec.nl")

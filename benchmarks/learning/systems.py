@@ -138,17 +138,25 @@ def inner_rate(factor: str) -> dict[str, Change]:
 # Name -> system -> what is changed.
 CHANGES: dict[str, dict[str, Change]] = {
     **{
-        f"periods {periods}": {"spectrum": Change(sets={"periods": [*map(int, periods.split())]})}
+        f"periods {periods}": dict.fromkeys(
+            ("spectrum", "hope"), Change(sets={"periods": [*map(int, periods.split())]})
+        )
         for periods in SPECTRA
     },
     # With these Titans diverges, and neither remembers more than a few tokens before it is trained.
     "first reading of the gates": {
-        "titans": Change((("0.01 * (1 - decay) .* sigmoid", "0.1 * sigmoid"), ("[head]) - 6)", "[head]))"))),
+        "titans": Change(
+            (("0.01 * (1 - decay) .* sigmoid", "0.1 * sigmoid"), ("[head]) - 6)", "[head]))"))
+        ),
         "gated_deltanet": Change((("[head]) + 4)", "[head]))"),)),
     },
     "momentum is not weighed": {"titans": Change((("0.01 * (1 - decay) .* ", "0.003 * "),))},
     "a quarter of the inner rate": inner_rate("0.25"),
     "three times the inner rate": inner_rate("3"),
+    "three times the rate of the continuum": {
+        name: Change((("lr = 1e-3, decay = 0.1", "lr = 3e-3, decay = 0.1"),))
+        for name in ("hope", "spectrum", "hope_attention")
+    },
     "chunks of a quarter": {
         "titans": Change(sets={"chunk": 16}),
         "hope": Change(sets={"near": 4, "span": 16}),

@@ -17,11 +17,12 @@ from nldsl.step.state import State
 from nldsl.train import checkpoint, faults
 from nldsl.train import run as runs
 from nldsl.train.data.dataset import slices
-from nldsl.train.data.sequences import planned
+from nldsl.train.data.sequences import Extent, Places, planned
 from nldsl.train.run import Run
 from nldsl.train.score import batch, boundary_of
 
 LEAST = 2  # sequences, so that one can be held beside another
+SHORTEST = 4  # tokens of one, so that there is something behind a change
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +54,8 @@ class Opened:
 
 
 def opened(run: Run, limit: int) -> Opened:
-    """With at most `limit` held-out tokens, but at least two sequences. Raises N704 if there are
-    not so many, N716 if nothing was saved.
+    """With at most `limit` held-out tokens, but at least two sequences, shorter than the run's
+    where there is too little. Raises N704 if there is less still, N716 if nothing was saved.
     """
     if checkpoint.manifest(run.folder) is None:
         raise faults.nothing_saved(run.folder)
@@ -63,13 +64,26 @@ def opened(run: Run, limit: int) -> Opened:
     state = replace(runs.last_saved(run, step), lanes={})  # each sequence begins anew
     documents = data.extents(data.held_out)
     absent = step.reading.extent(step.reading.scored[1])[1]
-    wanted = max(LEAST, limit // s.length)
-    plan = planned(documents, wanted, s.length, wanted * s.length, False, absent)
-    starts = plan.starts.reshape(-1)[plan.counts.reshape(-1)]
-    if len(starts) < LEAST:
-        raise faults.too_short(data.name, "held-out", len(starts) * s.length, s.length, data.unit)
-    tokens = slices(data.held_out, starts[:, None] + np.arange(s.length))
+    starts, length = sequences(documents, s.length, limit, absent)
+    if len(starts) < LEAST or length < SHORTEST:
+        has = max((end - begin for begin, end in documents), default=0)
+        raise faults.too_little_to_audit(data.name, has, LEAST * SHORTEST, data.unit)
+    tokens = slices(data.held_out, starts[:, None] + np.arange(length))
     return Opened(run, step, state, step.place(batch(run.program, tokens, boundary_of(data))))
+
+
+def sequences(documents: list[Extent], length: int, limit: int, absent: int) -> tuple[Places, int]:
+    """Starts [count], and the length: that of the run, or half of the longest document where not
+    two of the run's are there.
+    """
+    longest = max((end - begin for begin, end in documents), default=0)
+    for chosen in (length, max(1, min(length, longest // LEAST))):
+        wanted = max(LEAST, limit // chosen)
+        plan = planned(documents, wanted, chosen, wanted * chosen, False, absent)
+        starts = plan.starts.reshape(-1)[plan.counts.reshape(-1)]
+        if len(starts) >= LEAST:
+            break
+    return starts, chosen
 
 
 def families(program: Program, memories: Iterable[Memory]) -> list[list[Memory]]:

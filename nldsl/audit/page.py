@@ -78,9 +78,9 @@ class Audit:
         }
 
     def page(self) -> RenderableType:
-        """Tables of 80 columns, and what is broken under them."""
+        """Tables of 80 columns that have a row, and what is broken under them."""
         tables = [self._laws(), self._cadence(), self._reach(), self._contribution()]
-        return Group(*tables, *self._lines())
+        return Group(*(table for table in tables if table.row_count), *self._lines())
 
     def _laws(self) -> Table:
         table = made(f"{self.run}, step {self.step}", "law", "tried", "holds")

@@ -14,17 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
 
 from nldsl.core.build import number
-from nldsl.core.nodes import Node, walk
+from nldsl.core.nodes import Node, numel, walk
 from nldsl.schedule.named import Total
 from nldsl.schedule.step_states import At
 from nldsl.schedule.timetable import Kind
+from nldsl.step import reductions
 from nldsl.step.compile import CompiledStep
+from nldsl.step.runtime.shards import without_rest
+from nldsl.step.shards import RANK, arrays
 from nldsl.step.updates import KEPT, VIEWS, block, counts, given
 
 RATE, GRADIENT, UPDATE = "rate", "gradient", "update"
@@ -34,17 +37,27 @@ Said = tuple[str, str]  # a level, and which of the three
 
 @dataclass
 class Readings:
-    """What was measured at the last tick: a row of `names`, numbers on the device."""
+    """What was measured at the last tick: a row of `names`, numbers on the device. On ranks those
+    of what one of them holds: the number of all is the root of the sum, over ranks, of `shares` of
+    their squares.
+    """
 
     names: list[Said]
     values: Tensor
+    shares: list[float]
+
+    @property
+    def squares(self) -> list[Tensor]:
+        """What a rank adds to the squares of the numbers of all."""
+        return [x**2 * share for x, share in zip(self.values.double(), self.shares, strict=True)]
 
 
 class Gauges:
     """`last`: what the newest step gave."""
 
     def __init__(self, step: CompiledStep) -> None:
-        self.step, self.last = step, Readings([], torch.empty(0))
+        self.step, self.last = step, Readings([], torch.empty(0), [])
+        self.parted = step.updates.divided.keys() | reductions.entries(step.updates).keys()
         self.rates = {n: x for n in self.memories() if (x := self.rate(n)) is not None}
         for i, kind in enumerate(step.schedule.table.events, 1):
             self.surround(i, kind)
@@ -121,10 +134,12 @@ class Gauges:
         names = list(self.memories(fired))
         read = self.function(i, kind, names)
         levels = {name: self.step.program.memories[name].level for name in names}
+        apart = {level for name, level in levels.items() if name in self.parted}
         tick = module[f"tick_{i}"]
 
-        def call(S: Mapping[str, Tensor], *given: object) -> object:
+        def call(S: Mapping[str, Tensor], *given: Mapping[str, Tensor]) -> object:
             gradients, rates = read(S, *given)
+            size = partial(self.size, rank=given[-1].get(RANK))
             before = {name: S[name].clone() for name in names}
             done = tick(S, *given)
             found: dict[Said, list[Tensor]] = {}
@@ -132,24 +147,36 @@ class Gauges:
                 if name in rates:
                     found.setdefault((level, RATE), [rates[name].abs()])
                 if name in gradients:
-                    found.setdefault((level, GRADIENT), []).append(norm(gradients[name]))
-                found.setdefault((level, UPDATE), []).append(norm(S[name] - before[name]))
+                    found.setdefault((level, GRADIENT), []).append(size(name, gradients[name]))
+                found.setdefault((level, UPDATE), []).append(size(name, S[name] - before[name]))
             values = [norm(torch.stack(parts)) for parts in found.values()]
-            self.last = Readings([*found], torch.stack(values) if values else torch.empty(0))
+            alike = 1 / self.step.ranks
+            shares = [1.0 if what != RATE and level in apart else alike for level, what in found]
+            made = torch.stack(values) if values else torch.empty(0)
+            self.last = Readings([*found], made, shares)
             return done
 
         module[f"tick_{i}"] = call
+
+    def size(self, name: str, x: Tensor, rank: Tensor | None) -> Tensor:
+        """The norm of what this rank holds of an array of a memory."""
+        updates = self.step.updates
+        if rank is not None and name in updates.divided:
+            numbers = [numel(shape) for shape in arrays(updates.divided[name])]
+            x = without_rest(x.reshape(-1), numbers, updates.ranks, rank)
+        return norm(x)
 
     def function(self, i: int, kind: Kind, names: list[str]) -> Callable[..., tuple[Found, Found]]:
         """What reads gradients and rates, before the totals of the step have moved."""
         updates, ticks = self.step.updates, self.step.schedule.steps.ticks
         at, known = At(self.step.schedule.steps.states, kind), len(updates.texts)
-        moved = {name for name in at.moved if isinstance(name, Total)}
+        moved = {name for name in at.moved if isinstance(name, Total) and not counts(name)}
+        updates.taken, updates.meets = {}, []
 
         def text(node: Node) -> str | None:
             name = node["memory"] if node.op == "now" else None
             found = updates.text(node)
-            if isinstance(name, Total) and name in moved and not counts(name):
+            if isinstance(name, Total) and name in moved and name not in updates.taken:
                 return f"({found} + {given(name.input)})"
             return found
 
@@ -168,6 +195,7 @@ class Gauges:
                 lines.append(f'{what}["{name}"] = {made}')
             results.append(what)
         lines.append(f"return {', '.join(results)}")
+        lines = [*updates.together({n: given(n.input) for n in moved}), *lines]
         source = block(f"gauges_{i}(S, G, V, N, D, planned)", lines)
         module = self.step.module
         exec(

@@ -274,14 +274,20 @@ class Updates:
         after = ["new = {}", *updates] if updates else []
         after += [line for tape in self.tapes for line in tape.record(kind, at)]
         after += self.left(at)
-        return [*lines, *self.together(), *after]
+        return [*lines, *self.together({}), *after]
 
-    def together(self) -> list[str]:
-        """Sums over all ranks of what the tick takes, in one message."""
+    def together(self, later: Mapping[Total, str]) -> list[str]:
+        """Sums over all ranks of what the tick takes, in one message; `later`: what totals have not
+        taken yet.
+        """
         own = {heard: own for heard, own in self.taken.items() if heard not in self.early}
         if not own:
             return ["R = {}"] if self.meets else []
-        rows = [f'own["{heard}"] = {text}' for heard, text in own.items()]
+        rows = [
+            f'own["{heard}"] = {text}'
+            + (f" + {later[heard]}" if isinstance(heard, Total) and heard in later else "")
+            for heard, text in own.items()
+        ]
         return ["own = {}", *rows, f"R = sums_over_ranks(own, {self.ranks})"]
 
     def updates(self, at: At) -> list[str]:

@@ -28,15 +28,11 @@ def picture(trace: Trace, target: Path) -> None:
     """An SVG of 1600 x 900: a curve a memory in each panel; what never moves has no panel. Memories
     of one line of the text have one colour, the first layers lighter. Raises N713.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     panels = [what for what in QUANTITIES if moves(trace, what)]
-    figure, every = pyplot.subplots(
-        1 + len(panels), 1, figsize=SIZE, layout="constrained", sharex=True, squeeze=False
-    )
+    figure = Figure(figsize=SIZE, layout="constrained")
+    every = figure.subplots(1 + len(panels), 1, sharex=True, squeeze=False)
     top, *below = every[:, 0]
     curve(top, trace.cost, "0.35", trace.unit)
     top.set_ylabel(trace.unit)

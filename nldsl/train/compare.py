@@ -215,13 +215,11 @@ def picture(runs: Sequence[Compared], target: Path) -> None:
     """Losses as running means, and the scores of held-out data as they trained; a colour a group.
     Raises N713 if the disk refuses.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     what = "bits" if all("bits" in e for run in runs for e in run.steps) else "loss"
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
     for i, group in enumerate(grouped(runs)):
         name = metrics.fitting(str(group[0].folder if len(group) == 1 else group[0].folder.parent))
         label = name if len(group) == 1 else f"{name}, {len(group)} seeds"

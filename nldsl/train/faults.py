@@ -108,6 +108,14 @@ def too_short(name: str, part: str, has: int, length: int, unit: str) -> Diagnos
     )
 
 
+def too_little_to_audit(name: str, has: int, least: int, unit: str) -> Diagnostics:
+    return fault(
+        "N704",
+        f"the longest held-out stretch of `{name}` has {has} {unit}, an audit needs {least}",
+        "train on more data",
+    )
+
+
 def not_of_bytes(node: Node, name: str, size: int) -> Diagnostics:
     return Diagnostics(
         [
@@ -662,7 +670,7 @@ def unshared(batch: int, workers: int) -> Diagnostics:
 def alone(option: str, ranks: int) -> Diagnostics:
     return fault(
         "N724",
-        f"{ranks} ranks take a step together, and none of them sees what `{option}` asks for",
+        f"`{option}` is of one process: {ranks} ranks take each step of one run together",
         f"leave out `{option}`, or train without `torchrun`",
     )
 

@@ -40,11 +40,11 @@ class Watching:
         """Of the newest step, still on the device."""
         return self.gauges.last
 
-    def told(self, readings: Readings) -> Levels:
-        """As numbers; waits for the device."""
+    def told(self, readings: Readings, squares: Sequence[float]) -> Levels:
+        """As numbers, from their squares over all ranks."""
         found: dict[str, dict[str, float | None]] = {}
-        for (level, what), value in zip(readings.names, readings.values.tolist(), strict=True):
-            found.setdefault(level, {})[what] = value if math.isfinite(value) else None
+        for (level, what), square in zip(readings.names, squares, strict=True):
+            found.setdefault(level, {})[what] = math.sqrt(square) if math.isfinite(square) else None
         self.newest |= found
         if time.perf_counter() - self.said >= LINE_SECONDS:
             self.tell()
@@ -85,14 +85,13 @@ def mean(values: Sequence[float | None]) -> float | None:
 
 def sheet(every: Sequence[Event]) -> tuple[Figure, Axes]:
     """A figure and the axes of its curve; below it, where levels were measured, theirs."""
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     if not any("levels" in event for event in every):
-        figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-        return figure, axes
-    figure, (axes, *below) = pyplot.subplots(
-        4, 1, figsize=(7, 10), layout="constrained", sharex=True, height_ratios=(2, 1, 1, 1)
-    )
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        return figure, figure.subplots()
+    figure = Figure(figsize=(7, 10), layout="constrained")
+    axes, *below = figure.subplots(4, 1, sharex=True, height_ratios=(2, 1, 1, 1))
     for panel, what in zip(below, WORDS, strict=True):
         draw(panel, every, what)
     return figure, axes

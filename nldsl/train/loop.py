@@ -161,18 +161,21 @@ class Log:
 
         Raises NotFinite at the first loss that is none: it is written, and not saved.
         """
-        every = [value.double() for _, values, *_ in self._pending for value in values.values()]
+        every = [
+            x
+            for _, values, _, taken in self._pending
+            for x in (*(v.double() for v in values.values()), *(taken.squares if taken else ()))
+        ]
         if self.total is not None and every:
             every = [*self.total(torch.stack(every))]
         found = iter(every)
         numbers = [
-            (n, {name: next(found).item() for name in values}, ticked, taken)
+            (n, {name: next(found).item() for name in values}, ticked, self.levels(taken, found))
             for n, values, ticked, taken in self._pending
         ]
         self._pending, self._since = [], time.perf_counter()
-        for n, values, ticked, taken in numbers:
+        for n, values, ticked, levels in numbers:
             skipped = bool(values.pop(SKIPPED, 0))
-            levels = self.levels(taken)
             began, ended = self._moments.pop(n)
             seconds, loss = ended.since(began), float(values["loss"])
             known = {name: float(value) for name, value in values.items() if math.isfinite(value)}
@@ -196,11 +199,12 @@ class Log:
             else:
                 self.display.step(n, known, self.tokens / max(seconds, 1e-9), ticked)
 
-    def levels(self, taken: Readings | None) -> dict[str, object]:
-        """What levels did, as the journal has it."""
+    def levels(self, taken: Readings | None, squares: Iterator[torch.Tensor]) -> dict[str, object]:
+        """What levels did, as the journal has it; the next of `squares` are theirs."""
         if taken is None or self.watching is None:
             return {}
-        return {"levels": self.watching.told(taken)}
+        own = [next(squares).item() for _ in taken.names]
+        return {"levels": self.watching.told(taken, own)}
 
     def skip(self, n: int) -> None:
         """Tells of a step that was left out; of many of them, of few."""

@@ -193,9 +193,6 @@ def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -
     """Draw bits per byte (else the loss) over steps, every step thin and a running mean thick;
     `beside` is a dashed line and its name.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib.ticker import MaxNLocator
 
     from nldsl.train.levels import sheet
@@ -230,12 +227,9 @@ def picture(path: Path, target: Path, beside: tuple[str, float] | None = None) -
 
 
 def drawn_to(figure: Figure, target: Path) -> None:
-    """Writes a picture, and closes its figure. Raises N713 if the disk refuses."""
-    from matplotlib import pyplot
-
+    """Writes a picture. Raises N713 if the disk refuses."""
     with BytesIO() as drawn:
         figure.savefig(drawn, format="svg", metadata={"Date": None})
-        pyplot.close(figure)
         try:
             writing.replace(target, drawn.getvalue())
         except OSError as error:

@@ -69,14 +69,12 @@ class Ranks:
         return batch // self.count
 
     def hold(self, settings: Settings, program: Program | None = None) -> None:
-        """Raises N722, N724 or N760 for what they cannot do together."""
+        """Raises N722, N724 or N760 for what they cannot part."""
         self.share(settings.batch)
         if program is not None and program.workers is not None:
             share(program, self.count)
             if settings.batch % program.workers.size:
                 raise faults.unshared(settings.batch, program.workers.size)
-        if settings.watch and self.count > 1:
-            raise faults.alone("--watch", self.count)
 
     def micro(self, micro: int) -> int:
         """The number of a micro-batch of this rank among those of all."""
@@ -284,6 +282,7 @@ def joined(device: str) -> Iterator[Ranks]:
         sys.stdout = sys.stderr = nowhere
     try:
         yield ranks
+        ranks.wait()  # none closes its connections while another still uses its own
     except RuntimeError as error:
         if type(error) is not RuntimeError and not isinstance(error, torch.distributed.DistError):
             raise  # an exit

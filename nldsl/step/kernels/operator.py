@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from nldsl.step.kernels.shares import (
+    Sources,
     backward_sources,
     forward_sources,
     next_of,
-    scratch_sizes,
     sum_sizes,
 )
 from nldsl.step.kernels.source import (
@@ -186,7 +186,7 @@ def forward_by_shares(
     other = [torch.empty_like(x) for x in (() if kept else fresh)]
     given = {f"x{i}": x for i, x in enumerate(streams)}
     given |= {f"o{i}": x for i, x in enumerate(outs)} | {f"u{i}": x for i, x in enumerate(sums)}
-    given |= scratch(call, None, states[0])
+    given |= scratch(sources, states[0])
     at = kept or (behind, other)[call.pieces % 2]
     for one, start in zip(at, states):
         one[:lanes].copy_(start)
@@ -220,7 +220,7 @@ def backward_by_shares(
     """From the last piece on; the gradients in states go to and fro between two places."""
     sources = backward_sources(call, grads)
     given |= {f"s{i}": given[f"k{i}"] for i in range(len(made))}
-    given |= scratch(call, grads, made[0])
+    given |= scratch(sources, made[0])
     places = [*made], [torch.empty_like(x) for x in made]
     for i, grad in enumerate(new):
         first = places[call.pieces % 2][i]
@@ -235,9 +235,9 @@ def backward_by_shares(
         turn(given)
 
 
-def scratch(call: Call, grads: Grads | None, like: Tensor) -> dict[str, Tensor]:
-    sizes = scratch_sizes(call, grads)
-    return {name: like.new_empty(n, dtype=torch.float32) for name, n in sizes.items()}
+def scratch(sources: Sources, like: Tensor) -> dict[str, Tensor]:
+    sizes = sources.scratch.items()
+    return {name: like.new_empty(n, dtype=torch.float32) for name, n in sizes}
 
 
 def call_back(

@@ -2,9 +2,10 @@
 
 The longest axis that all memories of a piece have is parted among programs. What is summed over it
 is known when each has made its share: so a piece is several kernels, one after the other. Each
-makes again what it needs of those before, but for these sums, which it reads. The sums of the
-forward pass are kept for the backward pass. Where a kernel makes new memories, it makes the first
-shares of the next piece, too, which need no other kernel then.
+reads these sums; what else it needs of those before it makes again, or they hand it over, whichever
+passes less through memory. The sums of the forward pass are kept for the backward pass. Where a
+kernel makes new memories, it makes the first shares of the next piece, too, which need no other
+kernel then.
 
     y = W1 silu(W2 k)      first: W1[:, part] silu(W2[part, :] k)      then: y, the sum of them
 """
@@ -17,6 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+
+import networkx as nx
 
 from nldsl.step.kernels.adjoint import Backward
 from nldsl.step.kernels.code import Code, Tensor, padded
@@ -138,6 +141,25 @@ def needed(ops: Sequence[Op], roots: Collection[int]) -> set[int]:
     return found
 
 
+def cheapest(ops: Sequence[Op], wanted: Sequence[int], costs: Mapping[int, int]) -> set[int]:
+    """What to bring, and not make, so that what is wanted can be made of it: a minimum cut. `costs`
+    of what can be brought; what is made of nothing has to be.
+    """
+    graph: nx.DiGraph[object] = nx.DiGraph()
+    for at in needed(ops, wanted):
+        how = {"capacity": costs[at]} if at in costs else {}
+        graph.add_edge((at, "needed"), (at, "made"), **how)
+        for x in ops[at].args:
+            graph.add_edge((at, "made"), (x, "needed"))
+        if not ops[at].args:
+            graph.add_edge((at, "made"), "end")
+    graph.add_edges_from(("begin", (at, "needed")) for at in wanted)
+    if not wanted:
+        return set()
+    _, (here, _) = nx.minimum_cut(graph, "begin", "end")
+    return {at for at in costs if (at, "needed") in here and (at, "made") not in here}
+
+
 @dataclass(frozen=True)
 class Stored:
     """A value that is handed out: under which name, how the tensor lies, the text of its first
@@ -152,23 +174,27 @@ class Stored:
 
 @dataclass(frozen=True)
 class Sources:
-    """Kernels in order: those before the first piece, those of each."""
+    """Kernels in order: those before the first piece, those of each; the numbers of what they give
+    each other, by name.
+    """
 
     once: tuple[Source, ...]
     each: tuple[Source, ...]
+    scratch: dict[str, int]
 
 
 @dataclass
 class Ahead:
     """The operations of a piece, and then those that make the first sums of the one that is next:
     what comes from outside is that of the next piece, what this one makes of memories is made.
-    `sums`: by a sum, what it is in the next piece; `at`: the kernel that makes shares of it;
-    `alone`: see `Settled`.
+    `again`: by a value, what it is in the next piece; `sums`: those whose shares the kernel `at`
+    makes; `alone`: see `Settled`.
     """
 
     ops: list[Op]
     tiles: list[Sizes]
-    sums: dict[int, int] = field(default_factory=dict)
+    again: dict[int, int] = field(default_factory=dict)
+    sums: Sequence[int] = ()
     at: int = 0
     alone: dict[int, int] = field(default_factory=dict)
 
@@ -181,9 +207,10 @@ class Ahead:
         """
         later = cls([*ops], [*tiles], at=max(found.known[at] for at in made.values()))
         first = [at for at in found.sums if found.known[at] == 1]
-        again: dict[int, int] = {}
-        for at in sorted(needed(ops, first)) if later.at else ():
-            op = ops[at]
+        again, wanted = later.again, needed(ops, first)
+        for at, op in enumerate(ops) if later.at and first else ():
+            if found.known[at] and at not in wanted or not again.keys() >= {*op.args}:
+                continue
             here = made.get(op, at if op.kind in CONSTANT else None)
             if here is not None and found.known[here] in (0, later.at):
                 again[at] = here
@@ -194,7 +221,7 @@ class Ahead:
             later.tiles.append(tiles[at])
             if at in found.alone:
                 later.alone[again[at]] = again[found.alone[at]]
-        later.sums = {at: again[at] for at in first if at in again}
+        later.sums = first if again else []
         return later
 
 
@@ -208,74 +235,126 @@ class Kernels:
     given: Callable[[Op], Stored]
     ahead: int = 1  # where the next piece is
     bytes: int = field(default=0, init=False)
+    brought: dict[int, set[int]] = field(default_factory=dict, init=False)  # to a kernel
+    handed: dict[int, set[int]] = field(default_factory=dict, init=False)  # by one
+
+    def __post_init__(self) -> None:
+        self.ops, self.tiles = self.made.ops, self.made.tiles
+        self.found = settled(self.ops, self.tiles, [x.at for x in self.stored])
+        self.scratch = {at: f"w{j}" for j, at in enumerate(self.found.sums)}
 
     def sources(self, name: str) -> Sources:
-        found = settled(self.made.ops, self.made.tiles, [x.at for x in self.stored])
-        count = 1 + max(found.known[x.at] for x in self.stored)
-        made = tuple(self.source(f"{name}_{n + 1}", n, found) for n in range(count))
+        made_in = list[set[int]]()
+        for n in range(1 + max(self.found.known[x.at] for x in self.stored)):
+            self.bring(n, made_in)
+            made_in.append(self.makeable(n, self.code(n).done))
+        made = tuple(self.assembled(f"{name}_{n + 1}", self.code(n)) for n in range(len(made_in)))
         first = 1 if self.made.sums else 0
-        return Sources(made[:first], made[first:])
+        sizes = {x: self.size(at) // BYTES for at, x in self.scratch.items()}
+        sizes |= {next_of(x): sizes[x] for x in map(self.scratch.__getitem__, self.again())}
+        return Sources(made[:first], made[first:], sizes)
 
-    def source(self, name: str, n: int, found: Settled) -> Source:
-        self.bytes, known, sums, later = 0, found.known, found.sums, self.made.sums
-        code = Code(self.made.ops, self.made.tiles, alone=found.alone | self.made.alone)
-        scratch = {at: f"w{j}" for j, at in enumerate(sums)}
+    def again(self) -> list[int]:
+        """What is made for the next piece, too."""
+        return [*self.made.sums, *sorted(self.handed.get(0, ()))] if self.made.sums else []
+
+    def size(self, at: int) -> int:
+        """Bytes of a value of all programs."""
+        return BYTES * math.prod(self.tiles[at]) * self.call.programs
+
+    # -- what a kernel need not make again, since it costs less to bring it from one before
+
+    def bring(self, n: int, made_in: Sequence[Collection[int]]) -> None:
+        wanted = [at for at in self.found.sums if self.found.known[at] == n + 1]
+        wanted += [x.at for x in self.stored if self.kernel_of(x) == n]
+        wanted += [self.made.again[at] for at in self.made.sums if n == self.made.at]
+        costs = {at: self.size(at) for at in self.found.sums if self.found.known[at] <= n}
+        for at, op in enumerate(self.ops):
+            if op.kind in CONSTANT:
+                costs[at] = 0
+            elif not op.args:
+                costs[at] = self.moved(self.given(op).tensor, self.tiles[at])
+        before = {*()}.union(*made_in) - costs.keys()
+        costs |= {at: 2 * self.size(at) for at in before}
+        self.brought[n] = cheapest(self.ops, wanted, costs) & before
+        for at in sorted(self.brought[n]):
+            self.scratch[at] = f"z{at}"
+            first = next(m for m, made in enumerate(made_in) if at in made)
+            self.handed.setdefault(first, set()).add(at)
+
+    def makeable(self, n: int, made: set[int]) -> set[int]:
+        """What a kernel makes, or can make of that."""
+        for at, op in enumerate(self.ops):
+            if op.args and self.found.known[at] <= n and made.issuperset(op.args):
+                made.add(at)
+        return made
+
+    def kernel_of(self, one: Stored) -> int:
+        return max(self.found.known[one.at], 1 if self.made.sums else 0)
+
+    # -- the lines of a kernel
+
+    def code(self, n: int) -> Code:
+        self.bytes, known, sums, scratch = 0, self.found.known, self.found.sums, self.scratch
+        code = Code(self.ops, self.tiles, alone=self.found.alone | self.made.alone)
         code.known = {at: self.total(code, scratch[at], at) for at in sums if known[at] <= n}
+        code.known |= {at: self.own(code, scratch[at], at) for at in self.brought.get(n, ())}
 
         def load(op: Op, tile: Sizes) -> str:
             where = self.given(op)
-            self.count(where.tensor, tile)
+            self.bytes += self.moved(where.tensor, tile)
             return code.load(where.name, where.tensor, tile, where.lane)
 
-        for at in sums:
-            if known[at] == n + 1:
-                code.make([at], load)
-                code.lines.append(self.share(code, scratch[at], at))
-        for one in self.stored:
-            if max(known[one.at], 1 if later else 0) == n:
-                tile = self.made.tiles[one.at]
-                code.make([one.at], load)
-                text = code.store(one.name, one.tensor, tile, one.lane, f"v{one.at}")
-                alike = not any(isinstance(size, Share) for size in tile)
-                code.lines += ["if part == 0:", f"    {text}"] if alike else [text]
-                self.count(one.tensor, tile)
-        for at, next_at in later.items() if n == self.made.at else ():
-            code.make([next_at], load)
-            code.lines.append(self.share(code, next_of(scratch[at]), next_at))
-        names = [*scratch.values(), *map(next_of, scratch.values())]
-        return self.assembled(name, code, names)
+        def give(at: int, name: str) -> None:
+            code.make([at], load)
+            code.lines.append(self.share(code, name, at))
 
-    def count(self, tensor: Tensor, tile: Sizes) -> None:
+        for at in (at for at in sums if known[at] == n + 1):
+            give(at, scratch[at])
+        for one in (one for one in self.stored if self.kernel_of(one) == n):
+            tile = self.tiles[one.at]
+            code.make([one.at], load)
+            text = code.store(one.name, one.tensor, tile, one.lane, f"v{one.at}")
+            alike = not any(isinstance(size, Share) for size in tile)
+            code.lines += ["if part == 0:", f"    {text}"] if alike else [text]
+            self.bytes += self.moved(one.tensor, tile)
+        for at in sorted(self.handed.get(n, ())):
+            give(at, scratch[at])
+        for at in self.again() if n == self.made.at else ():
+            give(self.made.again[at], next_of(scratch[at]))
+        return code
+
+    def moved(self, tensor: Tensor, tile: Sizes) -> int:
+        """Bytes of a part of a tensor, that of all programs."""
         roles = {d for d in tensor.dims if d is not None and d >= 0}
         sizes = (self.call.lanes, *self.call.piece.programs[1:])
         numbers = math.prod(tile) * math.prod(sizes[r] for r in roles)
-        self.bytes += BYTES * numbers * (self.call.parts if min(tensor.least, 0) <= -3 else 1)
+        return BYTES * numbers * (self.call.parts if min(tensor.least, 0) <= -3 else 1)
 
     # -- what programs add up
 
     def place(self, code: Code, at: int, part: str) -> tuple[str, str]:
         """Where the share of a part lies, and the mask there."""
-        tile = self.made.tiles[at]
+        tile = self.tiles[at]
         begin = f"(place * {self.call.parts} + {part}) * {math.prod(tile)}"
         rows = (f"{r} * {s}" for r, s in zip(code.rows(tile), contiguous(tile)))
         return " + ".join([begin, *rows]), code.mask(tile)
 
     def share(self, code: Code, name: str, at: int) -> str:
         place, mask = self.place(code, at, "part")
-        self.bytes += BYTES * math.prod(self.made.tiles[at]) * self.call.programs
+        self.bytes += self.size(at)
         return f"tl.store({name} + {place}, v{at}{f', mask={mask}' if mask else ''})"
 
+    def own(self, code: Code, name: str, at: int, part: str = "part") -> str:
+        place, mask = self.place(code, at, part)
+        return f"tl.load({name} + {place}{f', mask={mask}, other=0.0' if mask else ''})"
+
     def total(self, code: Code, name: str, at: int) -> str:
-        texts = []
-        for part in range(self.call.parts):
-            place, mask = self.place(code, at, str(part))
-            said = f", mask={mask}, other=0.0" if mask else ""
-            texts.append(f"tl.load({name} + {place}{said})")
-        return " + ".join(texts)
+        return " + ".join(self.own(code, name, at, str(i)) for i in range(self.call.parts))
 
     # -- the text
 
-    def assembled(self, name: str, code: Code, scratch: Sequence[str]) -> Source:
+    def assembled(self, name: str, code: Code) -> Source:
         call = self.call
         rows = ["pid = tl.program_id(0).to(tl.int64)", f"part = pid % {call.parts}"]
         rows += [f"place = pid // {call.parts}", "lane = place"]
@@ -287,18 +366,15 @@ class Kernels:
         least = "tl.minimum" if self.ahead > 0 else "tl.maximum"
         rows += [f"{AHEAD} = {least}({ROW} + {self.ahead}, {last})", *code.lines]
         words = {*re.findall(r"\w+", "\n".join(code.lines))}
-        leaves = (op for op in self.made.ops if not op.args and op.kind not in CONSTANT)
+        leaves = (op for op in self.ops if not op.args and op.kind not in CONSTANT)
         given = [self.given(op).name for op in leaves]
-        known = [*given, *(x.name for x in self.stored), *scratch]
+        known = [*given, *(x.name for x in self.stored), *self.scratch.values()]
+        known += map(next_of, self.scratch.values())
         names = [x for x in dict.fromkeys(known) if x in words]
-        self.bytes += sum(
-            BYTES * math.prod(self.made.tiles[at]) * call.programs
-            for at in code.known
-            if at in code.done
-        )
-        made = [self.made.ops[at] for at in code.done if at not in code.known]
+        self.bytes += sum(self.size(at) for at in code.known if at in code.done)
+        made = [self.ops[at] for at in code.done if at not in code.known]
         flops = sum(products(code, op) for op in made) * call.programs
-        largest = max(math.prod(map(padded, self.made.tiles[at])) for at in code.done)
+        largest = max(math.prod(map(padded, self.tiles[at])) for at in code.done)
         return Source(
             name,
             text_of(name, [*names, *NUMBERS], rows, NUMBERS),
@@ -441,14 +517,3 @@ def backward_sources(call: Call, grads: Grads) -> Sources:
         view = found.states[i]
         stored.append(states_at("h", at, view, call.states[view.tensor].sizes, "0"))
     return Kernels(call, ahead_back(call, grads), stored, given, -1).sources("backward")
-
-
-def scratch_sizes(call: Call, grads: Grads | None) -> dict[str, int]:
-    """Numbers of what programs add up, by name."""
-    if grads is None:
-        found, later = settled_of(call), ahead_of(call)
-    else:
-        found, later = settled_back(call, grads), ahead_back(call, grads)
-    sizes = {f"w{j}": math.prod(later.tiles[at]) * call.programs for j, at in enumerate(found.sums)}
-    twice = [f"w{j}" for j, at in enumerate(found.sums) if at in later.sums]
-    return sizes | {next_of(name): sizes[name] for name in twice}
