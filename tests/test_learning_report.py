@@ -208,7 +208,8 @@ def changed(share: float) -> list[Record]:
 
 def test_a_change_stands_beside_its_system() -> None:
     said = report.page([*of_classes("spectrum", LEARNED), *changed(0.5)])
-    assert "| classes | spectrum | periods 1 | forgetting | 0.050 ± 0.000 | 0.100 ± 0.000 |" in said
+    row = "| classes | spectrum | periods 1 | forgetting | 0.050 ± 0.000 | 0.100 ± 0.000 |"
+    assert row in said
     assert said.count("| classes | spectrum | 3 |") == 1, "a change is no run of the system"
 
 
